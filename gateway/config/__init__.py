@@ -1,0 +1,49 @@
+"""The configuration: a TOML file and the environment become frozen structs, or a ``ConfigError`` with every fault.
+
+``schema`` names the keys, ``read`` fills them, ``check`` looks at what only makes sense together, ``rulebook`` turns
+``[policy]`` and the jurisdiction files into what ``gateway.policy`` decides by.
+"""
+
+from __future__ import annotations
+
+from gateway.config.load import Loaded, load, load_text, read
+from gateway.config.problems import ConfigError, Problem
+from gateway.config.schema import (
+    Account,
+    Admin,
+    Carrier,
+    Config,
+    Http,
+    Log,
+    Policy,
+    Privacy,
+    Retention,
+    Route,
+    Smpp,
+    Store,
+    Webhooks,
+    split_address,
+)
+
+__all__ = [
+    "Account",
+    "Admin",
+    "Carrier",
+    "Config",
+    "ConfigError",
+    "Http",
+    "Loaded",
+    "Log",
+    "Policy",
+    "Privacy",
+    "Problem",
+    "Retention",
+    "Route",
+    "Smpp",
+    "Store",
+    "Webhooks",
+    "load",
+    "load_text",
+    "read",
+    "split_address",
+]

@@ -1,0 +1,209 @@
+"""TOML tables to structs, one key at a time, so that every fault is found and not only the first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from gateway.config.problems import Findings
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_NAME = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(text: str) -> float:
+    """``"90s"``, ``"10m"``, ``"6h"``, ``"3d"``, ``"250ms"`` in seconds. Raises ValueError."""
+    match = _DURATION.match(text.strip())
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def substitute(text: str, env: Mapping[str, str], missing: Callable[[str], None]) -> str:
+    """Puts the environment's value for ``${NAME}`` (or ``${NAME:-default}``); ``$$`` is a plain dollar."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name, default = match[1], match[2]
+        if name in env:
+            return env[name]
+        if default is None:
+            missing(name)
+            return ""
+        return default
+
+    return _NAME.sub(value, text)
+
+
+class Reader:
+    """Reads the tables of one file; faults go to ``findings``."""
+
+    def __init__(self, findings: Findings, env: Mapping[str, str]) -> None:
+        self.findings = findings
+        self.env = env
+
+    def table(self, kind: type[S], raw: object, path: str = "") -> S | None:
+        """One struct of ``kind``. A faulty key is reported and takes its default; None when there is none."""
+        if not isinstance(raw, dict):
+            self.findings.problem(path, "is not a table", f"Write it as [{path}]")
+            return None
+        label = raw.get("name")
+        shown = label if isinstance(label, str) else ""
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        types = {field.encode_name: field.type for field in _struct(kind).fields}
+        raw = self._read_files(raw, types, path)
+        values: dict[str, Any] = {}
+        for key, given in raw.items():
+            at = f"{path}.{key}" if path else key
+            if key not in fields:
+                self._unknown(at, key, fields, shown)
+                continue
+            value = self._value(fields[key].type, types[key], given, at, shown)
+            if value is not msgspec.UNSET:
+                values[fields[key].name] = value
+        for key, field in fields.items():
+            if field.required and field.name not in values:
+                at = f"{path}.{key}" if path else key
+                self.findings.problem(at, "is missing", f"Write {key} = {_wanted(types[key])}", shown)
+                values[field.name] = () if isinstance(types[key], inspect.VarTupleType) else ""
+        return kind(**values)
+
+    def _unknown(self, at: str, key: str, fields: Mapping[str, object], shown: str) -> None:
+        close = difflib.get_close_matches(key, fields, n=1)
+        remedy = f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(fields)}"
+        self.findings.problem(at, "unknown key", remedy, shown)
+
+    def _read_files(self, raw: dict[str, Any], types: Mapping[str, inspect.Type], path: str) -> dict[str, Any]:
+        """Puts the content of ``password_file`` for ``password``, for every secret."""
+        result = dict(raw)
+        for key in raw:
+            name = key.removesuffix("_file")
+            if name == key or name not in types or not _extra(types[name], "secret"):
+                continue
+            at = f"{path}.{key}" if path else key
+            given = result.pop(key)
+            if name in raw:
+                self.findings.problem(at, f"stands beside {name}", "Keep one of the two")
+                continue
+            if not isinstance(given, str):
+                self.findings.problem(at, "is not a path", f'Write {key} = "path of a file"')
+                result[name] = ""
+                continue
+            result[name] = self._secret_file(substitute(given, self.env, self._missing(at)), types[name], at)
+        return result
+
+    def _secret_file(self, file: str, kind: inspect.Type, at: str) -> object:
+        """A file's text without the last line break; for lists, its lines that are not blank."""
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.findings.problem(
+                at, f'cannot read "{file}": {reason}', "Name a readable file that holds the secret alone"
+            )
+            text = ""
+        text = text.replace("$", "$$")  # a file's content is taken as it is
+        return text.split() if isinstance(kind, inspect.VarTupleType) else text.strip("\r\n")
+
+    def _missing(self, at: str) -> Callable[[str], None]:
+        return lambda name: self.findings.problem(
+            at, f"${{{name}}} is not set in the environment", f"Set {name}, or write ${{{name}:-default}}"
+        )
+
+    def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
+        if isinstance(given, list) and isinstance(kind, inspect.VarTupleType):
+            return self._list(annotation, kind, given, at, shown)
+        if isinstance(given, dict) and isinstance(kind, inspect.VarTupleType):
+            self.findings.problem(at, "is one table where several may stand", f"Write it as [[{at}]]")
+            return msgspec.UNSET
+        if isinstance(kind, inspect.StructType):
+            table = self.table(kind.cls, given, at)
+            return msgspec.UNSET if table is None else table
+        value, lax = given, False
+        if isinstance(given, str):
+            value = substitute(given, self.env, self._missing(at))
+            lax = value != given
+            if self.findings.bad(at):
+                return msgspec.UNSET
+        if _extra(kind, "duration") and isinstance(value, str):
+            with suppress(ValueError):  # a number by substitution, or a fault that the conversion reports
+                value = duration(value)
+        try:
+            return msgspec.convert(value, annotation, strict=not lax)
+        except msgspec.ValidationError:
+            self.findings.problem(at, f"{_shown(given, kind)} does not fit", f"Write {_wanted(kind)}", shown)
+            return msgspec.UNSET
+
+    def _list(self, annotation: object, kind: inspect.VarTupleType, given: list[object], at: str, shown: str) -> Any:
+        item = getattr(annotation, "__args__", (annotation,))[0]
+        while hasattr(annotation, "__metadata__"):  # Annotated[tuple[...], Meta]
+            annotation = annotation.__origin__  # type: ignore[attr-defined]  # guarded by __metadata__
+            item = annotation.__args__[0]  # type: ignore[attr-defined]  # a tuple[X, ...] by _list's caller
+        values = [self._value(item, kind.item_type, value, f"{at}[{i}]", shown) for i, value in enumerate(given)]
+        if kind.min_length and len(values) < kind.min_length:
+            self.findings.problem(at, "is empty", f"Write {_wanted(kind)}", shown)
+        return tuple(value for value in values if value is not msgspec.UNSET)
+
+
+def _struct(kind: type[msgspec.Struct]) -> inspect.StructType:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return info
+
+
+def _extra(kind: inspect.Type, name: str) -> bool:
+    """Whether a type, or the items of a list, carry this mark of the schema."""
+    if isinstance(kind, inspect.VarTupleType):
+        return _extra(kind.item_type, name)
+    return isinstance(kind, inspect.Metadata) and bool((kind.extra or {}).get(name))
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return _bare(kind.type) if isinstance(kind, inspect.Metadata) else kind
+
+
+def _shown(given: object, kind: inspect.Type) -> str:
+    """A value as it may be shown: never a secret's, and what the environment gave by its name only."""
+    if _extra(kind, "secret") or _extra(kind, "url"):
+        return "the value (not shown)"
+    if isinstance(given, dict | list):
+        return "a table" if isinstance(given, dict) else "a list"
+    return f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
+
+
+def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
+    """What fits, in words."""
+    if _extra(kind, "duration"):
+        return 'seconds, as a number or like "30s", "10m", "6h", "3d"'
+    kind = _bare(kind)
+    match kind:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            word = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+            low, high = kind.ge if kind.ge is not None else kind.gt, kind.le
+            if low is not None and high is not None:
+                return f"{word} from {low} to {high}"
+            return word if low is None else f"{word}, {low} or more"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(f'"{value}"' for value in kind.values if value != "")
+        case inspect.StrType():
+            if kind.pattern:
+                return f"text like {kind.pattern}"
+            return "text in quotes" if kind.max_length is None else f"text of at most {kind.max_length} characters"
+        case inspect.VarTupleType():
+            return f"a list of {_wanted(kind.item_type)}"
+        case inspect.DictType():
+            return f"a table whose values are {_wanted(kind.value_type)}"
+    return "a table"

@@ -1,0 +1,247 @@
+"""Every key of the configuration, its type, its default. ``config/gateway.toml`` documents the same in prose and a test
+keeps the two equal.
+
+Durations are seconds (in TOML: a number, or text such as ``"30s"``, ``"10m"``, ``"6h"``, ``"3d"``). Paths are relative
+to the folder the gateway is started in. Text marked secret is never printed and may come from a file: ``password_file``
+beside ``password``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from gateway.smpp.status import RetryClass
+
+Seconds = Annotated[float, Meta(ge=0, extra={"duration": True})]
+Secret = Annotated[str, Meta(extra={"secret": True})]
+SecretUrl = Annotated[str, Meta(extra={"url": True})]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Octet = Annotated[int, Meta(ge=0, le=255)]
+CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
+RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of the file. All tables are immutable; ``msgspec.structs.replace`` makes a changed copy."""
+
+
+class Store(Section, frozen=True, kw_only=True):
+    """Where messages live."""
+
+    url: SecretUrl = "embedded"  # embedded | unix:// | redis:// | rediss:// | redis+cluster:// | rediss+cluster://
+    data_dir: str = "data"
+    durability: Literal["always", "everysec", "replicated"] = "always"
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 8
+
+    @property
+    def embedded(self) -> bool:
+        return self.url == "embedded"
+
+
+class Http(Section, frozen=True, kw_only=True):
+    """The door for apps."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class Admin(Section, frozen=True, kw_only=True):
+    """The door for operators: health, metrics, status."""
+
+    listen: str = "127.0.0.1:8081"
+
+
+class Smpp(Section, frozen=True, kw_only=True):
+    """The SMPP door for apps. ``listen = ""`` closes the clear one, ``tls_listen = ""`` (default) the other."""
+
+    listen: str = "127.0.0.1:2776"
+    tls_listen: str = ""
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+
+class Webhooks(Section, frozen=True, kw_only=True):
+    """Where events may be posted to besides public https addresses."""
+
+    allow_networks: tuple[str, ...] = ()
+
+
+class Policy(Section, frozen=True, kw_only=True):
+    """Rules that are the operator's choice; the laws are in the jurisdiction files."""
+
+    jurisdictions: str = ""  # folder of *.toml; "" = the files that come with the gateway
+    default_profile: str = "default"  # for recipients in countries without a file of their own
+    account_hours: str = ""  # narrows every profile, e.g. "09:00-20:00"; may only tighten
+    default_zone: str = ""  # IANA zone for numbers that have none; "" = such marketing is refused (zone_unknown)
+    on_quiet: Literal["defer", "reject"] = "defer"
+    max_segments: Annotated[int, Meta(ge=1, le=255)] = 255
+    otp_caps: tuple[str, ...] = ("1/1m", "5/1h", "10/1d")
+    transactional_caps: tuple[str, ...] = ()
+    marketing_caps: tuple[str, ...] = ()
+    otp_expiry: Seconds = 600.0
+    transactional_expiry: Seconds = 86400.0
+    marketing_expiry: Seconds = 259200.0
+    emergency_expiry: Seconds = 86400.0
+
+
+class Retention(Section, frozen=True, kw_only=True):
+    """How long things are kept and waited for, in seconds."""
+
+    finished: Seconds = 6 * 3600.0  # a message's record after its final state
+    refused: Seconds = 24 * 3600.0  # the record of what policy refused at the door
+    references: Seconds = 72 * 3600.0  # client_ref is accepted once within
+    id_map: Seconds = 72 * 3600.0  # carrier id -> message
+    receipt_timeout: Seconds = 72 * 3600.0  # sent without a receipt becomes final
+    unknown_hold: Seconds = 600.0  # a submit without an answer waits so long for a receipt
+    orphans: Seconds = 25 * 3600.0  # receipts that match nothing
+    events: Seconds = 72 * 3600.0
+
+
+class Privacy(Section, frozen=True, kw_only=True):
+    """Secrets that hide numbers and texts in the store. Empty: made at first start in ``store.data_dir``, mode 0600."""
+
+    hash_secret: Secret = ""  # base64 of 32 octets or more; never changes
+    encryption_keys: tuple[Secret, ...] = ()  # "ID:base64 of 32 octets"; the first seals, all open
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"  # auto = console on a terminal, else json
+
+
+class Account(Section, frozen=True, kw_only=True):
+    """An app that submits."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    api_keys: tuple[Secret, ...] = ()
+    system_id: Annotated[str, Meta(max_length=15)] = ""
+    password: Secret = ""
+    categories: tuple[CategoryName, ...] = ("otp", "transactional", "marketing")
+    default_category: Literal["", "otp", "transactional", "marketing"] = ""
+    brands: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ("*",)
+    rate: Annotated[float, Meta(ge=0)] = 1000.0
+    max_queued: Annotated[int, Meta(ge=0)] = 1_000_000
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    callback_url: str = ""
+    webhook_secret: Secret = ""
+    allow_ips: tuple[str, ...] = ()
+    max_binds: Annotated[int, Meta(ge=0, le=1000)] = 4
+
+    @property
+    def category(self) -> str:
+        """The category of a message that names none."""
+        return self.default_category or "marketing"
+
+    @property
+    def brand(self) -> str:
+        """The brand of a message that names none."""
+        return self.brands[0] if self.brands else self.name
+
+
+class Carrier(Section, frozen=True, kw_only=True):
+    """An SMSC the gateway binds to."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1)]
+    system_id: Annotated[str, Meta(max_length=15)]
+    password: Secret
+    bind: Literal["transceiver", "transmitter+receiver"] = "transceiver"
+    binds: Annotated[int, Meta(ge=1, le=1000)] = 2
+    window: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    rate: Annotated[float, Meta(ge=0)] = 500.0
+    on_unknown: Literal["resend", "hold", "never"] = "resend"
+    system_type: Annotated[str, Meta(max_length=12)] = ""
+    address_range: Annotated[str, Meta(max_length=40)] = ""
+    source_ton: Annotated[int, Meta(ge=-1, le=255)] = -1  # -1 = by the look of the sender
+    source_npi: Annotated[int, Meta(ge=-1, le=255)] = -1
+    dest_ton: Octet = 1
+    dest_npi: Octet = 1
+    number_format: Literal["digits", "plus"] = "digits"
+    alphabet: Literal["gsm7", "latin1"] = "gsm7"
+    long_messages: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
+    registered_delivery: Annotated[int, Meta(ge=0, le=31)] = 1
+    id_form: Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"] = "as-is"
+    receipt_key: Literal["recipient", "id"] = "recipient"
+    enquire_interval: Annotated[float, Meta(gt=0, extra={"duration": True})] = 30.0
+    response_timeout: Annotated[float, Meta(gt=0, extra={"duration": True})] = 30.0
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    status_table: dict[str, RetryClassName] = {}
+    utc_offset: Annotated[int, Meta(ge=-1080, le=1080)] = 0  # minutes, of the dates in receipts
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """``hosts`` as (host, port)."""
+        return tuple(split_address(host) for host in self.hosts)
+
+    @property
+    def overrides(self) -> dict[int, RetryClass]:
+        """``status_table`` as ``smpp.status.classify`` wants it."""
+        from gateway.smpp.status import RetryClass  # noqa: PLC0415  # the configuration loads without the SMPP layer
+
+        return {int(status, 0): RetryClass[name.upper()] for status, name in self.status_table.items()}
+
+
+class Route(Section, frozen=True, kw_only=True):
+    """Which carriers take what. All conditions must hold; the longest prefix wins, then the most conditions."""
+
+    to: Annotated[str, Meta(pattern=r"^(\*|\+?[0-9]{1,15})$")] = "*"
+    carriers: Annotated[tuple[str, ...], Meta(min_length=1)]
+    name: Annotated[str, Meta(max_length=64)] = ""  # of its lanes in the store; "" = made of the conditions
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$")] = ""
+    sender: str = ""
+    category: Literal["", "otp", "transactional", "marketing", "emergency"] = ""
+    account: str = ""
+    weights: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    overflow: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """Digits that the destination starts with; "" = any."""
+        return "" if self.to == "*" else self.to.lstrip("+")
+
+    @property
+    def lane(self) -> str:
+        """The route's name, given or made of its conditions."""
+        extra = (self.country, self.sender, self.category, self.account)
+        return self.name or "/".join((f"+{self.prefix}" if self.prefix else "*", *filter(None, extra)))
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration as the program sees it."""
+
+    node: str = ""  # "" = the host's name
+    workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    store: Store = Store()
+    http: Http = Http()
+    admin: Admin = Admin()
+    smpp: Smpp = Smpp()
+    webhooks: Webhooks = Webhooks()
+    policy: Policy = Policy()
+    retention: Retention = Retention()
+    privacy: Privacy = Privacy()
+    log: Log = Log()
+    accounts: tuple[Account, ...] = msgspec.field(default=(), name="account")
+    carriers: tuple[Carrier, ...] = msgspec.field(default=(), name="carrier")
+    routes: tuple[Route, ...] = msgspec.field(default=(), name="route")
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` as (host, port); an empty host means every interface. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("no port")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], int(port)
+    if ":" in host or any(char.isspace() for char in host):
+        raise ValueError("not host:port")
+    return host, int(port)
