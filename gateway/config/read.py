@@ -124,6 +124,12 @@ class Reader:
     def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
         if isinstance(given, list) and isinstance(kind, inspect.VarTupleType):
             return self._list(annotation, kind, given, at, shown)
+        if isinstance(given, dict) and isinstance(kind, inspect.DictType):
+            value_type = annotation.__args__[1]  # type: ignore[attr-defined]  # dict[str, X]
+            values = {
+                key: self._value(value_type, kind.value_type, v, f"{at}.{key}", shown) for key, v in given.items()
+            }
+            return {key: value for key, value in values.items() if value is not msgspec.UNSET}
         if isinstance(given, dict) and isinstance(kind, inspect.VarTupleType):
             self.findings.problem(at, "is one table where several may stand", f"Write it as [[{at}]]")
             return msgspec.UNSET

@@ -104,8 +104,9 @@ class Retention(Section, frozen=True, kw_only=True):
 class Privacy(Section, frozen=True, kw_only=True):
     """Secrets that hide numbers and texts in the store. Empty: made at first start in ``store.data_dir``, mode 0600."""
 
-    hash_secret: Secret = ""  # base64 of 32 octets or more; never changes
-    encryption_keys: tuple[Secret, ...] = ()  # "ID:base64 of 32 octets"; the first seals, all open
+    hashing_secret: Secret = ""  # base64 of 32 octets; never changes
+    encryption_keys: dict[str, Secret] = {}  # id (0 to 255) -> base64 of 32 octets
+    current_key: str = ""  # the id that seals; "" = the highest
 
 
 class Log(Section, frozen=True, kw_only=True):
