@@ -89,7 +89,7 @@ class Reader:
         result = dict(raw)
         for key in raw:
             name = key.removesuffix("_file")
-            if name == key or name not in types or not _extra(types[name], "secret"):
+            if name == key or name not in types or not _fileable(types[name]):
                 continue
             at = f"{path}.{key}" if path else key
             given = result.pop(key)
@@ -122,24 +122,25 @@ class Reader:
         )
 
     def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
-        if isinstance(given, list) and isinstance(kind, inspect.VarTupleType):
-            return self._list(annotation, kind, given, at, shown)
-        if isinstance(given, dict) and isinstance(kind, inspect.DictType):
-            value_type = annotation.__args__[1]  # type: ignore[attr-defined]  # dict[str, X]
-            values = {
-                key: self._value(value_type, kind.value_type, v, f"{at}.{key}", shown) for key, v in given.items()
-            }
-            return {key: value for key, value in values.items() if value is not msgspec.UNSET}
-        if isinstance(given, dict) and isinstance(kind, inspect.VarTupleType):
-            self.findings.problem(at, "is one table where several may stand", f"Write it as [[{at}]]")
-            return msgspec.UNSET
-        if isinstance(kind, inspect.StructType):
-            table = self.table(kind.cls, given, at)
-            return msgspec.UNSET if table is None else table
+        """What a key holds, converted; UNSET when it is faulty (and reported)."""
+        match kind, given:
+            case inspect.VarTupleType(), list():
+                return self._list(annotation, kind, given, at, shown)
+            case inspect.DictType(), dict():
+                return self._dict(annotation, kind, given, at, shown)
+            case inspect.StructType(), _:
+                table = self.table(kind.cls, given, at)
+                return msgspec.UNSET if table is None else table
+            case inspect.VarTupleType(), dict():
+                self.findings.problem(at, "is one table where several may stand", f"Write it as [[{at}]]")
+                return msgspec.UNSET
+        return self._scalar(annotation, kind, given, at, shown)
+
+    def _scalar(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
         value, lax = given, False
         if isinstance(given, str):
             value = substitute(given, self.env, self._missing(at))
-            lax = value != given
+            lax = value != given  # the environment knows text only
             if self.findings.bad(at):
                 return msgspec.UNSET
         if _extra(kind, "duration") and isinstance(value, str):
@@ -151,11 +152,14 @@ class Reader:
             self.findings.problem(at, f"{_shown(given, kind)} does not fit", f"Write {_wanted(kind)}", shown)
             return msgspec.UNSET
 
-    def _list(self, annotation: object, kind: inspect.VarTupleType, given: list[object], at: str, shown: str) -> Any:
-        item = getattr(annotation, "__args__", (annotation,))[0]
-        while hasattr(annotation, "__metadata__"):  # Annotated[tuple[...], Meta]
-            annotation = annotation.__origin__  # type: ignore[attr-defined]  # guarded by __metadata__
-            item = annotation.__args__[0]  # type: ignore[attr-defined]  # a tuple[X, ...] by _list's caller
+    def _dict(self, annotation: Any, kind: inspect.DictType, given: dict[str, Any], at: str, shown: str) -> Any:
+        item = annotation.__args__[1]
+        values = {key: self._value(item, kind.value_type, v, f"{at}.{key}", shown) for key, v in given.items()}
+        return {key: value for key, value in values.items() if value is not msgspec.UNSET}
+
+    def _list(self, annotation: Any, kind: inspect.VarTupleType, given: list[object], at: str, shown: str) -> Any:
+        bare = annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation  # Annotated[tuple, Meta]
+        item = bare.__args__[0]
         values = [self._value(item, kind.item_type, value, f"{at}[{i}]", shown) for i, value in enumerate(given)]
         if kind.min_length and len(values) < kind.min_length:
             self.findings.problem(at, "is empty", f"Write {_wanted(kind)}", shown)
@@ -172,7 +176,13 @@ def _extra(kind: inspect.Type, name: str) -> bool:
     """Whether a type, or the items of a list, carry this mark of the schema."""
     if isinstance(kind, inspect.VarTupleType):
         return _extra(kind.item_type, name)
+    if isinstance(kind, inspect.DictType):
+        return _extra(kind.value_type, name)
     return isinstance(kind, inspect.Metadata) and bool((kind.extra or {}).get(name))
+
+
+def _fileable(kind: inspect.Type) -> bool:
+    return _extra(kind, "secret") and not isinstance(kind, inspect.DictType)
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
@@ -181,7 +191,7 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 
 def _shown(given: object, kind: inspect.Type) -> str:
     """A value as it may be shown: never a secret's, and what the environment gave by its name only."""
-    if _extra(kind, "secret") or _extra(kind, "url"):
+    if _extra(kind, "secret"):
         return "the value (not shown)"
     if isinstance(given, dict | list):
         return "a table" if isinstance(given, dict) else "a list"

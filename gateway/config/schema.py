@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Meta(ge=0, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
-SecretUrl = Annotated[str, Meta(extra={"url": True})]
-Port = Annotated[int, Meta(ge=0, le=65535)]
+_SECRET = "'secret': True"  # as the marks above show in a type's text
 Octet = Annotated[int, Meta(ge=0, le=255)]
 CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
 RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
@@ -28,11 +27,20 @@ RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
     """A table of the file. All tables are immutable; ``msgspec.structs.replace`` makes a changed copy."""
 
+    def __repr__(self) -> str:
+        """What differs from the defaults; secrets as dots, so that it may be logged."""
+        shown = (
+            f"{field.name}={'…' if _SECRET in str(field.type) else repr(value)}"
+            for field in msgspec.structs.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 class Store(Section, frozen=True, kw_only=True):
     """Where messages live."""
 
-    url: SecretUrl = "embedded"  # embedded | unix:// | redis:// | rediss:// | redis+cluster:// | rediss+cluster://
+    url: Secret = "embedded"  # embedded | unix:// | redis:// | rediss:// | redis+cluster:// | rediss+cluster://
     data_dir: str = "data"
     durability: Literal["always", "everysec", "replicated"] = "always"
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 8
