@@ -1,0 +1,228 @@
+"""uvicorn with httptools inside our own loop: one listener that leaves signals, logging and lifespan to the gateway.
+
+What uvicorn leaves open is closed here: the size of the headers, the time a client may take to send a request, and the
+number of connections from one address (facts/security.md row 6). Time is watched by one sweep over the connections
+every half second, never by a timer per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, NamedTuple
+
+import httptools
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.config import split_address
+from gateway.doors.problems import CONTENT_TYPE, problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Limits(NamedTuple):
+    """What a client may cost before it has shown a key. Seconds and octets."""
+
+    headers: int = 16 * 1024
+    header_seconds: float = 10.0
+    body_seconds: float = 30.0
+    idle_seconds: float = 60.0
+    connections: int = 10_000
+    connections_per_address: int = 200  # loopback is not counted: a proxy or a load test lives there
+
+
+LIMITS = Limits()
+_SWEEP_TICKS = 5  # uvicorn ticks ten times a second
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+
+class _Connection(HttpToolsProtocol):
+    """One connection; ``phase`` says what we wait for and ``since`` for how long already."""
+
+    limits = LIMITS
+    connected: dict[str, int]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
+        self.address = self.client[0] if self.client else ""
+        count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
+        crowd = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
+        if crowd or len(self.connections) > self.limits.connections:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        count = self.connected.get(self.address, 0) - 1
+        if count > 0:
+            self.connected[self.address] = count
+        else:
+            self.connected.pop(self.address, None)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.phase, self.since, self.octets = "header", self.loop.time(), 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.phase, self.since = "body", self.loop.time()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.phase = "answer"
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.phase, self.since = "idle", self.loop.time()
+        super().on_response_complete()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.phase
+        super().data_received(data)
+        # httptools keeps an unfinished header to itself: what it holds back counts too
+        self.held = self.held + len(data) if before == self.phase == "header" else 0
+        if self.held > self.limits.headers and not self.transport.is_closing():
+            self.refuse("headers_too_large")
+
+    def _count(self, octets: int) -> None:
+        self.octets += octets
+        if self.octets > self.limits.headers:
+            raise httptools.HttpParserError("headers too large")
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse("headers_too_large" if self.octets > self.limits.headers else "malformed", msg)
+
+    def refuse(self, code: str, detail: str = "") -> None:
+        """Answer with a problem outside of any request and hang up."""
+        body = problem(code, detail)
+        data = msgspec.json.encode(body)
+        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (CONTENT_TYPE, len(data))
+        self.transport.write(STATUS_LINE[body.status] + head + data)
+        self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Hang up on a client that takes too long."""
+        waited = now - self.since
+        if self.phase == "idle" and waited > self.limits.idle_seconds:
+            self.transport.close()
+        elif (self.phase == "header" and waited > self.limits.header_seconds) or (
+            self.phase == "body" and waited > self.limits.body_seconds
+        ):
+            self.refuse("timeout")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers, with a sweep."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                connection.sweep(now)  # type: ignore[union-attr]  # all of them are _Connection
+        return await super().on_tick(counter)
+
+
+class Listener:
+    """An ASGI application on one address. ``listen`` is ``host:port``; port 0 takes a free one."""
+
+    def __init__(self, app: App, listen: str, *, limits: Limits = LIMITS, reuse_port: bool = False) -> None:
+        self._app, self._listen, self._limits, self._reuse_port = app, listen, limits, reuse_port
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.host, self.port = split_address(listen)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.url} {'open' if self._task else 'closed'}>"
+
+    @property
+    def url(self) -> str:
+        """The address as it really is, for people and for tests."""
+        host = self.host or "127.0.0.1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._server.server_state.connections) if self._server else 0
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError when the address cannot be had."""
+        sock = self._bind()
+        self.port = sock.getsockname()[1]
+        self._server = server = _Server(self._config())
+        self._task = asyncio.create_task(server.serve(sockets=[sock]), name=f"http {self.url}")
+        waiter = asyncio.create_task(server.listening.wait())
+        await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """No new connections; what runs may finish within ``grace`` seconds, then it is cut."""
+        if self._server is None or self._task is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace))
+        self._server.should_exit = True
+        await self._task
+        self._server = self._task = None
+
+    def _bind(self) -> socket.socket:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"cannot listen on {self._listen}: {error.strerror}") from error
+        sock.setblocking(False)
+        return sock
+
+    def _config(self) -> uvicorn.Config:
+        protocol = type("Connection", (_Connection,), {"limits": self._limits, "connected": {}})
+        return uvicorn.Config(
+            self._app,
+            http=protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=2048,
+            timeout_keep_alive=int(self._limits.idle_seconds) + 5,  # ours comes first
+        )

@@ -1,0 +1,126 @@
+"""Errors as applications see them: RFC 9457 problem+json, one row per code.
+
+A code is a promise: applications branch on it, so a row may be added but never renamed. ``status`` is the HTTP status,
+``retryable`` says whether the same request may succeed later, ``compat`` is the number that users of other platforms
+know for the same thing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.doors.wire import Decision
+
+CONTENT_TYPE = b"application/problem+json"
+
+
+class Kind(NamedTuple):
+    """What is the same for every problem of one code."""
+
+    status: int
+    title: str
+    retryable: bool = False
+    compat: int = 0
+
+
+KINDS: dict[str, Kind] = {
+    # the request itself
+    "malformed": Kind(400, "The request is malformed"),
+    "unknown_field": Kind(400, "The request has a field that does not exist"),
+    "invalid_number": Kind(400, "The destination is not an E.164 number", compat=21211),
+    "invalid_value": Kind(400, "A field has a value that is not allowed"),
+    "encoding_mismatch": Kind(400, "The text does not fit the encoding asked for"),
+    "unauthorized": Kind(401, "The API key is missing or unknown", compat=20003),
+    "category_not_granted": Kind(403, "The account may not send this category"),
+    "sender_not_allowed": Kind(403, "The account may not use this sender", compat=21606),
+    "brand_not_allowed": Kind(403, "The account does not have this brand"),
+    "not_found": Kind(404, "There is no such thing", compat=20404),
+    "method_not_allowed": Kind(405, "The method is not allowed here"),
+    "timeout": Kind(408, "The request did not arrive in time", retryable=True),
+    "already_final": Kind(409, "The message has reached its end already"),
+    "too_large": Kind(413, "The request is too large"),
+    "unsupported_media_type": Kind(415, "The body must be application/json"),
+    "rate_limited": Kind(429, "The account is over its rate", retryable=True, compat=20429),
+    "headers_too_large": Kind(431, "The request's headers are too large"),
+    # refused by policy; the names are those of gateway.model.Reason
+    "consent_missing": Kind(422, "No consent is on record for this recipient"),
+    "consent_revoked": Kind(422, "The recipient has revoked consent"),
+    "opted_out": Kind(422, "The recipient has opted out", compat=21610),
+    "suppressed": Kind(422, "The recipient is suppressed", compat=21610),
+    "quiet_hours": Kind(422, "It is quiet hours at the recipient", retryable=True),
+    "frequency_cap": Kind(422, "The recipient has had enough messages", retryable=True, compat=30610),
+    "breaker_open": Kind(422, "A breaker is open", retryable=True),
+    "content_refused": Kind(422, "The content is refused"),
+    "duplicate": Kind(422, "The same content was sent already"),
+    "expired": Kind(422, "The message would expire before it may be sent"),
+    "no_route": Kind(422, "No route leads to this destination", compat=21612),
+    "zone_unknown": Kind(422, "The recipient's time zone is not known; give time_zone"),
+    # the gateway itself
+    "internal": Kind(500, "The gateway failed"),
+    "queue_full": Kind(503, "The account's queue is full", retryable=True, compat=21611),
+    "store_unavailable": Kind(503, "The store is away; nothing was accepted", retryable=True),
+    "store_full": Kind(503, "The store is full; nothing was accepted", retryable=True),
+    "shutting_down": Kind(503, "The gateway is shutting down", retryable=True),
+}
+
+
+class FieldError(msgspec.Struct, frozen=True, gc=False):
+    """One fault of a request, at its place: ``messages[3].to``."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class Problem(msgspec.Struct, omit_defaults=True, gc=False):
+    """The body of an answer that is not a success; ``to_bytes`` is what travels."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    compat_code: int = 0
+    retry_at: str = ""
+    errors: list[FieldError] = []
+    id: str = ""
+    client_ref: str | None = None
+    decision: Decision | None = None
+
+
+def problem(code: str, detail: str = "", *, errors: list[FieldError] | None = None, **more: Any) -> Problem:
+    """A problem of the catalogue. ``more``: id, client_ref, decision, retry_at. Raises KeyError for a foreign code."""
+    kind = KINDS[code]
+    return Problem(
+        type=f"urn:smpp-gateway:problem:{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail or kind.title,
+        code=code,
+        retryable=kind.retryable,
+        compat_code=kind.compat,
+        errors=errors or [],
+        **more,
+    )
+
+
+class HttpProblem(Exception):
+    """Raised inside a door to answer with a problem; ``headers`` go with it."""
+
+    def __init__(self, body: Problem, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(body.code)
+        self.body = body
+        self.headers = headers
+
+
+def refuse(code: str, detail: str = "", *, headers: tuple[tuple[bytes, bytes], ...] = (), **more: Any) -> HttpProblem:
+    """An exception that answers with this problem."""
+    return HttpProblem(problem(code, detail, **more), headers)
+
+
+def retry_after(seconds: float) -> tuple[bytes, bytes]:
+    """The header that says when to come back: whole seconds, at least one."""
+    return (b"retry-after", b"%d" % max(1, -int(-seconds // 1)))
