@@ -1,0 +1,240 @@
+"""Pace: how many parts may leave for a carrier now. Pure arithmetic; every instant is a float of seconds handed in.
+
+``Bucket`` is a token bucket in its GCRA form (one instant, "the theoretical arrival time", is the whole state), so a
+take of a hundred permits costs what a take of one does. It starts empty: a restart never brings a burst.
+
+``Pace`` adds what a carrier teaches: the first ESME_RTHROTTLED slows the bucket (or starts one where no rate was
+configured) to what the carrier was really accepting, and the rate climbs back when the answers stay clean.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+BURST = 0.05
+"""Share of one second's permits that may leave at once."""
+
+_EPSILON = 1e-9
+
+
+class Bucket:
+    """Token bucket: at most ``rate`` permits a second plus ``burst`` at once. ``rate`` 0 means no limit.
+
+    Any window of ``s`` seconds holds at most ``rate * s + burst`` permits, where ``burst`` is never less than one.
+    """
+
+    __slots__ = ("_share", "_tat", "burst", "rate")
+
+    def __init__(self, rate: float, now: float, *, burst: float = BURST) -> None:
+        self._share = burst
+        self.rate = rate
+        self.burst = max(1.0, rate * burst)
+        self._tat = now  # the instant at which the bucket is (was) empty
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self.rate:.1f}/s burst {self.burst:.1f}>" if self.rate else "<Bucket unlimited>"
+
+    def available(self, now: float) -> float:
+        """Permits that could be taken now (``inf`` without a limit); never negative."""
+        if not self.rate:
+            return inf if now >= self._tat else 0
+        return int(self._saved(now) + _EPSILON)
+
+    def _saved(self, now: float) -> float:
+        return max(0.0, min(self.burst, (now - self._tat) * self.rate))
+
+    def take(self, want: int, now: float) -> int:
+        """Take up to ``want`` permits at once; answers how many."""
+        got = min(want, self.available(now))
+        if got > 0 and self.rate:
+            self._tat = max(self._tat, now - self.burst / self.rate) + got / self.rate
+        return int(got)
+
+    def spend(self, count: int, now: float) -> None:
+        """Take ``count`` permits whether they are there or not; what is missing is owed by those who come later."""
+        if self.rate:
+            self._tat = max(self._tat, now - self.burst / self.rate) + count / self.rate
+
+    def give_back(self, count: int) -> None:
+        """Return permits that were taken and not used."""
+        if self.rate:
+            self._tat -= count / self.rate
+
+    def wait(self, count: int, now: float) -> float:
+        """Seconds until ``count`` permits (or a full burst, if that is less) are there."""
+        if not self.rate:
+            return max(0.0, self._tat - now)
+        return max(0.0, self._tat + min(count, self.burst) / self.rate - now)
+
+    def pause(self, until: float) -> None:
+        """No permit before ``until``, and none saved up while waiting."""
+        self._tat = max(self._tat, until)
+
+    def set_rate(self, rate: float, now: float) -> None:
+        """Change the rate; permits saved so far stay, as far as the new burst has room for them."""
+        saved = self._saved(now) if self.rate else 0.0
+        owed = max(0.0, self._tat - now)
+        self.rate = rate
+        self.burst = max(1.0, rate * self._share)
+        if rate:
+            self._tat = now + owed if owed else now - min(saved, self.burst) / rate
+
+
+PROVEN = 0.9
+"""A decrease stops at this share of what the last whole second proved."""
+
+SLOTS = 10
+"""The last second's answers are counted in tenths."""
+
+DECREASE = 0.7
+"""Multiplicative decrease at a throttled answer."""
+
+GROWTH = 0.02
+"""Additive increase: this share of the rate a second, for each second since the last throttled answer."""
+
+PAUSE = 0.1
+"""Seconds without any new part after a decrease, so that the carrier's own bucket gets a breath."""
+
+REST = 0.2
+"""Decreases are at least this far apart (or one response time, whichever is longer)."""
+
+FLOOR = 1.0
+"""Never slower than this many parts a second: below it nobody would notice that the carrier recovered."""
+
+
+class Pace:
+    """A bucket that learns. ``ceiling`` is the configured rate; 0 means none: a limit exists only after a throttle.
+
+    Decrease: at the first throttled answer of an episode to ``DECREASE`` of the rate or to the last second's goodput,
+    whichever is less; while throttled answers keep coming, at most once per response time, by half at most, and not
+    below what the last second proved. Increase: additive and growing with the quiet time, and only while the bucket is
+    what holds us back (an idle hour proves nothing about the carrier).
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_episode",
+        "_grown",
+        "_last_throttle",
+        "_limited",
+        "_next_decrease",
+        "_slots",
+        "bucket",
+        "ceiling",
+        "decreases",
+    )
+
+    def __init__(self, ceiling: float, now: float, *, burst: float = BURST) -> None:
+        self.ceiling = ceiling
+        self.bucket = Bucket(ceiling, now, burst=burst)
+        self.decreases = 0
+        self._slots: list[tuple[int, int]] = []  # (tenth of a second, answers accepted in it), the last second only
+        self._last_throttle = -inf
+        self._next_decrease = -inf
+        self._episode = (now, 0)  # when the present episode of throttling began, answers accepted in it
+        self._accepted = 0
+        self._grown = now  # until when the rate has been grown
+        self._limited = False  # the bucket said no since then
+
+    def __repr__(self) -> str:
+        limit = f"{self.bucket.rate:.0f}/s" if self.bucket.rate else "unlimited"
+        return f"<Pace {limit} of {self.ceiling:.0f}/s, {self.decreases} decreases>"
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the rate is below what the configuration allows."""
+        return bool(self.bucket.rate) and self.bucket.rate != self.ceiling
+
+    def available(self, now: float) -> float:
+        """Permits that could be taken now; grows the rate when it is time."""
+        if self.slowed and now > self._grown:
+            self._grow(now)
+        return self.bucket.available(now)
+
+    def take(self, want: int, now: float) -> int:
+        """Take up to ``want`` permits; remembers whether the bucket was what held us back."""
+        got = min(want, int(min(self.available(now), want)))
+        if got < want:
+            self._limited = True
+        return self.bucket.take(got, now) if got > 0 else 0
+
+    def spend(self, count: int, now: float) -> None:
+        """Take permits for parts that will leave in any case (the rest of a long message)."""
+        self.bucket.spend(count, now)
+
+    def give_back(self, count: int) -> None:
+        """Return permits that were taken and not used."""
+        self.bucket.give_back(count)
+
+    def wait(self, count: int, now: float) -> float:
+        """Seconds until ``count`` permits are there."""
+        self._limited = True
+        return self.bucket.wait(count, now)
+
+    def answered(self, accepted: int, throttled: int, now: float, response_time: float = 0.0) -> None:
+        """Tell what a batch of answers said: ``accepted`` with status 0, ``throttled`` with RTHROTTLED or its like."""
+        if accepted:
+            self._accepted += accepted
+            slot = int(now * SLOTS)
+            if self._slots and self._slots[-1][0] == slot:
+                self._slots[-1] = (slot, self._slots[-1][1] + accepted)
+            else:
+                self._slots.append((slot, accepted))
+                self._forget(slot)
+        if throttled:
+            self._throttled(now, response_time)
+
+    def goodput(self, now: float) -> float:
+        """Parts accepted during the last second."""
+        slot = int(now * SLOTS)
+        self._forget(slot)
+        if not self._slots:
+            return 0.0
+        span = max(1, min(SLOTS, slot - self._slots[0][0] + 1)) / SLOTS
+        return sum(count for _, count in self._slots) / span
+
+    def _forget(self, slot: int) -> None:
+        while self._slots and self._slots[0][0] <= slot - SLOTS:
+            self._slots.pop(0)
+
+    def _throttled(self, now: float, response_time: float) -> None:
+        rest = max(REST, response_time)
+        fresh = now - self._last_throttle > max(1.0, 2 * rest)
+        self._last_throttle = now
+        if now < self._next_decrease:
+            return
+        if fresh:
+            self._episode = (now, self._accepted)
+        rate = self._lower(now, fresh)
+        self.bucket.set_rate(max(FLOOR, rate), now)
+        self.bucket.pause(now + min(PAUSE, rest))
+        self.decreases += 1
+        self._next_decrease = now + rest
+        self._grown = now
+        self._limited = False
+
+    def _lower(self, now: float, fresh: bool) -> float:
+        """The next lower rate. Inside an episode what was accepted since it began is the carrier's true rate; before
+        one, the last second's goodput still holds the carrier's burst and is only an upper bound."""
+        rate = self.bucket.rate
+        began, accepted = self._episode
+        if fresh or now - began < REST:
+            seen = max(FLOOR, self.goodput(now))
+        else:
+            seen = (self._accepted - accepted) / (now - began)
+        if not rate:
+            return seen * DECREASE
+        proven = PROVEN * sum(count for _, count in self._slots)
+        return max(rate / 2, min(rate * PROVEN, max(rate * DECREASE if seen > rate * DECREASE else seen, proven)))
+
+    def _grow(self, now: float) -> None:
+        if self._limited:
+            # a gap of more than a second between two looks says that nothing was waiting for permits
+            step = min(1.0, now - self._grown)
+            quiet = max(0.0, now - self._last_throttle)
+            rate = self.bucket.rate * (1 + GROWTH * quiet * step) + step * GROWTH
+            if self.ceiling and rate >= self.ceiling:
+                rate = self.ceiling
+            self.bucket.set_rate(rate, now)
+            self._limited = False
+        self._grown = now
