@@ -1,0 +1,162 @@
+"""One server of the store: its pool of connections, pipelines on it, and its errors in our words.
+
+The only module that sees redis-py's exceptions, ``connect`` apart, which follows those by which a cluster redirects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import hiredis
+import redis.asyncio.connection as wire
+from redis import exceptions as foreign
+
+from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
+
+_SCHEMES = "unix://, redis://, rediss://, redis+cluster:// or rediss+cluster://"
+
+
+def pack(*args: Any) -> bytes:
+    """A command in the bytes of the wire."""
+    packed: bytes = hiredis.pack_command(args)
+    return packed
+
+
+class Failure(NamedTuple):
+    """An error reply, kept in the place of its reply until all of the pipeline are read."""
+
+    error: foreign.RedisError
+
+
+class _Packing:
+    """hiredis packs a command several times faster than redis-py's own loop."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return [hiredis.pack_command(args)]
+
+
+class _Unix(_Packing, wire.UnixDomainSocketConnection):
+    pass
+
+
+class _Tcp(_Packing, wire.Connection):
+    pass
+
+
+class _Tls(_Packing, wire.SSLConnection):
+    pass
+
+
+class Node:
+    """One server and its pool of connections."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], connections: int, timeout: float) -> None:
+        self.name = name
+        self.timeout = timeout
+        self._pool = wire.BlockingConnectionPool(max_connections=connections, timeout=timeout, **options)
+
+    async def exchange(self, packed: Sequence[bytes]) -> list[Any]:
+        """Send commands in one write, read one reply each; error replies come as ``Failure``.
+
+        Raises StoreUnavailable, StoreBusy or StoreRefused when there is no sound connection.
+        """
+        try:
+            async with asyncio.timeout(self.timeout):
+                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                try:
+                    await connection.send_packed_command(b"".join(packed), check_health=False)
+                    return [await _reply(connection) for _ in packed]
+                except BaseException:
+                    await connection.disconnect(nowait=True)  # replies still to come belong to nobody
+                    raise
+                finally:
+                    await self._pool.release(connection)
+        except (foreign.RedisError, OSError, TimeoutError) as error:
+            raise translate(error, self.name) from error
+
+    async def command(self, *args: Any) -> Any:
+        """One ordinary command. Raises StoreError."""
+        (reply,) = await self.exchange([hiredis.pack_command(args)])
+        if isinstance(reply, Failure):
+            raise translate(reply.error, self.name) from reply.error
+        return reply
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}>"
+
+
+async def _reply(connection: wire.AbstractConnection) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except foreign.ResponseError as error:
+        return Failure(error)
+
+
+def translate(error: Exception, where: str) -> StoreError:
+    """A foreign exception in our words, with what to do about it."""
+    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
+    for kinds, start, ours, said in _OURS:
+        if isinstance(error, kinds) and text.startswith(start):
+            return ours(f"the store at {where} {said} ({text})")
+    return StoreUnavailable(f"the store at {where} is away: is it running? ({text})")
+
+
+_Kinds = type[Exception] | tuple[type[Exception], ...]
+_OURS: tuple[tuple[_Kinds, str | tuple[str, ...], type[StoreError], str], ...] = (
+    (foreign.OutOfMemoryError, "", StoreFull, "has used up its memory: raise maxmemory or let the queue drain"),
+    (foreign.ResponseError, "MISCONF", StoreFull, "cannot write to its disk: free some space"),
+    (
+        (foreign.AuthenticationError, foreign.NoPermissionError, foreign.AuthenticationWrongNumberOfArgsError),
+        "",
+        StoreRefused,
+        "refuses this user: check user, password and ACL",
+    ),
+    (foreign.ResponseError, "BUSY ", StoreBusy, "is held up by a script"),
+    (
+        # an AskError is a MovedError too: whoever still sees one has followed the cluster often enough
+        (foreign.ReadOnlyError, foreign.ClusterDownError, foreign.TryAgainError, foreign.AskError),
+        "",
+        StoreUnavailable,
+        "is failing over or being resharded: try again",
+    ),
+    (foreign.ResponseError, ("NOREPLICAS", "UNBLOCKED"), StoreUnavailable, "is failing over: try again"),
+    (foreign.ResponseError, "", StoreError, "could not carry out a call"),
+    (foreign.MaxConnectionsError, "", StoreBusy, "has no connection free"),
+    (foreign.ConnectionError, ("No connection", "max number of clients"), StoreBusy, "has no connection free"),
+    (foreign.BusyLoadingError, "", StoreUnavailable, "is loading its data: try again"),
+)
+
+
+def parse(url: str) -> tuple[dict[str, Any], bool]:
+    """Options for the pool of a node, and whether it is a cluster. Raises StoreRefused."""
+    scheme, _, rest = url.partition("://")
+    clustered = scheme.endswith("+cluster")
+    try:
+        options: dict[str, Any] = dict(wire.parse_url(f"{scheme.removesuffix('+cluster')}://{rest}"))
+    except ValueError as error:
+        raise StoreRefused(f"[store] url {_shown(url)} cannot be read: it starts with {_SCHEMES} ({error})") from error
+    kind = options.get("connection_class")
+    if (kind is wire.UnixDomainSocketConnection) != (scheme == "unix") or (
+        scheme == "unix" and not options.get("path")
+    ):
+        raise StoreRefused(f"[store] url {_shown(url)}: unix:// is followed by the absolute path of the socket")
+    if clustered and options.get("db"):
+        raise StoreRefused(
+            f"[store] url {_shown(url)}: a cluster has no numbered databases; leave /{options['db']} out"
+        )
+    ours = {wire.UnixDomainSocketConnection: _Unix, wire.SSLConnection: _Tls}
+    options["connection_class"] = ours.get(kind, _Tcp) if kind else _Tcp
+    options |= {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": 5.0, "driver_info": None}
+    return options, clustered
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
