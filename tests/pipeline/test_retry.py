@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.model import Fate, Reason
+from gateway.pipeline.retry import QUEUE_FULL_LIMIT, RETRY_LIMIT, SPREAD, Word, decide, tries
+from gateway.smpp.status import RetryClass, Status
+
+ANY = st.integers(1, 0xFFFFFFFF) | st.sampled_from([int(status) for status in Status if status])
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "last", "fate", "reason"),
+    [
+        (0x58, 9, True, Fate.BACK, Reason.THROTTLED),
+        (0x58, 9, False, Fate.BACK, Reason.THROTTLED),
+        (0x04, 9, False, Fate.BACK, Reason.BIND_LOST),
+        (0x14, 9, True, Fate.RETRY, Reason.CARRIER_RETRY),
+        (0x08, 0, True, Fate.RETRY, Reason.CARRIER_RETRY),
+        (0x08, 1, True, Fate.RETRY, Reason.CARRIER_RETRY),
+        (0x08, 2, True, Fate.FAILED, Reason.RETRIES_EXHAUSTED),
+        (0x08, 2, False, Fate.NEXT, Reason.NEXT_CARRIER),
+        (0x45, 1, False, Fate.NEXT, Reason.NEXT_CARRIER),
+        (0xFF, 1, True, Fate.FAILED, Reason.RETRIES_EXHAUSTED),
+        (0x411, 0, True, Fate.RETRY, Reason.CARRIER_RETRY),
+        (0x411, 1, False, Fate.NEXT, Reason.NEXT_CARRIER),
+        (0xFFFF, 1, True, Fate.FAILED, Reason.RETRIES_EXHAUSTED),
+        (0x02, 0, True, Fate.RETRY, Reason.CARRIER_RETRY),
+        (0x02, 1, True, Fate.FAILED, Reason.RETRIES_EXHAUSTED),
+        (0x0A, 0, False, Fate.NEXT, Reason.NEXT_CARRIER),
+        (0x0A, 0, True, Fate.REJECTED, Reason.CARRIER_REFUSED),
+        (0x0B, 0, False, Fate.REJECTED, Reason.CARRIER_REFUSED),
+        (0x0C, 0, False, Fate.REJECTED, Reason.CARRIER_REFUSED),
+    ],
+)
+def test_table(status: int, attempts: int, last: bool, fate: Fate, reason: Reason) -> None:
+    word = decide([status], attempts=attempts, last_place=last)
+    assert (word.fate, word.reason, word.status) == (fate, reason, status)
+    assert (word.delay > 0) == (fate is Fate.RETRY)
+
+
+def test_two_refusals_then_accepted_takes_less_than_a_minute() -> None:
+    delays = [decide([0x08], attempts=attempts, random=0.999).delay for attempts in (0, 1)]
+    assert delays[0] < delays[1]
+    assert 5 <= delays[0] <= 30
+    assert sum(delays) < 60
+
+
+def test_queue_full_grows_to_five_minutes() -> None:
+    delays = [decide([0x14], attempts=attempts).delay for attempts in range(8)]
+    assert delays == [30, 60, 120, 240, 300, 300, 300, 300]
+
+
+def test_unknown_outranks_every_refusal() -> None:
+    assert decide([0x0B], unknown=True) == Word(Fate.UNKNOWN, Reason.NO_ANSWER)
+
+
+def test_the_worst_part_decides() -> None:
+    assert decide([0x58, 0x08, 0x0B, 0x14]).fate is Fate.REJECTED
+    assert decide([0x58, 0x08, 0x14]).status == 0x08
+    assert decide([0x58, 0x04]).reason is Reason.THROTTLED
+
+
+def test_unwritten_parts_bring_it_back() -> None:
+    assert decide([], unwritten=True) == Word(Fate.BACK, Reason.BIND_LOST)
+    assert decide([]).fate is Fate.SENT
+
+
+def test_a_carriers_own_table_wins() -> None:
+    own = {0x411: RetryClass.THROTTLE, 0x0B: RetryClass.RETRY}
+    assert decide([0x411], overrides=own).fate is Fate.BACK
+    assert decide([0x0B], overrides=own).fate is Fate.RETRY
+    assert tries(0x0B, own) == 3
+
+
+@given(st.lists(ANY, min_size=1, max_size=5), st.integers(0, 50), st.booleans(), st.floats(0, 0.999))
+def test_any_status_ends_somewhere(refused: list[int], attempts: int, last: bool, random: float) -> None:
+    word = decide(refused, attempts=attempts, last_place=last, random=random)
+    assert word.fate is not Fate.SENT
+    assert word.status in refused
+    assert 0 <= word.delay <= max(RETRY_LIMIT, QUEUE_FULL_LIMIT) * (1 + SPREAD)
+    assert not (last and word.fate is Fate.NEXT)
