@@ -1,0 +1,335 @@
+"""The command line, ``smpp-gateway``. Every command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.client import Answer, Client
+    from gateway.config import Loaded
+
+URL = "http://127.0.0.1:8080"
+ADMIN_URL = "http://127.0.0.1:8081"
+
+
+class Exit(IntEnum):
+    """What a script learns from the exit code."""
+
+    OK = 0
+    REFUSED = 1  # the gateway said no, or the message did not arrive
+    USAGE = 2  # a wrong option, or a configuration with problems
+    UNREACHABLE = 3  # no gateway answers at the address
+    CANNOT_START = 4  # the store cannot be used, or an address is taken
+    INTERRUPTED = 130
+
+
+app = typer.Typer(
+    name="smpp-gateway",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="An SMPP gateway: SMS in over HTTP, out to carriers over SMPP, followed to the delivery report.\n\n"
+    "New here? [bold]smpp-gateway demo[/] runs everything on this machine and shows what happens.",
+    epilog="Exit codes: 0 done · 1 refused or failed · 2 wrong option or configuration · 3 no gateway answers · "
+    "4 cannot start (store or address) · 130 interrupted",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
+key_app = typer.Typer(no_args_is_help=True, help="Make API keys.")
+app.add_typer(config_app, name="config")
+app.add_typer(key_app, name="key")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of the account.", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smpp-gateway {metadata.version('smpp-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+# ── running things ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Keep the store in this folder. [dim]Default: a temporary one.[/]")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Leave when the story is told.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole gateway here, with two simulated carriers, and watch a few messages travel.
+
+    Nothing to install or configure besides: the store is embedded, every address is on this machine. The story shows
+    deliveries, a refusal for want of consent and a deferral for the night; then everything keeps running for you to
+    try, until Ctrl-C.
+    """
+    from gateway import demo as story
+
+    _start(lambda: story.run(data=data, once=once, as_json=as_json))
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
+    ],
+) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM.
+
+    Logs go to standard error. The end is orderly: no new work, windows emptied, binds closed, store stopped.
+
+    Example: [cyan]smpp-gateway serve --config config/gateway.toml[/]
+    """
+    loaded = _load(config)
+
+    def program() -> None:
+        import structlog
+
+        from gateway import logs
+        from gateway.app import serve as serve_until
+        from gateway.runner import run
+
+        logs.configure(loaded.config.log.level, loaded.config.log.format)
+        log = structlog.get_logger()
+        for warning in loaded.warnings:
+            log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
+        run(lambda stop: serve_until(loaded.config, stop=stop))
+
+    _start(program)
+
+
+# ── talking to a running gateway ───────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def send(
+    to: Annotated[str, typer.Option(help="The recipient in E.164, like +46701234567.")],
+    text: Annotated[str, typer.Option(help='What to say; "-" reads it from standard input.')],
+    sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
+    category: Annotated[str, typer.Option(help="otp, transactional, marketing or emergency.")] = "",
+    brand: Annotated[str, typer.Option(help="Whose consent counts, when the account has several brands.")] = "",
+    client_ref: Annotated[str, typer.Option(help="Your own reference; accepted once within 72 hours.")] = "",
+    send_at: Annotated[str, typer.Option(help="Not before this instant, like 2026-12-01T09:00:00Z.")] = "",
+    expires_at: Annotated[str, typer.Option(help="Not after this instant.")] = "",
+    on_quiet: Annotated[str, typer.Option(help='At night: "defer" until morning or "reject".')] = "",
+    wait: Annotated[float, typer.Option(help="Follow it for so many seconds to its final state.", min=0)] = 0,
+    url: Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="Where the gateway listens.")] = URL,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Send one message and say what became of it.
+
+    Examples:
+
+    [cyan]smpp-gateway send --key demo --to +46701234567 --text 'Your parcel is here' --wait 10[/]
+
+    [cyan]echo 'Hello' | smpp-gateway send --to +46701234567 --text - --json[/]
+    """
+    client = _client(url, key)
+    optional = {
+        "from": sender,
+        "category": category,
+        "brand": brand,
+        "client_ref": client_ref,
+        "send_at": send_at,
+        "expires_at": expires_at,
+        "on_quiet": on_quiet,
+    }
+    body = {"to": to, "text": sys.stdin.read().rstrip("\n") if text == "-" else text}
+    body |= {name: value for name, value in optional.items() if value}
+    answer = _reach(lambda: client.post("/v1/messages", body))
+    if answer.ok and wait:
+        answer = _reach(lambda: _follow(client, str(answer.body["id"]), wait))
+    failed = not answer.ok or answer.ended not in ("", "delivered")
+    _show(answer, as_json)
+    raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
+
+
+def _follow(client: Client, message: str, seconds: float) -> Answer:
+    """Ask until the message is final or the time is over; the last answer."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    pause = 0.05
+    while True:
+        answer = client.get(f"/v1/messages/{message}")
+        if not answer.ok or answer.ended or time.monotonic() >= deadline:
+            return answer
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+
+
+@app.command()
+def status(
+    message: Annotated[str, typer.Argument(help="A message's id; without it, the gateway itself.")] = "",
+    url: Annotated[str, typer.Option(help=f"Default: {ADMIN_URL} for the gateway, {URL} for a message.")] = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Show how a gateway is doing, or one message with its timeline.
+
+    Examples: [cyan]smpp-gateway status[/] · [cyan]smpp-gateway status 0199… --key demo[/]
+    """
+    client = _client(url or (URL if message else ADMIN_URL), key)
+    if message:
+        answer = _reach(lambda: client.get(f"/v1/messages/{message}"))
+        _show(answer, as_json)
+        raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
+    answer = _reach(lambda: client.get("/readyz"))
+    _show(answer, as_json)
+    raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
+
+
+# ── configuration and keys ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@config_app.command("check")
+def config_check(
+    file: Annotated[Path, typer.Argument(help="The TOML file.")],
+    as_json: Json = False,
+) -> None:
+    """Say whether a configuration can be used; if not, every problem with its remedy.
+
+    Example: [cyan]smpp-gateway config check config/gateway.toml && systemctl restart smpp-gateway[/]
+    """
+    loaded = _load(file, as_json)
+    config = loaded.config
+    if as_json:
+        _print_json(
+            {
+                "ok": True,
+                "accounts": [account.name for account in config.accounts],
+                "carriers": [carrier.name for carrier in config.carriers],
+                "routes": [route.lane for route in config.routes],
+                "warnings": [warning._asdict() for warning in loaded.warnings],
+            }
+        )
+        return
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    counts = ((config.accounts, "account"), (config.carriers, "carrier"), (config.routes, "route"))
+    typer.echo(f"{file} is good: " + ", ".join(f"{len(have)} {name}{'s' * (len(have) != 1)}" for have, name in counts))
+
+
+@key_app.command("new")
+def key_new(
+    account: Annotated[str, typer.Argument(help="Name of the account the key is for.")],
+    as_json: Json = False,
+) -> None:
+    """Make an API key: the key for the app, and the line for the configuration, which holds only its hash.
+
+    Example: [cyan]smpp-gateway key new shop[/]
+    """
+    import hashlib
+    import secrets
+
+    key = f"sgw_{account}_{secrets.token_urlsafe(32)}"
+    digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    if as_json:
+        _print_json({"account": account, "key": key, "api_keys": digest})
+        return
+    typer.echo(f"The key, shown this once; hand it to the app:\n\n  {key}\n")
+    typer.echo(f'For the configuration, in the [[account]] named "{account}":\n\n  api_keys = ["{digest}"]')
+
+
+# ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fail(code: Exit, text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)
+
+
+def _print_json(data: object) -> None:
+    import json
+
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def _load(file: Path, as_json: bool = False) -> Loaded:
+    """The configuration, or every problem with it and exit code 2."""
+    from gateway.config import ConfigError, read
+
+    try:
+        return read(file)
+    except ConfigError as error:
+        if as_json:
+            _print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
+            raise typer.Exit(Exit.USAGE) from None
+        count = len(error.problems)
+        _fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
+
+
+def _start(program: Callable[[], None]) -> None:
+    """Run a program that starts servers; what keeps it from running becomes a clear line and an exit code."""
+    from gateway.config import ConfigError
+    from gateway.runner import Interrupted, leaves
+    from gateway.store.errors import StoreError
+
+    try:
+        program()
+    except Interrupted:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except (ConfigError, StoreError, OSError, ExceptionGroup) as error:
+        causes = list(leaves(error))
+        if not all(isinstance(cause, ConfigError | StoreError | OSError) for cause in causes):
+            raise
+        for cause in causes:
+            typer.echo(f"cannot start: {cause}", err=True)
+        wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
+        raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
+
+
+def _client(url: str, key: str) -> Client:
+    from gateway.client import BadAddress, Client
+
+    try:
+        return Client(url, key)
+    except BadAddress as error:
+        _fail(Exit.USAGE, str(error))
+
+
+def _reach(ask: Callable[[], Answer]) -> Answer:
+    from gateway.client import Unreachable
+
+    try:
+        return ask()
+    except Unreachable as error:
+        _fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
+
+
+def _show(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        _print_json(answer.body)
+        return
+    from gateway.show import show
+
+    show(answer)
+
+
+def main() -> Any:
+    """Entry point of the console script."""
+    return app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Answers of the gateway in a form for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gateway.client import Answer
+
+COLORS = {
+    "delivered": "green",
+    "sent": "green",
+    "deferred": "yellow",
+    "scheduled": "yellow",
+    "held": "yellow",
+    "unknown": "yellow",
+    "undelivered": "red",
+    "expired": "red",
+    "failed": "red",
+    "rejected": "red",
+    "canceled": "red",
+}
+
+
+def show(answer: Answer, console: Console | None = None) -> None:
+    """Print an answer: a problem, a message, or whatever else it is, as a short table."""
+    console = console or Console(highlight=False)
+    body = answer.body if isinstance(answer.body, dict) else {"answer": answer.body}
+    if answer.status >= 400 and "title" in body:
+        _problem(body, console)
+    else:
+        _record(body, console)
+
+
+def status_text(status: str) -> str:
+    """A status in its colour, as rich markup."""
+    color = COLORS.get(status, "cyan")
+    return f"[{color}]{escape(status)}[/]"
+
+
+def _problem(body: dict[str, Any], console: Console) -> None:
+    code = body.get("code") or ""
+    console.print(
+        f"[red]{escape(str(body['title']))}[/]" + (f" [dim]({body.get('status', '')} {code})[/]" if code else "")
+    )
+    if body.get("detail"):
+        console.print(escape(str(body["detail"])))
+    for error in body.get("errors") or ():
+        if isinstance(error, dict):
+            place = error.get("field") or error.get("pointer") or error.get("path") or ""
+            console.print(f"  [bold]{escape(str(place))}[/] {escape(str(error.get('detail', '')))}")
+    if body.get("id"):
+        console.print(f"[dim]recorded as {body['id']}[/]")
+
+
+def _record(body: dict[str, Any], console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in body.items():
+        if value in (None, "", [], {}) or name == "timeline":
+            continue
+        table.add_row(escape(name), status_text(value) if name == "status" else escape(_value(value)))
+    console.print(table)
+    if body.get("timeline"):
+        console.print(_timeline(body["timeline"]))
+
+
+def _timeline(moves: list[dict[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for move in moves for name, value in move.items() if value not in (None, "", 0)))
+    table = Table(*names, box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for move in moves:
+        table.add_row(*(_cell(name, move.get(name)) for name in names))
+    return table
+
+
+def _cell(name: str, value: Any) -> str:
+    if value in (None, "", 0):
+        return ""
+    return status_text(value) if name == "status" and isinstance(value, str) else escape(_value(value))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(item)}" for name, item in value.items() if item not in (None, "", [], {}))
+    if isinstance(value, list):
+        return "; ".join(_value(item) for item in value)
+    return str(value)
