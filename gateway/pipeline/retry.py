@@ -79,7 +79,17 @@ def decide(
         return UNANSWERED
     if not refused:
         return UNWRITTEN if unwritten else ACCEPTED
-    status, kind = worst(refused, overrides)
+    return _by_class(*worst(refused, overrides), attempts, last_place, overrides, random)
+
+
+def _by_class(
+    status: int,
+    kind: RetryClass,
+    attempts: int,
+    last_place: bool,
+    overrides: Mapping[int, RetryClass] | None,
+    random: float,
+) -> Word:
     match kind:
         case RetryClass.THROTTLE:
             return Word(Fate.BACK, Reason.THROTTLED, 0.0, status)
