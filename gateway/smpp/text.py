@@ -1,0 +1,141 @@
+"""Texts: choosing an alphabet, encoding, decoding, counting, and the way to the parts of a long message.
+
+``data_coding`` values are those of SMPP 3.4, 5.2.19. Splitting lives in ``segments``, joining in ``joiner``; both are
+exported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.smpp import gsm, segments
+from gateway.smpp.joiner import Joined, Joiner
+from gateway.smpp.segments import Alphabet, Long, Segment, Segments, TextError, split_octets
+
+__all__ = [
+    "DATA_CODING",
+    "Alphabet",
+    "Count",
+    "Joined",
+    "Joiner",
+    "Long",
+    "Segment",
+    "Segments",
+    "TextError",
+    "alphabet_of",
+    "choose",
+    "count",
+    "decode",
+    "encode",
+    "split",
+    "split_octets",
+]
+
+DATA_CODING = {Alphabet.GSM7: 0, Alphabet.LATIN1: 3, Alphabet.BINARY: 4, Alphabet.UCS2: 8}
+USUAL = (Alphabet.GSM7, Alphabet.UCS2)
+
+_PYTHON_CODECS = {1: "ascii", 5: "shift_jis", 6: "iso8859_5", 7: "iso8859_8", 10: "iso2022_jp", 14: "euc_kr"}
+_BY_DATA_CODING = {2: Alphabet.BINARY, 3: Alphabet.LATIN1, 4: Alphabet.BINARY, 8: Alphabet.UCS2}
+
+
+class Count(NamedTuple):
+    """What a text costs: its alphabet, how many parts, how many units in all (septets, UTF-16 units or octets)."""
+
+    alphabet: Alphabet
+    segments: int
+    units: int
+
+
+def choose(text: str, allowed: Sequence[Alphabet] = USUAL) -> Alphabet:
+    """The first of ``allowed`` that can express ``text``. Raises TextError when none can."""
+    return _encode_first(text, allowed)[0]
+
+
+def encode(text: str, alphabet: Alphabet) -> bytes:
+    """The octets of ``text``; BINARY takes U+0000 to U+00FF as octets. Raises TextError when it does not fit."""
+    octets = _try_encode(text, alphabet)
+    if octets is None:
+        raise TextError(f"the text has characters that {alphabet} cannot express")
+    return octets
+
+
+def decode(data: bytes, data_coding: int, default: Alphabet = Alphabet.GSM7) -> str:
+    """The text of a short message without its user data header. Never raises: what cannot be decoded becomes U+FFFD.
+
+    ``default`` is what the carrier means by ``data_coding`` 0. Binary codings give one character per octet.
+    """
+    codec = _PYTHON_CODECS.get(data_coding)
+    if codec is not None:
+        return data.decode(codec, "replace")
+    alphabet = alphabet_of(data_coding, default)
+    if alphabet is Alphabet.GSM7:
+        return gsm.decode(data)
+    return data.decode("utf-16-be" if alphabet is Alphabet.UCS2 else "latin-1", "replace")
+
+
+def alphabet_of(data_coding: int, default: Alphabet = Alphabet.GSM7) -> Alphabet:
+    """The alphabet that decides how a message of this ``data_coding`` may be cut; one-octet sets count as LATIN1.
+
+    Above 0x0F the values are GSM data coding schemes (3GPP TS 23.038, 4), as the field uses them for flash messages.
+    """
+    if data_coding == 0:
+        return default
+    if data_coding < 0x10:
+        return _BY_DATA_CODING.get(data_coding, Alphabet.LATIN1)
+    group = data_coding >> 4
+    if group < 0x8:
+        return (Alphabet.GSM7, Alphabet.BINARY, Alphabet.UCS2, Alphabet.LATIN1)[data_coding >> 2 & 3]
+    if group == 0xE:
+        return Alphabet.UCS2
+    if group == 0xF and data_coding & 4:
+        return Alphabet.BINARY
+    return Alphabet.GSM7 if group >= 0xC else Alphabet.LATIN1
+
+
+def count(text: str, alphabet: Alphabet | None = None, long: Long = Long.UDH8) -> Count:
+    """Alphabet, parts and units of ``text`` when it is cut for ``long``. Raises TextError when it does not fit."""
+    if alphabet is None or alphabet is Alphabet.GSM7:
+        units = gsm.septets(text)
+        if units is not None and units <= segments.SINGLE_SEPTETS:
+            return Count(Alphabet.GSM7, 1, units)
+    chosen, octets = _encode_first(text, USUAL if alphabet is None else (alphabet,))
+    units = len(octets) >> 1 if chosen is Alphabet.UCS2 else len(octets)
+    return Count(chosen, segments.parts_needed(octets, chosen, long), units)
+
+
+def split(
+    text: str,
+    *,
+    reference: int,
+    long: Long = Long.UDH8,
+    alphabet: Alphabet | None = None,
+    allowed: Sequence[Alphabet] = USUAL,
+) -> Segments:
+    """``text`` as the parts to submit: in ``alphabet``, else in the first of ``allowed`` that fits.
+
+    ``reference`` is the concatenation number, cut to the width that ``long`` has. A part never ends inside an escape
+    sequence or a surrogate pair. Raises TextError when the text does not fit the alphabet or 255 parts.
+    """
+    if alphabet is None:
+        alphabet, octets = _encode_first(text, allowed)
+    else:
+        octets = encode(text, alphabet)
+    return segments.cut(octets, alphabet, DATA_CODING[alphabet], reference, long)
+
+
+def _encode_first(text: str, allowed: Sequence[Alphabet]) -> tuple[Alphabet, bytes]:
+    for alphabet in allowed:
+        octets = _try_encode(text, alphabet)
+        if octets is not None:
+            return alphabet, octets
+    raise TextError(f"the text has characters that {' or '.join(allowed)} cannot express")
+
+
+def _try_encode(text: str, alphabet: Alphabet) -> bytes | None:
+    if alphabet is Alphabet.GSM7:
+        return gsm.encode(text)
+    try:
+        return text.encode("utf-16-be" if alphabet is Alphabet.UCS2 else "latin-1")
+    except UnicodeEncodeError:  # beyond Latin-1, or a lone surrogate
+        return None

@@ -1,0 +1,245 @@
+"""Receipts as carriers write them: the vectors of other suites, then the traps one by one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.smpp import receipt
+from gateway.smpp.receipt import Receipt, build, id_forms, is_receipt, normalise_id, parse
+
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/vectors.json").read_text())["receipts"]
+JAN_2026 = 1_767_225_600_000  # 2026-01-01 00:00 UTC in ms
+
+
+def message(text: bytes = b"", tlvs: dict[int, bytes] | None = None, esm_class: int = 4, data_coding: int = 0) -> Any:
+    return SimpleNamespace(payload=text, tlvs=tlvs, esm_class=esm_class, data_coding=data_coding)
+
+
+def parsed(text: bytes, tlvs: dict[int, bytes] | None = None, **more: int) -> Receipt:
+    found = parse(message(text, tlvs, **more))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["text"][:30])
+def test_vectors(vector: dict[str, Any]) -> None:
+    expect, text = vector["expect"], vector["text"].encode()
+    if expect.get("is_receipt") is False:
+        assert not is_receipt(message(text, esm_class=0))
+        return
+    assert is_receipt(message(text))
+    found = parsed(text)
+    assert found.ids == (expect["id"].encode(),)
+    assert found.state_text == expect["stat"].encode()
+    assert found.final == expect.get("final", True)
+    for field in ("err", "sub", "text"):
+        if field in expect:
+            assert getattr(found, {"err": "error"}.get(field, field)) == expect[field].encode()
+    for field in ("submit", "done"):
+        if field in expect:
+            assert getattr(found, f"{field}_date") == receipt._instant(expect[field].encode()) > 0
+    if "must_match_any_of" in expect:
+        for answered in expect["must_match_any_of"]:
+            form = "as-is" if answered.isdigit() else "auto"
+            assert normalise_id(answered.encode(), form) in id_forms(found.ids[0], form)
+            assert answered.encode() in id_forms(found.ids[0], "as-is")
+
+
+# What counts as a receipt -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("esm_class", "tlvs", "answer"),
+    [
+        (0x04, None, True),
+        (0x44, None, True),
+        (0x20, None, True),
+        (0x08, {0x1E: b"1"}, False),  # an acknowledgement by the handset's user
+        (0x00, None, False),
+        (0x00, {0x1E: b"1"}, True),
+        (0x00, {0x0427: b"\2"}, False),
+    ],
+)
+def test_a_receipt_is_known_by_esm_class_or_tlv(esm_class: int, tlvs: dict[int, bytes] | None, answer: bool) -> None:
+    assert is_receipt(message(b"id:1 stat:DELIVRD", tlvs, esm_class)) is answer
+
+
+def test_settings_of_the_carrier() -> None:
+    assert not is_receipt(message(b"", {0x1E: b"1"}, 0), trust_tlv=False)
+    assert is_receipt(message(b"id:1 stat:DELIVRD", None, 0), trust_text=True)
+    assert not is_receipt(message(b"Your id:1 is here", None, 0), trust_text=True)
+
+
+# Text and TLVs ----------------------------------------------------------------------------------------------------
+
+
+def test_the_tlv_wins_and_the_text_fills_the_gaps() -> None:
+    found = parsed(
+        b"id:8 sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:UNDELIV err:021",
+        {0x1E: b"7\0", 0x0427: b"\2"},
+    )
+    assert found.ids == (b"7", b"8")
+    assert found.state == receipt.DELIVERED
+    assert (found.state_text, found.error, found.done_date) == (b"UNDELIV", b"021", JAN_2026 + 60_000)
+
+
+def test_tlvs_alone_are_enough() -> None:
+    found = parsed(b"", {0x1E: b"7\0", 0x0427: b"\5", 0x0423: b"\3\0\x15"})
+    assert found == Receipt((b"7",), receipt.UNDELIVERABLE, error=b"021")
+
+
+def test_nothing_after_text_is_a_field() -> None:
+    assert parsed(b"id:1 stat:DELIVRD text:stat:REJECTD err:9").error == b""
+    assert parse(message(b"text:id:999 stat:REJECTD")) is None
+
+
+def test_no_receipt_at_all() -> None:
+    assert parse(message(b"hello")) is None
+    assert parse(message(b"hello", {0x0204: b"\0\1"})) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"stat:DELIVRD err:000 id:77",
+        b"ID:77 Stat:DELIVRD",
+        b"id: 77 stat: DELIVRD",
+        b"id:77,stat:DELIVRD,err:0",
+        b"id:77 stat:delivrd",
+        b"id:77 stat:DELIVERED",
+        b"id:77 sub:001 dlvrd:001 submit_date:2601010000 stat:DELIVRD\0",
+    ],
+)
+def test_order_case_spaces_and_gaps(text: bytes) -> None:
+    found = parsed(text)
+    assert (found.ids, found.state) == ((b"77",), receipt.DELIVERED)
+
+
+@pytest.mark.parametrize(
+    ("stat", "state", "final"),
+    [
+        (b"ENROUTE", 1, False),
+        (b"BUFFRED", 1, False),
+        (b"ACCEPTD", 6, False),
+        (b"ACKED", 6, False),
+        (b"DELETED", 4, True),
+        (b"REJECTD", 8, True),
+        (b"FAILED", 5, True),
+        (b"WHATEVER", 7, True),
+    ],
+)
+def test_states(stat: bytes, state: int, final: bool) -> None:
+    found = parsed(b"id:1 stat:" + stat)
+    assert (found.state, found.state_text, found.final) == (state, stat, final)
+
+
+def test_states_of_version_5() -> None:
+    assert [parsed(b"id:1", {0x0427: octet}).state for octet in (b"\0", b"\x09", b"\x63")] == [1, 5, 7]
+
+
+def test_wrapped_in_ucs2_or_under_a_header() -> None:
+    text = b"id:1 stat:DELIVRD"
+    assert parsed(text.decode().encode("utf-16-be"), data_coding=8).ids == (b"1",)
+    assert parsed(b"\x05\0\x03\1\1\1" + text, esm_class=0x44).ids == (b"1",)
+    assert parsed(text, esm_class=0x44).ids == (b"1",)  # the bit is a lie
+
+
+@given(st.binary(max_size=200), st.dictionaries(st.sampled_from([0x1E, 0x0423, 0x0427]), st.binary(max_size=5)))
+def test_any_octets_are_read_without_error(text: bytes, tlvs: dict[int, bytes]) -> None:
+    found = parse(message(b"id:1 stat:" + text, tlvs, data_coding=8))
+    assert found is None or 1 <= found.state <= 8
+
+
+# Dates ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("date", "instant"),
+    [
+        (b"2601010000", JAN_2026),
+        (b"260101000001", JAN_2026 + 1000),
+        (b"202601010001", JAN_2026 + 60_000),
+        (b"20260101000001", JAN_2026 + 1000),
+        (b"2026-01-01 00:00:01", JAN_2026 + 1000),
+        (b"2613010000", 0),
+        (b"260101", 0),
+        (b"null", 0),
+        (b"", 0),
+    ],
+)
+def test_dates(date: bytes, instant: int) -> None:
+    assert parsed(b"id:1 submit date:" + date + b" done date:2601010000 stat:DELIVRD").submit_date == instant
+
+
+def test_dates_are_in_the_carriers_own_time() -> None:
+    found = parse(message(b"id:1 done date:2601010200 stat:DELIVRD"), utc_offset_minutes=120)
+    assert found is not None and (found.submit_date, found.done_date) == (0, JAN_2026)
+
+
+# Ids --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answered", "form", "receipted"),
+    [
+        (b"1d305b4c", "auto", b"0489708364"),
+        (b"489708364", "auto", b"1D305B4C"),
+        (b"70BA8A69", "auto", b"1891273321"),
+        (b"00B8BE19", "auto", b"B8BE19"),
+        (b"B8BE19", "auto", b"00b8be19"),
+        (b"1d305b4c", "hex-to-dec", b"0489708364"),
+        (b"489708364", "dec-to-hex", b"1D305B4C"),
+        (b"AbC-9", "as-is", b"AbC-9"),
+        (b"AbC-9\0", "auto", b"abc-9"),
+        (b"000", "auto", b"0"),
+        (b"007", "as-is", b"007"),
+    ],
+)
+def test_an_id_is_found_again(answered: bytes, form: Any, receipted: bytes) -> None:
+    assert normalise_id(answered, form) in id_forms(receipted, form)
+
+
+def test_the_first_form_is_the_likely_one() -> None:
+    assert id_forms(b"0489708364", "hex-to-dec")[0] == normalise_id(b"1d305b4c", "hex-to-dec") == b"489708364"
+    assert id_forms(b"1D305B4C", "dec-to-hex")[0] == normalise_id(b"489708364", "dec-to-hex") == b"1d305b4c"
+    assert id_forms(b"74e02ee1-4e2f", "auto") == (b"74e02ee1-4e2f",)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 20), st.booleans())
+def test_either_side_may_be_hexadecimal_padded_or_upper_case(number: int, width: int, hexadecimal: bool) -> None:
+    dec, hexa = b"%d" % number, b"%X" % number
+    answered, receipted = (hexa, dec) if hexadecimal else (dec, hexa)
+    assert normalise_id(answered.rjust(width, b"0"), "auto") in id_forms(receipted, "auto")
+    assert normalise_id(answered, "auto") in id_forms(receipted.lower().rjust(width, b"0"), "auto")
+
+
+@given(st.binary(max_size=70), st.sampled_from(["as-is", "hex-to-dec", "dec-to-hex", "auto"]))
+def test_any_id_has_forms(raw: bytes, form: Any) -> None:
+    forms = id_forms(raw, form)
+    assert len(set(forms)) == len(forms) > 0
+    assert form != "as-is" or forms[0] == normalise_id(raw, form)
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_built_is_read_back() -> None:
+    text = build(b"abc", receipt.DELIVERED, submitted=JAN_2026, done=JAN_2026 + 65_000, text=b"x" * 30)
+    assert text == (
+        b"id:abc sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:DELIVRD err:000 text:" + b"x" * 20
+    )
+    assert parsed(text) == (
+        (b"abc",), 2, b"DELIVRD", b"000", JAN_2026, JAN_2026 + 60_000, b"001", b"001", b"x" * 20
+    )  # fmt: skip
+
+
+@given(st.sampled_from(list(receipt.STATE_TEXTS)))
+def test_every_state_can_be_written(state: int) -> None:
+    assert parsed(build(b"1", state, submitted=JAN_2026, done=JAN_2026, error=b"01f")).state == state
