@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Meta(ge=0, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
-_SECRET = "'secret': True"  # as the marks above show in a type's text
+_MARK = "'secret': True"  # as the marks above show in a type's text
 Octet = Annotated[int, Meta(ge=0, le=255)]
 CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
 RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
@@ -30,9 +30,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """What differs from the defaults; secrets as dots, so that it may be logged."""
         shown = (
-            f"{field.name}={'…' if _SECRET in str(field.type) else repr(value)}"
+            f"{field.name}={'…' if _MARK in str(field.type) else repr(value)}"
             for field in msgspec.structs.fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if (value := getattr(self, field.name)) != field.default and value != {}
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -83,7 +83,7 @@ class Policy(Section, frozen=True, kw_only=True):
 
     jurisdictions: str = ""  # folder of *.toml; "" = the files that come with the gateway
     default_profile: str = "default"  # for recipients in countries without a file of their own
-    account_hours: str = ""  # narrows every profile, e.g. "09:00-20:00"; may only tighten
+    hours: str = ""  # narrows every profile, e.g. "09:00-20:00"; can only tighten
     default_zone: str = ""  # IANA zone for numbers that have none; "" = such marketing is refused (zone_unknown)
     on_quiet: Literal["defer", "reject"] = "defer"
     max_segments: Annotated[int, Meta(ge=1, le=255)] = 255
