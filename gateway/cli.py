@@ -7,13 +7,15 @@ from collections.abc import Callable
 from enum import IntEnum
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from gateway.client import Answer, Client
     from gateway.config import Loaded
+
+T = TypeVar("T")
 
 URL = "http://127.0.0.1:8080"
 ADMIN_URL = "http://127.0.0.1:8081"
@@ -84,7 +86,8 @@ def demo(
     """
     from gateway import demo as story
 
-    _start(lambda: story.run(data=data, once=once, as_json=as_json))
+    as_told = _start(lambda: story.run(data=data, once=once, as_json=as_json))
+    raise typer.Exit(Exit.OK if as_told else Exit.REFUSED)
 
 
 @app.command()
@@ -279,14 +282,14 @@ def _load(file: Path, as_json: bool = False) -> Loaded:
         _fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
 
 
-def _start(program: Callable[[], None]) -> None:
+def _start(program: Callable[[], T]) -> T:
     """Run a program that starts servers; what keeps it from running becomes a clear line and an exit code."""
     from gateway.config import ConfigError
     from gateway.runner import Interrupted, leaves
     from gateway.store.errors import StoreError
 
     try:
-        program()
+        return program()
     except Interrupted:
         raise typer.Exit(Exit.INTERRUPTED) from None
     except (ConfigError, StoreError, OSError, ExceptionGroup) as error:
