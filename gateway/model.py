@@ -184,6 +184,42 @@ class Cap(NamedTuple):
     window: int
 
 
+class RuleGroup(IntEnum):
+    """What a recipient's word is about. One octet in the store: never renumber."""
+
+    CONSENT = 0  # scope: the brand scope of (account, brand)
+    MARKETING = 1  # opt-out from marketing; scope: a brand, an account, or eight zero octets for everybody
+    ALL = 2  # opt-out from everything; scope as above
+
+
+class RuleStatus(IntEnum):
+    """The word itself; at the same instant the larger one wins."""
+
+    ALLOWS = 0  # consent granted; opt-out taken back
+    STOPS = 1  # consent revoked; opted out
+
+
+class Rule(NamedTuple):
+    """The latest word of a recipient about one (group, scope)."""
+
+    group: RuleGroup
+    status: RuleStatus
+    scope: bytes  # 8 octets
+    at: int  # when it was said: rules are ordered by this, not by when they arrived
+    until: int = 0  # counts before this instant only; 0 = for ever
+
+    def holds(self, now: int) -> bool:
+        """Whether the rule still counts."""
+        return self.until == 0 or now < self.until
+
+
+class Facts(NamedTuple):
+    """What the store knows about one recipient, for a decision."""
+
+    rules: tuple[Rule, ...] = ()
+    used: tuple[int, ...] = ()  # reservations that stand under each cap that was asked about, in that order
+
+
 class Permission(msgspec.Struct, frozen=True, gc=False):
     """What policy grants and the gate enforces: an interval, an expiry, what to check, under which epoch."""
 
@@ -371,3 +407,4 @@ class Event(msgspec.Struct, gc=False):
     status: int = 0
     error: str = ""
     parts_accepted: int = 0
+    account: str = ""

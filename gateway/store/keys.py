@@ -1,0 +1,126 @@
+"""Every key of the store: its name, what it holds, how long it lives; and the hashing that keeps numbers out of names.
+
+A partition's keys all begin with its tag, ``{p3.17}``, so that they share one slot of a cluster. ``KEYS[1]`` of every
+function is the bare tag; the functions add the rest (the letter is the kind):
+
+    key               type    holds                                                    lives
+    m:<8 hex>         hash    id -> record; bucket named by the id's first 4 octets    each field until its own end
+    d:<day>           hash    reference -> id + instant                                4 days
+    n:<day>           hash    recipient -> last concatenation reference number         2 days
+    lanes             set     names of lanes, <route>#<place>:<priority>               for ever
+    l:<lane>          zset    accounts that have something ready, by fair tag          while they have
+    t:<lane>          hash    account -> last fair tag; "" -> the lane's clock         for ever
+    q:<lane>/<acct>   list    ids ready to be sent                                     while there are any
+    y:<lane>          zset    ids delayed, by the instant due                          while there are any
+    held              zset    ids held, by the instant of acceptance                   while there are any
+    lease             string  counter of leases                                        for ever
+    x:<owner>         hash    lease -> carrier and ids; n<lease> -> how many are open  while any is open
+    b                 hash    owner -> its last heartbeat                              until reclaimed
+    r                 hash    recipient -> rules (consent, opt-outs)                   for ever
+    o                 hash    recipient + group + scope -> sealed detail of a rule     for ever
+    c:<recipient…>    string  reservations under one cap                               the cap's window
+    f                 hash    flags: epoch, breakers, pulled templates                 for ever
+    i:<carrier>:<h>   hash    recipient + carrier's id -> id + part; by hour           entries go with the record
+    h:<carrier>       set     hours that have an id map                                for ever
+    k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
+    ka                zset    parked receipts by the instant they came                 25 hours
+    u:<carrier>       hash    recipient -> ids of messages that wait for a receipt without an id   with the record
+    w:<minute>        list    ids to look at when the minute has come                  until it was swept
+    wheel             zset    minutes that have a list                                 until it was swept
+    e                 stream  events, one entry per call that moved something          bounded by count
+
+Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, k, u are raw octets.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from functools import cache
+from hashlib import blake2b
+
+from gateway.model import Recipient
+from gateway.store.ids import MAX_PARTITIONS
+
+SLOTS = 16384
+
+GLOBAL_SCOPE = bytes(8)
+"""The scope of a rule or breaker that means everybody."""
+
+EPOCH = b"epoch"
+"""Flag: permissions of an older policy epoch are decided afresh before they are sent."""
+
+
+def breaker(scope: bytes) -> bytes:
+    """Flag: messages of this scope (account, brand, template, or everybody's) are not sent but decided afresh."""
+    return b"b" + scope
+
+
+def pulled(template_scope: bytes) -> bytes:
+    """Flag: messages of this template are refused, whenever they were accepted."""
+    return b"p" + template_scope
+
+
+def slot_of(tag: str) -> int:
+    """The cluster slot of a tag (CRC16 as Redis Cluster defines it)."""
+    return crc_hqx(tag.encode(), 0) % SLOTS
+
+
+@cache
+def tags(partitions: int) -> tuple[bytes, ...]:
+    """The tag of each partition, braces included: partition k's slot lies near (k + 0.5) / partitions of all slots.
+
+    Any cluster that gives its nodes equal ranges of slots so gets equal shares of the partitions. Raises ValueError
+    unless 1 <= partitions <= 1024.
+    """
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise ValueError(f"partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}")
+    return tuple(f"{{{_tag(k, partitions)}}}".encode() for k in range(partitions))
+
+
+def _tag(partition: int, partitions: int) -> str:
+    spacing = SLOTS / partitions
+    target, near = (partition + 0.5) * spacing, max(spacing / 8, 2)
+    number = 0
+    while abs(slot_of(tag := f"p{partition}.{number}") - target) > near:
+        number += 1
+    return tag
+
+
+class Hasher:
+    """Names things in the store by a keyed hash (BLAKE2b), so that nobody who reads keys reads numbers.
+
+    The secret never changes as long as the data lives: every name is made with it.
+    """
+
+    def __init__(self, secret: bytes, partitions: int) -> None:
+        """``secret``: 16 to 64 random octets. ``partitions``: as many as the store was made with."""
+        if not 16 <= len(secret) <= 64:
+            raise ValueError("the hashing secret must have 16 to 64 octets")
+        self.partitions = partitions
+        self._recipient = blake2b(key=secret, digest_size=16, person=b"recipient")
+        self._scope = blake2b(key=secret, digest_size=8, person=b"scope")
+        self._reference = blake2b(key=secret, digest_size=16, person=b"reference")
+
+    def recipient(self, digits: str) -> Recipient:
+        """The recipient with these digits (E.164 without ``+``)."""
+        state = self._recipient.copy()
+        state.update(digits.encode())
+        key = state.digest()
+        return Recipient(digits, key, int.from_bytes(key[8:12], "big") % self.partitions)
+
+    def scope(self, *parts: str) -> bytes:
+        """8 octets that name (account), (account, brand) or (account, "template", name). Length-prefixed: no clash."""
+        state = self._scope.copy()
+        state.update(_joined(parts))
+        return state.digest()
+
+    def reference(self, account: str, recipient: Recipient, client_ref: str) -> bytes:
+        """16 octets that name what an account calls ``client_ref`` for this recipient."""
+        state = self._reference.copy()
+        state.update(_joined((account, client_ref)) + recipient.key)
+        return state.digest()
+
+
+def _joined(parts: tuple[str, ...]) -> bytes:
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(2, "big") + part for part in encoded)
