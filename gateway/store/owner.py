@@ -1,0 +1,29 @@
+"""Who holds a lease: one incarnation of one worker."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+
+class Owner(NamedTuple):
+    """``node`` is the worker's lasting name; ``start`` differs every time it starts."""
+
+    node: str
+    start: str
+
+    @property
+    def name(self) -> str:
+        """How the store calls it."""
+        return f"{self.node}/{self.start}"
+
+    @classmethod
+    def fresh(cls, node: str) -> Owner:
+        """A new incarnation of this worker."""
+        return cls(node, secrets.token_hex(4))
+
+    @classmethod
+    def parse(cls, name: str) -> Owner:
+        """The owner that the store calls ``name``."""
+        node, _, start = name.rpartition("/")
+        return cls(node, start)
