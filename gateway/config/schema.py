@@ -8,13 +8,12 @@ beside ``password``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-if TYPE_CHECKING:
-    from gateway.smpp.status import RetryClass
+from gateway.smpp.status import RetryClass
 
 Seconds = Annotated[float, Meta(ge=0, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
@@ -195,8 +194,6 @@ class Carrier(Section, frozen=True, kw_only=True):
     @property
     def overrides(self) -> dict[int, RetryClass]:
         """``status_table`` as ``smpp.status.classify`` wants it."""
-        from gateway.smpp.status import RetryClass  # noqa: PLC0415  # the configuration loads without the SMPP layer
-
         return {int(status, 0): RetryClass[name.upper()] for status, name in self.status_table.items()}
 
 
