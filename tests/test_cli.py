@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import Exit, app
+
+runner = CliRunner()
+
+
+class Door(BaseHTTPRequestHandler):
+    """Answers what the test laid out, and remembers what was asked."""
+
+    replies: list[tuple[int, Any]]
+    seen: list[tuple[str, str, str | None, Any]]
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length)) if length else None
+        self.seen.append((self.command, self.path, self.headers.get("Authorization"), body))
+        status, reply = self.replies.pop(0)
+        data = json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = _answer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def door() -> Iterator[tuple[str, type[Door]]]:
+    handler = type("Door", (Door,), {"replies": [], "seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def invoke(*arguments: str, text: str | None = None) -> tuple[int, str]:
+    done = runner.invoke(app, arguments, input=text)
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize(
+    "command", ["", "demo", "serve", "simulate", "send", "status", "config", "config check", "key new"]
+)
+def test_help_says_what_each_command_is_for(command: str) -> None:
+    code, output = invoke(*command.split(), "--help")
+    assert code == Exit.OK
+    assert "Usage:" in output
+
+
+def test_help_does_not_load_the_house() -> None:
+    script = (
+        "import sys, gateway.cli; print([n for n in ('redis', 'uvloop', 'starlette', 'msgspec') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version() -> None:
+    code, output = invoke("--version")
+    assert (code, bool(re.fullmatch(r"smpp-gateway \d+\.\d+\.\d+\n", output))) == (Exit.OK, True)
+
+
+def test_send_posts_what_was_said(door: tuple[str, type[Door]]) -> None:
+    url, handler = door
+    handler.replies.append((202, {"id": "1", "status": "queued", "segments": 1}))
+    code, output = invoke(
+        "send",
+        "--url",
+        url,
+        "--key",
+        "k",
+        "--to",
+        "+46701740605",
+        "--text",
+        "Hi",
+        "--category",
+        "otp",
+        "--from",
+        "Shop",
+    )
+    assert code == Exit.OK
+    assert handler.seen == [
+        ("POST", "/v1/messages", "Bearer k", {"to": "+46701740605", "text": "Hi", "category": "otp", "from": "Shop"})
+    ]
+    assert "queued" in output
+
+
+def test_send_reads_the_text_from_standard_input(door: tuple[str, type[Door]]) -> None:
+    url, handler = door
+    handler.replies.append((202, {"id": "1", "status": "queued"}))
+    assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "-", text="two\nlines\n")[0] == Exit.OK
+    assert handler.seen[0][3]["text"] == "two\nlines"
+
+
+def test_send_shows_a_refusal_and_fails(door: tuple[str, type[Door]]) -> None:
+    url, handler = door
+    problem = {
+        "title": "Refused by policy",
+        "status": 422,
+        "code": "consent_missing",
+        "detail": "No consent.",
+        "errors": [{"field": "category", "detail": "needs consent"}],
+    }
+    handler.replies.append((422, problem))
+    code, output = invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi")
+    assert code == Exit.REFUSED
+    assert all(word in output for word in ("Refused by policy", "consent_missing", "No consent.", "needs consent"))
+
+
+@pytest.mark.parametrize(("final", "code"), [("delivered", Exit.OK), ("undelivered", Exit.REFUSED)])
+def test_send_waits_for_the_final_state(door: tuple[str, type[Door]], final: str, code: Exit) -> None:
+    url, handler = door
+    handler.replies += [
+        (202, {"id": "abc", "status": "queued"}),
+        (200, {"id": "abc", "status": "sent"}),
+        (200, {"id": "abc", "status": final, "timeline": [{"status": "queued", "at": "t"}, {"status": final}]}),
+    ]
+    assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--wait", "5")[0] == code
+    assert [seen[1] for seen in handler.seen] == ["/v1/messages", "/v1/messages/abc", "/v1/messages/abc"]
+
+
+def test_json_is_the_answer_as_it_came(door: tuple[str, type[Door]]) -> None:
+    url, handler = door
+    handler.replies.append((202, {"id": "1", "status": "queued"}))
+    _, output = invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--json")
+    assert json.loads(output) == {"id": "1", "status": "queued"}
+
+
+@pytest.mark.parametrize("command", [("send", "--to", "+46701740605", "--text", "Hi"), ("status",), ("status", "abc")])
+def test_nobody_there_is_exit_code_3(command: tuple[str, ...]) -> None:
+    code, output = invoke(*command, "--url", "http://127.0.0.1:1")
+    assert code == Exit.UNREACHABLE
+    assert "no gateway answers at http://127.0.0.1:1: Connection refused" in output
+
+
+def test_a_wrong_address_is_a_usage_error() -> None:
+    assert invoke("status", "--url", "nonsense")[0] == Exit.USAGE
+    assert invoke("status", "--url", "http://127.0.0.1:port")[0] == Exit.USAGE
+
+
+def test_key_new_prints_a_key_and_the_hash_of_it() -> None:
+    code, output = invoke("key", "new", "shop", "--json")
+    made = json.loads(output)
+    assert code == Exit.OK
+    assert made["key"].startswith("sgw_shop_")
+    assert made["api_keys"] == "sha256:" + hashlib.sha256(made["key"].encode()).hexdigest()
+    assert "api_keys = [" in invoke("key", "new", "shop")[1]
+
+
+GOOD = """
+[[account]]
+name = "shop"
+api_keys = ["sha256:{digest}"]
+[[carrier]]
+name = "north"
+hosts = ["127.0.0.1:2775"]
+system_id = "gw"
+password = "secret"
+[[route]]
+to = "*"
+carriers = ["north"]
+""".replace("{digest}", "0" * 63 + "1")
+
+
+def test_config_check_accepts_a_good_file(tmp_path: Path) -> None:
+    file = tmp_path / "good.toml"
+    file.write_text(GOOD)
+    code, output = invoke("config", "check", str(file))
+    assert (code, "1 account, 1 carrier, 1 route" in output) == (Exit.OK, True)
+    assert json.loads(invoke("config", "check", str(file), "--json")[1])["carriers"] == ["north"]
+
+
+def test_config_check_shows_every_problem(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(GOOD.replace('carriers = ["north"]', 'carriers = ["nowhere"]') + '[http]\nlisten = "nonsense"\n')
+    code, output = invoke("config", "check", str(file))
+    assert code == Exit.USAGE
+    assert "2 problems" in output
+    assert "nowhere" in output
+    assert "listen" in output
+    assert len(json.loads(invoke("config", "check", str(file), "--json")[1])["problems"]) == 2
+
+
+def test_serve_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    assert invoke("serve")[0] == Exit.USAGE
+    assert invoke("serve", "--config", str(tmp_path / "none.toml"))[0] == Exit.USAGE
+
+
+def test_the_module_runs_as_a_program() -> None:
+    environment = {**os.environ, "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "smpp-gateway demo" in done.stdout
