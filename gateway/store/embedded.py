@@ -270,7 +270,7 @@ class Embedded:
         pause = shortest
         while True:
             since = time.monotonic()
-            while not self._died():
+            while not self._died():  # noqa: ASYNC110 - nothing but its lock tells of an adopted server's end
                 await asyncio.sleep(_WATCH)
             self._set(Status.DEAD)
             self.problem = self._last_words()

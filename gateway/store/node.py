@@ -100,6 +100,8 @@ async def _reply(connection: wire.AbstractConnection) -> Any:
 
 def translate(error: Exception, where: str) -> StoreError:
     """A foreign exception in our words, with what to do about it."""
+    if isinstance(error.__cause__, foreign.RedisError):  # a refused log-in comes wrapped in a ConnectionError
+        error = error.__cause__
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
     for kinds, start, ours, said in _OURS:
         if isinstance(error, kinds) and text.startswith(start):

@@ -1,0 +1,131 @@
+"""Throw-away store servers for tests: one on a unix socket, or a cluster of three on loopback ports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from gateway.store.binary import find_binary
+
+
+class Server:
+    """One server process on a temporary folder; ``settings`` are arguments added to the durable defaults."""
+
+    def __init__(self, *settings: str, folder: Path | None = None, port: int = 0) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="gw-test-"))
+        self.socket = self.folder / "s"
+        self.port = port
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                str(find_binary()),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)),
+                *("--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+                *("--maxmemory-policy", "noeviction", "--logfile", str(self.folder / "log")),
+                *self._settings,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self.client = redis.Redis(unix_socket_path=str(self.socket), protocol=2)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.client.ping()
+                return
+            except redis.RedisError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()[-1000:]) from None
+                time.sleep(0.005)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def run(self, *command: object) -> Any:
+        """One command, by its bare words."""
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def flush(self) -> None:
+        self.client.flushall()
+
+    def kill(self) -> None:
+        """As a crash does: SIGKILL, nothing is written out."""
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        subprocess.run(["rm", "-rf", str(self.folder)], check=True)
+
+
+class Cluster:
+    """Three primaries, five and a half thousand slots each."""
+
+    def __init__(self, *settings: str, nodes: int = 3) -> None:
+        self.nodes: list[Server] = []
+        ports = free_ports(2 * nodes)
+        for port, bus in zip(ports[::2], ports[1::2], strict=True):
+            self.nodes.append(
+                Server(
+                    *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000"),
+                    *settings,
+                    port=port,
+                )
+            )
+        for index, node in enumerate(self.nodes):
+            first, last = 16384 * index // nodes, 16384 * (index + 1) // nodes - 1
+            node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
+            node.run("CLUSTER", "MEET", "127.0.0.1", ports[0], ports[1])
+        deadline = time.monotonic() + 20
+        while not all(self._complete(node) for node in self.nodes):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster does not come together")
+            time.sleep(0.05)
+
+    def _complete(self, node: Server) -> bool:
+        return b"cluster_state:ok" in node.run("CLUSTER", "INFO") and len(node.run("CLUSTER", "SLOTS")) == len(
+            self.nodes
+        )
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.client.flushall()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that the kernel says are free on loopback just now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
