@@ -109,6 +109,7 @@ class Check(IntFlag):
     CONSENT = 1  # a granted, unexpired consent for (account, brand) must exist
     MARKETING_OPT_OUT = 2  # an opt-out from marketing (brand, account or global scope) stops it
     ALL_OPT_OUT = 4  # an opt-out from everything stops it
+    BREAKER = 8  # an open breaker on one of its scopes hands it back; without it breakers are not looked at
 
 
 class Reason(IntEnum):

@@ -1,0 +1,15 @@
+"""What a message's content must be, whoever sends it."""
+
+from __future__ import annotations
+
+MAX_SEGMENTS = 255
+"""A concatenation header counts parts in one octet (3GPP TS 23.040, 9.2.3.24.1)."""
+
+
+def fault(segments: int, most: int = MAX_SEGMENTS) -> str | None:
+    """Why a content of so many segments (0 = empty) cannot be sent, or None."""
+    if segments < 1:
+        return "content_empty"
+    if segments > most:
+        return "content_too_long"
+    return None

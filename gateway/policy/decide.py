@@ -1,0 +1,265 @@
+"""Decides about one message: now, later, not at all; and grants the permission that the gate enforces.
+
+Pure: the request, what is known of the recipient, the instant and the rulebook give the verdict. Every rule is
+evaluated and reported, not only the first that bites; outcomes rank reject > hold > defer > allow, and among equals the
+code is that of the rule that comes first. The same function decides again what ``take`` hands back.
+
+One-time passwords, transactional and emergency messages skip consent, marketing opt-outs, breakers and quiet hours;
+they obey an opt-out from everything, suppression and their caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.model import Cap, Category, Check, Facts, Outcome, Permission, Reason, Verdict
+from gateway.policy import caps, consent, content
+from gateway.policy.numbers import describe
+from gateway.policy.quiet_hours import Window, known_zone, window
+from gateway.policy.rulebook import Rulebook
+
+__all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "decide"]
+
+FOREVER = 253_402_300_800_000
+"""The year 10000 in milliseconds: the far end of an interval that does not close. Exact in a double, 6 octets wide."""
+
+CHECKS = {
+    Category.OTP: int(Check.ALL_OPT_OUT),
+    Category.TRANSACTIONAL: int(Check.ALL_OPT_OUT),
+    Category.MARKETING: int(Check.CONSENT | Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT | Check.BREAKER),
+    Category.EMERGENCY: int(Check.ALL_OPT_OUT),
+}
+"""What the gate looks up again at every hand-out."""
+
+_NO_SCOPE = bytes(8)
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """What is to be decided. Instants are ms UTC, 0 = not given; text is "" when not given."""
+
+    digits: str  # E.164 without +, as parse_e164 gives it
+    category: Category
+    account_scope: bytes
+    brand_scope: bytes
+    route: str  # the name RouteTable.match found, "" = none
+    segments: int
+    accepted_at: int = 0  # when it was accepted, for what is decided again
+    send_at: int = 0
+    expires_at: int = 0
+    time_zone: str = ""  # IANA; goes before what the number tells
+    on_quiet: str = ""  # "defer" | "reject"
+    reason: str = ""  # of an emergency
+    template_scope: bytes = _NO_SCOPE
+    capped: bool = False  # the gate found a cap full (Redecide.reason is FREQUENCY_CAP)
+
+
+class Finding(NamedTuple):
+    """What one rule objects to."""
+
+    rule: str
+    outcome: Outcome
+    code: Reason
+    next_at: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.rule}:{self.outcome.name.lower()}"
+
+
+class _Case:
+    """One decision while it is made: the inputs, and what several rules need."""
+
+    __slots__ = ("caps", "expires", "facts", "now", "request", "rules", "start", "window", "zones")
+
+    def __init__(self, request: Request, facts: Facts, now: int, rules: Rulebook) -> None:
+        self.request, self.facts, self.now, self.rules = request, facts, now, rules
+        self.start = max(now, request.send_at)  # the earliest it could go
+        born = request.send_at or request.accepted_at or now
+        self.expires = request.expires_at or born + rules.expiry[request.category]
+        limits = rules.caps.get(request.category, ())
+        self.caps = _caps(request, limits) if limits else ()
+        self.zones: tuple[str, ...] = ()
+        self.window: Window | None = None
+
+
+def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict:
+    """The verdict about a message at ``now``. Its permission is meaningful for every outcome but REJECT."""
+    case = _Case(request, facts, now, rules)
+    opens, closes = 0, FOREVER
+    if request.category is Category.MARKETING:
+        case.zones = _zones(case)
+        if case.zones:
+            case.window = window(
+                _pace(case), case.zones, rules.profile(request.digits, describe(request.digits).region)
+            )
+        if case.window is not None:
+            opens, closes = case.window
+    findings = [finding for rule in RULES[request.category] if (finding := rule(case)) is not None]
+    permission = Permission(
+        opens,
+        closes,
+        case.expires,
+        CHECKS[request.category],
+        request.account_scope,
+        request.brand_scope,
+        request.template_scope,
+        case.caps,
+        rules.epoch,
+    )
+    if not findings:
+        return Verdict(Outcome.ALLOW, Reason.NONE, permission, 0, (), case.zones, rules.version)
+    worst = max(findings, key=lambda finding: finding.outcome)  # the first of them, as max keeps order
+    next_at = max(finding.next_at for finding in findings) if worst.outcome is Outcome.DEFER else 0
+    texts = tuple(map(str, findings))
+    return Verdict(worst.outcome, worst.code, permission, next_at, texts, case.zones, rules.version)
+
+
+def _zones(case: _Case) -> tuple[str, ...]:
+    """The zone that was named, else those of the number, else the default."""
+    named = case.request.time_zone
+    if named:
+        return (named,) if known_zone(named) else ()
+    zones = describe(case.request.digits).zones
+    return zones or ((case.rules.default_zone,) if case.rules.default_zone else ())
+
+
+def _pace(case: _Case) -> int:
+    """From when a window is looked for: the earliest start, or later when a cap is full."""
+    cap = _full_cap(case)
+    return case.start if cap is None else max(case.start, caps.again_at(cap, case.now))
+
+
+def _full_cap(case: _Case) -> Cap | None:
+    if case.request.capped and case.caps and not case.facts.used:
+        return min(case.caps, key=lambda cap: cap.window)
+    return caps.full(case.caps, case.facts.used)
+
+
+def _caps(request: Request, limits: tuple[tuple[int, int], ...]) -> tuple[Cap, ...]:
+    """Codes count per account (whoever's brand they carry), the rest per brand."""
+    scope = request.account_scope if request.category is Category.OTP else request.brand_scope
+    scope = caps.count_scope(scope, request.category)
+    return tuple([Cap(scope, limit, seconds) for limit, seconds in limits])
+
+
+# The rules, in the order in which they are reported.
+
+
+def _category(case: _Case) -> Finding | None:
+    if case.request.category is Category.EMERGENCY and not case.request.reason:
+        return Finding("emergency_reason", Outcome.REJECT, Reason.CONTENT_REFUSED)
+    return None
+
+
+def _suppression(case: _Case) -> Finding | None:
+    if case.facts.rules and consent.suppressed(case.facts.rules, _is_marketing(case), case.now):
+        return Finding("suppression", Outcome.REJECT, Reason.SUPPRESSED)
+    return None
+
+
+def _opt_out(case: _Case) -> Finding | None:
+    scopes = (case.request.brand_scope, case.request.account_scope)
+    if case.facts.rules and consent.opted_out(case.facts.rules, scopes, _is_marketing(case), case.now):
+        return Finding("opt_out", Outcome.REJECT, Reason.OPTED_OUT)
+    return None
+
+
+def _consent(case: _Case) -> Finding | None:
+    found = consent.consent(case.facts.rules, case.request.brand_scope, case.now)
+    if found is consent.Consent.GRANTED:
+        return None
+    revoked = found is consent.Consent.REVOKED
+    return Finding("consent", Outcome.REJECT, Reason.CONSENT_REVOKED if revoked else Reason.CONSENT_MISSING)
+
+
+def _breaker(case: _Case) -> Finding | None:
+    held, request = case.rules.held, case.request
+    if held and not held.isdisjoint(
+        (consent.EVERYBODY, request.account_scope, request.brand_scope, _template(request))
+    ):
+        return Finding("breaker", Outcome.HOLD, Reason.BREAKER_OPEN)
+    return None
+
+
+def _pulled(case: _Case) -> Finding | None:
+    template = case.request.template_scope
+    if template != _NO_SCOPE and template in case.rules.pulled:
+        return Finding("template_pulled", Outcome.REJECT, Reason.CONTENT_REFUSED)
+    return None
+
+
+def _content(case: _Case) -> Finding | None:
+    fault = content.fault(case.request.segments, case.rules.max_segments)
+    return None if fault is None else Finding(fault, Outcome.REJECT, Reason.CONTENT_REFUSED)
+
+
+def _frequency(case: _Case) -> Finding | None:
+    cap = _full_cap(case)
+    if cap is None:
+        return None
+    again = caps.again_at(cap, case.now)
+    # A code that comes late is of no use, and refusing is what stops the bombing.
+    late = case.request.category is Category.OTP or again >= case.expires
+    return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, 0 if late else again)
+
+
+def _expiry(case: _Case) -> Finding | None:
+    if case.expires <= case.start:
+        return Finding("expiry", Outcome.REJECT, Reason.EXPIRED)
+    return None
+
+
+def _schedule(case: _Case) -> Finding | None:
+    if case.request.send_at > case.now:
+        return Finding("send_at", Outcome.DEFER, Reason.SCHEDULED, case.request.send_at)
+    return None
+
+
+def _quiet_hours(case: _Case) -> Finding | None:
+    if case.window is None:
+        return Finding("zone", Outcome.REJECT, Reason.ZONE_UNKNOWN)
+    opens = case.window.opens
+    if opens <= case.start:
+        return None
+    wish = case.request.on_quiet or case.rules.on_quiet
+    if wish == "reject" or opens >= case.expires:
+        return Finding("quiet_hours", Outcome.REJECT, Reason.QUIET_HOURS)
+    return Finding("quiet_hours", Outcome.DEFER, Reason.QUIET_HOURS, opens)
+
+
+def _route(case: _Case) -> Finding | None:
+    return None if case.request.route else Finding("route", Outcome.REJECT, Reason.NO_ROUTE)
+
+
+def _is_marketing(case: _Case) -> bool:
+    return case.request.category is Category.MARKETING
+
+
+def _template(request: Request) -> bytes:
+    return request.template_scope if request.template_scope != _NO_SCOPE else request.account_scope
+
+
+_Rule = Callable[[_Case], Finding | None]
+_EVERY: tuple[_Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
+
+RULES: dict[Category, tuple[_Rule, ...]] = {
+    Category.OTP: _EVERY,
+    Category.TRANSACTIONAL: (_suppression, _opt_out, _pulled, _content, _frequency, _expiry, _schedule, _route),
+    Category.MARKETING: (
+        _suppression,
+        _opt_out,
+        _consent,
+        _breaker,
+        _pulled,
+        _content,
+        _frequency,
+        _expiry,
+        _quiet_hours,
+        _schedule,
+        _route,
+    ),
+    Category.EMERGENCY: (_category, *_EVERY),
+}
+"""Which rules a category obeys, in the order of facts (suppression, opt-out, consent, breaker, content, …)."""

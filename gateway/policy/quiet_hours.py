@@ -1,0 +1,129 @@
+"""When advertising may ring: the hours a profile permits, on the wall clocks of the recipient's zones.
+
+A profile says when sending is permitted; quiet hours are the rest. Intervals are half-open: with 08:00-23:00 a message
+at 23:00:00 is blocked and one at 08:00:00 goes. Computed on local wall time, returned as UTC milliseconds. When a
+number may be in several zones, every zone must permit (strict).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+MINUTES = 24 * 60
+_DAY = 86_400_000
+_HORIZON = 15  # days looked ahead; the longest closed run of any profile must fit
+_SPAN = 7 * _DAY  # a calendar is computed for a week of "now"
+
+Span = tuple[int, int]
+"""A half-open stretch: of minutes in a local day, or of UTC milliseconds."""
+
+
+class Profile(NamedTuple):
+    """Permitted hours of one law or one wish."""
+
+    name: str
+    week: tuple[tuple[Span, ...], ...]  # for Monday to Sunday, stretches of minutes of the local day
+    holidays: frozenset[date] = frozenset()  # closed all day
+
+    def on(self, day: date) -> tuple[Span, ...]:
+        """The stretches of one local day."""
+        return () if day in self.holidays else self.week[day.weekday()]
+
+
+ALWAYS = Profile("always", (((0, MINUTES),),) * 7)
+
+
+class Window(NamedTuple):
+    """The permitted interval that holds an instant or follows it: ``opens <= t < closes``, UTC ms."""
+
+    opens: int
+    closes: int
+
+
+def daily(name: str, start: int, end: int) -> Profile:
+    """The same stretch of minutes every day."""
+    return Profile(name, (((start, end),),) * 7)
+
+
+def tighten(profile: Profile, other: Profile) -> Profile:
+    """What both permit, so that a layer (account, carrier, recipient) can only narrow the law."""
+    week = tuple(tuple(_both(mine, theirs)) for mine, theirs in zip(profile.week, other.week, strict=True))
+    return Profile(f"{profile.name}&{other.name}", week, profile.holidays | other.holidays)
+
+
+@lru_cache(maxsize=4096)
+def known_zone(name: str) -> bool:
+    """Whether this is the IANA name of a zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; "../x" ValueError; a folder OSError
+        return False
+    return bool(name)
+
+
+def window(now: int, zones: Sequence[str], profile: Profile) -> Window | None:
+    """The first permitted interval that ends after ``now``; None when there is none within two weeks."""
+    opens, closes = _calendar(profile, tuple(zones), now // _SPAN)
+    index = bisect_right(closes, now)
+    return Window(opens[index], closes[index]) if index < len(closes) else None
+
+
+@lru_cache(maxsize=4096)
+def _calendar(profile: Profile, zones: tuple[str, ...], week: int) -> tuple[list[int], list[int]]:
+    """All permitted intervals around one week of UTC, as opens and closes in order."""
+    first = (datetime.fromtimestamp(week * _SPAN // 1000, UTC) - timedelta(days=2)).date()
+    days = [first + timedelta(days=n) for n in range(2 + _SPAN // _DAY + _HORIZON)]
+    spans: list[Span] | None = None
+    for zone in zones:
+        local = _joined(_in_utc(profile, ZoneInfo(zone), days))
+        spans = local if spans is None else list(_both(spans, local))
+    return [opens for opens, _ in spans or ()], [closes for _, closes in spans or ()]
+
+
+def _in_utc(profile: Profile, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Span]:
+    """The permitted stretches of these local days as instants.
+
+    A wall time that a clock change repeats or skips is read as the stricter instant: later for an opening, earlier for
+    a closing.
+    """
+    for day in days:
+        for start, end in profile.on(day):
+            opens = max(_instants(day, start, zone))
+            closes = min(_instants(day, end, zone))
+            if opens < closes:
+                yield opens, closes
+
+
+def _instants(day: date, minute: int, zone: ZoneInfo) -> tuple[int, int]:
+    """Both readings of a local wall time, in UTC ms; equal except around a clock change."""
+    wall = datetime(day.year, day.month, day.day, tzinfo=zone) + timedelta(minutes=minute)
+    return int(wall.timestamp()) * 1000, int(wall.replace(fold=1).timestamp()) * 1000
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Stretches that touch as one, so that a day that never closes has no seam at midnight."""
+    joined: list[Span] = []
+    for opens, closes in spans:
+        if joined and opens <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(closes, joined[-1][1]))
+        else:
+            joined.append((opens, closes))
+    return joined
+
+
+def _both(mine: Sequence[Span], theirs: Sequence[Span]) -> Iterable[Span]:
+    """The intersection of two ordered lists of stretches."""
+    i = j = 0
+    while i < len(mine) and j < len(theirs):
+        opens, closes = max(mine[i][0], theirs[j][0]), min(mine[i][1], theirs[j][1])
+        if opens < closes:
+            yield opens, closes
+        if mine[i][1] <= theirs[j][1]:
+            i += 1
+        else:
+            j += 1

@@ -1,0 +1,63 @@
+"""What policy decides by: the laws, the operator's settings and the breakers that are open, with a version.
+
+Immutable: a reload or a flag makes a new one (``with_flags``). Whoever holds one decides by it to the end of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from gateway.model import Category
+from gateway.policy.content import MAX_SEGMENTS
+from gateway.policy.quiet_hours import Profile, daily
+
+DEFAULT = daily("default", 8 * 60, 23 * 60)
+"""No advertising from 23:00 to 08:00, wherever no law is stricter."""
+
+OTP_CAPS = ((1, 60), (5, 3600), (10, 86_400))
+"""Anti-bombing: one-time passwords per number, (limit, rolling seconds)."""
+
+_HOUR = 3_600_000
+EXPIRY = {
+    Category.OTP: _HOUR // 6,
+    Category.TRANSACTIONAL: 24 * _HOUR,
+    Category.MARKETING: 72 * _HOUR,
+    Category.EMERGENCY: 24 * _HOUR,
+}
+"""How long (ms) a message waits at most when it does not say so itself."""
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The rules in force."""
+
+    version: str = "builtin"
+    epoch: int = 0  # a message decided under an older one is decided again when it is taken
+    default: Profile = DEFAULT
+    countries: Mapping[str, Profile] = field(default_factory=dict)  # ISO country -> profile
+    prefixes: Mapping[str, Profile] = field(default_factory=dict)  # digits a number starts with -> profile
+    caps: Mapping[Category, tuple[tuple[int, int], ...]] = field(default_factory=lambda: {Category.OTP: OTP_CAPS})
+    expiry: Mapping[Category, int] = field(default_factory=lambda: EXPIRY)
+    on_quiet: str = "defer"  # or "reject", for messages that do not say
+    default_zone: str = ""  # for numbers without one; "" = refuse their marketing
+    max_segments: int = MAX_SEGMENTS
+    held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
+    pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates
+
+    @cached_property
+    def _prefix_lengths(self) -> tuple[int, ...]:
+        return tuple(sorted({len(prefix) for prefix in self.prefixes}, reverse=True))
+
+    def profile(self, digits: str, region: str) -> Profile:
+        """The hours that hold for a number: by its longest listed prefix, else by country, else the default."""
+        for length in self._prefix_lengths:
+            found = self.prefixes.get(digits[:length])
+            if found is not None:
+                return found
+        return self.countries.get(region, self.default)
+
+    def with_flags(self, epoch: int, held: Iterable[bytes] = (), pulled: Iterable[bytes] = ()) -> Rulebook:
+        """The same rules under other flags."""
+        return replace(self, epoch=epoch, held=frozenset(held), pulled=frozenset(pulled))
