@@ -79,17 +79,11 @@ def decide(
         return UNANSWERED
     if not refused:
         return UNWRITTEN if unwritten else ACCEPTED
-    return _by_class(*worst(refused, overrides), attempts, last_place, overrides, random)
+    status, kind = worst(refused, overrides)
+    return _by_class(status, kind, attempts, last_place, most=tries(status, overrides), random=random)
 
 
-def _by_class(
-    status: int,
-    kind: RetryClass,
-    attempts: int,
-    last_place: bool,
-    overrides: Mapping[int, RetryClass] | None,
-    random: float,
-) -> Word:
+def _by_class(status: int, kind: RetryClass, attempts: int, last_place: bool, *, most: int, random: float) -> Word:
     match kind:
         case RetryClass.THROTTLE:
             return Word(Fate.BACK, Reason.THROTTLED, 0.0, status)
@@ -99,7 +93,7 @@ def _by_class(
             delay = min(QUEUE_FULL_LIMIT, QUEUE_FULL_DELAY * 2 ** min(attempts, 8))
             return Word(Fate.RETRY, Reason.CARRIER_RETRY, spread(delay, random), status)
         case RetryClass.RETRY | RetryClass.SESSION:
-            return _again(status, attempts, last_place, overrides, random)
+            return _again(status, attempts, last_place, most, random)
         case RetryClass.OTHER if not last_place:
             return Word(Fate.NEXT, Reason.NEXT_CARRIER, 0.0, status)
     return Word(Fate.REJECTED, Reason.CARRIER_REFUSED, 0.0, status)
@@ -124,11 +118,9 @@ def spread(delay: float, random: float) -> float:
     return delay * (1 + SPREAD * (2 * random - 1))
 
 
-def _again(
-    status: int, attempts: int, last_place: bool, overrides: Mapping[int, RetryClass] | None, random: float
-) -> Word:
+def _again(status: int, attempts: int, last_place: bool, most: int, random: float) -> Word:
     """A temporary refusal: the same carrier later, then the next one, then failed."""
-    if attempts + 1 < tries(status, overrides):
+    if attempts + 1 < most:
         delay = min(RETRY_LIMIT, RETRY_DELAY * RETRY_GROWTH**attempts)
         return Word(Fate.RETRY, Reason.CARRIER_RETRY, spread(delay, random), status)
     if last_place:

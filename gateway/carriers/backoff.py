@@ -1,0 +1,49 @@
+"""When a bind is tried again: pure, seconds in, seconds out. Full jitter, so that a thousand binds do not return at once."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gateway.smpp.status import Status
+
+
+class Failure(Enum):
+    """Why a bind is not up."""
+
+    UNREACHABLE = "unreachable"  # refused, reset, timed out, no answer to the bind
+    REFUSED = "refused"  # the bind was answered with some status
+    FORBIDDEN = "forbidden"  # password, system_id or system_type: somebody must mend the configuration
+    DROPPED = "dropped"  # it was up and did work; the carrier or the network ended it
+
+
+FORBIDDEN = frozenset({Status.ESME_RINVPASWD, Status.ESME_RINVSYSID, Status.ESME_RINVSYSTYP})
+
+UNREACHABLE_FIRST, UNREACHABLE_MOST = 0.5, 30.0
+REFUSED_FIRST, REFUSED_MOST = 1.0, 60.0
+FORBIDDEN_FIRST, FORBIDDEN_MOST = 60.0, 900.0
+DROPPED_MOST = 0.5
+
+PROVEN_AFTER = 10.0
+"""Seconds after which a bind counts as having worked even if nothing was sent over it."""
+
+
+def failure(refused: int | None, *, was_up: float, answers: int) -> Failure:
+    """What kind of end this was: ``refused`` is the bind's status, ``was_up`` its age in seconds (0 = never bound)."""
+    if refused is not None:
+        return Failure.FORBIDDEN if refused in FORBIDDEN else Failure.REFUSED
+    return Failure.DROPPED if answers or was_up >= PROVEN_AFTER else Failure.UNREACHABLE
+
+
+def delay(kind: Failure, tries: int, random: float) -> float:
+    """Seconds until the next try. ``tries``: failures of this kind in a row, from 1. ``random`` lies in [0, 1)."""
+    doublings = 2 ** min(tries - 1, 16)
+    match kind:
+        case Failure.DROPPED:
+            return DROPPED_MOST * random
+        case Failure.UNREACHABLE:
+            most = min(UNREACHABLE_MOST, 2 * UNREACHABLE_FIRST * doublings)
+            return UNREACHABLE_FIRST + (most - UNREACHABLE_FIRST) * random
+        case Failure.REFUSED:
+            return min(REFUSED_MOST, REFUSED_FIRST * doublings) * (0.5 + 0.5 * random)
+        case Failure.FORBIDDEN:
+            return min(FORBIDDEN_MOST, FORBIDDEN_FIRST * doublings * (1 + 0.1 * random))

@@ -1,0 +1,318 @@
+"""One connection to a carrier: the asyncio shell around ``smpp.Session``.
+
+It owns the socket and nothing else: what comes in goes through the session and on to the listener in batches, what goes
+out is written once per loop tick. While the transport is full it has no room, so nobody takes work for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from ssl import SSLContext
+from typing import Any, NamedTuple, Protocol, cast
+
+import structlog
+
+from gateway.smpp.errors import LocalError
+from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Event, Operation, Requested, TimedOut, Unbinding
+from gateway.smpp.messages import Message
+from gateway.smpp.pdus import (
+    ALERT_NOTIFICATION,
+    BIND_RECEIVER,
+    BIND_TRANSCEIVER,
+    BIND_TRANSMITTER,
+    OUTBIND,
+    SUBMIT_SM,
+    command_name,
+)
+from gateway.smpp.session import Role, Session
+from gateway.smpp.status import Status
+
+CONNECT_TIMEOUT = 5.0
+USER_TIMEOUT = 25_000
+"""Milliseconds that written octets may stay unacknowledged before the kernel gives the connection up (Linux)."""
+
+FINISH_WAIT = 10.0
+"""Seconds a graceful end waits for the open window before it unbinds."""
+
+ENQUIRE_TIMEOUT = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told. All calls come from the event loop and must not block."""
+
+    def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
+        """Answers to submits of this bind."""
+
+    def received(self, bind: Bind, messages: list[Message], now: float) -> None:
+        """deliver_sm and data_sm: each wants a ``bind.respond``, after it is stored."""
+
+    def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
+        """Submits without an answer on a living bind, after the grace for late answers."""
+
+    def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
+        """The bind is over. ``unknown`` were written and not answered, ``unwritten`` never left."""
+
+    def room(self, bind: Bind) -> None:
+        """The bind can take work: it is bound, or the transport is no longer full."""
+
+
+class Settings(NamedTuple):
+    """What a bind needs to know of its carrier."""
+
+    carrier: str
+    system_id: bytes
+    password: bytes
+    system_type: bytes = b""
+    address_range: bytes = b""
+    window: int = 100
+    enquire_interval: float = 30.0
+    response_timeout: float = 30.0
+    first_sequence: int = 1
+    tls: SSLContext | None = None
+
+
+class Bind(asyncio.Protocol):
+    """One connection from connect to close. ``closed`` is set when it is over and everything was reported."""
+
+    def __init__(self, name: str, command_id: int, settings: Settings, listener: Listener) -> None:
+        self.name = name
+        self.command_id = command_id
+        self.window = settings.window if command_id != BIND_RECEIVER else 0
+        self.answers = 0  # how many submits were answered with status 0
+        self.since = 0.0  # when it was bound
+        self.refused: int | None = None  # the status our bind was refused with
+        self.reason = ""  # why it is over
+        self.closed = asyncio.Event()
+        self.decided = asyncio.Event()  # bound, refused or closed
+        self._settings = settings
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._paused = False
+        self._finishing = False
+        self._flush_planned = False
+        self._unflushed = 0  # submits asked for since the last flush
+        self._session = Session(
+            Role.ESME,
+            window=settings.window,
+            enquire_interval=settings.enquire_interval,
+            enquire_timeout=ENQUIRE_TIMEOUT,
+            response_timeout=settings.response_timeout,
+            first_sequence=settings.first_sequence,
+        )
+
+    def __repr__(self) -> str:
+        age = f" up {self._loop.time() - self.since:.0f} s" if self.since and not self.closed.is_set() else ""
+        paused = " paused" if self._paused else ""
+        tail = f" ({self.reason})" if self.reason else ""
+        return (
+            f"<Bind {self.name} {_KINDS[self.command_id]} {self._peer or '-'} {self._session.state.value}"
+            f" window {self._session.outstanding}/{self.window}{age}{paused}{tail}>"
+        )
+
+    @property
+    def session(self) -> Session:
+        """For counters and tests."""
+        return self._session
+
+    @property
+    def free(self) -> int:
+        """Submits that may be handed over now."""
+        return 0 if self._paused or self._finishing or not self.window else self._session.free
+
+    @property
+    def able(self) -> bool:
+        """Whether this bind carries submits, be its window full or not."""
+        return bool(self.window) and self._session.bound and not self._finishing
+
+    async def connect(self, host: str, port: int) -> None:
+        """Connect and send the bind. Raises OSError or TimeoutError when there is no connection."""
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await self._loop.create_connection(
+                lambda: self, host, port, ssl=self._settings.tls, server_hostname=host if self._settings.tls else None
+            )
+
+    def submit(self, body: bytes, context: object, now: float) -> None:
+        """Put one submit_sm into the window; it leaves with this loop tick. LocalError beyond ``free``."""
+        self._session.request(SUBMIT_SM, body, context, now)
+        self._unflushed += 1
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def respond(self, command_id: int, sequence: int, status: int) -> None:
+        """Answer a deliver_sm or data_sm; it leaves with this loop tick."""
+        self._session.respond(command_id, sequence, status)
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def tick(self, now: float) -> None:
+        """Timeouts and enquire_link; to be called about every second."""
+        events = self._session.tick(now)
+        if events:
+            self._handle(events, now)
+        self._flush()
+
+    async def finish(self) -> None:
+        """Take no more, wait for the open window, unbind, close."""
+        self._finishing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_WAIT):
+                while self._session.outstanding and not self.closed.is_set():  # noqa: ASYNC110  # shutdown only
+                    await asyncio.sleep(0.02)
+        if not self.closed.is_set():
+            self._session.unbind(self._loop.time())
+            self._flush()
+        if not self._session.bound and self._transport is None:
+            self.abort("stopped")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5.5):
+                await self.closed.wait()
+        self.abort("stopped")
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up at once; what is outstanding is unknown."""
+        if not self.closed.is_set():
+            self._handle(self._session.close(reason), self._loop.time())
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
+        _tune(transport.get_extra_info("socket"))
+        settings = self._settings
+        try:
+            self._session.bind(
+                self.command_id,
+                settings.system_id,
+                settings.password,
+                system_type=settings.system_type,
+                address_range=settings.address_range,
+                now=self._loop.time(),
+            )
+        except LocalError as error:  # a password that fits no PDU: say so instead of dying in a callback
+            self.abort(str(error))
+            return
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        now = self._loop.time()
+        events = self._session.receive(data, now)
+        if events:
+            self._handle(events, now)
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        reason = f"connection lost: {exc}" if exc else "closed by the peer"
+        self._handle(self._session.close(reason), self._loop.time())
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+        self._listener.room(self)
+
+    # ---- inside
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._paused:
+            return  # what waits is bounded by the window and by what the peer sends
+        data = self._session.output()
+        if data and self._transport is not None:
+            self._transport.write(data)
+            self._unflushed = 0
+
+    def _handle(self, events: list[Event], now: float) -> None:
+        """Sort one batch of events: answers and messages in one piece each, the rest one by one, in order."""
+        answers: list[Answered] = []
+        messages: list[Message] = []
+        for event in events:
+            kind = type(event)
+            if kind is Answered:
+                answers.append(cast("Answered", event))
+            elif kind is Requested:
+                messages.append(cast("Requested", event).message)
+            else:
+                answers, messages = self._hand_on(answers, messages, now)
+                self._rare(event, now)
+        self._hand_on(answers, messages, now)
+
+    def _hand_on(
+        self, answers: list[Answered], messages: list[Message], now: float
+    ) -> tuple[list[Answered], list[Message]]:
+        if answers:
+            self._listener.answered(self, answers, now)
+        if messages:
+            self._listener.received(self, messages, now)
+        return [], []
+
+    def _rare(self, event: Event, now: float) -> None:
+        match event:
+            case Bound():
+                self.since = now
+                self.decided.set()
+                log.info("carrier bind is up", bind=self.name, peer=self._peer, smsc=event.system_id.decode("latin-1"))
+                self._listener.room(self)
+            case BindRefused(status):
+                self.refused = status
+                self.abort("bind refused")
+            case TimedOut(contexts):
+                log.warning("submits without an answer", bind=self.name, count=len(contexts))
+                self._listener.timed_out(self, contexts, now)
+            case Unbinding():
+                self._finishing = True
+                log.info("carrier asked us to unbind", bind=self.name)
+            case Operation(pdu):
+                self._refuse(pdu.command_id, pdu.sequence)
+            case Closed(reason, contexts):
+                self._over(reason, contexts, now)
+
+    def _refuse(self, command_id: int, sequence: int) -> None:
+        """Operations that a carrier has no business asking of us."""
+        log.info("carrier sent an operation that is not served", bind=self.name, operation=command_name(command_id))
+        if command_id not in (ALERT_NOTIFICATION, OUTBIND):
+            self._session.respond(command_id, sequence, Status.ESME_RINVCMDID)
+
+    def _over(self, reason: str, contexts: list[object], now: float) -> None:
+        """The session is closed: write its last octets, close the socket, report what was outstanding."""
+        self.reason = self.reason or reason
+        unwritten = contexts[len(contexts) - self._unflushed :] if 0 < self._unflushed <= len(contexts) else []
+        unknown = contexts[: len(contexts) - len(unwritten)]
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            if not unwritten:
+                transport.write(self._session.output())
+            # what was paused or never flushed must not leave after it was reported as unwritten
+            (transport.abort if unwritten or self._paused else transport.close)()
+        self.closed.set()
+        self.decided.set()
+        if self.since:
+            log.warning("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
+        self._listener.lost(self, unknown, unwritten, now)
+
+
+_KINDS = {BIND_TRANSCEIVER: "trx", BIND_TRANSMITTER: "tx", BIND_RECEIVER: "rx"}
+
+
+def _tune(sock: Any) -> None:
+    """No delay for small writes; a peer that is gone without a word is noticed within ``USER_TIMEOUT``."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)

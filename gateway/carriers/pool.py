@@ -1,0 +1,197 @@
+"""All binds of one carrier: kept up over one or more hosts, tried again with patience, ended in order.
+
+Each configured bind is a slot with a task of its own. All slots share one gate (two tries a second), and what one slot
+learns helps the others: a refused password makes all of them wait, a bind that comes up lets all of them try at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from random import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.carriers.backoff import Failure, delay, failure
+from gateway.carriers.bind import Bind, Listener, Settings
+from gateway.policy.pace import Bucket
+from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
+from gateway.smpp.status import name as status_name
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+
+TRIES_PER_SECOND = 2.0
+TICK = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Slot:
+    """One configured bind: the connection it has now, or why it has none."""
+
+    __slots__ = ("bind", "command_id", "failures", "kind", "last", "name", "try_at", "wake")
+
+    def __init__(self, name: str, command_id: int) -> None:
+        self.name = name
+        self.command_id = command_id
+        self.bind: Bind | None = None
+        self.kind: Failure | None = None  # of the last failure
+        self.failures = 0  # of that kind in a row
+        self.last = ""  # the last failure in words
+        self.try_at = 0.0
+        self.wake = asyncio.Event()
+
+    def __repr__(self) -> str:
+        if self.bind is not None:
+            return repr(self.bind)
+        return f"<Slot {self.name} down, {self.failures} failures ({self.last or 'not tried yet'})>"
+
+
+class Pool:
+    """The binds of a carrier. ``run`` keeps them up until it is cancelled or ``finish`` was called."""
+
+    def __init__(self, carrier: Carrier, listener: Listener, *, first_sequence: int = 1) -> None:
+        self.carrier = carrier
+        self._listener = listener
+        self._settings = Settings(
+            carrier=carrier.name,
+            system_id=carrier.system_id.encode("latin-1", "replace"),
+            password=carrier.password.encode("latin-1", "replace"),
+            system_type=carrier.system_type.encode("latin-1", "replace"),
+            address_range=carrier.address_range.encode("latin-1", "replace"),
+            window=carrier.window,
+            enquire_interval=carrier.enquire_interval,
+            response_timeout=carrier.response_timeout,
+            first_sequence=first_sequence,
+            tls=tls_context(carrier) if carrier.tls else None,
+        )
+        self._gate: Bucket | None = None
+        self._finishing = False
+        self.tries = 0
+        self.slots = [Slot(f"{carrier.name}/{number}", kind) for number, kind in enumerate(_kinds(carrier), 1)]
+
+    def __repr__(self) -> str:
+        up = sum(1 for slot in self.slots if slot.bind is not None and slot.bind.session.bound)
+        return f"<Pool {self.carrier.name} {up}/{len(self.slots)} up, {self.tries} tries>"
+
+    @property
+    def binds(self) -> list[Bind]:
+        """The binds that carry submits now."""
+        return [slot.bind for slot in self.slots if slot.bind is not None and slot.bind.able]
+
+    @property
+    def window(self) -> int:
+        """How many submits may be outstanding over the binds that are up."""
+        return sum(bind.window for bind in self.binds)
+
+    async def run(self) -> None:
+        """Keep every slot bound."""
+        loop = asyncio.get_running_loop()
+        self._gate = Bucket(TRIES_PER_SECOND, loop.time() - 1 / TRIES_PER_SECOND)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            for number, slot in enumerate(self.slots):
+                group.create_task(self._keep(slot, number))
+
+    async def finish(self) -> None:
+        """Wait for open windows (10 s), unbind everywhere; no slot binds again."""
+        self._finishing = True
+        for slot in self.slots:
+            slot.wake.set()
+        await asyncio.gather(*(slot.bind.finish() for slot in self.slots if slot.bind is not None))
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._finishing and all(slot.bind is None for slot in self.slots)):
+            now = loop.time()
+            for slot in self.slots:
+                if slot.bind is not None:
+                    slot.bind.tick(now)
+            await asyncio.sleep(TICK)
+
+    async def _keep(self, slot: Slot, number: int) -> None:
+        """The life of a slot: wait for its turn, connect, bind, stay until it is over; again."""
+        hosts = self.carrier.addresses
+        while not self._finishing:
+            await self._turn(slot)
+            if self._finishing:
+                return
+            host, port = hosts[number % len(hosts)]
+            number += 1  # the next try goes to the next host
+            self.tries += 1
+            bind = slot.bind = Bind(slot.name, slot.command_id, self._settings, self._listener)
+            await self._live(slot, bind, host, port)
+            slot.bind = None
+            if not self._finishing:
+                self._learn(slot, bind, number)
+
+    async def _live(self, slot: Slot, bind: Bind, host: str, port: int) -> None:
+        try:
+            await bind.connect(host, port)
+        except OSError as error:  # includes TimeoutError and TLS errors
+            bind.abort(f"{host}:{port}: {error or type(error).__name__}")
+            return
+        try:
+            await bind.decided.wait()
+            if bind.session.bound:
+                slot.failures = 0
+                self._others_may_try()
+            await bind.closed.wait()
+        finally:
+            bind.abort("stopped")
+
+    async def _turn(self, slot: Slot) -> None:
+        """Wait until this slot may try: its own delay first, then the gate that all slots share."""
+        loop = asyncio.get_running_loop()
+        while not self._finishing and (left := slot.try_at - loop.time()) > 0:
+            slot.wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await slot.wake.wait()
+        gate = self._gate
+        while gate is not None and not self._finishing and not gate.take(1, loop.time()):
+            await asyncio.sleep(gate.wait(1, loop.time()) + 0.01 * random())  # noqa: S311  # spreads load, hides nothing
+
+    def _learn(self, slot: Slot, bind: Bind, tried: int) -> None:
+        """Say why the bind is not up (any more) and when the slot tries again."""
+        now = asyncio.get_running_loop().time()
+        kind = failure(bind.refused, was_up=now - bind.since if bind.since else 0.0, answers=bind.answers)
+        slot.failures = slot.failures + 1 if slot.kind is kind else 1
+        slot.kind = kind
+        slot.last = status_name(bind.refused) if bind.refused is not None else bind.reason
+        wait = delay(kind, slot.failures, random())  # noqa: S311
+        slot.try_at = now + wait
+        if kind is Failure.FORBIDDEN:
+            log.error("carrier refuses our credentials", bind=slot.name, status=slot.last, next_try_s=round(wait))
+            for other in self.slots:  # more tries from other slots would only lock the account
+                other.try_at = max(other.try_at, slot.try_at)
+        elif slot.failures == 1 or slot.failures & (slot.failures - 1) == 0:  # 1, 2, 4, 8: an outage floods no log
+            log.warning(
+                "carrier bind failed", bind=slot.name, reason=slot.last, tries=slot.failures, next_try_s=round(wait, 1)
+            )
+
+    def _others_may_try(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for other in self.slots:
+            if other.bind is None and other.kind is Failure.UNREACHABLE:
+                other.try_at = now
+                other.wake.set()
+
+
+def _kinds(carrier: Carrier) -> Sequence[int]:
+    if carrier.bind == "transceiver":
+        return [BIND_TRANSCEIVER] * carrier.binds
+    return [BIND_TRANSMITTER, BIND_RECEIVER] * carrier.binds
+
+
+def tls_context(carrier: Carrier) -> ssl.SSLContext:
+    """TLS 1.2 or newer; the carrier's certificate is checked against ``ca`` (default: the system's)."""
+    context = ssl.create_default_context(cafile=carrier.ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if carrier.cert:
+        context.load_cert_chain(carrier.cert, carrier.key or None)
+    return context

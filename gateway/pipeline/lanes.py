@@ -1,0 +1,167 @@
+"""Which lanes a carrier serves now. A lane is a route, a place (how many of its carriers were tried) and a priority.
+
+A route's carriers are an order of preference: the lane of place k belongs to carrier k, and a later carrier takes from
+it only while every carrier in between is down (or, with ``overflow``, saturated). With ``weights`` all carriers share
+every lane of the route, each as far as its share of the messages goes. Nothing is ever moved between lanes for this:
+a carrier that is down simply does not take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.model import Priority
+from gateway.store.calls import Lane
+
+if TYPE_CHECKING:
+    from gateway.config import Route
+
+DOWN_AFTER = 3.0
+"""Seconds without a bind before later carriers take over: a bind that is lost and made again must not move traffic."""
+
+SATURATED_AFTER = 1.0
+"""Seconds without room before ``overflow`` lets the next carrier help."""
+
+SLACK = 64
+"""With ``weights``: how many messages per unit of weight a carrier may be ahead of the others."""
+
+
+class Board:
+    """What is known of every carrier: since when it has no bind, since when no room. Shared by all dispatchers."""
+
+    __slots__ = ("_down", "_full", "version")
+
+    def __init__(self, carriers: Sequence[str], now: float) -> None:
+        self._down: dict[str, float] = dict.fromkeys(carriers, now)
+        self._full: dict[str, float] = {}
+        self.version = 0  # changes with every change of what follows
+
+    def set_up(self, carrier: str, up: bool, now: float) -> None:
+        """Tell whether ``carrier`` has a bind that takes messages."""
+        if up and carrier in self._down:
+            del self._down[carrier]
+            self.version += 1
+        elif not up and carrier not in self._down:
+            self._down[carrier] = now
+            self.version += 1
+
+    def set_full(self, carrier: str, full: bool, now: float) -> None:
+        """Tell whether ``carrier`` has neither window nor permits left."""
+        if not full:
+            if self._full.pop(carrier, None) is not None:
+                self.version += 1
+        elif carrier not in self._full:
+            self._full[carrier] = now
+            self.version += 1
+
+    def down(self, carrier: str, now: float) -> bool:
+        """Whether ``carrier`` has been without a bind long enough for others to take over."""
+        since = self._down.get(carrier)
+        return since is not None and now - since >= DOWN_AFTER
+
+    def saturated(self, carrier: str, now: float) -> bool:
+        """Whether ``carrier`` has been without room long enough for others to help."""
+        since = self._full.get(carrier)
+        return since is not None and now - since >= SATURATED_AFTER
+
+
+class Shares:
+    """How many messages each carrier of a weighted route has taken, kept relative to the one furthest behind."""
+
+    __slots__ = ("_taken", "_weights")
+
+    def __init__(self, carriers: Sequence[str], weights: Sequence[int]) -> None:
+        self._weights = dict(zip(carriers, weights, strict=True))
+        self._taken = dict.fromkeys(self._weights, 0.0)
+
+    def add(self, carrier: str, count: int) -> None:
+        """``carrier`` took ``count`` messages."""
+        weight = self._weights.get(carrier)
+        if weight:
+            self._taken[carrier] += count / weight
+
+    def ahead(self, carrier: str, others: Sequence[str]) -> bool:
+        """Whether ``carrier`` has had its share and must wait for ``others`` (those that can take)."""
+        rivals = [self._taken[other] for other in others if other != carrier and self._weights[other]]
+        return bool(rivals) and self._taken[carrier] > min(rivals) + SLACK
+
+    def rest(self, carrier: str, others: Sequence[str]) -> None:
+        """A carrier that could not take for a while does not get it all back later: forget what it missed."""
+        rivals = [self._taken[other] for other in others if other != carrier]
+        if rivals:
+            self._taken[carrier] = max(self._taken[carrier], min(rivals) - SLACK)
+
+
+class Lanes:
+    """The lanes that one carrier serves."""
+
+    __slots__ = ("_board", "_carrier", "_mine", "_places", "_shares")
+
+    def __init__(self, carrier: str, routes: Sequence[Route], board: Board, shares: dict[str, Shares]) -> None:
+        self._carrier = carrier
+        self._board = board
+        self._shares = shares  # by route; one dictionary for all dispatchers
+        self._mine = [route for route in routes if carrier in route.carriers]
+        self._places = {route.lane: last_place(route, carrier) for route in self._mine}
+        for route in self._mine:
+            if route.weights:
+                shares.setdefault(route.lane, Shares(route.carriers, route.weights))
+
+    def now(self, now: float) -> tuple[Lane, ...]:
+        """Lanes to take from at this instant: one-time passwords of all routes first, then the rest by priority."""
+        served = [(route.lane, place) for route in self._mine for place in self._serves(route, now)]
+        return tuple(Lane(name, place, priority) for priority in Priority for name, place in served)
+
+    def last(self, route: str, place: int) -> bool:
+        """Whether a message of ``route`` that this carrier refuses at ``place`` has no further carrier to go to."""
+        return place >= self._places.get(route, 0)
+
+    def taken(self, counts: dict[str, int]) -> None:
+        """Tell how many messages of each route were taken, for the weights."""
+        for route, count in counts.items():
+            shares = self._shares.get(route)
+            if shares is not None:
+                shares.add(self._carrier, count)
+
+    def _serves(self, route: Route, now: float) -> list[int]:
+        """The places of ``route`` whose lanes this carrier serves now."""
+        if route.weights:
+            return self._shared(route, now)
+        mine = route.carriers.index(self._carrier)
+        places = [mine]
+        for place in range(mine - 1, -1, -1):
+            other = route.carriers[place]
+            if not (self._board.down(other, now) or (route.overflow and self._board.saturated(other, now))):
+                break
+            places.append(place)
+        return places
+
+    def _shared(self, route: Route, now: float) -> list[int]:
+        if not route.weights[route.carriers.index(self._carrier)]:
+            return []
+        able = [
+            other for other in route.carriers if not (self._board.down(other, now) or self._board.saturated(other, now))
+        ]
+        shares = self._shares[route.lane]
+        shares.rest(self._carrier, able)
+        if shares.ahead(self._carrier, able):
+            return []
+        return list(range(_shared_places(route)))
+
+
+def last_place(route: Route, carrier: str) -> int:
+    """The place from which a refusal by ``carrier`` is the last word.
+
+    In order of preference that is the carrier's own place if no other follows. Where carriers share, any of them may
+    have taken any place, so each gets another chance before the route is exhausted.
+    """
+    if route.weights:
+        return _shared_places(route) - 1
+    mine = route.carriers.index(carrier)
+    return len(route.carriers) - 1 if mine < len(route.carriers) - 1 else 0
+
+
+def _shared_places(route: Route) -> int:
+    carriers = sum(1 for weight in route.weights if weight)
+    return 1 if carriers < 2 else 2 * carriers
