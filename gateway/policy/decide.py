@@ -11,6 +11,7 @@ they obey an opt-out from everything, suppression and their caps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -19,19 +20,19 @@ from gateway.model import Cap, Category, Check, Facts, Outcome, Permission, Reas
 from gateway.policy import caps, consent, content
 from gateway.policy.numbers import describe
 from gateway.policy.quiet_hours import Window, known_zone, window
-from gateway.policy.rulebook import Rulebook
+from gateway.policy.rulebook import ByCategory, Limits, Rulebook, by_category
 
 __all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "decide"]
 
 FOREVER = 253_402_300_800_000
 """The year 10000 in milliseconds: the far end of an interval that does not close. Exact in a double, 6 octets wide."""
 
-CHECKS = {
-    Category.OTP: int(Check.ALL_OPT_OUT),
-    Category.TRANSACTIONAL: int(Check.ALL_OPT_OUT),
-    Category.MARKETING: int(Check.CONSENT | Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT | Check.BREAKER),
-    Category.EMERGENCY: int(Check.ALL_OPT_OUT),
-}
+CHECKS = by_category(
+    otp=int(Check.ALL_OPT_OUT),
+    transactional=int(Check.ALL_OPT_OUT),
+    marketing=int(Check.CONSENT | Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT | Check.BREAKER),
+    emergency=int(Check.ALL_OPT_OUT),
+)
 """What the gate looks up again at every hand-out."""
 
 _NO_SCOPE = bytes(8)
@@ -78,7 +79,7 @@ class _Case:
         self.start = max(now, request.send_at)  # the earliest it could go
         born = request.send_at or request.accepted_at or now
         self.expires = request.expires_at or born + rules.expiry[request.category]
-        limits = rules.caps.get(request.category, ())
+        limits = rules.caps[request.category]
         self.caps = _caps(request, limits) if limits else ()
         self.zones: tuple[str, ...] = ()
         self.window: Window | None = None
@@ -89,11 +90,10 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     case = _Case(request, facts, now, rules)
     opens, closes = 0, FOREVER
     if request.category is Category.MARKETING:
-        case.zones = _zones(case)
+        number = describe(request.digits)
+        case.zones = _zones(request, number.zones, rules)
         if case.zones:
-            case.window = window(
-                _pace(case), case.zones, rules.profile(request.digits, describe(request.digits).region)
-            )
+            case.window = window(_pace(case), case.zones, rules.profile(request.digits, number.region))
         if case.window is not None:
             opens, closes = case.window
     findings = [finding for rule in RULES[request.category] if (finding := rule(case)) is not None]
@@ -116,13 +116,11 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     return Verdict(worst.outcome, worst.code, permission, next_at, texts, case.zones, rules.version)
 
 
-def _zones(case: _Case) -> tuple[str, ...]:
+def _zones(request: Request, of_number: tuple[str, ...], rules: Rulebook) -> tuple[str, ...]:
     """The zone that was named, else those of the number, else the default."""
-    named = case.request.time_zone
-    if named:
-        return (named,) if known_zone(named) else ()
-    zones = describe(case.request.digits).zones
-    return zones or ((case.rules.default_zone,) if case.rules.default_zone else ())
+    if request.time_zone:
+        return (request.time_zone,) if known_zone(request.time_zone) else ()
+    return of_number or ((rules.default_zone,) if rules.default_zone else ())
 
 
 def _pace(case: _Case) -> int:
@@ -132,16 +130,23 @@ def _pace(case: _Case) -> int:
 
 
 def _full_cap(case: _Case) -> Cap | None:
-    if case.request.capped and case.caps and not case.facts.used:
+    if not case.caps:
+        return None
+    if case.request.capped and not case.facts.used:
         return min(case.caps, key=lambda cap: cap.window)
     return caps.full(case.caps, case.facts.used)
 
 
-def _caps(request: Request, limits: tuple[tuple[int, int], ...]) -> tuple[Cap, ...]:
+def _caps(request: Request, limits: Limits) -> tuple[Cap, ...]:
     """Codes count per account (whoever's brand they carry), the rest per brand."""
     scope = request.account_scope if request.category is Category.OTP else request.brand_scope
-    scope = caps.count_scope(scope, request.category)
-    return tuple([Cap(scope, limit, seconds) for limit, seconds in limits])
+    return _caps_of(scope, request.category, limits)
+
+
+@lru_cache(maxsize=4096)
+def _caps_of(scope: bytes, category: Category, limits: Limits) -> tuple[Cap, ...]:
+    counted = caps.count_scope(scope, category)
+    return tuple([Cap(counted, limit, seconds) for limit, seconds in limits])
 
 
 # The rules, in the order in which they are reported.
@@ -241,13 +246,13 @@ def _template(request: Request) -> bytes:
     return request.template_scope if request.template_scope != _NO_SCOPE else request.account_scope
 
 
-_Rule = Callable[[_Case], Finding | None]
-_EVERY: tuple[_Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
+Rule = Callable[[_Case], Finding | None]
+_EVERY: tuple[Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
 
-RULES: dict[Category, tuple[_Rule, ...]] = {
-    Category.OTP: _EVERY,
-    Category.TRANSACTIONAL: (_suppression, _opt_out, _pulled, _content, _frequency, _expiry, _schedule, _route),
-    Category.MARKETING: (
+RULES: ByCategory[tuple[Rule, ...]] = by_category(
+    otp=_EVERY,
+    transactional=(_suppression, _opt_out, _pulled, _content, _frequency, _expiry, _schedule, _route),
+    marketing=(
         _suppression,
         _opt_out,
         _consent,
@@ -260,6 +265,6 @@ RULES: dict[Category, tuple[_Rule, ...]] = {
         _schedule,
         _route,
     ),
-    Category.EMERGENCY: (_category, *_EVERY),
-}
-"""Which rules a category obeys, in the order of facts (suppression, opt-out, consent, breaker, content, …)."""
+    emergency=(_category, *_EVERY),
+)
+"""Which rules a category obeys, in the order of reporting: who, what, how often, when, which way."""

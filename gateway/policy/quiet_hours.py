@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,8 +24,9 @@ Span = tuple[int, int]
 """A half-open stretch: of minutes in a local day, or of UTC milliseconds."""
 
 
-class Profile(NamedTuple):
-    """Permitted hours of one law or one wish."""
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Permitted hours of one law or one wish. Compared by identity, which makes it a cheap key of the cache."""
 
     name: str
     week: tuple[tuple[Span, ...], ...]  # for Monday to Sunday, stretches of minutes of the local day

@@ -8,25 +8,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 from gateway.model import Category
 from gateway.policy.content import MAX_SEGMENTS
 from gateway.policy.quiet_hours import Profile, daily
 
+T = TypeVar("T")
+
 DEFAULT = daily("default", 8 * 60, 23 * 60)
 """No advertising from 23:00 to 08:00, wherever no law is stricter."""
 
-OTP_CAPS = ((1, 60), (5, 3600), (10, 86_400))
-"""Anti-bombing: one-time passwords per number, (limit, rolling seconds)."""
+Limits = tuple[tuple[int, int], ...]
+"""Caps as (limit, rolling seconds)."""
+
+ByCategory = tuple[T, T, T, T]
+"""One value a category, at the place its number names (a dict of enums would cost a microsecond a decision)."""
+
+
+def by_category(*, otp: T, transactional: T, marketing: T, emergency: T) -> ByCategory[T]:
+    """A ``ByCategory``."""
+    named = {"OTP": otp, "TRANSACTIONAL": transactional, "MARKETING": marketing, "EMERGENCY": emergency}
+    first, second, third, fourth = (named[category.name] for category in sorted(Category))
+    return first, second, third, fourth
+
+
+OTP_CAPS: Limits = ((1, 60), (5, 3600), (10, 86_400))
+"""Anti-bombing: one-time passwords per number."""
 
 _HOUR = 3_600_000
-EXPIRY = {
-    Category.OTP: _HOUR // 6,
-    Category.TRANSACTIONAL: 24 * _HOUR,
-    Category.MARKETING: 72 * _HOUR,
-    Category.EMERGENCY: 24 * _HOUR,
-}
+EXPIRY = by_category(otp=_HOUR // 6, transactional=24 * _HOUR, marketing=72 * _HOUR, emergency=24 * _HOUR)
 """How long (ms) a message waits at most when it does not say so itself."""
+
+NO_LIMITS: Limits = ()
+CAPS = by_category(otp=OTP_CAPS, transactional=NO_LIMITS, marketing=NO_LIMITS, emergency=NO_LIMITS)
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,8 @@ class Rulebook:
     default: Profile = DEFAULT
     countries: Mapping[str, Profile] = field(default_factory=dict)  # ISO country -> profile
     prefixes: Mapping[str, Profile] = field(default_factory=dict)  # digits a number starts with -> profile
-    caps: Mapping[Category, tuple[tuple[int, int], ...]] = field(default_factory=lambda: {Category.OTP: OTP_CAPS})
-    expiry: Mapping[Category, int] = field(default_factory=lambda: EXPIRY)
+    caps: ByCategory[Limits] = CAPS
+    expiry: ByCategory[int] = EXPIRY
     on_quiet: str = "defer"  # or "reject", for messages that do not say
     default_zone: str = ""  # for numbers without one; "" = refuse their marketing
     max_segments: int = MAX_SEGMENTS
