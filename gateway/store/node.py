@@ -119,6 +119,12 @@ _OURS: tuple[tuple[_Kinds, str | tuple[str, ...], type[StoreError], str], ...] =
         StoreRefused,
         "refuses this user: check user, password and ACL",
     ),
+    (
+        foreign.ResponseError,
+        "ERR This instance has cluster support disabled",
+        StoreRefused,
+        "is not part of a cluster: use redis:// in [store] url",
+    ),
     (foreign.ResponseError, "BUSY ", StoreBusy, "is held up by a script"),
     (
         # an AskError is a MovedError too: whoever still sees one has followed the cluster often enough
