@@ -1,4 +1,7 @@
-"""When a bind is tried again: pure, seconds in, seconds out. Full jitter, so that a thousand binds do not return at once."""
+"""When a bind is tried again: pure, seconds in, seconds out.
+
+Full jitter, so that a thousand binds do not return at once.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,16 @@ PROVEN_AFTER = 10.0
 """Seconds after which a bind counts as having worked even if nothing was sent over it."""
 
 
-def failure(refused: int | None, *, was_up: float, answers: int) -> Failure:
+def failure(refused: int | None, *, was_up: float, proven: bool) -> Failure:
     """What kind of end this was: ``refused`` is the bind's status, ``was_up`` its age in seconds (0 = never bound)."""
     if refused is not None:
         return Failure.FORBIDDEN if refused in FORBIDDEN else Failure.REFUSED
-    return Failure.DROPPED if answers or was_up >= PROVEN_AFTER else Failure.UNREACHABLE
+    return Failure.DROPPED if proven or was_up >= PROVEN_AFTER else Failure.UNREACHABLE
 
 
 def delay(kind: Failure, tries: int, random: float) -> float:
     """Seconds until the next try. ``tries``: failures of this kind in a row, from 1. ``random`` lies in [0, 1)."""
-    doublings = 2 ** min(tries - 1, 16)
+    doublings = 2.0 ** min(tries - 1, 16)
     match kind:
         case Failure.DROPPED:
             return DROPPED_MOST * random

@@ -83,7 +83,7 @@ class Bind(asyncio.Protocol):
         self.name = name
         self.command_id = command_id
         self.window = settings.window if command_id != BIND_RECEIVER else 0
-        self.answers = 0  # how many submits were answered with status 0
+        self.proven = False  # a submit was accepted over it
         self.since = 0.0  # when it was bound
         self.refused: int | None = None  # the status our bind was refused with
         self.reason = ""  # why it is over
@@ -256,6 +256,8 @@ class Bind(asyncio.Protocol):
         self, answers: list[Answered], messages: list[Message], now: float
     ) -> tuple[list[Answered], list[Message]]:
         if answers:
+            if not self.proven and any(answer.status == 0 for answer in answers):
+                self.proven = True
             self._listener.answered(self, answers, now)
         if messages:
             self._listener.received(self, messages, now)

@@ -127,7 +127,7 @@ class Pool:
             await self._live(slot, bind, host, port)
             slot.bind = None
             if not self._finishing:
-                self._learn(slot, bind, number)
+                self._learn(slot, bind)
 
     async def _live(self, slot: Slot, bind: Bind, host: str, port: int) -> None:
         try:
@@ -153,13 +153,14 @@ class Pool:
                 async with asyncio.timeout(left):
                     await slot.wake.wait()
         gate = self._gate
-        while gate is not None and not self._finishing and not gate.take(1, loop.time()):
-            await asyncio.sleep(gate.wait(1, loop.time()) + 0.01 * random())  # noqa: S311  # spreads load, hides nothing
+        assert gate is not None
+        while not self._finishing and not gate.take(1, loop.time()):  # noqa: ASYNC110  # a bucket has no event
+            await asyncio.sleep(gate.wait(1, loop.time()) + 0.01 * random())  # noqa: S311  # no secret in this
 
-    def _learn(self, slot: Slot, bind: Bind, tried: int) -> None:
+    def _learn(self, slot: Slot, bind: Bind) -> None:
         """Say why the bind is not up (any more) and when the slot tries again."""
         now = asyncio.get_running_loop().time()
-        kind = failure(bind.refused, was_up=now - bind.since if bind.since else 0.0, answers=bind.answers)
+        kind = failure(bind.refused, was_up=now - bind.since if bind.since else 0.0, proven=bind.proven)
         slot.failures = slot.failures + 1 if slot.kind is kind else 1
         slot.kind = kind
         slot.last = status_name(bind.refused) if bind.refused is not None else bind.reason
