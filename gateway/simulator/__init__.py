@@ -1,0 +1,10 @@
+"""A simulated carrier whose faults are data: for the demo, for benchmarks and for tests."""
+
+from __future__ import annotations
+
+from gateway.simulator.carrier import Simulator
+from gateway.simulator.faults import Faults, StatusRule, read_faults
+from gateway.simulator.run import run
+from gateway.simulator.stats import Entry, Stats
+
+__all__ = ["Entry", "Faults", "Simulator", "Stats", "StatusRule", "read_faults", "run"]

@@ -291,6 +291,16 @@ def build(
     )
 
 
+def date_text(instant: int, digits: int = 10) -> bytes:
+    """An instant (ms UTC) as the date of a receipt: YYMMDDhhmm, with seconds (12), with century and seconds (14)."""
+    return _date(instant // 60_000) if digits == 10 else _stamp(instant // 1000)[14 - digits :]
+
+
 @lru_cache(maxsize=4096)
 def _date(minute: int) -> bytes:
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%y%m%d%H%M").encode()
+
+
+@lru_cache(maxsize=4096)
+def _stamp(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y%m%d%H%M%S").encode()

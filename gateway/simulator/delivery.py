@@ -1,0 +1,158 @@
+"""What the simulated carrier sends: ids in every form, receipts in every form, replies. Pure.
+
+Bodies are written by hand here and not with the codec's template, since both addresses differ in each.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from struct import Struct
+from typing import NamedTuple
+from uuid import UUID
+
+from gateway.simulator.faults import AnswerId, Faults, ReceiptId
+from gateway.smpp import receipt
+from gateway.smpp.codec import Message, encode_tlv
+from gateway.smpp.pdus import DATA_SM, DELIVER_SM
+from gateway.smpp.segments import UDHI
+from gateway.smpp.text import Long, split
+from gateway.smpp.tlvs import MESSAGE_PAYLOAD
+
+STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
+
+_ID_TLV = Struct(">HH")
+_STATE_TLVS = {state: b"\x04\x27\x00\x01" + bytes((state,)) for state in STATES.values()}
+
+
+class Times(NamedTuple):
+    """When the message came and when its end did, in ms UTC, as its receipt tells them."""
+
+    submitted: int
+    done: int
+
+
+def write_id(number: int, form: AnswerId) -> bytes:
+    """The id of the answer in ``form``."""
+    if form == "dec":
+        return b"%d" % number
+    if form == "uuid":
+        return str(UUID(int=number)).encode()
+    return _number(number, form)
+
+
+def receipt_id(number: int, answered: bytes, form: ReceiptId) -> bytes:
+    """The id as the receipt has it: made anew from ``number``, or ``answered`` changed as careless carriers do."""
+    match form:
+        case "same":
+            return answered
+        case "upper":
+            return answered.upper()
+        case "lower":
+            return answered.lower()
+        case "stripped":
+            return answered.lstrip(b"0")
+        case "dec":
+            return b"%d" % number
+        case _:
+            return _number(number, form)
+
+
+def _number(number: int, form: str) -> bytes:
+    if form.startswith("dec"):
+        return b"%020d" % number
+    digits = b"%016x" % number if form == "hex-padded" else b"%x" % number
+    return digits.upper() if form == "HEX" else digits
+
+
+def pick_state(faults: Faults, random: Random) -> int:
+    """A final state by the weights of ``receipt_states``."""
+    weights = faults.receipt_states
+    if len(weights) == 1:
+        return STATES[next(iter(weights))]
+    return STATES[random.choices(list(weights), list(weights.values()))[0]]
+
+
+def receipt_body(faults: Faults, message: Message, shown_id: bytes, state: int, times: Times) -> tuple[int, bytes]:
+    """``(command_id, body)`` of the receipt for ``message``."""
+    text = _text(faults, message, shown_id, state, times)
+    tlvs = b""
+    if faults.receipt_tlvs:
+        tlvs = b"%b%b\0%b" % (_ID_TLV.pack(0x001E, len(shown_id) + 1), shown_id, _STATE_TLVS[state])
+    if faults.receipt_via == "data_sm":
+        return DATA_SM, _data_body(message, faults.receipt_esm_class, text, tlvs)
+    if faults.receipt_via == "payload":
+        tlvs, text = encode_tlv(MESSAGE_PAYLOAD, text) + tlvs, b""
+    return DELIVER_SM, b"\0%c%c%b\0%c%c%b\0%c\0\0\0\0\0\0\0\0%c%b%b" % (
+        message.dest_ton,
+        message.dest_npi,
+        message.dest,
+        message.source_ton,
+        message.source_npi,
+        message.source,
+        faults.receipt_esm_class,
+        len(text),
+        text,
+        tlvs,
+    )
+
+
+def reply_bodies(
+    source: bytes, dest: bytes, text: str, reference: int, *, dest_ton: int = 1, long: Long = Long.UDH8
+) -> list[bytes]:
+    """The deliver_sm bodies of a text that somebody (``source``) writes to the app's number ``dest``."""
+    cut = split(text, reference=reference, long=long)
+    return [
+        b"\0\1\1%b\0%c\1%b\0%c\0\0\0\0\0\0%c\0%c%b%b"
+        % (
+            source,
+            dest_ton,
+            dest,
+            cut.esm_class,
+            cut.data_coding,
+            len(part.short_message),
+            part.short_message,
+            part.tlvs,
+        )
+        for part in cut.parts
+    ]
+
+
+def _data_body(message: Message, esm_class: int, text: bytes, tlvs: bytes) -> bytes:
+    return b"\0%c%c%b\0%c%c%b\0%c\0\0%b%b" % (
+        message.dest_ton,
+        message.dest_npi,
+        message.dest,
+        message.source_ton,
+        message.source_npi,
+        message.source,
+        esm_class,
+        encode_tlv(MESSAGE_PAYLOAD, text) if text else b"",
+        tlvs,
+    )
+
+
+_COUNTS, _TAIL = b"sub:001 dlvrd:001 ", b"stat:%(stat)b err:%(err)b text:%(text)b"
+_FORMS = {
+    "seconds": b"id:%(id)b " + _COUNTS + b"submit date:%(from12)b done date:%(to12)b " + _TAIL,
+    "century": b"id:%(id)b " + _COUNTS + b"submit date:%(from14)b done date:%(to14)b " + _TAIL,
+    "no-sub": b"id:%(id)b submit date:%(from10)b done date:%(to10)b " + _TAIL,
+    "reordered": b"stat:%(stat)b err:%(err)b id:%(id)b done date:%(to10)b",
+    "upper": b"ID:%(id)b SUB:001 DLVRD:001 SUBMIT DATE:%(from10)b DONE DATE:%(to10)b"
+    b" STAT:%(stat)b ERR:%(err)b TEXT:%(text)b",
+    "no-dates": b"id:%(id)b " + _COUNTS + _TAIL,
+    "none": b"",
+}
+"""The deviations from appendix B that carriers are known for."""
+
+
+def _text(faults: Faults, message: Message, shown_id: bytes, state: int, times: Times) -> bytes:
+    error = faults.receipt_error.encode()
+    plain = not message.data_coding and not message.esm_class & UDHI
+    text = message.short_message[:20] if plain else b""
+    if faults.receipt_text == "standard":
+        return receipt.build(shown_id, state, submitted=times.submitted, done=times.done, error=error, text=text)
+    values = {b"id": shown_id, b"stat": receipt.STATE_TEXTS[state], b"err": error, b"text": text}
+    for digits in (10, 12, 14):
+        values[b"from%d" % digits] = receipt.date_text(times.submitted, digits)
+        values[b"to%d" % digits] = receipt.date_text(times.done, digits)
+    return _FORMS[faults.receipt_text] % values

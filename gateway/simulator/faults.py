@@ -1,0 +1,118 @@
+"""What a simulated carrier does wrong, as data. Everything at its default is a carrier that behaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Code = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+
+StateText = Literal["ENROUTE", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD"]
+AnswerId = Literal["dec", "hex", "HEX", "dec-padded", "hex-padded", "uuid"]
+ReceiptId = Literal["same", "dec", "hex", "HEX", "dec-padded", "hex-padded", "upper", "lower", "stripped"]
+
+
+class StatusRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Answer a submit with ``status`` when everything that is said here holds; what is not said always holds."""
+
+    status: Code
+    every: Count = 0  # each n-th submit
+    prob: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0  # this share of them, at random
+    first: Count = 0  # the first n submits of each (destination, text): temporary for whoever tries again
+    dest: str = ""  # destinations that start so, without +
+
+
+class Faults(msgspec.Struct, forbid_unknown_fields=True):
+    """A carrier's faults. Any field may be changed while it runs and counts from the next PDU on.
+
+    Times are milliseconds unless the name says otherwise; ``…_every = n`` hits each n-th submit, 0 never.
+    """
+
+    # binds
+    bind_status: Code = 0  # refuse every bind with it
+    bind_close: bool = False  # … and close the connection right after
+    bind_delay_ms: Amount = 0
+    bind_silent: bool = False  # never answer a bind
+    max_binds: Count = 0  # per system_id; one more is refused with RALYBND
+    refuse_connections: bool = False  # reset every new connection
+
+    # answers
+    latency_ms: Amount = 0
+    jitter_ms: Amount = 0  # up to this much on top, so that answers change their order
+    rate: Amount = 0  # submits a second over all binds; 0 = any
+    burst: Amount = 0  # how many may come at once; 0 = a tenth of a second's worth
+    rate_status: Code = 0x58
+    status_rules: list[StatusRule] = []  # the first that holds, wins
+    noresp_every: Count = 0  # accepted and never answered
+    empty_id_every: Count = 0  # accepted, answered without an id
+    duplicate_answer_every: Count = 0
+    drop_every: Count = 0  # cut the connection
+    drop_phase: Literal["before_accept", "after_accept", "mid_answer", "after_answer"] = "after_accept"
+    drop_mode: Literal["close", "reset"] = "close"
+    unbind_every: Count = 0  # say unbind in the middle of it all
+    id_form: AnswerId = "dec"
+
+    # receipts
+    receipts: Literal["on_request", "always", "off"] = "on_request"
+    receipt_delay_ms: Amount = 50
+    receipt_jitter_ms: Amount = 0
+    receipt_before_answer: bool = False
+    receipt_copies: Annotated[int, msgspec.Meta(ge=1)] = 1
+    receipt_states: dict[StateText, Amount] = msgspec.field(default_factory=lambda: {"DELIVRD": 1.0})  # weights
+    receipt_intermediate: StateText | None = None  # send this one ahead of the final receipt
+    receipt_error: str = "000"
+    receipt_id_form: ReceiptId = "same"
+    receipt_text: Literal["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-dates", "none"] = (
+        "standard"
+    )
+    receipt_tlvs: bool = True
+    receipt_via: Literal["deliver_sm", "data_sm", "payload"] = "deliver_sm"
+    receipt_esm_class: Annotated[int, msgspec.Meta(ge=0, le=255)] = 4
+    receipt_bind: Literal["same", "any"] = "same"  # the bind that submitted, when it receives; else any of the app's
+    receipt_retry_ms: Amount = 1000  # after a refusal
+    receipt_tries: Count = 5
+    receipt_redeliver: bool = True  # what was not acknowledged when the bind went, goes out on the next one
+
+    # replies
+    reply_every: Count = 0  # each n-th message accepted is answered by its recipient
+    reply_text: str = "STOP"
+    reply_delay_ms: Amount = 200
+
+    # session
+    window: Annotated[int, msgspec.Meta(ge=1)] = 500  # deliver_sm outstanding per bind
+    ignore_enquire_link: bool = False
+    enquire_interval: Amount = 30  # seconds of silence before ours; 0 = never
+
+
+def read_faults(options: Iterable[str]) -> Faults:
+    """Faults from ``name=value`` words as typed on a command line; lists and objects in JSON.
+
+    Raises ValueError that names the word and what is wrong with it.
+    """
+    values: dict[str, object] = {}
+    for option in options:
+        name, sign, text = option.partition("=")
+        if not sign:
+            raise ValueError(f"{option!r} is not name=value")
+        name = name.replace("-", "_")
+        if name not in Faults.__struct_fields__:
+            raise ValueError(f"there is no fault {name!r}; known: {', '.join(Faults.__struct_fields__)}")
+        values[name] = _value(text)
+        try:
+            msgspec.convert({name: values[name]}, Faults, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{option!r}: {error}") from error
+    return msgspec.convert(values, Faults, strict=False)
+
+
+def _value(text: str) -> object:
+    if text.startswith(("[", "{")):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{text!r} is not JSON: {error}") from error
+    return int(text, 16) if text.lower().startswith("0x") else text
