@@ -22,26 +22,32 @@ class Consent(IntEnum):
     GRANTED = 2
 
 
+# Names of the module: reading a member off its enum costs 60 ns, and this runs for every rule of every recipient.
+_MISSING, _REVOKED, _GRANTED = Consent
+_CONSENT, _OPT_OUT, _ALL = RuleGroup.CONSENT, RuleGroup.MARKETING, RuleGroup.ALL
+_STOPS = RuleStatus.STOPS
+
+
 def consent(rules: Sequence[Rule], brand: bytes, now: int) -> Consent:
     """Whether the recipient agreed to marketing of this brand. Of several rules the strictest counts."""
-    found = [
-        Consent.REVOKED if rule.status == RuleStatus.STOPS else Consent.GRANTED
-        for rule in rules
-        if rule.group == RuleGroup.CONSENT and rule.scope == brand and rule.holds(now)
-    ]
-    return min(found, default=Consent.MISSING)
+    found = _MISSING
+    for rule in rules:
+        if rule.group == _CONSENT and rule.scope == brand and rule.holds(now):
+            if rule.status == _STOPS:
+                return _REVOKED
+            found = _GRANTED
+    return found
 
 
 def suppressed(rules: Sequence[Rule], marketing: bool, now: int) -> bool:
     """Whether an operator suppressed the number for everybody."""
-    return any(rule.scope == EVERYBODY and _stops(rule, marketing, now) for rule in rules)
+    return opted_out(rules, (EVERYBODY,), marketing, now)
 
 
 def opted_out(rules: Sequence[Rule], scopes: tuple[bytes, ...], marketing: bool, now: int) -> bool:
     """Whether the recipient opted out at one of these scopes (brand, account): of marketing, or of everything."""
-    return any(rule.scope in scopes and _stops(rule, marketing, now) for rule in rules)
-
-
-def _stops(rule: Rule, marketing: bool, now: int) -> bool:
-    concerns = rule.group == RuleGroup.ALL or (marketing and rule.group == RuleGroup.MARKETING)
-    return concerns and rule.status == RuleStatus.STOPS and rule.holds(now)
+    for rule in rules:
+        concerns = rule.group == _ALL or (marketing and rule.group == _OPT_OUT)
+        if concerns and rule.scope in scopes and rule.status == _STOPS and rule.holds(now):
+            return True
+    return False

@@ -36,6 +36,9 @@ CHECKS = by_category(
 """What the gate looks up again at every hand-out."""
 
 _NO_SCOPE = bytes(8)
+_OTP, _MARKETING, _EMERGENCY = Category.OTP, Category.MARKETING, Category.EMERGENCY
+_REVOKED, _GRANTED = consent.Consent.REVOKED, consent.Consent.GRANTED
+_ALLOW, _NONE = Outcome.ALLOW, Reason.NONE  # names of the module: reading a member off its enum costs 60 ns
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -76,10 +79,10 @@ class _Case:
 
     def __init__(self, request: Request, facts: Facts, now: int, rules: Rulebook) -> None:
         self.request, self.facts, self.now, self.rules = request, facts, now, rules
-        self.start = max(now, request.send_at)  # the earliest it could go
-        born = request.send_at or request.accepted_at or now
-        self.expires = request.expires_at or born + rules.expiry[request.category]
-        limits = rules.caps[request.category]
+        send_at, category = request.send_at, request.category
+        self.start = send_at if send_at > now else now  # the earliest it could go
+        self.expires = request.expires_at or (send_at or request.accepted_at or now) + rules.expiry[category]
+        limits = rules.caps[category]
         self.caps = _caps(request, limits) if limits else ()
         self.zones: tuple[str, ...] = ()
         self.window: Window | None = None
@@ -89,19 +92,20 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     """The verdict about a message at ``now``. Its permission is meaningful for every outcome but REJECT."""
     case = _Case(request, facts, now, rules)
     opens, closes = 0, FOREVER
-    if request.category is Category.MARKETING:
+    category = request.category
+    if category is _MARKETING:
         number = describe(request.digits)
         case.zones = _zones(request, number.zones, rules)
         if case.zones:
             case.window = window(_pace(case), case.zones, rules.profile(request.digits, number.region))
         if case.window is not None:
             opens, closes = case.window
-    findings = [finding for rule in RULES[request.category] if (finding := rule(case)) is not None]
+    findings = [finding for rule in RULES[category] if (finding := rule(case)) is not None]
     permission = Permission(
         opens,
         closes,
         case.expires,
-        CHECKS[request.category],
+        CHECKS[category],
         request.account_scope,
         request.brand_scope,
         request.template_scope,
@@ -109,7 +113,7 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
         rules.epoch,
     )
     if not findings:
-        return Verdict(Outcome.ALLOW, Reason.NONE, permission, 0, (), case.zones, rules.version)
+        return Verdict(_ALLOW, _NONE, permission, 0, (), case.zones, rules.version)
     worst = max(findings, key=lambda finding: finding.outcome)  # the first of them, as max keeps order
     next_at = max(finding.next_at for finding in findings) if worst.outcome is Outcome.DEFER else 0
     texts = tuple(map(str, findings))
@@ -139,7 +143,7 @@ def _full_cap(case: _Case) -> Cap | None:
 
 def _caps(request: Request, limits: Limits) -> tuple[Cap, ...]:
     """Codes count per account (whoever's brand they carry), the rest per brand."""
-    scope = request.account_scope if request.category is Category.OTP else request.brand_scope
+    scope = request.account_scope if request.category is _OTP else request.brand_scope
     return _caps_of(scope, request.category, limits)
 
 
@@ -153,7 +157,7 @@ def _caps_of(scope: bytes, category: Category, limits: Limits) -> tuple[Cap, ...
 
 
 def _category(case: _Case) -> Finding | None:
-    if case.request.category is Category.EMERGENCY and not case.request.reason:
+    if case.request.category is _EMERGENCY and not case.request.reason:
         return Finding("emergency_reason", Outcome.REJECT, Reason.CONTENT_REFUSED)
     return None
 
@@ -173,9 +177,9 @@ def _opt_out(case: _Case) -> Finding | None:
 
 def _consent(case: _Case) -> Finding | None:
     found = consent.consent(case.facts.rules, case.request.brand_scope, case.now)
-    if found is consent.Consent.GRANTED:
+    if found is _GRANTED:
         return None
-    revoked = found is consent.Consent.REVOKED
+    revoked = found is _REVOKED
     return Finding("consent", Outcome.REJECT, Reason.CONSENT_REVOKED if revoked else Reason.CONSENT_MISSING)
 
 
@@ -206,7 +210,7 @@ def _frequency(case: _Case) -> Finding | None:
         return None
     again = caps.again_at(cap, case.now)
     # A code that comes late is of no use, and refusing is what stops the bombing.
-    late = case.request.category is Category.OTP or again >= case.expires
+    late = case.request.category is _OTP or again >= case.expires
     return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, 0 if late else again)
 
 
@@ -239,7 +243,7 @@ def _route(case: _Case) -> Finding | None:
 
 
 def _is_marketing(case: _Case) -> bool:
-    return case.request.category is Category.MARKETING
+    return case.request.category is _MARKETING
 
 
 def _template(request: Request) -> bytes:
