@@ -25,7 +25,7 @@ from gateway.smpp.pdus import (
     command_name,
 )
 from gateway.smpp.status import Status
-from gateway.smpp.tlvs import encode_tlv, encode_tlvs, scan
+from gateway.smpp.tlvs import MESSAGE_PAYLOAD, encode_tlv, encode_tlvs, scan
 
 __all__ = [
     "HEADER",
@@ -40,6 +40,7 @@ __all__ = [
     "encode_tlv",
     "pdu_length",
     "submit_template",
+    "without_tlvs",
 ]
 
 HEADER = Struct(">IIII")
@@ -306,6 +307,17 @@ def encode_body(command_id: int, fields: dict[str, Any], tlvs: list[tuple[int, b
     if tlvs:
         parts.append(encode_tlvs(tlvs))
     return b"".join(parts)
+
+
+def without_tlvs(command_id: int, body: bytes) -> bytes:
+    """The body as a 3.3 peer can read it. LocalError when its text stands in a TLV, or it is no valid body."""
+    try:
+        pdu = decode(HEADER.pack(HEADER_LENGTH + len(body), command_id, 0, 0) + body)
+    except PeerError as error:
+        raise LocalError(f"body of {command_name(command_id)}: {error}") from error
+    if pdu.tlv(MESSAGE_PAYLOAD):
+        raise LocalError("message_payload cannot go to a peer that knows no TLVs")
+    return encode_body(command_id, pdu.fields)
 
 
 def _write(field: Field, value: Any) -> bytes:

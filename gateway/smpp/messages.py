@@ -283,7 +283,7 @@ def submit_template(
     """A template for submit_sm or deliver_sm. LocalError for what does not fit its field (section 4.4.1)."""
     for value, most in ((service_type, 5), (source, 20)):
         if len(value) > most or 0 in value:
-            raise LocalError(f"{value!r} has a NUL inside or more than {most} octets")
+            raise LocalError(f"a string of {len(value)} octets has a NUL inside or more than {most}")
     try:
         before = b"%b\0%c%c%b\0%c%c" % (service_type, source_ton, source_npi, source, dest_ton, dest_npi)
     except (OverflowError, TypeError) as error:

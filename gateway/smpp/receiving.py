@@ -1,0 +1,390 @@
+"""The reading half of a session: framing, and what each kind of PDU from the peer leads to."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from gateway.smpp.codec import HEADER, Pdu, decode
+from gateway.smpp.errors import PeerError
+from gateway.smpp.events import (
+    Answered,
+    BindRefused,
+    BindRequested,
+    Bound,
+    Event,
+    Operation,
+    Replied,
+    Requested,
+    Unbinding,
+)
+from gateway.smpp.messages import MAX_SHORT_MESSAGE, Message, decode_message
+from gateway.smpp.operations import BOUND_BY, NOT_AT_ALL, Role, SessionState
+from gateway.smpp.pdus import (
+    BINDS,
+    DATA_SM,
+    DATA_SM_RESP,
+    DELIVER_SM,
+    DELIVER_SM_RESP,
+    ENQUIRE_LINK,
+    GENERIC_NACK,
+    HEADER_LENGTH,
+    LAYOUTS,
+    OUTBIND,
+    QUERY_SM_RESP,
+    RESP,
+    SUBMIT_MULTI_RESP,
+    SUBMIT_SM,
+    SUBMIT_SM_RESP,
+    UNANSWERED,
+    UNBIND,
+    UNBIND_RESP,
+)
+from gateway.smpp.sending import Sender
+from gateway.smpp.status import Status, name
+from gateway.smpp.tlvs import CONGESTION_STATE, MESSAGE_PAYLOAD, SC_INTERFACE_VERSION, integer, scan
+
+UNBIND_WAIT = 5.0  # seconds for late answers after the peer's unbind, and for the answer to ours
+FIRST_TLV_VERSION = 0x34
+
+_ID_RESPONSES = frozenset({SUBMIT_SM_RESP, DELIVER_SM_RESP, DATA_SM_RESP})
+_MESSAGES = frozenset({SUBMIT_SM, DELIVER_SM, DATA_SM})
+_REPLIES = frozenset({QUERY_SM_RESP, SUBMIT_MULTI_RESP})
+_LIMITLESS = 1 << 62
+
+_unpack_header = HEADER.unpack_from
+_unpack_length = Struct(">I").unpack_from
+_new_tuple = tuple.__new__
+
+
+class Receiver(Sender):
+    """What ``Session`` is built on; nobody else makes one."""
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        window: int,
+        inbound_window: int,
+        first_sequence: int,
+        max_pdu: int,
+        response_timeout: float,
+        bind_timeout: float,
+    ) -> None:
+        super().__init__(role, window=window, first_sequence=first_sequence, max_pdu=max_pdu)
+        self.peer_version = 0  # interface_version of a client, sc_interface_version of a centre; 0: not told
+        self.congestion: int | None = None  # last congestion_state (5.0) in an answer, 0 to 99
+        self.ignored_answers = 0  # unknown sequence number, or a second answer
+        self.mismatched = 0  # known sequence number, wrong kind of answer
+        self.late_answers = 0
+        self.malformed = 0  # requests refused for their octets
+        self.salvaged = 0  # bodies that were broken, but still of use
+        self.wrong_state = 0  # requests refused for the state or the direction
+        self.throttled = 0  # requests beyond the inbound window
+        self.unknown_commands = 0
+        self.framing_faults = 0
+        self._inbound_window = inbound_window or _LIMITLESS
+        self._response_timeout = response_timeout
+        self._bind_timeout = bind_timeout
+        self._bind_command = 0  # the bind that waits for an answer, ours or the peer's
+        self._bind_sequence = 0  # the peer's number of it
+        self._deadline: float | None = None  # of a state that must not last: open, binding, unbinding, unbound
+        self._heard: float | None = None  # when the last whole PDU came, or when the session was first used
+        self._enquire_sent: float | None = None
+        self._enquire_misses = 0
+        self._tail: list[bytes] = []  # chunks of a PDU that is not whole yet, or what waits for the bind decision
+        self._have = 0  # octets in the tail
+        self._need = 0  # octets wanted before the tail is looked at again
+
+    def _start(self, now: float) -> None:
+        """The first call of ``receive`` or ``tick`` stands for the moment of the connection."""
+        if self._heard is None:
+            self._heard = now
+            if self.role is Role.SMSC:
+                self._deadline = now + self._bind_timeout
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """What the peer sent, cut anywhere: the same octets give the same events in any chunking."""
+        events: list[Event] = []
+        if self.state is SessionState.CLOSED:
+            return events
+        self._start(now)
+        if self._tail or self._held():
+            self._tail.append(data)
+            self._have += len(data)
+            if self._held():
+                if self._have > 4 * self._max_pdu:
+                    self._close("too much before the bind was answered", events)
+                return events
+            if self._have < self._need:
+                return events
+            data = b"".join(self._tail)
+            self._tail.clear()
+        self._parse(data, now, events)
+        return events
+
+    def _held(self) -> bool:
+        """Whether the peer's bind waits for our decision: its answer must be the first, so nothing is read on."""
+        return self.state is SessionState.BINDING and self.role is Role.SMSC
+
+    def _resume(self, now: float) -> list[Event]:
+        events: list[Event] = []
+        data = b"".join(self._tail)
+        self._tail.clear()
+        self._parse(data, now, events)
+        return events
+
+    def _parse(self, data: bytes, now: float, events: list[Event]) -> None:  # noqa: PLR0912 - no call per hot PDU
+        """Every whole PDU in ``data``; what is left becomes the tail. The kinds that come in floods are done here."""
+        window = self._window
+        max_pdu = self._max_pdu
+        late_before = now - self._response_timeout
+        size = len(data)
+        at = 0
+        while size - at >= HEADER_LENGTH:
+            length, command_id, status, sequence = _unpack_header(data, at)
+            end = at + length
+            if end > size or not HEADER_LENGTH <= length <= max_pdu:
+                break
+            body = at + HEADER_LENGTH
+            if command_id in _ID_RESPONSES:
+                entry = window.get(sequence)
+                if entry is None:
+                    self.ignored_answers += 1
+                elif entry[1] != command_id:
+                    self.mismatched += 1
+                else:
+                    del window[sequence]
+                    message_id = b""
+                    if body != end:
+                        stop = data.find(0, body, end)
+                        message_id = data[body:stop] if stop == end - 1 else self._odd_body(data, body, stop, end)
+                    late = entry[2] < late_before
+                    if late:
+                        self.late_answers += 1
+                    events.append(_new_tuple(Answered, (entry[0], status, message_id, late)))
+            elif command_id in _MESSAGES and command_id in self._accepts:
+                try:
+                    message = decode_message(data, body, end, command_id, sequence)
+                except PeerError as error:
+                    self._refuse(command_id, sequence, error.status)
+                else:
+                    self._take(message, events)
+            elif command_id & RESP:
+                if command_id in LAYOUTS:
+                    self._on_answer(decode(data, at, end), now, events)
+                else:
+                    self.unknown_commands += 1
+            else:
+                self._on_request(data[at:end], now, events)
+            at = end
+            if not self._steady and self._interrupted(events):
+                break
+        if at:
+            self._heard = now
+            self._enquire_sent = None
+            self._enquire_misses = 0
+        self._keep(data, at, events)
+
+    def _keep(self, data: bytes, at: int, events: list[Event]) -> None:
+        """What follows ``at`` is not whole yet. Its length is judged as soon as four octets of it are there."""
+        self._have = self._need = len(data) - at
+        if not self._have or self.state is SessionState.CLOSED:
+            return
+        if not self._held():
+            self._need = HEADER_LENGTH // 4
+            if self._have >= self._need:
+                (self._need,) = _unpack_length(data, at)
+                if not HEADER_LENGTH <= self._need <= self._max_pdu:
+                    self._lose_framing(self._need, events)
+                    return
+        self._tail.append(data[at:])
+
+    def _lose_framing(self, length: int, events: list[Event]) -> None:
+        self.framing_faults += 1
+        self._answer(GENERIC_NACK, 0, Status.ESME_RINVCMDLEN)
+        self._close(f"command_length {length}", events)
+
+    def _interrupted(self, events: list[Event]) -> bool:
+        """Whether reading must stop here: over, unbound with nothing left to wait for, or a bind to decide on."""
+        if self.state is SessionState.UNBOUND and self._drained():
+            self._close("unbound by the peer", events)
+        return self.state is SessionState.CLOSED or self._held()
+
+    def _drained(self) -> bool:
+        return not self._window and not self.unanswered
+
+    # ---- requests of the peer
+
+    def _take(self, message: Message, events: list[Event]) -> None:
+        """A whole submit_sm, deliver_sm or data_sm."""
+        if self.unanswered >= self._inbound_window:
+            self.throttled += 1
+            self._answer(message.command_id, message.sequence, Status.ESME_RTHROTTLED)
+            return
+        if message.salvaged:
+            self.salvaged += 1
+        if self.role is Role.SMSC:
+            status = _fault(message)
+            if status:
+                self._refuse(message.command_id, message.sequence, status)
+                return
+        self.unanswered += 1
+        events.append(_new_tuple(Requested, (message,)))
+
+    def _refuse(self, command_id: int, sequence: int, status: int) -> None:
+        self.malformed += 1
+        if command_id not in UNANSWERED:
+            self._answer(command_id, sequence, status)
+
+    def _on_request(self, data: bytes, now: float, events: list[Event]) -> None:
+        """Any request but the messages of ``_take``; those too when the state forbids them."""
+        _, command_id, _, sequence = _unpack_header(data)
+        if command_id not in LAYOUTS:
+            self.unknown_commands += 1
+            self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+        elif command_id not in self._accepts:
+            self._refuse_state(command_id, sequence)
+        else:
+            try:
+                pdu = decode(data)
+            except PeerError as error:
+                self._refuse(command_id, sequence, error.status)
+            else:
+                self._serve(pdu, now, events)
+
+    def _refuse_state(self, command_id: int, sequence: int) -> None:
+        self.wrong_state += 1
+        if command_id in UNANSWERED:
+            return
+        if command_id in NOT_AT_ALL[self.role.peer]:
+            self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+        elif command_id in BINDS and self._steady:
+            self._answer(command_id, sequence, Status.ESME_RALYBND)
+        else:
+            self._answer(command_id, sequence, Status.ESME_RINVBNDSTS)
+
+    def _serve(self, pdu: Pdu, now: float, events: list[Event]) -> None:
+        command_id, sequence = pdu.command_id, pdu.sequence
+        if command_id == ENQUIRE_LINK:
+            self._answer(command_id, sequence, Status.ESME_ROK)
+        elif command_id == UNBIND:
+            self._answer(command_id, sequence, Status.ESME_ROK)
+            if self._steady:  # when our own unbind crossed it, that one's answer ends the session
+                self._deadline = now + UNBIND_WAIT
+                self._enter(SessionState.UNBOUND)
+                events.append(Unbinding())
+        elif command_id in BINDS:
+            self._on_bind(pdu, events)
+        else:
+            if command_id == OUTBIND:
+                self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+            elif command_id not in UNANSWERED:
+                self.unanswered += 1
+            events.append(Operation(pdu))
+
+    def _on_bind(self, pdu: Pdu, events: list[Event]) -> None:
+        fields = pdu.fields
+        self.peer_version = fields["interface_version"]
+        self.takes_tlvs = self.peer_version >= FIRST_TLV_VERSION
+        self._bind_command = pdu.command_id
+        self._bind_sequence = pdu.sequence
+        self._enter(SessionState.BINDING)
+        events.append(
+            BindRequested(
+                pdu.command_id,
+                pdu.sequence,
+                fields["system_id"],
+                fields["password"],
+                fields["system_type"],
+                self.peer_version,
+                fields["address_range"],
+            )
+        )
+
+    # ---- answers of the peer
+
+    def _on_answer(self, pdu: Pdu, now: float, events: list[Event]) -> None:
+        """Any answer but the hot ones. A response is never answered, whatever is wrong with it."""
+        if pdu.error:
+            self.salvaged += 1
+        if pdu.command_id == GENERIC_NACK:
+            self._on_nack(pdu, now, events)
+            return
+        expected = self._expected(pdu.sequence)
+        if expected is None:
+            self.ignored_answers += 1
+        elif expected != pdu.command_id:
+            self.mismatched += 1
+        elif pdu.sequence in self._control:
+            self._on_control(self._control.pop(pdu.sequence), pdu, events)
+        else:
+            context, late = self._answered(pdu.sequence, now)
+            if pdu.command_id in _REPLIES:
+                events.append(Replied(context, pdu, late))
+            else:
+                events.append(Answered(context, pdu.status, b"", late))
+
+    def _expected(self, sequence: int) -> int | None:
+        """command_id of the answer that is awaited under this number."""
+        entry = self._window.get(sequence)
+        return self._control.get(sequence) if entry is None else entry[1]
+
+    def _on_nack(self, pdu: Pdu, now: float, events: list[Event]) -> None:
+        """generic_nack answers the request whose number it carries; with 0 the peer has lost framing."""
+        pdu.status = pdu.status or Status.ESME_RUNKNOWNERR  # whatever it means, it is no acceptance
+        if pdu.sequence == 0:
+            self.framing_faults += 1
+            self._close(f"generic_nack {name(pdu.status)} without a sequence number", events)
+        elif pdu.sequence in self._control:
+            self._on_control(self._control.pop(pdu.sequence), pdu, events)
+        elif pdu.sequence in self._window:
+            context, late = self._answered(pdu.sequence, now)
+            events.append(Answered(context, pdu.status, b"", late))
+        else:
+            self.ignored_answers += 1
+
+    def _answered(self, sequence: int, now: float) -> tuple[object, bool]:
+        """Take a request out of the window: its context, and whether the answer is late."""
+        context, _, sent = self._window.pop(sequence)
+        late = sent < now - self._response_timeout
+        self.late_answers += late
+        return context, late
+
+    def _on_control(self, command_id: int, pdu: Pdu, events: list[Event]) -> None:
+        """The answer to our bind, unbind or enquire_link: ``command_id`` was awaited, ``pdu`` may be a generic_nack."""
+        if command_id == UNBIND_RESP:
+            self._close("unbound", events)
+        elif command_id & ~RESP in BINDS and self.state is SessionState.BINDING:
+            self._deadline = None
+            if pdu.status:
+                self._enter(SessionState.OPEN)
+                events.append(BindRefused(pdu.status))
+            else:
+                self.peer_version = integer(pdu.tlv(SC_INTERFACE_VERSION)) or 0
+                self._enter(BOUND_BY[self._bind_command])
+                events.append(Bound(self._bind_command, pdu.fields.get("system_id", b""), self.peer_version))
+
+    def _odd_body(self, data: bytes, start: int, stop: int, end: int) -> bytes:
+        """message_id of a response that holds more than it and its NUL, or whose NUL (at ``stop``) is missing.
+
+        An accepted message stays accepted, whatever its answer looks like.
+        """
+        if stop < 0:
+            self.salvaged += 1
+            return data[start:end]
+        pairs, whole = scan(data, stop + 1, end)
+        if not whole:
+            self.salvaged += 1
+        for tag, value in pairs:
+            if tag == CONGESTION_STATE:
+                self.congestion = integer(value)
+        return data[start:stop]
+
+
+def _fault(message: Message) -> int:
+    """What a message centre must refuse in a submit that decodes well (sections 5.2.21 and 5.3.2.32); 0 is nothing."""
+    if len(message.short_message) > MAX_SHORT_MESSAGE:
+        return Status.ESME_RINVMSGLEN
+    if message.short_message and message.tlvs and MESSAGE_PAYLOAD in message.tlvs:
+        return Status.ESME_RTLVNOTALLWD
+    return 0
