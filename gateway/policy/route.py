@@ -1,25 +1,25 @@
-"""Which carriers take a message: the longest prefix, then the most conditions, then the order written."""
+"""Which route a message takes: the longest prefix, then the most conditions, then the order written.
+
+A route is found once, when the message is accepted; which of its carriers sends is dispatch's business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.model import Category
 
 
 class Route(NamedTuple):
-    """One route. ``carriers`` is the order of preference; what does not matter is left empty."""
+    """The conditions of one route; what does not matter is left empty."""
 
-    name: str  # of its lanes in the store
-    carriers: tuple[str, ...]
+    lane: str  # the route's name in the store
     prefix: str = ""  # digits the number starts with
     country: str = ""  # ISO alpha-2 of the number
     sender: str = ""  # as the app wrote it; a * at the end stands for anything
     category: Category | None = None
     account: str = ""
-    weights: tuple[int, ...] = ()  # shares of the carriers; empty = preference
-    overflow: bool = False  # a later carrier takes when the earlier are saturated, not only when they are down
 
     @property
     def conditions(self) -> int:
@@ -37,16 +37,10 @@ class Route(NamedTuple):
 
 
 class RouteTable:
-    """All routes, ready for look-up.
-
-    A weighted route becomes one route per carrier, each with its own lanes (``name@carrier``) and that carrier first;
-    ``match`` shares messages out by their key. So dispatch knows only orders of preference, and a message keeps its
-    carrier however often it is decided again.
-    """
+    """All routes, ready for look-up."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self.routes: tuple[Route, ...] = tuple(lane for route in routes for lane in _lanes(route))
-        self._shares = {route: tuple(_lanes(route)) for route in routes if route.weights}
+        self.routes = tuple(routes)
         self._by_prefix: dict[str, list[Route]] = {}
         for route in routes:
             self._by_prefix.setdefault(route.prefix, []).append(route)
@@ -54,45 +48,16 @@ class RouteTable:
             same.sort(key=lambda route: -route.conditions)  # stable: the order written decides among equals
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
-    def match(  # noqa: PLR0917  # by position: called once a message
-        self, digits: str, region: str, sender: str, category: Category, account: str, key: bytes = b""
-    ) -> Route | None:
-        """The route of a message, or None. ``key`` (its id, say) chooses among weighted carriers."""
+    def match(self, digits: str, region: str, sender: str, category: Category, account: str) -> Route | None:
+        """The route of a message, or None when none takes it."""
         for length in self._lengths:
             for route in self._by_prefix.get(digits[:length], ()):
                 if route.takes(region, sender, category, account):
-                    return self._share(route, key) if route.weights else route
+                    return route
         return None
 
-    def _share(self, route: Route, key: bytes) -> Route:
-        lanes = self._shares[route]
-        at = int.from_bytes(key[-8:], "big") * 0x9E3779B97F4A7C15 % (1 << 64) * sum(route.weights) >> 64
-        for lane, weight in zip(lanes, (weight for weight in route.weights if weight), strict=True):
-            at -= weight
-            if at < 0:
-                return lane
-        return lanes[-1]
-
-    def __iter__(self) -> Iterator[Route]:
-        return iter(self.routes)
-
     def __repr__(self) -> str:
-        return "<RouteTable " + ", ".join(f"{route.name}: {'>'.join(route.carriers)}" for route in self.routes) + ">"
-
-
-def _lanes(route: Route) -> Iterable[Route]:
-    """The routes a route stands for: itself, or one per carrier that has a share."""
-    if not route.weights:
-        return (route,)
-    return tuple(
-        route._replace(name=f"{route.name}@{first}", carriers=_first(first, route.carriers), weights=())
-        for first, weight in zip(route.carriers, route.weights, strict=True)
-        if weight
-    )
-
-
-def _first(first: str, carriers: tuple[str, ...]) -> tuple[str, ...]:
-    return (first, *(carrier for carrier in carriers if carrier != first))
+        return f"<RouteTable {' '.join(route.lane for route in self.routes)}>"
 
 
 def _matches(pattern: str, sender: str) -> bool:
