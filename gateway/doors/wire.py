@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.model import Outcome, Reason, State, Verdict
+from gateway.model import Category, Outcome, Reason, State, Verdict
+from gateway.pipeline.desk import verdict_of
+from gateway.store import ids
+from gateway.store.record import Record, Step
 
 OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
 CODES = {reason: "" if reason is Reason.NONE else reason.name.lower() for reason in Reason}
@@ -78,3 +81,84 @@ def decision(verdict: Verdict) -> Decision:
 def _decision(key: _Key) -> Decision:
     outcome, code, next_at, zones, rules, version = key
     return Decision(OUTCOMES[outcome], CODES[code] or None, zones, rules, version, rfc3339(next_at))
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """One segment at its carrier. ``carrier_message_id`` is the carrier's own id in its normal form."""
+
+    index: int
+    status: str
+    carrier_message_id: str
+
+
+class Move(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """One line of the timeline."""
+
+    time: str
+    status: str
+    reason: str | None
+    carrier: str = ""
+    smpp_status: int = 0
+    receipt_error: str = ""
+
+
+class Message(msgspec.Struct, omit_defaults=True, gc=False):
+    """Everything an account may know of its message; the text is not among it."""
+
+    id: str
+    status: str
+    final: bool
+    reason: str | None
+    to: str
+    sender: str = msgspec.field(name="from")
+    category: str
+    brand: str
+    client_ref: str | None
+    segments: int
+    encoding: str
+    accepted_at: str
+    updated_at: str
+    decision: Decision
+    parts: list[Part]
+    timeline: list[Move]
+    expires_at: str = ""
+    cancel_requested: bool = False
+    resent: bool = False
+    carrier: str = ""
+    route: str = ""
+    metadata: Any = None
+
+
+def message(record: Record) -> Message:
+    """A record as its account sees it."""
+    e = record.envelope
+    return Message(
+        id=ids.text(record.id),
+        status=STATUSES[record.state],
+        final=record.final,
+        reason=CODES[record.reason] or None,
+        to="+" + e.to,
+        sender=e.sender,
+        category=Category(e.category).name.lower(),
+        brand=e.brand,
+        client_ref=e.client_ref or None,
+        segments=record.segments,
+        encoding=e.encoding,
+        accepted_at=rfc3339(record.accepted_at),
+        updated_at=rfc3339(record.moved_at),
+        decision=decision(verdict_of(record)),
+        parts=[Part(p.index, p.state.name.lower(), p.carrier_id.decode("latin-1")) for p in record.parts],
+        timeline=[_move(step) for step in record.timeline],
+        expires_at=rfc3339(record.expires),
+        cancel_requested=record.cancel_requested,
+        resent=record.resent,
+        carrier=record.carrier,
+        route=record.route,
+        metadata=e.metadata,
+    )
+
+
+def _move(step: Step) -> Move:
+    return Move(
+        rfc3339(step.at), STATUSES[step.state], CODES[step.reason] or None, step.carrier, step.status, step.error
+    )

@@ -1,0 +1,70 @@
+"""The operators' listener: health, readiness, status, metrics. Loopback by default; nothing here is secret."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.doors.answers import HANDLERS, JsonAnswer, problem_answer
+from gateway.doors.problems import problem
+
+
+class House(Protocol):
+    """What the application tells about itself."""
+
+    async def status(self) -> Any:
+        """Carriers, binds, depths of the lanes, version, uptime: anything that msgspec makes JSON of."""
+        ...
+
+    async def ready(self) -> str:
+        """ "" when the store can be written to, else why not."""
+        ...
+
+
+class Health:
+    """``/healthz`` (the process answers) and ``/readyz`` (the store is writable), on both listeners.
+
+    Readiness is asked at most once a second, however often a balancer asks.
+    """
+
+    def __init__(self, house: House, *, fresh: float = 1.0) -> None:
+        self._house = house
+        self._fresh = fresh
+        self._known_until = 0.0
+        self._fault = ""
+
+    async def alive(self, _request: Request) -> Response:
+        return JsonAnswer({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        now = time.monotonic()
+        if now >= self._known_until:
+            self._known_until = now + self._fresh
+            self._fault = await self._house.ready()
+        if self._fault:
+            return problem_answer(problem("store_unavailable", self._fault))
+        return JsonAnswer({"status": "ready"})
+
+    def routes(self) -> list[Route]:
+        return [Route("/healthz", self.alive), Route("/readyz", self.ready)]
+
+
+def admin_app(house: House, registry: CollectorRegistry = REGISTRY) -> Starlette:
+    """The operators' application."""
+
+    async def status(_request: Request) -> Response:
+        return JsonAnswer(await house.status())
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[*Health(house).routes(), Route("/status", status), Route("/metrics", metrics)],
+        exception_handlers=HANDLERS,
+    )

@@ -1,0 +1,124 @@
+"""The applications' HTTP interface: the two submit routes in front (``submit``), everything else here, by Starlette."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.config import Account
+from gateway.doors import wire
+from gateway.doors.accounts import Accounts
+from gateway.doors.admin import Health, House
+from gateway.doors.answers import HANDLERS, JsonAnswer
+from gateway.doors.problems import refuse
+from gateway.doors.recipients import Recipients, Words
+from gateway.doors.requests import destination, query, read_head
+from gateway.doors.submit import Submit, Taker
+from gateway.model import Recipient
+from gateway.store import ids
+from gateway.store.keys import Hasher
+from gateway.store.record import Record
+from gateway.store.requests import CancelResult
+
+Clock = Callable[[], int]
+
+
+class Records(Protocol):
+    """What reading and cancelling need of the store."""
+
+    async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
+    async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None: ...
+    async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]: ...
+
+
+class Ledger(Records, Words, Protocol):
+    """What the whole interface needs of the store."""
+
+
+def now_ms() -> int:
+    """The wall clock, ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Api:
+    """The application to listen with. ``accounts`` is replaced on a reload, ``closing`` set before the end."""
+
+    def __init__(
+        self, accounts: Accounts, taker: Taker, store: Ledger, hasher: Hasher, house: House, *, clock: Clock = now_ms
+    ) -> None:
+        self._store = store
+        self._hasher = hasher
+        recipients = Recipients(store, hasher, self.caller, clock)
+        behind = Starlette(
+            routes=[
+                *Health(house).routes(),
+                Route("/v1/messages", self.look_up),
+                Route("/v1/messages/{id}", self.read),
+                Route("/v1/messages/{id}/cancel", self.cancel, methods=["POST"]),
+                *recipients.routes(),
+            ],
+            exception_handlers=HANDLERS,
+        )
+        self.app = Submit(accounts, taker, behind)
+
+    @property
+    def accounts(self) -> Accounts:
+        """Whose keys open the door."""
+        return self.app.accounts
+
+    @accounts.setter
+    def accounts(self, accounts: Accounts) -> None:
+        self.app.accounts = accounts
+
+    def close(self) -> None:
+        """Take no new messages from now on; reading goes on."""
+        self.app.closing = True
+
+    def caller(self, request: Request) -> Account:
+        """The account whose key came with the request. Raises HttpProblem (401)."""
+        return self.accounts.caller(read_head(request.scope["headers"]).authorization)
+
+    async def read(self, request: Request) -> Response:
+        """``GET /v1/messages/{id}``: the record with parts, carrier ids and timeline."""
+        return JsonAnswer(wire.message(await self._own(request)))
+
+    async def look_up(self, request: Request) -> Response:
+        """``GET /v1/messages?client_ref=…&to=…``: the message accepted under a reference within 72 hours."""
+        account = self.caller(request)
+        reference, to = (query(request.query_params, name) for name in ("client_ref", "to"))
+        recipient = self._hasher.recipient(destination(to))
+        found = await self._store.by_reference(recipient, self._hasher.reference(account.name, recipient, reference))
+        records = await self._store.find([found]) if found else []
+        return JsonAnswer({"messages": [wire.message(record) for record in records if record is not None]})
+
+    async def cancel(self, request: Request) -> Response:
+        """``POST /v1/messages/{id}/cancel``: 200 canceled, 202 cancel_requested, 409 final."""
+        record = await self._own(request)
+        (done,) = await self._store.cancel([record.id])
+        if done is CancelResult.MISSING:
+            raise refuse("not_found")
+        if done is CancelResult.FINAL:
+            raise refuse("already_final", id=ids.text(record.id))
+        if done is CancelResult.CANCELED:
+            return JsonAnswer({"id": ids.text(record.id), "status": "canceled"})
+        return JsonAnswer({"id": ids.text(record.id), "status": "cancel_requested"}, 202)
+
+    async def _own(self, request: Request) -> Record:
+        """The record asked for, if it is the caller's. Raises HttpProblem (404, another's too)."""
+        account = self.caller(request)
+        try:
+            wanted = ids.parse(request.path_params["id"])
+        except ValueError:
+            raise refuse("not_found", "there is no message with this id") from None
+        if ids.partition_of(wanted) >= self._hasher.partitions:
+            raise refuse("not_found", "there is no message with this id")
+        (record,) = await self._store.find([wanted])
+        if record is None or record.account != account.name:
+            raise refuse("not_found", "there is no message with this id")
+        return record

@@ -1,0 +1,84 @@
+"""Fresh decisions: what ``take`` hands back is decided as if it arrived now, and ``permit`` carries it out.
+
+A message comes back when its deferral is over, when it fell out of its permitted hours, met a cap or an open breaker,
+was released from ``held``, or was decided under an older policy epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide
+from gateway.pipeline.desk import Desk, state_of
+from gateway.pipeline.submission import Asked
+from gateway.policy.decide import Request, decide
+
+SLICE = 256
+
+
+class Ledger(Protocol):
+    """What fresh decisions need of the store."""
+
+    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]: ...
+    async def permit(self, items: Sequence[Permit]) -> list[bool]: ...
+
+
+class Decisions:
+    """Decides again, in batches. A dead decider loses nothing: the store hands the message out again after 5 s."""
+
+    def __init__(
+        self,
+        store: Ledger,
+        desk: Desk,
+        *,
+        hint: Callable[[set[int]], None] = lambda partitions: None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._store = store
+        self._desk = desk
+        self._hint = hint
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Decisions by {self._desk!r}>"
+
+    async def redecide(self, items: Sequence[Redecide]) -> None:
+        """Decide these and tell the store. Raises StoreError; then the rest is handed out again later."""
+        for start in range(0, len(items), SLICE):
+            batch = items[start : start + SLICE]
+            known = await self._store.facts([item.recipient for item in batch])
+            now = self._clock()
+            await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
+            self._hint({item.recipient.partition for item in batch})
+
+    def _permit(self, item: Redecide, facts: Facts, now: int) -> Permit:
+        envelope = item.envelope
+        route = item.route
+        if not route or not self._desk.has_route(route):  # taken out of the configuration while the message waited
+            route = self._desk.route(item.recipient, envelope.sender, Category(envelope.category), envelope.account)
+        verdict = decide(self._request(item, route), facts, now, self._desk.rules)
+        return Permit(item.id, item.token, state_of(verdict), verdict.code, verdict.next_at, route, verdict.permission)
+
+    def _request(self, item: Redecide, route: str) -> Request:
+        envelope = item.envelope
+        asked = Asked() if envelope.facts is None else msgspec.convert(envelope.facts, Asked)
+        account_scope, brand_scope = self._desk.scopes(envelope.account, envelope.brand)
+        return Request(
+            digits=envelope.to,
+            category=Category(envelope.category),
+            account_scope=account_scope,
+            brand_scope=brand_scope,
+            route=route,
+            segments=envelope.segments,
+            accepted_at=item.accepted_at,
+            send_at=asked.send_at,
+            expires_at=item.expires,
+            time_zone=asked.time_zone,
+            on_quiet=asked.on_quiet,
+            reason=asked.reason,
+            capped=item.reason is Reason.FREQUENCY_CAP,
+        )

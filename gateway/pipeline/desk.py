@@ -1,0 +1,79 @@
+"""What intake and fresh decisions decide by: rulebook, routes and the rights of accounts. A reload sets new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.config import Account
+from gateway.model import Category, Outcome, Permission, Reason, Recipient, State, Verdict
+from gateway.pipeline.submission import Rights
+from gateway.policy.decide import Rulebook
+from gateway.policy.numbers import describe
+from gateway.policy.route import RouteTable
+from gateway.store.keys import Hasher
+from gateway.store.record import Record
+
+_STATES = {Outcome.ALLOW: State.QUEUED, Outcome.HOLD: State.HELD, Outcome.REJECT: State.REJECTED}
+
+
+class Desk:
+    """Whoever starts a batch uses the desk as it is then; every attribute is replaced whole."""
+
+    def __init__(self, accounts: Iterable[Account], rules: Rulebook, routes: RouteTable, hasher: Hasher) -> None:
+        self.hasher = hasher
+        self.rules = rules
+        self.routes = routes
+        self.rights: dict[str, Rights] = {}
+        self.set_accounts(accounts)
+
+    def __repr__(self) -> str:
+        return f"<Desk rules {self.rules.version} epoch {self.rules.epoch}, {len(self.rights)} accounts>"
+
+    def set_accounts(self, accounts: Iterable[Account]) -> None:
+        """The accounts of a (new) configuration."""
+        self.rights = {account.name: Rights(account, self.hasher) for account in accounts}
+
+    def scopes(self, account: str, brand: str) -> tuple[bytes, bytes]:
+        """Account scope and brand scope, also of an account that the configuration no longer has."""
+        rights = self.rights.get(account)
+        if rights is not None and brand in rights.brand_scopes:
+            return rights.account_scope, rights.brand_scopes[brand]
+        return self.hasher.scope(account), self.hasher.scope(account, brand)
+
+    def route(self, recipient: Recipient, sender: str, category: Category, account: str) -> str:
+        """The name of the route to a recipient, "" when none leads there. Weighted carriers share by recipient."""
+        digits = recipient.digits
+        found = self.routes.match(digits, describe(digits).region, sender, category, account, recipient.key)
+        return "" if found is None else found.name
+
+    def has_route(self, name: str) -> bool:
+        """Whether a route of this name (still) exists."""
+        return any(route.name == name for route in self.routes)
+
+
+def state_of(verdict: Verdict) -> State:
+    """Where a message goes after this verdict."""
+    if verdict.outcome is Outcome.DEFER:
+        return State.SCHEDULED if verdict.code is Reason.SCHEDULED else State.DEFERRED
+    return _STATES[verdict.outcome]
+
+
+_NO_PERMISSION = Permission(0, 0, 0, 0, bytes(8), bytes(8))
+_OUTCOMES = {
+    State.SCHEDULED: Outcome.DEFER,
+    State.DEFERRED: Outcome.DEFER,
+    State.HELD: Outcome.HOLD,
+    State.REJECTED: Outcome.REJECT,
+}
+
+
+def verdict_of(record: Record) -> Verdict:
+    """What policy said when a message was accepted, from its record: for reading, it permits nothing."""
+    first = record.timeline[0] if record.timeline else None
+    state, code = (first.state, first.reason) if first else (record.state, record.reason)
+    outcome = _OUTCOMES.get(state, Outcome.ALLOW)
+    waits = record.state in {State.SCHEDULED, State.DEFERRED}
+    e = record.envelope
+    return Verdict(
+        outcome, code, _NO_PERMISSION, record.due if waits else 0, tuple(e.rules), tuple(e.zones), e.policy_version
+    )

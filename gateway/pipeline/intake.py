@@ -1,0 +1,257 @@
+"""The one intake of both doors: check, decide, write; only then answer.
+
+Batch in, results out in the order sent. A batch is cut into slices, so that a large one never holds up the loop for
+long; each slice costs two calls to the store (``facts``, ``accept``), however many messages it has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.config import Account
+from gateway.model import Accepted, Content, Envelope, Facts, NewMessage, Recipient, State, Verdict
+from gateway.pipeline.desk import Desk, state_of, verdict_of
+from gateway.pipeline.gatherer import Gatherer
+from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
+from gateway.policy.decide import Request, decide
+from gateway.store.errors import StoreError, StoreFull
+from gateway.store.ids import new_ids
+from gateway.store.record import Record
+from gateway.store.requests import Depths
+
+__all__ = ["Intake", "Problem", "Result", "Submission"]
+
+SLICE = 256
+DEPTHS_FRESH = 1.0  # seconds that the depths of the accounts' queues are believed
+
+Outcomes = list[Result | Problem]
+
+
+class Ledger(Protocol):
+    """What intake needs of the store."""
+
+    async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]: ...
+    async def facts(self, recipients: Sequence[Recipient]) -> list[Facts]: ...
+    async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
+    async def depths(self) -> Depths: ...
+
+
+class _Case(NamedTuple):
+    """A submission that passed the checks, at its place in the slice."""
+
+    place: int
+    asked: Submission
+    rights: Rights
+    checked: Checked
+    recipient: Recipient
+
+
+class _Ruling(NamedTuple):
+    """What policy said, and where the message goes for it."""
+
+    verdict: Verdict
+    state: State
+    route: str
+
+
+def now_ms() -> int:
+    """The wall clock, ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Intake:
+    """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new."""
+
+    def __init__(
+        self,
+        store: Ledger,
+        desk: Desk,
+        *,
+        hint: Callable[[set[int]], None] = lambda partitions: None,
+        clock: Callable[[], int] = now_ms,
+        gap: float = 0.002,
+    ) -> None:
+        self._store = store
+        self._desk = desk
+        self._hint = hint
+        self._clock = clock
+        self._gatherer: Gatherer[tuple[Account, Submission], Result | Problem] = Gatherer(self._gathered, gap=gap)
+        self._queued: dict[str, int] = {}
+        self._queued_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Intake {self._gatherer!r} {self._desk!r}>"
+
+    async def one(self, account: Account, asked: Submission) -> Result | Problem:
+        """One message, gathered with others that arrive within a moment. Raises StoreError."""
+        return await self._gatherer.put((account, asked))
+
+    async def many(self, account: Account, asked: Sequence[Submission]) -> Outcomes:
+        """A batch of an account, as of now. Raises StoreError when nothing was accepted."""
+        return await self.accept(account, asked, self._clock())
+
+    async def accept(self, account: Account, submissions: Sequence[Submission], now: int) -> Outcomes:
+        """Results in the order sent, after the store holds them. Raises StoreError when nothing was accepted."""
+        return await self._accept([(account, asked) for asked in submissions], now)
+
+    async def _gathered(self, items: list[tuple[Account, Submission]]) -> Outcomes:
+        return await self._accept(items, self._clock())
+
+    async def _accept(self, items: Sequence[tuple[Account, Submission]], now: int) -> Outcomes:
+        await self._learn_depths()
+        results: Outcomes = []
+        for start in range(0, len(items), SLICE):
+            try:
+                results += await self._slice(items[start : start + SLICE], now)
+            except StoreError as error:
+                if not any(isinstance(result, Result) for result in results):
+                    raise
+                code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
+                rest = Problem(code, "the store failed before this message was reached; send it again")
+                return results + [rest] * (len(items) - start)
+        return results
+
+    async def _slice(self, items: Sequence[tuple[Account, Submission]], now: int) -> Outcomes:
+        results: list[Result | Problem | None] = [None] * len(items)
+        cases = self._check(items, results, now)
+        if cases:
+            known = await self._store.facts([case.recipient for case in cases])
+            rulings = [self._decide(case, facts, now) for case, facts in zip(cases, known, strict=True)]
+            partitions = [case.recipient.partition for case in cases]
+            rows = zip(new_ids(now, partitions), cases, rulings, strict=True)
+            accepted = await self._store.accept([self._message(*row) for row in rows])
+            self._hint(set(partitions))
+            for case, ruling, done in zip(cases, rulings, accepted, strict=True):
+                results[case.place] = _result(case, ruling, done)
+            if not all(done.new for done in accepted):
+                await self._describe_repeats(results)
+        return [result for result in results if result is not None]
+
+    def _check(
+        self, items: Sequence[tuple[Account, Submission]], results: list[Result | Problem | None], now: int
+    ) -> list[_Case]:
+        """Cases of what passes; the faults of the rest go into ``results``."""
+        rights_of, recipient_of, queued = self._desk.rights, self._desk.hasher.recipient, self._queued
+        cases: list[_Case] = []
+        for index, (account, asked) in enumerate(items):
+            waiting = queued.get(account.name, 0)
+            if waiting >= account.max_queued:
+                results[index] = Problem("queue_full", f"{account.max_queued} messages of this account wait already")
+                continue
+            rights = rights_of[account.name]
+            checked = check(asked, rights, now)
+            if isinstance(checked, Problem):
+                results[index] = checked
+                continue
+            queued[account.name] = waiting + 1
+            cases.append(_Case(index, asked, rights, checked, recipient_of(checked.digits)))
+        return cases
+
+    def _decide(self, case: _Case, facts: Facts, now: int) -> _Ruling:
+        asked, rights, checked = case.asked, case.rights, case.checked
+        route = self._desk.route(case.recipient, checked.sender, checked.category, rights.name)
+        request = Request(
+            digits=checked.digits,
+            category=checked.category,
+            account_scope=rights.account_scope,
+            brand_scope=rights.brand_scopes[checked.brand],
+            route=route,
+            segments=checked.segments,
+            accepted_at=now,
+            send_at=checked.send_at,
+            expires_at=checked.expires_at,
+            time_zone=asked.time_zone or "",
+            on_quiet=asked.on_quiet or "",
+            reason=asked.reason or "",
+        )
+        verdict = decide(request, facts, now, self._desk.rules)
+        return _Ruling(verdict, state_of(verdict), route)
+
+    def _message(self, message_id: bytes, case: _Case, ruling: _Ruling) -> NewMessage:
+        asked, rights, checked = case.asked, case.rights, case.checked
+        verdict, reference = ruling.verdict, b""
+        if asked.client_ref is not None:
+            reference = self._desk.hasher.reference(rights.name, case.recipient, asked.client_ref)
+        envelope = Envelope(
+            to=checked.digits,
+            sender=checked.sender,
+            account=rights.name,
+            category=int(checked.category),
+            brand=checked.brand,
+            client_ref=asked.client_ref or "",
+            callback_url=asked.callback_url or "",
+            encoding=checked.alphabet.value,
+            segments=checked.segments,
+            metadata=asked.metadata,
+            policy_version=verdict.policy_version,
+            rules=verdict.rules,
+            zones=verdict.zones,
+            facts=_facts(asked, checked),
+        )
+        return NewMessage(
+            id=message_id,
+            recipient=case.recipient,
+            state=ruling.state,
+            reason=verdict.code,
+            due=verdict.next_at,
+            category=checked.category,
+            on_unknown=ON_UNKNOWN[checked.category],
+            route=ruling.route,
+            weight=rights.weight,
+            segments=checked.segments,
+            permission=verdict.permission,
+            envelope=envelope,
+            content=Content(asked.text, asked.encoding or ""),
+            reference=reference,
+        )
+
+    async def _describe_repeats(self, results: Sequence[Result | Problem | None]) -> None:
+        """A repeated reference is answered with the first message as it stands now."""
+        repeats = [result for result in results if isinstance(result, Result) and result.duplicate]
+        records = await self._store.find([result.id for result in repeats])
+        for result, record in zip(repeats, records, strict=True):
+            if record is not None:
+                result.state, result.verdict = record.state, verdict_of(record)
+                result.segments, result.encoding = record.segments, record.envelope.encoding
+
+    async def _learn_depths(self) -> None:
+        """How much of each account waits, asked at most once a second and not at all while no account is bounded."""
+        now = time.monotonic()
+        if now >= self._queued_until:
+            self._queued_until = now + DEPTHS_FRESH
+            queued: dict[str, int] = {}
+            for depth in (await self._store.depths()).ready:
+                queued[depth.account] = queued.get(depth.account, 0) + depth.ready
+            self._queued = queued
+
+
+def _result(case: _Case, ruling: _Ruling, done: Accepted) -> Result:
+    checked = case.checked
+    return Result(
+        done.id,
+        ruling.state,
+        checked.digits,
+        checked.segments,
+        checked.alphabet.value,
+        case.asked.client_ref,
+        ruling.verdict,
+        not done.new,
+    )
+
+
+def _facts(asked: Submission, checked: Checked) -> Asked | None:
+    """What a fresh decision needs; None when the app said nothing of the kind."""
+    said = Asked(
+        checked.send_at,
+        checked.expires_at,
+        asked.time_zone or "",
+        asked.on_quiet or "",
+        asked.priority or 0,
+        asked.reason or "",
+    )
+    return None if said == _NOTHING else said
+
+
+_NOTHING = Asked()

@@ -1,0 +1,244 @@
+"""What a door hands over, what it gets back, and the checks that go beyond types.
+
+A ``Submission`` is what an app asks for, decoded and typed. ``check`` looks at what types cannot say (is it a number,
+may the account send this, do the instants make sense) and answers with what intake needs, or with the first fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from gateway.config import Account
+from gateway.model import Category, OnUnknown, State, Verdict
+from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.quiet_hours import known_zone
+from gateway.smpp.text import Alphabet, TextError, count
+from gateway.store.keys import Hasher
+
+MAX_METADATA = 2048  # octets, as JSON
+MAX_DEPTH = 16  # levels of metadata
+MAX_AHEAD = 366 * 86_400_000  # how far send_at may lie ahead
+SKEW = 300_000  # a send_at so little in the past is a clock that is off: it means now
+
+Name = Annotated[str, Meta(max_length=64)]
+
+
+class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"sender": "from"}):
+    """One message as an app asks for it; the field names are those of the HTTP contract."""
+
+    to: Annotated[str, Meta(max_length=32)]
+    text: Annotated[str, Meta(min_length=1, max_length=39_015)]
+    sender: Annotated[str, Meta(max_length=20)] | None = None
+    category: Literal["otp", "transactional", "marketing", "emergency"] | None = None
+    brand: Name | None = None
+    client_ref: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    callback_url: Annotated[str, Meta(max_length=2048)] | None = None
+    send_at: Annotated[datetime, Meta(tz=True)] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    time_zone: Name | None = None
+    on_quiet: Literal["defer", "reject"] | None = None
+    priority: Annotated[int, Meta(ge=0, le=3)] | None = None  # SMPP priority_flag
+    encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
+    metadata: dict[str, Any] | None = None
+    reason: Annotated[str, Meta(min_length=1, max_length=500)] | None = None  # of an emergency
+
+
+class Asked(msgspec.Struct, array_like=True, gc=False):
+    """What the app said that a fresh decision needs; kept in ``Envelope.facts``."""
+
+    send_at: int = 0
+    expires_at: int = 0
+    time_zone: str = ""
+    on_quiet: str = ""
+    priority: int = 0
+    reason: str = ""
+
+
+class Problem(NamedTuple):
+    """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none."""
+
+    code: str
+    detail: str
+    field: str = ""
+
+
+class Result(msgspec.Struct, gc=False):
+    """What became of a submission: stored under ``id``. REJECTED is an answer of policy, kept as a record too."""
+
+    id: bytes
+    state: State
+    to: str  # digits
+    segments: int
+    encoding: str
+    client_ref: str | None
+    verdict: Verdict
+    duplicate: bool = False  # the reference was seen before: id and state are those of the first message
+
+
+class Rights:
+    """An account as intake needs it: what it may send, under which names, and its scopes in the store."""
+
+    __slots__ = (
+        "account_scope",
+        "brand",
+        "brand_scopes",
+        "categories",
+        "category",
+        "name",
+        "sender",
+        "senders",
+        "weight",
+    )
+
+    def __init__(self, account: Account, hasher: Hasher) -> None:
+        self.name = account.name
+        self.weight = account.weight
+        self.categories = frozenset(Category[name.upper()] for name in account.categories)
+        self.category = Category[account.category.upper()]
+        self.senders = None if "*" in account.senders else frozenset(account.senders)
+        self.sender = next((sender for sender in account.senders if sender != "*"), "")
+        self.brand = account.brand
+        self.account_scope = hasher.scope(account.name)
+        self.brand_scopes = {brand: hasher.scope(account.name, brand) for brand in {*account.brands, account.brand}}
+
+    def __repr__(self) -> str:
+        return f"<Rights of {self.name}: {'+'.join(sorted(c.name.lower() for c in self.categories))}>"
+
+
+class Checked(NamedTuple):
+    """A submission that may go on to policy, with everything resolved."""
+
+    digits: str
+    category: Category
+    sender: str
+    brand: str
+    alphabet: Alphabet
+    segments: int
+    send_at: int
+    expires_at: int
+
+
+CATEGORIES: Mapping[str, Category] = {category.name.lower(): category for category in Category}
+
+ON_UNKNOWN = {
+    Category.OTP: OnUnknown.RESEND,
+    Category.TRANSACTIONAL: OnUnknown.RESEND,
+    Category.EMERGENCY: OnUnknown.RESEND,
+    Category.MARKETING: OnUnknown.NEVER,
+}
+"""Whether a submit that was never answered may be sent once more: advertising twice is worse than not at all."""
+
+_ALPHABETS = {alphabet.value: alphabet for alphabet in Alphabet}
+
+
+def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
+    """Everything that must hold before policy is asked. ``now`` in milliseconds."""
+    try:
+        digits = parse_e164(asked.to)
+    except InvalidNumber as error:
+        return Problem("invalid_number", str(error), "to")
+    category = rights.category if asked.category is None else CATEGORIES[asked.category]
+    brand = asked.brand or rights.brand
+    sender = rights.sender if asked.sender is None else asked.sender
+    fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, now)
+    if fault is not None:
+        return fault
+    try:
+        alphabet, segments, _ = count(asked.text, None if asked.encoding is None else _ALPHABETS[asked.encoding])
+    except TextError as error:
+        return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
+    send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
+    return Checked(digits, category, sender, brand, alphabet, segments, send_at if send_at > now else 0, expires_at)
+
+
+def _check_rights(asked: Submission, rights: Rights, category: Category, brand: str, sender: str) -> Problem | None:
+    """What the account may do."""
+    if category not in rights.categories:
+        return Problem(
+            "category_not_granted", f"this account may not send {category.name.lower()} messages", "category"
+        )
+    if brand not in rights.brand_scopes:
+        return Problem("brand_not_allowed", "this account does not have this brand", "brand")
+    if rights.senders is not None and sender not in rights.senders:
+        return Problem("sender_not_allowed", "this account may not use this sender", "from")
+    if category is Category.EMERGENCY and asked.reason is None:
+        return Problem("invalid_value", "an emergency needs a reason", "reason")
+    return None
+
+
+def _check_rest(asked: Submission, now: int) -> Problem | None:
+    """What most submissions do not say at all."""
+    if asked.sender is not None and not _is_sender(asked.sender):
+        return Problem("invalid_value", "a sender is 3 to 15 digits, or 1 to 11 letters, digits and signs", "from")
+    if asked.send_at is not None or asked.expires_at is not None:
+        fault = _check_instants(_ms(asked.send_at), _ms(asked.expires_at), now)
+        if fault is not None:
+            return fault
+    if asked.time_zone is not None and not known_zone(asked.time_zone):
+        return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
+    if asked.callback_url is not None and not _is_url(asked.callback_url):
+        return Problem(
+            "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"
+        )
+    if asked.metadata is not None and (_too_deep(asked.metadata) or _size(asked.metadata) > MAX_METADATA):
+        return Problem("too_large", f"metadata: {MAX_METADATA} octets as JSON, {MAX_DEPTH} levels", "metadata")
+    return None
+
+
+def _check_instants(send_at: int, expires_at: int, now: int) -> Problem | None:
+    if send_at and send_at < now - SKEW:
+        return Problem("invalid_value", "send_at lies in the past", "send_at")
+    if send_at > now + MAX_AHEAD:
+        return Problem("invalid_value", "send_at lies more than a year ahead", "send_at")
+    if expires_at and expires_at <= max(now, send_at):
+        return Problem("invalid_value", "expires_at must lie ahead, and after send_at", "expires_at")
+    return None
+
+
+def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    """Looks no further down than allowed, so it cannot run out of stack itself."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_too_deep(item, levels - 1) for item in value)
+
+
+def _size(value: Any) -> int:
+    return len(msgspec.json.encode(value))
+
+
+def _ms(instant: datetime | None) -> int:
+    return 0 if instant is None else int(instant.timestamp() * 1000)
+
+
+@lru_cache(maxsize=4096)
+def _is_sender(sender: str) -> bool:
+    """Digits with or without + (3 to 15), or alphanumeric (1 to 11) as carriers take them: printable ASCII."""
+    digits = sender.removeprefix("+")
+    if digits.isascii() and digits.isdigit():
+        return 3 <= len(digits) <= 15
+    return 1 <= len(sender) <= 11 and sender.isascii() and sender.isprintable() and sender.strip() == sender
+
+
+@lru_cache(maxsize=1024)
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"https", "http"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and "@" not in parts.netloc
+            and not parts.fragment
+            and url.isprintable()
+        )
+    except ValueError:
+        return False
