@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.model import Priority
-from gateway.store.calls import Lane
+from gateway.store.requests import Lane
 
 if TYPE_CHECKING:
     from gateway.config import Route

@@ -163,12 +163,13 @@ class Pace:
         self.bucket.spend(count, now)
 
     def give_back(self, count: int) -> None:
-        """Return permits that were taken and not used."""
+        """Return permits that were taken and not used: it was not the bucket that held us back."""
+        if count:
+            self._limited = False
         self.bucket.give_back(count)
 
     def wait(self, count: int, now: float) -> float:
         """Seconds until ``count`` permits are there."""
-        self._limited = True
         return self.bucket.wait(count, now)
 
     def answered(self, accepted: int, throttled: int, now: float, response_time: float = 0.0) -> None:

@@ -1,0 +1,506 @@
+"""From the lanes to a carrier's binds and back: take, encode, write, collect answers, report.
+
+One ``Dispatcher`` per carrier. It asks the store for no more than its binds have room and its pace has permits for, so
+nothing waits here holding a message: what cannot be written within a second goes back. A message counts against the
+windows until its answer is stored, so a crash leaves at most binds x window messages unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from random import random
+from time import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason, Redecide
+from gateway.pipeline.encode import Encoder
+from gateway.pipeline.jobs import Job
+from gateway.pipeline.retry import Word, decide
+from gateway.pipeline.rota import Rota
+from gateway.policy.pace import Pace
+from gateway.smpp.errors import LocalError
+from gateway.smpp.receipt import normalise_id
+from gateway.smpp.status import RetryClass, classify
+from gateway.smpp.text import TextError
+from gateway.store.errors import StoreError
+from gateway.store.ids import partition_of
+from gateway.store.owner import Owner
+from gateway.store.requests import Taken, TakeRequest
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+    from gateway.pipeline.heart import Heart
+    from gateway.pipeline.lanes import Board, Lanes
+    from gateway.pipeline.report import Reporter
+    from gateway.smpp.events import Answered
+
+SWEEP_EVERY = 0.25
+WRITE_WITHIN = 1.0
+"""Seconds after which a leased message that could not be written goes back."""
+
+RESERVE = 10
+"""One part in so many of the windows is kept for one-time passwords."""
+
+TAKE_MOST = 1024
+"""Parts asked for in one call at most: more would hold up everything else at the store and here."""
+
+ROOM_SHARE = 16
+"""Takes wait until one sixteenth of the windows is free, since a call for one costs as much as one for thirty."""
+
+ROOM_MOST = 64
+PERMIT_TIME = 0.01
+"""… and until the pace has so many seconds' worth of permits."""
+
+STORE_FIRST, STORE_MOST = 0.05, 1.0
+QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
+"""More than 20 RMSGQFUL in 100 answers mean the whole message centre: that slows the pace like a throttle."""
+
+ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
+
+UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
+UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
+LATE = Word(Fate.SENT, Reason.NONE)
+
+log = structlog.get_logger(__name__)
+
+
+class Port(Protocol):
+    """One bind as the dispatcher sees it."""
+
+    name: str
+    window: int
+
+    @property
+    def free(self) -> int:
+        """Submits it takes now."""
+
+    def submit(self, body: bytes, context: object, now: float) -> None: ...
+    def abort(self, reason: str) -> None: ...
+
+
+class Binds(Protocol):
+    """The binds of a carrier that are up (``gateway.carriers.pool.Pool``)."""
+
+    @property
+    def binds(self) -> Sequence[Port]: ...
+
+
+class TakeStore(Protocol):
+    """What dispatching needs of the store."""
+
+    partitions: int
+
+    async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
+    async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
+
+
+Context = tuple[Job, int]
+
+
+class Dispatcher:
+    """Feeds one carrier. ``hint`` wakes it, ``run`` is its life, ``stop`` ends the taking."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        store: TakeStore,
+        heart: Heart,
+        lanes: Lanes,
+        board: Board,
+        pace: Pace,
+        reporter: Reporter,
+        redecide: Callable[[list[Redecide]], None],
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.name = carrier.name
+        self.pace = pace
+        self.binds: Binds | None = None  # set before ``run``: the pool needs the dispatcher as its listener first
+        self.submitted = self.taken = self.dropped = self.takes = 0
+        self._store = store
+        self._heart = heart
+        self._lanes = lanes
+        self._board = board
+        self._reporter = reporter
+        self._redecide = redecide
+        self._clock = clock
+        self._encoder = Encoder(carrier)
+        self._overrides = carrier.overrides or None
+        self._id_form = carrier.id_form
+        self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
+        self._rota = Rota(store.partitions)
+        self._out = 0  # parts leased and not yet reported
+        self._waiting: deque[Job] = deque()  # leased, no bind had room yet
+        self._rest: dict[Port, deque[Context]] = {}  # parts of a message longer than a window
+        self._untaken: list[tuple[bytes, int]] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._swept = 0.0
+        self._store_wait = STORE_FIRST
+        self._queue_full = self._answers = 0
+
+    def __repr__(self) -> str:
+        waiting = f", {len(self._waiting)} waiting" if self._waiting else ""
+        return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+
+    # ---- from outside
+
+    def hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
+        """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
+        self._rota.hint(partitions, urgent=urgent)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take nothing more; ``run`` gives back what is not written and ends."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take and write until ``stop``."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            self._wake.clear()
+            now = loop.time()
+            self._tend(now)
+            if self._untaken:
+                await self._give_back()
+            requests, permits = self._plan(now)
+            if requests:
+                await self._take(requests, permits)
+            else:
+                await self._sleep(self._pause(now))
+        self._drop_waiting(loop.time() + WRITE_WITHIN)
+        await self._give_back()
+
+    # ---- planning
+
+    def _tend(self, now: float) -> None:
+        """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
+        self._board.set_up(self.name, bool(self._ports()), now)
+        if now - self._swept >= SWEEP_EVERY:
+            self._swept = now
+            self._rota.sweep()
+        self._rota.wake(self._now())
+        if self._waiting:
+            self._place(now)
+            self._drop_waiting(now)
+
+    def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
+        """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
+        ports = self._ports()
+        if not ports or not self._rota or self._waiting or not self._heart.fresh(now):
+            return [], 0
+        windows = sum(port.window for port in ports)
+        room = min(TAKE_MOST, windows - self._out, sum(port.free for port in ports))
+        ordinary = room - windows // RESERVE
+        if not self._rota.urgent and ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE):
+            return [], 0
+        permits = self._permits(room, now)
+        asks = self._rota.pick(permits, max(0, ordinary))
+        lanes = self._lanes.now(now) if asks else ()
+        if not lanes:
+            self.pace.give_back(permits)
+            return [], 0
+        return [
+            TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._on_unknown) for ask in asks
+        ], permits
+
+    def _permits(self, room: int, now: float) -> int:
+        """Permits for this take: none before there are enough of them to be worth a call."""
+        if room < 1:
+            return 0
+        least = 1 if self._rota.urgent else max(1, int(self.pace.bucket.rate * PERMIT_TIME))
+        if self.pace.available(now) < min(room, least, self.pace.bucket.burst):
+            return 0
+        return self.pace.take(room, now)
+
+    def _pause(self, now: float) -> float:
+        """Seconds to sleep when there is nothing to do: room and hints wake us, permits and sweeps come with time."""
+        pause = max(0.0, self._swept + SWEEP_EVERY - now)
+        due = self._rota.next_due()
+        if due:
+            pause = min(pause, max(0.001, (due - self._now()) / 1000))
+        if self._rota:
+            least = 1 if self._rota.urgent else max(1, int(self.pace.bucket.rate * PERMIT_TIME))
+            wait = self.pace.wait(least, now)
+            if wait > 0:
+                pause = min(pause, wait)
+        return max(0.0005, pause)
+
+    async def _sleep(self, seconds: float) -> None:
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+
+    def _ports(self) -> Sequence[Port]:
+        return self.binds.binds if self.binds is not None else ()
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    # ---- taking and writing
+
+    async def _take(self, requests: list[TakeRequest], permits: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.takes += 1
+        try:
+            answers = await self._store.take(self._heart.owner, requests)
+        except StoreError as error:
+            self.pace.give_back(permits)
+            self._rota.hint(request.partition for request in requests)
+            log.warning("cannot take", carrier=self.name, error=str(error))
+            await asyncio.sleep(self._store_wait)
+            self._store_wait = min(STORE_MOST, 2 * self._store_wait)
+            return
+        self._store_wait = STORE_FIRST
+        now = loop.time()
+        used = 0
+        redecide: list[Redecide] = []
+        for request, taken in zip(requests, answers, strict=True):
+            self._rota.answered(request.partition, more=taken.more, next_due=taken.next_due)
+            self.dropped += taken.dropped
+            redecide += taken.redecide
+            used += self._lease(taken.leased, now)
+        if used < permits:
+            self.pace.give_back(permits - used)
+        elif used > permits:
+            self.pace.spend(used - permits, now)
+        if redecide:
+            self._redecide(redecide)
+        self._board.set_full(self.name, any(taken.more for taken in answers) and bool(self._rota), now)
+        if self._waiting:
+            self._place(now)
+
+    def _lease(self, leased: Sequence[Leased], now: float) -> int:
+        """Encode what was taken and queue it for the binds; answers how many parts that is."""
+        if not leased:
+            return 0
+        self.taken += len(leased)
+        clock = self._now()
+        parts = 0
+        counts: dict[str, int] = {}
+        decided: list[Answer] = []
+        encode = self._encoder.encode
+        for message in leased:
+            counts[message.route] = counts.get(message.route, 0) + 1
+            try:
+                job = Job(message, encode(message, clock), now)
+            except (TextError, LocalError) as error:
+                decided.append(self._unsendable(message, error))
+                continue
+            if job.left:
+                parts += job.left
+                self._waiting.append(job)
+            else:  # every part was accepted before
+                decided.append(self._judge(job))
+        self._out += parts
+        self._lanes.taken(counts)
+        if decided:
+            self._reporter.answers(decided)
+        return parts
+
+    def _unsendable(self, leased: Leased, error: Exception) -> Answer:
+        """This carrier cannot express the message: the next one may."""
+        log.info("message cannot be encoded for this carrier", carrier=self.name, error=str(error))
+        last = self._lanes.last(leased.route, leased.place)
+        return Job(leased, [], 0.0).answer(
+            self.name, UNSENDABLE if last else UNSENDABLE_HERE, 0, self._on_unknown, last
+        )
+
+    def _place(self, now: float) -> None:
+        """Write what waits, spread over the binds by their room; the parts of a message stay on one bind, in order."""
+        waiting = self._waiting
+        if not self._heart.fresh(now):
+            return
+        ports = [(port.free, port) for port in self._ports() if not self._rest.get(port)]
+        ports = sorted((entry for entry in ports if entry[0] > 0), key=lambda entry: -entry[0])
+        total = sum(free for free, _ in ports)
+        parts = min(total, sum(job.left for job in waiting))
+        for free, port in ports:
+            room, quota = free, -(-parts * free // total)
+            while waiting and room > 0 and quota > 0:
+                job = waiting[0]
+                if job.left > room and not (room == port.window and job.left > port.window):
+                    break  # its parts belong together: wait for a bind with room for all of them
+                waiting.popleft()
+                room -= job.left
+                quota -= job.left
+                self._write(job, port, now)
+
+    def _write(self, job: Job, port: Port, now: float) -> None:
+        job.taken = now
+        job.port = port
+        bodies = job.bodies
+        if len(bodies) == 1:
+            body = bodies[0]
+            if body is not None:
+                port.submit(body, (job, 0), now)
+                self.submitted += 1
+            return
+        room = port.free
+        for index, body in enumerate(bodies):
+            if body is None:
+                continue
+            if room > 0:
+                room -= 1
+                port.submit(body, (job, index), now)
+                self.submitted += 1
+            else:
+                self._rest.setdefault(port, deque()).append((job, index))
+
+    def _write_rest(self, port: Port, now: float) -> None:
+        """Go on with a message that is longer than the window."""
+        rest = self._rest[port]
+        while rest and port.free > 0:
+            job, index = rest.popleft()
+            body = job.bodies[index]
+            assert body is not None
+            port.submit(body, (job, index), now)
+            self.submitted += 1
+        if not rest:
+            del self._rest[port]
+
+    def _drop_waiting(self, now: float) -> None:
+        """What was leased too long ago without being written goes back to its lane."""
+        waiting = self._waiting
+        while waiting and now - waiting[0].taken >= WRITE_WITHIN:
+            job = waiting.popleft()
+            self._out -= job.left
+            self._untaken.append((job.leased.id, job.leased.lease))
+
+    async def _give_back(self) -> None:
+        items, self._untaken = self._untaken, []
+        if not items:
+            return
+        try:
+            await self._store.untake(self._heart.owner, items)
+        except StoreError as error:
+            log.warning("cannot give back what was not written", carrier=self.name, count=len(items), error=str(error))
+            self._untaken += items
+            await asyncio.sleep(STORE_FIRST)
+
+    # ---- what binds tell (see carriers.bind.Listener)
+
+    def answered(self, port: Port, answers: list[Answered], now: float) -> None:
+        """Answers to submits of one bind."""
+        reports: list[Answer] = []
+        accepted = throttled = 0
+        name, form, on_unknown = self.name, self._id_form, self._on_unknown
+        job: Any = None
+        index: int
+        for context, status, message_id, _ in answers:
+            job, index = context  # type: ignore[misc]  # what ``submit`` was given
+            if status == 0:
+                accepted += 1
+                if job.reported:
+                    reports.append(self._late(job, index, message_id))
+                    continue
+                job.accepted(index, normalise_id(message_id, form))
+            else:
+                if job.reported:
+                    continue
+                job.refuse(index, status)
+                throttled += self._note(status, port)
+            if not job.left:
+                if job.refused or job.unknown or job.unwritten:
+                    reports.append(self._judge(job))
+                else:
+                    leased = job.leased
+                    job.reported = True
+                    total = len(job.bodies)
+                    reports.append(
+                        Answer(
+                            leased.id, leased.lease, name, Fate.SENT, Reason.NONE, 0, 0, total, job.parts, on_unknown
+                        )
+                    )
+        self._answers += len(answers)
+        if self._answers >= QUEUE_FULL_SAMPLE:
+            self._answers = self._queue_full = 0
+        if job is not None:
+            self.pace.answered(accepted, throttled, now, now - job.taken)
+        if port in self._rest:
+            self._write_rest(port, now)
+        self._report(reports)
+
+    def timed_out(self, port: Port, contexts: Sequence[Any], now: float) -> None:
+        """No answer, and no late one either: unknown."""
+        self._lose(contexts, ())
+
+    def lost(self, port: Port, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
+        """A bind is over: no answer can come any more, and the rest of its long messages cannot follow."""
+        self._lose(unknown, (*unwritten, *self._rest.pop(port, ())))
+
+    def room(self, port: Port) -> None:
+        """A bind can take work."""
+        self._wake.set()
+
+    def reported(self, answers: Sequence[Answer]) -> None:
+        """The store holds these answers: their room is free, and what went back can be taken again."""
+        parts = 0
+        for answer in answers:
+            parts += len(answer.parts)
+            if answer.fate is not Fate.SENT:
+                self._rota.hint((partition_of(answer.id),))
+        self._out -= parts
+        self._wake.set()
+
+    # ---- judging
+
+    def _note(self, status: int, port: Port) -> int:
+        """Look at a refusal for what it says of the bind and of the carrier; 1 when it asks for a slower pace."""
+        kind = classify(status, self._overrides)
+        if kind is RetryClass.THROTTLE:
+            return 1
+        if kind is RetryClass.SESSION:
+            asyncio.get_running_loop().call_soon(port.abort, f"carrier answered 0x{status:08X} to a submit")
+        elif kind is RetryClass.QUEUE_FULL:
+            self._queue_full += 1
+            if self._queue_full >= QUEUE_FULL_LIMIT:
+                self._queue_full = 0
+                return 1
+        return 0
+
+    def _judge(self, job: Job) -> Answer:
+        leased = job.leased
+        last = self._lanes.last(leased.route, leased.place)
+        word = decide(
+            job.refused,
+            unknown=job.unknown > 0,
+            unwritten=job.unwritten > 0,
+            attempts=leased.attempts,
+            last_place=last,
+            overrides=self._overrides,
+            random=random(),  # noqa: S311  # spreads retries, hides nothing
+        )
+        due = self._now() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
+        return job.answer(self.name, word, due, self._on_unknown, last)
+
+    def _late(self, job: Job, index: int, message_id: bytes) -> Answer:
+        """An answer after the message was reported unknown: its id must be known, or its receipt finds nobody."""
+        self._out += 1  # as ``reported`` will take it off again
+        late = Job(job.leased, job.bodies, 0.0)
+        late.parts = [PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, self._id_form))]
+        return late.answer(self.name, LATE, 0, self._on_unknown, False)
+
+    def _lose(self, unknown: Iterable[Any], unwritten: Iterable[Any]) -> None:
+        reports = []
+        for context in unknown:
+            job, index = context
+            job.lose(index)
+            if not job.left:
+                reports.append(self._judge(job))
+        for context in unwritten:
+            job, index = context
+            job.leave(index)
+            if not job.left:
+                reports.append(self._judge(job))
+        self._report(reports)
+
+    def _report(self, reports: list[Answer]) -> None:
+        if reports:
+            self._reporter.answers(reports)
+        self._wake.set()

@@ -1,0 +1,76 @@
+"""A leased message while it is at a carrier's door: which parts are out, what was said, what to report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.model import Answer, Leased, OnUnknown, PartAnswer, PartState
+from gateway.pipeline.retry import Word
+
+if TYPE_CHECKING:
+    from gateway.pipeline.dispatch import Port
+
+
+class Job:
+    """One leased message. ``left`` counts parts not decided; at 0 it is reported, once.
+
+    ``bodies`` are the submit_sm of its parts, None where the carrier has accepted the part before.
+    """
+
+    __slots__ = ("bodies", "leased", "left", "parts", "port", "refused", "reported", "taken", "unknown", "unwritten")
+
+    def __init__(self, leased: Leased, bodies: list[bytes | None], now: float) -> None:
+        self.leased = leased
+        self.bodies = bodies
+        self.left = len(bodies) - bodies.count(None)
+        self.taken = now  # when it was leased, then when it was written (seconds)
+        self.port: Port | None = None
+        self.parts: list[PartAnswer] = []
+        self.refused: list[int] = []
+        self.unknown = 0
+        self.unwritten = 0
+        self.reported = False
+
+    def __repr__(self) -> str:
+        return f"<Job {self.leased.id.hex()} {self.left} of {len(self.bodies)} parts undecided>"
+
+    def accepted(self, index: int, carrier_id: bytes) -> None:
+        """The carrier has taken a part."""
+        self.left -= 1
+        self.parts.append(PartAnswer(index, PartState.ACCEPTED, carrier_id))
+
+    def refuse(self, index: int, status: int) -> None:
+        """The carrier has refused a part."""
+        self.left -= 1
+        self.parts.append(PartAnswer(index, PartState.PENDING, b"", status))
+        self.refused.append(status)
+
+    def lose(self, index: int) -> None:
+        """A part was written and will not be answered any more."""
+        self.left -= 1
+        self.parts.append(PartAnswer(index, PartState.UNKNOWN))
+        self.unknown += 1
+
+    def leave(self, index: int) -> None:
+        """A part never left."""
+        self.left -= 1
+        self.parts.append(PartAnswer(index, PartState.PENDING))
+        self.unwritten += 1
+
+    def answer(self, carrier: str, word: Word, due: int, on_unknown: OnUnknown, last_place: bool) -> Answer:
+        """The report for the store."""
+        self.reported = True
+        leased = self.leased
+        return Answer(
+            leased.id,
+            leased.lease,
+            carrier,
+            word.fate,
+            word.reason,
+            word.status,
+            due,
+            len(self.bodies),
+            self.parts,
+            on_unknown,
+            last_place,
+        )

@@ -1,0 +1,161 @@
+"""Receipts: from deliver_sm and data_sm to facts in the store, and only then their answers.
+
+What is not a receipt (a reply, an MO message) cannot be stored yet, so it is not acknowledged either: it is answered
+ESME_RX_T_APPN, a temporary refusal. The carrier keeps it and offers it again for as long as it lives there, which loses
+less than the alternatives: status 0 would lose it at once, a permanent refusal makes the carrier throw it away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import structlog
+
+from gateway.model import Match, PartState, ReceiptFact, Recipient
+from gateway.smpp.receipt import (
+    DELETED,
+    DELIVERED,
+    EXPIRED,
+    INTERMEDIATE,
+    REJECTED,
+    UNDELIVERABLE,
+    UNKNOWN,
+    id_forms,
+    is_receipt,
+    parse,
+)
+from gateway.smpp.status import Status
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+    from gateway.pipeline.report import Reporter
+    from gateway.smpp.messages import Message
+
+PATIENCE = 8.0
+"""Seconds the store may be away before receipts are answered RMSGQFUL instead of waiting: carriers repeat those."""
+
+COMPLAIN_EVERY = 60.0
+
+PART_STATES = {
+    **dict.fromkeys(INTERMEDIATE, PartState.ACCEPTED),
+    DELIVERED: PartState.DELIVERED,
+    EXPIRED: PartState.EXPIRED,
+    DELETED: PartState.UNDELIVERED,
+    UNDELIVERABLE: PartState.UNDELIVERED,
+    UNKNOWN: PartState.UNDELIVERED,
+    REJECTED: PartState.UNDELIVERED,
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Replier(Protocol):
+    """The bind that a receipt came over."""
+
+    def respond(self, command_id: int, sequence: int, status: int) -> None: ...
+
+
+class Numbers(Protocol):
+    """Who names recipients (``gateway.store.keys.Hasher``)."""
+
+    def recipient(self, digits: str) -> Recipient: ...
+
+
+class Ticket(NamedTuple):
+    """Whom to answer once the receipt is stored."""
+
+    bind: Replier
+    command_id: int
+    sequence: int
+
+
+class Receipts:
+    """The receipts of one carrier. ``counts``: applied, repeated, parked, unreadable, replies, refused."""
+
+    def __init__(self, carrier: Carrier, numbers: Numbers, reporter: Reporter) -> None:
+        self._name = carrier.name
+        self._form = carrier.id_form
+        self._offset = carrier.utc_offset
+        self._numbers = numbers
+        self._reporter = reporter
+        self._complained = float("-inf")
+        self.counts: Counter[str] = Counter()
+
+    def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
+        """A batch as it came off the wire. Never raises; every message is answered sooner or later."""
+        if self._refuse_all(now):
+            self._refuse(bind, messages)
+            return
+        facts: list[ReceiptFact] = []
+        tickets: list[Any] = []
+        for message in messages:
+            fact = self._fact(message)
+            if fact is None:
+                self._not_stored(bind, message, now)
+            else:
+                facts.append(fact)
+                tickets.append(Ticket(bind, message.command_id, message.sequence))
+        if facts:
+            self._reporter.receipts(facts, tickets)
+
+    def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
+        """The store holds these: acknowledge them."""
+        for ticket in tickets:
+            bind, command_id, sequence = ticket
+            bind.respond(command_id, sequence, Status.ESME_ROK)
+        for match, count in Counter(matches).items():
+            self.counts[match.name.lower()] += count
+
+    def _fact(self, message: Message) -> ReceiptFact | None:
+        """What the store needs to know, or None when this is no receipt that can be read."""
+        if not is_receipt(message):
+            return None
+        receipt = parse(message, utc_offset_minutes=self._offset)
+        digits = number_of(message.source)
+        if receipt is None or not digits:
+            return None
+        ids = receipt.ids
+        forms = id_forms(ids[0], self._form) if ids else ()
+        for other in ids[1:]:
+            forms += id_forms(other, self._form)
+        return ReceiptFact(
+            self._name,
+            forms,
+            self._numbers.recipient(digits),
+            PART_STATES.get(receipt.state, PartState.UNDELIVERED),
+            receipt.error.decode("latin-1"),
+            receipt.done_date,
+        )
+
+    def _refuse_all(self, now: float) -> bool:
+        """Whether the store has been away so long, or so much waits, that the carrier had better keep its receipts."""
+        away = self._reporter.away_since
+        return self._reporter.room <= 0 or (away is not None and now - away > PATIENCE)
+
+    def _refuse(self, bind: Replier, messages: Sequence[Message]) -> None:
+        self.counts["refused"] += len(messages)
+        for message in messages:
+            bind.respond(message.command_id, message.sequence, Status.ESME_RMSGQFUL)
+
+    def _not_stored(self, bind: Replier, message: Message, now: float) -> None:
+        """A reply, or a receipt without id and state: say so at most once a minute, and refuse it."""
+        reply = not is_receipt(message)
+        self.counts["replies" if reply else "unreadable"] += 1
+        # Nothing will ever be read out of an unreadable receipt: a temporary refusal would bring it back for ever.
+        bind.respond(message.command_id, message.sequence, Status.ESME_RX_T_APPN if reply else Status.ESME_RX_P_APPN)
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            log.warning(
+                "carrier sent what cannot be stored",
+                carrier=self._name,
+                kind="reply" if reply else "unreadable receipt",
+            )
+
+
+def number_of(address: bytes) -> str:
+    """E.164 digits of a receipt's source address, "" when it is no number. Carriers may add ``+`` or ``00``."""
+    text = address.decode("latin-1").strip()
+    digits = text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
+    return digits if digits.isascii() and digits.isdigit() else ""
