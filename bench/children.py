@@ -71,6 +71,13 @@ class Child:
                 waiting.cancel()
         return self.said[name]
 
+    async def until_at_least(self, name: str, least: int, seconds: float = 30.0) -> None:
+        """Wait until a counter has come so far. Raises ChildDied or TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while int(self.said.get(name, 0)) < least:
+                self.check()
+                await asyncio.sleep(0.01)
+
     def check(self) -> None:
         """Raises ChildDied when it has ended."""
         if self.process.returncode is not None:

@@ -1,0 +1,315 @@
+"""One run from start to end: start the three programs, warm up, measure, end them, add up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bench.carrier import Ledger, Serve
+from bench.children import Child, cpu_seconds, free_ports, resident
+from bench.load import Plan, Sent
+from bench.measure import Cost, Counts, Latency, Result, compare
+from bench.options import Options
+from bench.store import StoreView
+from gateway.client import Client, Unreachable
+
+KEY = "bench"
+QUIET = 20.0  # seconds without any progress, after which the rest counts as lost
+
+
+class Progress(NamedTuple):
+    """Where a run is, for a progress bar."""
+
+    phase: str
+    accepted: int = 0
+    done: int = 0  # messages whose receipts are acknowledged
+
+
+class Snapshot(NamedTuple):
+    """CPU seconds so far of each program, and the clock."""
+
+    at: float
+    gateway: float
+    store: float
+    carriers: float
+
+
+class Measured(NamedTuple):
+    """Everything a run has noted, before it is added up."""
+
+    sent: Sent
+    ledger: Ledger
+    before: Snapshot
+    after: Snapshot
+    load_cpu: float
+    finals: dict[str, int]
+    waits: list[float]
+    finished: bool
+    parts: int
+    receipts: int
+    resident: int
+    live_bytes: int
+    finished_bytes: int
+
+
+def config_text(options: Options, folder: Path, listen: Sequence[int], carriers: Sequence[int]) -> str:
+    """The gateway's configuration for a run: no limits but those asked for. ``listen``: ports of HTTP, admin, SMPP."""
+    http, admin, smpp = listen
+    quote = msgspec.json.encode
+    lines = [
+        "[store]",
+        f"url = {quote(options.store).decode()}",
+        f"data_dir = {quote(str(folder / 'data')).decode()}",
+        f'durability = "{options.durability}"',
+        f"partitions = {options.partitions}",
+        f'[http]\nlisten = "127.0.0.1:{http}"',
+        f'[admin]\nlisten = "127.0.0.1:{admin}"',
+        f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
+        '[log]\nlevel = "info"\nformat = "json"',
+        f'[[account]]\nname = "bench"\napi_keys = ["plain:{KEY}"]',
+        'default_category = "transactional"',
+        "rate = 10000000\nmax_queued = 100000000",
+    ]
+    for index, port in enumerate(carriers):
+        lines.append(
+            f'[[carrier]]\nname = "c{index}"\nhosts = ["127.0.0.1:{port}"]\nsystem_id = "bench"\npassword = "bench"\n'
+            f"binds = {options.binds}\nwindow = {options.window}\nrate = {options.carrier_rate}"
+        )
+    names = ", ".join(f'"c{index}"' for index in range(len(carriers)))
+    lines.append(f'[[route]]\nto = "*"\ncarriers = [{names}]\nweights = [{", ".join("1" * len(carriers))}]')
+    return "\n".join(lines) + "\n"
+
+
+class Run:
+    """The programs of one run and what is measured of them."""
+
+    def __init__(self, options: Options, report: Callable[[Progress], None]) -> None:
+        self.options = options
+        self._report = report
+        self._folder = Path(tempfile.mkdtemp(prefix="smpp-gateway-bench-"))
+        self._children: list[Child] = []
+        self._deadline = time.monotonic() + options.seconds
+
+    async def result(self) -> Result:
+        """Raises ChildDied, TimeoutError, Unreachable or StoreError when something does not come up."""
+        try:
+            return await self._measure()
+        finally:
+            for child in reversed(self._children):  # the load first, the carriers last
+                await child.stop()
+            if not self.options.keep:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _measure(self) -> Result:
+        options = self.options
+        self._report(Progress("starting"))
+        carriers = await self._start_carriers()
+        gateway, http = await self._start_gateway(carriers.said["ports"])
+        await carriers.until_at_least("bound", options.carriers * options.binds)
+        async with StoreView.open(self._config) as store:
+            self._report(Progress("warming up"))
+            warm = max(1, min(2000, options.messages // 5))
+            await self._load(http, "warm", warm, first=options.messages)
+            await self._drained(carriers, gateway, warm, 0, Progress("warming up"))
+            await store.mark()
+            empty, before = await store.memory(), self._snapshot(gateway, store, carriers)
+            first = dict(carriers.said)
+            sent, load_cpu = await self._load(http, "main", options.messages, carriers=carriers, base=warm)
+            finished = await self._drained(carriers, gateway, sent.accepted, warm, Progress("messages", sent.accepted))
+            after, full = self._snapshot(gateway, store, carriers), await store.memory()
+            held = resident(gateway.process.pid)
+            finals, waits = await store.finals()
+            live = await self._live_bytes(http, store)
+        parts, receipts = (int(carriers.said[name]) - int(first[name]) for name in ("parts", "receipts"))
+        await gateway.stop()
+        await carriers.stop()
+        measured = Measured(
+            sent=sent,
+            ledger=Ledger.read(self._folder / "ledger"),
+            before=before,
+            after=after,
+            load_cpu=load_cpu,
+            finals=finals,
+            waits=waits,
+            finished=finished,
+            parts=parts,
+            receipts=receipts,
+            resident=held,
+            live_bytes=live,
+            finished_bytes=round((full - empty) / max(1, sent.accepted)),
+        )
+        return add_up(self.options, measured)
+
+    # ── programs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _start(self, name: str, *arguments: str) -> Child:
+        child = await Child.start(name, list(arguments), self._folder / f"{name}.log")
+        self._children.append(child)
+        return child
+
+    async def _start_carriers(self) -> Child:
+        plan = Serve(
+            carriers=self.options.carriers,
+            latency=self.options.latency,
+            receipt_delay=self.options.receipt_delay,
+            out=str(self._folder / "ledger"),
+        )
+        child = await self._start("carriers", "-m", "bench.carrier", msgspec.json.encode(plan).decode())
+        await child.until("ports")
+        return child
+
+    async def _start_gateway(self, carriers: list[int]) -> tuple[Child, int]:
+        http, admin, smpp = free_ports(3)
+        self._config = self._folder / "bench.toml"
+        self._config.write_text(config_text(self.options, self._folder, (http, admin, smpp), carriers))
+        child = await self._start("gateway", "-m", "gateway", "serve", "--config", str(self._config))
+        client = Client(f"http://127.0.0.1:{admin}", timeout=2.0)
+        async with asyncio.timeout(30):
+            while True:
+                child.check()
+                with contextlib.suppress(Unreachable):
+                    if (await asyncio.to_thread(client.get, "/readyz")).ok:
+                        return child, http
+                await asyncio.sleep(0.05)
+
+    async def _load(
+        self, port: int, name: str, messages: int, *, first: int = 0, send_at: str = "",
+        carriers: Child | None = None, base: int = 0,
+    ) -> tuple[Sent, float]:  # fmt: skip
+        """Run the load to its end; what it sent, and its CPU seconds."""
+        options, out = self.options, self._folder / f"{name}.sent"
+        paced = options.rate if name == "main" else 0.0
+        plan = Plan(
+            port, KEY, messages, options.batch, options.connections, paced,
+            max(1.0, self._deadline - time.monotonic()), options.text, options.category, str(out), send_at, first,
+        )  # fmt: skip
+        child = await self._start(name, "-m", "bench.load", msgspec.json.encode(plan).decode())
+        spent = 0.0
+        while "done" not in child.said:
+            await asyncio.sleep(0.05)
+            if "done" not in child.said:
+                child.check()
+            spent = max(spent, cpu_seconds(child.process.pid))
+            if carriers is not None:
+                done = max(0, int(carriers.said["messages"]) - base)
+                self._report(Progress("messages", int(child.said.get("accepted", 0)), done))
+        await child.stop()
+        self._children.remove(child)
+        return msgspec.msgpack.decode(out.read_bytes(), type=Sent), spent
+
+    async def _drained(self, carriers: Child, gateway: Child, accepted: int, base: int, progress: Progress) -> bool:
+        """Wait until every accepted message reached a carrier and every receipt is acknowledged; False when nothing
+        moved for long, or time was up."""
+        last, since = (0, 0), time.monotonic()
+        while True:
+            gateway.check()
+            said = carriers.said
+            now = (int(said["messages"]) - base, int(said["receipts"]))
+            self._report(progress._replace(accepted=accepted, done=now[0]))
+            if now[0] >= accepted and said["receipts"] >= said["due"]:
+                return True
+            if now != last:
+                last, since = now, time.monotonic()
+            if time.monotonic() - since > QUIET or time.monotonic() > self._deadline:
+                return False
+            await asyncio.sleep(0.02)
+
+    # ── measuring ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _snapshot(self, gateway: Child, store: StoreView, carriers: Child) -> Snapshot:
+        return Snapshot(
+            time.monotonic(),
+            cpu_seconds(gateway.process.pid),
+            cpu_seconds(store.pid),
+            cpu_seconds(carriers.process.pid),
+        )
+
+    async def _live_bytes(self, http: int, store: StoreView) -> int:
+        """What the store keeps of a message that waits: some are scheduled for tomorrow, and it is asked again."""
+        if not self.options.memory:
+            return 0
+        self._report(Progress("memory"))
+        before = await store.memory()
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        sent, _ = await self._load(
+            http, "memory", self.options.memory, first=2 * self.options.messages, send_at=tomorrow
+        )
+        return round((await store.memory() - before) / max(1, sent.accepted))
+
+
+def add_up(options: Options, got: Measured) -> Result:
+    """The result of what was measured. Pure but for the description of the machine."""
+    sent, accepted = got.sent, got.sent.accepted
+    asked = _by_message(sent)
+    copies: Counter[int] = Counter()
+    to_wire: list[float] = []
+    for index, at in got.ledger.arrivals():
+        if index in asked:
+            copies[index] += 1
+            if copies[index] == 1:
+                to_wire.append((at - asked[index]) * 1e3)
+    reached, lost, doubled = compare(accepted, copies)
+    begin = min(sent.asked, default=got.before.at)
+    took = max(1e-9, got.ledger.ended_at - begin)
+    problems = list(sent.problems)
+    if not got.finished:
+        problems.append("not everything was finished: see lost, or give it more --seconds")
+    return Result(
+        options=msgspec.to_builtins(options),
+        machine=machine(),
+        finished=got.finished,
+        seconds=round(took, 3),
+        rate=round(accepted / took, 1),
+        accept_rate=round(accepted / max(1e-9, max(sent.answered, default=begin) - begin), 1),
+        counts=Counts(accepted, sent.refused, reached, lost, doubled, got.parts, got.receipts, got.finals),
+        gateway=Cost.of(got.after.gateway - got.before.gateway, accepted),
+        store=Cost.of(got.after.store - got.before.store, accepted),
+        load=Cost.of(got.load_cpu, accepted),
+        carriers=Cost.of(got.after.carriers - got.before.carriers, accepted),
+        request=Latency.of((b - a) * 1e3 for a, b in zip(sent.asked, sent.answered, strict=True)),
+        to_wire=Latency.of(to_wire),
+        to_receipt=Latency.of(got.waits),
+        gateway_memory=got.resident,
+        live_bytes=got.live_bytes,
+        finished_bytes=got.finished_bytes,
+        problems=problems,
+    )
+
+
+def _by_message(sent: Sent) -> dict[int, float]:
+    """When each message was handed in."""
+    return {
+        index: at
+        for start, size, at in zip(sent.starts, sent.sizes, sent.asked, strict=True)
+        for index in range(start, start + size)
+    }
+
+
+def machine() -> dict[str, object]:
+    """Where it was measured."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "cores": os.cpu_count(),
+        "processor": names[0] if names else platform.processor(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []

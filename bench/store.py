@@ -1,0 +1,88 @@
+"""What a run asks of the store beside the gateway: memory, the server's process, and the events after the fact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.config import load
+from gateway.model import Event, State
+from gateway.store.connect import Link, connect
+from gateway.store.embedded import Embedded
+from gateway.store.keys import Hasher, tags
+from gateway.store.library import build_library
+from gateway.store.privacy import Vault
+from gateway.store.store import Store
+
+PAGE = 200  # entries of a stream read at once
+
+
+class StoreView:
+    """A second connection to the store of a run."""
+
+    def __init__(self, link: Link, pid: int) -> None:
+        self._link = link
+        # Reading events hashes nothing and opens nothing, so any secret will do.
+        self._store = Store(
+            link, Hasher(bytes(32), link.partitions), Vault({1: bytes(32)}, 1), partitions=link.partitions
+        )
+        self._marks = ["0"] * link.partitions
+        self.pid = pid
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config_file: Path) -> AsyncIterator[StoreView]:
+        """Connect to the store a gateway with this configuration uses. Raises StoreError."""
+        wanted = load(config_file).store
+        url = Embedded(Path(wanted.data_dir)).url if wanted.embedded else wanted.url
+        link = await connect(url, tags=tags(wanted.partitions), library=build_library(), durability=wanted.durability)
+        try:
+            (info, *_) = await link.everywhere(b"INFO", b"server")
+            yield cls(link, int(_field(info, "process_id")))
+        finally:
+            await link.close()
+
+    async def memory(self) -> int:
+        """Octets of data in the store's primaries."""
+        replies = await self._link.everywhere(b"INFO", b"memory")
+        return sum(int(_field(reply, "used_memory_dataset")) for reply in replies)
+
+    async def mark(self) -> None:
+        """Forget the events so far."""
+        for partition, tag in enumerate(self._link.tags):
+            newest = await self._link.command(partition, b"XREVRANGE", tag + b"e", b"+", b"-", b"COUNT", 1)
+            self._marks[partition] = newest[0][0].decode() if newest else "0"
+
+    async def finals(self) -> tuple[dict[str, int], list[float]]:
+        """Since the mark: messages by final state, and milliseconds from a message's first event to its final one."""
+        first: dict[bytes, int] = {}
+        states: Counter[str] = Counter()
+        waits: list[float] = []
+        async for event in self._events():
+            if event.sequence == 1:
+                first[event.id] = event.at
+            if event.final:
+                states[State(event.state).name.lower()] += 1
+                if event.id in first:
+                    waits.append(float(event.at - first[event.id]))
+        return dict(states), waits
+
+    async def _events(self) -> AsyncIterator[Event]:
+        for partition, mark in enumerate(self._marks):
+            after = mark
+            while entries := await self._store.events(partition, after, PAGE):
+                for _, events in entries:
+                    for event in events:
+                        yield event
+                after = entries[-1][0]
+
+
+def _field(info: bytes | str | dict[str, object], name: str) -> str:
+    """A value of an INFO reply."""
+    text = info.decode() if isinstance(info, bytes) else str(info)
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return line.partition(":")[2]
+    return "0"
