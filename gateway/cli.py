@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from gateway.client import Answer, Client
     from gateway.config import Loaded
+    from gateway.simulator import Faults
 
 T = TypeVar("T")
 
@@ -120,6 +121,75 @@ def serve(
     _start(program)
 
 
+@app.command()
+def simulate(
+    faults: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Faults, see below.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the kernel choose one.")] = 2775,
+    user: Annotated[list[str] | None, typer.Option(help="SYSTEM_ID:PASSWORD let in. [dim]Default: anybody.[/]")] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between lines of statistics.")] = 5.0,
+    listing: Annotated[bool, typer.Option("--list", help="List the faults with their defaults and leave.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a simulated carrier whose faults are data.
+
+    Binds of all types, submit_sm with receipts, and whatever goes wrong that you ask for; one line of statistics each
+    few seconds in which something happened.
+
+    Examples:
+
+    [cyan]smpp-gateway simulate --port 2775[/]
+
+    [cyan]smpp-gateway simulate latency_ms=20 rate=100 drop_every=500 'receipt_states={"DELIVRD": 9, "UNDELIV": 1}'[/]
+
+    All faults: [cyan]smpp-gateway simulate --list[/]
+    """
+    import asyncio
+    import contextlib
+    import json
+
+    from gateway.runner import run
+    from gateway.simulator import Faults, read_faults
+    from gateway.simulator import run as serve_carrier
+
+    if listing:
+        _list_faults(Faults(), as_json)
+        return
+    try:
+        wanted = read_faults(faults or ())
+        users = dict(_user(word) for word in user) if user else None
+    except ValueError as error:
+        _fail(Exit.USAGE, str(error))
+    say = (lambda line: typer.echo(json.dumps({"carrier": line}))) if as_json else typer.echo
+
+    async def program(stop: asyncio.Event) -> None:
+        carrier = asyncio.ensure_future(serve_carrier(port, wanted, users=users, every=every, say=say))
+        asked = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({carrier, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not carrier.done():
+            carrier.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await carrier
+
+    _start(lambda: run(program))
+
+
+def _list_faults(defaults: Faults, as_json: bool) -> None:
+    values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
+    if as_json:
+        _print_json(values)
+        return
+    for name, value in values.items():
+        typer.echo(f"{name} = {value!r}")
+
+
+def _user(word: str) -> tuple[str, str]:
+    name, colon, password = word.partition(":")
+    if not name or not colon:
+        raise ValueError(f"--user {word!r} is not SYSTEM_ID:PASSWORD")
+    return name, password
+
+
 # ── talking to a running gateway ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -197,7 +267,8 @@ def status(
         answer = _reach(lambda: client.get(f"/v1/messages/{message}"))
         _show(answer, as_json)
         raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-    answer = _reach(lambda: client.get("/readyz"))
+    ready = _reach(lambda: client.get("/readyz"))
+    answer = _reach(lambda: client.get("/status")) if ready.ok else ready
     _show(answer, as_json)
     raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
 

@@ -31,10 +31,10 @@ class Answer(NamedTuple):
 
     @property
     def ended(self) -> str:
-        """The message's status when it is final (as far as a poll can tell), else ""."""
-        final = {"delivered", "undelivered", "expired", "failed", "rejected", "canceled"}
-        status = self.body.get("status", "") if isinstance(self.body, dict) else ""
-        return status if status in final else ""
+        """The message's status when the answer is a record that has reached its end, else ""."""
+        if not isinstance(self.body, dict) or not self.body.get("final"):
+            return ""
+        return str(self.body.get("status", ""))
 
 
 class Client:

@@ -191,9 +191,9 @@ async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) ->
     async with AsyncExitStack() as stack:
         ports = {}
         for name in ("NORTH_PORT", "SOUTH_PORT"):
-            simulator = Simulator(Faults())
+            simulator = Simulator(Faults(latency_ms=10, receipt_delay_ms=200))
             ports[name] = str(await simulator.start())
-            stack.push_async_callback(simulator.close)
+            stack.push_async_callback(simulator.stop)
         config = load(find_config(), _environment(folder, ports))
         ready = asyncio.Event()
         gateway = asyncio.create_task(serve(config, on_ready=lambda *_: ready.set(), stop=stop))

@@ -135,7 +135,15 @@ def test_send_waits_for_the_final_state(door: tuple[str, type[Door]], final: str
     handler.replies += [
         (202, {"id": "abc", "status": "queued"}),
         (200, {"id": "abc", "status": "sent"}),
-        (200, {"id": "abc", "status": final, "timeline": [{"status": "queued", "at": "t"}, {"status": final}]}),
+        (
+            200,
+            {
+                "id": "abc",
+                "status": final,
+                "final": True,
+                "timeline": [{"status": "queued", "at": "t"}, {"status": final}],
+            },
+        ),
     ]
     assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--wait", "5")[0] == code
     assert [seen[1] for seen in handler.seen] == ["/v1/messages", "/v1/messages/abc", "/v1/messages/abc"]
