@@ -11,25 +11,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from gateway.simulator.delivery import STATES, Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
+from gateway.simulator.desk import Desk
 from gateway.simulator.faults import Faults
-from gateway.simulator.judge import Judge
 from gateway.simulator.link import Link
-from gateway.simulator.outbox import Delivery, Outbox
+from gateway.simulator.outbox import Outbox
 from gateway.simulator.stats import Entry, Stats
-from gateway.simulator.wheel import Wheel
-from gateway.smpp import receipt
-from gateway.smpp.codec import HEADER, Message
 from gateway.smpp.events import Answered, BindRequested, Closed, Event, Operation, Requested, TimedOut, Unbinding
 from gateway.smpp.pdus import (
     BIND_TRANSMITTER,
     CANCEL_SM,
-    DELIVER_SM,
     QUERY_SM,
     REPLACE_SM,
-    RESP,
     SUBMIT_MULTI,
 )
 from gateway.smpp.status import Status
@@ -44,16 +38,6 @@ _REFUSED_OPERATIONS = {
     REPLACE_SM: Status.ESME_RREPLACEFAIL,
     SUBMIT_MULTI: Status.ESME_RINVCMDID,
 }
-
-
-class _Answer(NamedTuple):
-    """An answer that waits for its latency."""
-
-    link: Link
-    command_id: int
-    sequence: int
-    status: int
-    body: bytes
 
 
 class Simulator:
@@ -77,17 +61,16 @@ class Simulator:
         self.ledger: list[Entry] = []
         self.links: set[Link] = set()
         self.port = 0
-        self._keep_ledger = ledger
-        self._random = Random(seed)  # noqa: S311 - faults, not secrets
-        self._judge = Judge(self._random)
-        self._seen: set[tuple[bytes, int, bytes]] = set()
-        # Ids go on where a former run stopped, as long as it accepted less than 65,536 messages a second.
-        self._last_id = int(time.time()) << 16
-        self._reference = self._random.randrange(256)
         self._host = ""
         self._server: asyncio.Server | None = None
-        self._answers: Wheel[_Answer] = Wheel()
         self._outbox = Outbox(lambda: self.faults, self.stats, self._touch)
+        self._desk = Desk(
+            lambda: self.faults,
+            self.stats,
+            self._outbox,
+            random=Random(seed),  # noqa: S311 - faults, not secrets
+            ledger=self.ledger if ledger else None,
+        )
         self._dirty: list[Link] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -101,7 +84,7 @@ class Simulator:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen and return the port (one of the kernel's choice for 0). OSError when it is taken."""
         self._loop = asyncio.get_running_loop()
-        self._wall = time.time() - self._loop.time()
+        self._desk.wall = time.time() - self._loop.time()
         self._host, self.port = host, port
         await self._listen()
         self._tick()
@@ -134,7 +117,8 @@ class Simulator:
         """Cut every connection now ("close" or "reset"); how many there were."""
         links = list(self.links)
         for link in links:
-            self._cut(link, mode)
+            self.stats.cut += 1
+            link.cut(mode)
         return len(links)
 
     def unbind(self) -> None:
@@ -150,12 +134,10 @@ class Simulator:
         """
         name = system_id.encode() or self._only_app()
         now = self._loop.time()
-        self._reference += 1
-        bodies = reply_bodies(source.encode(), dest.encode(), text, self._reference, long=long)
-        for body in bodies:
-            self._outbox.send(Delivery(name, DELIVER_SM, body, None), now)
-        self.stats.replies += 1
-        return len(bodies)
+        parts = self._desk.reply(name, source.encode(), dest.encode(), text, long=long)
+        for delivery in parts:
+            self._outbox.send(delivery, now)
+        return len(parts)
 
     @property
     def undelivered(self) -> int:
@@ -207,11 +189,10 @@ class Simulator:
     def happened(self, link: Link, events: Sequence[Event], now: float) -> None:
         """A session's events, in order; what follows a cut is nobody's any more."""
         for event in events:
-            kind = type(event)
-            if kind is Requested:
-                self._submitted(link, event.message, now)  # type: ignore[union-attr]  # ``kind`` says so, at no cost
-            elif kind is Answered:
-                self._outbox.answered(event.context, event.status, now)  # type: ignore[union-attr, arg-type]
+            if isinstance(event, Requested):
+                self._desk.submitted(link, event.message, now)
+            elif isinstance(event, Answered):
+                self._outbox.answered(event.context, event.status, now)
             else:
                 self._seldom(link, event, now)
             if link.closed:
@@ -300,134 +281,6 @@ class Simulator:
             return Status.ESME_RALYBND
         return Status.ESME_ROK
 
-    # ---- submits
-
-    def _submitted(self, link: Link, message: Message, now: float) -> None:
-        faults, stats = self.faults, self.stats
-        stats.submits += 1
-        status = self._judged(message, now)
-        if status:
-            self._answer(link, message, status, b"", now)
-            return
-        cut = faults.drop_every and not stats.submits % faults.drop_every
-        if cut and faults.drop_phase == "before_accept":
-            self._cut(link, faults.drop_mode)
-            return
-        body = self._accept(link, message, now) + b"\0"
-        if cut:
-            self._cut_answer(link, message, body)
-        elif faults.noresp_every and not stats.submits % faults.noresp_every:
-            stats.unanswered += 1
-        else:
-            if faults.empty_id_every and not stats.submits % faults.empty_id_every:
-                body = b"\0"
-            self._answer(link, message, 0, body, now)
-            if faults.duplicate_answer_every and not stats.submits % faults.duplicate_answer_every:
-                self._answer(link, message, 0, body, now)
-            if faults.unbind_every and not stats.submits % faults.unbind_every:
-                link.session.unbind(now)
-
-    def _judged(self, message: Message, now: float) -> int:
-        faults = self.faults
-        if faults.rate and self._judge.throttled(faults, now):
-            self.stats.throttled += 1
-            return faults.rate_status
-        if not faults.status_rules:
-            return 0
-        status = self._judge.status(faults.status_rules, self.stats.submits, message.dest, message.payload)
-        if status:
-            self.stats.refused += 1
-        return status
-
-    def _accept(self, link: Link, message: Message, now: float) -> bytes:
-        """Count it, keep it, plan its receipt and reply; the id to answer."""
-        faults, stats = self.faults, self.stats
-        stats.accepted += 1
-        self._last_id += 1
-        message_id = write_id(self._last_id, faults.id_form)
-        if self._keep_ledger:
-            self._record(link, message, message_id, now)
-        if faults.receipts == "always" or (faults.receipts == "on_request" and message.registered_delivery & 3):
-            self._plan_receipt(link, message, message_id, now)
-        if faults.reply_every and not stats.accepted % faults.reply_every:
-            self._plan_reply(link, message, now)
-        return message_id
-
-    def _record(self, link: Link, message: Message, message_id: bytes, now: float) -> None:
-        payload = message.payload
-        key = (message.dest, message.data_coding, payload)
-        if key in self._seen:
-            self.stats.duplicates += 1
-        self._seen.add(key)
-        self.ledger.append(
-            Entry(
-                message.dest,
-                message.source,
-                message.data_coding,
-                message.esm_class,
-                payload,
-                message_id,
-                now,
-                link.system_id,
-                message.sequence,
-                message.registered_delivery,
-            )
-        )
-
-    def _answer(self, link: Link, message: Message, status: int, body: bytes, now: float) -> None:
-        faults = self.faults
-        if faults.latency_ms or faults.jitter_ms:
-            delay = faults.latency_ms + (faults.jitter_ms * self._random.random() if faults.jitter_ms else 0.0)
-            self._answers.add(now + delay / 1000, _Answer(link, message.command_id, message.sequence, status, body))
-        else:
-            link.session.respond(message.command_id, message.sequence, status, body)
-
-    def _cut(self, link: Link, mode: str, last_words: bytes = b"") -> None:
-        self.stats.cut += 1
-        link.cut(mode, last_words)
-
-    def _cut_answer(self, link: Link, message: Message, body: bytes) -> None:
-        """Cut after the message was accepted: unanswered, in the middle of the answer, or right behind it."""
-        pdu = HEADER.pack(HEADER.size + len(body), message.command_id | RESP, 0, message.sequence) + body
-        size = {"mid_answer": len(pdu) // 2, "after_answer": len(pdu)}.get(self.faults.drop_phase, 0)
-        self._cut(link, self.faults.drop_mode, pdu[:size])
-
-    # ---- receipts and replies
-
-    def _plan_receipt(self, link: Link, message: Message, message_id: bytes, now: float) -> None:
-        faults = self.faults
-        state = pick_state(faults, self._random)
-        if message.registered_delivery & 3 == 2 and state == receipt.DELIVERED and faults.receipts == "on_request":
-            return  # asked for on failure only
-        first = faults.receipt_intermediate
-        states = (state,) if first is None else (STATES[first], state)
-        delay = faults.receipt_delay_ms + (
-            faults.receipt_jitter_ms and faults.receipt_jitter_ms * self._random.random()
-        )
-        submitted = int((now + self._wall) * 1000)
-        times = Times(submitted, submitted + int(delay))
-        shown_id = message_id
-        if faults.receipt_id_form != "same":
-            shown_id = receipt_id(self._last_id, message_id, faults.receipt_id_form)
-        origin = link if link.receives and faults.receipt_bind == "same" else None
-        for each in states:
-            command_id, body = receipt_body(faults, message, shown_id, each, times)
-            delivery = Delivery(link.system_id, command_id, body, origin)
-            for _ in range(faults.receipt_copies):
-                self.stats.receipts_made += 1
-                if faults.receipt_before_answer:
-                    self._outbox.send(delivery, now)
-                else:
-                    self._outbox.wheel.add(now + delay / 1000, delivery)
-
-    def _plan_reply(self, link: Link, message: Message, now: float) -> None:
-        self.stats.replies += 1
-        self._reference += 1
-        due = now + self.faults.reply_delay_ms / 1000
-        ton = message.source_ton
-        for body in reply_bodies(message.dest, message.source, self.faults.reply_text, self._reference, dest_ton=ton):
-            self._outbox.wheel.add(due, Delivery(link.system_id, DELIVER_SM, body, None))
-
     # ---- writing and the one timer
 
     def _touch(self, link: Link) -> None:
@@ -446,7 +299,7 @@ class Simulator:
 
     def _arm(self) -> None:
         """See to it that the timer rings for whatever is due next."""
-        due = min(self._outbox.wheel.next, self._answers.next)
+        due = min(self._outbox.wheel.next, self._desk.answers.next)
         if due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -456,7 +309,7 @@ class Simulator:
     def _ring(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = self._loop.time()
-        for link, command_id, sequence, status, body in self._answers.due(now):
+        for link, command_id, sequence, status, body in self._desk.answers.due(now):
             link.session.respond(command_id, sequence, status, body)
             if not link.dirty:
                 self._touch(link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -101,18 +102,18 @@ def read_faults(options: Iterable[str]) -> Faults:
         name = name.replace("-", "_")
         if name not in Faults.__struct_fields__:
             raise ValueError(f"there is no fault {name!r}; known: {', '.join(Faults.__struct_fields__)}")
-        values[name] = _value(text)
         try:
+            values[name] = _value(text)
             msgspec.convert({name: values[name]}, Faults, strict=False)
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:  # not JSON, or (its subclass ValidationError) not what the field takes
             raise ValueError(f"{option!r}: {error}") from error
     return msgspec.convert(values, Faults, strict=False)
 
 
 def _value(text: str) -> object:
+    """A number in hexadecimal, JSON, or the text itself, which msgspec then reads as the field wants it."""
     if text.startswith(("[", "{")):
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"{text!r} is not JSON: {error}") from error
-    return int(text, 16) if text.lower().startswith("0x") else text
+        return msgspec.json.decode(text)
+    if re.fullmatch("0[xX][0-9a-fA-F]+", text):
+        return int(text, 16)
+    return text

@@ -92,8 +92,9 @@ class Outbox:
                 return
             self._send(link, waiting.popleft(), now)
 
-    def answered(self, delivery: Delivery, status: int, now: float) -> None:
-        """The app's word about a delivery: done, once more, or given up."""
+    def answered(self, delivery: object, status: int, now: float) -> None:
+        """The app's word about a delivery (the context of its request): done, once more, or given up."""
+        assert isinstance(delivery, Delivery)
         if status == 0:
             self._stats.receipts_acknowledged += 1
             return
