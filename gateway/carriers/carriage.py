@@ -1,0 +1,116 @@
+"""Everything that serves one carrier, put together: binds, pace, dispatcher, receipts, reporter; started and ended in
+order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.carriers.bind import Bind
+from gateway.carriers.pool import Pool
+from gateway.model import Answer, Match, Redecide
+from gateway.pipeline.dispatch import Dispatcher, TakeStore
+from gateway.pipeline.receipts import Numbers, Receipts
+from gateway.pipeline.report import ProgressStore, Reporter
+from gateway.policy.pace import Pace
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+    from gateway.pipeline.heart import Heart
+    from gateway.pipeline.lanes import Board, Lanes
+    from gateway.smpp.events import Answered
+    from gateway.smpp.messages import Message
+
+REPORT_WAIT = 10.0
+"""Seconds that a stop waits for the last answers to be stored."""
+
+
+class CarriageStore(TakeStore, ProgressStore, Protocol):
+    """What serving a carrier needs of the store."""
+
+
+class Carriage:
+    """One carrier at work. ``run`` until cancelled or stopped; ``stop`` ends it without losing an answer."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        store: CarriageStore,
+        heart: Heart,
+        lanes: Lanes,
+        board: Board,
+        numbers: Numbers,
+        redecide: Callable[[list[Redecide]], None],
+        first_sequence: int = 1,
+    ) -> None:
+        self.carrier = carrier
+        self.reporter = Reporter(store, heart.owner, self._stored)
+        self.receipts = Receipts(carrier, numbers, self.reporter)
+        self.dispatcher = Dispatcher(
+            carrier,
+            store=store,
+            heart=heart,
+            lanes=lanes,
+            board=board,
+            pace=Pace(carrier.rate, asyncio.get_running_loop().time()),
+            reporter=self.reporter,
+            redecide=redecide,
+        )
+        self.pool = Pool(carrier, self, first_sequence=first_sequence)
+        self.dispatcher.binds = self.pool
+        self._stopped = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Carriage {self.pool!r} {self.dispatcher!r} {self.reporter!r}>"
+
+    def hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
+        """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
+        self.dispatcher.hint(partitions, urgent=urgent)
+
+    async def run(self) -> None:
+        """Serve the carrier until ``stop`` has done its work."""
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(self.pool.run()), group.create_task(self.reporter.run())]
+            taking = group.create_task(self.dispatcher.run())
+            await self._stopped.wait()
+            await taking
+            for task in background:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Take nothing more, wait for open windows, unbind, store the last answers."""
+        self.dispatcher.stop()
+        await self.pool.finish()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_WAIT):
+                await self.reporter.drained()
+        self._stopped.set()
+
+    def _stored(self, answers: list[Answer], matches: list[Match], tickets: list[Any]) -> None:
+        self.receipts.stored(matches, tickets)
+        self.dispatcher.reported(answers)
+
+    # ---- what binds tell (see ``bind.Listener``)
+
+    def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
+        """Answers to submits."""
+        self.dispatcher.answered(bind, answers, now)
+
+    def received(self, bind: Bind, messages: list[Message], now: float) -> None:
+        """Receipts, and what else carriers deliver."""
+        self.receipts.received(bind, messages, now)
+
+    def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
+        """Submits without an answer."""
+        self.dispatcher.timed_out(bind, contexts, now)
+
+    def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
+        """The end of a bind."""
+        self.dispatcher.lost(bind, unknown, unwritten, now)
+
+    def room(self, bind: Bind) -> None:
+        """A bind can take work."""
+        self.dispatcher.room(bind)
