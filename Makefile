@@ -59,6 +59,6 @@ clean:
 $(READY): requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 to 3.14 with venv is needed; name it: make PYTHON=/path/to/python' >&2; exit 1; }
 	@test -x $(BIN)/python || { echo 'making $(VENV), once …'; $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
