@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.config.load import Loaded, load, load_text, read
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.rulebook import route_table, rulebook
 from gateway.config.schema import (
     Account,
     Admin,
@@ -45,5 +46,7 @@ __all__ = [
     "load",
     "load_text",
     "read",
+    "route_table",
+    "rulebook",
     "split_address",
 ]

@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -58,14 +59,23 @@ def tighten(profile: Profile, other: Profile) -> Profile:
     return Profile(f"{profile.name}&{other.name}", week, profile.holidays | other.holidays)
 
 
-@lru_cache(maxsize=4096)
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(resources.files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
+
+
 def known_zone(name: str) -> bool:
     """Whether this is the IANA name of a zone."""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; "../x" ValueError; a folder OSError
-        return False
-    return bool(name)
+    return name in _names()
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str) -> ZoneInfo:
+    """A zone from the pinned data of the tzdata package, whatever the machine has. Raises KeyError."""
+    if not known_zone(name):
+        raise KeyError(name)
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
 
 
 def window(now: int, zones: Sequence[str], profile: Profile) -> Window | None:
@@ -82,7 +92,7 @@ def _calendar(profile: Profile, zones: tuple[str, ...], week: int) -> tuple[list
     days = [first + timedelta(days=n) for n in range(2 + _SPAN // _DAY + _HORIZON)]
     spans: list[Span] | None = None
     for zone in zones:
-        local = _joined(_in_utc(profile, ZoneInfo(zone), days))
+        local = _joined(_in_utc(profile, zone_of(zone), days))
         spans = local if spans is None else list(_both(spans, local))
     return [opens for opens, _ in spans or ()], [closes for _, closes in spans or ()]
 

@@ -1,0 +1,274 @@
+"""What policy decides by, built from ``[policy]`` and the jurisdiction files.
+
+A jurisdiction file is data with a date and a source, never code: which numbers it is about (countries or prefixes), the
+hours it permits, holidays on which it permits nothing, from when and until when it is in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+import tzdata  # type: ignore[import-untyped]  # a package of data; IANA_VERSION is all we read of it
+from msgspec import Meta
+
+from gateway.config.problems import Findings, Problem
+from gateway.config.read import Reader, duration
+from gateway.config.schema import Config, Policy, Section
+from gateway.model import Category
+from gateway.policy.quiet_hours import MINUTES, Profile, Span, tighten
+from gateway.policy.route import Route, RouteTable
+from gateway.policy.rulebook import DEFAULT, Limits, Rulebook, by_category
+
+RULES_VERSION = 1
+"""Of the code of gateway.policy: raised whenever the same data would decide otherwise."""
+
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_HOURS = re.compile(r"^([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
+_CAP = re.compile(r"^(\d+)/(\S+)$")
+
+Hours = Annotated[str, Meta(description="like 08:00-23:00, several with commas, empty for none")]
+
+
+class Week(Section, frozen=True, kw_only=True):
+    """Permitted hours of local days; a weekday that is not named has those of ``daily``."""
+
+    daily: Hours
+    monday: Hours | None = None
+    tuesday: Hours | None = None
+    wednesday: Hours | None = None
+    thursday: Hours | None = None
+    friday: Hours | None = None
+    saturday: Hours | None = None
+    sunday: Hours | None = None
+
+
+class Jurisdiction(Section, frozen=True, kw_only=True):
+    """One file."""
+
+    name: str
+    title: str
+    source: str
+    checked: date  # when somebody last compared it with its source
+    valid_from: date
+    valid_until: date | None = None  # the first day it no longer holds
+    countries: tuple[Annotated[str, Meta(pattern=r"^[A-Z]{2}$")], ...] = ()
+    prefixes: tuple[Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{0,14}$")], ...] = ()
+    within: str = ""  # the name of a wider law that holds as well
+    holidays: tuple[date, ...] = ()  # nothing is permitted on these
+    hours: Week
+
+    def in_force(self, day: date) -> bool:
+        return self.valid_from <= day and (self.valid_until is None or day < self.valid_until)
+
+
+class _Laws(NamedTuple):
+    """Jurisdictions in force as profiles."""
+
+    by_name: dict[str, Profile]
+    countries: dict[str, Profile]
+    prefixes: dict[str, Profile]
+    digest: str
+
+
+def jurisdictions_folder() -> Path:
+    """Where the files that come with the gateway are: in an installed package, or in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "defaults" / "jurisdictions"
+    return installed if installed.is_dir() else package.parent / "config" / "jurisdictions"
+
+
+def rulebook(config: Config, today: date | None = None) -> Rulebook:
+    """The rules in force on a day (default: today, in UTC). Raises ConfigError."""
+    findings = Findings(config.policy.jurisdictions or "policy")
+    book = _build(config.policy, today or _today(), findings)
+    findings.raise_if_any()
+    assert book is not None  # nothing was found to complain about
+    return book
+
+
+def route_table(config: Config) -> RouteTable:
+    """The routes as policy looks them up. Lanes are named by ``config.Route.lane``."""
+    return RouteTable(
+        [
+            Route(
+                lane=route.lane,
+                prefix=route.prefix,
+                country=route.country,
+                sender=route.sender,
+                category=Category[route.category.upper()] if route.category else None,
+                account=route.account,
+            )
+            for route in config.routes
+        ]
+    )
+
+
+def check_policy(policy: Policy, findings: Findings) -> None:
+    """Reports what is wrong with ``[policy]`` and the files it names."""
+    _build(policy, _today(), findings)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _build(policy: Policy, today: date, findings: Findings) -> Rulebook | None:
+    laws = _laws(policy, today, findings)
+    default = laws.by_name.get(policy.default_profile, DEFAULT)
+    if policy.default_profile not in {*laws.by_name, "default"}:
+        known = ", ".join(sorted({*laws.by_name, "default"}))
+        findings.problem("policy.default_profile", f'"{policy.default_profile}" is no profile', f"Known are: {known}")
+    narrow = _own_hours(policy, findings)
+    caps = by_category(
+        otp=_limits("otp", policy.otp_caps, findings),
+        transactional=_limits("transactional", policy.transactional_caps, findings),
+        marketing=_limits("marketing", policy.marketing_caps, findings),
+        emergency=(),
+    )
+    if findings.problems:
+        return None
+    return Rulebook(
+        version=_version(policy, laws.digest),
+        default=_narrowed(default, narrow),
+        countries={country: _narrowed(profile, narrow) for country, profile in laws.countries.items()},
+        prefixes={prefix: _narrowed(profile, narrow) for prefix, profile in laws.prefixes.items()},
+        caps=caps,
+        expiry=by_category(
+            otp=round(policy.otp_expiry * 1000),
+            transactional=round(policy.transactional_expiry * 1000),
+            marketing=round(policy.marketing_expiry * 1000),
+            emergency=round(policy.emergency_expiry * 1000),
+        ),
+        on_quiet=policy.on_quiet,
+        default_zone=policy.default_zone,
+        max_segments=policy.max_segments,
+    )
+
+
+def _narrowed(profile: Profile, narrow: Profile | None) -> Profile:
+    return profile if narrow is None else tighten(profile, narrow)
+
+
+def _own_hours(policy: Policy, findings: Findings) -> Profile | None:
+    if not policy.hours:
+        return None
+    spans = _spans(policy.hours)
+    if spans is None:
+        findings.problem("policy.hours", f'"{policy.hours}" is no stretch of a day', 'Write it like "09:00-20:00"')
+        return None
+    return Profile("own", (spans,) * 7)
+
+
+def _limits(category: str, caps: Iterable[str], findings: Findings) -> Limits:
+    """``"5/1h"`` as (5, 3600)."""
+    limits = []
+    for index, text in enumerate(caps):
+        match = _CAP.match(text)
+        try:
+            limit, seconds = (int(match[1]), duration(match[2])) if match else (0, 0.0)
+        except ValueError:
+            limit, seconds = 0, 0.0
+        if limit < 1 or seconds < 1:
+            at = f"policy.{category}_caps[{index}]"
+            findings.problem(at, f'"{text}" is no cap', 'Write messages per time, like "5/1h" or "10/1d"')
+        limits.append((limit, round(seconds)))
+    return tuple(limits)
+
+
+def _laws(policy: Policy, today: date, findings: Findings) -> _Laws:
+    folder = Path(policy.jurisdictions) if policy.jurisdictions else jurisdictions_folder()
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        findings.problem("policy.jurisdictions", f'"{folder}" holds no *.toml file', "Name a folder of jurisdictions")
+    found: dict[str, tuple[Jurisdiction, Profile]] = {}
+    digest = hashlib.sha256()
+    for file in files:
+        law = _read(file, findings)
+        if law is None or not law.in_force(today):
+            continue
+        profile = _profile(law, file, findings)
+        if law.name in found:
+            fault = f'"{law.name}" is in force twice'
+            _note(findings, file, "name", fault, "Give the older file a valid_until, or another name")
+        if profile is not None:
+            digest.update(file.read_bytes())
+            found[law.name] = law, profile
+    return _tables(found, digest.hexdigest(), findings)
+
+
+def _tables(found: dict[str, tuple[Jurisdiction, Profile]], digest: str, findings: Findings) -> _Laws:
+    laws = _Laws({}, {}, {}, digest)
+    for name, (law, own) in found.items():
+        profile = own
+        if law.within in found:
+            profile = tighten(own, found[law.within][1])
+        elif law.within:
+            _note(
+                findings, Path(f"{name}.toml"), "within", f'"{law.within}" is not in force', "Name another file's name"
+            )
+        laws.by_name[name] = profile
+        _put(laws.countries, law.countries, profile)
+        _put(laws.prefixes, (prefix[1:] for prefix in law.prefixes), profile)
+    return laws
+
+
+def _note(findings: Findings, file: Path, at: str, fault: str, remedy: str) -> None:
+    findings.problems.setdefault(f"{file}:{at}", Problem(str(file), at, fault, remedy))
+
+
+def _put(table: dict[str, Profile], keys: Iterable[str], profile: Profile) -> None:
+    """Two laws about the same numbers both hold."""
+    for key in keys:
+        table[key] = tighten(table[key], profile) if key in table else profile
+
+
+def _read(file: Path, findings: Findings) -> Jurisdiction | None:
+    own = Findings(str(file))
+    law = None
+    try:
+        law = Reader(own, {}).table(Jurisdiction, tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        own.problem("", f"cannot be read: {error}", "Mend the file, or take it out of the folder")
+    for problem in own.problems.values():
+        _note(findings, file, problem.path, problem.fault, problem.remedy)
+    return None if own.problems else law
+
+
+def _profile(law: Jurisdiction, file: Path, findings: Findings) -> Profile | None:
+    week = []
+    for weekday in _WEEKDAYS:
+        text = getattr(law.hours, weekday)
+        spans = _spans(law.hours.daily if text is None else text)
+        if spans is None:
+            at = f"hours.{'daily' if text is None else weekday}"
+            _note(findings, file, at, "is no stretch of a day", 'Write it like "08:00-21:00"; "" permits nothing')
+            return None
+        week.append(spans)
+    return Profile(law.name, tuple(week), frozenset(law.holidays))
+
+
+def _spans(text: str) -> tuple[Span, ...] | None:
+    """``"08:00-12:00, 14:00-20:00"`` as minutes of the day; None when it is not that."""
+    spans: list[Span] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        match = _HOURS.match(part)
+        if match is None:
+            return None
+        start, end = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
+        if not (spans[-1][1] if spans else 0) <= start < end <= MINUTES:
+            return None
+        spans.append((start, end))
+    return tuple(spans)
+
+
+def _version(policy: Policy, laws: str) -> str:
+    """Code, data, settings and zone data that a decision was made by, so that it can be replayed."""
+    settings = hashlib.sha256(laws.encode() + msgspec.json.encode(policy)).hexdigest()[:8]
+    return f"{RULES_VERSION}-{settings}-tz{tzdata.IANA_VERSION}"

@@ -1,0 +1,243 @@
+"""Accounts, carriers and routes: names that must exist once, lists that must match, secrets that must not be public."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.config.problems import Findings
+from gateway.config.schema import Account, Carrier, Config, Route, split_address
+
+EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
+"""Secrets that stand in examples. Whoever reads the documentation knows them."""
+
+_SHA256 = re.compile(r"^sha256:[0-9a-f]{64}$")
+_PASSWORD_OCTETS = 8  # SMPP 3.4, 4.1.1: nine with the closing zero
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine reaches an address (``host:port``). Raises ValueError when it is none."""
+    host, _ = split_address(listen)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, or every interface
+
+
+def is_network(text: str, path: str, findings: Findings, name: str = "") -> None:
+    """Reports what is neither an address nor a network."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        findings.problem(path, f"{error}", 'Write a network, like "10.0.0.0/8" or "192.0.2.7"', name)
+
+
+def need_file(file: str, path: str, findings: Findings, name: str = "") -> None:
+    """Reports a file that is named and not there."""
+    if file and not Path(file).is_file():
+        findings.problem(path, f'"{file}" is no file', "Name a readable PEM file", name)
+
+
+def _public(listens: Iterable[str]) -> bool:
+    """Whether another machine can reach one of these. What is no address is reported elsewhere."""
+    for listen in filter(None, listens):
+        try:
+            if not is_loopback(listen):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def check_accounts(config: Config, findings: Findings) -> None:
+    """Names, system ids and keys are one account's own; secrets fit where they are heard."""
+    _unique("account", [account.name for account in config.accounts], "name", findings)
+    ids = [account.system_id for account in config.accounts]
+    _unique("account", ids, "system_id", findings)
+    keys: dict[str, str] = {}
+    for index, account in enumerate(config.accounts):
+        path = f"account[{index}]"
+        _api_keys(config, account, path, keys, findings)
+        _smpp_login(config, account, path, findings)
+        _categories(account, path, findings)
+        _callback(config, account, path, findings)
+        for at, text in enumerate(account.allow_ips):
+            is_network(text, f"{path}.allow_ips[{at}]", findings, account.name)
+        if not account.api_keys and not account.system_id:
+            remedy = "Give it api_keys (smpp-gateway key new prints one) or a system_id with password"
+            findings.warn(path, "has no way in", remedy, account.name)
+        if not account.senders:
+            findings.problem(f"{path}.senders", "is empty", 'Write ["*"] for any, or the senders allowed', account.name)
+
+
+def _api_keys(config: Config, account: Account, path: str, keys: dict[str, str], findings: Findings) -> None:
+    public = _public((config.http.listen,))
+    for index, key in enumerate(account.api_keys):
+        at = f"{path}.api_keys[{index}]"
+        remedy = 'Write "sha256:" and the 64 hex digits that smpp-gateway key new prints'
+        plain = key.startswith("plain:") and len(key) > len("plain:")
+        if not plain and not _SHA256.match(key):
+            findings.problem(at, "is no key (its value is not shown)", remedy, account.name)
+        elif plain and public:
+            fault = f"a key in plain text, while {config.http.listen} is open to other machines"
+            findings.problem(at, fault, remedy, account.name)
+        elif plain:
+            findings.warn(at, "a key in plain text", remedy, account.name)
+        if keys.setdefault(key, account.name) != account.name:
+            findings.problem(at, f'is a key of "{keys[key]}" as well', "Give each account its own", account.name)
+
+
+def _smpp_login(config: Config, account: Account, path: str, findings: Findings) -> None:
+    if not account.system_id:
+        return
+    at = f"{path}.password"
+    octets = len(account.password.encode())
+    if not account.password:
+        findings.problem(
+            at, "is missing for system_id", f'Write password = "…", 1 to {_PASSWORD_OCTETS} octets', account.name
+        )
+    elif octets > _PASSWORD_OCTETS:
+        findings.warn(
+            at,
+            f"has {octets} octets; SMPP 3.4 carries {_PASSWORD_OCTETS}",
+            "Shorten it, or try the client",
+            account.name,
+        )
+    if account.password in EXAMPLES and _public((config.smpp.listen, config.smpp.tls_listen)):
+        fault = "is an example's, while the SMPP door is open to other machines"
+        findings.problem(at, fault, "Choose one of your own", account.name)
+
+
+def _categories(account: Account, path: str, findings: Findings) -> None:
+    granted = ", ".join(account.categories) or "none"
+    if account.default_category and account.default_category not in account.categories:
+        fault = f'"{account.default_category}" is not granted'
+        findings.problem(f"{path}.default_category", fault, f"Granted are: {granted}", account.name)
+    elif account.category not in account.categories:
+        fault = "a message that names no category counts as marketing, which is not granted"
+        findings.warn(f"{path}.default_category", fault, f"Set it to one of: {granted}", account.name)
+
+
+def _callback(config: Config, account: Account, path: str, findings: Findings) -> None:
+    if account.callback_url:
+        try:
+            parts = urlsplit(account.callback_url)
+            good = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            good = False
+        if not good or (parts.scheme == "http" and not config.webhooks.allow_networks):
+            remedy = "Write an https URL; plain http goes only to webhooks.allow_networks"
+            findings.problem(f"{path}.callback_url", "is no place to post events to", remedy, account.name)
+    secret = account.webhook_secret
+    if secret:
+        try:
+            octets = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+        except (binascii.Error, ValueError):
+            octets = 0
+        if not secret.startswith("whsec_") or not 24 <= octets <= 64:
+            remedy = 'Write "whsec_" and base64 of 24 to 64 octets'
+            findings.problem(f"{path}.webhook_secret", "is no secret (its value is not shown)", remedy, account.name)
+
+
+def check_carriers(config: Config, findings: Findings) -> None:
+    """Hosts can be dialled, certificates exist, codes are numbers."""
+    _unique("carrier", [carrier.name for carrier in config.carriers], "name", findings)
+    for index, carrier in enumerate(config.carriers):
+        path = f"carrier[{index}]"
+        _hosts(carrier, path, findings)
+        _carrier_tls(carrier, path, findings)
+        octets = len(carrier.password.encode())
+        if octets > _PASSWORD_OCTETS:
+            fault = f"has {octets} octets; SMPP 3.4 carries {_PASSWORD_OCTETS}"
+            findings.warn(f"{path}.password", fault, "Ask the carrier; it is sent as it is", carrier.name)
+        for code in carrier.status_table:
+            if not _is_status(code):
+                at = f"{path}.status_table.{code}"
+                findings.problem(at, f'"{code}" is no status', 'Write it like "0x0411" or "1041"', carrier.name)
+
+
+def _hosts(carrier: Carrier, path: str, findings: Findings) -> None:
+    for at, text in enumerate(carrier.hosts):
+        try:
+            host, port = split_address(text)
+        except ValueError:
+            host, port = "", 0
+        if not host or not port:
+            findings.problem(f"{path}.hosts[{at}]", f'"{text}" is no address', "Write host:port", carrier.name)
+
+
+def _carrier_tls(carrier: Carrier, path: str, findings: Findings) -> None:
+    for key in ("ca", "cert", "key"):
+        file = getattr(carrier, key)
+        need_file(file, f"{path}.{key}", findings, carrier.name)
+        if file and not carrier.tls:
+            findings.problem(f"{path}.tls", f"is off while {key} is given", "Write tls = true", carrier.name)
+    if bool(carrier.cert) != bool(carrier.key):
+        missing = "key" if carrier.cert else "cert"
+        findings.problem(f"{path}.{missing}", "is missing beside the other one", "Give both or none", carrier.name)
+
+
+def _is_status(code: str) -> bool:
+    try:
+        return 0 < int(code, 0) <= 0xFFFFFFFF
+    except ValueError:
+        return False
+
+
+def check_routes(config: Config, findings: Findings) -> None:
+    """Routes lead to carriers that exist, under names of their own."""
+    lanes: dict[str, int] = {}
+    for index, route in enumerate(config.routes):
+        path = f"route[{index}]"
+        _targets(config, route, path, findings)
+        if route.account and route.account not in {account.name for account in config.accounts}:
+            known = ", ".join(account.name for account in config.accounts) or "none"
+            findings.problem(f"{path}.account", f'"{route.account}" is no account', f"Known are: {known}", route.lane)
+        if any(char in route.lane for char in "#:"):
+            findings.problem(f"{path}.name", f'"{route.lane}" holds # or :', "Give it a plain name", route.lane)
+        if lanes.setdefault(route.lane, index) != index:
+            fault = f"is the same as route[{lanes[route.lane]}]"
+            findings.problem(path, fault, "Join the two, or give them other conditions and names", route.lane)
+    if config.carriers and not config.routes:
+        findings.warn("route", "there is none: every message is refused (no_route)", 'Write [[route]] with to = "*"')
+    used = {carrier for route in config.routes for carrier in route.carriers}
+    for index, carrier in enumerate(config.carriers):
+        if config.routes and carrier.name not in used:
+            findings.warn(f"carrier[{index}]", "no route leads to it", "Name it in a route's carriers", carrier.name)
+
+
+def _targets(config: Config, route: Route, path: str, findings: Findings) -> None:
+    known = [carrier.name for carrier in config.carriers]
+    for at, name in enumerate(route.carriers):
+        if name not in known:
+            remedy = f"Known are: {', '.join(known) or 'none'}"
+            findings.problem(f"{path}.carriers[{at}]", f'"{name}" is no carrier', remedy, route.lane)
+        if name in route.carriers[:at]:
+            findings.problem(f"{path}.carriers[{at}]", f'"{name}" stands there twice', "Name it once", route.lane)
+    if not route.weights:
+        return
+    if len(route.weights) != len(route.carriers):
+        fault = f"has {len(route.weights)} numbers for {len(route.carriers)} carriers"
+        findings.problem(f"{path}.weights", fault, "Write one for each carrier", route.lane)
+    elif not any(route.weights):
+        findings.problem(
+            f"{path}.weights", "gives nobody a share", "Write a number over 0 for one at least", route.lane
+        )
+    if route.overflow:
+        fault = "has no meaning beside weights"
+        findings.problem(f"{path}.overflow", fault, "Keep one of the two", route.lane)
+
+
+def _unique(table: str, names: list[str], key: str, findings: Findings) -> None:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name and first.setdefault(name, index) != index:
+            fault = f'"{name}" is the {key} of {table}[{first[name]}] as well'
+            findings.problem(f"{table}[{index}].{key}", fault, "Choose another", "" if key == "name" else name)
