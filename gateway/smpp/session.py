@@ -157,6 +157,8 @@ class Session(Receiver):
     def tick(self, now: float) -> list[Event]:
         """Call about once a second: gives requests up, asks a silent peer, ends what takes too long."""
         events: list[Event] = []
+        if self.state is SessionState.CLOSED:
+            return events
         self._start(now)
         self._sweep(now, events)
         overdue = self._deadline is not None and now >= self._deadline

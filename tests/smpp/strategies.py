@@ -1,0 +1,47 @@
+"""PDUs as hypothesis draws them, from the same tables that encode them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gateway.smpp.codec import Pdu
+from gateway.smpp.pdus import LAYOUTS, RESP, DistributionList, Field, Kind, Layout, Sme, Unsuccess
+
+OCTET = st.integers(0, 255)
+WORD = st.integers(0, 2**32 - 1)
+TAG = st.integers(0, 0xFFFF)
+TLVS = st.lists(st.tuples(TAG, st.binary(max_size=12)), max_size=4)
+
+
+def text(size: int) -> st.SearchStrategy[bytes]:
+    """A C-octet string of a field of ``size`` octets, without its NUL."""
+    return st.lists(st.integers(1, 255), max_size=min(size - 1, 24)).map(bytes)
+
+
+DESTINATIONS = st.lists(
+    st.one_of(st.builds(Sme, OCTET, OCTET, text(21)), st.builds(DistributionList, text(21))), max_size=4
+)
+UNSUCCESSFUL = st.lists(st.builds(Unsuccess, OCTET, OCTET, text(21), WORD), max_size=4)
+
+
+def value(field: Field) -> st.SearchStrategy[Any]:
+    return {
+        Kind.OCTET: OCTET,
+        Kind.CSTRING: text(field.size),
+        Kind.SIZED: st.binary(max_size=field.size),
+        Kind.DESTINATIONS: DESTINATIONS,
+        Kind.UNSUCCESSFUL: UNSUCCESSFUL,
+    }[field.kind]
+
+
+def of_layout(command_id: int, layout: Layout) -> st.SearchStrategy[Pdu]:
+    fields = st.fixed_dictionaries({field.name: value(field) for field in layout.fields})
+    status = WORD if command_id & RESP else st.just(0)
+    return st.builds(Pdu, st.just(command_id), status, WORD, fields, TLVS if layout.fields else st.just([]))
+
+
+def pdus(*command_ids: int) -> st.SearchStrategy[Pdu]:
+    """Any PDU, or any of these."""
+    return st.one_of([of_layout(command_id, LAYOUTS[command_id]) for command_id in command_ids or LAYOUTS])

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.smpp import tlvs
+from gateway.smpp.codec import (
+    HEADER,
+    Message,
+    Pdu,
+    decode,
+    decode_message,
+    encode,
+    encode_body,
+    encode_sm,
+    encode_tlv,
+    pdu_length,
+    submit_template,
+    without_tlvs,
+)
+from gateway.smpp.errors import LocalError, PeerError, SmppError
+from gateway.smpp.pdus import (
+    BIND_TRANSCEIVER,
+    CANCEL_SM_RESP,
+    DATA_SM,
+    DELIVER_SM,
+    LAYOUTS,
+    QUERY_SM,
+    RESP,
+    SUBMIT_MULTI,
+    SUBMIT_SM,
+    SUBMIT_SM_RESP,
+    DistributionList,
+    Field,
+    Kind,
+    Sme,
+    command_name,
+)
+from gateway.smpp.status import Status
+from tests.smpp.strategies import OCTET, TLVS, pdus, text
+
+
+@given(pdus())
+def test_every_pdu_comes_back_as_it_was(pdu: Pdu) -> None:
+    data = encode(pdu)
+    assert pdu_length(data) == len(data)
+    assert decode(data) == pdu
+    assert decode(data).error is None
+
+
+@given(pdus(), st.data())
+def test_a_pdu_cut_short_or_torn_is_the_peers_fault(pdu: Pdu, data: st.DataObject) -> None:
+    octets = bytearray(encode(pdu))
+    for _ in range(data.draw(st.integers(1, 3))):
+        octets[data.draw(st.integers(16, len(octets) - 1)) if len(octets) > 16 else 15] = data.draw(OCTET)
+    octets = octets[: data.draw(st.integers(16, len(octets)))]
+    octets[:4] = len(octets).to_bytes(4, "big")
+    try:
+        found = decode(bytes(octets))
+    except PeerError as error:
+        assert not pdu.command_id & RESP
+        assert error.sequence == int.from_bytes(octets[12:16], "big")
+    else:
+        assert (found.command_id, found.status) == (pdu.command_id, pdu.status)
+
+
+@given(st.binary(max_size=80))
+def test_garbage_is_the_peers_fault(data: bytes) -> None:
+    for octets in (data, len(data).to_bytes(4, "big") + data[4:]):
+        with contextlib.suppress(PeerError):
+            decode(octets)
+
+
+@given(pdus(SUBMIT_SM, DELIVER_SM, DATA_SM))
+def test_the_fast_path_reads_what_the_tables_read(pdu: Pdu) -> None:
+    before, after = b"\x00\xff", b"\x00\x01"
+    data = before + encode(pdu) + after
+    message = decode_message(data, 18, len(data) - 2, pdu.command_id, pdu.sequence)
+    fields = pdu.fields
+    assert message == Message(
+        pdu.command_id,
+        pdu.sequence,
+        fields["service_type"],
+        fields["source_addr_ton"],
+        fields["source_addr_npi"],
+        fields["source_addr"],
+        fields["dest_addr_ton"],
+        fields["dest_addr_npi"],
+        fields["destination_addr"],
+        fields["esm_class"],
+        fields.get("protocol_id", 0),
+        fields.get("priority_flag", 0),
+        fields.get("schedule_delivery_time", b""),
+        fields.get("validity_period", b""),
+        fields["registered_delivery"],
+        fields.get("replace_if_present_flag", 0),
+        fields["data_coding"],
+        fields.get("sm_default_msg_id", 0),
+        fields.get("short_message", b""),
+        dict(pdu.tlvs) or None,
+    )
+
+
+@given(
+    st.one_of(pdus(SUBMIT_SM, DELIVER_SM, DATA_SM).map(lambda pdu: encode(pdu)[16:]), st.binary(max_size=60)), st.data()
+)
+def test_the_fast_path_refuses_what_the_tables_refuse(body: bytes, data: st.DataObject) -> None:
+    body = body[: data.draw(st.integers(0, len(body)))]
+    command_id = data.draw(st.sampled_from((SUBMIT_SM, DELIVER_SM, DATA_SM)))
+    fast: Message | int
+    try:
+        fast = decode_message(b"\0" + body + b"\0\0\0", 1, 1 + len(body), command_id, 7)
+    except PeerError as error:
+        assert error.sequence == 7
+        fast = error.status
+    try:
+        decode(HEADER.pack(16 + len(body), command_id, 0, 7) + body)
+    except PeerError as error:
+        assert fast == error.status or (isinstance(fast, Message) and fast.salvaged and command_id == DELIVER_SM)
+    else:
+        assert isinstance(fast, Message)
+        assert not fast.salvaged
+
+
+TIMES = st.one_of(st.just(b""), st.just(b"261121235959000+"))
+
+
+@given(
+    st.tuples(*[OCTET] * 11), text(6), text(21), text(21), TIMES, TIMES, st.binary(max_size=254), TLVS,
+)  # fmt: skip
+def test_a_template_writes_what_the_tables_write(
+    octets: tuple[int, ...],
+    service_type: bytes,
+    source: bytes,
+    dest: bytes,
+    schedule: bytes,
+    validity: bytes,
+    short_message: bytes,
+    optional: list[tuple[int, bytes]],
+) -> None:
+    source_ton, source_npi, dest_ton, dest_npi, esm, protocol, priority, registered, replace, coding, default = octets
+    template = submit_template(
+        source_ton=source_ton, source_npi=source_npi, source=source, dest_ton=dest_ton, dest_npi=dest_npi,
+        service_type=service_type, esm_class=0, protocol_id=protocol, priority=priority, schedule=schedule,
+        registered_delivery=registered, replace=replace, data_coding=0, default_id=default,
+    )  # fmt: skip
+    body = template.encode(
+        dest, short_message, esm_class=esm, data_coding=coding, validity=validity, tlvs=tlvs.encode_tlvs(optional)
+    )
+    assert body == encode_body(
+        SUBMIT_SM,
+        {
+            "service_type": service_type, "source_addr_ton": source_ton, "source_addr_npi": source_npi,
+            "source_addr": source, "dest_addr_ton": dest_ton, "dest_addr_npi": dest_npi, "destination_addr": dest,
+            "esm_class": esm, "protocol_id": protocol, "priority_flag": priority, "schedule_delivery_time": schedule,
+            "validity_period": validity, "registered_delivery": registered, "replace_if_present_flag": replace,
+            "data_coding": coding, "sm_default_msg_id": default, "short_message": short_message,
+        },
+        optional,
+    )  # fmt: skip
+
+
+def test_a_variant_of_a_template_does_not_stick() -> None:
+    template = submit_template(source=b"SHOP", data_coding=0)
+    plain = template.encode(b"461", b"hi")
+    assert template.encode(b"461", b"hi", esm_class=0x40, data_coding=8) != plain
+    assert template.encode(b"461", b"hi", esm_class=0x40) == template.encode(b"461", b"hi", esm_class=0x40)
+    assert template.encode(b"461", b"hi", validity=b"261121235959000+") != plain
+    assert template.encode(b"461", b"hi") == plain
+
+
+@pytest.mark.parametrize(
+    ("dest", "short_message"),
+    [(b"4" * 21, b""), (b"46\x00", b""), (b"46", b"x" * 255)],
+)
+def test_a_template_refuses_what_has_no_place(dest: bytes, short_message: bytes) -> None:
+    with pytest.raises(LocalError):
+        submit_template().encode(dest, short_message)
+
+
+def test_a_template_cannot_be_made_of_what_has_no_place() -> None:
+    for wrong in (
+        {"source": b"x" * 21},
+        {"source": b"a\0b"},
+        {"service_type": b"sixsix"},
+        {"source_ton": 256},
+        {"esm_class": -1},
+        {"validity": b"1"},
+        {"schedule": b"261121235959000\0"},
+    ):
+        with pytest.raises(LocalError):
+            submit_template(**wrong)  # type: ignore[arg-type]
+
+
+def test_one_body_without_a_template() -> None:
+    body = encode_sm(b"4670", b"SHOP", b"hi", esm_class=4, tlvs=encode_tlv(0x0427, b"\x02"))
+    message = decode_message(body, 0, len(body), DELIVER_SM, 1)
+    assert (message.source, message.dest, message.esm_class, message.payload) == (b"4670", b"SHOP", 4, b"hi")
+    assert message.tlvs == {0x0427: b"\x02"}
+
+
+def test_the_payload_is_wherever_the_text_is() -> None:
+    body = encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlvs.MESSAGE_PAYLOAD, b"long"))
+    assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"long"
+    body = encode_sm(b"1", b"2", b"short", tlvs=encode_tlv(tlvs.MESSAGE_STATE, b"\2"))
+    assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"short"
+
+
+def test_a_delivery_whose_text_is_lost_with_its_tlvs_is_refused() -> None:
+    body = encode_sm(b"1", b"2", b"") + b"\x04\x24\x00\x09long"
+    with pytest.raises(PeerError) as caught:
+        decode_message(body, 0, len(body), DELIVER_SM, 1)
+    assert caught.value.status == Status.ESME_RINVTLVSTREAM
+
+
+@pytest.mark.parametrize(
+    ("command_id", "fields"),
+    [
+        (SUBMIT_SM, {"source_addr": b"x" * 21}),
+        (SUBMIT_SM, {"source_addr": b"a\0b"}),
+        (SUBMIT_SM, {"source_addr": "text"}),
+        (SUBMIT_SM, {"esm_class": 256}),
+        (SUBMIT_SM, {"esm_class": b"x"}),
+        (SUBMIT_SM, {"short_message": b"x" * 255}),
+        (SUBMIT_SM, {"no_such_field": 1}),
+        (SUBMIT_MULTI, {"dest_addresses": [Sme(1, 1, b"1" * 21)]}),
+        (SUBMIT_MULTI, {"dest_addresses": [b"1"]}),
+        (SUBMIT_MULTI, {"dest_addresses": [DistributionList(b"x")] * 256}),
+        (0x110, {}),
+    ],
+)
+def test_what_cannot_be_written_is_our_fault(command_id: int, fields: dict[str, object]) -> None:
+    with pytest.raises(LocalError):
+        encode_body(command_id, fields)
+
+
+def test_what_has_no_body_takes_no_tlvs() -> None:
+    with pytest.raises(LocalError):
+        encode(Pdu(CANCEL_SM_RESP, tlvs=[(1, b"")]))
+
+
+def test_a_header_out_of_range_is_our_fault() -> None:
+    with pytest.raises(LocalError):
+        encode(Pdu(QUERY_SM, 0, 2**32, {"message_id": b"1"}))
+
+
+def test_a_destination_of_no_known_kind() -> None:
+    body = b"\0\0\0\0" + b"\x01\x03x\0"
+    with pytest.raises(PeerError) as caught:
+        decode(HEADER.pack(16 + len(body), SUBMIT_MULTI, 0, 5) + body)
+    assert caught.value.status == Status.ESME_RINVDESTFLAG
+
+
+def test_fewer_destinations_than_announced() -> None:
+    body = b"\0\0\0\0" + b"\x02\x02list\0"
+    with pytest.raises(PeerError) as caught:
+        decode(HEADER.pack(16 + len(body), SUBMIT_MULTI, 0, 5) + body)
+    assert caught.value.status == Status.ESME_RINVNUMDESTS
+
+
+def test_less_than_a_header() -> None:
+    with pytest.raises(PeerError) as caught:
+        decode(b"\0" * 15)
+    assert (caught.value.status, caught.value.sequence) == (Status.ESME_RINVCMDLEN, 0)
+
+
+@pytest.mark.parametrize("length", [0, 15, 65537, 0xFFFFFFFF])
+def test_lengths_that_no_pdu_has(length: int) -> None:
+    with pytest.raises(PeerError) as caught:
+        pdu_length(length.to_bytes(4, "big"))
+    assert (caught.value.status, caught.value.sequence) == (Status.ESME_RINVCMDLEN, 0)
+
+
+def test_a_peer_without_tlvs_gets_none() -> None:
+    body = encode_sm(b"1", b"2", b"hi", tlvs=encode_tlv(tlvs.MESSAGE_STATE, b"\2"))
+    assert without_tlvs(DELIVER_SM, body) == encode_sm(b"1", b"2", b"hi")
+    with pytest.raises(LocalError):
+        without_tlvs(DELIVER_SM, encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlvs.MESSAGE_PAYLOAD, b"x")))
+    with pytest.raises(LocalError):
+        without_tlvs(DELIVER_SM, b"\0")
+
+
+def test_a_repr_shows_no_field() -> None:
+    pdu = Pdu(BIND_TRANSCEIVER, 0, 7, {"password": b"secret"})
+    assert repr(pdu) == "<Pdu bind_transceiver status=0 sequence=7>"
+    assert pdu != "something else"
+
+
+def test_tlvs_of_a_pdu() -> None:
+    pdu = Pdu(SUBMIT_SM_RESP, tlvs=[(1, b"a"), (1, b"b")])
+    assert pdu.tlv(1) == b"a"
+    assert pdu.tlv(2) is None
+
+
+def test_every_request_has_its_layout_and_a_name() -> None:
+    assert len(LAYOUTS) == 27
+    assert len({layout.name for layout in LAYOUTS.values()}) == 27
+    assert command_name(SUBMIT_SM_RESP) == "submit_sm_resp"
+    assert command_name(0x110) == "0x00000110"
+    assert all(field.size > 0 for layout in LAYOUTS.values() for field in layout.fields)
+    assert LAYOUTS[QUERY_SM].fields[0] == Field("message_id", Kind.CSTRING, 65)
+
+
+class TestTlvTable:
+    def test_every_row_is_unique(self) -> None:
+        assert len(tlvs.BY_NAME) == len(tlvs.BY_TAG) == len(tlvs.TABLE) == 45
+
+    @pytest.mark.parametrize("row", tlvs.TABLE, ids=lambda row: row.name)
+    def test_every_row_is_written_by_name(self, row: tlvs.Tlv) -> None:
+        value: int | bytes = (
+            1 if row.kind is tlvs.TlvKind.INTEGER else b"x" * (row.least - (row.kind is tlvs.TlvKind.CSTRING))
+        )
+        data = tlvs.encode_named(row.name, value)
+        ((tag, octets),), whole = tlvs.scan(data, 0, len(data))
+        assert whole
+        assert tag == row.tag
+        assert row.least <= len(octets) <= row.most
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("no_such", 1),
+            ("message_state", b"\2"),
+            ("message_state", 256),
+            ("message_state", -1),
+            ("message_payload", 1),
+            ("receipted_message_id", b"x" * 65),
+            ("receipted_message_id", b"a\0b"),
+            ("network_error_code", b"12"),
+        ],
+    )
+    def test_what_does_not_fit_is_our_fault(self, name: str, value: int | bytes) -> None:
+        with pytest.raises(LocalError):
+            tlvs.encode_named(name, value)
+
+    def test_values(self) -> None:
+        assert tlvs.encode_named("message_state", 2) == bytes.fromhex("0427000102")
+        assert tlvs.encode_named("receipted_message_id", b"42") == bytes.fromhex("001e0003343200")
+        assert tlvs.integer(b"\x01\x00") == 256
+        assert tlvs.integer(b"") is None
+        assert tlvs.integer(None) is None
+
+    def test_a_tag_or_a_length_out_of_range(self) -> None:
+        with pytest.raises(LocalError):
+            encode_tlv(0x10000, b"")
+        with pytest.raises(LocalError):
+            encode_tlv(1, b"x" * 65536)
+
+
+def test_faults_are_of_one_family() -> None:
+    assert issubclass(PeerError, SmppError)
+    assert issubclass(LocalError, SmppError)
