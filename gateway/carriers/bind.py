@@ -304,7 +304,8 @@ class Bind(asyncio.Protocol):
         self.closed.set()
         self.decided.set()
         if self.since:
-            log.warning("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
+            say = log.info if self._finishing else log.warning
+            say("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
         self._listener.lost(self, unknown, unwritten, now)
 
 
