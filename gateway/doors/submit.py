@@ -115,6 +115,9 @@ class Submit:
             else:
                 accepted += 1
                 rows.append(said)
+        if not accepted and (busy := _busy(rows)) is not None:
+            await answer(send, busy.status, _encode(busy), _PROBLEM, *_come_back(busy))
+            return
         await answer(send, 202, _encode(wire.BatchAnswer(accepted, len(rows) - accepted, rows)), _JSON)
 
 
@@ -149,6 +152,13 @@ def _fault(fault: submission.Problem, index: int | None) -> Problem:
         return problem(fault.code, fault.detail)
     field = fault.field if index is None else f"messages[{index}].{fault.field}"
     return problem(fault.code, f"{field}: {fault.detail}", errors=[FieldError(field, fault.code, fault.detail)])
+
+
+def _busy(rows: Sequence[wire.Submitted | wire.Refused]) -> Problem | None:
+    """The gateway's own problem (503) when it is what refused every message: then the whole batch is to come again."""
+    problems = [row.problem for row in rows if isinstance(row, wire.Refused)]
+    first: Problem = problems[0]
+    return first if first.status == 503 and all(said.code == first.code for said in problems) else None
 
 
 def _come_back(said: Problem) -> tuple[tuple[bytes, bytes], ...]:

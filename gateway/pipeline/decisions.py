@@ -58,8 +58,8 @@ class Decisions:
     def _permit(self, item: Redecide, facts: Facts, now: int) -> Permit:
         envelope = item.envelope
         route = item.route
-        if not route or not self._desk.has_route(route):  # taken out of the configuration while the message waited
-            route = self._desk.route(item.recipient, envelope.sender, Category(envelope.category), envelope.account)
+        if not route or not self._desk.has_lane(route):  # taken out of the configuration while the message waited
+            route = self._desk.route(envelope.to, envelope.sender, Category(envelope.category), envelope.account)
         verdict = decide(self._request(item, route), facts, now, self._desk.rules)
         return Permit(item.id, item.token, state_of(verdict), verdict.code, verdict.next_at, route, verdict.permission)
 

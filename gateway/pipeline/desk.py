@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.config import Account
-from gateway.model import Category, Outcome, Permission, Reason, Recipient, State, Verdict
+from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
 from gateway.pipeline.submission import Rights
 from gateway.policy.decide import Rulebook
 from gateway.policy.numbers import describe
@@ -40,15 +40,14 @@ class Desk:
             return rights.account_scope, rights.brand_scopes[brand]
         return self.hasher.scope(account), self.hasher.scope(account, brand)
 
-    def route(self, recipient: Recipient, sender: str, category: Category, account: str) -> str:
-        """The name of the route to a recipient, "" when none leads there. Weighted carriers share by recipient."""
-        digits = recipient.digits
-        found = self.routes.match(digits, describe(digits).region, sender, category, account, recipient.key)
-        return "" if found is None else found.name
+    def route(self, digits: str, sender: str, category: Category, account: str) -> str:
+        """The lane that leads to a destination, "" when no route does."""
+        found = self.routes.match(digits, describe(digits).region, sender, category, account)
+        return "" if found is None else found.lane
 
-    def has_route(self, name: str) -> bool:
+    def has_lane(self, lane: str) -> bool:
         """Whether a route of this name (still) exists."""
-        return any(route.name == name for route in self.routes)
+        return any(route.lane == lane for route in self.routes.routes)
 
 
 def state_of(verdict: Verdict) -> State:

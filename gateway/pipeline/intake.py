@@ -151,7 +151,7 @@ class Intake:
 
     def _decide(self, case: _Case, facts: Facts, now: int) -> _Ruling:
         asked, rights, checked = case.asked, case.rights, case.checked
-        route = self._desk.route(case.recipient, checked.sender, checked.category, rights.name)
+        route = self._desk.route(checked.digits, checked.sender, checked.category, rights.name)
         request = Request(
             digits=checked.digits,
             category=checked.category,

@@ -1,0 +1,175 @@
+"""A store that keeps in memory what intake, decisions and doors ask of it; no gate, no lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.config import Account, Config, Route
+from gateway.config.rulebook import route_table, rulebook
+from gateway.model import (
+    PRIORITY,
+    Accepted,
+    Cap,
+    Facts,
+    NewMessage,
+    Permit,
+    Recipient,
+    Rule,
+    RuleStatus,
+    State,
+)
+from gateway.pipeline.desk import Desk
+from gateway.store.errors import StoreError
+from gateway.store.keys import Hasher
+from gateway.store.record import Record, Step
+from gateway.store.requests import CancelResult, Depth, Depths, OptChange, OptRecord
+
+NOON = 1_795_262_400_000  # 2026-11-21 12:00 UTC: day in Stockholm, evening in Shanghai
+PARTITIONS = 8
+SWEDE = "46701740605"
+
+
+class FakeStore:
+    """Just enough of ``gateway.store.store.Store``. ``error`` is raised by the next call to ``accept``."""
+
+    def __init__(self) -> None:
+        self.messages: dict[bytes, NewMessage] = {}
+        self.states: dict[bytes, State] = {}
+        self.references: dict[bytes, bytes] = {}
+        self.rules: dict[bytes, dict[tuple[int, bytes], OptRecord]] = {}
+        self.permits: list[Permit] = []
+        self.calls: list[tuple[str, int]] = []
+        self.ready: list[Depth] = []
+        self.error: StoreError | None = None
+        self.fail_after = 0
+
+    async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]:
+        self.calls.append(("accept", len(items)))
+        if self.error is not None:
+            if not self.fail_after:
+                raise self.error
+            self.fail_after -= 1
+        return [self._accept(item) for item in items]
+
+    def _accept(self, item: NewMessage) -> Accepted:
+        first = self.references.get(item.reference)
+        if first is not None:
+            return Accepted(first, False)
+        if item.reference and item.state is not State.REJECTED:
+            self.references[item.reference] = item.id
+        self.messages[item.id] = item
+        self.states[item.id] = item.state
+        return Accepted(item.id, True)
+
+    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
+        self.calls.append(("facts", len(recipients)))
+        return [
+            Facts(tuple(Rule(*rule[:5]) for rule in self.rules.get(recipient.key, {}).values()))
+            for recipient in recipients
+        ]
+
+    async def permit(self, items: Sequence[Permit]) -> list[bool]:
+        self.permits += items
+        return [True] * len(items)
+
+    async def find(self, ids: Sequence[bytes]) -> list[Record | None]:
+        return [self._record(self.messages[i]) if i in self.messages else None for i in ids]
+
+    def _record(self, item: NewMessage) -> Record:
+        accepted_at = int.from_bytes(item.id[:6], "big")
+        return Record(
+            id=item.id,
+            state=self.states[item.id],
+            reason=item.reason,
+            final=item.state is State.REJECTED,
+            accepted_at=accepted_at,
+            moved_at=accepted_at,
+            sequence=1,
+            category=item.category,
+            priority=PRIORITY[item.category],
+            recipient=item.recipient,
+            account=item.envelope.account,
+            route=item.route,
+            place=0,
+            attempts=0,
+            segments=item.segments,
+            reference_number=0,
+            resent=False,
+            cancel_requested=False,
+            due=item.due,
+            expires=item.permission.expires,
+            opens=item.permission.opens,
+            closes=item.permission.closes,
+            lease=0,
+            carrier="",
+            pinned=False,
+            parts=(),
+            timeline=(Step(item.state, item.reason, accepted_at),),
+            envelope=item.envelope,
+            content=item.content,
+        )
+
+    async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None:
+        return self.references.get(reference)
+
+    async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]:
+        results = []
+        for message_id in ids:
+            state = self.states.get(message_id)
+            if state in {State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD, State.CANCELED}:
+                self.states[message_id] = State.CANCELED
+                results.append(CancelResult.CANCELED)
+            elif state is State.SENDING:
+                results.append(CancelResult.REQUESTED)
+            else:
+                results.append(CancelResult.MISSING if state is None else CancelResult.FINAL)
+        return results
+
+    async def opt(self, items: Sequence[OptChange]) -> list[bool]:
+        return [self._opt(item) for item in items]
+
+    def _opt(self, item: OptChange) -> bool:
+        rules = self.rules.setdefault(item.recipient.key, {})
+        known = rules.get((item.group, item.scope))
+        if known is not None and (known.at, known.status) > (item.at, item.status):
+            return False
+        rules[item.group, item.scope] = OptRecord(*item[1:])
+        return True
+
+    async def opts(self, recipient: Recipient) -> list[OptRecord]:
+        return list(self.rules.get(recipient.key, {}).values())
+
+    async def depths(self) -> Depths:
+        self.calls.append(("depths", 0))
+        return Depths(self.ready, {}, 0, 0, 0)
+
+    def stops(self, recipient: Recipient, group: int, scope: bytes, at: int) -> None:
+        """Somebody opts out."""
+        self._opt(OptChange(recipient, group, RuleStatus.STOPS, scope, at))  # type: ignore[arg-type]
+
+
+SHOP = Account(
+    name="shop",
+    api_keys=("plain:shop-key",),
+    brands=("shop", "outlet"),
+    default_category="transactional",
+    senders=("Shop", "+46701740606"),
+    rate=0,
+)
+OTHER = Account(
+    name="other",
+    api_keys=("plain:other-key",),
+    categories=("otp", "transactional", "marketing", "emergency"),
+    rate=0,
+)
+
+
+def hasher() -> Hasher:
+    return Hasher(b"s" * 32, PARTITIONS)
+
+
+def desk(*accounts: Account) -> Desk:
+    """A desk for the shop and another, with routes to everywhere but Tuvalu (only +46 and +86 and +1)."""
+    routes = tuple(Route(to=to, carriers=("north",)) for to in ("+46", "+86", "+1"))
+    config = Config(accounts=accounts or (SHOP, OTHER), routes=routes)
+    return Desk(config.accounts, rulebook(config), route_table(config), hasher())

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.config import Account
+from gateway.model import Check, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
+from gateway.pipeline.intake import SLICE, Intake, Problem, Result, Submission
+from gateway.store import ids
+from gateway.store.errors import StoreFull, StoreUnavailable
+from gateway.store.requests import Depth, OptChange
+from tests.pipeline.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, FakeStore, desk, hasher
+
+AT_NOON = datetime.fromtimestamp(NOON / 1000, UTC)
+
+
+def submission(**fields: Any) -> Submission:
+    return msgspec.structs.replace(Submission(to="+" + SWEDE, text="Your parcel waits."), **fields)
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def intake(store: FakeStore) -> Intake:
+    return Intake(store, desk(), clock=lambda: NOON, gap=0.001)
+
+
+async def accept(intake: Intake, account: Account = SHOP, **fields: Any) -> Result | Problem:
+    (result,) = await intake.accept(account, [submission(**fields)], NOON)
+    return result
+
+
+async def accepted(intake: Intake, account: Account = SHOP, **fields: Any) -> Result:
+    result = await accept(intake, account, **fields)
+    assert isinstance(result, Result), result
+    return result
+
+
+async def refused(intake: Intake, account: Account = SHOP, **fields: Any) -> tuple[str, str]:
+    result = await accept(intake, account, **fields)
+    assert isinstance(result, Problem), result
+    return result.code, result.field
+
+
+async def test_an_accepted_message_is_stored_whole(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(
+        intake, client_ref="order-1", callback_url="https://shop.example/sms", metadata={"order": 1}, brand="outlet"
+    )
+    message = store.messages[result.id]
+    assert (result.state, result.to, result.segments, result.encoding) == (State.QUEUED, SWEDE, 1, "gsm7")
+    assert (message.state, message.reason, message.route, message.due) == (State.QUEUED, Reason.NONE, "+46", 0)
+    assert message.recipient == hasher().recipient(SWEDE)
+    assert ids.partition_of(message.id) == message.recipient.partition < PARTITIONS
+    assert ids.time_of(message.id) == NOON
+    assert message.on_unknown is OnUnknown.RESEND
+    assert message.permission.checks == Check.ALL_OPT_OUT
+    assert message.permission.brand_scope == hasher().scope("shop", "outlet")
+    assert message.reference == hasher().reference("shop", message.recipient, "order-1")
+    envelope = message.envelope
+    assert (envelope.to, envelope.sender, envelope.account, envelope.brand) == (SWEDE, "Shop", "shop", "outlet")
+    assert (envelope.client_ref, envelope.callback_url) == ("order-1", "https://shop.example/sms")
+    assert (envelope.metadata, envelope.policy_version) == ({"order": 1}, result.verdict.policy_version)
+    assert message.content.text == "Your parcel waits."
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"to": "0701740605"}, "invalid_number", "to"),
+        ({"to": "hello"}, "invalid_number", "to"),
+        ({"category": "emergency"}, "category_not_granted", "category"),
+        ({"brand": "nobody"}, "brand_not_allowed", "brand"),
+        ({"sender": "Bank"}, "sender_not_allowed", "from"),
+        ({"text": "привет", "encoding": "gsm7"}, "encoding_mismatch", "text"),
+        ({"text": "x" * 39_016}, "invalid_value", "text"),
+        ({"send_at": AT_NOON - timedelta(hours=1)}, "invalid_value", "send_at"),
+        ({"send_at": AT_NOON + timedelta(days=400)}, "invalid_value", "send_at"),
+        ({"expires_at": AT_NOON}, "invalid_value", "expires_at"),
+        (
+            {"send_at": AT_NOON + timedelta(hours=2), "expires_at": AT_NOON + timedelta(hours=1)},
+            "invalid_value",
+            "expires_at",
+        ),
+        ({"time_zone": "Europe/Atlantis"}, "invalid_value", "time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "invalid_value", "time_zone"),
+        ({"callback_url": "ftp://x"}, "invalid_value", "callback_url"),
+        ({"callback_url": "https://user@x"}, "invalid_value", "callback_url"),
+        ({"callback_url": "https://x:port/"}, "invalid_value", "callback_url"),
+        ({"metadata": {"a": "x" * 3000}}, "too_large", "metadata"),
+    ],
+)
+async def test_what_types_cannot_say_is_refused_by_field(
+    intake: Intake, store: FakeStore, fields: dict[str, Any], code: str, field: str
+) -> None:
+    assert await refused(intake, **fields) == (code, field)
+    assert not store.messages
+
+
+async def test_metadata_has_a_depth(intake: Intake) -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    assert await refused(intake, metadata={"a": deep}) == ("too_large", "metadata")
+
+
+@pytest.mark.parametrize("sender", ["12", "1234567890123456", "far too long", "", " x", "å"])
+async def test_a_sender_has_a_shape(intake: Intake, sender: str) -> None:
+    assert await refused(intake, OTHER, sender=sender) == ("invalid_value", "from")
+
+
+@pytest.mark.parametrize("sender", ["12345", "+46701740606", "Shop & Co", "46701740606"])
+async def test_senders_of_every_shape(intake: Intake, store: FakeStore, sender: str) -> None:
+    result = await accepted(intake, OTHER, category="otp", sender=sender)
+    assert store.messages[result.id].envelope.sender == sender
+
+
+async def test_an_emergency_needs_a_reason(intake: Intake) -> None:
+    assert await refused(intake, OTHER, category="emergency") == ("invalid_value", "reason")
+    result = await accepted(intake, OTHER, category="emergency", reason="flight SK1 is cancelled")
+    assert result.state is State.QUEUED
+
+
+async def test_a_send_at_of_a_clock_that_is_off_means_now(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, send_at=AT_NOON - timedelta(minutes=1))
+    assert result.state is State.QUEUED
+
+
+async def test_a_scheduled_message(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, send_at=AT_NOON + timedelta(hours=1))
+    message = store.messages[result.id]
+    assert (message.state, message.reason, message.due) == (State.SCHEDULED, Reason.SCHEDULED, NOON + 3_600_000)
+    assert message.envelope.facts.send_at == NOON + 3_600_000
+
+
+async def test_without_consent_marketing_is_refused_and_recorded(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, category="marketing")
+    assert result.state is State.REJECTED
+    assert (result.verdict.outcome, result.verdict.code) == (Outcome.REJECT, Reason.CONSENT_MISSING)
+    message = store.messages[result.id]
+    assert (message.state, message.reason) == (State.REJECTED, Reason.CONSENT_MISSING)
+    assert message.on_unknown is OnUnknown.NEVER
+
+
+async def test_at_night_marketing_is_deferred(intake: Intake, store: FakeStore) -> None:
+    night = 1_795_302_000_000  # 23:00 UTC, midnight in Stockholm
+    recipient = hasher().recipient(SWEDE)
+    scope = hasher().scope("shop", "shop")
+    await store.opt([OptChange(recipient, RuleGroup.CONSENT, RuleStatus.ALLOWS, scope, NOON)])
+    (result,) = await intake.accept(SHOP, [submission(category="marketing")], night)
+    assert isinstance(result, Result)
+    assert (result.state, result.verdict.code) == (State.DEFERRED, Reason.QUIET_HOURS)
+    message = store.messages[result.id]
+    assert message.due == result.verdict.next_at == 1_795_330_800_000  # 07:00 UTC, 08:00 in Stockholm
+    (result,) = await intake.accept(SHOP, [submission(category="marketing", on_quiet="reject")], night)
+    assert isinstance(result, Result)
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.QUIET_HOURS)
+
+
+async def test_an_opt_out_from_everything_stops_transactional_too(intake: Intake, store: FakeStore) -> None:
+    store.stops(hasher().recipient(SWEDE), RuleGroup.ALL, hasher().scope("shop"), NOON)
+    result = await accepted(intake)
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.OPTED_OUT)
+
+
+async def test_where_no_route_leads(intake: Intake) -> None:
+    result = await accepted(intake, to="+68890123")
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.NO_ROUTE)
+
+
+async def test_a_reference_is_accepted_once_and_answered_with_the_first(intake: Intake, store: FakeStore) -> None:
+    first = await accepted(intake, client_ref="a")
+    store.states[first.id] = State.DELIVERED
+    again = await accepted(intake, client_ref="a", text="x" * 200)
+    assert (again.id, again.duplicate, again.state) == (first.id, True, State.DELIVERED)
+    assert (again.segments, again.verdict.outcome) == (1, Outcome.ALLOW)
+    other = await accepted(intake, OTHER, category="transactional", client_ref="a")
+    assert other.id != first.id
+    assert len(store.messages) == 2
+
+
+async def test_a_refusal_does_not_use_up_its_reference(intake: Intake) -> None:
+    first = await accepted(intake, category="marketing", client_ref="a")
+    assert first.state is State.REJECTED
+    again = await accepted(intake, client_ref="a")
+    assert (again.duplicate, again.state) == (False, State.QUEUED)
+
+
+async def test_results_come_in_the_order_sent_and_in_slices(intake: Intake, store: FakeStore) -> None:
+    asked = [submission(to=f"+4670{i:07}" if i % 7 else "nonsense", client_ref=str(i)) for i in range(600)]
+    results = await intake.many(SHOP, asked)
+    assert [isinstance(result, Problem) for result in results] == [i % 7 == 0 for i in range(600)]
+    assert [r.client_ref for r in results if isinstance(r, Result)] == [str(i) for i in range(600) if i % 7]
+    assert [count for name, count in store.calls if name == "accept"] == [219, 219, 76]
+    assert max(count for _, count in store.calls) <= SLICE
+
+
+async def test_nothing_to_store_asks_nothing(intake: Intake, store: FakeStore) -> None:
+    await intake.many(SHOP, [submission(to="1")])
+    assert [name for name, _ in store.calls] == ["depths"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StoreUnavailable("x"), "store_unavailable"), (StoreFull("x"), "store_full")]
+)
+async def test_a_store_that_fails_in_the_middle(
+    intake: Intake, store: FakeStore, error: StoreUnavailable, code: str
+) -> None:
+    store.error, store.fail_after = error, 1
+    results = await intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(SLICE + 10)])
+    assert all(isinstance(result, Result) for result in results[:SLICE])
+    assert [result.code for result in results[SLICE:] if isinstance(result, Problem)] == [code] * 10
+
+
+async def test_a_store_that_is_away_accepts_nothing(intake: Intake, store: FakeStore) -> None:
+    store.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await intake.many(SHOP, [submission()])
+    with pytest.raises(StoreUnavailable):
+        await intake.one(SHOP, submission())
+
+
+async def test_single_submits_are_gathered_over_accounts(intake: Intake, store: FakeStore) -> None:
+    futures = [intake.one(account, submission(category="otp")) for account in (SHOP, OTHER, SHOP)]
+    import asyncio
+
+    results = await asyncio.gather(*futures)
+    assert [store.messages[r.id].envelope.account for r in results if isinstance(r, Result)] == [
+        "shop",
+        "other",
+        "shop",
+    ]
+    assert ("accept", 3) in store.calls
+
+
+async def test_a_full_queue_refuses(store: FakeStore) -> None:
+    small = msgspec.structs.replace(SHOP, max_queued=5)
+    intake = Intake(store, desk(small), clock=lambda: NOON)
+    store.ready = [Depth("+46#0:1", "shop", 2), Depth("+86#0:1", "shop", 1), Depth("+86#0:1", "other", 9)]
+    results = await intake.many(small, [submission() for _ in range(4)])
+    assert [isinstance(result, Result) for result in results] == [True, True, False, False]
+    assert isinstance(results[3], Problem)
+    assert results[3].code == "queue_full"
+
+
+async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
+    heard: list[set[int]] = []
+    intake = Intake(store, desk(), clock=lambda: NOON, hint=heard.append)
+    results = await intake.many(SHOP, [submission(), submission(to="+8613800138000")])
+    assert heard == [{ids.partition_of(result.id) for result in results if isinstance(result, Result)}]
