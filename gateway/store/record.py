@@ -1,12 +1,35 @@
-"""The record of a message as it lies in the store, and as it is read back."""
+"""The record of a message: packed for ``accept``, read back for ``take`` and ``find``. The shapes are in ``layout``."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from gateway.model import Category, Content, Envelope, PartState, Priority, Reason, Recipient, State
+from gateway.model import (
+    PRIORITY,
+    Category,
+    Content,
+    Envelope,
+    Leased,
+    NewMessage,
+    PartState,
+    Permission,
+    Priority,
+    Reason,
+    Recipient,
+    Redecide,
+    State,
+)
+from gateway.store.ids import partition_of, time_of
+from gateway.store.layout import CAP, HEAD, PART, PERMISSION, UNSTAMPED, Head
+
+
+class Vault(Protocol):
+    """What seals numbers and texts (see ``gateway.store.privacy``)."""
+
+    def seal(self, plain: bytes) -> bytes: ...
+    def open(self, blob: bytes) -> bytes: ...
 
 
 class PartRecord(NamedTuple):
@@ -49,7 +72,7 @@ class Record(msgspec.Struct, gc=False):
     reference_number: int
     resent: bool
     cancel_requested: bool
-    due: int  # SCHEDULED, DEFERRED, QUEUED: when take looks at it (0 = at once); SENT, UNKNOWN, final: next look of sweep
+    due: int  # waiting: when take looks at it (0 = at once); SENT, UNKNOWN and final ones: when sweep does
     expires: int
     opens: int  # 0 once final, as closes
     closes: int
@@ -60,3 +83,209 @@ class Record(msgspec.Struct, gc=False):
     timeline: tuple[Step, ...]
     envelope: Envelope
     content: Content | None  # None once final
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_open_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_open_content = msgspec.msgpack.Decoder(Content).decode
+_FIRST_STEP = bytes(6)  # at acceptance: 0 ms after it, nothing more to say
+_INTERMEDIATE = 0xFFFFFFFF  # in place of the status: a step that is no move
+
+
+def pack_permission(permission: Permission) -> bytes:
+    """The section that the gate reads."""
+    head = PERMISSION.pack(
+        permission.opens,
+        permission.closes,
+        permission.epoch,
+        permission.account_scope,
+        permission.brand_scope,
+        permission.template_scope,
+    )
+    return head + pack_caps(permission.caps) if permission.caps else head
+
+
+def pack_caps(caps: tuple[tuple[bytes, int, int], ...]) -> bytes:
+    """Caps as the gate and ``facts`` read them."""
+    return b"".join([CAP.pack(*cap) for cap in caps])
+
+
+def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
+    """The record of a new message without its stamped fields. Raises struct.error for what does not fit a field."""
+    envelope = vault.seal(_encode(item.envelope))
+    account, route, permission = item.envelope.account.encode(), item.route.encode(), item.permission
+    final = item.state is State.REJECTED
+    granted, content = (b"", b"") if final else (pack_permission(permission), vault.seal(_encode(item.content)))
+    head = UNSTAMPED.pack(
+        item.state,
+        item.reason,
+        final,
+        0,  # resent
+        0,  # cancel
+        0,  # reserved
+        0,  # pinned
+        0,  # lost
+        item.category,
+        permission.checks,
+        PRIORITY[item.category],
+        item.on_unknown,
+        0,  # place
+        0,  # attempts
+        item.segments,
+        item.weight,
+        1,  # sequence
+        due,
+        permission.expires,
+        0,  # moved
+        0,  # lease
+        item.recipient.key,
+        len(account),
+        len(route),
+        len(envelope),
+        len(granted),
+        len(content),
+        0,  # carrier
+        0,  # parts
+        2 + len(_FIRST_STEP),
+    )
+    return b"".join((head, account, route, envelope, granted, content, bytes((item.state, item.reason)), _FIRST_STEP))
+
+
+class _Sections:
+    """A record cut up."""
+
+    __slots__ = ("_at", "_raw", "head")
+
+    def __init__(self, raw: bytes) -> None:
+        self.head = Head._make(HEAD.unpack_from(raw))
+        self._raw = raw
+        self._at = HEAD.size
+
+    def next(self, length: int) -> bytes:
+        start = self._at
+        self._at = end = start + length
+        return self._raw[start:end]
+
+
+def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leased:
+    """A message that ``take`` leased, from its record as it was before."""
+    s = _Sections(raw)
+    h = s.head
+    s.next(h.account_len)
+    route, sealed, permission = s.next(h.route_len), s.next(h.envelope_len), s.next(h.permission_len)
+    content = _open_content(vault.open(s.next(h.content_len)))
+    carrier, parts = s.next(h.carrier_len), s.next(h.parts_len)
+    envelope = _open_envelope(vault.open(sealed))
+    return Leased(
+        message_id,
+        lease,
+        Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        Category(h.category),
+        route.decode(),
+        h.place,
+        h.attempts,
+        h.resent == 1,
+        carrier.decode() if h.pinned else "",
+        h.reference_number,
+        bytes(part.state for part in _read_parts(parts)) if parts else b"",
+        h.expires,
+        int.from_bytes(permission[8:16], "big"),
+        envelope,
+        content,
+    )
+
+
+def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault: Vault) -> Redecide:
+    """A message that ``take`` handed back for a fresh decision, from its record as it was before."""
+    s = _Sections(raw)
+    h = s.head
+    s.next(h.account_len)
+    route, sealed, _ = s.next(h.route_len), s.next(h.envelope_len), s.next(h.permission_len)
+    content = _open_content(vault.open(s.next(h.content_len)))
+    envelope = _open_envelope(vault.open(sealed))
+    return Redecide(
+        message_id,
+        token,
+        Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        State(h.state),
+        Reason(reason),
+        h.accepted,
+        h.expires,
+        route.decode(),
+        envelope,
+        content,
+    )
+
+
+def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
+    """All of a record."""
+    s = _Sections(raw)
+    h = s.head
+    account, route, sealed = s.next(h.account_len), s.next(h.route_len), s.next(h.envelope_len)
+    permission, content, carrier = s.next(h.permission_len), s.next(h.content_len), s.next(h.carrier_len)
+    parts, trail = s.next(h.parts_len), s.next(h.trail_len)
+    envelope = _open_envelope(vault.open(sealed))
+    return Record(
+        id=message_id,
+        state=State(h.state),
+        reason=Reason(h.reason),
+        final=h.final == 1,
+        accepted_at=h.accepted,
+        moved_at=h.moved or h.accepted,
+        sequence=h.sequence,
+        category=Category(h.category),
+        priority=Priority(h.priority),
+        recipient=Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        account=account.decode(),
+        route=route.decode(),
+        place=h.place,
+        attempts=h.attempts,
+        segments=h.segments,
+        reference_number=h.reference_number,
+        resent=h.resent == 1,
+        cancel_requested=h.cancel == 1,
+        due=h.due,
+        expires=h.expires,
+        opens=int.from_bytes(permission[:8], "big"),
+        closes=int.from_bytes(permission[8:16], "big"),
+        lease=h.lease,
+        carrier=carrier.decode(),
+        pinned=h.pinned == 1,
+        parts=tuple(_read_parts(parts)),
+        timeline=tuple(_read_trail(trail, h.accepted)),
+        envelope=envelope,
+        content=_open_content(vault.open(content)) if content else None,
+    )
+
+
+def _read_parts(packed: bytes) -> list[PartRecord]:
+    parts, at = [], 0
+    while at < len(packed):
+        state, _, length = PART.unpack_from(packed, at)
+        at += PART.size + length
+        parts.append(PartRecord(len(parts), PartState(state), packed[at - length : at]))
+    return parts
+
+
+def _read_trail(packed: bytes, accepted: int) -> list[Step]:
+    """Each step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error."""
+    steps, at = [], 0
+    while at < len(packed):
+        state, reason, after = State(packed[at]), Reason(packed[at + 1]), int.from_bytes(packed[at + 2 : at + 7], "big")
+        end = at + 8 + packed[at + 7]
+        rest = packed[at + 8 : end]
+        at = end
+        if not rest:
+            steps.append(Step(state, reason, accepted + after))
+            continue
+        status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
+        if status == _INTERMEDIATE:
+            status = 0
+        carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
+        steps.append(Step(state, reason, accepted + after, carrier, status, error))
+    return steps
+
+
+def refused_until(item: NewMessage, refused: int) -> int:
+    """When the record of a message refused at the door goes; ``refused``: seconds it is kept."""
+    return time_of(item.id) + refused * 1000

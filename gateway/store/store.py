@@ -7,10 +7,11 @@ after an error: nothing happens twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from gateway.model import (
+    PRIORITY,
     Accepted,
     Answer,
     Cap,
@@ -21,12 +22,28 @@ from gateway.model import (
     Permit,
     ReceiptFact,
     Recipient,
+    Rule,
+    State,
 )
+from gateway.store.facts import pack_answer, pack_receipt, read_events, read_rules
+from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
+from gateway.store.layout import RULE, SETTINGS
 from gateway.store.owner import Owner
-from gateway.store.record import Record
+from gateway.store.record import (
+    Record,
+    Vault,
+    pack_caps,
+    pack_new,
+    pack_permission,
+    read_leased,
+    read_record,
+    read_redecide,
+    refused_until,
+)
 from gateway.store.requests import (
     CancelResult,
+    Depth,
     Depths,
     OptChange,
     OptRecord,
@@ -38,6 +55,13 @@ from gateway.store.requests import (
     TakeRequest,
 )
 
+SLICE = 500
+"""Most items in one call: 500 block a partition's server for some 10 ms, and more are not cheaper."""
+
+_MATCHES = tuple(Match)
+_DEFAULT_RETENTION = Retention()
+_T = TypeVar("_T")
+
 
 class Link(Protocol):
     """What the store needs of a connection (see ``gateway.store.connect``)."""
@@ -46,88 +70,345 @@ class Link(Protocol):
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
 
 
-class Vault(Protocol):
-    """What seals numbers and texts (see ``gateway.store.privacy``)."""
-
-    def seal(self, plain: bytes) -> bytes: ...
-    def open(self, blob: bytes) -> bytes: ...
-
-
 class Store:
     """All promises of the store. Every method may raise StoreError."""
 
     def __init__(
-        self, link: Link, hasher: Hasher, vault: Vault, *, partitions: int, retention: Retention = Retention()
-    ) -> None: ...
+        self, link: Link, hasher: Hasher, vault: Vault, *, partitions: int, retention: Retention = _DEFAULT_RETENTION
+    ) -> None:
+        self.partitions = partitions
+        self.hasher = hasher
+        self.retention = retention
+        self._link = link
+        self._vault = vault
+        self._settings = SETTINGS.pack(*retention)
+
+    # -- messages ------------------------------------------------------------------------------------------------------
 
     async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]:
         """Store messages, each in its lane, its first event raised: once, or not at all. In the order given.
 
         An id that is there already, or a reference seen within 72 h, changes nothing and answers the id that counts.
-        A REJECTED message leaves a record for 24 h and does not use up its reference.
+        A REJECTED message leaves a record for 24 h and does not use up its reference. Raises ValueError when an id
+        does not carry its recipient's partition.
         """
+        calls, orders = [], []
+        for partition, indices in _slices([item.recipient.partition for item in items]):
+            args, order = self._accept_args(partition, items, indices)
+            calls.append((partition, "accept", args))
+            orders.append(order)
+        out = [Accepted(item.id, True) for item in items]
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for number, counts in zip(reply[::2], reply[1::2], strict=True):
+                out[order[number - 1]] = Accepted(counts, False)
+        return out
 
-    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
-        """The rules of each recipient; with ``caps`` (one sequence per recipient) also the reservations under them."""
+    def _accept_args(
+        self, partition: int, items: Sequence[NewMessage], indices: Sequence[int]
+    ) -> tuple[list[Any], list[int]]:
+        """Arguments of one ``accept``: items that share all but id and record stand together; and their order."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        vault, refused = self._vault, self.retention.refused
+        for index in indices:
+            item = items[index]
+            if partition_of(item.id) != partition:
+                raise ValueError("the id does not carry the partition of its recipient")
+            due = refused_until(item, refused) if item.state is State.REJECTED else item.due
+            key = (
+                item.state,
+                item.reason,
+                item.route,
+                item.category,
+                item.envelope.account,
+                due,
+                item.permission.expires,
+                item.segments > 1,
+            )
+            group = groups.get(key)
+            if group is None:
+                groups[key] = [index]
+            else:
+                group.append(index)
+        args: list[Any] = [self._settings]
+        order: list[int] = []
+        for (state, reason, route, category, account, due, expires, numbered), members in groups.items():
+            lane = f"{route}#0:{PRIORITY[category].value}"
+            args += (state.value, reason.value, lane, account, due, expires, int(numbered), len(members))
+            order += members
+            for index in members:
+                item = items[index]
+                args += (item.id, item.reference, pack_new(item, vault, due))
+        return args, order
 
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]:
         """Wake what is due, pop the fairest, gate, reserve, lease to the owner; one Taken per request."""
+        calls = []
+        for request in requests:
+            args: list[Any] = [
+                self._settings,
+                owner.name,
+                request.carrier,
+                int(request.on_unknown),
+                request.limit,
+                request.keep,
+            ]
+            for lane in request.lanes:
+                args += (lane.route, lane.place, int(lane.priority))
+            calls.append((request.partition, "take", args))
+        return [self._taken(reply) for reply in await self._link.calls(calls)]
+
+    def _taken(self, reply: Any) -> Taken:
+        lease, token, dropped, more, next_due, leased, redecide = reply
+        vault = self._vault
+        out = [read_leased(leased[i], leased[i + 1], lease, vault) for i in range(0, len(leased), 2)]
+        again = [
+            read_redecide(redecide[i], redecide[i + 1], redecide[i + 2], token, vault)
+            for i in range(0, len(redecide), 3)
+        ]
+        return Taken(out, again, dropped, more == 1, next_due)
 
     async def permit(self, items: Sequence[Permit]) -> list[bool]:
         """Carry out fresh decisions. False: the token is no longer the message's, nothing was done."""
 
+        def args_of(item: Permit) -> tuple[Any, ...]:
+            granted = item.permission
+            return (
+                item.id,
+                item.token,
+                int(item.state),
+                int(item.reason),
+                item.due,
+                granted.expires,
+                int(granted.checks),
+                item.route,
+                pack_permission(granted),
+            )
+
+        replies = await self._by_id("permit", [item.id for item in items], [args_of(item) for item in items])
+        return [reply == 1 for reply in replies]
+
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None:
         """(id, lease) pairs that were never written go back to the head of their lane; no attempt is counted."""
+        calls = []
+        for partition, indices in _slices([partition_of(message_id) for message_id, _ in items]):
+            pairs = [items[index][0] + items[index][1].to_bytes(8, "big") for index in indices]
+            calls.append((partition, "untake", [self._settings, owner.name, *pairs]))
+        await self._link.calls(calls)
 
     async def progress(
         self, owner: Owner, answers: Sequence[Answer], receipts: Sequence[ReceiptFact] = ()
     ) -> list[Match]:
         """What carriers said: all answers first, then the receipts; one Match per receipt."""
+        names = {answer.carrier for answer in answers} | {receipt.carrier for receipt in receipts}
+        carriers = {name: number for number, name in enumerate(names)}
+        head: list[Any] = [self._settings, owner.name, len(carriers), *carriers]
+        answer_slices = _per_partition([partition_of(answer.id) for answer in answers])
+        receipt_slices = _per_partition([receipt.recipient.partition for receipt in receipts])
+        calls, orders = [], []
+        for partition in answer_slices.keys() | receipt_slices.keys():
+            mine, theirs = answer_slices.get(partition, []), receipt_slices.get(partition, [])
+            while mine or theirs:
+                now, mine = mine[:SLICE], mine[SLICE:]
+                then, theirs = ([], theirs) if mine else (theirs[:SLICE], theirs[SLICE:])
+                args = [*head, len(now), *[pack_answer(answers[i], carriers) for i in now]]
+                args += [pack_receipt(receipts[i], carriers) for i in then]
+                calls.append((partition, "progress", args))
+                orders.append(then)
+        out = [Match.PARKED] * len(receipts)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, match in zip(order, reply, strict=True):
+                out[index] = _MATCHES[match]
+        return out
 
     async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]:
         """Stop messages. What waits is canceled; what is at a carrier is marked and not sent again."""
-
-    async def opt(self, items: Sequence[OptChange]) -> list[bool]:
-        """Write recipients' words. False: a later (or at the same instant a stricter) word is there already."""
-
-    async def opts(self, recipient: Recipient) -> list[OptRecord]:
-        """Every word of a recipient, with its detail."""
-
-    async def flag(self, name: bytes, value: int) -> None:
-        """Set a flag (``keys.EPOCH``, ``keys.breaker(scope)``, ``keys.pulled(scope)``) everywhere; 0 takes it away."""
-
-    async def flags(self) -> dict[bytes, int]:
-        """All flags that are set (of partition 0; ``flag`` writes it last)."""
+        return [CancelResult(reply) for reply in await self._by_id("cancel", ids, [(one,) for one in ids])]
 
     async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int:
         """Send held messages to a fresh decision: these ids, or all of a scope (8 octets: account, brand, template).
 
         They stay HELD; ``take`` hands them back as Redecide. Answers how many.
         """
+        calls: list[tuple[int, str, list[Any]]] = [
+            (partition, "release", [self._settings, b"", *[ids[index] for index in indices]])
+            for partition, indices in _slices([partition_of(message_id) for message_id in ids])
+        ]
+        if scope:
+            calls += [(partition, "release", [self._settings, scope, 0]) for partition in range(self.partitions)]
+        released = 0
+        while calls:
+            again: list[tuple[int, str, list[Any]]] = []
+            for call, (count, on) in zip(calls, await self._link.calls(calls), strict=True):
+                released += count
+                if on >= 0:
+                    again.append((call[0], "release", [self._settings, scope, on]))
+            calls = again
+        return released
 
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]:
         """The records, None where there is none (any more)."""
+        raws = await self._by_id("find", ids, [(one,) for one in ids], settings=False)
+        return [read_record(one, raw, self._vault) if raw else None for one, raw in zip(ids, raws, strict=True)]
 
     async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None:
         """The id that a reference (``Hasher.reference``) was accepted under within 72 h."""
+        (found,) = await self._link.call(recipient.partition, "reference", reference)
+        return found or None
+
+    # -- recipients ----------------------------------------------------------------------------------------------------
+
+    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
+        """The rules of each recipient; with ``caps`` (one sequence per recipient) also the reservations under them."""
+        calls, orders = [], []
+        for partition, indices in _slices([recipient.partition for recipient in recipients]):
+            args: list[Any] = []
+            for index in indices:
+                args += (recipients[index].key, pack_caps(tuple(caps[index])) if caps else b"")
+            calls.append((partition, "facts", args))
+            orders.append(indices)
+        out = [Facts()] * len(recipients)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, rules, used in zip(order, reply[::2], reply[1::2], strict=True):
+                if rules or used:
+                    out[index] = Facts(read_rules(rules), tuple(used))
+        return out
+
+    async def opt(self, items: Sequence[OptChange]) -> list[bool]:
+        """Write recipients' words. False: a later (or at the same instant a stricter) word is there already."""
+        calls, orders = [], []
+        for partition, indices in _slices([item.recipient.partition for item in items]):
+            args: list[Any] = [self._settings]
+            for index in indices:
+                item = items[index]
+                rule = RULE.pack(item.group, item.status, item.scope, item.at, item.until)
+                args += (item.recipient.key, rule, self._vault.seal(item.detail) if item.detail else b"")
+            calls.append((partition, "opt", args))
+            orders.append(indices)
+        out = [False] * len(items)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, applied in zip(order, reply, strict=True):
+                out[index] = applied == 1
+        return out
+
+    async def opts(self, recipient: Recipient) -> list[OptRecord]:
+        """Every word of a recipient, with its detail."""
+        packed, *details = await self._link.call(recipient.partition, "opts", recipient.key)
+        rules: Sequence[Rule] = read_rules(packed)
+        return [
+            OptRecord(*rule, self._vault.open(detail) if detail else b"")
+            for rule, detail in zip(rules, details, strict=True)
+        ]
+
+    # -- flags ---------------------------------------------------------------------------------------------------------
+
+    async def flag(self, name: bytes, value: int) -> None:
+        """Set a flag (``keys.EPOCH``, ``keys.breaker(scope)``, ``keys.pulled(scope)``) everywhere; 0 takes it away."""
+        args = [self._settings, name, value]
+        await self._link.calls([(partition, "flag", args) for partition in range(1, self.partitions)])
+        await self._link.call(0, "flag", *args)
+
+    async def flags(self) -> dict[bytes, int]:
+        """All flags that are set (of partition 0, which ``flag`` writes last)."""
+        reply = await self._link.call(0, "flags")
+        return {name: int(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+    # -- owners --------------------------------------------------------------------------------------------------------
 
     async def beat(self, owner: Owner) -> None:
         """Heartbeat of an owner in every partition; to be called every 2 s."""
+        await self._link.calls(self._everywhere("beat", self._settings, owner.name))
 
     async def owners(self) -> list[OwnerSeen]:
         """Owners that hold leases or beat, in any partition."""
+        seen: dict[bytes, tuple[int, int]] = {}
+        for reply in await self._link.calls(self._everywhere("owners")):
+            for name, beat, leases in zip(reply[::3], reply[1::3], reply[2::3], strict=True):
+                last, held = seen.get(name, (0, 0))
+                seen[name] = (max(last, beat), held + leases)
+        return [OwnerSeen(Owner.parse(name.decode()), beat, leases) for name, (beat, leases) in seen.items()]
 
     async def reclaim(self, dead: Owner | str, by: Owner) -> Reclaimed:
         """What a dead owner held becomes unknown, and is resent or not as settings say.
 
         At once when ``by`` is a later incarnation of the same node; else only 10 s after its last heartbeat.
         """
+        owner = Owner.parse(dead) if isinstance(dead, str) else dead
+        successor = int(owner.node == by.node and owner != by)
+        calls = self._everywhere("reclaim", self._settings, owner.name, successor)
+        total = Reclaimed(0, 0, 0, False)
+        while calls:
+            replies = await self._link.calls(calls)
+            for unknown, queued, canceled, alive, _ in replies:
+                total += Reclaimed(unknown, queued, canceled, alive == 1)
+            calls = [call for call, reply in zip(calls, replies, strict=True) if reply[4]]
+        return total
+
+    # -- upkeep --------------------------------------------------------------------------------------------------------
 
     async def sweep(self, partition: int) -> Swept:
         """Do what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded per call."""
+        reply = await self._link.call(partition, "sweep", self._settings)
+        looked_at, expired, ended, deleted, matched, orphans, more = reply
+        return Swept(looked_at, expired, ended, deleted, matched, orphans, more == 1)
 
     async def depths(self) -> Depths:
         """What waits where."""
+        ready: dict[tuple[str, str], int] = {}
+        out = Depths([], {}, 0, 0, 0)
+        held = leases = parked = 0
+        for reply in await self._link.calls(self._everywhere("depths")):
+            held, leases, parked = held + reply[0], leases + reply[1], parked + reply[2]
+            for name, delayed, accounts in reply[3:]:
+                lane = name.decode()
+                out.delayed[lane] = out.delayed.get(lane, 0) + delayed
+                for account, count in zip(accounts[::2], accounts[1::2], strict=True):
+                    key = lane, account.decode()
+                    ready[key] = ready.get(key, 0) + count
+        out.ready.extend(Depth(lane, account, count) for (lane, account), count in ready.items())
+        return out._replace(held=held, leases=leases, parked=parked)
 
     async def events(self, partition: int, after: str = "0", count: int = 100) -> list[tuple[str, list[Event]]]:
         """Up to ``count`` entries of the partition's stream behind the entry ``after``: (entry id, its events)."""
+        reply = await self._link.call(partition, "events", after, count)
+        return [(entry.decode(), read_events(packed)) for entry, packed in zip(reply[::2], reply[1::2], strict=True)]
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _everywhere(self, function: str, *args: Any) -> list[tuple[int, str, Sequence[Any]]]:
+        return [(partition, function, args) for partition in range(self.partitions)]
+
+    async def _by_id(
+        self, function: str, ids: Sequence[bytes], items: Sequence[tuple[Any, ...]], *, settings: bool = True
+    ) -> list[Any]:
+        """Call a function that answers one value per item, for items sorted by their ids' partitions."""
+        calls, orders = [], []
+        for partition, indices in _slices([partition_of(one) for one in ids]):
+            args: list[Any] = [self._settings] if settings else []
+            for index in indices:
+                args += items[index]
+            calls.append((partition, function, args))
+            orders.append(indices)
+        out: list[Any] = [None] * len(ids)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, value in zip(order, reply, strict=True):
+                out[index] = value
+        return out
+
+
+def _per_partition(partitions: Sequence[int]) -> dict[int, list[int]]:
+    """Partition -> indices of its items, in order."""
+    out: dict[int, list[int]] = {}
+    for index, partition in enumerate(partitions):
+        members = out.get(partition)
+        if members is None:
+            out[partition] = [index]
+        else:
+            members.append(index)
+    return out
+
+
+def _slices(partitions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """(partition, indices of at most SLICE of its items)."""
+    for partition, indices in _per_partition(partitions).items():
+        for start in range(0, len(indices), SLICE):
+            yield partition, indices[start : start + SLICE]

@@ -1,0 +1,96 @@
+"""Rules, answers, receipts and events as they travel to and from the functions. The shapes are in ``layout``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.model import Answer, Event, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
+from gateway.store.layout import ANSWER, ANSWER_PART, EVENT, RECEIPT, RULE
+
+
+def read_rules(packed: bytes) -> tuple[Rule, ...]:
+    """The rules of one recipient."""
+    if not packed:
+        return ()
+    return tuple(
+        Rule(RuleGroup(group), RuleStatus(status), scope, at, until)
+        for group, status, scope, at, until in RULE.iter_unpack(packed)
+    )
+
+
+def pack_answer(answer: Answer, carriers: Mapping[str, int]) -> bytes:
+    """An answer; ``carriers`` numbers the carriers of the call."""
+    parts = answer.parts
+    out = [
+        ANSWER.pack(
+            answer.id,
+            answer.lease,
+            answer.fate,
+            answer.reason,
+            answer.status,
+            answer.due,
+            answer.on_unknown,
+            answer.last_place,
+            answer.total,
+            len(parts),
+            carriers[answer.carrier],
+        )
+    ]
+    for index, state, carrier_id, status in parts:
+        out.append(ANSWER_PART.pack(index, state, status, len(carrier_id)))
+        out.append(carrier_id)
+    return b"".join(out)
+
+
+def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
+    """A receipt; ``carriers`` numbers the carriers of the call."""
+    ids = receipt.ids
+    head = RECEIPT.pack(carriers[receipt.carrier], receipt.recipient.key[:8], receipt.state, receipt.at, len(ids))
+    if len(ids) == 1:
+        (only,) = ids
+        return b"%b%c%b%b" % (head, len(only), only, receipt.error.encode())
+    return b"".join((head, *[b"%c%b" % (len(one), one) for one in ids], receipt.error.encode()))
+
+
+def read_events(packed: bytes) -> list[Event]:
+    """The events of one entry of a stream, in order."""
+    events, at, size, unpack = [], 0, EVENT.size, EVENT.unpack_from
+    while at < len(packed):
+        (
+            message_id,
+            sequence,
+            state,
+            previous,
+            reason,
+            final,
+            instant,
+            status,
+            accepted,
+            account_len,
+            carrier_len,
+            id_len,
+            error_len,
+        ) = unpack(packed, at)
+        carrier_at = at + size + account_len
+        id_at = carrier_at + carrier_len
+        error_at = id_at + id_len
+        end = error_at + error_len
+        events.append(
+            Event(
+                message_id,
+                sequence,
+                State(state),
+                State(previous) if previous else None,
+                Reason(reason),
+                final == 1,
+                instant,
+                packed[carrier_at:id_at].decode(),
+                packed[id_at:error_at],
+                status,
+                packed[error_at:end].decode("utf-8", "replace"),
+                accepted,
+                packed[at + size : carrier_at].decode(),
+            )
+        )
+        at = end
+    return events

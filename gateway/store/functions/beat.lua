@@ -1,0 +1,9 @@
+-- beat: this owner is alive. Idempotent.
+--
+-- ARGV  settings, owner
+
+local function beat(keys, args)
+  begin(keys, args[1])
+  call('HSET', P .. 'b', args[2], now)
+  return now
+end

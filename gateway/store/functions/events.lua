@@ -1,0 +1,14 @@
+-- events: entries of the stream behind one, read only.
+--
+-- ARGV  entry id (exclusive), count
+-- reply entry id, its events (packed, one after the other), …
+
+local function get_events(keys, args)
+  begin(keys)
+  local entries, reply = call('XRANGE', P .. 'e', '(' .. args[1], '+', 'COUNT', args[2]), {}
+  for i = 1, #entries do
+    reply[#reply + 1] = entries[i][1]
+    reply[#reply + 1] = entries[i][2][2]
+  end
+  return reply
+end

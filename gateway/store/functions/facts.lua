@@ -1,0 +1,22 @@
+-- facts: what policy needs to know of these recipients, read only.
+--
+-- ARGV  per recipient: its key, then its caps (packed, one after the other; '' = none)
+-- reply per recipient: rules (packed), then one number per cap: reservations that count now
+
+local function facts(keys, args)
+  begin(keys)
+  local recipients, reply = {}, {}
+  for i = 1, #args, 2 do recipients[#recipients + 1] = args[i] end
+  local values = spread_read('HMGET', P .. 'r', recipients)
+  for i = 1, #recipients do
+    local packed, used = args[i * 2], {}
+    for pos = 1, #packed, Size.CAP_SIZE do
+      local cap = sub(packed, pos, pos + Size.CAP_SIZE - 1)
+      local _, _, window = read($CAP, cap)
+      used[#used + 1] = #reservations(cap_key(recipients[i], cap), window) / 24
+    end
+    reply[#reply + 1] = values[i] or ''
+    reply[#reply + 1] = used
+  end
+  return reply
+end

@@ -1,0 +1,63 @@
+-- permit: a fresh decision for a message handed back by take: permitted, deferred, held or refused.
+--
+-- ARGV  settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed)
+-- reply one 1 or 0 per message: 0 when it is not waiting under that token (any more).
+-- Idempotent: carrying it out changes due, and so uses the token up.
+
+-- The record with another route and permission, before anything else about it changes.
+local function replace(r, route, permission)
+  local at, envelope_at = carrier_at(r), Size.HEAD_SIZE + r.account_len + r.route_len
+  r.raw = sub(r.raw, 1, Size.HEAD_SIZE + r.account_len) .. route
+    .. sub(r.raw, envelope_at + 1, envelope_at + r.envelope_len) .. permission
+    .. sub(r.raw, permission_at(r) + r.permission_len + 1)
+  r.route_len, r.permission_len = #route, #permission
+end
+
+-- Reservations under caps that the new permission does not have are given back.
+local function give_back(r, permission)
+  if r.reserved == 0 or not untouched(r) then return end
+  local from = permission_at(r)
+  if sub(r.raw, from + Size.PERMISSION_SIZE + 1, from + r.permission_len) == sub(permission, Size.PERMISSION_SIZE + 1) then
+    return
+  end
+  for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
+    releases[#releases + 1] = cap_key(r.recipient, sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
+    releases[#releases + 1] = r.id
+  end
+  r.reserved = 0
+end
+
+local function permit(keys, args)
+  begin(keys, args[1])
+  local ids, reply = {}, {}
+  for i = 2, #args, 9 do ids[#ids + 1] = args[i] end
+  load(ids)
+  for i = 2, #args, 9 do
+    local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
+    local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
+    if good then
+      local due, expires, route, permission = tonumber(args[i + 4]), tonumber(args[i + 5]), args[i + 7], args[i + 8]
+      leave(r)
+      give_back(r, permission)
+      if route ~= '' and route ~= route_of(r) then r.place, r.attempts = 0, 0 else route = route_of(r) end
+      replace(r, route, permission)
+      if expires < r.expires then look_at(r.id, expires) end
+      r.expires, r.checks = expires, tonumber(args[i + 6])
+      move(r, state, reason)
+      if state == State.REJECTED then
+        r.due = now + settings.refused
+        look_at(r.id, r.due)
+      elseif state == State.HELD then
+        held[#held + 1] = r.accepted
+        held[#held + 1] = r.id
+      elseif state == State.QUEUED then
+        push_tail(r)
+      else
+        delay(r, due)
+      end
+    end
+    reply[#reply + 1] = good and 1 or 0
+  end
+  commit()
+  return reply
+end

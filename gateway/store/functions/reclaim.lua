@@ -1,0 +1,42 @@
+-- reclaim: what a dead owner had leased is unknown: held, resent once or left, as message and carrier say.
+--
+-- ARGV  settings, dead owner, 1 when the caller is its own successor (else its heartbeat must be 10 s old)
+-- reply {unknown, queued, canceled, alive (0/1), more (0/1)}
+-- Idempotent: only what is SENDING under a lease of that owner moves; the lease goes in the same call.
+
+local DEAD_AFTER = 10000
+local TAKES = 20 -- leases per call
+
+local function reclaim(keys, args)
+  begin(keys, args[1])
+  local dead, key = args[2], P .. 'x:' .. args[2]
+  local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
+  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then return {0, 0, 0, 1, 0} end
+  local all, reply, done = call('HGETALL', key), {0, 0, 0, 0, 0}, {}
+  for i = 1, #all, 2 do
+    if byte(all[i]) ~= 110 then -- not n<lease>
+      if #done >= TAKES * 2 then
+        reply[5] = 1
+        break
+      end
+      local lease, ids = tonumber(all[i]), {}
+      local on_unknown, _, pos = read('>BBc0', all[i + 1])
+      for from = pos, #all[i + 1], 16 do ids[#ids + 1] = sub(all[i + 1], from, from + 15) end
+      load(ids)
+      for k = 1, #ids do
+        local r = records[ids[k]]
+        if r and r.state == State.SENDING and r.lease == lease then
+          unknown(r, Reason.NO_ANSWER, 0, on_unknown)
+          local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
+          reply[place] = reply[place] + 1
+        end
+      end
+      done[#done + 1] = all[i]
+      done[#done + 1] = 'n' .. all[i]
+    end
+  end
+  commit()
+  if #done > 0 then spread('HDEL', key, done) end
+  if reply[5] == 0 then call('HDEL', P .. 'b', dead) end
+  return reply
+end

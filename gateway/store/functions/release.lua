@@ -1,0 +1,37 @@
+-- release: held messages go to `delayed`, due now; they stay HELD until take hands them back for a decision.
+--
+-- ARGV  settings, scope ('' = the ids that follow), then ids; or with a scope: where to begin in the list of the held
+-- reply {released, where to go on (-1 = done)}
+-- Idempotent: what was released is no longer in the list of the held.
+
+local BATCH = 500
+
+local function has_scope(r, scope)
+  local from = permission_at(r) + 20
+  return sub(r.raw, from + 1, from + 8) == scope or sub(r.raw, from + 9, from + 16) == scope
+    or sub(r.raw, from + 17, from + 24) == scope
+end
+
+local function release(keys, args)
+  begin(keys, args[1])
+  local scope, ids, from, on = args[2], {}, tonumber(args[3] or 0), -1
+  if scope ~= '' then
+    ids = call('ZRANGE', P .. 'held', from, from + BATCH - 1)
+    if #ids == BATCH then on = from + BATCH end
+  else
+    for i = 3, #args do ids[i - 2] = args[i] end
+  end
+  load(ids)
+  local released = 0
+  for i = 1, #ids do
+    local r = records[ids[i]]
+    if r and r.state == State.HELD and r.due == 0 and (scope == '' or has_scope(r, scope)) then
+      unheld[#unheld + 1] = r.id
+      delay(r, now)
+      touch(r)
+      released = released + 1
+    end
+  end
+  commit()
+  return {released, on > 0 and on - released or on}
+end

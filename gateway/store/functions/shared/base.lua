@@ -1,0 +1,59 @@
+-- The ground of every function: short names, the partition's tag P, the instant `now` (ms UTC), the settings.
+--
+-- The shape of every function is: begin, read, decide, commit. Nothing is written before commit, so an error on the way
+-- leaves everything as it was. (The libraries of Lua are not there yet while a library loads: hence `begin`.)
+
+local call, sub, byte, char, find, floor, max, min, concat, pack, read, unpack_
+local P, now, settings
+
+local function begin_names()
+  call, sub, byte, char, find = redis.call, string.sub, string.byte, string.char, string.find
+  floor, max, min, concat = math.floor, math.max, math.min, table.concat
+  pack, read, unpack_ = struct.pack, struct.unpack, unpack
+end
+
+local function clock()
+  $CLOCK
+end
+
+-- Settings: the retention times in ms (events: a count).
+local function read_settings(packed)
+  local id_map, finished, refused, receipt, hold, parked, orphan, events = read($SETTINGS, packed)
+  return {
+    id_map = id_map, finished = finished * 1000, refused = refused * 1000, receipt = receipt * 1000,
+    hold = hold * 1000, parked = parked * 1000, orphan = orphan * 1000, events = events,
+  }
+end
+
+-- A command with a long list of arguments, cut since Lua's unpack fails near 8,000 values. 3,960 divides by 2 and 3.
+local function spread(command, key, list)
+  local n = #list
+  for from = 1, n, 3960 do
+    call(command, key, unpack_(list, from, min(from + 3959, n)))
+  end
+end
+
+local function spread_read(command, key, list)
+  local n = #list
+  if n <= 3960 then return call(command, key, unpack_(list)) end
+  local out = {}
+  for from = 1, n, 3960 do
+    local some = call(command, key, unpack_(list, from, min(from + 3959, n)))
+    for i = 1, #some do out[from + i - 1] = some[i] end
+  end
+  return out
+end
+
+local function hex(octets)
+  return string.format('%02x%02x%02x%02x', byte(octets, 1, 4))
+end
+
+-- list = groups[key], made when it is missing
+local function group(groups, key)
+  local list = groups[key]
+  if not list then
+    list = {}
+    groups[key] = list
+  end
+  return list
+end

@@ -1,0 +1,101 @@
+-- The one writer: what a call gathered goes out in as few commands as there are keys.
+
+local mapped, listed, closed, held
+
+local function begin(keys, args)
+  if not call then begin_names() end
+  P, now = keys[1], 0
+  now = clock()
+  if args then settings = read_settings(args) end
+  records, dirty, gone = {}, {}, {}
+  pushes, delays, undelays = {}, {}, {}
+  events, wheel, releases, unheld, held = {}, {}, {}, {}, {}
+  mapped, listed, closed = {}, {}, {}
+  rules, caps, reserved = {}, {}, {}
+end
+
+local function write_records()
+  local buckets = {}
+  for i = 1, #dirty do
+    local r = dirty[i]
+    local list = group(buckets, sub(r.id, 1, 4))
+    local n = #list
+    list[n + 1], list[n + 2] = r.id, value_of(r)
+  end
+  for bucket, list in pairs(buckets) do spread('HSET', P .. 'm:' .. hex(bucket), list) end
+end
+
+local function write_events()
+  if #events > 0 then
+    call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events))
+  end
+end
+
+local function write_wheel()
+  for minute, list in pairs(wheel) do
+    spread('RPUSH', P .. 'w:' .. minute, list)
+    call('ZADD', P .. 'wheel', minute, minute)
+  end
+end
+
+-- Reservations of messages that ended unsent are taken out of their caps.
+local function write_releases()
+  for i = 1, #releases, 2 do
+    local key, id = releases[i], releases[i + 1]
+    local kept = call('GET', key)
+    local at = kept and find(kept, id, 1, true)
+    if at then
+      kept = sub(kept, 1, at - 9) .. sub(kept, at + 16)
+      if kept == '' then call('DEL', key) else call('SET', key, kept, 'KEEPTTL') end
+    end
+  end
+end
+
+-- The id map: field = first 8 octets of the recipient + the carrier's id; value = message id + part.
+local function write_ids()
+  local hour = floor(now / 3600000)
+  for carrier, fields in pairs(mapped) do
+    local list = {}
+    for field, value in pairs(fields) do
+      list[#list + 1], list[#list + 2] = field, value
+    end
+    local key = P .. 'i:' .. carrier .. ':' .. hour
+    spread('HSET', key, list)
+    if call('SADD', P .. 'h:' .. carrier, hour) == 1 then call('EXPIRE', key, settings.id_map + 3600) end
+  end
+end
+
+-- Messages that may get a receipt whose id nobody told us, by carrier and recipient.
+local function write_listed()
+  for carrier, recipients in pairs(listed) do
+    local key = P .. 'u:' .. carrier
+    for recipient, ids in pairs(recipients) do
+      local all = call('HGET', key, recipient) or ''
+      for i = 1, #ids do
+        if not find(all, ids[i], 1, true) then all = all .. ids[i] end
+      end
+      call('HSET', key, recipient, all)
+    end
+  end
+end
+
+-- Leases that were answered: the entry of a take goes with its last message.
+local function write_closed(owner)
+  local key = P .. 'x:' .. owner
+  for lease, n in pairs(closed) do
+    if call('HINCRBY', key, 'n' .. lease, -n) <= 0 then call('HDEL', key, lease, 'n' .. lease) end
+  end
+end
+
+local function commit()
+  if #dirty > 0 then write_records() end
+  write_lanes()
+  if #held > 0 then spread('ZADD', P .. 'held', held) end
+  if #unheld > 0 then spread('ZREM', P .. 'held', unheld) end
+  write_events()
+  write_wheel()
+  write_caps()
+  if #releases > 0 then write_releases() end
+  write_ids()
+  write_listed()
+end

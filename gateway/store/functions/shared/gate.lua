@@ -1,0 +1,99 @@
+-- The gate: what a take asks about every message before it hands it out. All of it is looked up at that moment.
+
+local rules, flags, caps, reserved
+
+local function load_flags()
+  flags = {}
+  local all = call('HGETALL', P .. 'f')
+  for i = 1, #all, 2 do flags[all[i]] = tonumber(all[i + 1]) end
+end
+
+-- The rules of these records' recipients: one HMGET.
+local function load_rules(list)
+  local keys = {}
+  for i = 1, #list do
+    local r = list[i]
+    if r.checks > 0 and rules[r.recipient] == nil then
+      rules[r.recipient] = ''
+      keys[#keys + 1] = r.recipient
+    end
+  end
+  if #keys == 0 then return end
+  local values = spread_read('HMGET', P .. 'r', keys)
+  for i = 1, #keys do rules[keys[i]] = values[i] or '' end
+end
+
+-- Consent, the opt-out from marketing, the opt-out from everything: a reason to refuse, or nil.
+local function objection(r, account, brand)
+  local checks, packed = r.checks, rules[r.recipient]
+  local consent = checks % 2 == 1 and Reason.CONSENT_MISSING
+  for pos = 1, #packed, Size.RULE_SIZE do
+    local topic, status, scope, _, until_ = read($RULE, packed, pos)
+    if until_ == 0 or now < until_ then
+      if topic == Group.CONSENT then
+        if consent and scope == brand then consent = status == Status.STOPS and Reason.CONSENT_REVOKED or nil end
+      elseif status == Status.STOPS and (scope == brand or scope == account or scope == '\0\0\0\0\0\0\0\0') then
+        local bit_ = topic == Group.MARKETING and Check.MARKETING_OPT_OUT or Check.ALL_OPT_OUT
+        if checks % (bit_ * 2) >= bit_ then return Reason.OPTED_OUT end
+      end
+    end
+  end
+  return consent or nil
+end
+
+-- The reservations under a cap that still count: instant (8 octets) and id of each, oldest first.
+local function reservations(key, window)
+  local kept = caps[key]
+  if not kept then
+    kept = call('GET', key) or ''
+    local from = 1
+    while from < #kept and read('>I8', kept, from) <= now - window * 1000 do from = from + 24 end
+    kept = sub(kept, from)
+    caps[key] = kept
+  end
+  return kept
+end
+
+-- Room under every cap: reserve under all of them; else reserve nothing and answer false.
+local function reserve(r)
+  local from, room = permission_at(r), {}
+  for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
+    local cap = sub(r.raw, pos, pos + Size.CAP_SIZE - 1)
+    local _, limit, window = read($CAP, cap)
+    local key = cap_key(r.recipient, cap)
+    if #reservations(key, window) / 24 >= limit then return false end
+    room[key] = window
+  end
+  for key, window in pairs(room) do
+    caps[key] = caps[key] .. pack('>I8', now) .. r.id
+    reserved[key] = window
+  end
+  r.reserved = 1
+  return true
+end
+
+local function write_caps()
+  for key, window in pairs(reserved) do call('SET', key, caps[key], 'PX', window * 1000) end
+end
+
+-- Nothing: send it. Else a final state with its reason, or nil and the reason for a fresh decision.
+local function gate(r)
+  if now > r.expires then return false, State.EXPIRED, Reason.EXPIRED end
+  local opens, closes, epoch, account, brand, template = read($PERMISSION, r.raw, permission_at(r) + 1)
+  if epoch < (flags.epoch or 0) then return false, nil, Reason.NONE end
+  if r.checks > 0 then
+    local reason = objection(r, account, brand)
+    if reason then return false, State.REJECTED, reason end
+  end
+  if next(flags) then
+    if flags['p' .. template] then return false, State.REJECTED, Reason.CONTENT_REFUSED end
+    if flags['b' .. account] or flags['b' .. brand] or flags['b' .. template] or flags['b\0\0\0\0\0\0\0\0'] then
+      return false, nil, Reason.BREAKER_OPEN
+    end
+  end
+  if now < opens or now >= closes then return false, nil, Reason.QUIET_HOURS end
+  if r.reserved == 0 and r.permission_len > Size.PERMISSION_SIZE and not reserve(r) then
+    return false, nil, Reason.FREQUENCY_CAP
+  end
+  return true
+end

@@ -1,0 +1,85 @@
+-- Lanes. What is to be pushed is gathered in `pushes`, `delays`, `undelays` and written by commit.
+--
+-- A message that is pinned to a carrier waits in the lane <route>@<carrier>:<priority>, where only that carrier looks.
+
+local pushes, delays, undelays
+
+local function lane_of(r)
+  if r.pinned == 1 then return route_of(r) .. '@' .. carrier_of(r) .. ':' .. r.priority end
+  return route_of(r) .. '#' .. r.place .. ':' .. r.priority
+end
+
+local function queue_key(lane, account)
+  return P .. 'q:' .. lane .. '/' .. account
+end
+
+local function queue_of(r)
+  local accounts, account = group(pushes, lane_of(r)), account_of(r)
+  local queue = accounts[account]
+  if not queue then
+    queue = {head = {}, tail = {}, refund = 0}
+    accounts[account] = queue
+  end
+  return queue
+end
+
+local function push_tail(r)
+  local tail = queue_of(r).tail
+  tail[#tail + 1] = r.id
+end
+
+-- To the head, and the account gets back what the message's take cost it.
+local function push_head(r)
+  local queue = queue_of(r)
+  queue.head[#queue.head + 1] = r.id
+  queue.refund = queue.refund + open_parts(r) / r.weight
+end
+
+local function delay(r, due)
+  r.due = due
+  local list = group(delays, lane_of(r))
+  list[#list + 1] = due
+  list[#list + 1] = r.id
+end
+
+local function undelay(r)
+  if r.due > 0 then
+    local list = group(undelays, lane_of(r))
+    list[#list + 1] = r.id
+  end
+end
+
+-- Make an account known to the lane's fair order. The tag of one that was away is not older than the lane's clock.
+local function activate(lane, account, refund)
+  local key = P .. 'l:' .. lane
+  local tag = call('ZSCORE', key, account)
+  if tag then
+    if refund > 0 then call('ZADD', key, tag - refund, account) end
+    return
+  end
+  local known = call('HMGET', P .. 't:' .. lane, '', account)
+  local clock_, last = tonumber(known[1] or 0), tonumber(known[2] or 0)
+  call('ZADD', key, refund > 0 and last - refund or max(clock_, last), account)
+end
+
+local function write_lanes()
+  for lane, list in pairs(undelays) do spread('ZREM', P .. 'y:' .. lane, list) end
+  for lane, list in pairs(delays) do
+    spread('ZADD', P .. 'y:' .. lane, list)
+    call('SADD', P .. 'lanes', lane)
+  end
+  for lane, accounts in pairs(pushes) do
+    for account, queue in pairs(accounts) do
+      local key, head = queue_key(lane, account), queue.head
+      if #head > 0 then
+        local turned = {}
+        for i = #head, 1, -1 do turned[#turned + 1] = head[i] end
+        spread('LPUSH', key, turned)
+      end
+      if #queue.tail > 0 then spread('RPUSH', key, queue.tail) end
+      activate(lane, account, queue.refund)
+    end
+    call('SADD', P .. 'lanes', lane)
+  end
+  pushes, delays, undelays = {}, {}, {}
+end

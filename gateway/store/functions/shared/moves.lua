@@ -1,0 +1,58 @@
+-- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
+
+local events, wheel, releases, unheld
+
+local function cap_key(recipient, cap)
+  return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
+end
+
+-- Have sweep look at this id once `at` has come.
+local function look_at(id, at)
+  local list = group(wheel, max(floor(at / 60000), floor(now / 60000)) + 1)
+  list[#list + 1] = id
+end
+
+-- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
+local function step(r, state, reason, carrier, status, err)
+  local rest = ''
+  if carrier ~= '' or status ~= 0 or err ~= '' then rest = pack('>I4Bc0', status, #carrier, carrier) .. sub(err, 1, 64) end
+  r.steps = r.steps .. pack('>BBI5B', state, reason, max(now - r.accepted, 0), #rest) .. rest
+end
+
+local function raise(r, previous, carrier, carrier_id, status, err)
+  local account = account_of(r)
+  events[#events + 1] = pack('>c16I4BBBBI8I4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final, now,
+    status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
+end
+
+-- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
+local function finish(r)
+  if r.reserved == 1 and untouched(r) then
+    local from = permission_at(r)
+    for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
+      releases[#releases + 1] = cap_key(r.recipient, sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
+      releases[#releases + 1] = r.id
+    end
+    r.reserved = 0
+  end
+  r.final, r.bare, r.due = 1, true, now + settings.finished
+  look_at(r.id, r.due)
+end
+
+-- opts: carrier, carrier_id, status, err ('' and 0 when left out). Final states finish; so does `in_place`.
+local function move(r, state, reason, carrier, carrier_id, status, err, in_place)
+  local previous = r.state
+  carrier, carrier_id, status, err = carrier or '', carrier_id or '', status or 0, err or ''
+  r.state, r.reason, r.moved, r.sequence = state, reason, now, r.sequence + 1
+  if state >= State.DELIVERED or in_place then finish(r) end
+  step(r, state, reason, carrier, status, err)
+  raise(r, previous, carrier, carrier_id, status, err)
+  touch(r)
+end
+
+-- A waiting message leaves where it waits. (Ready lists are left lazily: take skips what is not QUEUED.)
+local function leave(r)
+  undelay(r)
+  if r.state == State.HELD then unheld[#unheld + 1] = r.id end
+  r.due = 0
+end

@@ -1,0 +1,85 @@
+-- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim and sweep.
+
+local INTERMEDIATE = 4294967295 -- stands for the status in a step of the timeline that is no move
+
+local function map_id(carrier, r, carrier_id, index)
+  group(mapped, carrier)[sub(r.recipient, 1, 8) .. carrier_id] = r.id .. char(index)
+end
+
+-- List it among those that wait for a receipt without a known id.
+local function list_lost(r)
+  local ids = group(group(listed, carrier_of(r)), sub(r.recipient, 1, 8))
+  ids[#ids + 1] = r.id
+  r.lost = 1
+end
+
+-- All parts have receipts: the message ends with the worst of them.
+local function settle(r, carrier_id, err)
+  local state = verdict_of(r.parts)
+  if state then move(r, state, Reason.RECEIPT, carrier_of(r), carrier_id or r.parts[3], 0, err or '') end
+end
+
+local function sent(r, status)
+  r.due, r.pinned = now + settings.receipt, 1
+  move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
+  settle(r)
+end
+
+-- Refused for good; once a part was accepted the rest has failed.
+local function refused(r, state, reason, status)
+  if accepted_of(r) > 0 then state, reason = State.FAILED, Reason.PARTIAL end
+  move(r, state, reason, carrier_of(r), '', status)
+end
+
+-- A cancel was marked while it was at the carrier: it is not sent again.
+local function stopped(r, status)
+  if r.cancel == 0 then return false end
+  refused(r, State.CANCELED, Reason.CANCELED, status)
+  return true
+end
+
+-- Written, never answered. The stricter of the message's and the carrier's word decides; one resend at most.
+local function unknown(r, reason, status, on_unknown)
+  local p, any = parts_of(r), false
+  if #p == 0 then p = fresh_parts(max(r.segments, 1)) end
+  for k = 1, #p, 3 do any = any or p[k] == Part.UNKNOWN end
+  for k = 1, #p, 3 do
+    if not any and p[k] == Part.PENDING then p[k] = Part.UNKNOWN end
+  end
+  r.parts = p
+  list_lost(r)
+  local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
+  if strict == OnUnknown.RESEND and r.resent == 0 then
+    r.due = 0
+    move(r, State.UNKNOWN, reason, carrier, '', status)
+    if stopped(r, status) then return end
+    r.resent = 1
+    move(r, State.QUEUED, Reason.RESEND, carrier)
+    push_head(r)
+  elseif strict == OnUnknown.HOLD then
+    r.due = now + settings.hold
+    look_at(r.id, r.due)
+    move(r, State.UNKNOWN, reason, carrier, '', status)
+  else
+    move(r, State.UNKNOWN, Reason.NO_ANSWER, carrier, '', status, '', true)
+  end
+end
+
+-- A receipt for one part. Answers what became of it (Match).
+local function receive(r, index, carrier, carrier_id, state, err)
+  if r.final == 1 then return Match.REPEATED end
+  if state == Part.ACCEPTED then -- intermediate: noted once per text, moves nothing
+    local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
+    if find(trail_of(r), char(#note) .. note, 1, true) then return Match.REPEATED end
+    step(r, r.state, Reason.RECEIPT, carrier, INTERMEDIATE, err)
+    touch(r)
+    return Match.APPLIED
+  end
+  local p, k = parts_of(r), index * 3 + 1
+  if not p[k] or p[k] >= Part.DELIVERED then return Match.REPEATED end
+  p[k] = state
+  r.parts, r.pinned = p, 1
+  touch(r)
+  if r.state == State.SENT or r.state == State.UNKNOWN then settle(r, carrier_id, err) end
+  return Match.APPLIED
+end

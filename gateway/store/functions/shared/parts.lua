@@ -1,0 +1,64 @@
+-- The parts of a message at its carrier, flat: p[3k+1] state, p[3k+2] hour of the id map, p[3k+3] the carrier's id.
+
+local function parts_of(r)
+  if r.parts then return r.parts end
+  local p, n = {}, r.parts_len
+  if n > 0 then
+    local from = carrier_at(r) + r.carrier_len
+    local packed, pos, k = sub(r.raw, from + 1, from + n), 1, 1
+    while pos <= n do
+      p[k], p[k + 1], p[k + 2], pos = read('>BI4Bc0', packed, pos)
+      k = k + 3
+    end
+  end
+  return p
+end
+
+local function fresh_parts(total)
+  local p = {}
+  for k = 1, total * 3, 3 do p[k], p[k + 1], p[k + 2] = Part.PENDING, 0, '' end
+  return p
+end
+
+-- How many a carrier accepted, whatever came after.
+local function accepted_in(p)
+  local n = 0
+  for k = 1, #p, 3 do
+    if p[k] == Part.ACCEPTED or p[k] >= Part.DELIVERED then n = n + 1 end
+  end
+  return n
+end
+
+local function accepted_of(r)
+  if not r.parts and r.parts_len == 0 then return 0 end
+  return accepted_in(parts_of(r))
+end
+
+-- Parts that a take still has to send.
+local function open_parts(r)
+  if r.pinned == 0 then return max(r.segments, 1) end
+  local p = parts_of(r)
+  return max(#p / 3 - accepted_in(p), 1)
+end
+
+-- Whether nothing of it can have reached the recipient.
+local function untouched(r)
+  if r.resent == 1 then return false end
+  local p = parts_of(r)
+  for k = 1, #p, 3 do
+    if p[k] ~= Part.PENDING then return false end
+  end
+  return true
+end
+
+-- When every part has its receipt: the worst of them; else nil.
+local function verdict_of(p)
+  local worst = 0
+  for k = 1, #p, 3 do
+    if p[k] < Part.DELIVERED then return nil end
+    worst = max(worst, p[k])
+  end
+  if worst == Part.UNDELIVERED then return State.UNDELIVERED end
+  if worst == Part.EXPIRED then return State.EXPIRED end
+  return State.DELIVERED
+end

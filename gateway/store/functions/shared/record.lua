@@ -1,0 +1,98 @@
+-- Records: read once per call however often they are touched, written once at commit.
+
+local records, dirty, gone
+
+local function open(id, raw)
+  return {id, raw, false, false, false, '', false, read($HEAD, raw)}
+end
+
+-- Read these ids (one HMGET per bucket); records[id] is then the record or false.
+local function load(ids)
+  local buckets = {}
+  for i = 1, #ids do
+    local id = ids[i]
+    if records[id] == nil then
+      records[id] = false
+      local list = group(buckets, sub(id, 1, 4))
+      list[#list + 1] = id
+    end
+  end
+  for bucket, list in pairs(buckets) do
+    local values = spread_read('HMGET', P .. 'm:' .. hex(bucket), list)
+    for i = 1, #list do
+      if values[i] then records[list[i]] = open(list[i], values[i]) end
+    end
+  end
+end
+
+local function touch(r)
+  if not r.dirty then
+    r.dirty = true
+    dirty[#dirty + 1] = r
+  end
+end
+
+local function account_of(r)
+  return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + r.account_len)
+end
+
+local function route_of(r)
+  local from = Size.HEAD_SIZE + r.account_len
+  return sub(r.raw, from + 1, from + r.route_len)
+end
+
+local function permission_at(r)
+  return Size.HEAD_SIZE + r.account_len + r.route_len + r.envelope_len
+end
+
+local function carrier_at(r)
+  return permission_at(r) + r.permission_len + r.content_len
+end
+
+-- The carrier it was last handed to; '' before.
+local function carrier_of(r)
+  if r.carrier then return r.carrier end
+  local from = carrier_at(r)
+  return sub(r.raw, from + 1, from + r.carrier_len)
+end
+
+local function trail_of(r)
+  local from = carrier_at(r) + r.carrier_len + r.parts_len
+  return sub(r.raw, from + 1) .. r.steps
+end
+
+-- The timeline is bounded: its first step stays, the oldest of the others go.
+local function pruned(trail)
+  local first = 8 + byte(trail, 8)
+  local from = first + 1
+  while #trail - from > 700 do from = from + 8 + byte(trail, from + 7) end
+  return sub(trail, 1, first) .. sub(trail, from)
+end
+
+-- The record's value as it is now. Call once: it moves the lengths.
+local function value_of(r)
+  local raw, kept, at = r.raw, permission_at(r), carrier_at(r)
+  local tail
+  if r.carrier or r.parts or r.trail_len + #r.steps > 1000 then
+    local carrier, trail, parts = carrier_of(r), trail_of(r), nil
+    if r.parts then
+      local p, out = r.parts, {}
+      for i = 1, #p, 3 do out[#out + 1] = pack('>BI4Bc0', p[i], p[i + 1], #p[i + 2], p[i + 2]) end
+      parts = concat(out)
+    else
+      parts = sub(raw, at + r.carrier_len + 1, at + r.carrier_len + r.parts_len)
+    end
+    if #trail > 1000 then trail = pruned(trail) end
+    r.carrier_len, r.parts_len, r.trail_len = #carrier, #parts, #trail
+    tail = carrier .. parts .. trail
+  else
+    r.trail_len = r.trail_len + #r.steps
+    tail = sub(raw, at + 1) .. r.steps
+  end
+  if r.bare then
+    r.permission_len, r.content_len = 0, 0
+  else
+    kept = at
+  end
+  return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST)) .. sub(raw, Size.HEAD_SIZE + 1, kept) .. tail
+end

@@ -1,0 +1,204 @@
+-- take: wakes what is due, pops the fairest account's oldest, gates, reserves, leases to the owner.
+--
+-- ARGV  settings, owner, carrier, on_unknown (the carrier's word), limit and keep in parts,
+--       then lanes in order: route, place, priority
+-- reply {lease, token, dropped, more (0/1), next due, leased: id, record, …, redecide: id, record, reason, …}
+--       (records as they were before the take; all of this take share lease and token)
+-- Leased: SENDING under this lease, listed in x:<owner>. Redecide: untouched but for due = token = now + 5 s, at which
+-- instant somebody else may get it. Dropped: ended by the gate. A repeat takes other messages: what a caller never heard
+-- of is reclaimed with its owner, or handed back by it when it meets a lease it does not know.
+
+local SCAN = 1000 -- messages looked at in one take
+local QUANTUM = 16 -- messages in a row from one account while others wait
+local WOKEN = 200 -- delayed messages woken in a lane by one take
+local TOKEN_LIFE = 5000
+
+-- What was due: retries become ready (written at once, they may be popped by this take); the rest is for a decision.
+local function wake(lane, take_)
+  local key = P .. 'y:' .. lane
+  local due = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, WOKEN, 'WITHSCORES')
+  if #due == 0 then return end
+  local ids = {}
+  for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+  if #ids == WOKEN then take_.more = 1 end
+  load(ids)
+  local removed = {}
+  for i = 1, #due, 2 do
+    local r = records[due[i]]
+    if not r or r.due ~= tonumber(due[i + 1]) or r.state > State.QUEUED then
+      removed[#removed + 1] = due[i] -- moved on since
+    elseif r.state == State.QUEUED then
+      removed[#removed + 1] = due[i]
+      push_head(r)
+    elseif now > r.expires then
+      leave(r)
+      move(r, State.EXPIRED, Reason.EXPIRED)
+      take_.dropped = take_.dropped + 1
+    else
+      take_.redecide(r, r.state == State.HELD and Reason.BREAKER_OPEN or Reason.SCHEDULED, lane)
+    end
+  end
+  if #removed > 0 then spread('ZREM', key, removed) end
+  for _, accounts in pairs(pushes) do
+    for _, queue in pairs(accounts) do queue.refund = 0 end
+  end
+end
+
+-- The accounts of a lane that have something ready: {name, tag, how many of its list were looked at, drained}.
+local function accounts_of(lane)
+  local all, out = call('ZRANGE', P .. 'l:' .. lane, 0, 63, 'WITHSCORES'), {}
+  for i = 1, #all, 2 do out[#out + 1] = {name = all[i], tag = tonumber(all[i + 1]), looked = 0} end
+  return out
+end
+
+local function fairest(accounts)
+  local best
+  for i = 1, #accounts do
+    local account = accounts[i]
+    if not account.drained and (not best or account.tag < best.tag) then best = account end
+  end
+  return best
+end
+
+-- Gate one message popped from a lane. Answers the parts that it takes of the budget.
+local function hand_out(r, lane, take_)
+  if r.pinned == 1 and lane ~= lane_of(r) then
+    push_tail(r) -- it was pinned while it waited here: to where only its carrier looks
+    return 0
+  end
+  if r.pinned == 1 and accepted_of(r) * 3 == #parts_of(r) then
+    r.parts = parts_of(r)
+    sent(r, 0) -- a late answer completed it while it was being decided about
+    return 0
+  end
+  local good, state, reason = gate(r)
+  if not good then
+    if state then
+      move(r, state, reason)
+      take_.dropped = take_.dropped + 1
+    else
+      take_.redecide(r, reason, lane)
+    end
+    return 0
+  end
+  local parts = open_parts(r)
+  take_.leased[#take_.leased + 1] = r.id
+  take_.leased[#take_.leased + 1] = r.raw
+  r.carrier, r.lease, r.due = take_.carrier, take_.lease, 0
+  move(r, State.SENDING, Reason.NONE, take_.carrier)
+  return parts
+end
+
+-- Empty a lane fairly until `budget` parts are handed out. Answers how many are left of it.
+local function drain(lane, budget, take_)
+  local accounts, clock_ = accounts_of(lane), nil
+  if #accounts == 0 then return budget end
+  while budget > 0 and take_.scan > 0 do
+    local account = fairest(accounts)
+    if not account then break end
+    local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scan, 1000)
+    local ids = call('LRANGE', queue_key(lane, account.name), account.looked, account.looked + chunk - 1)
+    account.drained = #ids < chunk
+    load(ids)
+    local ready = {}
+    for i = 1, #ids do
+      local r = records[ids[i]]
+      if r then ready[#ready + 1] = r end
+    end
+    load_rules(ready)
+    clock_ = max(clock_ or account.tag, account.tag)
+    for i = 1, #ids do
+      if budget <= 0 then
+        account.drained = false
+        break
+      end
+      local r = records[ids[i]]
+      account.looked = account.looked + 1
+      take_.scan = take_.scan - 1
+      if r and r.state == State.QUEUED and r.due <= now then
+        local parts = hand_out(r, lane, take_)
+        budget = budget - parts
+        account.tag = account.tag + parts / r.weight
+      end
+    end
+  end
+  local tags, left = {'', clock_ or 0}, false
+  for i = 1, #accounts do
+    local account = accounts[i]
+    if account.looked > 0 or account.drained then
+      local key = queue_key(lane, account.name)
+      call('LTRIM', key, account.looked, -1)
+      account.drained = account.drained or call('EXISTS', key) == 0
+      if account.drained then
+        call('ZREM', P .. 'l:' .. lane, account.name)
+      else
+        call('ZADD', P .. 'l:' .. lane, account.tag, account.name)
+      end
+      tags[#tags + 1] = account.name
+      tags[#tags + 1] = account.tag
+    end
+    left = left or not account.drained
+  end
+  if left then take_.more = 1 end
+  if clock_ then spread('HSET', P .. 't:' .. lane, tags) end
+  return budget
+end
+
+local function take(keys, args)
+  begin(keys, args[1])
+  local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
+  local token, redecide = now + TOKEN_LIFE, {}
+  local take_ = {
+    carrier = args[3], lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
+    dropped = 0, more = 0, scan = SCAN,
+  }
+  function take_.redecide(r, reason, lane)
+    redecide[#redecide + 1] = r.id
+    redecide[#redecide + 1] = r.raw
+    redecide[#redecide + 1] = reason
+    r.due = token
+    local list = group(delays, lane)
+    list[#list + 1] = token
+    list[#list + 1] = r.id
+    touch(r)
+  end
+
+  local lanes, pinned = {}, {}
+  for i = 7, #args, 3 do
+    local own = args[i] .. '@' .. take_.carrier .. ':' .. args[i + 2]
+    local otp = tonumber(args[i + 2]) == Priority.OTP
+    if not pinned[own] then lanes[#lanes + 1] = {own, otp} end
+    pinned[own] = true
+    lanes[#lanes + 1] = {args[i] .. '#' .. args[i + 1] .. ':' .. args[i + 2], otp}
+  end
+  load_flags()
+  for i = 1, #lanes do wake(lanes[i][1], take_) end
+  local later, off = delays, undelays
+  delays, undelays = {}, {}
+  write_lanes()
+  delays, undelays = later, off
+  for i = 1, #lanes do
+    local lane, spare = lanes[i][1], lanes[i][2] and 0 or keep
+    if limit > spare then
+      limit = drain(lane, limit - spare, take_) + spare
+    elseif call('EXISTS', P .. 'l:' .. lane) == 1 then
+      take_.more = 1
+    end
+  end
+
+  if #take_.leased > 0 then
+    local ids = {}
+    for i = 1, #take_.leased, 2 do ids[#ids + 1] = take_.leased[i] end
+    call('SET', P .. 'lease', take_.lease)
+    call('HSET', P .. 'x:' .. owner, take_.lease,
+      pack('>BBc0', tonumber(args[4]), #take_.carrier, take_.carrier) .. concat(ids), 'n' .. take_.lease, #ids)
+  end
+  call('HSET', P .. 'b', owner, now)
+  commit()
+  local next_due = 0
+  for i = 1, #lanes do
+    local first = call('ZRANGE', P .. 'y:' .. lanes[i][1], 0, 0, 'WITHSCORES')
+    if first[2] and (next_due == 0 or tonumber(first[2]) < next_due) then next_due = tonumber(first[2]) end
+  end
+  return {take_.lease, token, take_.dropped, take_.more, next_due, take_.leased, redecide}
+end

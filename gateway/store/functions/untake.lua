@@ -1,0 +1,26 @@
+-- untake: leased but never written: back to the head of its lane, the account's tag as before, no attempt counted.
+--
+-- ARGV  settings, owner, then id .. lease (24 octets) each
+-- reply how many went back. Idempotent: only what is SENDING under that lease moves.
+
+local function untake(keys, args)
+  begin(keys, args[1])
+  local ids = {}
+  for i = 3, #args do ids[#ids + 1] = sub(args[i], 1, 16) end
+  load(ids)
+  local back = 0
+  for i = 3, #args do
+    local r, lease = records[ids[i - 2]], read('>I8', args[i], 17)
+    if r and r.state == State.SENDING and r.lease == lease then
+      closed[lease] = (closed[lease] or 0) + 1
+      back = back + 1
+      if not stopped(r, 0) then
+        move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
+        push_head(r)
+      end
+    end
+  end
+  commit()
+  write_closed(args[2])
+  return back
+end

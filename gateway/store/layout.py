@@ -1,0 +1,146 @@
+"""How a record lies in the store: one table of head fields, used by Python's ``struct`` and by Lua's alike.
+
+    head | account | route | envelope | permission | content | carrier | parts | trail
+
+The head has a fixed size and ends with the lengths of the sections behind it. At a final state permission and content
+are cut off. Envelope and content are sealed: the functions never look into them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple
+
+HEAD_FIELDS: tuple[tuple[str, str], ...] = (
+    ("accepted", "Q"),  # these two are stamped by ``accept``: the store's clock, its counter
+    ("reference_number", "H"),
+    ("state", "B"),
+    ("reason", "B"),
+    ("final", "B"),
+    ("resent", "B"),  # an unknown was queued once more
+    ("cancel", "B"),  # marked while at a carrier
+    ("reserved", "B"),  # counted under its caps
+    ("pinned", "B"),  # its carrier has accepted a part
+    ("lost", "B"),  # listed in u:<carrier>: may get a receipt whose id nobody told us
+    ("category", "B"),
+    ("checks", "B"),
+    ("priority", "B"),
+    ("on_unknown", "B"),
+    ("place", "B"),
+    ("attempts", "B"),
+    ("segments", "B"),
+    ("weight", "H"),
+    ("sequence", "I"),
+    ("due", "Q"),
+    ("expires", "Q"),
+    ("moved", "Q"),
+    ("lease", "Q"),
+    ("recipient", "16s"),
+    ("account_len", "B"),
+    ("route_len", "B"),
+    ("envelope_len", "H"),
+    ("permission_len", "H"),
+    ("content_len", "I"),
+    ("carrier_len", "B"),
+    ("parts_len", "H"),
+    ("trail_len", "H"),
+)
+"""(name, code of Python's ``struct``), in order, big-endian."""
+
+STAMPED = 2
+"""How many fields at the start ``accept`` fills in."""
+
+WORKING = ("id", "raw", "dirty", "carrier", "parts", "steps", "bare")
+"""Slots of a record in Lua before those of the head: what a function knows or changes beside it."""
+
+_LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "8s": "c8", "16s": "c16"}
+
+
+class Head(NamedTuple):
+    """The head as Python reads it. Same order as ``HEAD_FIELDS``."""
+
+    accepted: int
+    reference_number: int
+    state: int
+    reason: int
+    final: int
+    resent: int
+    cancel: int
+    reserved: int
+    pinned: int
+    lost: int
+    category: int
+    checks: int
+    priority: int
+    on_unknown: int
+    place: int
+    attempts: int
+    segments: int
+    weight: int
+    sequence: int
+    due: int
+    expires: int
+    moved: int
+    lease: int
+    recipient: bytes
+    account_len: int
+    route_len: int
+    envelope_len: int
+    permission_len: int
+    content_len: int
+    carrier_len: int
+    parts_len: int
+    trail_len: int
+
+
+HEAD = Struct(">" + "".join(code for _, code in HEAD_FIELDS))
+UNSTAMPED = Struct(">" + "".join(code for _, code in HEAD_FIELDS[STAMPED:]))
+PERMISSION = Struct(">QQI8s8s8s")  # opens, closes, epoch, scopes of account, brand, template; then caps
+CAP = Struct(">8sII")  # scope, limit, window in seconds
+RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
+ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
+ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it
+RECEIPT = Struct(">B8sBQB")  # carrier, recipient, state, at, number of ids; each with its length, then the error
+PART = Struct(">BIB")  # state, hour of the id map (0: none), length of the carrier's id behind it
+EVENT = Struct(">16sIBBBBQIBBBBB")
+"""id, sequence, state, previous (0: none), reason, final, at, status, parts accepted, then four lengths: account,
+carrier, carrier's id, error; these follow."""
+SETTINGS = Struct(">IIIIIIII")
+"""``Retention``, in its order."""
+
+
+_OFFSETS = {
+    name: Struct(">" + "".join(code for _, code in HEAD_FIELDS[:number])).size
+    for number, (name, _) in enumerate(HEAD_FIELDS)
+}
+
+
+class Size(IntEnum):
+    """The functions' own small numbers."""
+
+    RULE_SIZE = RULE.size
+    CAP_SIZE = CAP.size
+    PERMISSION_SIZE = PERMISSION.size
+    HEAD_SIZE = HEAD.size
+    RAW = WORKING.index("raw") + 1
+    FIRST = len(WORKING) + 1
+    LAST = len(WORKING) + len(HEAD_FIELDS)
+    RECIPIENT_AT = _OFFSETS["recipient"] - _OFFSETS["state"] + 1  # in a record that is not stamped yet, from 1
+
+
+def lua_format(shape: Struct) -> str:
+    """The same format for Lua's struct."""
+    codes = shape.format.lstrip(">")
+    out, digits = ">", ""
+    for code in codes:
+        if code.isdigit():
+            digits += code
+        else:
+            out += _LUA[digits + code]
+            digits = ""
+    return out
+
+
+SLOTS = {name: number for number, name in enumerate((*WORKING, *(name for name, _ in HEAD_FIELDS)), 1)}
+"""``r.<name>`` in a function is ``r[SLOTS[name]]``."""
