@@ -1,0 +1,699 @@
+"""Random calls against the reference model and the real store at once, all invariants checked after each.
+
+The machine speaks as two workers with their restarts, two carriers and a crowd of four recipients would, in any order:
+answers come late, receipts early, calls twice. What the store may choose (which messages a take gets) it is asked for,
+and the choice is judged; everything else must be as the model says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.model import (
+    MOVES,
+    PRIORITY,
+    WAITING,
+    Answer,
+    Cap,
+    Category,
+    Check,
+    Content,
+    Envelope,
+    Fate,
+    Match,
+    NewMessage,
+    OnUnknown,
+    PartAnswer,
+    PartState,
+    Permission,
+    Permit,
+    Priority,
+    Reason,
+    ReceiptFact,
+    RuleGroup,
+    RuleStatus,
+    State,
+)
+from gateway.store import keys
+from gateway.store.ids import derived_id, partition_of
+from gateway.store.owner import Owner
+from gateway.store.requests import Lane, OptChange, Taken, TakeRequest
+from tests.model.reference import Message, Model
+from tests.model.world import PARTITIONS, World, plain
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+ACCOUNTS = ("shop", "bank")
+CARRIERS = ("north", "south")
+ROUTES = ("world", "home")
+NUMBERS = [f"4915100000{n:02}" for n in range(4)]
+FINAL_PARTS = (PartState.DELIVERED, PartState.EXPIRED, PartState.UNDELIVERED)
+
+ahead = st.sampled_from([1, 2_000, 5 * MINUTE + 1, HOUR + 1])
+indices = st.integers(0, 2**16)
+
+
+class Machine(RuleBasedStateMachine):
+    """Set ``world`` in a subclass."""
+
+    world: World
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.reset()
+        self.model = Model(self.world.retention)
+        self.recipients = [self.world.hasher.recipient(digits) for digits in NUMBERS]
+        self.owners = [Owner("w0", "0"), Owner("w1", "0")]
+        self.beats: dict[str, int] = {}
+        self.count = 0
+        self.known: list[bytes] = []
+        self.gone: set[bytes] = set()  # records that were deleted
+        self.outlived: set[bytes] = set()  # ids of theirs
+        self.tokens: dict[bytes, int] = {}
+        self.leases: list[tuple[str, bytes, int, str]] = []  # every lease ever: owner, id, lease, carrier
+        self.given: list[tuple[str, bytes, bytes]] = []  # every id a carrier ever gave: carrier, message, id
+        self.promised: dict[tuple[bytes, int, str], bytes] = {}  # ids whose receipts came before them
+        self.calls: list[Callable[[], None]] = []
+        self.finals: Counter[bytes] = Counter()
+        self.on_wire: Counter[bytes] = Counter()
+        self.unknowns: Counter[bytes] = Counter()
+        self.caps: set[tuple[bytes, int, int]] = set()
+        self.begun = True
+
+    @property
+    def now(self) -> int:
+        return self.world.now
+
+    def do(self, call: Callable[[], None], again: bool) -> None:
+        """Make a call; ``again`` makes it twice and wants nothing to change. It may be repeated at any later time."""
+        call()
+        self.calls.append(call)
+        if again:
+            self.check_everything()
+            before = self.picture()
+            call()
+            assert self.picture() == before, "a repeated call changed something"
+
+    def picture(self) -> Any:
+        ids = [id_ for id_ in self.known if id_ in self.model.messages]
+        return [plain(record) for record in self.world.run(self.world.store.find(ids))]
+
+    def some(self, index: int, *states: State) -> Message | None:
+        found = [m for m in self.model.messages.values() if m.state in states and not m.final]
+        return found[index % len(found)] if found else None
+
+    # -- intake --------------------------------------------------------------------------------------------------------
+
+    def permission(self, draw: Callable[..., Any], account: str) -> Permission:
+        now = self.now
+        caps = draw(st.sampled_from([(), (), (1,), (1, 2)]))
+        scope = self.world.hasher.scope
+        return Permission(
+            opens=now + draw(st.sampled_from([-HOUR, -HOUR, -HOUR, 2_000])),
+            closes=now + draw(st.sampled_from([HOUR, 48 * HOUR, 2_001])),
+            expires=now + draw(st.sampled_from([30 * MINUTE, 40 * HOUR, 100 * HOUR, 3_000])),
+            checks=draw(st.sampled_from([0, Check.ALL_OPT_OUT, Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT, 7])),
+            account_scope=scope(account),
+            brand_scope=scope(account, "brand"),
+            template_scope=draw(st.sampled_from([bytes(8), scope(account, "template", "t")])),
+            caps=tuple(Cap(scope(account, f"cap{n}"), n, 3600) for n in caps),
+            epoch=self.model.flags.get(keys.EPOCH, 0) - draw(st.sampled_from([0, 0, 0, 1]))
+            if self.model.flags.get(keys.EPOCH, 0)
+            else 0,
+        )
+
+    def message(self, draw: Callable[..., Any]) -> NewMessage:
+        who = self.recipients[draw(st.integers(0, len(NUMBERS) - 1))]
+        account = draw(st.sampled_from(ACCOUNTS))
+        self.count += 1
+        category = draw(st.sampled_from(list(Category)))
+        state = draw(
+            st.sampled_from(
+                [State.QUEUED, State.QUEUED, State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD, State.REJECTED]
+            )
+        )
+        reason = {State.SCHEDULED: Reason.SCHEDULED, State.DEFERRED: Reason.QUIET_HOURS}.get(state, Reason.NONE)
+        segments = draw(st.sampled_from([1, 1, 2]))
+        reference = draw(st.sampled_from([b"", b"", "order"]))
+        return NewMessage(
+            id=derived_id(self.now, who.partition, self.count.to_bytes(8, "big")),
+            recipient=who,
+            state=state,
+            reason=reason,
+            due=self.now + draw(ahead) if state in (State.SCHEDULED, State.DEFERRED) else 0,
+            category=category,
+            on_unknown=draw(st.sampled_from(list(OnUnknown))),
+            route="" if state is State.REJECTED else draw(st.sampled_from(ROUTES)),
+            weight=draw(st.integers(1, 3)),
+            segments=segments,
+            permission=self.permission(draw, account),
+            envelope=Envelope(who.digits, "Sender", account, int(category), "brand", segments=segments),
+            content=Content(f"text {self.count}"),
+            reference=self.world.hasher.reference(account, who, reference) if reference else b"",
+        )
+
+    @rule(data=st.data(), count=st.integers(1, 4), again=st.booleans())
+    def accept(self, data: st.DataObject, count: int, again: bool) -> None:
+        items = [self.message(data.draw) for _ in range(count)]
+        self.known += [item.id for item in items]
+        for item in items:
+            self.caps |= {(cap.scope, cap.limit, cap.window) for cap in item.permission.caps}
+
+        def call() -> None:
+            there = [item for item in items if item.id in self.model.messages or item.id not in self.gone]
+            got = self.world.run(self.world.store.accept(there))
+            assert got == self.model.accept(there, self.now)
+
+        self.do(call, again)
+
+    # -- handing out ---------------------------------------------------------------------------------------------------
+
+    @rule(
+        owner=st.integers(0, 1),
+        carrier=st.sampled_from(CARRIERS),
+        route=st.sampled_from(ROUTES),
+        places=st.sampled_from([(0,), (0,), (0, 1), (1,), (1, 2)]),
+        limit=st.sampled_from([1, 2, 3, 10, 10]),
+        keep=st.sampled_from([0, 0, 1, 2]),
+        word=st.sampled_from(list(OnUnknown)),
+    )
+    def take(
+        self, owner: int, carrier: str, route: str, places: tuple[int, ...], limit: int, keep: int, word: OnUnknown
+    ) -> None:
+        lanes = tuple(Lane(route, place, priority) for priority in Priority for place in places)
+        requests = [TakeRequest(p, lanes, carrier, limit, keep, word) for p in range(PARTITIONS)]
+        who = self.owners[owner]
+        for request, taken in zip(requests, self.world.run(self.world.store.take(who, requests)), strict=True):
+            self.judge(who, request, taken)
+        self.beats[who.name] = self.now
+
+    def judge(self, owner: Owner, request: TakeRequest, taken: Taken) -> None:
+        """Whether the store's choice was allowed; then it is the model's too."""
+        model, now = self.model, self.now
+        names = [lane.name for lane in request.lanes]
+        names += [f"{lane.route}@{request.carrier}:{int(lane.priority)}" for lane in request.lanes]
+        here = [m for m in model.messages.values() if partition_of(m.new.id) == request.partition]
+        mine = [m for m in here if not m.final and m.lane in names]
+        before = {m.new.id: model.gate(m, now) for m in mine}
+        waking = {m.new.id for m in mine if model.asks(m, now) is not None}
+
+        dropped = self.dropped(mine, before, waking)
+        assert taken.dropped == dropped
+        for back in taken.redecide:
+            m = model.messages[back.id]
+            assert m in mine
+            assert m.due <= now
+            if back.id in waking:
+                assert m.permission.expires >= now
+            else:
+                assert m.state is State.QUEUED
+                reasons = {before[back.id], model.gate(m, now)}
+                assert (State.QUEUED, back.reason) in reasons, (back.reason, reasons)
+            assert back.token == model.hand_back(m, now)
+            assert (back.state, back.recipient, back.expires) == (m.state, m.new.recipient, m.permission.expires)
+            assert (back.envelope, back.content) == (m.new.envelope, m.new.content)
+            self.tokens[back.id] = back.token
+        parts, last = 0, 0
+        for item in taken.leased:
+            m = model.messages[item.id]
+            assert m in mine
+            assert (m.state, m.due <= now) == (State.QUEUED, True)
+            assert model.gate(m, now) == (State.SENDING, Reason.NONE), "the gate let out what it must not"
+            assert (item.place, item.attempts, item.resent, item.pinned) == (m.place, m.attempts, m.resent, m.pinned)
+            assert (item.recipient, item.route, item.category) == (m.new.recipient, m.route, m.new.category)
+            assert (item.envelope, item.content) == (m.new.envelope, m.new.content)
+            assert list(item.parts) == [part.state for part in m.parts]
+            assert m.new.segments > 1 or item.reference_number == 0
+            last = m.open_parts
+            parts += last
+            if PRIORITY[m.new.category] is not Priority.OTP:
+                assert parts - last < request.limit - request.keep, "took what is kept for one-time passwords"
+            assert parts - last < request.limit, "took more than there is room for"
+            model.lease(m, owner.name, item.lease, request.carrier, request.on_unknown, now)
+            self.leases.append((owner.name, item.id, item.lease, request.carrier))
+            self.on_wire[item.id] += 1
+        left = [m for m in mine if m.state is State.QUEUED and m.due <= now and not m.had]
+        left = [m for m in left if model.gate(m, now)[0] is State.SENDING]
+        if parts < request.limit - request.keep and not taken.more:
+            assert not left, "something was ready and not taken"
+        if taken.leased:
+            worst = max(PRIORITY[model.messages[item.id].new.category] for item in taken.leased)
+            assert all(PRIORITY[m.new.category] >= worst for m in left), "a lower priority went first"
+
+    def dropped(self, mine: list[Message], before: dict[bytes, tuple[State, Reason]], waking: set[bytes]) -> int:
+        """The store ended some at the gate; it tells how many, the records tell which."""
+        may = [m for m in mine if m.due <= self.now and (m.state is State.QUEUED or m.new.id in waking)]
+        found = self.world.run(self.world.store.find([m.new.id for m in may]))
+        count = 0
+        for m, record in zip(may, found, strict=True):
+            if record is None or not record.final:
+                continue
+            state, reason = before[m.new.id]
+            assert state in (State.EXPIRED, State.REJECTED), f"dropped without need: {plain(record)}"
+            assert state is State.EXPIRED or m.new.id not in waking
+            self.model.drop(m, state, reason, self.now)
+            count += 1
+        return count
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), index=indices, stale=st.sampled_from([0, 0, 0, 1]), again=st.booleans())
+    def permit(self, data: st.DataObject, index: int, stale: int, again: bool) -> None:
+        id_ = list(self.tokens)[index % len(self.tokens)]
+        m = self.model.messages.get(id_)
+        account = m.new.envelope.account if m else ACCOUNTS[0]
+        state = data.draw(st.sampled_from([State.QUEUED, State.QUEUED, State.DEFERRED, State.HELD, State.REJECTED]))
+        reasons = {State.QUEUED: Reason.NONE, State.DEFERRED: Reason.QUIET_HOURS, State.HELD: Reason.BREAKER_OPEN}
+        item = Permit(
+            id=id_,
+            token=self.tokens[id_] - stale,
+            state=state,
+            reason=reasons.get(state, Reason.CONTENT_REFUSED),
+            due=self.now + data.draw(ahead) if state is State.DEFERRED else 0,
+            route=data.draw(st.sampled_from(ROUTES)),
+            permission=self.permission(data.draw, account),
+        )
+
+        def call() -> None:
+            assert self.world.run(self.world.store.permit([item])) == [self.model.permit(item, self.now)]
+
+        self.do(call, again)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.leases)
+    @rule(index=indices, again=st.booleans())
+    def untake(self, index: int, again: bool) -> None:
+        owner, id_, lease, _ = self.leases[index % len(self.leases)]
+
+        def call() -> None:
+            self.world.run(self.world.store.untake(Owner.parse(owner), [(id_, lease)]))
+            self.model.untake(owner, [(id_, lease)], self.now)
+
+        self.do(call, again)
+
+    def carrier_id(self, m: Message, index: int, carrier: str) -> bytes:
+        """A new id, or the one whose receipt is here already."""
+        self.count += 1
+        id_ = self.promised.pop((m.new.id, index, carrier), b"id-%d" % self.count)
+        self.given.append((carrier, m.new.id, id_))
+        return id_
+
+    def outcome(self, draw: Callable[..., Any], m: Message) -> Answer:
+        """What a carrier might say about a leased message, in an order that makes sense."""
+        total = len(m.parts) if m.had else draw(st.sampled_from([m.new.segments, m.new.segments, 1]))
+        parts = []
+        for index in range(total):
+            if m.had and m.parts[index].state not in (PartState.PENDING, PartState.UNKNOWN):
+                continue
+            state = draw(st.sampled_from([PartState.ACCEPTED] * 3 + [PartState.UNKNOWN, PartState.PENDING]))
+            named = state is PartState.ACCEPTED and draw(st.sampled_from([True, True, True, False]))
+            parts.append(PartAnswer(index, state, self.carrier_id(m, index, m.carrier) if named else b""))
+        said = {part.state for part in parts}
+        if said <= {PartState.ACCEPTED}:
+            fate = Fate.SENT
+        elif PartState.UNKNOWN in said:
+            fate = Fate.UNKNOWN
+        else:
+            fate = draw(st.sampled_from([Fate.BACK, Fate.BACK, Fate.RETRY, Fate.NEXT, Fate.REJECTED, Fate.FAILED]))
+        reasons = {
+            Fate.BACK: Reason.THROTTLED,
+            Fate.RETRY: Reason.CARRIER_RETRY,
+            Fate.NEXT: Reason.NEXT_CARRIER,
+            Fate.REJECTED: Reason.CARRIER_REFUSED,
+            Fate.FAILED: Reason.RETRIES_EXHAUSTED,
+        }
+        return Answer(
+            id=m.new.id,
+            lease=m.lease,
+            carrier=m.carrier,
+            fate=fate,
+            reason=reasons.get(fate, Reason.NONE),
+            status=88 if fate not in (Fate.SENT, Fate.UNKNOWN) else 0,
+            due=self.now + draw(ahead) if fate is Fate.RETRY else 0,
+            total=total,
+            parts=parts,
+            on_unknown=draw(st.sampled_from(list(OnUnknown))),
+            last_place=draw(st.booleans()) if fate is Fate.NEXT else False,
+        )
+
+    @precondition(lambda self: self.some(0, State.SENDING))
+    @rule(data=st.data(), index=indices, receipts=st.integers(0, 2), again=st.booleans())
+    def answer(self, data: st.DataObject, index: int, receipts: int, again: bool) -> None:
+        m = self.some(index, State.SENDING)
+        assert m is not None
+        self.progress(m.owner, [self.outcome(data.draw, m)], [self.fact(data.draw) for _ in range(receipts)], again)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), index=indices, again=st.booleans())
+    def late_answer(self, data: st.DataObject, index: int, again: bool) -> None:
+        """An answer after its message was given up: all parts were taken after all."""
+        owner, id_, lease, carrier = self.leases[index % len(self.leases)]
+        m = self.model.messages.get(id_)
+        if m is None or (m.had and m.carrier != carrier) or (m.lease == lease and m.state is State.SENDING):
+            return
+        total = len(m.parts) or m.new.segments
+        parts = [PartAnswer(n, PartState.ACCEPTED, self.carrier_id(m, n, carrier)) for n in range(total)]
+        late = Answer(id_, lease, carrier, Fate.SENT, Reason.NONE, 0, 0, total, parts)
+        self.progress(owner, [late], [], again)
+
+    def progress(self, owner: str, answers: list[Answer], facts: list[ReceiptFact], again: bool) -> None:
+        def call() -> None:
+            got = self.world.run(self.world.store.progress(Owner.parse(owner), answers, facts))
+            for answer in answers:
+                self.model.answer(owner, answer, self.now)
+            expected = [self.model.receipt(fact, self.now) for fact in facts]
+            same = [
+                (a, b) for a, b, fact in zip(got, expected, facts, strict=True) if fact.state is not PartState.ACCEPTED
+            ]
+            assert all(a == b or Match.PARKED not in (a, b) for a, b in same), (got, expected)
+
+        self.do(call, again)
+
+    def fact(self, draw: Callable[..., Any]) -> ReceiptFact:
+        """A receipt: for an id that was given, or of nobody's."""
+        kind = draw(st.sampled_from(["known", "known", "known", "form", "orphan"]))
+        state = draw(st.sampled_from([*FINAL_PARTS, PartState.DELIVERED, PartState.ACCEPTED]))
+        error = draw(st.sampled_from(["", "000", "3E8"]))
+        given = [(c, i, x) for c, i, x in self.given if i in self.model.messages]
+        if kind == "orphan" or not given:
+            self.count += 1
+            who = self.recipients[draw(st.integers(0, len(NUMBERS) - 1))]
+            return ReceiptFact(
+                draw(st.sampled_from(CARRIERS)), (b"nobody-%d" % self.count,), who, state, error, self.now
+            )
+        carrier, id_, theirs = given[draw(indices) % len(given)]
+        ids = (theirs,) if kind == "known" else (b"form-" + theirs, theirs)
+        return ReceiptFact(carrier, ids, self.model.messages[id_].new.recipient, state, error, self.now)
+
+    @rule(data=st.data(), count=st.integers(1, 3), again=st.booleans())
+    def receipts(self, data: st.DataObject, count: int, again: bool) -> None:
+        self.progress(self.owners[0].name, [], [self.fact(data.draw) for _ in range(count)], again)
+
+    @precondition(lambda self: self.some(0, State.SENDING))
+    @rule(index=indices, state=st.sampled_from([*FINAL_PARTS, PartState.ACCEPTED]), again=st.booleans())
+    def early_receipt(self, index: int, state: PartState, again: bool) -> None:
+        """The receipt overtakes its submit_sm_resp."""
+        m = self.some(index, State.SENDING)
+        assert m is not None
+        self.count += 1
+        for part in range(max(len(m.parts), m.new.segments)):
+            key = (m.new.id, part, m.carrier)
+            if key not in self.promised and (part >= len(m.parts) or not m.parts[part].id):
+                id_ = self.promised[key] = b"early-%d" % self.count
+                self.progress(
+                    m.owner, [], [ReceiptFact(m.carrier, (id_,), m.new.recipient, state, "", self.now)], again
+                )
+                return
+
+    # -- people --------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(index=indices, again=st.booleans())
+    def cancel(self, index: int, again: bool) -> None:
+        id_ = self.known[index % len(self.known)]
+
+        def call() -> None:
+            assert self.world.run(self.world.store.cancel([id_])) == [self.model.cancel(id_, self.now)]
+
+        self.do(call, again)
+
+    @rule(
+        who=st.integers(0, len(NUMBERS) - 1),
+        group=st.sampled_from(list(RuleGroup)),
+        status=st.sampled_from(list(RuleStatus)),
+        account=st.sampled_from(ACCOUNTS),
+        kind=st.sampled_from(["brand", "account", "all"]),
+        said=st.sampled_from([0, 0, 1_000, HOUR]),
+        lasts=st.sampled_from([0, 0, HOUR + 1]),
+        again=st.booleans(),
+    )
+    def opt(
+        self,
+        who: int,
+        group: RuleGroup,
+        status: RuleStatus,
+        account: str,
+        kind: str,
+        said: int,
+        lasts: int,
+        again: bool,
+    ) -> None:
+        scope = self.world.hasher.scope
+        scopes = {"brand": scope(account, "brand"), "account": scope(account), "all": keys.GLOBAL_SCOPE}
+        if group is RuleGroup.CONSENT:
+            kind = "brand"
+        at = self.now - said
+        until = self.now + lasts if lasts else 0
+        change = OptChange(self.recipients[who], group, status, scopes[kind], at, until, b"evidence")
+
+        def call() -> None:
+            assert self.world.run(self.world.store.opt([change])) == [self.model.opt(change)]
+            told = {(r.group, r.scope): r[:5] for r in self.world.run(self.world.store.opts(change.recipient))}
+            kept = {k[1:]: r for k, r in self.model.rules.items() if k[0] == change.recipient.key}
+            assert told == {k: (r.group, r.status, r.scope, r.at, r.until) for k, r in kept.items()}
+
+        self.do(call, again)
+
+    @rule(
+        kind=st.sampled_from(["epoch", "breaker", "pulled"]),
+        account=st.sampled_from(ACCOUNTS),
+        on=st.booleans(),
+        again=st.booleans(),
+    )
+    def flag(self, kind: str, account: str, on: bool, again: bool) -> None:
+        scope = self.world.hasher.scope
+        if kind == "epoch":
+            name, value = keys.EPOCH, self.model.flags.get(keys.EPOCH, 0) + 1
+        elif kind == "breaker":
+            name, value = keys.breaker(scope(account)), int(on)
+        else:
+            name, value = keys.pulled(scope(account, "template", "t")), int(on)
+
+        def call() -> None:
+            self.world.run(self.world.store.flag(name, value))
+            self.model.flags[name] = value
+            assert self.world.run(self.world.store.flags()) == {k: v for k, v in self.model.flags.items() if v}
+
+        self.do(call, again)
+
+    @rule(index=indices, account=st.sampled_from([None, *ACCOUNTS]))
+    def release(self, index: int, account: str | None) -> None:
+        held = [m.new.id for m in self.model.messages.values() if m.state is State.HELD]
+        if account is None:
+            ids = [held[index % len(held)]] if held else []
+            scope = b""
+        else:
+            ids, scope = [], self.world.hasher.scope(account)
+        if ids or scope:
+            self.world.run(self.world.store.release(ids, scope))
+            self.model.release(ids, scope, self.now)
+
+    # -- workers and time ----------------------------------------------------------------------------------------------
+
+    @rule(owner=st.integers(0, 1))
+    def beat(self, owner: int) -> None:
+        self.world.run(self.world.store.beat(self.owners[owner]))
+        self.beats[self.owners[owner].name] = self.now
+
+    @rule(owner=st.integers(0, 1))
+    def crash(self, owner: int) -> None:
+        """It is gone without a word, and starts again; what it held waits for somebody to reclaim it."""
+        old = self.owners[owner]
+        self.owners[owner] = Owner(old.node, str(int(old.start) + 1))
+
+    @rule(index=indices, by=st.integers(0, 1), again=st.booleans())
+    def reclaim(self, index: int, by: int, again: bool) -> None:
+        names = [name for name in self.beats if name != self.owners[by].name]
+        if not names:
+            return
+        dead = Owner.parse(names[index % len(names)])
+        me = self.owners[by]
+
+        def call() -> None:
+            if me.node == dead.node and int(me.start) <= int(dead.start):
+                return
+            held = sum(1 for m in self.model.messages.values() if m.state is State.SENDING and m.owner == dead.name)
+            got = self.world.run(self.world.store.reclaim(dead, me))
+            quiet = self.now - self.beats[dead.name] >= 10_000
+            assert me.node == dead.node or quiet or got.alive or not held
+            if got.alive:
+                assert me.node != dead.node
+                assert not quiet
+            elif held:
+                assert self.model.reclaim(dead.name, self.now) == sum(got[:3])
+
+        self.do(call, again)
+
+    @rule(ms=st.sampled_from([1, 500, 1_999, 5_000, 11_000, 2 * MINUTE, 31 * MINUTE, 7 * HOUR, 73 * HOUR]))
+    def advance(self, ms: int) -> None:
+        self.world.set_clock(self.now + ms)
+
+    @rule()
+    def sweep(self) -> None:
+        """At a full minute, so that all that is due by then has been looked at."""
+        self.world.set_clock((self.now // MINUTE + 2) * MINUTE)
+        for partition in range(PARTITIONS):
+            for _ in range(100):
+                if not self.world.run(self.world.store.sweep(partition)).more:
+                    break
+        ids = list(self.model.messages)
+        found = dict(zip(ids, self.world.run(self.world.store.find(ids)), strict=True))
+        self.settle_orphans(found)
+        self.model.sweep(self.now, lambda id_: found[id_] is None)
+        self.gone |= {id_ for id_ in ids if id_ not in self.model.messages}
+        self.outlived |= {theirs for _, id_, theirs in self.given if id_ in self.gone}
+        self.world.set_clock(self.now + 7)
+
+    def settle_orphans(self, found: dict[bytes, Any]) -> None:
+        """Parked receipts that sweep gave to messages without an id: the store chooses, the model judges."""
+        for key, (fact, at) in list(self.model.parked.items()):
+            if self.now - at < 60_000:
+                continue
+            carrier, who, _ = key
+            for id_, record in found.items():
+                m = self.model.messages[id_]
+                if record is None or m.new.recipient.key != who or m.carrier != carrier or m.final:
+                    continue
+                for index, part in enumerate(record.parts):
+                    ours = m.parts[index] if index < len(m.parts) else None
+                    if ours and part.state != ours.state and part.state in FINAL_PARTS and part.state is fact.state:
+                        assert not ours.id
+                        self.model._receipt(m, index, fact, self.now)
+                        self.model.parked.pop(key, None)
+                        break
+            if self.now - at >= 25 * HOUR + 2 * HOUR:
+                self.model.parked.pop(key, None)
+
+    @precondition(lambda self: self.calls)
+    @rule(index=indices)
+    def repeat(self, index: int) -> None:
+        """Any earlier call once more: it does what it would do to the model."""
+        self.calls[index % len(self.calls)]()
+
+    # -- invariants ----------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def check_everything(self) -> None:
+        if not getattr(self, "begun", False):
+            return
+        self.check_events()
+        self.check_records()
+        self.check_places()
+        self.check_caps()
+
+    def check_events(self) -> None:
+        """Invariant 4: every move raises exactly one event, and there is one final event."""
+        expected: dict[bytes, list[Any]] = {}
+        for moved in self.model.events:
+            expected.setdefault(moved.id, []).append(
+                (moved.sequence, moved.state, moved.previous, moved.reason, moved.final)
+            )
+        self.model.events.clear()
+        got: dict[bytes, list[Any]] = {}
+        for event in self.world.new_events():
+            got.setdefault(event.id, []).append(
+                (event.sequence, event.state, event.previous, event.reason, event.final)
+            )
+            if event.previous is not None and event.previous is not event.state:
+                assert event.state in MOVES[event.previous], f"{event.previous!r} -> {event.state!r}"
+            if event.final:
+                self.finals[event.id] += 1
+                assert self.finals[event.id] == 1, "more than one final event"
+            if event.state is State.UNKNOWN:
+                self.unknowns[event.id] += 1
+        loose = {Reason.NONE}
+        assert {k: [(*e[:3], e[4]) for e in v] for k, v in got.items()} == {
+            k: [(*e[:3], e[4]) for e in v] for k, v in expected.items()
+        }
+        for id_, events in got.items():
+            for mine, theirs in zip(expected[id_], events, strict=True):
+                assert mine[3] in loose or mine[3] == theirs[3], f"reason {theirs[3]!r}, expected {mine[3]!r}"
+
+    def check_records(self) -> None:
+        ids = list(self.model.messages)
+        for id_, record in zip(ids, self.world.run(self.world.store.find(ids)), strict=True):
+            m = self.model.messages[id_]
+            assert record is not None, f"lost: {m}"
+            assert (record.state, record.final, record.sequence) == (m.state, m.final, m.sequence)
+            assert (record.route, record.place, record.attempts) == (m.route, m.place, m.attempts)
+            assert (record.resent, record.recipient, record.envelope) == (m.resent, m.new.recipient, m.new.envelope)
+            assert [part.state for part in record.parts] == [part.state for part in m.parts]
+            assert record.content == (None if m.final else m.new.content)
+            if not m.final:
+                assert record.pinned == m.had
+                assert record.cancel_requested == m.cancel
+                if m.state in WAITING:
+                    assert (record.due, record.expires) == (m.due, m.permission.expires), m
+
+    def check_places(self) -> None:
+        """Invariants 1 and 6: every message is in exactly one place, leases belong to those who took them."""
+        for partition in range(PARTITIONS):
+            places = self.world.places(partition)
+            ready = Counter(id_ for ids in places.ready.values() for id_ in ids)
+            delayed = Counter((id_, due) for lane in places.delayed.values() for id_, due in lane.items())
+            leased: Counter[tuple[str, bytes]] = Counter()
+            for owner, leases in places.leases.items():
+                for lease, packed in leases.items():
+                    if not lease.startswith(b"n"):
+                        ids = packed[2 + packed[1] :]
+                        assert len(ids) % 16 == 0
+                        leased.update((owner, ids[n : n + 16]) for n in range(0, len(ids), 16))
+            for m in self.model.messages.values():
+                id_ = m.new.id
+                if partition_of(id_) != partition:
+                    continue
+                if m.state is State.SENDING:
+                    assert leased[m.owner, id_] == 1, f"leased {leased[m.owner, id_]} times: {m}"
+                elif m.final or m.state in (State.SENT, State.UNKNOWN):
+                    pass
+                elif m.state is State.HELD and not m.released:
+                    assert id_ in places.held
+                elif m.due:
+                    assert delayed[id_, m.due] == 1, f"delayed {delayed[id_, m.due]} times: {m}"
+                else:
+                    assert ready[id_] == 1, f"ready {ready[id_]} times: {m}"
+            owners = {owner for owner in places.leases if any(not k.startswith(b"n") for k in places.leases[owner])}
+            holders = {
+                m.owner
+                for m in self.model.messages.values()
+                if m.state is State.SENDING and partition_of(m.new.id) == partition
+            }
+            assert owners == holders, "leases of nobody's messages"
+
+    def check_caps(self) -> None:
+        """Invariants 3 and 5: caps are never exceeded; copies on the wire are one and the resends of unknowns."""
+        for scope, limit, window in self.caps:
+            for who in self.recipients:
+                used = [
+                    at
+                    for id_, at in self.model.reserved.items()
+                    if self.model.messages[id_].new.recipient == who
+                    and any(cap.scope == scope for cap in self.model.messages[id_].permission.caps)
+                    and at > self.now - 1000 * window
+                ]
+                assert len(used) <= limit
+
+    def teardown(self) -> None:
+        """Nothing is stuck: once all is permitted and time has passed, takes empty every lane."""
+        if not getattr(self, "begun", False):
+            return
+        for name in [name for name, value in self.model.flags.items() if value and name != keys.EPOCH]:
+            self.world.run(self.world.store.flag(name, 0))
+            self.model.flags[name] = 0
+        self.release(0, ACCOUNTS[0])
+        self.release(0, ACCOUNTS[1])
+        for _ in range(3):
+            self.world.set_clock(self.now + HOUR + 10_000)
+            for carrier in CARRIERS:
+                for route in ROUTES:
+                    self.take(0, carrier, route, (0, 1, 2, 3, 4), 100, 0, OnUnknown.RESEND)
+            self.check_everything()
+        waiting = [m for m in self.model.messages.values() if m.state in WAITING and not m.released]
+        for m in waiting:
+            blocked = m.due > self.now or m.permission.caps or m.place > 4 or m.state is State.HELD
+            assert blocked, f"stuck: {m}"

@@ -1,0 +1,118 @@
+"""A real store whose clock belongs to the test, with a look behind its curtain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from gateway.model import Event
+from gateway.store import keys
+from gateway.store.connect import Link, connect
+from gateway.store.library import KEY_CLOCK, build_library
+from gateway.store.privacy import Vault
+from gateway.store.requests import Retention
+from gateway.store.store import Store
+
+T = TypeVar("T")
+
+PARTITIONS = 3
+START = 1_800_000_000_007  # no full minute, so that nothing comes due exactly when a sweep runs
+
+PLACES = """
+local tag, out = KEYS[1], {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if string.sub(key, 1, #tag) == tag then
+    local name, kind = string.sub(key, #tag + 1), string.sub(key, #tag + 1, #tag + 2)
+    if kind == 'q:' then out[#out + 1] = {name, redis.call('LRANGE', key, 0, -1)}
+    elseif kind == 'y:' or name == 'held' then out[#out + 1] = {name, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
+    elseif kind == 'x:' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif kind == 'c:' then out[#out + 1] = {name, redis.call('TYPE', key)['ok'] == 'zset'
+      and redis.call('ZRANGE', key, 0, -1) or {redis.call('GET', key)}}
+    end
+  end
+end
+return out
+"""
+
+
+class Places(NamedTuple):
+    """Where ids lie in a partition, as the raw structures have it."""
+
+    ready: dict[str, list[bytes]]  # lane/account
+    delayed: dict[str, dict[bytes, int]]  # lane -> id -> due
+    held: dict[bytes, int]
+    leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
+    caps: dict[str, bytes]
+
+
+class World:
+    """A store on one server or a cluster, driven by one loop. ``reset`` empties it; ``now`` is what it thinks."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.url = url
+        self.now = START
+        self.retention = Retention()
+        self.hasher = keys.Hasher(bytes(32), PARTITIONS)
+        self.link: Link = self.run(
+            connect(url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
+        )
+        self.store = Store(
+            self.link, self.hasher, Vault({1: bytes(32)}, 1), partitions=PARTITIONS, retention=self.retention
+        )
+        self._after = ["0"] * PARTITIONS
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(what)
+
+    def reset(self) -> None:
+        self.run(self.link.everywhere("FLUSHALL"))
+        self._after = ["0"] * PARTITIONS
+        self.set_clock(START)
+
+    def set_clock(self, now: int) -> None:
+        self.now = now
+        self.run(self.link.commands([(p, ("SET", self.link.tags[p] + b"clock", now)) for p in range(PARTITIONS)]))
+
+    def new_events(self) -> list[Event]:
+        """All events since the last call, per message in order."""
+        found = []
+        for partition in range(PARTITIONS):
+            for entry, events in self.run(self.store.events(partition, self._after[partition], 1000)):
+                self._after[partition] = entry
+                found += events
+        return found
+
+    def places(self, partition: int) -> Places:
+        raw = self.run(self.link.command(partition, "EVAL", PLACES, 1, self.link.tags[partition]))
+        places = Places({}, {}, {}, {}, {})
+        for name, values in raw:
+            kind, _, rest = name.partition(b":")
+            match kind:
+                case b"q":
+                    places.ready[rest.decode()] = values
+                case b"y":
+                    places.delayed[rest.decode()] = _scores(values)
+                case b"held":
+                    places.held.update(_scores(values))
+                case b"x":
+                    places.leases[rest.decode()] = dict(zip(values[::2], values[1::2], strict=True))
+                case b"c":
+                    places.caps[rest.hex()] = b"".join(values)
+        return places
+
+    def close(self) -> None:
+        self.run(self.link.close())
+        self.loop.close()
+
+
+def _scores(values: list[bytes]) -> dict[bytes, int]:
+    return {member: int(float(score)) for member, score in zip(values[::2], values[1::2], strict=True)}
+
+
+def plain(thing: Any) -> Any:
+    """For messages of failed assertions."""
+    return msgspec.to_builtins(thing)
