@@ -136,6 +136,7 @@ class Desk:
                 link.system_id,
                 message.sequence,
                 message.registered_delivery,
+                message.tlvs,
             )
         )
 

@@ -52,3 +52,4 @@ class Entry(NamedTuple):
     system_id: bytes
     sequence: int
     registered_delivery: int
+    tlvs: dict[int, bytes] | None = None

@@ -85,10 +85,15 @@ def test_ids_of_receipts(answered: bytes, form: ReceiptId, text: bytes) -> None:
     assert receipt_id(175, answered, form) == text
 
 
-@pytest.mark.parametrize(("answer", "shown"), [*product(get_args(AnswerId), get_args(ReceiptId))])
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (answer, shown)
+        for answer, shown in product(get_args(AnswerId), get_args(ReceiptId))
+        if answer != "uuid" or shown in {"same", "upper", "lower"}  # no carrier turns an uuid into a number
+    ],
+)
 def test_a_receipt_can_be_matched_whatever_its_id_looks_like(answer: AnswerId, shown: ReceiptId) -> None:
-    if answer == "uuid" and shown not in {"same", "upper", "lower"}:
-        pytest.skip("no carrier turns an uuid into a number")
     for number in (0xBEEF, 1234567890123, 9):
         answered = write_id(number, answer)
         forms = receipt.id_forms(receipt_id(number, answered, shown), "auto")
