@@ -1,0 +1,298 @@
+"""The parts list: builds everything once, runs it in one TaskGroup, ends it in order.
+
+Up: secrets, store, policy, carriers, heart, doors. Down, the other way round: the doors refuse new messages, carriers
+empty their windows and unbind, the last answers are stored, the store stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway.carriers.carriage import Carriage
+from gateway.config import Config, route_table, rulebook
+from gateway.config import Store as StoreSettings
+from gateway.doors.accounts import Accounts
+from gateway.doors.admin import admin_app
+from gateway.doors.http_api import Api
+from gateway.doors.listener import Listener
+from gateway.model import Redecide
+from gateway.pipeline.decisions import Decisions
+from gateway.pipeline.desk import Desk
+from gateway.pipeline.heart import Heart
+from gateway.pipeline.intake import Intake
+from gateway.pipeline.lanes import Board, Lanes, Shares
+from gateway.pipeline.sweeper import Sweeper
+from gateway.store import privacy
+from gateway.store.connect import Link, connect
+from gateway.store.embedded import Embedded
+from gateway.store.errors import StoreError
+from gateway.store.keys import EPOCH, Hasher, tags
+from gateway.store.library import build_library
+from gateway.store.owner import Owner
+from gateway.store.requests import Retention
+from gateway.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+def installed_version() -> str:
+    """Of this package; "unknown" when it runs from files that were never installed."""
+    try:
+        return version("smpp-gateway")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class App:
+    """One running gateway. ``start`` brings it up, ``run`` keeps it up, ``stop`` ends ``run`` in order."""
+
+    def __init__(self, config: Config, link: Link, secrets: privacy.Secrets, embedded: Embedded | None = None) -> None:
+        self.config = config
+        self.owner = Owner.fresh(config.node or socket.gethostname())
+        self._link = link
+        self._embedded = embedded
+        self._since = time.monotonic()
+        hasher = Hasher(secrets.hashing, config.store.partitions)
+        self.store = Store(
+            link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
+        )
+        self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
+        self.heart = Heart(self.store, self.owner)
+        self.sweeper = Sweeper(self.store)
+        self.decisions = Decisions(self.store, self.desk, hint=self._hint)
+        self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
+        self.carriages = self._build_carriages(hasher)
+        self.intake = Intake(self.store, self.desk, hint=self._hint)
+        loop_now = asyncio.get_running_loop().time()
+        self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.store, hasher, self)
+        self.http = Listener(self.api.app, config.http.listen)
+        self.admin = Listener(admin_app(self), config.admin.listen)
+
+    def __repr__(self) -> str:
+        return f"<App {self.owner.name} {self.http!r} {len(self.carriages)} carriers>"
+
+    def _build_carriages(self, hasher: Hasher) -> list[Carriage]:
+        names = [carrier.name for carrier in self.config.carriers]
+        board = Board(names, asyncio.get_running_loop().time())
+        shares: dict[str, Shares] = {}
+        return [
+            Carriage(
+                carrier,
+                store=self.store,
+                heart=self.heart,
+                lanes=Lanes(carrier.name, self.config.routes, board, shares),
+                board=board,
+                numbers=hasher,
+                redecide=self._to_decide.put_nowait,
+            )
+            for carrier in self.config.carriers
+        ]
+
+    def _hint(self, partitions: set[int], *, urgent: bool = False) -> None:
+        for carriage in self.carriages:
+            carriage.hint(partitions, urgent=urgent)
+
+    # ---- life
+
+    async def start(self) -> None:
+        """First heartbeat, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
+        await self.heart.start()
+        await self._learn_flags()
+        await self.http.start()
+        await self.admin.start()
+        # What exists by now lives as long as the process: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        log.info(
+            "gateway is up",
+            version=installed_version(),
+            http=self.http.url,
+            admin=self.admin.url,
+            carriers=[carrier.name for carrier in self.config.carriers],
+            policy=self.desk.rules.version,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then end in order. An error of any part ends all of them."""
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self.heart.run(), name="heart"),
+                group.create_task(self.sweeper.run(), name="sweeper"),
+                group.create_task(self._decide(), name="decisions"),
+            ]
+            serving = [
+                group.create_task(carriage.run(), name=f"carrier {carriage.carrier.name}")
+                for carriage in self.carriages
+            ]
+            await stop.wait()
+            log.info("stopping: no new messages, windows are emptied")
+            self.api.close()
+            await self.http.stop()
+            await asyncio.gather(*(carriage.stop() for carriage in self.carriages))
+            await asyncio.gather(*serving)
+            for task in background:
+                task.cancel()
+        log.info("stopped")
+
+    async def close(self) -> None:
+        """Close the doors, whatever state they are in."""
+        await self.http.stop(0)
+        await self.admin.stop(0)
+
+    async def _decide(self) -> None:
+        """Fresh decisions, a batch at a time. What fails is handed out again by the store after five seconds."""
+        while True:
+            batch = await self._to_decide.get()
+            while not self._to_decide.empty():
+                batch = batch + self._to_decide.get_nowait()
+            try:
+                await self.decisions.redecide(batch)
+            except StoreError as error:
+                log.warning("fresh decisions put off", count=len(batch), error=str(error))
+
+    async def _learn_flags(self) -> None:
+        """Take over the policy epoch; rules that differ from those of the last start begin a new one.
+
+        Messages decided under an older epoch are then decided again before they are sent.
+        """
+        flags = await self.store.flags()
+        epoch = flags.get(EPOCH, 0)
+        fingerprint = _fingerprint(self.desk.rules.version)
+        known = flags.get(RULES_FLAG, 0)
+        if known != fingerprint:
+            await self.store.flag(RULES_FLAG, fingerprint)
+            if known:
+                epoch += 1
+                await self.store.flag(EPOCH, epoch)
+                log.info("policy has changed: what waits is decided again", epoch=epoch)
+        self.desk.rules = self.desk.rules.with_flags(epoch)
+
+    # ---- what the operators' door asks (doors.admin.House)
+
+    async def ready(self) -> str:
+        """Why the store cannot be written to; the empty text when it can."""
+        try:
+            await self._link.probe()
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    async def status(self) -> dict[str, Any]:
+        """Everything at a glance."""
+        depths = await self.store.depths()
+        lanes: dict[str, dict[str, int]] = {}
+        for depth in depths.ready:
+            lane = lanes.setdefault(depth.lane, {"ready": 0, "delayed": 0})
+            lane["ready"] += depth.ready
+        for name, count in depths.delayed.items():
+            lanes.setdefault(name, {"ready": 0, "delayed": 0})["delayed"] = count
+        return {
+            "version": installed_version(),
+            "node": self.owner.name,
+            "uptime_s": round(time.monotonic() - self._since),
+            "store": repr(self._embedded or self._link),
+            "policy": {"version": self.desk.rules.version, "epoch": self.desk.rules.epoch},
+            "carriers": [_carrier_status(carriage) for carriage in self.carriages],
+            "lanes": lanes,
+            "held": depths.held,
+            "leases": depths.leases,
+            "parked_receipts": depths.parked,
+            "swept": dict(self.sweeper.counts),
+        }
+
+
+RULES_FLAG = b"rules"
+"""Fingerprint of the rules that were in force last."""
+
+
+def _fingerprint(rules_version: str) -> int:
+    """A number that fits a flag, never 0 (0 takes a flag away)."""
+    return zlib.crc32(rules_version.encode()) + 1
+
+
+def _retention(config: Config) -> Retention:
+    keep = config.retention
+    return Retention(
+        id_map=int(keep.id_map),
+        finished=int(keep.finished),
+        refused=int(keep.refused),
+        receipt_timeout=int(keep.receipt_timeout),
+        hold=int(keep.unknown_hold),
+        parked=int(keep.orphans),
+    )
+
+
+def _carrier_status(carriage: Carriage) -> dict[str, Any]:
+    dispatcher, pool = carriage.dispatcher, carriage.pool
+    return {
+        "name": carriage.carrier.name,
+        "up": len(pool.binds),
+        "binds": [repr(slot) for slot in pool.slots],
+        "pace": repr(dispatcher.pace),
+        "submitted": dispatcher.submitted,
+        "receipts": dict(carriage.receipts.counts),
+    }
+
+
+@asynccontextmanager
+async def _opened(
+    settings: StoreSettings, config: Config
+) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
+    """The store and its secrets, for as long as the gateway runs. Raises StoreError."""
+    embedded: Embedded | None = None
+    url = settings.url
+    if settings.embedded:
+        embedded = Embedded(Path(settings.data_dir), settings.durability)
+        await embedded.start()
+        url = embedded.url
+    try:
+        secrets = _secrets(config)
+        link = await connect(
+            url,
+            tags=tags(settings.partitions),
+            library=build_library(),
+            durability=settings.durability,
+            fingerprint=secrets.fingerprint,
+        )
+        try:
+            yield link, secrets, embedded
+        finally:
+            await link.close()
+    finally:
+        if embedded is not None:
+            await embedded.stop()
+
+
+def _secrets(config: Config) -> privacy.Secrets:
+    """Secrets from the configuration, else those of the data folder. Raises StoreRefused."""
+    given = config.privacy
+    if given.hashing_secret:
+        return privacy.from_text(given.hashing_secret, given.encryption_keys, given.current_key)
+    return privacy.load_or_create(Path(config.store.data_dir))
+
+
+async def serve(config: Config, *, on_ready: Callable[[App], None] | None = None, stop: asyncio.Event) -> None:
+    """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages.
+
+    Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
+    """
+    async with _opened(config.store, config) as (link, secrets, embedded):
+        app = App(config, link, secrets, embedded)
+        try:
+            await app.start()
+            if on_ready is not None:
+                on_ready(app)
+            await app.run(stop)
+        finally:
+            await app.close()
