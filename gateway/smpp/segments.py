@@ -68,6 +68,28 @@ _HEADER_SIZE = {Long.UDH8: 6, Long.UDH16: 7, Long.SAR: 6, Long.PAYLOAD: 0}
 so that the short header, and with it 153 septets, always suffices."""
 
 
+_BY_DATA_CODING = {2: Alphabet.BINARY, 3: Alphabet.LATIN1, 4: Alphabet.BINARY, 8: Alphabet.UCS2}
+
+
+def alphabet_of(data_coding: int, default: Alphabet = Alphabet.GSM7) -> Alphabet:
+    """The alphabet that decides how a message of this ``data_coding`` may be cut; one-octet sets count as LATIN1.
+
+    Above 0x0F the values are GSM data coding schemes (3GPP TS 23.038, 4), as the field uses them for flash messages.
+    """
+    if data_coding == 0:
+        return default
+    if data_coding < 0x10:
+        return _BY_DATA_CODING.get(data_coding, Alphabet.LATIN1)
+    group = data_coding >> 4
+    if group < 0x8:
+        return (Alphabet.GSM7, Alphabet.BINARY, Alphabet.UCS2, Alphabet.LATIN1)[data_coding >> 2 & 3]
+    if group == 0xE:
+        return Alphabet.UCS2
+    if group == 0xF and data_coding & 4:
+        return Alphabet.BINARY
+    return Alphabet.GSM7 if group >= 0xC else Alphabet.LATIN1
+
+
 def capacity(alphabet: Alphabet, header: int) -> int:
     """Octets of message that fit beside a user data header of ``header`` octets, a whole number of units."""
     octets = AIR_OCTETS - header
@@ -107,15 +129,16 @@ def split_octets(
     *,
     reference: int,
     long: Long = Long.UDH8,
-    alphabet: Alphabet = Alphabet.BINARY,
+    alphabet: Alphabet | None = None,
 ) -> Segments:
-    """Ready-made octets as parts; ``alphabet`` says where they may be cut (``text.alphabet_of(data_coding)``).
+    """Ready-made octets as parts; ``alphabet`` says where they may be cut, else ``data_coding`` does.
 
     With the UDHI bit in ``esm_class``, ``data`` starts with a user data header: what fits one message stays as it is,
     a longer one repeats the header's elements in every part beside the concatenation element (TS 23.040, 9.2.3.24),
     by UDH even when SAR is asked for, since carriers refuse both together. Raises TextError when the header is broken
     or already says that this is a part.
     """
+    alphabet = alphabet or alphabet_of(data_coding)
     if not esm_class & UDHI:
         return cut(data, alphabet, data_coding, reference, long, esm_class=esm_class)
     elements, body = split_header(data)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.smpp import gsm, segments
 from gateway.smpp.joiner import Joined, Joiner
-from gateway.smpp.segments import Alphabet, Long, Segment, Segments, TextError, split_octets
+from gateway.smpp.segments import Alphabet, Long, Segment, Segments, TextError, alphabet_of, split_octets
 
 __all__ = [
     "DATA_CODING",
@@ -36,7 +36,6 @@ DATA_CODING = {Alphabet.GSM7: 0, Alphabet.LATIN1: 3, Alphabet.BINARY: 4, Alphabe
 USUAL = (Alphabet.GSM7, Alphabet.UCS2)
 
 _PYTHON_CODECS = {1: "ascii", 5: "shift_jis", 6: "iso8859_5", 7: "iso8859_8", 10: "iso2022_jp", 14: "euc_kr"}
-_BY_DATA_CODING = {2: Alphabet.BINARY, 3: Alphabet.LATIN1, 4: Alphabet.BINARY, 8: Alphabet.UCS2}
 
 
 class Count(NamedTuple):
@@ -72,25 +71,6 @@ def decode(data: bytes, data_coding: int, default: Alphabet = Alphabet.GSM7) -> 
     if alphabet is Alphabet.GSM7:
         return gsm.decode(data)
     return data.decode("utf-16-be" if alphabet is Alphabet.UCS2 else "latin-1", "replace")
-
-
-def alphabet_of(data_coding: int, default: Alphabet = Alphabet.GSM7) -> Alphabet:
-    """The alphabet that decides how a message of this ``data_coding`` may be cut; one-octet sets count as LATIN1.
-
-    Above 0x0F the values are GSM data coding schemes (3GPP TS 23.038, 4), as the field uses them for flash messages.
-    """
-    if data_coding == 0:
-        return default
-    if data_coding < 0x10:
-        return _BY_DATA_CODING.get(data_coding, Alphabet.LATIN1)
-    group = data_coding >> 4
-    if group < 0x8:
-        return (Alphabet.GSM7, Alphabet.BINARY, Alphabet.UCS2, Alphabet.LATIN1)[data_coding >> 2 & 3]
-    if group == 0xE:
-        return Alphabet.UCS2
-    if group == 0xF and data_coding & 4:
-        return Alphabet.BINARY
-    return Alphabet.GSM7 if group >= 0xC else Alphabet.LATIN1
 
 
 def count(text: str, alphabet: Alphabet | None = None, long: Long = Long.UDH8) -> Count:

@@ -243,6 +243,15 @@ def test_octets_with_a_header_that_fit_stay_as_they_are() -> None:
     assert split_octets(data, UDHI, 4, reference=1).parts == ((data, b""),)
 
 
+def test_octets_are_cut_as_their_data_coding_says() -> None:
+    assert len(split_octets(b"a" * 160, 0, 0, reference=1).parts) == 1
+    part_of_a_long_text = b"\x05\0\x03\1\2\1" + b"a" * 153
+    assert split_octets(part_of_a_long_text, UDHI, 0, reference=1).parts == ((part_of_a_long_text, b""),)
+    pairs = split_octets("😀".encode("utf-16-be") * 36, 0, 8, reference=1)
+    assert [len(body) for body in bodies(pairs)] == [132, 12]
+    assert split_octets(b"a" * 160, 0, 0, reference=1, alphabet=Alphabet.LATIN1).alphabet is Alphabet.LATIN1
+
+
 @pytest.mark.parametrize("long", [Long.UDH8, Long.UDH16, Long.SAR])
 def test_a_long_one_repeats_its_header_in_every_part(long: Long) -> None:
     segments = split_octets(PORTS + bytes(range(256)), UDHI, 4, reference=1, long=long)
