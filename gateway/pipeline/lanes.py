@@ -86,11 +86,11 @@ class Shares:
         rivals = [self._taken[other] for other in others if other != carrier and self._weights[other]]
         return bool(rivals) and self._taken[carrier] > min(rivals) + SLACK
 
-    def rest(self, carrier: str, others: Sequence[str]) -> None:
-        """A carrier that could not take for a while does not get it all back later: forget what it missed."""
-        rivals = [self._taken[other] for other in others if other != carrier]
-        if rivals:
-            self._taken[carrier] = max(self._taken[carrier], min(rivals) - SLACK)
+    def excuse(self, absent: Sequence[str], able: Sequence[str]) -> None:
+        """Those that cannot take now do not get it all back later: what they miss is forgotten."""
+        least = min((self._taken[carrier] for carrier in able), default=0.0)
+        for carrier in absent:
+            self._taken[carrier] = max(self._taken[carrier], least)
 
 
 class Lanes:
@@ -140,11 +140,11 @@ class Lanes:
     def _shared(self, route: Route, now: float) -> list[int]:
         if not route.weights[route.carriers.index(self._carrier)]:
             return []
-        able = [
-            other for other in route.carriers if not (self._board.down(other, now) or self._board.saturated(other, now))
-        ]
+        board = self._board
+        absent = [other for other in route.carriers if board.down(other, now) or board.saturated(other, now)]
+        able = [other for other in route.carriers if other not in absent]
         shares = self._shares[route.lane]
-        shares.rest(self._carrier, able)
+        shares.excuse(absent, able)
         if shares.ahead(self._carrier, able):
             return []
         return list(range(_shared_places(route)))

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import msgspec
 import structlog
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient
+from gateway.smpp.pdus import ESM_RECEIPT
 from gateway.smpp.receipt import (
     DELETED,
     DELIVERED,
@@ -22,8 +24,10 @@ from gateway.smpp.receipt import (
     REJECTED,
     UNDELIVERABLE,
     UNKNOWN,
+    IdForm,
     id_forms,
     is_receipt,
+    normalise_id,
     parse,
 )
 from gateway.smpp.status import Status
@@ -69,18 +73,28 @@ class Ticket(NamedTuple):
     bind: Replier
     command_id: int
     sequence: int
+    fact: ReceiptFact | None = None  # when it is looked up by its plain ids only
+    guessed: bool = False  # when it was not found by those
 
 
 class Receipts:
-    """The receipts of one carrier. ``counts``: applied, repeated, parked, unreadable, replies, refused."""
+    """The receipts of one carrier. ``counts``: applied, repeated, parked, unreadable, replies, refused.
+
+    A carrier either names its messages by the ids it gave, or it never does. So ids are looked up as they are (after
+    ``id_form``); guesses at other forms cost more than all the rest of a receipt and are made when nothing is found.
+    Once a guess was right they are made for every receipt of this carrier.
+    """
 
     def __init__(self, carrier: Carrier, numbers: Numbers, reporter: Reporter) -> None:
         self._name = carrier.name
         self._form = carrier.id_form
+        # The setting says what becomes of the ids in answers; those in receipts are only tidied (see receipt.id_forms).
+        self._receipt_form: IdForm = "as-is" if carrier.id_form == "as-is" else "auto"
         self._offset = carrier.utc_offset
         self._numbers = numbers
         self._reporter = reporter
         self._complained = float("-inf")
+        self._guessing = False
         self.counts: Counter[str] = Counter()
 
     def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
@@ -90,44 +104,65 @@ class Receipts:
             return
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
+        lean = not self._guessing
         for message in messages:
             fact = self._fact(message)
             if fact is None:
                 self._not_stored(bind, message, now)
             else:
                 facts.append(fact)
-                tickets.append(Ticket(bind, message.command_id, message.sequence))
+                tickets.append(Ticket(bind, message.command_id, message.sequence, fact if lean else None))
         if facts:
             self._reporter.receipts(facts, tickets)
 
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
-        """The store holds these: acknowledge them."""
-        for ticket in tickets:
-            bind, command_id, sequence = ticket
+        """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
+        again: list[tuple[ReceiptFact, Ticket]] = []
+        for match, ticket in zip(matches, tickets, strict=True):
+            bind, command_id, sequence, fact, guessed = ticket
+            if match is Match.PARKED and fact is not None and (wider := self._guess(fact)) is not None:
+                again.append((wider, Ticket(bind, command_id, sequence, None, True)))
+                continue
             bind.respond(command_id, sequence, Status.ESME_ROK)
+            if guessed and match is Match.APPLIED:
+                self._guess_was_right()
         for match, count in Counter(matches).items():
             self.counts[match.name.lower()] += count
+        if again:
+            self.counts["parked"] -= len(again)
+            self._reporter.receipts([fact for fact, _ in again], [ticket for _, ticket in again])
+
+    def _guess(self, fact: ReceiptFact) -> ReceiptFact | None:
+        """The receipt with every form its ids may have, None when there is but one."""
+        forms = tuple(dict.fromkeys(form for one in fact.ids for form in id_forms(one, self._form)))
+        return None if forms == fact.ids else msgspec.structs.replace(fact, ids=forms)
+
+    def _guess_was_right(self) -> None:
+        if not self._guessing:
+            self._guessing = True
+            log.warning("ids in receipts differ from those in answers: set id_form", carrier=self._name)
 
     def _fact(self, message: Message) -> ReceiptFact | None:
         """What the store needs to know, or None when this is no receipt that can be read."""
-        if not is_receipt(message):
+        if message.esm_class & 0x3C != ESM_RECEIPT and not is_receipt(message):
             return None
         receipt = parse(message, utc_offset_minutes=self._offset)
         digits = number_of(message.source)
         if receipt is None or not digits:
             return None
         ids = receipt.ids
-        forms = id_forms(ids[0], self._form) if ids else ()
-        for other in ids[1:]:
-            forms += id_forms(other, self._form)
-        return ReceiptFact(
+        fact = ReceiptFact(
             self._name,
-            forms,
+            (normalise_id(ids[0], self._receipt_form),) if len(ids) == 1 else self._plain(ids),
             self._numbers.recipient(digits),
             PART_STATES.get(receipt.state, PartState.UNDELIVERED),
             receipt.error.decode("latin-1"),
             receipt.done_date,
         )
+        return (self._guess(fact) or fact) if self._guessing else fact
+
+    def _plain(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(dict.fromkeys(normalise_id(one, self._receipt_form) for one in ids))
 
     def _refuse_all(self, now: float) -> bool:
         """Whether the store has been away so long, or so much waits, that the carrier had better keep its receipts."""
@@ -156,6 +191,8 @@ class Receipts:
 
 def number_of(address: bytes) -> str:
     """E.164 digits of a receipt's source address, "" when it is no number. Carriers may add ``+`` or ``00``."""
+    if address.isdigit() and address[:1] != b"0":
+        return address.decode()
     text = address.decode("latin-1").strip()
     digits = text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
     return digits if digits.isascii() and digits.isdigit() else ""

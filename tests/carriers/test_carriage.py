@@ -102,9 +102,8 @@ async def test_parts_stay_together_in_order_on_one_bind() -> None:
 async def test_a_message_longer_than_the_window() -> None:
     store = MemoryStore()
     store.put("46700000001", "x" * 1000)
-    async with Simulator(ledger=True) as simulator:
-        async with serving(simulator, store, window=2, binds=1):
-            await until(lambda: store.states()[State.SENT] + store.states()[State.DELIVERED] == 1)
+    async with Simulator(ledger=True) as simulator, serving(simulator, store, window=2, binds=1):
+        await until(lambda: store.states()[State.SENT] + store.states()[State.DELIVERED] == 1)
     assert len(simulator.ledger) == 7
     assert store.untaken == []
 
@@ -122,9 +121,8 @@ async def test_temporary_refusals_are_tried_three_times(monkeypatch: pytest.Monk
 async def test_permanent_refusals_are_tried_once() -> None:
     store = MemoryStore()
     fill(store, 30)
-    async with Simulator(Faults(status_rules=[StatusRule(status=0x0B)])) as simulator:
-        async with serving(simulator, store):
-            await until(lambda: store.states()[State.REJECTED] == 30)
+    async with Simulator(Faults(status_rules=[StatusRule(status=0x0B)])) as simulator, serving(simulator, store):
+        await until(lambda: store.states()[State.REJECTED] == 30)
     assert simulator.stats.submits == 30
 
 
@@ -145,10 +143,9 @@ async def test_a_cut_makes_the_open_window_unknown_and_nothing_else(phase: str) 
     store = MemoryStore()
     fill(store, 300)
     faults = Faults(drop_every=60, drop_phase=phase, drop_mode="reset", latency_ms=2)  # type: ignore[arg-type]
-    async with Simulator(faults, ledger=True) as simulator:
-        async with serving(simulator, store) as carriage:
-            await until(lambda: store.states()[State.QUEUED] + store.states()[State.SENDING] == 0, 20)
-            assert carriage.dispatcher._out == 0
+    async with Simulator(faults, ledger=True) as simulator, serving(simulator, store) as carriage:
+        await until(lambda: store.states()[State.QUEUED] + store.states()[State.SENDING] == 0, 20)
+        assert carriage.dispatcher._out == 0
     states = store.states()
     assert states[State.SENT] + states[State.DELIVERED] + states[State.UNKNOWN] == 300
     assert 1 <= states[State.UNKNOWN] <= 5 * 20
@@ -167,15 +164,14 @@ async def test_unanswered_submits_become_unknown_after_timeout_and_grace() -> No
 async def test_receipts_wait_for_the_store() -> None:
     store = MemoryStore()
     fill(store, 20)
-    async with Simulator(Faults(receipt_delay_ms=300)) as simulator:
-        async with serving(simulator, store) as carriage:
-            await until(lambda: store.states()[State.SENT] == 20)
-            store.away = True
-            await asyncio.sleep(0.7)
-            assert simulator.stats.receipts_acknowledged == 0
-            store.away = False
-            await until(lambda: store.states()[State.DELIVERED] == 20)
-            assert carriage.reporter.away_since is None
+    async with Simulator(Faults(receipt_delay_ms=300)) as simulator, serving(simulator, store) as carriage:
+        await until(lambda: store.states()[State.SENT] == 20)
+        store.away = True
+        await asyncio.sleep(0.7)
+        assert simulator.stats.receipts_acknowledged == 0
+        store.away = False
+        await until(lambda: store.states()[State.DELIVERED] == 20)
+        assert carriage.reporter.away_since is None
     assert simulator.stats.receipts_acknowledged == 20
 
 
@@ -204,15 +200,14 @@ async def test_replies_are_not_acknowledged() -> None:
 
 async def test_an_outage_of_the_carrier() -> None:
     store = MemoryStore()
-    async with Simulator(ledger=True) as simulator:
-        async with serving(simulator, store) as carriage:
-            fill(store, 50)
-            await until(lambda: store.states()[State.SENT] + store.states()[State.DELIVERED] == 50)
-            await simulator.outage(1.0)
-            for number in range(50):
-                store.put(f"4671{number:07}")
-            carriage.hint(range(4))
-            await until(lambda: store.states()[State.DELIVERED] == 100, 20)
+    async with Simulator(ledger=True) as simulator, serving(simulator, store) as carriage:
+        fill(store, 50)
+        await until(lambda: store.states()[State.SENT] + store.states()[State.DELIVERED] == 50)
+        await simulator.outage(1.0)
+        for number in range(50):
+            store.put(f"4671{number:07}")
+        carriage.hint(range(4))
+        await until(lambda: store.states()[State.DELIVERED] == 100, 20)
     assert simulator.stats.connections <= 2 + 2 * 12
     assert store.untaken == []
 
@@ -220,9 +215,8 @@ async def test_an_outage_of_the_carrier() -> None:
 async def test_sequence_numbers_wrap() -> None:
     store = MemoryStore()
     fill(store, 100)
-    async with Simulator(ledger=True) as simulator:
-        async with serving(simulator, store, first_sequence=0x7FFFFFF0):
-            await until(lambda: store.states()[State.DELIVERED] == 100)
+    async with Simulator(ledger=True) as simulator, serving(simulator, store, first_sequence=0x7FFFFFF0):
+        await until(lambda: store.states()[State.DELIVERED] == 100)
     sequences = [entry.sequence for entry in simulator.ledger]
     assert max(sequences) == 0x7FFFFFFF
     assert min(sequences) == 1
@@ -253,9 +247,8 @@ async def test_one_time_passwords_pass_a_backlog() -> None:
 async def test_stopping_gives_back_and_waits_for_the_window() -> None:
     store = MemoryStore()
     fill(store, 500)
-    async with Simulator(Faults(latency_ms=100), ledger=True) as simulator:
-        async with serving(simulator, store):
-            await until(lambda: simulator.stats.submits > 50)
+    async with Simulator(Faults(latency_ms=100), ledger=True) as simulator, serving(simulator, store):
+        await until(lambda: simulator.stats.submits > 50)
     states = store.states()
     assert states[State.SENDING] == 0
     assert states[State.UNKNOWN] == 0
@@ -266,8 +259,7 @@ async def test_stopping_gives_back_and_waits_for_the_window() -> None:
 async def test_a_text_no_alphabet_of_the_carrier_can_hold_is_refused() -> None:
     store = MemoryStore()
     message_id = store.put("46700000001", "x" * 300 * 153)
-    async with Simulator() as simulator:
-        async with serving(simulator, store):
-            await until(lambda: store.rows[message_id].state is State.REJECTED)
+    async with Simulator() as simulator, serving(simulator, store):
+        await until(lambda: store.rows[message_id].state is State.REJECTED)
     assert store.rows[message_id].history[-1][0] is Fate.REJECTED
     assert simulator.stats.submits == 0

@@ -165,7 +165,7 @@ class MemoryStore:
             row.state = State.SENT
         elif answer.fate is Fate.UNKNOWN:
             row.state = State.UNKNOWN
-        elif answer.fate in (Fate.REJECTED, Fate.FAILED) or answer.last_place and answer.fate is Fate.NEXT:
+        elif answer.fate in (Fate.REJECTED, Fate.FAILED) or (answer.last_place and answer.fate is Fate.NEXT):
             row.state = State.REJECTED if answer.fate is Fate.REJECTED else State.FAILED
         else:
             row.due = answer.due if answer.fate is Fate.RETRY else 0

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.pipeline.rota import SLICE, Ask, Rota
+
+
+def test_little_room_asks_one_partition_for_all_of_it() -> None:
+    rota = Rota(8)
+    assert rota.pick(10, 10) == [Ask(0, 10, 0)]
+    assert rota.pick(10, 10) == [Ask(1, 10, 0)]
+
+
+def test_much_room_is_cut_in_slices() -> None:
+    asks = Rota(8).pick(3 * SLICE + 1, 3 * SLICE + 1)
+    assert [ask.partition for ask in asks] == [0, 1, 2]
+    assert sum(ask.limit for ask in asks) == 3 * SLICE + 1
+
+
+def test_what_left_something_behind_comes_again_last() -> None:
+    rota = Rota(3)
+    (first,) = rota.pick(1, 1)
+    rota.answered(first.partition, more=True, next_due=0)
+    assert [rota.pick(1, 1)[0].partition for _ in range(3)] == [1, 2, 0]
+    assert not rota
+
+
+def test_urgent_ones_go_first() -> None:
+    rota = Rota(8)
+    rota.hint([5], urgent=True)
+    assert rota.pick(1, 1)[0].partition == 5
+    assert rota.pick(1, 1)[0].partition == 0
+
+
+def test_the_reserve_is_for_one_time_passwords_alone() -> None:
+    rota = Rota(2)
+    assert rota.pick(10, 0) == []
+    rota.hint([1], urgent=True)
+    assert rota.pick(10, 0) == [Ask(1, 10, 10)]
+    assert rota.pick(10, 4) == [Ask(0, 10, 6)]
+    assert rota.pick(10, 4) == [Ask(1, 10, 6)]  # the ordinary ones of partition 1 have not had their turn yet
+
+
+def test_partitions_wake_when_something_is_due() -> None:
+    rota = Rota(2)
+    rota.pick(1, 1)
+    rota.pick(1, 1)
+    rota.answered(0, more=False, next_due=500)
+    assert rota.next_due() == 500
+    rota.wake(499)
+    assert not rota
+    rota.wake(500)
+    assert rota.pick(1, 1)[0].partition == 0
+
+
+@given(st.integers(1, 32), st.integers(0, 5000), st.integers(0, 5000), st.sets(st.integers(0, 31)))
+def test_never_asks_for_more_than_there_is(partitions: int, budget: int, ordinary: int, urgent: set[int]) -> None:
+    rota = Rota(partitions)
+    rota.hint([p for p in urgent if p < partitions], urgent=True)
+    asks = rota.pick(budget, ordinary)
+    assert sum(ask.limit for ask in asks) <= budget
+    assert sum(ask.limit - ask.keep for ask in asks) <= ordinary
+    assert all(0 <= ask.keep <= ask.limit for ask in asks)
+    assert len({ask.partition for ask in asks}) == len(asks)
