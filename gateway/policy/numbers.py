@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import phonenumbers
 from phonenumbers import PhoneNumberType as Type
+from phonenumbers import ValidationResult
 from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
 
 _CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
@@ -130,7 +131,8 @@ def _ask(head: str, digits: str) -> _Prefix:
     found = _longest(head) if geographic else TIMEZONE_DATA.get(code, ())
     # A toll-free number is answered anywhere; only where people live does the country narrow the zones.
     zones = _in_country(found, region) if kind in _AT_HOME or kind == "unknown" else _sorted(found)
-    number = Number(region, zones, kind, phonenumbers.is_possible_number(parsed))
+    possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
+    number = Number(region, zones, kind, possible)
     return _Prefix(number, _deeper().get(head, ()) if geographic else (), {})
 
 

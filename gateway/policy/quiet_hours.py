@@ -100,21 +100,35 @@ def _calendar(profile: Profile, zones: tuple[str, ...], week: int) -> tuple[list
 def _in_utc(profile: Profile, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Span]:
     """The permitted stretches of these local days as instants.
 
-    A wall time that a clock change repeats or skips is read as the stricter instant: later for an opening, earlier for
-    a closing.
+    Where a clock change repeats a wall time, the stricter of the two instants counts: the later one opens, the earlier
+    one closes. A wall time that is skipped is the instant of the change.
     """
     for day in days:
         for start, end in profile.on(day):
-            opens = max(_instants(day, start, zone))
-            closes = min(_instants(day, end, zone))
+            opens, closes = _instants(day, start, zone)[1], _instants(day, end, zone)[0]
             if opens < closes:
                 yield opens, closes
 
 
-def _instants(day: date, minute: int, zone: ZoneInfo) -> tuple[int, int]:
-    """Both readings of a local wall time, in UTC ms; equal except around a clock change."""
+def _instants(day: date, minute: int, zone: ZoneInfo) -> Span:
+    """The first and the last instant (UTC ms) that a clock shows this wall time; equal except when it is repeated."""
     wall = datetime(day.year, day.month, day.day, tzinfo=zone) + timedelta(minutes=minute)
-    return int(wall.timestamp()) * 1000, int(wall.replace(fold=1).timestamp()) * 1000
+    first, second = int(wall.timestamp()), int(wall.replace(fold=1).timestamp())
+    if second < first:  # skipped: PEP 495 reads it an hour late and an hour early, the change lies between
+        first = second = _change(second, first, zone)
+    return first * 1000, second * 1000
+
+
+def _change(before: int, after: int, zone: ZoneInfo) -> int:
+    """The second at which the offset changes, between two that differ."""
+    offset = datetime.fromtimestamp(before, zone).utcoffset()
+    while after - before > 1:
+        middle = (before + after) // 2
+        if datetime.fromtimestamp(middle, zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:
