@@ -221,7 +221,7 @@ class Simulator:
     def _seldom(self, link: Link, event: Event, now: float) -> None:
         match event:
             case BindRequested():
-                self._bind(link, event, now)
+                self._bind(link, event)
             case Operation(pdu):
                 status = _REFUSED_OPERATIONS.get(pdu.command_id)
                 if status is not None:
@@ -238,7 +238,7 @@ class Simulator:
 
     # ---- binds
 
-    def _bind(self, link: Link, bind: BindRequested, now: float) -> None:
+    def _bind(self, link: Link, bind: BindRequested) -> None:
         if self.faults.bind_silent:
             return
         if self.faults.bind_delay_ms:

@@ -12,6 +12,9 @@ from gateway.simulator.stats import Stats
 from gateway.simulator.wheel import Wheel
 from gateway.smpp.status import RetryClass, classify
 
+MAX_WAITING = 1_000_000
+"""Deliveries kept for an app that takes none (some 0.5 GB); the oldest are lost beyond it."""
+
 _AGAIN = frozenset({RetryClass.THROTTLE, RetryClass.QUEUE_FULL, RetryClass.RETRY, RetryClass.SESSION})
 """Answers after which a receipt is sent once more; any other refusal is the app's last word."""
 
@@ -65,7 +68,11 @@ class Outbox:
             return
         self._stats.receipts_redelivered += len(lost)
         for delivery in reversed(lost):
-            self._waiting.setdefault(delivery.system_id, deque()).appendleft(delivery)
+            waiting = self._waiting.setdefault(delivery.system_id, deque(maxlen=MAX_WAITING))
+            if len(waiting) < MAX_WAITING:
+                waiting.appendleft(delivery)
+            else:
+                self._stats.receipts_lost += 1
 
     def send_due(self, now: float) -> None:
         """Send everything the wheel has due."""
@@ -78,7 +85,8 @@ class Outbox:
         link = None if waiting else self._link_for(delivery)
         if link is None:
             if waiting is None:
-                waiting = self._waiting[delivery.system_id] = deque()
+                waiting = self._waiting[delivery.system_id] = deque(maxlen=MAX_WAITING)
+            self._stats.receipts_lost += len(waiting) == MAX_WAITING
             waiting.append(delivery)
             return
         self._send(link, delivery, now)
