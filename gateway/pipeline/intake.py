@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.config import Account
-from gateway.model import Accepted, Content, Envelope, Facts, NewMessage, Recipient, State, Verdict
+from gateway.model import (
+    PRIORITY,
+    Accepted,
+    Content,
+    Envelope,
+    Facts,
+    NewMessage,
+    Priority,
+    Recipient,
+    State,
+    Verdict,
+)
 from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
@@ -62,7 +73,10 @@ def now_ms() -> int:
 
 
 class Intake:
-    """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new."""
+    """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
+
+    ``urgent`` hears, before that, which of them have a new one-time password.
+    """
 
     def __init__(
         self,
@@ -70,12 +84,14 @@ class Intake:
         desk: Desk,
         *,
         hint: Callable[[set[int]], None] = lambda partitions: None,
+        urgent: Callable[[set[int]], None] = lambda partitions: None,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
     ) -> None:
         self._store = store
         self._desk = desk
         self._hint = hint
+        self._urgent = urgent
         self._clock = clock
         self._gatherer: Gatherer[tuple[Account, Submission], Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._queued: dict[str, int] = {}
@@ -122,6 +138,9 @@ class Intake:
             partitions = [case.recipient.partition for case in cases]
             rows = zip(new_ids(now, partitions), cases, rulings, strict=True)
             accepted = await self._store.accept([self._message(*row) for row in rows])
+            urgent = {case.recipient.partition for case in cases if PRIORITY[case.checked.category] is Priority.OTP}
+            if urgent:
+                self._urgent(urgent)
             self._hint(set(partitions))
             for case, ruling, done in zip(cases, rulings, accepted, strict=True):
                 results[case.place] = _result(case, ruling, done)
