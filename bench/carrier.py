@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,6 @@ import uvloop
 
 from bench.children import say
 from gateway.simulator import Faults, Simulator
-from gateway.simulator.link import Link
 from gateway.smpp.codec import Message
 
 
@@ -69,20 +68,17 @@ def find_tag(esm_class: int, data_coding: int, payload: bytes) -> int:
     return -1
 
 
-class Counted(Simulator):
-    """A simulator that keeps the bench's ledger instead of its own."""
+def counting(book: Ledger) -> Callable[[Message], None]:
+    """What a simulator is to do with each submit it accepts."""
 
-    def __init__(self, faults: Faults, book: Ledger) -> None:
-        super().__init__(faults, ledger=True)
-        self._book = book
-
-    def _record(self, link: Link, message: Message, message_id: bytes, now: float) -> None:
-        book = self._book
+    def count(message: Message) -> None:
         book.parts += 1
         index = find_tag(message.esm_class, message.data_coding, message.payload)
         if index >= 0:
             book.indexes.append(index)
             book.times.append(time.monotonic())
+
+    return count
 
 
 async def serve(plan: Serve) -> None:
@@ -91,7 +87,7 @@ async def serve(plan: Serve) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     book = Ledger()
     faults = Faults(latency_ms=plan.latency * 1000, receipt_delay_ms=plan.receipt_delay * 1000)
-    simulators = [Counted(faults, book) for _ in range(plan.carriers)]
+    simulators = [Simulator(faults, tap=counting(book)) for _ in range(plan.carriers)]
     tell(simulators, book, ports=[await simulator.start() for simulator in simulators])
     acknowledged = 0
     while not stop.is_set():
@@ -108,7 +104,7 @@ async def serve(plan: Serve) -> None:
 _told: dict[str, object] = {}
 
 
-def tell(simulators: list[Counted], book: Ledger, **more: object) -> None:
+def tell(simulators: list[Simulator], book: Ledger, **more: object) -> None:
     """The counters, when they changed."""
     stats = [simulator.stats for simulator in simulators]
     facts: dict[str, object] = {

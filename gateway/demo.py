@@ -201,7 +201,7 @@ async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) ->
             await _first(gateway, asyncio.create_task(ready.wait()))
             good = True
             if not gateway.done():
-                telling = asyncio.create_task(_tell(config, console, as_json))
+                telling = asyncio.create_task(_tell(config, console, once=once, as_json=as_json))
                 await _first(gateway, telling, asyncio.create_task(stop.wait()))
                 good = telling.result() if telling.done() and not telling.cancelled() else True
             if once:
@@ -223,16 +223,17 @@ async def _first(*tasks: asyncio.Task[Any]) -> None:
         await tasks[0]
 
 
-async def _tell(config: Config, console: Console, as_json: bool) -> bool:
+async def _tell(config: Config, console: Console, *, once: bool, as_json: bool) -> bool:
     now = datetime.now(UTC)
     client = Client(f"http://{config.http.listen}", KEY)
-    told = await tell(client, story(now), lambda one: console.print(line(one, now)))
+    told = await tell(client, story(now), lambda one: console.print(line(one, now), soft_wrap=True))
     if as_json:
         steps = [{"to": t.step.to.number, "title": t.step.title, "outcome": t.outcome, **t.answer.body} for t in told]
         summary = {"http": config.http.listen, "admin": config.admin.listen, "key": KEY, "steps": steps}
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-    console.print(where_to_look(config))
+    if not once:
+        console.print(where_to_look(config), soft_wrap=True)
     return all(one.as_expected for one in told)
 
 

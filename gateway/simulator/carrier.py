@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from types import TracebackType
@@ -19,6 +19,7 @@ from gateway.simulator.link import Link
 from gateway.simulator.outbox import Outbox
 from gateway.simulator.stats import Entry, Stats
 from gateway.smpp.events import Answered, BindRequested, Closed, Event, Operation, Requested, TimedOut, Unbinding
+from gateway.smpp.messages import Message
 from gateway.smpp.pdus import (
     BIND_TRANSMITTER,
     CANCEL_SM,
@@ -44,7 +45,8 @@ class Simulator:
     """A carrier on one port. ``faults`` may be changed, field by field or whole, while it runs.
 
     ``users`` maps system_id to password, None lets anybody in. With ``ledger`` every accepted submit is kept in
-    ``self.ledger`` and duplicates are counted. ``seed`` fixes everything that is random.
+    ``self.ledger`` and duplicates are counted; ``tap`` is called with each and must be quick. ``seed`` fixes everything
+    that is random.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Simulator:
         *,
         users: Mapping[str, str] | None = None,
         ledger: bool = False,
+        tap: Callable[[Message], None] | None = None,
         seed: int | None = None,
     ) -> None:
         self.faults = faults if faults is not None else Faults()
@@ -70,6 +73,7 @@ class Simulator:
             self._outbox,
             random=Random(seed),  # noqa: S311 - faults, not secrets
             ledger=self.ledger if ledger else None,
+            tap=tap,
         )
         self._dirty: list[Link] = []
         self._timer: asyncio.TimerHandle | None = None

@@ -32,7 +32,8 @@ class Answer(NamedTuple):
 
 class Desk:
     """Hands its deliveries to ``outbox``; answers with latency wait in ``answers``. ``wall`` turns the clock of
-    ``now`` into seconds since the epoch, for the dates of receipts. ``ledger`` takes every accepted submit."""
+    ``now`` into seconds since the epoch, for the dates of receipts. ``ledger`` takes every accepted submit,
+    ``tap`` is told of each."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Desk:
         *,
         random: Random,
         ledger: list[Entry] | None,
+        tap: Callable[[Message], None] | None = None,
     ) -> None:
         self.answers: Wheel[Answer] = Wheel()
         self.wall = 0.0
@@ -51,6 +53,7 @@ class Desk:
         self._random = random
         self._judge = Judge(random)
         self._ledger = ledger
+        self._tap = tap
         self._seen: set[tuple[bytes, int, bytes]] = set()
         # Ids go on where a former run stopped, as long as it accepted less than 65,536 messages a second.
         self._last_id = int(time.time()) << 16
@@ -112,6 +115,8 @@ class Desk:
         message_id = write_id(self._last_id, faults.id_form)
         if self._ledger is not None:
             self._record(self._ledger, link, message, message_id, now)
+        if self._tap is not None:
+            self._tap(message)
         if faults.receipts == "always" or (faults.receipts == "on_request" and message.registered_delivery & 3):
             self._plan_receipt(link, message, message_id, now)
         if faults.reply_every and not stats.accepted % faults.reply_every:
