@@ -49,6 +49,12 @@ class Ledger(Protocol):
     async def depths(self) -> Depths: ...
 
 
+class Hint(Protocol):
+    """Hears which partitions have something new; ``urgent``: a one-time password or an emergency is among it."""
+
+    def __call__(self, partitions: set[int], *, urgent: bool = False) -> None: ...
+
+
 class _Case(NamedTuple):
     """A submission that passed the checks, at its place in the slice."""
 
@@ -72,6 +78,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _nobody(partitions: set[int], *, urgent: bool = False) -> None:
+    """Nobody is to be told."""
+
+
 class Intake:
     """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
 
@@ -83,7 +93,7 @@ class Intake:
         store: Ledger,
         desk: Desk,
         *,
-        hint: Callable[[set[int]], None] = lambda partitions: None,
+        hint: Hint = _nobody,
         urgent: Callable[[set[int]], None] = lambda partitions: None,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
@@ -141,12 +151,19 @@ class Intake:
             urgent = {case.recipient.partition for case in cases if PRIORITY[case.checked.category] is Priority.OTP}
             if urgent:
                 self._urgent(urgent)
-            self._hint(set(partitions))
+            self._tell(cases, rulings)
             for case, ruling, done in zip(cases, rulings, accepted, strict=True):
                 results[case.place] = _result(case, ruling, done)
             if not all(done.new for done in accepted):
                 await self._describe_repeats(results)
         return [result for result in results if result is not None]
+
+    def _tell(self, cases: Sequence[_Case], rulings: Sequence[_Ruling]) -> None:
+        """Wake the dispatchers for what may go."""
+        queued = [case for case, ruling in zip(cases, rulings, strict=True) if ruling.state is State.QUEUED]
+        if queued:
+            urgent = any(PRIORITY[case.checked.category] is Priority.OTP for case in queued)
+            self._hint({case.recipient.partition for case in queued}, urgent=urgent)
 
     def _check(
         self, items: Sequence[tuple[Account, Submission]], results: list[Result | Problem | None], now: int

@@ -249,7 +249,16 @@ async def test_a_full_queue_refuses(store: FakeStore) -> None:
 
 
 async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
-    heard: list[set[int]] = []
-    intake = Intake(store, desk(), clock=lambda: NOON, hint=heard.append)
-    results = await intake.many(SHOP, [submission(), submission(to="+8613800138000")])
-    assert heard == [{ids.partition_of(result.id) for result in results if isinstance(result, Result)}]
+    heard: list[tuple[set[int], bool]] = []
+
+    def hint(partitions: set[int], *, urgent: bool = False) -> None:
+        heard.append((partitions, urgent))
+
+    intake = Intake(store, desk(), clock=lambda: NOON, hint=hint)
+    results = await intake.many(SHOP, [submission(), submission(to="+8613800138000"), submission(category="marketing")])
+    partitions = {ids.partition_of(result.id) for result in results if isinstance(result, Result)}
+    assert heard == [(partitions, False)]
+    await intake.many(SHOP, [submission(category="marketing")])
+    assert len(heard) == 1
+    await intake.many(SHOP, [submission(), submission(category="otp")])
+    assert heard[1:] == [({hasher().recipient(SWEDE).partition}, True)]

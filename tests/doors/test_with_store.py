@@ -1,0 +1,246 @@
+"""Intake, fresh decisions and the HTTP interface over a real store whose clock belongs to the test."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from gateway.doors.accounts import Accounts
+from gateway.doors.http_api import Api
+from gateway.doors.listener import Listener
+from gateway.model import Leased, Priority, Reason, State
+from gateway.pipeline.decisions import Decisions
+from gateway.pipeline.intake import Intake
+from gateway.store import keys
+from gateway.store.connect import Link, connect
+from gateway.store.library import KEY_CLOCK, build_library
+from gateway.store.owner import Owner
+from gateway.store.privacy import Vault
+from gateway.store.requests import Lane, Taken, TakeRequest
+from gateway.store.store import Store
+from tests.doors.conftest import FakeHouse
+from tests.pipeline.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, desk, hasher
+
+HOUR = 3_600_000
+EVENING = NOON + 11 * HOUR - 1000  # 23:59:59 in Stockholm
+MORNING = NOON + 19 * HOUR  # 08:00 in Stockholm
+GRANT = {"status": "granted", "method": "web_form", "evidence": "ticked"}
+RECIPIENT = hasher().recipient(SWEDE)
+OWNER = Owner("node", "1")
+LANES = tuple(Lane("+46", 0, priority) for priority in Priority)
+
+
+class Gateway:
+    """Everything between the HTTP socket and the lanes."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.now = 0
+        self.store = Store(link, hasher(), Vault({1: bytes(32)}, 1), partitions=PARTITIONS)
+        self.desk = desk()
+        intake = Intake(self.store, self.desk, clock=lambda: self.now, gap=0.001)
+        self.decisions = Decisions(self.store, self.desk, clock=lambda: self.now)
+        accounts = Accounts((SHOP, OTHER), time.monotonic())
+        self.api = Api(accounts, intake, self.store, hasher(), FakeHouse(), clock=lambda: self.now)
+        self.listener = Listener(self.api.app, "127.0.0.1:0")
+
+    async def at(self, now: int) -> None:
+        """Set everybody's clock."""
+        self.now = now
+        await self.link.commands([(p, ("SET", self.link.tags[p] + b"clock", now)) for p in range(PARTITIONS)])
+
+    async def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        headers = {"Authorization": "Bearer shop-key"}
+        async with (
+            aiohttp.ClientSession(self.listener.url, headers=headers) as http,
+            http.request(method, path, json=body) as response,
+        ):
+            return response.status, msgspec.json.decode(await response.read() or b"null")
+
+    async def send(self, **fields: Any) -> tuple[int, Any]:
+        message = {"to": "+46701740605", "text": "Your parcel waits."} | fields
+        return await self("POST", "/v1/messages", message)
+
+    async def take(self) -> Taken:
+        (taken,) = await self.store.take(OWNER, [TakeRequest(RECIPIENT.partition, LANES, "north", 10)])
+        return taken
+
+    async def taken(self) -> list[Leased]:
+        return (await self.take()).leased
+
+
+@pytest.fixture
+async def gateway(store_url: str) -> AsyncIterator[Gateway]:
+    link = await connect(store_url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
+    gateway = Gateway(link)
+    await gateway.at(NOON)
+    await gateway.listener.start()
+    yield gateway
+    await gateway.listener.stop(1)
+    await link.close()
+
+
+async def test_what_is_accepted_can_be_taken_whole(gateway: Gateway) -> None:
+    fields = {"client_ref": "a", "metadata": {"order": [1, "två"]}, "encoding": "ucs2", "brand": "outlet"}
+    status, body = await gateway.send(text="Grüße 😀", **fields)
+    assert (status, body["status"], body["encoding"]) == (202, "queued", "ucs2")
+    (leased,) = await gateway.taken()
+    assert (leased.id, leased.recipient) == (uuid.UUID(body["id"]).bytes, RECIPIENT)
+    assert (leased.content.text, leased.content.encoding) == ("Grüße 😀", "ucs2")
+    envelope = leased.envelope
+    assert (envelope.sender, envelope.client_ref, envelope.brand) == ("Shop", "a", "outlet")
+    assert envelope.metadata == {"order": [1, "två"]}
+    status, body = await gateway("GET", f"/v1/messages/{body['id']}")
+    assert (body["status"], [move["status"] for move in body["timeline"]]) == ("sending", ["queued", "sending"])
+    assert body["metadata"] == {"order": [1, "två"]}
+
+
+async def test_a_batch_over_all_partitions(gateway: Gateway) -> None:
+    messages = [{"to": f"+4670{i:07}", "text": "x", "client_ref": str(i)} for i in range(700)]
+    status, first = await gateway("POST", "/v1/messages/batch", {"messages": messages})
+    assert (status, first["accepted"], first["refused"]) == (202, 700, 0)
+    status, again = await gateway("POST", "/v1/messages/batch", {"messages": messages})
+    assert [row["id"] for row in again["results"]] == [row["id"] for row in first["results"]]
+    assert all(row["duplicate"] for row in again["results"])
+    depths = await gateway.store.depths()
+    assert sum(depth.ready for depth in depths.ready) == 700
+    assert {depth.account for depth in depths.ready} == {"shop"}
+
+
+async def test_a_repeat_is_answered_with_how_the_first_stands(gateway: Gateway) -> None:
+    _, first = await gateway.send(client_ref="a")
+    await gateway.taken()
+    status, again = await gateway.send(client_ref="a")
+    assert (status, again["id"], again["status"]) == (202, first["id"], "sending")
+    _, found = await gateway("GET", "/v1/messages?client_ref=a&to=46701740605")
+    assert [message["id"] for message in found["messages"]] == [first["id"]]
+
+
+async def test_a_refusal_is_recorded_and_keeps_its_reference_free(gateway: Gateway) -> None:
+    status, refusal = await gateway.send(category="marketing", client_ref="a")
+    assert (status, refusal["code"]) == (422, "consent_missing")
+    status, record = await gateway("GET", f"/v1/messages/{refusal['id']}")
+    assert (record["status"], record["reason"], record["final"]) == ("rejected", "consent_missing", True)
+    assert record["decision"]["rules"] == ["consent:reject"]
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    status, body = await gateway.send(category="marketing", client_ref="a")
+    assert status == 202
+    assert body["id"] != refusal["id"]
+
+
+async def test_a_revocation_stops_what_is_queued(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    _, body = await gateway.send(category="marketing")
+    assert body["status"] == "queued"
+    await gateway.at(NOON + 1)
+    assert (await gateway("PUT", "/v1/consents/+46701740605", {"status": "revoked"}))[1]["applied"]
+    taken = await gateway.take()
+    assert (taken.leased, taken.dropped) == ([], 1)
+    _, record = await gateway("GET", f"/v1/messages/{body['id']}")
+    assert (record["status"], record["reason"]) == ("rejected", "consent_revoked")
+
+
+async def test_a_suppression_stops_what_is_queued(gateway: Gateway) -> None:
+    _, body = await gateway.send()
+    await gateway("PUT", "/v1/suppressions/+46701740605", {"scope": "all", "reason": "asked"})
+    assert (await gateway.take()).dropped == 1
+    assert (await gateway("GET", f"/v1/messages/{body['id']}"))[1]["reason"] == "opted_out"
+    _, listed = await gateway("GET", "/v1/suppressions/+46701740605")
+    assert [(rule["scope"], rule["reason"]) for rule in listed["suppressions"]] == [("all", "asked")]
+    assert (await gateway("DELETE", "/v1/suppressions/+46701740605"))[0] == 204
+    assert (await gateway.send())[0] == 202
+    assert len(await gateway.taken()) == 1
+
+
+async def test_a_night_s_deferral_wakes_in_the_morning(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    await gateway.at(EVENING)
+    status, body = await gateway.send(category="marketing", time_zone="Europe/Stockholm")
+    assert (status, body["status"], body["decision"]["code"]) == (202, "deferred", "quiet_hours")
+    assert body["decision"]["next_at"] == "2026-11-22T07:00:00.000Z"
+    assert (await gateway.take()) == Taken([], [], 0, False, MORNING)
+    await gateway.at(MORNING)
+    (back,) = (await gateway.take()).redecide
+    assert (back.state, back.reason) == (State.DEFERRED, Reason.QUIET_HOURS)
+    await gateway.decisions.redecide([back])
+    (leased,) = await gateway.taken()
+    assert leased.id == uuid.UUID(body["id"]).bytes
+    _, record = await gateway("GET", f"/v1/messages/{body['id']}")
+    assert [move["status"] for move in record["timeline"]] == ["deferred", "queued", "sending"]
+    assert record["decision"]["outcome"] == "defer"
+
+
+async def test_consent_that_runs_out_over_night(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT | {"expires_at": "2026-11-22T01:00:00Z"})
+    await gateway.at(EVENING)
+    _, body = await gateway.send(category="marketing")
+    await gateway.at(MORNING)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    assert await gateway.taken() == []
+    assert (await gateway("GET", f"/v1/messages/{body['id']}"))[1]["reason"] == "consent_missing"
+
+
+async def test_a_scheduled_message_goes_at_its_hour(gateway: Gateway) -> None:
+    _, body = await gateway.send(send_at="2026-11-21T14:00:00Z")
+    assert (body["status"], body["decision"]["code"]) == ("scheduled", "scheduled")
+    await gateway.at(NOON + 2 * HOUR)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    assert len(await gateway.taken()) == 1
+
+
+async def test_cancel(gateway: Gateway) -> None:
+    _, waiting = await gateway.send()
+    assert await gateway("POST", f"/v1/messages/{waiting['id']}/cancel") == (
+        200,
+        {"id": waiting["id"], "status": "canceled"},
+    )
+    assert await gateway.taken() == []
+    _, leased = await gateway.send()
+    assert len(await gateway.taken()) == 1
+    assert (await gateway("POST", f"/v1/messages/{leased['id']}/cancel"))[0] == 202
+    _, refused = await gateway.send(category="marketing")
+    status, problem = await gateway("POST", f"/v1/messages/{refused['id']}/cancel")
+    assert (status, problem["code"], problem["id"]) == (409, "already_final", refused["id"])
+
+
+async def test_a_breaker_holds_and_release_lets_go(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    scope = hasher().scope("shop", "shop")
+    await gateway.store.flag(keys.breaker(scope), 1)
+    gateway.desk.rules = gateway.desk.rules.with_flags(0, held=[scope])
+    status, body = await gateway.send(category="marketing")
+    assert (status, body["status"], body["decision"]["code"]) == (202, "held", "breaker_open")
+    await gateway.store.flag(keys.breaker(scope), 0)
+    gateway.desk.rules = gateway.desk.rules.with_flags(0)
+    assert await gateway.store.release([uuid.UUID(body["id"]).bytes]) == 1
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    assert len(await gateway.taken()) == 1
+
+
+async def test_bombing_with_codes_is_stopped_at_the_gate(gateway: Gateway) -> None:
+    """One a minute: the second is handed back for the cap and refused, since a late code is of no use."""
+    ids = [(await gateway.send(category="otp", text=f"Code {i}"))[1]["id"] for i in range(2)]
+    taken = await gateway.take()
+    assert [leased.id for leased in taken.leased] == [uuid.UUID(ids[0]).bytes]
+    await gateway.decisions.redecide(taken.redecide)
+    assert await gateway.taken() == []
+    _, record = await gateway("GET", f"/v1/messages/{ids[1]}")
+    assert (record["status"], record["reason"]) == ("rejected", "frequency_cap")
+
+
+async def test_rules_of_a_new_epoch_hold_for_what_waits(gateway: Gateway) -> None:
+    _, body = await gateway.send()
+    await gateway.store.flag(keys.EPOCH, 1)
+    assert (await gateway.take()).leased == []
+    gateway.desk.rules = gateway.desk.rules.with_flags(1)
+    await gateway.at(gateway.now + 5001)
+    (back,) = (await gateway.take()).redecide
+    await gateway.decisions.redecide([back])
+    (leased,) = await gateway.taken()
+    assert leased.id == uuid.UUID(body["id"]).bytes
