@@ -17,6 +17,7 @@ from gateway.simulator.wheel import Wheel
 from gateway.smpp import receipt
 from gateway.smpp.codec import HEADER, Message
 from gateway.smpp.pdus import DELIVER_SM, RESP
+from gateway.smpp.status import Status
 from gateway.smpp.text import Long
 
 
@@ -100,9 +101,13 @@ class Desk:
         if faults.rate and self._judge.throttled(faults, now):
             self._stats.throttled += 1
             return faults.rate_status
+        dest = message.dest
+        if not dest.isdigit() and not dest.removeprefix(b"+").isdigit():
+            self._stats.refused += 1
+            return Status.ESME_RINVDSTADR
         if not faults.status_rules:
             return 0
-        status = self._judge.status(faults.status_rules, self._stats.submits, message.dest, message.payload)
+        status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload)
         if status:
             self._stats.refused += 1
         return status

@@ -17,7 +17,7 @@ class Stats(msgspec.Struct):
     submits: int = 0
     accepted: int = 0
     throttled: int = 0
-    refused: int = 0  # by a status rule
+    refused: int = 0  # by a status rule, or for a destination that is no number
     duplicates: int = 0  # same destination and text accepted before; counted with the ledger only
     cut: int = 0  # connections, by a fault
     unanswered: int = 0  # submits, by a fault

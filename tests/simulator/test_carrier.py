@@ -128,6 +128,16 @@ async def test_throttled_and_refused(carriers: Carriers) -> None:
     assert (carrier.stats.throttled, carrier.stats.refused, carrier.stats.accepted) == (7, 1, 4)
 
 
+@pytest.mark.parametrize(("dest", "status"), [("", 0x0B), ("shop", 0x0B), ("+", 0x0B), ("+4670", 0), ("4670", 0)])
+async def test_a_destination_is_a_number(carriers: Carriers, dest: str, status: int) -> None:
+    carrier = await carriers()
+    app = await App().bind(carrier.port)
+    app.submit("a", dest=dest)
+    await until(lambda: app.answers)
+    assert app.answers["a"][0].status == status
+    assert carrier.stats.refused == bool(status)
+
+
 @pytest.mark.parametrize("mode", ["close", "reset"])
 @pytest.mark.parametrize(
     ("phase", "accepted", "answered"),
