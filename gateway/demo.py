@@ -147,7 +147,8 @@ def _outcome(told: Told, body: Mapping[str, Any]) -> str:
     if not told.answer.ok:
         return f"{status_text('rejected')} {told.answer.status} {told.outcome}: {escape(str(body.get('detail', '')))}"
     if told.outcome in ("deferred", "scheduled"):
-        return f"{status_text(told.outcome)} until {decision.get('next_at')} ({decision.get('code')})"
+        there = datetime.fromisoformat(str(decision.get("next_at"))).astimezone(ZoneInfo(told.step.to.zone))
+        return f"{status_text(told.outcome)} until {there:%H:%M} there ({decision.get('code')})"
     parts = f" in {body['segments']} parts" if body.get("segments", 1) > 1 else ""
     return f"{status_text(told.outcome)}{parts} after {told.seconds * 1000:.0f} ms, {body.get('encoding', '')}"
 
