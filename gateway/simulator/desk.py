@@ -21,6 +21,10 @@ from gateway.smpp.status import Status
 from gateway.smpp.text import Long
 
 
+MAX_ADDRESS = 20
+"""Octets of an address (SMPP 3.4, 4.4.1)."""
+
+
 class Answer(NamedTuple):
     """An answer that waits for its latency."""
 
@@ -102,7 +106,7 @@ class Desk:
             self._stats.throttled += 1
             return faults.rate_status
         dest = message.dest
-        if not dest.isdigit() and not dest.removeprefix(b"+").isdigit():
+        if len(dest) > MAX_ADDRESS or not (dest.isdigit() or dest.removeprefix(b"+").isdigit()):
             self._stats.refused += 1
             return Status.ESME_RINVDSTADR
         if not faults.status_rules:

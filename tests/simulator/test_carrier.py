@@ -128,7 +128,9 @@ async def test_throttled_and_refused(carriers: Carriers) -> None:
     assert (carrier.stats.throttled, carrier.stats.refused, carrier.stats.accepted) == (7, 1, 4)
 
 
-@pytest.mark.parametrize(("dest", "status"), [("", 0x0B), ("shop", 0x0B), ("+", 0x0B), ("+4670", 0), ("4670", 0)])
+@pytest.mark.parametrize(
+    ("dest", "status"), [("", 0x0B), ("shop", 0x0B), ("+", 0x0B), ("+4670", 0), ("4670", 0), ("4" * 20, 0)]
+)
 async def test_a_destination_is_a_number(carriers: Carriers, dest: str, status: int) -> None:
     carrier = await carriers()
     app = await App().bind(carrier.port)
