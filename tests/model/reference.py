@@ -183,7 +183,7 @@ class Model:
         scopes = (p.account_scope, p.brand_scope, p.template_scope, keys.GLOBAL_SCOPE)
         if self.flags.get(keys.pulled(p.template_scope)):
             return State.REJECTED, Reason.CONTENT_REFUSED
-        if any(self.flags.get(keys.breaker(scope)) for scope in scopes):
+        if p.checks & Check.BREAKER and any(self.flags.get(keys.breaker(scope)) for scope in scopes):
             return State.QUEUED, Reason.BREAKER_OPEN
         if not p.opens <= now < p.closes:
             return State.QUEUED, Reason.QUIET_HOURS
