@@ -13,7 +13,8 @@ local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
 local TOKEN_LIFE = 5000
 
--- What was due: retries become ready (written at once, they may be popped by this take); the rest is for a decision.
+-- What was due: retries become ready (their list is written at once, for this take may pop them); the rest is for a
+-- decision.
 local function wake(lane, take_)
   local key = P .. 'y:' .. lane
   local due = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, WOKEN, 'WITHSCORES')
@@ -29,13 +30,15 @@ local function wake(lane, take_)
       removed[#removed + 1] = due[i] -- moved on since
     elseif r.state == State.QUEUED then
       removed[#removed + 1] = due[i]
+      r.due = 0 -- ready now; and a decider that is late no longer holds its token
+      touch(r)
       push_head(r)
     elseif now > r.expires then
       leave(r)
       move(r, State.EXPIRED, Reason.EXPIRED)
       take_.dropped = take_.dropped + 1
     else
-      take_.redecide(r, r.state == State.HELD and Reason.BREAKER_OPEN or Reason.SCHEDULED, lane)
+      take_.redecide(r, r.reason, lane)
     end
   end
   if #removed > 0 then spread('ZREM', key, removed) end
