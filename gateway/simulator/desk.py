@@ -20,7 +20,6 @@ from gateway.smpp.pdus import DELIVER_SM, RESP
 from gateway.smpp.status import Status
 from gateway.smpp.text import Long
 
-
 MAX_ADDRESS = 20
 """Octets of an address (SMPP 3.4, 4.4.1)."""
 
