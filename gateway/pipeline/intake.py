@@ -169,21 +169,27 @@ class Intake:
         self, items: Sequence[tuple[Account, Submission]], results: list[Result | Problem | None], now: int
     ) -> list[_Case]:
         """Cases of what passes; the faults of the rest go into ``results``."""
-        rights_of, recipient_of, queued = self._desk.rights, self._desk.hasher.recipient, self._queued
+        recipient_of, queued = self._desk.hasher.recipient, self._queued
         cases: list[_Case] = []
-        for index, (account, asked) in enumerate(items):
-            waiting = queued.get(account.name, 0)
-            if waiting >= account.max_queued:
-                results[index] = Problem("queue_full", f"{account.max_queued} messages of this account wait already")
+        for place, (account, asked) in enumerate(items):
+            rights = self._admit(account)
+            if isinstance(rights, Problem):
+                results[place] = rights
                 continue
-            rights = rights_of[account.name]
             checked = check(asked, rights, now)
             if isinstance(checked, Problem):
-                results[index] = checked
+                results[place] = checked
                 continue
-            queued[account.name] = waiting + 1
-            cases.append(_Case(index, asked, rights, checked, recipient_of(checked.digits)))
+            queued[account.name] = queued.get(account.name, 0) + 1
+            cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits)))
         return cases
+
+    def _admit(self, account: Account) -> Rights | Problem:
+        """The account's rights, unless its queue is full or a reload took it away meanwhile."""
+        if self._queued.get(account.name, 0) >= account.max_queued:
+            return Problem("queue_full", f"{account.max_queued} messages of this account wait already")
+        rights = self._desk.rights.get(account.name)
+        return Problem("unauthorized", "this account does not exist any more") if rights is None else rights
 
     def _decide(self, case: _Case, facts: Facts, now: int) -> _Ruling:
         asked, rights, checked = case.asked, case.rights, case.checked
@@ -218,7 +224,7 @@ class Intake:
             brand=checked.brand,
             client_ref=asked.client_ref or "",
             callback_url=asked.callback_url or "",
-            encoding=checked.alphabet.value,
+            encoding=checked.encoding,
             segments=checked.segments,
             metadata=asked.metadata,
             policy_version=verdict.policy_version,
@@ -270,7 +276,7 @@ def _result(case: _Case, ruling: _Ruling, done: Accepted) -> Result:
         ruling.state,
         checked.digits,
         checked.segments,
-        checked.alphabet.value,
+        checked.encoding,
         case.asked.client_ref,
         ruling.verdict,
         not done.new,

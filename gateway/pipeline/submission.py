@@ -119,7 +119,7 @@ class Checked(NamedTuple):
     category: Category
     sender: str
     brand: str
-    alphabet: Alphabet
+    encoding: str
     segments: int
     send_at: int
     expires_at: int
@@ -136,6 +136,7 @@ ON_UNKNOWN = {
 """Whether a submit that was never answered may be sent once more: advertising twice is worse than not at all."""
 
 _ALPHABETS = {alphabet.value: alphabet for alphabet in Alphabet}
+_NAMES = {alphabet: alphabet.value for alphabet in Alphabet}  # plain text; reading .value costs 0.3 µs
 
 
 def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
@@ -155,7 +156,8 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     except TextError as error:
         return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
-    return Checked(digits, category, sender, brand, alphabet, segments, send_at if send_at > now else 0, expires_at)
+    starts = send_at if send_at > now else 0
+    return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at)
 
 
 def _check_rights(asked: Submission, rights: Rights, category: Category, brand: str, sender: str) -> Problem | None:

@@ -262,3 +262,10 @@ async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeS
     assert len(heard) == 1
     await intake.many(SHOP, [submission(), submission(category="otp")])
     assert heard[1:] == [({hasher().recipient(SWEDE).partition}, True)]
+
+
+async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
+    shared = desk()
+    intake = Intake(store, shared, clock=lambda: NOON)
+    shared.set_accounts([OTHER])
+    assert await refused(intake) == ("unauthorized", "")
