@@ -200,7 +200,7 @@ def encode_sm(
 class Template:
     """Everything of a submit_sm or deliver_sm body that stays the same on a route, ready to be joined.
 
-    Build one per (route, sender, data_coding); made by ``submit_template``.
+    Build one per (route, sender); made by ``submit_template``.
     """
 
     __slots__ = ("_after", "_before", "_default", "_variants")

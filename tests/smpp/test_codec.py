@@ -37,6 +37,7 @@ from gateway.smpp.pdus import (
     Field,
     Kind,
     Sme,
+    Unsuccess,
     command_name,
 )
 from gateway.smpp.status import Status
@@ -65,6 +66,28 @@ def test_a_pdu_cut_short_or_torn_is_the_peers_fault(pdu: Pdu, data: st.DataObjec
         assert error.sequence == int.from_bytes(octets[12:16], "big")
     else:
         assert (found.command_id, found.status) == (pdu.command_id, pdu.status)
+
+
+@pytest.mark.parametrize("command_id", sorted(LAYOUTS), ids=command_name)
+def test_every_shorter_body_is_malformed(command_id: int) -> None:
+    lists = {
+        "dest_addresses": [Sme(1, 1, b"46"), DistributionList(b"all")],
+        "unsuccess_smes": [Unsuccess(1, 1, b"46", 8)],
+        "short_message": b"text",
+        "source_addr": b"1",
+    }
+    names = {field.name for field in LAYOUTS[command_id].fields}
+    body = encode_body(command_id, {name: value for name, value in lists.items() if name in names})
+    for size in range(1 if command_id & RESP else 0, len(body)):
+        data = HEADER.pack(16 + size, command_id, 0, 5) + body[:size]
+        if command_id & RESP:
+            error = decode(data).error
+            assert error is not None
+        else:
+            with pytest.raises(PeerError) as caught:
+                decode(data)
+            error = caught.value
+        assert error.sequence == 5
 
 
 @given(st.binary(max_size=80))
@@ -192,7 +215,7 @@ def test_a_template_cannot_be_made_of_what_has_no_place() -> None:
         {"schedule": b"261121235959000\0"},
     ):
         with pytest.raises(LocalError):
-            submit_template(**wrong)  # type: ignore[arg-type]
+            submit_template(**wrong)
 
 
 def test_one_body_without_a_template() -> None:
@@ -205,6 +228,8 @@ def test_one_body_without_a_template() -> None:
 def test_the_payload_is_wherever_the_text_is() -> None:
     body = encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlvs.MESSAGE_PAYLOAD, b"long"))
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"long"
+    body = encode_sm(b"1", b"2", b"plain")
+    assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"plain"
     body = encode_sm(b"1", b"2", b"short", tlvs=encode_tlv(tlvs.MESSAGE_STATE, b"\2"))
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"short"
 

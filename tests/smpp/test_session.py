@@ -417,6 +417,7 @@ class TestAnswers:
         assert session.congestion is None
         assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body), 1) == [Answered("context", 0, b"a1", False)]
         assert session.congestion == 80
+        assert session.salvaged == 0
         sequence = submit(session)
         assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body[:-1]), 1) == [Answered("context", 0, b"a1", False)]
         assert session.salvaged == 1
@@ -442,6 +443,36 @@ class TestTimeouts:
         assert session.receive(pdu(SUBMIT_SM_RESP, numbers[0], b"a\0"), 139) == []
         assert session.ignored_answers == 1
 
+    @given(st.data())
+    @settings(max_examples=100, deadline=None)
+    def test_every_request_ends_once(self, data: st.DataObject) -> None:
+        session = esme(window=5, first_sequence=MAX_SEQUENCE - 3, enquire_interval=7, enquire_timeout=1000)
+        made, now = 0, 0.0
+        ended: list[object] = []
+        awaited: list[int] = []
+        for _ in range(data.draw(st.integers(0, 40))):
+            now += data.draw(st.sampled_from((0, 0, 1, 20)))
+            events: list[Event] = []
+            step = data.draw(st.sampled_from(("submit", "submit", "answer", "nack", "tick")))
+            if step == "submit" and session.free:
+                number = submit(session, made, now)
+                assert number not in session._control
+                awaited.append(number)
+                made += 1
+            elif step == "tick":
+                events = session.tick(now)
+                session.output()
+            elif awaited:
+                number = data.draw(st.sampled_from(awaited))
+                events = session.receive(
+                    pdu(SUBMIT_SM_RESP if step == "answer" else GENERIC_NACK, number, status=8), now
+                )
+            ended += ends(events)
+            assert session.outstanding == made - len(ended)
+        ended += ends(session.close("over"))
+        assert len(ended) == made
+        assert set(ended) == set(range(made))
+
     def test_a_closed_session_hands_back_what_is_outstanding(self) -> None:
         session = esme()
         for n in range(3):
@@ -449,6 +480,17 @@ class TestTimeouts:
         assert session.close("connection lost") == [Closed("connection lost", [0, 1, 2])]
         assert session.close("again") == []
         assert session.outstanding == 0
+
+
+def ends(events: list[Event]) -> list[object]:
+    """The contexts of the requests that these events end."""
+    found: list[object] = []
+    for event in events:
+        if isinstance(event, Answered):
+            found.append(event.context)
+        elif isinstance(event, TimedOut | Closed):
+            found += event.contexts
+    return found
 
 
 class TestKeepAlive:
@@ -491,7 +533,9 @@ class TestKeepAlive:
         session.receive(sign[-1:], 49)
         assert session.tick(50) == []
         assert session.tick(78) == []
-        assert session.bound
+        for now in (79, 89, 98):  # asked, missed and asked again, not yet missed twice
+            assert session.tick(now) == []
+        assert kinds(session.tick(99)) == ["Closed"]
 
     def test_dribbling_octets_are_none(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
