@@ -231,6 +231,7 @@ def _retention(config: Config) -> Retention:
         receipt_timeout=int(keep.receipt_timeout),
         hold=int(keep.unknown_hold),
         parked=int(keep.orphans),
+        events=keep.events,
     )
 
 

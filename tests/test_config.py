@@ -293,12 +293,17 @@ def test_derived_values():
     assert found.lane == "+861/otp"
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("10m", 600), ("1.5h", 5400), ("3d", 259200)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("10m", 600), ("0.5h", 1800)])
 def test_durations(text: str, seconds: float):
     assert duration(text) == seconds
-    assert load_text(f'retention.finished = "{text}"', "x", {}).config.retention.finished == seconds
+    assert load_text(f'{CARRIER}enquire_interval = "{text}"', "x", {}).config.carriers[0].enquire_interval == seconds
+
+
+@pytest.mark.parametrize("value", ['"0s"', "inf", "nan", "-1", "true", '"soon"', "[1]"])
+def test_what_is_no_duration(value: str):
+    line = problems(f"retention.finished = {value}")["retention.finished"]
+    assert line.endswith('Write a number from 1 to 31622400 (seconds), or like "30s", "10m", "6h", "3d"')
+    assert "carrier[0].rate" in problems(f"{CARRIER}rate = {value}")
 
 
 def test_rulebook_of_the_defaults():

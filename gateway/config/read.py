@@ -200,8 +200,7 @@ def _shown(given: object, kind: inspect.Type) -> str:
 
 def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
     """What fits, in words."""
-    if _extra(kind, "duration"):
-        return 'seconds, as a number or like "30s", "10m", "6h", "3d"'
+    as_duration = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
     kind = _bare(kind)
     match kind:
         case inspect.BoolType():
@@ -210,7 +209,7 @@ def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
             word = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             low, high = kind.ge if kind.ge is not None else kind.gt, kind.le
             if low is not None and high is not None:
-                return f"{word} from {low} to {high}"
+                return f"{word} from {low} to {high}{as_duration}"
             return word if low is None else f"{word}, {low} or more"
         case inspect.LiteralType():
             return "one of " + ", ".join(f'"{value}"' for value in kind.values if value != "")

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from gateway.smpp.status import RetryClass
 
-Seconds = Annotated[float, Meta(ge=0, extra={"duration": True})]
+Seconds = Annotated[float, Meta(ge=1, le=366 * 86400, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 _MARK = "'secret': True"  # as the marks above show in a type's text
 Octet = Annotated[int, Meta(ge=0, le=255)]
@@ -96,16 +96,15 @@ class Policy(Section, frozen=True, kw_only=True):
 
 
 class Retention(Section, frozen=True, kw_only=True):
-    """How long things are kept and waited for, in seconds."""
+    """How long things are kept and waited for, in seconds; client_ref and idempotency have fixed times."""
 
     finished: Seconds = 6 * 3600.0  # a message's record after its final state
     refused: Seconds = 24 * 3600.0  # the record of what policy refused at the door
-    references: Seconds = 72 * 3600.0  # client_ref is accepted once within
     id_map: Seconds = 72 * 3600.0  # carrier id -> message
     receipt_timeout: Seconds = 72 * 3600.0  # sent without a receipt becomes final
     unknown_hold: Seconds = 600.0  # a submit without an answer waits so long for a receipt
     orphans: Seconds = 25 * 3600.0  # receipts that match nothing
-    events: Seconds = 72 * 3600.0
+    events: Annotated[int, Meta(ge=100)] = 20_000  # entries of a partition's event stream; a call's events are one
 
 
 class Privacy(Section, frozen=True, kw_only=True):
@@ -134,7 +133,7 @@ class Account(Section, frozen=True, kw_only=True):
     default_category: Literal["", "otp", "transactional", "marketing"] = ""
     brands: tuple[str, ...] = ()
     senders: tuple[str, ...] = ("*",)
-    rate: Annotated[float, Meta(ge=0)] = 1000.0
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 1000.0
     max_queued: Annotated[int, Meta(ge=0)] = 1_000_000
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     callback_url: str = ""
@@ -163,7 +162,7 @@ class Carrier(Section, frozen=True, kw_only=True):
     bind: Literal["transceiver", "transmitter+receiver"] = "transceiver"
     binds: Annotated[int, Meta(ge=1, le=1000)] = 2
     window: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    rate: Annotated[float, Meta(ge=0)] = 500.0
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 500.0
     on_unknown: Literal["resend", "hold", "never"] = "resend"
     system_type: Annotated[str, Meta(max_length=12)] = ""
     address_range: Annotated[str, Meta(max_length=40)] = ""
@@ -177,8 +176,8 @@ class Carrier(Section, frozen=True, kw_only=True):
     registered_delivery: Annotated[int, Meta(ge=0, le=31)] = 1
     id_form: Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"] = "as-is"
     receipt_key: Literal["recipient", "id"] = "recipient"
-    enquire_interval: Annotated[float, Meta(gt=0, extra={"duration": True})] = 30.0
-    response_timeout: Annotated[float, Meta(gt=0, extra={"duration": True})] = 30.0
+    enquire_interval: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
+    response_timeout: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
     tls: bool = False
     ca: str = ""
     cert: str = ""
