@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide
+from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide, State
 from gateway.pipeline.desk import Desk, state_of
 from gateway.pipeline.submission import Asked
 from gateway.policy.decide import Request, decide
@@ -80,5 +80,6 @@ class Decisions:
             time_zone=asked.time_zone,
             on_quiet=asked.on_quiet,
             reason=asked.reason,
-            capped=item.reason is Reason.FREQUENCY_CAP,
+            # Deferred for a cap and awake again: the gate counts afresh. Only what it just refused is over its cap.
+            capped=item.reason is Reason.FREQUENCY_CAP and item.state is State.QUEUED,
         )

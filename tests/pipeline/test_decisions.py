@@ -62,6 +62,16 @@ async def test_at_night_it_is_deferred_again(store: FakeStore) -> None:
     assert (permit.state, permit.reason, permit.due) == (State.DEFERRED, Reason.QUIET_HOURS, NOON + 19 * HOUR)
 
 
+async def test_a_cap_counts_when_the_gate_met_it_and_not_when_its_deferral_is_over(store: FakeStore) -> None:
+    gate_met_it = handed_back(0, Reason.FREQUENCY_CAP, state=State.QUEUED)
+    awake_again = handed_back(0, Reason.FREQUENCY_CAP, state=State.DEFERRED)
+    await Decisions(store, desk(), clock=lambda: NOON).redecide([gate_met_it, awake_again])
+    assert [(permit.state, permit.reason) for permit in store.permits] == [
+        (State.REJECTED, Reason.FREQUENCY_CAP),
+        (State.QUEUED, Reason.NONE),
+    ]
+
+
 async def test_what_the_app_asked_for_still_counts(store: FakeStore) -> None:
     """The facts come back from the store as plain lists."""
     await consent(store)
