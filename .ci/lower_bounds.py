@@ -1,4 +1,5 @@
-"""Install every runtime dependency at its lower bound in an environment of its own and import the whole package there.
+"""Install every runtime dependency at its lower bound in an environment of its own, import the whole package there and
+let the demo tell its story.
 
 A bound that says less than the code needs shows itself here, before a user's resolver finds it.
 """
@@ -41,7 +42,7 @@ def main() -> int:
             [sys.executable, "-m", "venv", f"{room}/venv"],
             [python, "-m", "pip", "install", *quiet, *pins],
             [python, "-c", IMPORT_ALL],
-            [python, "-m", "gateway.cli", "--version"],
+            [python, "-m", "gateway", "demo", "--once"],
         ):
             done = subprocess.run(command, cwd=ROOT, check=False)
             if done.returncode:

@@ -55,7 +55,11 @@ Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of th
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"smpp-gateway {metadata.version('smpp-gateway')}")
+        try:
+            installed = metadata.version("smpp-gateway")
+        except metadata.PackageNotFoundError:  # run from files that were never installed
+            installed = "unknown"
+        typer.echo(f"smpp-gateway {installed}")
         raise typer.Exit
 
 
