@@ -114,8 +114,8 @@ def decode_batch(body: bytes) -> list[Submission]:
     """The body of ``POST /v1/messages/batch``. Raises HttpProblem (400, 413) that names up to 20 faulty messages."""
     try:
         messages = _BATCH.decode(body).messages
-    except msgspec.ValidationError:
-        raise malformed(_faults(body)) from None
+    except msgspec.ValidationError as error:
+        raise malformed(_faults(body) or [fault(error)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed([_not_json(error)]) from None
     if not messages:
@@ -129,10 +129,8 @@ def decode(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
     """A typed body. Raises HttpProblem (400)."""
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise malformed([fault(error)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_not_json(error)]) from None
+        raise malformed([_fault_of(error)]) from None
 
 
 def malformed(faults: list[FieldError]) -> HttpProblem:
@@ -160,19 +158,21 @@ def _faults(body: bytes) -> list[FieldError]:
     """Every faulty message of a batch, up to ``MAX_FAULTS``."""
     try:
         raw = _LOOSE.decode(body).messages
-    except msgspec.ValidationError as error:
-        return [fault(error)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return [_fault_of(error)]
     found: list[FieldError] = []
     for index, message in enumerate(raw):
         try:
             _SINGLE.decode(message)
-        except msgspec.ValidationError as error:
-            found.append(fault(error, f"messages[{index}]"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            found.append(_not_json(error))
+            found.append(_fault_of(error, f"messages[{index}]"))
         if len(found) == MAX_FAULTS:
             break
     return found
+
+
+def _fault_of(error: Exception, inside: str = "") -> FieldError:
+    return fault(error, inside) if isinstance(error, msgspec.ValidationError) else _not_json(error)
 
 
 def _not_json(error: Exception) -> FieldError:

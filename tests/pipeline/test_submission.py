@@ -1,0 +1,77 @@
+"""Whatever an app writes into a submission, the check answers; it never raises."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.doors.problems import KINDS
+from gateway.pipeline.submission import Checked, Problem, Rights, Submission, check
+from tests.pipeline.fakes import NOON, OTHER, SHOP, hasher
+
+RIGHTS = Rights(OTHER, hasher())
+
+words = st.text(max_size=64) | st.sampled_from(
+    ["Europe/Stockholm", "\x00", "../..", "https://a.b/c", "https://[", "http://a:b", "+46701740605", "UTC", ""]
+)
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+instants = st.datetimes(timezones=st.just(UTC)) | st.none()
+submissions = st.builds(
+    Submission,
+    to=words,
+    text=st.text(min_size=1, max_size=300),
+    sender=st.none() | words,
+    category=st.sampled_from([None, "otp", "transactional", "marketing", "emergency"]),
+    brand=st.none() | words,
+    client_ref=st.none() | words,
+    callback_url=st.none() | words,
+    send_at=instants,
+    expires_at=instants,
+    time_zone=st.none() | words,
+    on_quiet=st.sampled_from([None, "defer", "reject"]),
+    encoding=st.sampled_from([None, "gsm7", "latin1", "ucs2"]),
+    metadata=st.none() | st.dictionaries(words, trees, max_size=3),
+    reason=st.none() | words,
+)
+
+
+@given(submissions)
+def test_the_check_never_raises(asked: Submission) -> None:
+    for submission in (asked, msgspec.structs.replace(asked, to="+46701740605", brand=None, category="otp")):
+        result = check(submission, RIGHTS, NOON)
+        assert isinstance(result, Checked) or (isinstance(result, Problem) and result.code in KINDS)
+
+
+def test_a_text_may_have_255_parts_and_policy_says_how_many() -> None:
+    checked = check(Submission(to="+46701740605", text="x" * 39_015), Rights(SHOP, hasher()), NOON)
+    assert isinstance(checked, Checked)
+    assert checked.segments == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "expected"),
+    [
+        ("hello", None, ("gsm7", 1)),
+        ("hello", "ucs2", ("ucs2", 1)),
+        ("h€llo", "gsm7", ("gsm7", 1)),
+        ("你" * 71, None, ("ucs2", 2)),
+        ("é" * 161, "latin1", ("latin1", 2)),
+    ],
+)
+def test_what_a_text_costs(text: str, encoding: Any, expected: tuple[str, int]) -> None:
+    checked = check(Submission(to="46701740605", text=text, encoding=encoding), Rights(SHOP, hasher()), NOON)
+    assert isinstance(checked, Checked)
+    assert (checked.encoding, checked.segments) == expected
+
+
+def test_rights_show_what_they_are() -> None:
+    assert repr(Rights(SHOP, hasher())) == "<Rights of shop: marketing+otp+transactional>"
