@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import random
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,6 +96,7 @@ class TakeStore(Protocol):
 
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
+    async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
 Context = tuple[Job, int]
@@ -134,6 +135,8 @@ class Dispatcher:
         self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
+        self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
+        self._strayed = False  # the answer of a take was lost: the store may have leased what we never heard of
         self._waiting: deque[Job] = deque()  # leased, no bind had room yet
         self._rest: dict[Port, deque[Context]] = {}  # parts of a message longer than a window
         self._untaken: list[tuple[bytes, int]] = []
@@ -166,9 +169,9 @@ class Dispatcher:
             self._wake.clear()
             now = loop.time()
             self._tend(now)
-            if self._untaken:
+            if self._untaken or self._strayed:
                 await self._give_back()
-            requests, permits = self._plan(now)
+            requests, permits = self._plan(now) if not self._strayed else ([], 0)
             if requests:
                 await self._take(requests, permits)
             else:
@@ -251,6 +254,7 @@ class Dispatcher:
             answers = await self._store.take(self._heart.owner, requests)
         except StoreError as error:
             self.pace.give_back(permits)
+            self._strayed = True
             self._rota.hint(request.partition for request in requests)
             log.warning("cannot take", carrier=self.name, error=str(error))
             await asyncio.sleep(self._store_wait)
@@ -285,6 +289,7 @@ class Dispatcher:
         counts: dict[str, int] = {}
         decided: list[Answer] = []
         encode = self._encoder.encode
+        self._held.update([(message.id, message.lease) for message in leased])
         for message in leased:
             counts[message.route] = counts.get(message.route, 0) + 1
             try:
@@ -373,15 +378,28 @@ class Dispatcher:
             self._untaken.append((job.leased.id, job.leased.lease))
 
     async def _give_back(self) -> None:
+        """Return what was leased and not written, and what we never heard of."""
         items, self._untaken = self._untaken, []
-        if not items:
-            return
         try:
-            await self._store.untake(self._heart.owner, items)
+            if items:
+                await self._store.untake(self._heart.owner, items)
+                self._held.difference_update(items)
+                items = []
+            if self._strayed:
+                await self._fetch_strays()
         except StoreError as error:
             log.warning("cannot give back what was not written", carrier=self.name, count=len(items), error=str(error))
             self._untaken += items
             await asyncio.sleep(STORE_FIRST)
+
+    async def _fetch_strays(self) -> None:
+        known: dict[int, set[int]] = {}
+        for message_id, lease in self._held:
+            known.setdefault(partition_of(message_id), set()).add(lease)
+        found = await self._store.strays(self._heart.owner, self.name, known)
+        self._strayed = False
+        if found:
+            log.info("leases whose answer was lost went back", carrier=self.name, count=found)
 
     # ---- what binds tell (see carriers.bind.Listener)
 
@@ -441,8 +459,10 @@ class Dispatcher:
     def reported(self, answers: Sequence[Answer]) -> None:
         """The store holds these answers: their room is free, and what went back can be taken again."""
         parts = 0
+        held = self._held
         for answer in answers:
             parts += len(answer.parts)
+            held.discard((answer.id, answer.lease))
             if answer.fate is not Fate.SENT:
                 self._rota.hint((partition_of(answer.id),))
         self._out -= parts

@@ -34,6 +34,7 @@ FUNCTIONS = {
     "take": "allow-oom",
     "permit": "allow-oom",
     "untake": "allow-oom",
+    "strays": "allow-oom",
     "progress": "allow-oom",
     "cancel": "allow-oom",
     "opt": "allow-oom",

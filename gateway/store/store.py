@@ -7,7 +7,7 @@ after an error: nothing happens twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from gateway.model import (
@@ -194,6 +194,16 @@ class Store:
             pairs = [items[index][0] + items[index][1].to_bytes(8, "big") for index in indices]
             calls.append((partition, "untake", [self._settings, owner.name, *pairs]))
         await self._link.calls(calls)
+
+    async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
+        """Messages leased to the owner for this carrier under leases it does not know of go back; answers how many.
+
+        ``known``: the leases of each partition that the owner holds. For a living owner that lost the answer of a
+        ``take``; no take of it for this carrier may be under way.
+        """
+        head = (self._settings, owner.name, carrier)
+        calls = [(partition, "strays", [*head, *known.get(partition, ())]) for partition in range(self.partitions)]
+        return sum(await self._link.calls(calls))
 
     async def progress(
         self, owner: Owner, answers: Sequence[Answer], receipts: Sequence[ReceiptFact] = ()

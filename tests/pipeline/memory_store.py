@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
 
@@ -55,11 +55,18 @@ class MemoryStore:
         self.requests: list[TakeRequest] = []
         self.untaken: list[tuple[bytes, int]] = []
         self.away = False
+        self.lose_takes = 0
         self.lease = 0
 
     def put(
-        self, to: str, text: str = "hello", *, category: Category = Category.TRANSACTIONAL, route: str = "*", sender: str = "shop"
-    ) -> bytes:  # fmt: skip
+        self,
+        to: str,
+        text: str = "hello",
+        *,
+        category: Category = Category.TRANSACTIONAL,
+        route: str = "*",
+        sender: str = "shop",
+    ) -> bytes:
         recipient: Recipient = HASHER.recipient(to)
         (message_id,) = new_ids(int(time() * 1000), [recipient.partition])
         expires = int(time() * 1000) + 3_600_000
@@ -96,7 +103,11 @@ class MemoryStore:
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]:
         self._check("take")
         self.requests += requests
-        return [self._take(request) for request in requests]
+        taken = [self._take(request) for request in requests]
+        if self.lose_takes and any(one.leased for one in taken):
+            self.lose_takes -= 1
+            raise StoreUnavailable("the answer was lost")
+        return taken
 
     def _take(self, request: TakeRequest) -> Taken:
         now = int(time() * 1000)
@@ -134,6 +145,18 @@ class MemoryStore:
             assert row.message.lease == lease
             self.untaken.append((one, lease))
             self._back(one, row)
+
+    async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
+        self._check("strays")
+        leases = {partition: set(held) for partition, held in known.items()}
+        found = [
+            (one, row)
+            for one, row in self.rows.items()
+            if row.state is State.SENDING and row.message.lease not in leases.get(partition_of(one), ())
+        ]
+        for one, row in found:
+            self._back(one, row)
+        return len(found)
 
     def _back(self, one: bytes, row: Row) -> None:
         row.state = State.QUEUED
