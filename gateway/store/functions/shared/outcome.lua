@@ -21,6 +21,7 @@ end
 
 local function sent(r, status)
   r.due, r.pinned = now + settings.receipt, 1
+  if r.due < r.expires then look_at(r.id, r.due) end -- else it is looked at when it expires, and then again
   move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
   settle(r)
 end
