@@ -90,8 +90,8 @@ end
 local function commit()
   if #dirty > 0 then write_records() end
   write_lanes()
-  if #held > 0 then spread('ZADD', P .. 'held', held) end
   if #unheld > 0 then spread('ZREM', P .. 'held', unheld) end
+  if #held > 0 then spread('ZADD', P .. 'held', held) end
   write_events()
   write_wheel()
   write_caps()
