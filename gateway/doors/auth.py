@@ -16,6 +16,7 @@ PLAIN = "plain:"
 _NOBODY = bytes(32)
 _BEARER = b"bearer "
 MAX_KEY = 512
+BURST = 0.25  # seconds
 
 
 def digest_of(configured: str) -> bytes:
@@ -54,7 +55,7 @@ class Keyring:
 
 
 class Allowance:
-    """Messages an account may hand in: ``rate`` a second, with one second's worth of burst.
+    """Messages an account may hand in: ``rate`` a second, with a quarter of a second's worth of burst.
 
     A request is let in whole while any allowance is left and may run into debt; the next one waits until the debt is
     paid. So a batch larger than the rate is possible, and the long-run average is the rate exactly.
@@ -74,7 +75,7 @@ class Allowance:
         if self.rate <= 0:
             return 0.0
         start = max(self._full_at, now)
-        wait = start - now - 1.0
+        wait = start - now - BURST
         if wait >= 0.0:
             return wait or 1e-3
         self._full_at = start + count / self.rate

@@ -117,6 +117,8 @@ class _Connection(HttpToolsProtocol):
 
     def sweep(self, now: float) -> None:
         """Hang up on a client that takes too long."""
+        if self.transport.is_closing():
+            return
         waited = now - self.since
         if self.phase == "idle" and waited > self.limits.idle_seconds:
             self.transport.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from gateway.store.requests import Lane, Taken, TakeRequest
 from gateway.store.store import Store
 from tests.doors.conftest import FakeHouse
 from tests.pipeline.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, desk, hasher
+from tests.servers import Server
 
 HOUR = 3_600_000
 EVENING = NOON + 11 * HOUR - 1000  # 23:59:59 in Stockholm
@@ -75,9 +77,13 @@ class Gateway:
         return (await self.take()).leased
 
 
+async def open_link(url: str) -> Link:
+    return await connect(url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
+
+
 @pytest.fixture
 async def gateway(store_url: str) -> AsyncIterator[Gateway]:
-    link = await connect(store_url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
+    link = await open_link(store_url)
     gateway = Gateway(link)
     await gateway.at(NOON)
     await gateway.listener.start()
@@ -244,3 +250,43 @@ async def test_rules_of_a_new_epoch_hold_for_what_waits(gateway: Gateway) -> Non
     await gateway.decisions.redecide([back])
     (leased,) = await gateway.taken()
     assert leased.id == uuid.UUID(body["id"]).bytes
+
+
+async def test_while_the_store_is_away_nothing_is_accepted_and_what_was_is_there_afterwards() -> None:
+    server = Server()
+    link = await connect(
+        server.url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec"
+    )
+    gateway = Gateway(link)
+    await gateway.at(NOON)
+    await gateway.listener.start()
+    _, before = await gateway.send(client_ref="before")
+    server.run("BGREWRITEAOF")  # writes everything out, whatever the fsync policy
+    await asyncio.sleep(1.1)
+    server.kill()
+    started = time.monotonic()
+    messages = [{"to": "+46701740605", "text": "x"}] * 3
+    for status, body in (await gateway.send(), await gateway("POST", "/v1/messages/batch", {"messages": messages})):
+        assert (status, body["code"], body["retryable"]) == (503, "store_unavailable", True)
+    assert (await gateway("GET", f"/v1/messages/{before['id']}"))[0] == 503
+    assert (await gateway("PUT", "/v1/consents/+46701740605", GRANT))[0] == 503
+    assert time.monotonic() - started < 2
+    server.start()
+    assert (await gateway.send(client_ref="before"))[1]["id"] == before["id"]
+    assert (await gateway.send())[0] == 202
+    await gateway.listener.stop(1)
+    await link.close()
+    server.stop()
+
+
+async def test_a_full_store_refuses_messages_and_takes_opt_outs(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    await gateway.link.everywhere("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        refused = await gateway.send()
+        suppressed = await gateway("PUT", "/v1/suppressions/+46701740605", {"reason": "asked"})
+    finally:
+        await gateway.link.everywhere("CONFIG", "SET", "maxmemory", "0")
+    assert (refused[0], refused[1]["code"]) == (503, "store_full")
+    assert (suppressed[0], suppressed[1]["applied"]) == (200, True)
+    assert (await gateway.send())[0] == 202
