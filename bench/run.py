@@ -80,7 +80,7 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
         '[log]\nlevel = "info"\nformat = "json"',
         f'[[account]]\nname = "bench"\napi_keys = ["plain:{KEY}"]',
         'default_category = "transactional"',
-        "rate = 10000000\nmax_queued = 100000000",
+        "rate = 1000000\nmax_queued = 10000000",
     ]
     for index, port in enumerate(carriers):
         lines.append(
