@@ -31,6 +31,7 @@ from gateway.model import (
     State,
 )
 from gateway.store import keys
+from gateway.store.ids import time_of
 from gateway.store.requests import CancelResult, OptChange, Retention
 
 GIVEN_BACK = 5_000  # ms that a message handed back for a decision is nobody else's
@@ -63,7 +64,7 @@ class Moved:
     final: bool
 
 
-@dataclass
+@dataclass(repr=False)
 class Message:
     new: NewMessage
     accepted_at: int
@@ -85,6 +86,13 @@ class Message:
     released: bool = False
     since: int = 0  # of SENT and UNKNOWN
     parts: list[Part] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        parts = "".join(part.state.name[0] for part in self.parts)
+        return (
+            f"<{self.new.id.hex()[-6:]} {self.state.name}/{self.reason.name} {self.lane} parts={parts} due={self.due} "
+            f"lease={self.owner}:{self.lease} resent={self.resent} cancel={self.cancel} final={self.final}>"
+        )
 
     def __post_init__(self) -> None:
         self.permission, self.route = self.new.permission, self.new.route
@@ -308,7 +316,7 @@ class Model:
             case Fate.BACK:
                 self._return(m, a.reason, now)
             case Fate.RETRY:
-                m.attempts += 1
+                m.attempts += not m.cancel
                 self._return(m, a.reason, now, a.due)
             case Fate.NEXT if m.had:
                 self._move(m, State.FAILED, Reason.PARTIAL, now)
@@ -427,7 +435,8 @@ class Model:
         for m in list(self.messages.values()):
             if m.final:
                 if gone(m.new.id):
-                    assert now - m.ended_at >= 1000 * keep.finished
+                    refused = time_of(m.new.id) + 1000 * keep.refused  # at the door, which made the id
+                    assert now - m.ended_at >= 1000 * keep.finished or now >= refused
                     self._forget(m)
                 else:
                     assert now - m.ended_at <= 1000 * max(keep.finished, keep.refused) + 60_000

@@ -28,6 +28,7 @@ def run(url: str, examples: int, steps: int) -> None:
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
                 print_blob=True,
+                report_multiple_bugs=False,
             ),
         )
     finally:
