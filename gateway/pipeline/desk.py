@@ -67,12 +67,13 @@ _OUTCOMES = {
 
 
 def verdict_of(record: Record) -> Verdict:
-    """What policy said when a message was accepted, from its record: for reading, it permits nothing."""
-    first = record.timeline[0] if record.timeline else None
-    state, code = (first.state, first.reason) if first else (record.state, record.reason)
-    outcome = _OUTCOMES.get(state, Outcome.ALLOW)
-    waits = record.state in {State.SCHEDULED, State.DEFERRED}
-    e = record.envelope
-    return Verdict(
-        outcome, code, _NO_PERMISSION, record.due if waits else 0, tuple(e.rules), tuple(e.zones), e.policy_version
-    )
+    """What policy says of a stored message: its latest word where that holds it up, else what it said at the door.
+
+    For reading; it permits nothing. ``rules`` and ``zones`` are those of the first decision.
+    """
+    state, code = record.state, record.reason
+    if (state not in _OUTCOMES or code > Reason.SCHEDULED) and record.timeline:
+        state, code = record.timeline[0].state, record.timeline[0].reason
+    next_at = record.due if record.state in {State.SCHEDULED, State.DEFERRED} else 0
+    outcome, e = _OUTCOMES.get(state, Outcome.ALLOW), record.envelope
+    return Verdict(outcome, code, _NO_PERMISSION, next_at, tuple(e.rules), tuple(e.zones), e.policy_version)
