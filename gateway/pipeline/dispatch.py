@@ -8,23 +8,20 @@ windows until its answer is stored, so a crash leaves at most binds x window mes
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from random import random
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason, Redecide
+from gateway.model import Answer, Fate, Leased, Redecide
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
-from gateway.pipeline.retry import Word, decide
+from gateway.pipeline.outcomes import Outcomes
 from gateway.pipeline.rota import Rota
+from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
 from gateway.smpp.errors import LocalError
-from gateway.smpp.receipt import normalise_id
-from gateway.smpp.status import RetryClass, classify
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
 from gateway.store.ids import partition_of
@@ -39,9 +36,6 @@ if TYPE_CHECKING:
     from gateway.smpp.events import Answered
 
 SWEEP_EVERY = 0.25
-WRITE_WITHIN = 1.0
-"""Seconds after which a leased message that could not be written goes back."""
-
 RESERVE = 10
 """One part in so many of the windows is kept for one-time passwords."""
 
@@ -56,30 +50,7 @@ PERMIT_TIME = 0.01
 """… and until the pace has so many seconds' worth of permits."""
 
 STORE_FIRST, STORE_MOST = 0.05, 1.0
-QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
-"""More than 20 RMSGQFUL in 100 answers mean the whole message centre: that slows the pace like a throttle."""
-
-ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
-
-UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
-UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
-LATE = Word(Fate.SENT, Reason.NONE)
-
 log = structlog.get_logger(__name__)
-
-
-class Port(Protocol):
-    """One bind as the dispatcher sees it."""
-
-    name: str
-    window: int
-
-    @property
-    def free(self) -> int:
-        """Submits it takes now."""
-
-    def submit(self, body: bytes, context: object, now: float) -> None: ...
-    def abort(self, reason: str) -> None: ...
 
 
 class Binds(Protocol):
@@ -97,9 +68,6 @@ class TakeStore(Protocol):
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
-
-
-Context = tuple[Job, int]
 
 
 class Dispatcher:
@@ -121,7 +89,7 @@ class Dispatcher:
         self.name = carrier.name
         self.pace = pace
         self.binds: Binds | None = None  # set before ``run``: the pool needs the dispatcher as its listener first
-        self.submitted = self.taken = self.dropped = self.takes = 0
+        self.taken = self.dropped = self.takes = 0
         self._store = store
         self._heart = heart
         self._lanes = lanes
@@ -130,25 +98,31 @@ class Dispatcher:
         self._redecide = redecide
         self._clock = clock
         self._encoder = Encoder(carrier)
-        self._overrides = carrier.overrides or None
-        self._id_form = carrier.id_form
-        self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
+        self._writer = Writer()
+        self._outcomes = Outcomes(carrier, lanes, pace, self._now)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
         self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
         self._strayed = False  # the answer of a take was lost: the store may have leased what we never heard of
-        self._waiting: deque[Job] = deque()  # leased, no bind had room yet
-        self._rest: dict[Port, deque[Context]] = {}  # parts of a message longer than a window
         self._untaken: list[tuple[bytes, int]] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._swept = 0.0
         self._store_wait = STORE_FIRST
-        self._queue_full = self._answers = 0
 
     def __repr__(self) -> str:
-        waiting = f", {len(self._waiting)} waiting" if self._waiting else ""
+        waiting = f", {len(self._writer)} waiting" if self._writer else ""
         return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+
+    @property
+    def submitted(self) -> int:
+        """submit_sm written so far."""
+        return self._writer.submitted
+
+    @property
+    def out(self) -> int:
+        """Parts that are leased and whose outcome is not stored yet."""
+        return self._out
 
     # ---- from outside
 
@@ -176,7 +150,7 @@ class Dispatcher:
                 await self._take(requests, permits)
             else:
                 await self._sleep(self._pause(now))
-        self._drop_waiting(loop.time() + WRITE_WITHIN)
+        self._drop_overdue(loop.time() + WRITE_WITHIN)
         await self._give_back()
 
     # ---- planning
@@ -188,14 +162,14 @@ class Dispatcher:
             self._swept = now
             self._rota.sweep()
         self._rota.wake(self._now())
-        if self._waiting:
-            self._place(now)
-            self._drop_waiting(now)
+        if self._writer:
+            self._write(now)
+            self._drop_overdue(now)
 
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
         """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
         ports = self._ports()
-        if not ports or not self._rota or self._waiting or not self._heart.fresh(now):
+        if not ports or not self._rota or self._writer or not self._heart.fresh(now):
             return [], 0
         windows = sum(port.window for port in ports)
         room = min(TAKE_MOST, windows - self._out, sum(port.free for port in ports))
@@ -209,7 +183,7 @@ class Dispatcher:
             self.pace.give_back(permits)
             return [], 0
         return [
-            TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._on_unknown) for ask in asks
+            TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._outcomes.on_unknown) for ask in asks
         ], permits
 
     def _permits(self, room: int, now: float) -> int:
@@ -257,8 +231,7 @@ class Dispatcher:
             self._strayed = True
             self._rota.hint(request.partition for request in requests)
             log.warning("cannot take", carrier=self.name, error=str(error))
-            await asyncio.sleep(self._store_wait)
-            self._store_wait = min(STORE_MOST, 2 * self._store_wait)
+            await self._wait_for_store()
             return
         self._store_wait = STORE_FIRST
         now = loop.time()
@@ -276,8 +249,12 @@ class Dispatcher:
         if redecide:
             self._redecide(redecide)
         self._board.set_full(self.name, any(taken.more for taken in answers) and bool(self._rota), now)
-        if self._waiting:
-            self._place(now)
+        if self._writer:
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        if self._heart.fresh(now):
+            self._writer.write(self._ports(), now)
 
     def _lease(self, leased: Sequence[Leased], now: float) -> int:
         """Encode what was taken and queue it for the binds; answers how many parts that is."""
@@ -287,6 +264,7 @@ class Dispatcher:
         clock = self._now()
         parts = 0
         counts: dict[str, int] = {}
+        jobs: list[Job] = []
         decided: list[Answer] = []
         encode = self._encoder.encode
         self._held.update([(message.id, message.lease) for message in leased])
@@ -295,85 +273,23 @@ class Dispatcher:
             try:
                 job = Job(message, encode(message, clock), now)
             except (TextError, LocalError) as error:
-                decided.append(self._unsendable(message, error))
+                decided.append(self._outcomes.unsendable(message, error))
                 continue
             if job.left:
                 parts += job.left
-                self._waiting.append(job)
+                jobs.append(job)
             else:  # every part was accepted before
-                decided.append(self._judge(job))
+                decided.append(self._outcomes.judge(job))
+        self._writer.put(jobs)
         self._out += parts
         self._lanes.taken(counts)
         if decided:
             self._reporter.answers(decided)
         return parts
 
-    def _unsendable(self, leased: Leased, error: Exception) -> Answer:
-        """This carrier cannot express the message: the next one may."""
-        log.info("message cannot be encoded for this carrier", carrier=self.name, error=str(error))
-        last = self._lanes.last(leased.route, leased.place)
-        return Job(leased, [], 0.0).answer(
-            self.name, UNSENDABLE if last else UNSENDABLE_HERE, 0, self._on_unknown, last
-        )
-
-    def _place(self, now: float) -> None:
-        """Write what waits, spread over the binds by their room; the parts of a message stay on one bind, in order."""
-        waiting = self._waiting
-        if not self._heart.fresh(now):
-            return
-        ports = [(port.free, port) for port in self._ports() if not self._rest.get(port)]
-        ports = sorted((entry for entry in ports if entry[0] > 0), key=lambda entry: -entry[0])
-        total = sum(free for free, _ in ports)
-        parts = min(total, sum(job.left for job in waiting))
-        for free, port in ports:
-            room, quota = free, -(-parts * free // total)
-            while waiting and room > 0 and quota > 0:
-                job = waiting[0]
-                if job.left > room and not (room == port.window and job.left > port.window):
-                    break  # its parts belong together: wait for a bind with room for all of them
-                waiting.popleft()
-                room -= job.left
-                quota -= job.left
-                self._write(job, port, now)
-
-    def _write(self, job: Job, port: Port, now: float) -> None:
-        job.taken = now
-        job.port = port
-        bodies = job.bodies
-        if len(bodies) == 1:
-            body = bodies[0]
-            if body is not None:
-                port.submit(body, (job, 0), now)
-                self.submitted += 1
-            return
-        room = port.free
-        for index, body in enumerate(bodies):
-            if body is None:
-                continue
-            if room > 0:
-                room -= 1
-                port.submit(body, (job, index), now)
-                self.submitted += 1
-            else:
-                self._rest.setdefault(port, deque()).append((job, index))
-
-    def _write_rest(self, port: Port, now: float) -> None:
-        """Go on with a message that is longer than the window."""
-        rest = self._rest[port]
-        while rest and port.free > 0:
-            job, index = rest.popleft()
-            body = job.bodies[index]
-            assert body is not None
-            port.submit(body, (job, index), now)
-            self.submitted += 1
-        if not rest:
-            del self._rest[port]
-
-    def _drop_waiting(self, now: float) -> None:
+    def _drop_overdue(self, now: float) -> None:
         """What was leased too long ago without being written goes back to its lane."""
-        waiting = self._waiting
-        while waiting and now - waiting[0].taken >= WRITE_WITHIN:
-            job = waiting.popleft()
+        for job in self._writer.overdue(now):
             self._out -= job.left
             self._untaken.append((job.leased.id, job.leased.lease))
 
@@ -390,7 +306,11 @@ class Dispatcher:
         except StoreError as error:
             log.warning("cannot give back what was not written", carrier=self.name, count=len(items), error=str(error))
             self._untaken += items
-            await asyncio.sleep(STORE_FIRST)
+            await self._wait_for_store()
+
+    async def _wait_for_store(self) -> None:
+        await asyncio.sleep(self._store_wait)
+        self._store_wait = min(STORE_MOST, 2 * self._store_wait)
 
     async def _fetch_strays(self) -> None:
         known: dict[int, set[int]] = {}
@@ -405,52 +325,19 @@ class Dispatcher:
 
     def answered(self, port: Port, answers: list[Answered], now: float) -> None:
         """Answers to submits of one bind."""
-        reports: list[Answer] = []
-        accepted = throttled = 0
-        name, form, on_unknown = self.name, self._id_form, self._on_unknown
-        job: Any = None
-        index: int
-        for context, status, message_id, _ in answers:
-            job, index = context  # type: ignore[misc]  # what ``submit`` was given
-            if status == 0:
-                accepted += 1
-                if job.reported:
-                    reports.append(self._late(job, index, message_id))
-                    continue
-                job.accepted(index, normalise_id(message_id, form))
-            else:
-                if job.reported:
-                    continue
-                job.refuse(index, status)
-                throttled += self._note(status, port)
-            if not job.left:
-                if job.refused or job.unknown or job.unwritten:
-                    reports.append(self._judge(job))
-                else:
-                    leased = job.leased
-                    job.reported = True
-                    total = len(job.bodies)
-                    reports.append(
-                        Answer(
-                            leased.id, leased.lease, name, Fate.SENT, Reason.NONE, 0, 0, total, job.parts, on_unknown
-                        )
-                    )
-        self._answers += len(answers)
-        if self._answers >= QUEUE_FULL_SAMPLE:
-            self._answers = self._queue_full = 0
-        if job is not None:
-            self.pace.answered(accepted, throttled, now, now - job.taken)
-        if port in self._rest:
-            self._write_rest(port, now)
+        reports, late = self._outcomes.answered(port, answers, now)
+        self._out += late  # as ``reported`` will take them off again
+        self._writer.go_on(port, now)
         self._report(reports)
 
     def timed_out(self, port: Port, contexts: Sequence[Any], now: float) -> None:
         """No answer, and no late one either: unknown."""
-        self._lose(contexts, ())
+        self._report(self._outcomes.lost(contexts))
+        self._writer.go_on(port, now)
 
     def lost(self, port: Port, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
         """A bind is over: no answer can come any more, and the rest of its long messages cannot follow."""
-        self._lose(unknown, (*unwritten, *self._rest.pop(port, ())))
+        self._report(self._outcomes.lost(unknown, (*unwritten, *self._writer.give_up(port))))
 
     def room(self, port: Port) -> None:
         """A bind can take work."""
@@ -467,58 +354,6 @@ class Dispatcher:
                 self._rota.hint((partition_of(answer.id),))
         self._out -= parts
         self._wake.set()
-
-    # ---- judging
-
-    def _note(self, status: int, port: Port) -> int:
-        """Look at a refusal for what it says of the bind and of the carrier; 1 when it asks for a slower pace."""
-        kind = classify(status, self._overrides)
-        if kind is RetryClass.THROTTLE:
-            return 1
-        if kind is RetryClass.SESSION:
-            asyncio.get_running_loop().call_soon(port.abort, f"carrier answered 0x{status:08X} to a submit")
-        elif kind is RetryClass.QUEUE_FULL:
-            self._queue_full += 1
-            if self._queue_full >= QUEUE_FULL_LIMIT:
-                self._queue_full = 0
-                return 1
-        return 0
-
-    def _judge(self, job: Job) -> Answer:
-        leased = job.leased
-        last = self._lanes.last(leased.route, leased.place)
-        word = decide(
-            job.refused,
-            unknown=job.unknown > 0,
-            unwritten=job.unwritten > 0,
-            attempts=leased.attempts,
-            last_place=last,
-            overrides=self._overrides,
-            random=random(),  # noqa: S311  # spreads retries, hides nothing
-        )
-        due = self._now() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
-        return job.answer(self.name, word, due, self._on_unknown, last)
-
-    def _late(self, job: Job, index: int, message_id: bytes) -> Answer:
-        """An answer after the message was reported unknown: its id must be known, or its receipt finds nobody."""
-        self._out += 1  # as ``reported`` will take it off again
-        late = Job(job.leased, job.bodies, 0.0)
-        late.parts = [PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, self._id_form))]
-        return late.answer(self.name, LATE, 0, self._on_unknown, False)
-
-    def _lose(self, unknown: Iterable[Any], unwritten: Iterable[Any]) -> None:
-        reports = []
-        for context in unknown:
-            job, index = context
-            job.lose(index)
-            if not job.left:
-                reports.append(self._judge(job))
-        for context in unwritten:
-            job, index = context
-            job.leave(index)
-            if not job.left:
-                reports.append(self._judge(job))
-        self._report(reports)
 
     def _report(self, reports: list[Answer]) -> None:
         if reports:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gateway.model import Answer, Leased, OnUnknown, PartAnswer, PartState
 from gateway.pipeline.retry import Word
-
-if TYPE_CHECKING:
-    from gateway.pipeline.dispatch import Port
 
 
 class Job:
@@ -17,14 +12,13 @@ class Job:
     ``bodies`` are the submit_sm of its parts, None where the carrier has accepted the part before.
     """
 
-    __slots__ = ("bodies", "leased", "left", "parts", "port", "refused", "reported", "taken", "unknown", "unwritten")
+    __slots__ = ("bodies", "leased", "left", "parts", "refused", "reported", "taken", "unknown", "unwritten")
 
     def __init__(self, leased: Leased, bodies: list[bytes | None], now: float) -> None:
         self.leased = leased
         self.bodies = bodies
         self.left = len(bodies) - bodies.count(None)
         self.taken = now  # when it was leased, then when it was written (seconds)
-        self.port: Port | None = None
         self.parts: list[PartAnswer] = []
         self.refused: list[int] = []
         self.unknown = 0

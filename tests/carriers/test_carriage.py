@@ -146,7 +146,7 @@ async def test_a_cut_makes_the_open_window_unknown_and_nothing_else(phase: str) 
     faults = Faults(drop_every=60, drop_phase=phase, drop_mode="reset", latency_ms=2)  # type: ignore[arg-type]
     async with Simulator(faults, ledger=True) as simulator, serving(simulator, store) as carriage:
         await until(lambda: store.states()[State.QUEUED] + store.states()[State.SENDING] == 0, 20)
-        assert carriage.dispatcher._out == 0
+        assert carriage.dispatcher.out == 0
     states = store.states()
     assert states[State.SENT] + states[State.DELIVERED] + states[State.UNKNOWN] == 300
     assert 1 <= states[State.UNKNOWN] <= 5 * 20
@@ -159,7 +159,7 @@ async def test_unanswered_submits_become_unknown_after_timeout_and_grace() -> No
     async with Simulator(Faults(noresp_every=5)) as simulator:
         async with serving(simulator, store, response_timeout=0.2) as carriage:
             await until(lambda: store.states()[State.UNKNOWN] == 2, 12)
-            assert carriage.dispatcher._out == 0
+            assert carriage.dispatcher.out == 0
 
 
 async def test_receipts_wait_for_the_store() -> None:

@@ -1,0 +1,151 @@
+"""From a carrier's answers to reports for the store: parts are collected per message, and each is judged once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import random
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason
+from gateway.pipeline.jobs import Job
+from gateway.pipeline.retry import Word, decide
+from gateway.pipeline.writer import Port
+from gateway.policy.pace import Pace
+from gateway.smpp.receipt import normalise_id
+from gateway.smpp.status import RetryClass, classify
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+    from gateway.pipeline.lanes import Lanes
+    from gateway.smpp.events import Answered
+
+QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
+"""More than 20 RMSGQFUL in 100 answers mean the whole message centre: that slows the pace like a throttle."""
+
+ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
+
+UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
+UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
+LATE = Word(Fate.SENT, Reason.NONE)
+
+log = structlog.get_logger(__name__)
+
+
+class Outcomes:
+    """Judges the messages of one carrier. Every method answers with the reports that are ready for the store."""
+
+    def __init__(self, carrier: Carrier, lanes: Lanes, pace: Pace, clock: Callable[[], int]) -> None:
+        self._name = carrier.name
+        self._overrides = carrier.overrides or None
+        self._id_form = carrier.id_form
+        self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
+        self._lanes = lanes
+        self._pace = pace
+        self._clock = clock
+        self._queue_full = self._answers = 0
+
+    @property
+    def on_unknown(self) -> OnUnknown:
+        """The carrier's word on submits without an answer."""
+        return self._on_unknown
+
+    def answered(self, port: Port, answers: list[Answered], now: float) -> tuple[list[Answer], int]:
+        """Answers to submits of one bind; also how many of the reports are about messages reported before."""
+        reports: list[Answer] = []
+        accepted = throttled = late = 0
+        name, form, on_unknown = self._name, self._id_form, self._on_unknown
+        job: Any = None
+        index: int
+        for context, status, message_id, _ in answers:
+            job, index = context  # type: ignore[misc]  # what ``submit`` was given
+            if status == 0:
+                accepted += 1
+                if job.reported:
+                    late += 1
+                    reports.append(self._late(job, index, message_id))
+                    continue
+                job.accepted(index, normalise_id(message_id, form))
+            else:
+                if job.reported:
+                    continue
+                job.refuse(index, status)
+                throttled += self._note(status, port)
+            if not job.left:
+                if job.refused or job.unknown or job.unwritten:
+                    reports.append(self.judge(job))
+                else:
+                    leased, total = job.leased, len(job.bodies)
+                    job.reported = True
+                    reports.append(
+                        Answer(leased.id, leased.lease, name, _SENT, _NONE, 0, 0, total, job.parts, on_unknown)
+                    )
+        self._answers += len(answers)
+        if self._answers >= QUEUE_FULL_SAMPLE:
+            self._answers = self._queue_full = 0
+        if job is not None:
+            self._pace.answered(accepted, throttled, now, now - job.taken)
+        return reports, late
+
+    def lost(self, unknown: Iterable[Any], unwritten: Iterable[Any] = ()) -> list[Answer]:
+        """Parts that were written and will not be answered any more, and parts that never left."""
+        reports = []
+        for context in unknown:
+            job, index = context
+            job.lose(index)
+            if not job.left:
+                reports.append(self.judge(job))
+        for context in unwritten:
+            job, index = context
+            job.leave(index)
+            if not job.left:
+                reports.append(self.judge(job))
+        return reports
+
+    def judge(self, job: Job) -> Answer:
+        """The report on a message of which nothing is undecided any more."""
+        leased = job.leased
+        last = self._lanes.last(leased.route, leased.place)
+        word = decide(
+            job.refused,
+            unknown=job.unknown > 0,
+            unwritten=job.unwritten > 0,
+            attempts=leased.attempts,
+            last_place=last,
+            overrides=self._overrides,
+            random=random(),  # noqa: S311  # spreads retries, hides nothing
+        )
+        due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
+        return job.answer(self._name, word, due, self._on_unknown, last)
+
+    def unsendable(self, leased: Leased, error: Exception) -> Answer:
+        """This carrier cannot express the message: the next one may."""
+        log.info("message cannot be encoded for this carrier", carrier=self._name, error=str(error))
+        last = self._lanes.last(leased.route, leased.place)
+        word = UNSENDABLE if last else UNSENDABLE_HERE
+        return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
+
+    def _late(self, job: Job, index: int, message_id: bytes) -> Answer:
+        """An answer after the message was reported unknown: its id must be known, or its receipt finds nobody."""
+        late = Job(job.leased, job.bodies, 0.0)
+        late.parts = [PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, self._id_form))]
+        return late.answer(self._name, LATE, 0, self._on_unknown, False)
+
+    def _note(self, status: int, port: Port) -> int:
+        """Look at a refusal for what it says of the bind and of the carrier; 1 when it asks for a slower pace."""
+        kind = classify(status, self._overrides)
+        if kind is RetryClass.THROTTLE:
+            return 1
+        if kind is RetryClass.SESSION:
+            asyncio.get_running_loop().call_soon(port.abort, f"carrier answered 0x{status:08X} to a submit")
+        elif kind is RetryClass.QUEUE_FULL:
+            self._queue_full += 1
+            if self._queue_full >= QUEUE_FULL_LIMIT:
+                self._queue_full = 0
+                return 1
+        return 0
+
+
+_SENT, _NONE = Fate.SENT, Reason.NONE
