@@ -1,0 +1,144 @@
+"""A whole gateway for journeys and faults: a process of its own, with simulated carriers in the test's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.children import Child, free_ports
+from bench.store import StoreView
+from gateway.client import Client, Unreachable
+from gateway.simulator import Faults, Simulator
+
+KEY = "key"
+READY = 30.0
+
+
+class Message(NamedTuple):
+    """One message that was accepted; every one has a recipient of its own."""
+
+    to: str  # digits
+    id: str
+    segments: int
+
+
+class House:
+    """One gateway on ``folder``; ``start`` it again after ``kill``, and it goes on with the same store."""
+
+    def __init__(self, folder: Path, carriers: dict[str, Simulator], settings: str = "") -> None:
+        self.folder = folder
+        self.carriers = carriers
+        self.file = folder / "gateway.toml"
+        http, admin, smpp = free_ports(3)
+        self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
+        self.admin = Client(f"http://127.0.0.1:{admin}", timeout=10.0)
+        lines = [
+            f'[store]\ndata_dir = "{folder / "data"}"',
+            f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"',
+            f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
+            f'[[account]]\nname = "shop"\napi_keys = ["plain:{KEY}"]\ndefault_category = "transactional"',
+            "rate = 1000000",
+        ]
+        for name, carrier in carriers.items():
+            lines.append(
+                f'[[carrier]]\nname = "{name}"\nhosts = ["127.0.0.1:{carrier.port}"]\nsystem_id = "gw"\n'
+                f'password = "secret"\nrate = 0\n{settings}'
+            )
+        names = ", ".join(f'"{name}"' for name in carriers)
+        lines.append(f'[[route]]\nto = "*"\ncarriers = [{names}]\noverflow = true')
+        self.file.write_text("\n".join(lines) + "\n")
+        self.process: Child | None = None
+
+    async def start(self) -> None:
+        """Returns when it takes messages."""
+        self.process = await Child.start(
+            "gateway", ["-m", "gateway", "serve", "--config", str(self.file)], self.folder / "gateway.log"
+        )
+        async with asyncio.timeout(READY):
+            while not await self._ready():
+                self.process.check()
+                await asyncio.sleep(0.02)
+
+    async def _ready(self) -> bool:
+        try:
+            return (await asyncio.to_thread(self.admin.get, "/readyz")).ok
+        except Unreachable:
+            return False
+
+    async def kill(self) -> None:
+        """SIGKILL: no word to anybody."""
+        assert self.process is not None
+        self.process.process.send_signal(signal.SIGKILL)
+        await self.process.stop()
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return await self.process.stop(40.0) if self.process is not None else 0
+
+    async def post(self, messages: list[dict[str, Any]]) -> list[Message]:
+        """One batch; what was accepted. Raises Unreachable when no answer came."""
+        answer = await asyncio.to_thread(self.http.post, "/v1/messages/batch", {"messages": messages})
+        assert answer.status == 202, answer
+        return [
+            Message(result["to"].lstrip("+"), result["id"], result["segments"])
+            for result in answer.body["results"]
+            if "id" in result
+        ]
+
+    async def status(self) -> dict[str, Any]:
+        """What operators see."""
+        body: dict[str, Any] = (await asyncio.to_thread(self.admin.get, "/status")).body
+        return body
+
+    def copies(self) -> dict[str, Counter[bytes]]:
+        """What carriers accepted: recipient -> part -> how often."""
+        seen: dict[str, Counter[bytes]] = {}
+        for carrier in self.carriers.values():
+            for entry in carrier.ledger:
+                seen.setdefault(entry.dest.decode(), Counter())[entry.payload] += 1
+        return seen
+
+    async def finals(self) -> dict[str, int]:
+        """Messages by final state, from the events of the whole run."""
+        async with StoreView.open(self.file) as store:
+            return (await store.finals())[0]
+
+
+@asynccontextmanager
+async def house(
+    folder: Path, names: Iterable[str] = ("north", "south"), *, faults: Faults | None = None, settings: str = ""
+) -> AsyncIterator[House]:
+    """A gateway that is up, with a carrier of each name."""
+    carriers = {name: Simulator(faults, ledger=True) for name in names}
+    for carrier in carriers.values():
+        await carrier.start()
+    built = House(folder, carriers, settings)
+    try:
+        await built.start()
+        yield built
+    finally:
+        await built.stop()
+        for carrier in carriers.values():
+            await carrier.stop()
+
+
+async def until(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.02)
+
+
+def missing(accepted: Iterable[Message], copies: dict[str, Counter[bytes]]) -> list[Message]:
+    """Accepted messages that no carrier has whole."""
+    return [message for message in accepted if len(copies.get(message.to, ())) < message.segments]
+
+
+def extra(copies: dict[str, Counter[bytes]]) -> int:
+    """Parts that carriers have more than once."""
+    return sum(count - 1 for parts in copies.values() for count in parts.values())
