@@ -147,15 +147,22 @@ class Pool:
     async def _turn(self, slot: Slot) -> None:
         """Wait until this slot may try: its own delay first, then the gate that all slots share."""
         loop = asyncio.get_running_loop()
-        while not self._finishing and (left := slot.try_at - loop.time()) > 0:
-            slot.wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await slot.wake.wait()
-        gate = self._gate
-        assert gate is not None
-        while not self._finishing and not gate.take(1, loop.time()):  # noqa: ASYNC110  # a bucket has no event
-            await asyncio.sleep(gate.wait(1, loop.time()) + 0.01 * random())  # noqa: S311  # no secret in this
+        assert self._gate is not None
+        while not self._finishing:
+            now = loop.time()
+            if slot.try_at > now:  # also what another slot has learnt while this one stood at the gate
+                await self._sleep(slot, slot.try_at - now)
+            elif self._gate.take(1, now):
+                return
+            else:
+                await asyncio.sleep(self._gate.wait(1, now) + 0.01 * random())  # noqa: S311  # no secret in this
+
+    @staticmethod
+    async def _sleep(slot: Slot, seconds: float) -> None:
+        slot.wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await slot.wake.wait()
 
     def _learn(self, slot: Slot, bind: Bind) -> None:
         """Say why the bind is not up (any more) and when the slot tries again."""
