@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.config import Account, Carrier, Config, ConfigError, Route, load, load_text, read, route_table, rulebook
+from gateway.config import (
+    Account,
+    Admin,
+    Carrier,
+    Config,
+    ConfigError,
+    Http,
+    Log,
+    Policy,
+    Privacy,
+    Retention,
+    Route,
+    Smpp,
+    Store,
+    Webhooks,
+    load,
+    load_text,
+    read,
+    route_table,
+    rulebook,
+)
+from gateway.config.load import from_tables
 from gateway.config.read import duration
 from gateway.config.rulebook import jurisdictions_folder
 from gateway.model import Category
@@ -192,6 +216,71 @@ def test_two_accounts_cannot_share_a_key_or_a_system_id():
     account = '[[account]]\nname = "{}"\napi_keys = ["sha256:{}"]\nsystem_id = "x"\npassword = "pw"\n'
     found = problems(account.format("a", "0" * 64) + account.format("b", "0" * 64))
     assert set(found) == {"account[1].api_keys[0]", "account[1].system_id"}
+
+
+GOOD = {"name": "n", "hosts": ["h:1"], "system_id": "s", "password": "p"}
+KEYS = st.sampled_from(
+    sorted({key for kind in (Config, Account, Carrier, Route, Policy, Smpp, Privacy, Store) for key in keys(kind)})
+)
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.dates(),
+    st.sampled_from(
+        ["${X}", "${", "$$", ":", "[", "[::1", "a:1", "sha256:", "plain:", "1/", "5/1h", "08:00-25:00", "\0"]
+    ),
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=4)
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.dictionaries(KEYS | st.text(max_size=5), VALUES, max_size=5),
+    st.dictionaries(KEYS, VALUES),
+    st.dictionaries(KEYS, VALUES),
+)
+def test_whatever_stands_in_the_file_only_a_config_error_comes_out(raw: dict, account: dict, carrier: dict):
+    for tables in (
+        raw,
+        {**raw, "account": [account], "carrier": [{**GOOD, **carrier}], "route": [{"carriers": ["n"], **carrier}]},
+    ):
+        with suppress(ConfigError):
+            from_tables(tables, "x", {})
+
+
+ODD = [
+    *(
+        "\0",
+        "/",
+        "x" * 5000,
+        "[",
+        "[::1",
+        "[::1]:",
+        ":0",
+        "http://[",
+        "é",
+        "24:00-24:00",
+        "9" * 20 + "/1d",
+        "1/" + "9" * 20 + "h",
+    ),
+    *(True, 0, -1, 1.5, float("nan"), [], ["\0"], [[]], {}, {"\0": "\0"}, {"9" * 20: "retry"}, None),
+]
+
+
+@pytest.mark.parametrize(
+    "kind", [Store, Http, Admin, Smpp, Webhooks, Policy, Retention, Privacy, Log, Account, Carrier, Route]
+)
+def test_no_odd_value_of_any_key_gets_past(kind: type[msgspec.Struct]):
+    table = kind.__name__.lower()
+    good = {"account": {"name": "n"}, "carrier": GOOD, "route": {"carriers": ["n"]}}.get(table)
+    for key in [*keys(kind), "password_file", "api_keys_file", "hashing_secret_file"]:
+        for value in ODD:
+            with suppress(ConfigError):
+                from_tables({table: {key: value} if good is None else [{**good, key: value}]}, "x", {})
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
@@ -98,7 +98,7 @@ def _store(config: Config, findings: Findings) -> None:
     elif store.durability == "replicated":
         remedy = 'Write "always", or give store.url a server with a replica'
         findings.problem("store.durability", "the embedded store has no replica", remedy)
-    if Path(store.data_dir).exists() and not Path(store.data_dir).is_dir():
+    if not store.data_dir or "\0" in store.data_dir or os.path.isfile(store.data_dir):
         findings.problem("store.data_dir", f'"{store.data_dir}" is no folder', "Name a folder; it is made when missing")
 
 

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.config.check import check
 from gateway.config.problems import ConfigError, Findings, Problem
@@ -47,6 +47,11 @@ def load_text(text: str, file: str = "text", env: Mapping[str, str] | None = Non
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([Problem(file, "", f"is not TOML: {error}", "Mend the line it names")]) from None
+    return from_tables(raw, file, env)
+
+
+def from_tables(raw: dict[str, Any], file: str, env: Mapping[str, str] | None = None) -> Loaded:
+    """The configuration in parsed TOML. Raises ConfigError."""
     findings = Findings(file)
     config = Reader(findings, os.environ if env is None else env).table(Config, raw)
     assert config is not None  # a document is always a table

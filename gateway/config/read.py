@@ -107,7 +107,7 @@ class Reader:
         """A file's text without the last line break; for lists, its lines that are not blank."""
         try:
             text = Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL, or octets that are no UTF-8
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             self.findings.problem(
                 at, f'cannot read "{file}": {reason}', "Name a readable file that holds the secret alone"

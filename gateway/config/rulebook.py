@@ -7,6 +7,7 @@ hours it permits, holidays on which it permits nothing, from when and until when
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -184,7 +185,7 @@ def _limits(category: str, caps: Iterable[str], findings: Findings) -> Limits:
 
 def _laws(policy: Policy, today: date, findings: Findings) -> _Laws:
     folder = Path(policy.jurisdictions) if policy.jurisdictions else jurisdictions_folder()
-    files = sorted(folder.glob("*.toml"))
+    files = sorted(folder.glob("*.toml")) if os.path.isdir(folder) else []
     if not files:
         findings.problem("policy.jurisdictions", f'"{folder}" holds no *.toml file', "Name a folder of jurisdictions")
     found: dict[str, tuple[Jurisdiction, Profile]] = {}
