@@ -33,7 +33,7 @@ class Status(IntEnum):
 
     retry: RetryClass
 
-    def __new__(cls, code: int, retry: RetryClass) -> Status:
+    def __new__(cls, code: int, retry: RetryClass = RetryClass.RETRY) -> Status:
         """One row of the table: (code, class)."""
         member = int.__new__(cls, code)
         member._value_ = code

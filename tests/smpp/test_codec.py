@@ -195,6 +195,14 @@ def test_a_variant_of_a_template_does_not_stick() -> None:
     assert template.encode(b"461", b"hi") == plain
 
 
+def test_a_template_keeps_no_variant_for_each_validity() -> None:
+    template = submit_template()
+    for second in range(60):
+        template.encode(b"461", b"hi", validity=b"2611212359%02d000+" % second)
+    template.encode(b"461", b"hi", esm_class=0x40)
+    assert list(template._variants) == [(0x40, None)]
+
+
 @pytest.mark.parametrize(
     ("dest", "short_message"),
     [(b"4" * 21, b""), (b"46\x00", b""), (b"46", b"x" * 255)],

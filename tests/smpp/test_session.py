@@ -316,6 +316,12 @@ class TestWindow:
         session._next = 3
         assert submit(session) == 5
 
+    def test_an_enquire_link_may_have_the_last_number(self) -> None:
+        session = esme(first_sequence=MAX_SEQUENCE - 1)
+        session.tick(30)
+        assert headers(session) == [(ENQUIRE_LINK, 0, MAX_SEQUENCE)]
+        assert submit(session) == 1
+
     @pytest.mark.parametrize("first", [0, -1, MAX_SEQUENCE + 1])
     def test_the_first_number_must_be_one(self, first: int) -> None:
         with pytest.raises(LocalError):
@@ -599,6 +605,11 @@ class TestRequestsOfThePeer:
         session = esme()
         session.respond(command_id, 5, status)
         assert session.output() == pdu(command_id | RESP, 5, body, status)
+
+    def test_a_body_of_an_answer_is_kept(self) -> None:
+        session = esme()
+        session.respond(DELIVER_SM, 5, 0, b"id\0")
+        assert session.output() == pdu(DELIVER_SM_RESP, 5, b"id\0")
 
     def test_an_answer_after_the_end_is_counted(self) -> None:
         session = smsc()

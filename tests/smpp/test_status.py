@@ -34,7 +34,7 @@ def test_names() -> None:
     assert name(0x58) == "ESME_RTHROTTLED"
     assert name(0x411) == "0x00000411"
     assert name(0xFFFFFFFF) == "0xFFFFFFFF"
-    assert Status.ESME_RTHROTTLED == 0x58
+    assert int(Status.ESME_RTHROTTLED) == 0x58
 
 
 def test_a_carrier_has_its_own_table() -> None:
