@@ -237,7 +237,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(
     st.dictionaries(KEYS | st.text(max_size=5), VALUES, max_size=5),
     st.dictionaries(KEYS, VALUES),

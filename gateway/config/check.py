@@ -98,7 +98,11 @@ def _store(config: Config, findings: Findings) -> None:
     elif store.durability == "replicated":
         remedy = 'Write "always", or give store.url a server with a replica'
         findings.problem("store.durability", "the embedded store has no replica", remedy)
-    if not store.data_dir or "\0" in store.data_dir or os.path.isfile(store.data_dir):
+    if (
+        not store.data_dir
+        or "\0" in store.data_dir
+        or (os.path.exists(store.data_dir) and not os.path.isdir(store.data_dir))
+    ):
         findings.problem("store.data_dir", f'"{store.data_dir}" is no folder', "Name a folder; it is made when missing")
 
 

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,8 +61,7 @@ class Reader:
             return None
         label = raw.get("name")
         shown = label if isinstance(label, str) else ""
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        types = {field.encode_name: field.type for field in _struct(kind).fields}
+        fields, types = _struct(kind)
         raw = self._read_files(raw, types, path)
         values: dict[str, Any] = {}
         for key, given in raw.items():
@@ -166,10 +166,13 @@ class Reader:
         return tuple(value for value in values if value is not msgspec.UNSET)
 
 
-def _struct(kind: type[msgspec.Struct]) -> inspect.StructType:
+@cache
+def _struct(kind: type[msgspec.Struct]) -> tuple[dict[str, msgspec.structs.FieldInfo], dict[str, inspect.Type]]:
+    """Fields and types by the key they have in the file."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
-    return info
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    return fields, {field.encode_name: field.type for field in info.fields}
 
 
 def _extra(kind: inspect.Type, name: str) -> bool:
