@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.config import Carrier, Route
+from gateway.model import Category, Fate, PartState, State
+from gateway.pipeline.dispatch import Dispatcher
+from gateway.pipeline.lanes import Board, Lanes
+from gateway.pipeline.report import Reporter
+from gateway.policy.pace import Pace
+from gateway.smpp.events import Answered
+from tests.carriers.test_carriage import until
+from tests.pipeline.memory_store import OWNER, PARTITIONS, MemoryStore, beating
+
+
+class FakePort:
+    """A bind whose carrier answers when the test says so."""
+
+    def __init__(self, name: str, window: int) -> None:
+        self.name = name
+        self.window = window
+        self.open: list[Any] = []  # contexts without an answer
+        self.bodies: list[bytes] = []
+        self.paused = False
+        self.aborted = ""
+        self.most = 0
+
+    @property
+    def free(self) -> int:
+        return 0 if self.paused else self.window - len(self.open)
+
+    def submit(self, body: bytes, context: object, now: float) -> None:
+        assert self.free > 0
+        self.bodies.append(body)
+        self.open.append(context)
+        self.most = max(self.most, len(self.open))
+
+    def abort(self, reason: str) -> None:
+        self.aborted = reason
+
+
+class Bench:
+    """A dispatcher between a store in memory and fake ports."""
+
+    def __init__(self, store: MemoryStore, dispatcher: Dispatcher, ports: list[FakePort]) -> None:
+        self.store = store
+        self.dispatcher = dispatcher
+        self.ports = ports
+        self.binds = ports
+
+    def answer(self, port: FakePort, status: int = 0, count: int | None = None) -> None:
+        contexts, port.open = port.open[:count], port.open[len(port.open) if count is None else count :]
+        answers = [Answered(context, status, b"id%d" % id(context), False) for context in contexts]
+        self.dispatcher.answered(port, answers, asyncio.get_running_loop().time())
+
+    async def answer_all(self, status: int = 0) -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            for port in self.ports:
+                if port.open:
+                    self.answer(port, status)
+
+
+@asynccontextmanager
+async def bench(store: MemoryStore, *windows: int, rate: float = 0, **settings: Any) -> AsyncIterator[Bench]:
+    carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **settings)
+    now = asyncio.get_running_loop().time()
+    board = Board(["north"], now)
+    reporter = Reporter(store, OWNER, lambda answers, matches, tickets: dispatcher.reported(answers))
+    dispatcher = Dispatcher(
+        carrier,
+        store=store,
+        heart=await beating(store),
+        lanes=Lanes("north", [Route(carriers=("north",))], board, {}),
+        board=board,
+        pace=Pace(rate, now),
+        reporter=reporter,
+        redecide=lambda items: None,
+    )
+    one = Bench(store, dispatcher, [FakePort(f"north/{number}", window) for number, window in enumerate(windows)])
+    dispatcher.binds = one
+    tasks = [asyncio.create_task(dispatcher.run()), asyncio.create_task(reporter.run())]
+    try:
+        yield one
+        dispatcher.stop()
+        await asyncio.wait_for(tasks[0], 2)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def fill(store: MemoryStore, count: int, **message: Any) -> None:
+    for number in range(count):
+        store.put(f"4670{number:07}", **message)
+
+
+async def test_never_takes_more_than_the_windows_hold_and_keeps_a_tenth() -> None:
+    store = MemoryStore()
+    fill(store, 500)
+    async with bench(store, 60, 40) as one:
+        await until(lambda: store.states()[State.SENDING] == 90)
+        await asyncio.sleep(0.3)
+        assert store.states()[State.SENDING] == 90
+        for number in range(15):
+            store.put(f"4671{number:07}", category=Category.OTP)
+        one.dispatcher.hint(range(PARTITIONS), urgent=True)
+        await until(lambda: store.states()[State.SENDING] == 100)
+        await asyncio.sleep(0.3)
+        assert store.states()[State.SENDING] == 100
+        assert [len(port.open) for port in one.ports] == [60, 40]
+
+
+async def test_answers_hold_their_room_until_they_are_stored() -> None:
+    store = MemoryStore()
+    fill(store, 100)
+    async with bench(store, 10) as one:
+        await until(lambda: len(one.ports[0].open) == 9)
+        store.away = True
+        one.answer(one.ports[0])
+        await asyncio.sleep(0.2)
+        assert (one.dispatcher.out, one.ports[0].open) == (9, [])
+        store.away = False
+        await until(lambda: store.states()[State.SENT] == 9)
+        await until(lambda: len(one.ports[0].open) == 9)
+
+
+async def test_spreads_over_binds_by_room() -> None:
+    store = MemoryStore()
+    async with bench(store, 100, 50) as one:
+        fill(store, 90)
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: sum(len(port.open) for port in one.ports) == 90)
+        assert len(one.ports[0].open) > len(one.ports[1].open) > 15
+
+
+async def test_a_bind_that_is_full_does_not_block_the_others() -> None:
+    store = MemoryStore()
+    fill(store, 300)
+    async with bench(store, 20, 20) as one:
+        one.ports[0].paused = True
+        answering = asyncio.create_task(one.answer_all())
+        await until(lambda: store.states()[State.SENT] == 300)
+        answering.cancel()
+        assert one.ports[0].bodies == []
+
+
+async def test_the_rate_is_kept() -> None:
+    store = MemoryStore()
+    fill(store, 400)
+    async with bench(store, 100, rate=200) as one:
+        answering = asyncio.create_task(one.answer_all())
+        await asyncio.sleep(1.0)
+        answering.cancel()
+        assert 150 <= one.dispatcher.submitted <= 215
+        assert store.calls["take"] <= 150
+
+
+async def test_what_cannot_be_written_goes_back_within_a_second_or_so() -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        port = one.ports[0]
+        fill(store, 5)
+        original = store.take
+
+        async def take(*args: Any) -> Any:
+            port.paused = True  # the transport fills up while the store is asked
+            return await original(*args)
+
+        store.take = take  # type: ignore[method-assign]
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: store.untaken != [], 3)
+        assert store.states() == {State.QUEUED: 5}
+        assert one.dispatcher.out == 0
+
+
+async def test_nothing_is_written_without_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    fill(store, 5)
+    monkeypatch.setattr("gateway.pipeline.heart.STOP_WRITING", 0.0)
+    async with bench(store, 10) as one:
+        await asyncio.sleep(0.4)
+        assert one.ports[0].bodies == []
+        assert store.calls["take"] == 0
+
+
+async def test_lost_binds_make_unknown_what_was_written_and_bring_back_the_rest() -> None:
+    store = MemoryStore()
+    store.put("46700000001")
+    store.put("46700000002")
+    async with bench(store, 10) as one:
+        port = one.ports[0]
+        await until(lambda: len(port.open) == 2)
+        one.ports.clear()
+        one.dispatcher.lost(port, port.open[:1], port.open[1:], 0.0)
+        await until(lambda: store.states() == {State.UNKNOWN: 1, State.QUEUED: 1})
+        assert one.dispatcher.out == 0
+
+
+async def test_a_late_answer_after_the_timeout_still_tells_its_id() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001")
+    async with bench(store, 10) as one:
+        port = one.ports[0]
+        await until(lambda: len(port.open) == 1)
+        one.dispatcher.timed_out(port, port.open, 0.0)
+        await until(lambda: store.rows[message_id].state is State.UNKNOWN)
+        one.answer(port)
+        await until(lambda: len(store.rows[message_id].history) == 2)
+        assert store.rows[message_id].history[1][0] is Fate.SENT
+        assert store.rows[message_id].parts == {0: PartState.ACCEPTED}
+        await until(lambda: one.dispatcher.out == 0)
+
+
+async def test_only_the_refused_part_is_sent_again() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001", "x" * 400)
+    async with bench(store, 10) as one:
+        port = one.ports[0]
+        await until(lambda: len(port.open) == 3)
+        first = list(port.bodies)
+        one.answer(port, 0, 1)
+        one.answer(port, 0x58, 1)
+        one.answer(port, 0)
+        await until(lambda: len(port.open) == 1)
+        assert port.bodies[3] == first[1]
+        one.answer(port)
+        await until(lambda: store.rows[message_id].state is State.SENT)
+
+
+async def test_a_bind_at_fault_is_repaired() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001")
+    async with bench(store, 10) as one:
+        port = one.ports[0]
+        await until(lambda: len(port.open) == 1)
+        one.answer(port, 0x04)
+        await until(lambda: bool(port.aborted))
+        await until(lambda: store.rows[message_id].history != [])
+        assert store.rows[message_id].history[0][0] is Fate.BACK
+
+
+async def test_frequent_full_queues_slow_the_pace() -> None:
+    store = MemoryStore()
+    fill(store, 60)
+    async with bench(store, 100, rate=1000) as one:
+        port = one.ports[0]
+        await until(lambda: len(port.open) == 60)
+        one.answer(port, 0x14)
+        assert one.dispatcher.pace.slowed
+
+
+async def test_repr_is_a_status_line() -> None:
+    async with bench(MemoryStore(), 10) as one:
+        assert repr(one.dispatcher) == "<Dispatcher north 0 out, 0 submitted, <Pace unlimited of 0/s, 0 decreases>>"
