@@ -66,6 +66,7 @@ class _Prefix(NamedTuple):
 
 
 _prefixes: dict[tuple[str, int], _Prefix] = {}
+_blocks: dict[tuple[str, int], _Prefix] = {}
 
 
 def parse_e164(text: str) -> str:
@@ -110,10 +111,18 @@ def describe(digits: str) -> Number:
 
 
 def _learn(key: tuple[str, int], digits: str) -> _Prefix:
-    if len(_prefixes) >= _CACHE_LIMIT:
-        _prefixes.clear()
+    """Asks once per prefix; of a number that fits no plan, which says nothing about its prefix, per thousand."""
+    block = digits[:-3], len(digits)
+    known = _blocks.get(block)
+    if known is not None:
+        return known
+    for memory in (_prefixes, _blocks):
+        if len(memory) >= _CACHE_LIMIT:
+            memory.clear()
     prefix = _ask(key[0], digits)
-    if prefix.number.kind != "unknown":  # a number that fits no plan says nothing about its neighbours
+    if prefix.number.kind == "unknown":
+        _blocks[block] = prefix
+    else:
         _prefixes[key] = prefix
     return prefix
 
@@ -124,16 +133,17 @@ def _ask(head: str, digits: str) -> _Prefix:
         parsed = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException:
         return _Prefix(Number("", (), "unknown", False), (), {})
-    kind = _KINDS.get(phonenumbers.number_type(parsed), "unknown")
-    region = _region(parsed)
-    geographic = phonenumbers.is_number_geographical(parsed)
     code = str(parsed.country_code)
+    kind = _KINDS.get(phonenumbers.number_type(parsed), "unknown")
+    region = phonenumbers.region_code_for_number(parsed)
+    # North America has no ranges for mobiles: what fits no plan yet still belongs to its area code.
+    geographic = phonenumbers.is_number_geographical(parsed) or (kind == "unknown" and code == "1")
     found = _longest(head) if geographic else TIMEZONE_DATA.get(code, ())
     # A toll-free number is answered anywhere; only where people live does the country narrow the zones.
-    zones = _in_country(found, region) if kind in _AT_HOME or kind == "unknown" else _sorted(found)
+    zones = _in_country(found, region or "") if kind in _AT_HOME or kind == "unknown" else _sorted(found)
     possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
-    number = Number(region, zones, kind, possible)
-    return _Prefix(number, _deeper().get(head, ()) if geographic else (), {})
+    number = Number(region or _main_region(code), zones, kind, possible)
+    return _Prefix(_earthly(number), _deeper().get(head, ()) if geographic else (), {})
 
 
 def _with_zones(prefix: _Prefix, zones: tuple[str, ...]) -> Number:
@@ -142,13 +152,14 @@ def _with_zones(prefix: _Prefix, zones: tuple[str, ...]) -> Number:
     return number
 
 
-def _region(parsed: phonenumbers.PhoneNumber) -> str:
-    """The country, also of a number that fits no plan when its code belongs to one country alone."""
-    region = phonenumbers.region_code_for_number(parsed)
-    if region is None:
-        regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(parsed.country_code or 0, ())
-        region = regions[0] if len(regions) == 1 else ""
-    return "" if region == "001" else region  # 001 is the whole world: satellite phones and such
+def _main_region(code: str) -> str:
+    """The country of a code, or the first among those that share it: whose law holds for a number of no plan."""
+    return next(iter(phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())), "")
+
+
+def _earthly(number: Number) -> Number:
+    """001 is no country but the whole world: satellite phones and such."""
+    return number._replace(region="") if number.region == "001" else number
 
 
 def _longest(head: str) -> tuple[str, ...]:

@@ -76,10 +76,13 @@ def test_traps_of_the_zone_table():
 
 
 def test_a_number_of_no_plan_says_nothing_about_its_neighbours():
-    odd = describe("12061234567")  # an exchange cannot begin with 1
-    assert odd.kind == "unknown"
-    assert len(odd.zones) > 10
-    assert describe("12065550123").zones == ("America/Los_Angeles",)
+    odd = describe("79091")  # too short for any plan
+    assert (odd.region, odd.kind) == ("RU", "unknown")
+    assert describe("79091234567").kind == "mobile"
+    assert describe("79091") == odd
+    exchange = describe("12061234567")  # none begins with 1; still the area code is Seattle's
+    assert (exchange.region, exchange.zones, exchange.kind) == ("US", ("America/Los_Angeles",), "unknown")
+    assert describe("12065550123").kind == "fixed_or_mobile"
 
 
 def test_possible_is_about_the_length():
