@@ -37,6 +37,9 @@ USER_TIMEOUT = 25_000
 FINISH_WAIT = 10.0
 """Seconds a graceful end waits for the open window before it unbinds."""
 
+UNBIND_WAIT = 5.5
+"""… and for the answer to its unbind; the session gives up half a second earlier."""
+
 ENQUIRE_TIMEOUT = 10.0
 
 log = structlog.get_logger(__name__)
@@ -167,14 +170,12 @@ class Bind(asyncio.Protocol):
             async with asyncio.timeout(FINISH_WAIT):
                 while self._session.outstanding and not self.closed.is_set():  # noqa: ASYNC110  # shutdown only
                     await asyncio.sleep(0.02)
-        if not self.closed.is_set():
+        if self._session.bound:
             self._session.unbind(self._loop.time())
             self._flush()
-        if not self._session.bound and self._transport is None:
-            self.abort("stopped")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5.5):
-                await self.closed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(UNBIND_WAIT):
+                    await self.closed.wait()
         self.abort("stopped")
 
     def abort(self, reason: str) -> None:
@@ -185,6 +186,9 @@ class Bind(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.closed.is_set():  # given up while it was connecting
+            cast("asyncio.Transport", transport).abort()
+            return
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
