@@ -613,8 +613,10 @@ class Machine(RuleBasedStateMachine):
                         self.model._receipt(m, index, fact, self.now)
                         self.model.parked.pop(key, None)
                         break
-            if self.now - at >= 25 * HOUR + 2 * HOUR:
-                self.model.parked.pop(key, None)
+            field = carrier.encode() + b"\0" + who[:8] + key[2]
+            if key in self.model.parked and field not in self.world.parked(fact.recipient.partition):
+                assert self.now - at >= 25 * HOUR, f"an early receipt is gone: {fact}"
+                del self.model.parked[key]
 
     @precondition(lambda self: self.calls)
     @rule(index=indices)

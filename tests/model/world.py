@@ -104,6 +104,10 @@ class World:
                     places.caps[rest.hex()] = b"".join(values)
         return places
 
+    def parked(self, partition: int) -> set[bytes]:
+        """Receipts that wait for their id: carrier, NUL, 8 octets of the recipient, id."""
+        return set(self.run(self.link.command(partition, "HKEYS", self.link.tags[partition] + b"k")))
+
     def close(self) -> None:
         self.run(self.link.close())
         self.loop.close()
