@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ class App:
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         self.carriages = self._build_carriages(hasher)
-        self.intake = Intake(self.store, self.desk, hint=self._hint, urgent=partial(self._hint, urgent=True))
+        self.intake = Intake(self.store, self.desk, hint=self._hint)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.store, hasher, self)
         self.http = Listener(self.api.app, config.http.listen)

@@ -1,62 +1,78 @@
-"""Single submits gathered into batches, because a call to the store costs nearly the same for one as for fifty."""
+"""What arrives close together goes to the store together: a call costs nearly the same for one item as for fifty."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Flush = Callable[[list[Item]], Coroutine[Any, Any, list[Answer]]]
 
 
+class _Share(NamedTuple, Generic[Item, Answer]):
+    """What one caller has put in, and whom to tell."""
+
+    items: Sequence[Item]
+    future: asyncio.Future[list[Answer]]
+
+
 class Gatherer(Generic[Item, Answer]):
     """Waits ``gap`` seconds after the first item, then hands all of them (at most ``limit``) to ``flush`` at once.
 
     One call is in flight at a time: what arrives meanwhile is the next batch and goes as soon as the call is back. So
-    a quiet gateway adds ``gap`` to a request, and a busy one gathers by itself.
+    a quiet gateway adds ``gap`` to a request, and a busy one gathers by itself. What one caller puts in is never
+    parted, even when it exceeds the limit by itself.
     """
 
     def __init__(self, flush: Flush[Item, Answer], *, gap: float = 0.002, limit: int = 500) -> None:
         self._flush = flush
         self._gap = gap
         self._limit = limit
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[_Share[Item, Answer]] = deque()
+        self._timer: asyncio.Handle | None = None
         self._call: asyncio.Task[list[Answer]] | None = None
 
     def __repr__(self) -> str:
-        return f"<Gatherer {len(self._waiting)} waiting{', one call in flight' if self._call else ''}>"
+        waiting = sum(len(share.items) for share in self._waiting)
+        return f"<Gatherer {waiting} waiting{', one call in flight' if self._call else ''}>"
 
-    def put(self, item: Item) -> asyncio.Future[Answer]:
-        """A future of the answer; it carries the exception of ``flush`` when that fails."""
+    def put(self, items: Sequence[Item]) -> asyncio.Future[list[Answer]]:
+        """A future of the answers, in the order of ``items``; it carries the exception of ``flush`` when that fails."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, future))
+        future: asyncio.Future[list[Answer]] = loop.create_future()
+        self._waiting.append(_Share(items, future))
         if self._call is None and self._timer is None:
-            self._timer = loop.call_later(self._gap, self._start)
+            self._timer = loop.call_later(self._gap, self._start) if self._gap else loop.call_soon(self._start)
         return future
 
     def _start(self) -> None:
         self._timer = None
-        batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-        call = self._call = asyncio.get_running_loop().create_task(self._flush([item for item, _ in batch]))
-        call.add_done_callback(partial(self._back, [future for _, future in batch]))
+        shares = [self._waiting.popleft()]
+        items = list(shares[0].items)
+        while self._waiting and len(items) + len(self._waiting[0].items) <= self._limit:
+            shares.append(self._waiting.popleft())
+            items += shares[-1].items
+        call = self._call = asyncio.get_running_loop().create_task(self._flush(items))
+        call.add_done_callback(partial(self._back, shares))
 
-    def _back(self, futures: list[asyncio.Future[Answer]], call: asyncio.Task[list[Answer]]) -> None:
+    def _back(self, shares: Sequence[_Share[Item, Answer]], call: asyncio.Task[list[Answer]]) -> None:
         self._call = None
         if self._waiting:
             self._start()
-        waiting = [future for future in futures if not future.done()]  # a request may have been cancelled
-        if call.cancelled():
-            for future in waiting:
+        error = None if call.cancelled() else call.exception()
+        answers = [] if call.cancelled() or error else call.result()
+        at = 0
+        for items, future in shares:
+            start, at = at, at + len(items)
+            if future.done():  # a request may have been cancelled
+                continue
+            if call.cancelled():
                 future.cancel()
-        elif (error := call.exception()) is not None:
-            for future in waiting:
+            elif error is not None:
                 future.set_exception(error)
-        else:
-            for future, answer in zip(futures, call.result(), strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            else:
+                future.set_result(answers[start:at])

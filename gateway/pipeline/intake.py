@@ -6,6 +6,7 @@ long; each slice costs two calls to the store (``facts``, ``accept``), however m
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -34,7 +35,15 @@ from gateway.store.requests import Depths
 
 __all__ = ["Intake", "Problem", "Result", "Submission"]
 
-SLICE = 256
+SLICE = 512
+"""Messages of a batch that are taken in together."""
+
+STRIDE = 128
+"""Messages checked or decided between two breaths: nothing else waits for longer than some three milliseconds."""
+
+TOGETHER = 1024
+"""Messages of different requests in one call to the store; more would hold up everything else there."""
+
 DEPTHS_FRESH = 1.0  # seconds that the depths of the accounts' queues are believed
 
 Outcomes = list[Result | Problem]
@@ -85,7 +94,7 @@ def _nobody(partitions: set[int], *, urgent: bool = False) -> None:
 class Intake:
     """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
 
-    ``urgent`` hears, before that, which of them have a new one-time password.
+    It is told whether a one-time password is among it.
     """
 
     def __init__(
@@ -94,25 +103,25 @@ class Intake:
         desk: Desk,
         *,
         hint: Hint = _nobody,
-        urgent: Callable[[set[int]], None] = lambda partitions: None,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
     ) -> None:
         self._store = store
         self._desk = desk
         self._hint = hint
-        self._urgent = urgent
         self._clock = clock
-        self._gatherer: Gatherer[tuple[Account, Submission], Result | Problem] = Gatherer(self._gathered, gap=gap)
+        self._singles: Gatherer[tuple[Account, Submission], Result | Problem] = Gatherer(self._gathered, gap=gap)
+        self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
+        self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
         self._queued: dict[str, int] = {}
         self._queued_until = 0.0
 
     def __repr__(self) -> str:
-        return f"<Intake {self._gatherer!r} {self._desk!r}>"
+        return f"<Intake {self._singles!r} {self._desk!r}>"
 
     async def one(self, account: Account, asked: Submission) -> Result | Problem:
         """One message, gathered with others that arrive within a moment. Raises StoreError."""
-        return await self._gatherer.put((account, asked))
+        return (await self._singles.put([(account, asked)]))[0]
 
     async def many(self, account: Account, asked: Sequence[Submission]) -> Outcomes:
         """A batch of an account, as of now. Raises StoreError when nothing was accepted."""
@@ -141,22 +150,38 @@ class Intake:
 
     async def _slice(self, items: Sequence[tuple[Account, Submission]], now: int) -> Outcomes:
         results: list[Result | Problem | None] = [None] * len(items)
-        cases = self._check(items, results, now)
+        cases: list[_Case] = []
+        for start in range(0, len(items), STRIDE):
+            if start:
+                await asyncio.sleep(0)
+            cases += self._check(items[start : start + STRIDE], start, results, now)
         if cases:
-            known = await self._store.facts([case.recipient for case in cases])
-            rulings = [self._decide(case, facts, now) for case, facts in zip(cases, known, strict=True)]
-            partitions = [case.recipient.partition for case in cases]
-            rows = zip(new_ids(now, partitions), cases, rulings, strict=True)
-            accepted = await self._store.accept([self._message(*row) for row in rows])
-            urgent = {case.recipient.partition for case in cases if PRIORITY[case.checked.category] is Priority.OTP}
-            if urgent:
-                self._urgent(urgent)
+            known = await self._facts.put([case.recipient for case in cases])
+            rulings, messages = await self._rule(cases, known, now)
+            accepted = await self._writes.put(messages)
             self._tell(cases, rulings)
             for case, ruling, done in zip(cases, rulings, accepted, strict=True):
                 results[case.place] = _result(case, ruling, done)
             if not all(done.new for done in accepted):
                 await self._describe_repeats(results)
         return [result for result in results if result is not None]
+
+    async def _rule(
+        self, cases: Sequence[_Case], known: Sequence[Facts], now: int
+    ) -> tuple[list[_Ruling], list[NewMessage]]:
+        """Decide every case and make the messages to store."""
+        ids = new_ids(now, [case.recipient.partition for case in cases])
+        rulings: list[_Ruling] = []
+        messages: list[NewMessage] = []
+        for start in range(0, len(cases), STRIDE):
+            if start:
+                await asyncio.sleep(0)
+            for place in range(start, min(start + STRIDE, len(cases))):
+                case = cases[place]
+                ruling = self._decide(case, known[place], now)
+                rulings.append(ruling)
+                messages.append(self._message(ids[place], case, ruling))
+        return rulings, messages
 
     def _tell(self, cases: Sequence[_Case], rulings: Sequence[_Ruling]) -> None:
         """Wake the dispatchers for what may go."""
@@ -166,12 +191,16 @@ class Intake:
             self._hint({case.recipient.partition for case in queued}, urgent=urgent)
 
     def _check(
-        self, items: Sequence[tuple[Account, Submission]], results: list[Result | Problem | None], now: int
+        self,
+        items: Sequence[tuple[Account, Submission]],
+        start: int,
+        results: list[Result | Problem | None],
+        now: int,
     ) -> list[_Case]:
-        """Cases of what passes; the faults of the rest go into ``results``."""
+        """Cases of what passes; the faults of the rest go into ``results``. ``start``: the place of the first."""
         recipient_of, queued = self._desk.hasher.recipient, self._queued
         cases: list[_Case] = []
-        for place, (account, asked) in enumerate(items):
+        for place, (account, asked) in enumerate(items, start):
             rights = self._admit(account)
             if isinstance(rights, Problem):
                 results[place] = rights

@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import tempfile
+import weakref
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -41,7 +42,7 @@ class Vault:
     when the counter is full, and in a forked child.
     """
 
-    __slots__ = ("_ciphers", "_current", "_half", "_number", "_pid", "_seal")
+    __slots__ = ("__weakref__", "_ciphers", "_current", "_half", "_number", "_seal")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
         """``keys``: key id (0 to 255) -> 32 octets; ``current`` seals. Raises StoreRefused when they do not fit."""
@@ -57,18 +58,21 @@ class Vault:
         self._current = current.to_bytes(1, "big")
         self._seal = self._ciphers[current].encrypt
         self._renew()
+        renew = weakref.WeakMethod(self._renew)
+        os.register_at_fork(after_in_child=lambda: (mine := renew()) and mine())
 
     def _renew(self) -> None:
-        self._pid = os.getpid()
         self._half = secrets.token_bytes(8)
         self._number = 0
 
     def seal(self, plain: bytes) -> bytes:
         """Encrypt under the current key: 29 octets longer than ``plain``, and different every time."""
-        if self._number >= _NONCES_PER_HALF or self._pid != os.getpid():
+        number = self._number
+        if number >= _NONCES_PER_HALF:
             self._renew()
-        nonce = self._half + self._number.to_bytes(4, "big")
-        self._number += 1
+            number = 0
+        self._number = number + 1
+        nonce = self._half + number.to_bytes(4, "big")
         return self._current + nonce + self._seal(nonce, plain, None)
 
     def open(self, blob: bytes) -> bytes:

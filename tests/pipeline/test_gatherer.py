@@ -26,25 +26,25 @@ class Flush:
 async def test_what_arrives_together_goes_together() -> None:
     flush = Flush()
     gatherer = Gatherer(flush, gap=0.001)
-    futures = [gatherer.put(item) for item in range(5)]
+    futures = [gatherer.put([item]) for item in range(5)]
     assert repr(gatherer) == "<Gatherer 5 waiting>"
     flush.go.set()
-    assert await asyncio.gather(*futures) == [0, 1, 4, 9, 16]
+    assert await asyncio.gather(*futures) == [[0], [1], [4], [9], [16]]
     assert flush.batches == [[0, 1, 2, 3, 4]]
 
 
 async def test_one_call_is_in_flight_and_the_next_goes_as_soon_as_it_is_back() -> None:
     flush = Flush()
     gatherer = Gatherer(flush, gap=0.001)
-    first = gatherer.put(1)
+    first = gatherer.put([1])
     await asyncio.sleep(0.01)
-    others = [gatherer.put(item) for item in (2, 3)]
+    others = [gatherer.put([item]) for item in (2, 3)]
     await asyncio.sleep(0.01)
     assert flush.batches == [[1]]
     assert repr(gatherer) == "<Gatherer 2 waiting, one call in flight>"
     flush.go.set()
-    assert await first == 1
-    assert await asyncio.gather(*others) == [4, 9]
+    assert await first == [1]
+    assert await asyncio.gather(*others) == [[4], [9]]
     assert flush.batches == [[1], [2, 3]]
 
 
@@ -52,7 +52,7 @@ async def test_a_batch_has_a_limit() -> None:
     flush = Flush()
     flush.go.set()
     gatherer = Gatherer(flush, gap=0.001, limit=2)
-    assert await asyncio.gather(*(gatherer.put(item) for item in range(5))) == [0, 1, 4, 9, 16]
+    assert await asyncio.gather(*(gatherer.put([item]) for item in range(5))) == [[0], [1], [4], [9], [16]]
     assert flush.batches == [[0, 1], [2, 3], [4]]
 
 
@@ -61,19 +61,28 @@ async def test_a_failure_reaches_everyone_and_the_next_batch_goes_on() -> None:
     flush.error = ValueError("away")
     flush.go.set()
     gatherer = Gatherer(flush, gap=0.001)
-    futures = [gatherer.put(item) for item in range(2)]
+    futures = [gatherer.put([item]) for item in range(2)]
     for future in futures:
         with pytest.raises(ValueError, match="away"):
             await future
     flush.error = None
-    assert await gatherer.put(3) == 9
+    assert await gatherer.put([3]) == [9]
 
 
 async def test_a_request_that_went_away_does_not_spoil_the_others() -> None:
     flush = Flush()
     gatherer = Gatherer(flush, gap=0.001)
-    gone, stays = gatherer.put(1), gatherer.put(2)
+    gone, stays = gatherer.put([1]), gatherer.put([2])
     await asyncio.sleep(0.01)
     gone.cancel()
     flush.go.set()
-    assert await stays == 4
+    assert await stays == [4]
+
+
+async def test_what_one_caller_puts_in_stays_together_and_comes_back_to_it() -> None:
+    flush = Flush()
+    flush.go.set()
+    gatherer = Gatherer(flush, gap=0, limit=4)
+    futures = [gatherer.put(items) for items in ([1, 2, 3], [4, 5], [6], [1, 2, 3, 4, 5], [7])]
+    assert await asyncio.gather(*futures) == [[1, 4, 9], [16, 25], [36], [1, 4, 9, 16, 25], [49]]
+    assert flush.batches == [[1, 2, 3], [4, 5, 6], [1, 2, 3, 4, 5], [7]]
