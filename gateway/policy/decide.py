@@ -22,7 +22,7 @@ from gateway.policy.numbers import describe
 from gateway.policy.quiet_hours import Window, known_zone, window
 from gateway.policy.rulebook import ByCategory, Limits, Rulebook, by_category
 
-__all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "decide"]
+__all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "caps_for", "decide"]
 
 FOREVER = 253_402_300_800_000
 """The year 10000 in milliseconds: the far end of an interval that does not close. Exact in a double, 6 octets wide."""
@@ -82,8 +82,7 @@ class _Case:
         send_at, category = request.send_at, request.category
         self.start = send_at if send_at > now else now  # the earliest it could go
         self.expires = request.expires_at or (send_at or request.accepted_at or now) + rules.expiry[category]
-        limits = rules.caps[category]
-        self.caps = _caps(request, limits) if limits else ()
+        self.caps = caps_for(category, request.account_scope, request.brand_scope, rules)
         self.zones: tuple[str, ...] = ()
         self.window: Window | None = None
 
@@ -141,10 +140,13 @@ def _full_cap(case: _Case) -> Cap | None:
     return caps.full(case.caps, case.facts.used)
 
 
-def _caps(request: Request, limits: Limits) -> tuple[Cap, ...]:
-    """Codes count per account (whoever's brand they carry), the rest per brand."""
-    scope = request.account_scope if request.category is _OTP else request.brand_scope
-    return _caps_of(scope, request.category, limits)
+def caps_for(category: Category, account_scope: bytes, brand_scope: bytes, rules: Rulebook) -> tuple[Cap, ...]:
+    """The caps a message counts under: codes per account (whoever's brand they carry), the rest per brand.
+
+    Ask the store about them with the facts, and ``decide`` refuses at the door what the gate would refuse later.
+    """
+    limits = rules.caps[category]
+    return _caps_of(account_scope if category is _OTP else brand_scope, category, limits) if limits else ()
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.model import Category, Check, Facts, Outcome, Reason, Rule, RuleGroup, RuleStatus
-from gateway.policy.decide import FOREVER, Request, decide
+from gateway.policy.decide import FOREVER, Request, caps_for, decide
 from gateway.policy.quiet_hours import Profile, daily
 from gateway.policy.rulebook import Rulebook, by_category
 
@@ -218,6 +218,14 @@ def test_codes_are_capped_per_account_and_marketing_per_brand():
     assert scopes[Category.MARKETING, BRAND] != scopes[Category.MARKETING, b"another-"]
     assert len({min(found) for found in scopes.values() if found}) == 5
     assert not scopes[Category.EMERGENCY, BRAND]
+
+
+def test_caps_are_known_before_the_decision():
+    assert (
+        caps_for(Category.OTP, ACCOUNT, BRAND, RULES)
+        == decide(request(Category.OTP), NOTHING, DAY, RULES).permission.caps
+    )
+    assert caps_for(Category.MARKETING, ACCOUNT, BRAND, RULES) == ()
 
 
 def test_a_code_over_its_cap_is_refused():
