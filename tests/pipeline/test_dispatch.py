@@ -153,10 +153,13 @@ async def test_the_rate_is_kept() -> None:
     store = MemoryStore()
     fill(store, 400)
     async with bench(store, 100, rate=200) as one:
+        loop = asyncio.get_running_loop()
         answering = asyncio.create_task(one.answer_all())
+        before = loop.time()
         await asyncio.sleep(1.0)
         answering.cancel()
-        assert 150 <= one.dispatcher.submitted <= 215
+        # a machine that is busy elsewhere may send less, but never more
+        assert 50 <= one.dispatcher.submitted <= 200 * (loop.time() - before + 0.1) + 10
         assert store.calls["take"] <= 150
 
 
