@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -399,6 +400,8 @@ class Machine(RuleBasedStateMachine):
         self.progress(owner, [late], [], again)
 
     def progress(self, owner: str, answers: list[Answer], facts: list[ReceiptFact], again: bool) -> None:
+        note(f"{answers} {facts}")
+
         def call() -> None:
             got = self.world.run(self.world.store.progress(Owner.parse(owner), answers, facts))
             for answer in answers:
@@ -602,21 +605,30 @@ class Machine(RuleBasedStateMachine):
             if self.now - at < 60_000:
                 continue
             carrier, who, _ = key
-            for id_, record in found.items():
-                m = self.model.messages[id_]
-                if record is None or m.new.recipient.key != who or m.carrier != carrier or m.final:
-                    continue
-                for index, part in enumerate(record.parts):
-                    ours = m.parts[index] if index < len(m.parts) else None
-                    if ours and part.state != ours.state and part.state in FINAL_PARTS and part.state is fact.state:
-                        assert not ours.id
-                        self.model._receipt(m, index, fact, self.now)
-                        self.model.parked.pop(key, None)
-                        break
-            field = carrier.encode() + b"\0" + who[:8] + key[2]
-            if key in self.model.parked and field not in self.world.parked(fact.recipient.partition):
-                assert self.now - at >= 25 * HOUR, f"an early receipt is gone: {fact}"
+            if self.given_to(key, fact, found):
                 del self.model.parked[key]
+                continue
+            field = carrier.encode() + b"\0" + who[:8] + key[2]
+            if field not in self.world.parked(fact.recipient.partition):
+                noted = fact.state is PartState.ACCEPTED and any(
+                    m.new.recipient.key == who and m.carrier == carrier and m.parts
+                    for m in self.model.messages.values()
+                )
+                assert noted or self.now - at >= 25 * HOUR, f"an early receipt is gone: {fact}"
+                del self.model.parked[key]
+
+    def given_to(self, key: tuple[str, bytes, bytes], fact: ReceiptFact, found: dict[bytes, Any]) -> bool:
+        """Whether a record shows a receipt that the model does not know of yet: then it was this one."""
+        for id_, record in found.items():
+            m = self.model.messages[id_]
+            if record is None or m.new.recipient.key != key[1] or m.carrier != key[0] or m.final:
+                continue
+            for index, (part, ours) in enumerate(zip(record.parts, m.parts, strict=True)):
+                if part.state is fact.state and part.state in FINAL_PARTS and part.state != ours.state:
+                    assert not ours.id
+                    self.model._receipt(m, index, fact, self.now)
+                    return True
+        return False
 
     @precondition(lambda self: self.calls)
     @rule(index=indices)

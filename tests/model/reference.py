@@ -88,7 +88,7 @@ class Message:
     parts: list[Part] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        parts = "".join(part.state.name[0] for part in self.parts)
+        parts = ",".join(part.state.name for part in self.parts)
         return (
             f"<{self.new.id.hex()[-6:]} {self.state.name}/{self.reason.name} {self.lane} parts={parts} due={self.due} "
             f"lease={self.owner}:{self.lease} resent={self.resent} cancel={self.cancel} final={self.final}>"
@@ -277,7 +277,7 @@ class Model:
         if m is None:
             return
         mine = m.state is State.SENDING and (m.owner, m.lease) == (owner, a.lease)
-        doubted = not m.final and (m.state is State.UNKNOWN or (m.resent and m.state in (*WAITING, State.SENDING)))
+        doubted = not m.final and (m.state in (State.UNKNOWN, State.SENDING) or (m.resent and m.state in WAITING))
         if (mine or (doubted and m.state is not State.SENDING)) and not m.had and len(m.parts) != a.total:
             m.parts = [Part() for _ in range(a.total)]
         if doubted and not m.had and m.state is not State.SENDING:
