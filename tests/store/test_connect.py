@@ -155,6 +155,16 @@ async def test_more_calls_than_connections_wait_their_turn(store_url: str) -> No
     await link.close()
 
 
+async def test_calls_that_get_no_connection_in_time_are_told_so(store_url: str, single_server: Server) -> None:
+    link = await link_to(store_url, timeout=0.2, connections=1)
+    single_server.run("CLIENT", "PAUSE", 600)
+    results = await asyncio.gather(*[link.call(n, "put", "a", 1) for n in range(8)], return_exceptions=True)
+    single_server.run("CLIENT", "UNPAUSE")
+    assert [type(result) for result in results] == [StoreUnavailable] + [StoreBusy] * 7
+    assert await link.call(0, "put", "a", 2) == [b"a", b"2"]
+    await link.close()
+
+
 async def test_a_silent_server_is_unavailable_in_time(store_url: str, single_server: Server) -> None:
     link = await link_to(store_url, timeout=0.2)
     single_server.run("CLIENT", "PAUSE", 600)
