@@ -61,7 +61,7 @@ class Node:
         self.timeout = timeout
         kind: type[wire.AbstractConnection] = options["connection_class"]
         given = {key: value for key, value in options.items() if key != "connection_class"}
-        self._make: Callable[[], wire.AbstractConnection] = lambda: kind(**given)  # type: ignore[no-untyped-call]
+        self._make: Callable[[], wire.AbstractConnection] = lambda: kind(**given)
         self._idle: list[wire.AbstractConnection] = []
         self._room = asyncio.Semaphore(connections)
 
