@@ -43,13 +43,12 @@ def pack_answer(answer: Answer, carriers: Mapping[str, int]) -> bytes:
 
 
 def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
-    """A receipt; ``carriers`` numbers the carriers of the call."""
-    ids = receipt.ids
-    head = RECEIPT.pack(carriers[receipt.carrier], receipt.recipient.key[:8], receipt.state, receipt.at, len(ids))
+    """A receipt; ``carriers`` numbers the carriers of the call. Its ids go as fields of the id map."""
+    recipient, ids, error = receipt.recipient.key[:8], receipt.ids or (b"",), receipt.error.encode()[:64]
+    head = RECEIPT.pack(carriers[receipt.carrier], receipt.state, len(ids))
     if len(ids) == 1:
-        (only,) = ids
-        return b"%b%c%b%b" % (head, len(only), only, receipt.error.encode())
-    return b"".join((head, *[b"%c%b" % (len(one), one) for one in ids], receipt.error.encode()))
+        return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], error)
+    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], error))
 
 
 def read_events(packed: bytes) -> list[Event]:

@@ -1,9 +1,10 @@
 """How a record lies in the store: one table of head fields, used by Python's ``struct`` and by Lua's alike.
 
-    head | account | route | envelope | permission | content | carrier | parts | trail
+    head | recipient | account | route | envelope | permission | content | carrier | parts | trail
 
-The head has a fixed size and ends with the lengths of the sections behind it. At a final state permission and content
-are cut off. Envelope and content are sealed: the functions never look into them.
+The head has a fixed size and ends with the lengths of the sections behind it; the recipient's key has 16 octets. At a
+final state permission and content are cut off. Envelope and content are sealed: the functions never look into them.
+When it was accepted stands in its id.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from struct import Struct
 from typing import NamedTuple
 
 HEAD_FIELDS: tuple[tuple[str, str], ...] = (
-    ("accepted", "Q"),  # these two are stamped by ``accept``: the store's clock, its counter
-    ("reference_number", "H"),
+    ("reference_number", "H"),  # given by ``accept``; stays first
     ("state", "B"),
     ("reason", "B"),
     ("final", "B"),
@@ -36,7 +36,6 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = (
     ("expires", "Q"),
     ("moved", "Q"),
     ("lease", "Q"),
-    ("recipient", "16s"),
     ("account_len", "B"),
     ("route_len", "B"),
     ("envelope_len", "H"),
@@ -48,9 +47,6 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = (
 )
 """(name, code of Python's ``struct``), in order, big-endian."""
 
-STAMPED = 2
-"""How many fields at the start ``accept`` fills in."""
-
 WORKING = ("id", "raw", "dirty", "carrier", "parts", "steps", "bare")
 """Slots of a record in Lua before those of the head: what a function knows or changes beside it."""
 
@@ -60,7 +56,6 @@ _LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "8s": "c8", "16s": "c16"}
 class Head(NamedTuple):
     """The head as Python reads it. Same order as ``HEAD_FIELDS``."""
 
-    accepted: int
     reference_number: int
     state: int
     reason: int
@@ -83,7 +78,6 @@ class Head(NamedTuple):
     expires: int
     moved: int
     lease: int
-    recipient: bytes
     account_len: int
     route_len: int
     envelope_len: int
@@ -95,25 +89,18 @@ class Head(NamedTuple):
 
 
 HEAD = Struct(">" + "".join(code for _, code in HEAD_FIELDS))
-UNSTAMPED = Struct(">" + "".join(code for _, code in HEAD_FIELDS[STAMPED:]))
 PERMISSION = Struct(">QQI8s8s8s")  # opens, closes, epoch, scopes of account, brand, template; then caps
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it
-RECEIPT = Struct(">B8sBQB")  # carrier, recipient, state, at, number of ids; each with its length, then the error
+RECEIPT = Struct(">BBB")  # carrier, state, number of fields of the id map; each with its length, then the error text
 PART = Struct(">BIB")  # state, hour of the id map (0: none), length of the carrier's id behind it
 EVENT = Struct(">16sIBBBBQIBBBBB")
 """id, sequence, state, previous (0: none), reason, final, at, status, parts accepted, then four lengths: account,
 carrier, carrier's id, error; these follow."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
-
-
-_OFFSETS = {
-    name: Struct(">" + "".join(code for _, code in HEAD_FIELDS[:number])).size
-    for number, (name, _) in enumerate(HEAD_FIELDS)
-}
 
 
 class Size(IntEnum):
@@ -126,7 +113,7 @@ class Size(IntEnum):
     RAW = WORKING.index("raw") + 1
     FIRST = len(WORKING) + 1
     LAST = len(WORKING) + len(HEAD_FIELDS)
-    RECIPIENT_AT = _OFFSETS["recipient"] - _OFFSETS["state"] + 1  # in a record that is not stamped yet, from 1
+    ACCOUNT_AT = HEAD.size + 16
 
 
 def lua_format(shape: Struct) -> str:

@@ -22,7 +22,7 @@ from gateway.model import (
     State,
 )
 from gateway.store.ids import partition_of, time_of
-from gateway.store.layout import CAP, HEAD, PART, PERMISSION, UNSTAMPED, Head
+from gateway.store.layout import CAP, HEAD, PART, PERMISSION, Head
 
 
 class Vault(Protocol):
@@ -35,7 +35,7 @@ class Vault(Protocol):
 class PartRecord(NamedTuple):
     """One segment at its carrier."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in a part
     state: PartState
     carrier_id: bytes
 
@@ -111,12 +111,13 @@ def pack_caps(caps: tuple[tuple[bytes, int, int], ...]) -> bytes:
 
 
 def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
-    """The record of a new message without its stamped fields. Raises struct.error for what does not fit a field."""
+    """The record of a new message. Raises struct.error for what does not fit a field."""
     envelope = vault.seal(_encode(item.envelope))
     account, route, permission = item.envelope.account.encode(), item.route.encode(), item.permission
     final = item.state is State.REJECTED
     granted, content = (b"", b"") if final else (pack_permission(permission), vault.seal(_encode(item.content)))
-    head = UNSTAMPED.pack(
+    head = HEAD.pack(
+        0,  # reference number: given by the store
         item.state,
         item.reason,
         final,
@@ -138,7 +139,6 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         permission.expires,
         0,  # moved
         0,  # lease
-        item.recipient.key,
         len(account),
         len(route),
         len(envelope),
@@ -148,18 +148,20 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         0,  # parts
         2 + len(_FIRST_STEP),
     )
-    return b"".join((head, account, route, envelope, granted, content, bytes((item.state, item.reason)), _FIRST_STEP))
+    step = bytes((item.state, item.reason)) + _FIRST_STEP
+    return b"".join((head, item.recipient.key, account, route, envelope, granted, content, step))
 
 
 class _Sections:
     """A record cut up."""
 
-    __slots__ = ("_at", "_raw", "head")
+    __slots__ = ("_at", "_raw", "head", "recipient")
 
     def __init__(self, raw: bytes) -> None:
         self.head = Head._make(HEAD.unpack_from(raw))
         self._raw = raw
-        self._at = HEAD.size
+        self._at = at = HEAD.size + 16
+        self.recipient = raw[at - 16 : at]
 
     def next(self, length: int) -> bytes:
         start = self._at
@@ -179,7 +181,7 @@ def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leas
     return Leased(
         message_id,
         lease,
-        Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        Recipient(envelope.to, s.recipient, partition_of(message_id)),
         Category(h.category),
         route.decode(),
         h.place,
@@ -206,10 +208,10 @@ def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault:
     return Redecide(
         message_id,
         token,
-        Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        Recipient(envelope.to, s.recipient, partition_of(message_id)),
         State(h.state),
         Reason(reason),
-        h.accepted,
+        time_of(message_id),
         h.expires,
         route.decode(),
         envelope,
@@ -223,19 +225,19 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
     h = s.head
     account, route, sealed = s.next(h.account_len), s.next(h.route_len), s.next(h.envelope_len)
     permission, content, carrier = s.next(h.permission_len), s.next(h.content_len), s.next(h.carrier_len)
-    parts, trail = s.next(h.parts_len), s.next(h.trail_len)
+    parts, trail, accepted = s.next(h.parts_len), s.next(h.trail_len), time_of(message_id)
     envelope = _open_envelope(vault.open(sealed))
     return Record(
         id=message_id,
         state=State(h.state),
         reason=Reason(h.reason),
         final=h.final == 1,
-        accepted_at=h.accepted,
-        moved_at=h.moved or h.accepted,
+        accepted_at=accepted,
+        moved_at=h.moved or accepted,
         sequence=h.sequence,
         category=Category(h.category),
         priority=Priority(h.priority),
-        recipient=Recipient(envelope.to, h.recipient, partition_of(message_id)),
+        recipient=Recipient(envelope.to, s.recipient, partition_of(message_id)),
         account=account.decode(),
         route=route.decode(),
         place=h.place,
@@ -252,14 +254,15 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         carrier=carrier.decode(),
         pinned=h.pinned == 1,
         parts=tuple(_read_parts(parts)),
-        timeline=tuple(_read_trail(trail, h.accepted)),
+        timeline=tuple(_read_trail(trail, accepted)),
         envelope=envelope,
         content=_open_content(vault.open(content)) if content else None,
     )
 
 
 def _read_parts(packed: bytes) -> list[PartRecord]:
-    parts, at = [], 0
+    parts: list[PartRecord] = []
+    at = 0
     while at < len(packed):
         state, _, length = PART.unpack_from(packed, at)
         at += PART.size + length

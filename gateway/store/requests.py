@@ -98,7 +98,8 @@ class Reclaimed(NamedTuple):
     def __add__(self, other: object) -> Reclaimed:
         if not isinstance(other, Reclaimed):
             return NotImplemented
-        return Reclaimed(*(a + b for a, b in zip(self[:3], other[:3], strict=True)), self.alive or other.alive)
+        unknown, queued, canceled, alive = other
+        return Reclaimed(self.unknown + unknown, self.queued + queued, self.canceled + canceled, self.alive or alive)
 
 
 class OwnerSeen(NamedTuple):

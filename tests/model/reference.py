@@ -108,6 +108,10 @@ class Message:
         return any(part.state in _HAD for part in self.parts)
 
     @property
+    def whole(self) -> bool:
+        return bool(self.parts) and all(part.state in _HAD for part in self.parts)
+
+    @property
     def out(self) -> bool:
         return self.resent or any(part.state in _OUT for part in self.parts)
 
@@ -249,6 +253,8 @@ class Model:
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0
         self._move(m, item.state, item.reason, now, due=item.due)
+        if m.state is State.QUEUED:
+            self._all_taken(m, now)  # late answers may have completed it while it was decided about
         return True
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -260,7 +266,9 @@ class Model:
                 self._return(m, Reason.UNTAKEN, now)
 
     def _return(self, m: Message, reason: Reason, now: int, due: int = 0) -> None:
-        if m.cancel:
+        if m.whole:
+            self._all_taken(m, now)  # a late answer to an earlier lease completed it
+        elif m.cancel:
             self._stop(m, now)
         else:
             self._move(m, State.QUEUED, reason, now, due=due)
@@ -311,9 +319,9 @@ class Model:
 
     def _fate(self, m: Message, a: Answer, now: int) -> None:
         match a.fate:
-            case Fate.SENT:
+            case _ if m.whole:
                 self._all_taken(m, now)
-            case Fate.BACK:
+            case Fate.BACK | Fate.SENT:
                 self._return(m, a.reason, now)
             case Fate.RETRY:
                 m.attempts += not m.cancel
@@ -338,7 +346,7 @@ class Model:
 
     def _all_taken(self, m: Message, now: int) -> None:
         """Every part is with a carrier: sent; and finished at once when every receipt was there before."""
-        if m.parts and all(part.state in _HAD for part in m.parts):
+        if m.whole:
             self._move(m, State.SENT, Reason.NONE, now)
             self._finished(m, now)
 
@@ -357,14 +365,19 @@ class Model:
             self._move(m, State.UNKNOWN, Reason.NO_ANSWER, now, final=True)
 
     def reclaim(self, dead: str, now: int) -> int:
+        count = 0
         lost = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == dead]
         for m in lost:
             m.parts = m.parts or [Part() for _ in range(max(m.new.segments, 1))]
             if not any(part.state is PartState.UNKNOWN for part in m.parts):
                 for part in m.parts:
                     part.state = PartState.UNKNOWN if part.state is PartState.PENDING else part.state
+            if m.whole:
+                self._all_taken(m, now)
+                continue
             self._unknown(m, m.word, now)
-        return len(lost)
+            count += 1
+        return count
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 

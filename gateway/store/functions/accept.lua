@@ -2,7 +2,7 @@
 --
 -- ARGV  settings; then groups of items that share everything but id, reference and record:
 --       state, reason, lane, account, due, expires, 1 when they need a reference number, count,
---       then count times: id, reference ('' = none), record without its two stamped fields
+--       then count times: id, reference ('' = none), record
 -- reply a flat list: number of an item (from 1), the id that counts instead of its own (or the same: it was there)
 -- Idempotent by the record's existence and by the reference (72 h).
 
@@ -17,8 +17,8 @@ local function known_references(references)
       local values = spread_read('HMGET', key, references)
       for i = 1, #references do
         local value = values[i]
-        if value and not known[references[i]] and read('>I8', value, 17) > now - REFERENCE_KEPT then
-          known[references[i]] = sub(value, 1, 16)
+        if value and not known[references[i]] and read('>I6', value) > now - REFERENCE_KEPT then
+          known[references[i]] = value
         end
       end
     end
@@ -28,8 +28,7 @@ end
 
 -- The number that tells a recipient's long messages apart: the next one, after a start that the id's random bits give.
 local function next_number(key, record, id)
-  local from = Size.RECIPIENT_AT
-  local recipient = sub(record, from, from + 7)
+  local recipient = sub(record, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 8)
   local number = call('HINCRBY', key, recipient, 1)
   if number == 1 then
     number = read('>I2', id, 11)
@@ -54,7 +53,7 @@ local function accept(keys, args)
   local known = known_references(references)
 
   local reply, buckets, fresh_references, number = {}, {}, {}, 0
-  local stamp, day = pack('>I8I2', now, 0), floor(now / 86400000)
+  local day = floor(now / 86400000)
   i = 2
   while i <= n do
     local state, reason, lane, account = tonumber(args[i]), tonumber(args[i + 1]), args[i + 2], args[i + 3]
@@ -74,17 +73,16 @@ local function accept(keys, args)
         if reference ~= '' and not rejected then
           known[reference] = id
           fresh_references[#fresh_references + 1] = reference
-          fresh_references[#fresh_references + 1] = id .. pack('>I8', now)
+          fresh_references[#fresh_references + 1] = id
         end
         records[id] = true
         local list = group(buckets, sub(id, 1, 4))
         local m = #list
         list[m + 1] = id
         if numbered then
-          list[m + 2] = pack('>I8I2', now, next_number(P .. 'n:' .. day, record, id)) .. record
-        else
-          list[m + 2] = stamp .. record
+          record = pack('>I2', next_number(P .. 'n:' .. day, record, id)) .. sub(record, 3)
         end
+        list[m + 2] = record
         fresh[#fresh + 1] = id
         m = #events
         events[m + 1], events[m + 2] = id, event

@@ -6,8 +6,8 @@
 
 -- The record with another route and permission, before anything else about it changes.
 local function replace(r, route, permission)
-  local at, envelope_at = carrier_at(r), Size.HEAD_SIZE + r.account_len + r.route_len
-  r.raw = sub(r.raw, 1, Size.HEAD_SIZE + r.account_len) .. route
+  local envelope_at = Size.ACCOUNT_AT + r.account_len + r.route_len
+  r.raw = sub(r.raw, 1, Size.ACCOUNT_AT + r.account_len) .. route
     .. sub(r.raw, envelope_at + 1, envelope_at + r.envelope_len) .. permission
     .. sub(r.raw, permission_at(r) + r.permission_len + 1)
   r.route_len, r.permission_len = #route, #permission
@@ -21,7 +21,7 @@ local function give_back(r, permission)
     return
   end
   for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
-    releases[#releases + 1] = cap_key(r.recipient, sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
+    releases[#releases + 1] = cap_key(recipient_of(r), sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
     releases[#releases + 1] = r.id
   end
   r.reserved = 0
@@ -48,10 +48,15 @@ local function permit(keys, args)
         r.due = now + settings.refused
         look_at(r.id, r.due)
       elseif state == State.HELD then
-        held[#held + 1] = r.accepted
+        held[#held + 1] = accepted_at(r)
         held[#held + 1] = r.id
       elseif state == State.QUEUED then
-        push_tail(r)
+        if whole(r) then -- late answers completed it while it was decided about
+          r.parts = parts_of(r)
+          sent(r, 0)
+        else
+          push_tail(r)
+        end
       else
         delay(r, due)
       end

@@ -3,28 +3,32 @@
 --
 -- ARGV  settings, owner, number of carriers, carriers, number of answers, answers, receipts
 --       answer:  $ANSWER of layout, then its parts: index, state, status, length, id
---       receipt: $RECEIPT of layout, then its ids (length, id), the likeliest first, then the error text
+--       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; the error text
 -- reply one octet per receipt (Match).
 -- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
 
 -- Merge what was said about the parts. Answers whether a part was newly accepted.
--- new_ids collects: field of a parked receipt, record, part.
-local function merge(r, p, blob, pos, count, carrier, keep, new_ids)
-  local hour, better = floor(now / 3600000), false
+-- `arrived` (nil when nothing is parked) collects: name of a parked receipt, record, part.
+local function merge(r, p, blob, pos, count, carrier, keep, arrived)
+  local better = false
   for _ = 1, count do
     local index, state, _, carrier_id
     index, state, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
     local k = index * 3 + 1
     if state == Part.ACCEPTED then
       if carrier_id ~= '' and not (p[k] and p[k + 1] > 0 and p[k + 2] == carrier_id) then
-        map_id(carrier, r, carrier_id, index)
-        new_ids[#new_ids + 1] = carrier .. '\0' .. sub(r.recipient, 1, 8) .. carrier_id
-        new_ids[#new_ids + 1] = r
-        new_ids[#new_ids + 1] = index
+        local list, field = group(mapped, carrier), short_of(r) .. carrier_id
+        local n = #list
+        list[n + 1], list[n + 2] = field, r.id .. char(index)
+        if arrived then
+          arrived[#arrived + 1] = parked_under(carrier, field)
+          arrived[#arrived + 1] = r
+          arrived[#arrived + 1] = index
+        end
       end
       if keep and p[k] and (p[k] == Part.PENDING or p[k] == Part.UNKNOWN) then
         p[k], better = Part.ACCEPTED, true
-        if carrier_id ~= '' then p[k + 1], p[k + 2] = hour, carrier_id else list_lost(r) end
+        if carrier_id ~= '' then p[k + 1], p[k + 2] = floor(now / 3600000), carrier_id else list_lost(r) end
       end
     elseif state == Part.UNKNOWN and keep and p[k] == Part.PENDING then
       p[k] = Part.UNKNOWN
@@ -34,12 +38,12 @@ local function merge(r, p, blob, pos, count, carrier, keep, new_ids)
 end
 
 -- An answer to a lease that is over: ids are mapped; a part that was thought unknown counts as accepted.
-local function late(r, blob, pos, count, total, carrier, status, new_ids)
+local function late(r, blob, pos, count, total, carrier, status, arrived)
   local p = parts_of(r)
   local may = r.final == 0
     and (r.state == State.UNKNOWN or r.state == State.SENDING or (r.state < State.SENDING and r.resent == 1))
   if may and #p ~= total * 3 and r.pinned == 0 and r.state ~= State.SENDING then p = fresh_parts(total) end
-  if not merge(r, p, blob, pos, count, carrier, may, new_ids) then return end
+  if not merge(r, p, blob, pos, count, carrier, may, arrived) then return end
   r.parts = p
   touch(r)
   if r.state == State.SENDING then
@@ -52,18 +56,18 @@ local function late(r, blob, pos, count, total, carrier, status, new_ids)
   if whole and (r.state == State.UNKNOWN or r.state == State.QUEUED) then sent(r, status) end
 end
 
-local function answer(blob, carriers, new_ids)
+local function answer(blob, carriers, arrived)
   local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read($ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
-    return late(r, blob, pos, count, total, carrier, status, new_ids)
+    return late(r, blob, pos, count, total, carrier, status, arrived)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
   local p = parts_of(r)
   if #p ~= total * 3 and (r.pinned == 0 or #p == 0) then p = fresh_parts(total) end
-  merge(r, p, blob, pos, count, carrier, true, new_ids)
+  merge(r, p, blob, pos, count, carrier, true, arrived)
   r.parts = p
   local accepted = accepted_in(p)
   if accepted > 0 then r.pinned = 1 end
@@ -96,29 +100,18 @@ local function answer(blob, carriers, new_ids)
   end
 end
 
-local function read_receipt(blob, carriers)
-  local c, recipient, state, at, count, pos = read($RECEIPT, blob)
-  local ids = {}
-  for i = 1, count do ids[i], pos = read('>Bc0', blob, pos) end
-  return {carrier = carriers[c + 1], recipient = recipient, state = state, ids = ids, err = sub(blob, pos)}
-end
-
-local function parked_field(receipt, id)
-  return receipt.carrier .. '\0' .. receipt.recipient .. id
-end
-
 -- Receipts that came before their ids.
-local function apply_parked(new_ids)
-  if #new_ids == 0 or call('EXISTS', P .. 'k') == 0 then return end
-  local fields = {}
-  for i = 1, #new_ids, 3 do fields[#fields + 1] = new_ids[i] end
-  local values, done = spread_read('HMGET', P .. 'k', fields), {}
-  for i = 1, #fields do
+local function apply_parked(arrived)
+  if not arrived or #arrived == 0 then return end
+  local names = {}
+  for i = 1, #arrived, 3 do names[#names + 1] = arrived[i] end
+  local values, done = spread_read('HMGET', P .. 'k', names), {}
+  for i = 1, #names do
     if values[i] then
-      local carrier = sub(fields[i], 1, find(fields[i], '\0', 1, true) - 1)
-      local receipt = read_receipt(values[i], {carrier})
-      receive(new_ids[i * 3 - 1], new_ids[i * 3], carrier, sub(fields[i], #carrier + 10), receipt.state, receipt.err)
-      for k = 1, #receipt.ids do done[#done + 1] = parked_field(receipt, receipt.ids[k]) end
+      local r, index, carrier = arrived[i * 3 - 1], arrived[i * 3], carrier_in(names[i])
+      local state, fields, err = read_receipt(values[i])
+      receive(r, index, carrier, sub(names[i], #carrier + 10), state, err)
+      names_of(carrier, fields, done)
     end
   end
   if #done > 0 then
@@ -128,54 +121,70 @@ local function apply_parked(new_ids)
   end
 end
 
--- Look up one form of the ids of all receipts that are not found yet; the newest hours first.
-local function look_up(receipts, form)
+-- Look these fields of one carrier up: in the hours that have an id map, the newest first, and in this call's answers.
+-- found[number] becomes the message id and part.
+local function look_up(carrier, numbers, fields, found)
+  local hours = call('SMEMBERS', P .. 'h:' .. carrier)
+  table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
+  for h = 1, #hours do
+    if #numbers == 0 then return end
+    local wanted, missing = {}, {}
+    for i = 1, #numbers do wanted[i] = fields[numbers[i]] end
+    local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
+    for i = 1, #numbers do
+      if values[i] then found[numbers[i]] = values[i] else missing[#missing + 1] = numbers[i] end
+    end
+    numbers = missing
+  end
+  local list, fresh = mapped[carrier], {}
+  if not list or #numbers == 0 then return end
+  for i = 1, #list, 2 do fresh[list[i]] = list[i + 1] end
+  for i = 1, #numbers do found[numbers[i]] = fresh[fields[numbers[i]]] end
+end
+
+-- The same for fields of several carriers; names[number] is the carrier.
+local function look_up_all(names, fields, found)
   local by_carrier = {}
-  for i = 1, #receipts do
-    local receipt = receipts[i]
-    if not receipt.found and receipt.ids[form] then
-      local field = receipt.recipient .. receipt.ids[form]
-      local own = mapped[receipt.carrier] and mapped[receipt.carrier][field]
-      if own then
-        receipt.found, receipt.id = own, receipt.ids[form]
-      else
-        local list = group(by_carrier, receipt.carrier)
-        list[#list + 1] = receipt
-      end
+  for number, field in pairs(fields) do
+    if field and not found[number] then
+      local list = group(by_carrier, names[number])
+      list[#list + 1] = number
     end
   end
-  for carrier, list in pairs(by_carrier) do
-    local hours = call('SMEMBERS', P .. 'h:' .. carrier)
-    table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
-    for h = 1, #hours do
-      if #list == 0 then break end
-      local fields, missing = {}, {}
-      for i = 1, #list do fields[i] = list[i].recipient .. list[i].ids[form] end
-      local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], fields)
-      for i = 1, #list do
-        if values[i] then
-          list[i].found, list[i].id = values[i], list[i].ids[form]
-        else
-          missing[#missing + 1] = list[i]
-        end
+  for carrier, numbers in pairs(by_carrier) do look_up(carrier, numbers, fields, found) end
+end
+
+-- Which messages these receipts are about: by the likeliest form of the id; what is left by the next, and so on.
+local function find_messages(blobs, names, fields, found)
+  look_up_all(names, fields, found)
+  local form, more = 2, true
+  while more do
+    local others = {}
+    more = false
+    for number = 1, #blobs do
+      if not found[number] then
+        local _, all = read_receipt(blobs[number])
+        if all[form] then others[number], fields[number], more = all[form], all[form], true end
       end
-      list = missing
     end
+    if more then look_up_all(names, others, found) end
+    form = form + 1
   end
 end
 
 -- Keep a receipt until its id comes. A final one is never replaced.
-local function park(receipt, blob, puts, ages)
-  for k = 1, #receipt.ids do
-    local field = parked_field(receipt, receipt.ids[k])
-    local there = puts[field] or call('HGET', P .. 'k', field)
-    if not there or byte(there, 10) < Part.DELIVERED then puts[field] = '\0' .. sub(blob, 2) end
+local function park(carrier, blob, puts, ages)
+  local _, fields = read_receipt(blob)
+  for k = 1, #fields do
+    local name = parked_under(carrier, fields[k])
+    local there = puts[name] or call('HGET', P .. 'k', name)
+    if not there or byte(there, 2) < Part.DELIVERED then puts[name] = blob end
   end
-  if receipt.ids[1] then ages[#ages + 1] = parked_field(receipt, receipt.ids[1]) end
+  ages[#ages + 1] = parked_under(carrier, fields[1])
 end
 
 local function write_parked(puts, ages)
-  for field, blob in pairs(puts) do call('HSET', P .. 'k', field, blob) end
+  for name, blob in pairs(puts) do call('HSET', P .. 'k', name, blob) end
   for i = 1, #ages do
     if not call('ZSCORE', P .. 'ko', ages[i]) then call('ZADD', P .. 'ka', 'NX', now, ages[i]) end
   end
@@ -183,41 +192,45 @@ end
 
 local function progress(keys, args)
   begin(keys, args[1])
-  local carriers, new_ids = {}, {}
+  local carriers = {}
   local at = 3 + args[3]
   for i = 4, at do carriers[#carriers + 1] = args[i] end
   local answers_end = at + 1 + args[at + 1]
 
-  local ids = {}
-  for i = at + 2, answers_end do ids[#ids + 1] = sub(args[i], 1, 16) end
-  load(ids)
-  for i = at + 2, answers_end do answer(args[i], carriers, new_ids) end
-  apply_parked(new_ids)
+  if args[at + 1] ~= '0' then
+    local ids, arrived = {}, call('EXISTS', P .. 'k') == 1 and {} or nil
+    for i = at + 2, answers_end do ids[#ids + 1] = sub(args[i], 1, 16) end
+    load(ids)
+    for i = at + 2, answers_end do answer(args[i], carriers, arrived) end
+    apply_parked(arrived)
+  end
 
-  local receipts, forms = {}, 0
+  local blobs, names, fields, states, found, reply = {}, {}, {}, {}, {}, {}
   for i = answers_end + 1, #args do
-    local receipt = read_receipt(args[i], carriers)
-    receipts[#receipts + 1] = receipt
-    forms = max(forms, #receipt.ids)
+    local number, c, spare = i - answers_end, nil, nil
+    blobs[number] = args[i]
+    c, states[number], spare, fields[number] = read('>BBBBc0', args[i])
+    names[number] = carriers[c + 1]
   end
-  for form = 1, forms do look_up(receipts, form) end
-  ids = {}
-  for i = 1, #receipts do
-    if receipts[i].found then ids[#ids + 1] = sub(receipts[i].found, 1, 16) end
+  if #blobs > 0 then find_messages(blobs, names, fields, found) end
+  local ids, puts, ages = {}, {}, {}
+  for number = 1, #blobs do
+    if found[number] then ids[#ids + 1] = sub(found[number], 1, 16) end
   end
   load(ids)
-  local reply, puts, ages = {}, {}, {}
-  for i = 1, #receipts do
-    local receipt = receipts[i]
-    local match = Match.PARKED
-    if receipt.found then
-      local r = records[sub(receipt.found, 1, 16)]
-      match = r and receive(r, byte(receipt.found, 17), receipt.carrier, receipt.id, receipt.state, receipt.err)
-        or Match.REPEATED
+  for number = 1, #blobs do
+    local match, value = Match.PARKED, found[number]
+    if value then
+      local r, _, err = records[sub(value, 1, 16)], nil, nil
+      match = Match.REPEATED
+      if r then
+        _, _, err = read_receipt(blobs[number])
+        match = receive(r, byte(value, 17), names[number], sub(fields[number], 9), states[number], err)
+      end
     else
-      park(receipt, args[answers_end + i], puts, ages)
+      park(names[number], blobs[number], puts, ages)
     end
-    reply[i] = char(match)
+    reply[number] = char(match)
   end
 
   commit()

@@ -26,9 +26,13 @@ local function reclaim(keys, args)
       for k = 1, #ids do
         local r = records[ids[k]]
         if r and r.state == State.SENDING and r.lease == lease then
-          unknown(r, Reason.NO_ANSWER, 0, on_unknown)
-          local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
-          reply[place] = reply[place] + 1
+          if whole(r) then
+            untaken(r)
+          else
+            unknown(r, Reason.NO_ANSWER, 0, on_unknown)
+            local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
+            reply[place] = reply[place] + 1
+          end
         end
       end
       done[#done + 1] = all[i]

@@ -21,10 +21,7 @@ local function strays(keys, args)
           local r = records[ids[k]]
           if r and r.state == State.SENDING and r.lease == lease then
             back = back + 1
-            if not stopped(r, 0) then
-              move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
-              push_head(r)
-            end
+            untaken(r)
           end
         end
         done[#done + 1] = name

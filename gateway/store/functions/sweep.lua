@@ -8,7 +8,7 @@ local LOOKS = 500
 
 local function forget(r)
   gone[#gone + 1] = r.id
-  local p, recipient, carrier = parts_of(r), sub(r.recipient, 1, 8), carrier_of(r)
+  local p, recipient, carrier = parts_of(r), short_of(r), carrier_of(r)
   for k = 1, #p, 3 do
     if p[k + 1] > 0 then
       call('HDEL', P .. 'i:' .. carrier .. ':' .. p[k + 1], recipient .. p[k + 2])
@@ -51,21 +51,19 @@ local function look(r, reply)
 end
 
 -- A receipt that found no id: the oldest message of that carrier and recipient that waits for one without an id.
-local function match_lost(field, blob)
-  local carrier = sub(field, 1, find(field, '\0', 1, true) - 1)
-  local ids, list = call('HGET', P .. 'u:' .. carrier, sub(field, #carrier + 2, #carrier + 9)), {}
+local function match_lost(carrier, state, fields, err)
+  local ids, list = call('HGET', P .. 'u:' .. carrier, sub(fields[1], 1, 8)), {}
   if not ids then return false end
   for from = 1, #ids, 16 do list[#list + 1] = sub(ids, from, from + 15) end
   load(list)
-  local receipt = read_receipt(blob, {carrier})
   for i = 1, #list do
     local r = records[list[i]]
     if r and r.final == 0 and (r.state == State.SENT or r.state == State.UNKNOWN) and carrier_of(r) == carrier then
       local p = parts_of(r)
       for k = 1, #p, 3 do
         if p[k] == Part.UNKNOWN or (p[k] == Part.ACCEPTED and p[k + 2] == '') then
-          receive(r, (k - 1) / 3, carrier, receipt.ids[1] or '', receipt.state, receipt.err)
-          return true, receipt
+          receive(r, (k - 1) / 3, carrier, sub(fields[1], 9), state, err)
+          return true
         end
       end
     end
@@ -77,24 +75,25 @@ end
 local function try_parked(reply)
   local aged, done, orphans = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, 100), {}, {}
   for i = 1, #aged do
-    local blob = call('HGET', P .. 'k', aged[i])
-    local matched, receipt
-    if blob then matched, receipt = match_lost(aged[i], blob) end
-    if matched then
-      for k = 1, #receipt.ids do done[#done + 1] = parked_field(receipt, receipt.ids[k]) end
-      reply[5] = reply[5] + 1
-    elseif blob then
-      orphans[#orphans + 1] = now + settings.parked - settings.orphan
-      orphans[#orphans + 1] = aged[i]
-      reply[6] = reply[6] + 1
+    local blob, carrier = call('HGET', P .. 'k', aged[i]), carrier_in(aged[i])
+    if blob then
+      local state, fields, err = read_receipt(blob)
+      if match_lost(carrier, state, fields, err) then
+        names_of(carrier, fields, done)
+        reply[5] = reply[5] + 1
+      else
+        orphans[#orphans + 1] = now + settings.parked - settings.orphan
+        orphans[#orphans + 1] = aged[i]
+        reply[6] = reply[6] + 1
+      end
     end
   end
   local ended = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   for i = 1, #ended do
     local blob = call('HGET', P .. 'k', ended[i])
     if blob then
-      local receipt = read_receipt(blob, {sub(ended[i], 1, find(ended[i], '\0', 1, true) - 1)})
-      for k = 1, #receipt.ids do done[#done + 1] = parked_field(receipt, receipt.ids[k]) end
+      local _, fields = read_receipt(blob)
+      names_of(carrier_in(ended[i]), fields, done)
     end
   end
   if #aged == 100 or #ended == 100 then reply[7] = 1 end

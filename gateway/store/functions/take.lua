@@ -69,11 +69,6 @@ local function hand_out(r, lane, take_)
     push_tail(r) -- it was pinned while it waited here: to where only its carrier looks
     return 0
   end
-  if r.pinned == 1 and accepted_of(r) * 3 == #parts_of(r) then
-    r.parts = parts_of(r)
-    sent(r, 0) -- a late answer completed it while it was being decided about
-    return 0
-  end
   local good, state, reason = gate(r)
   if not good then
     if state then

@@ -14,10 +14,7 @@ local function untake(keys, args)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
-      if not stopped(r, 0) then
-        move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
-        push_head(r)
-      end
+      untaken(r)
     end
   end
   commit()

@@ -51,14 +51,9 @@ local function write_releases()
   end
 end
 
--- The id map: field = first 8 octets of the recipient + the carrier's id; value = message id + part.
 local function write_ids()
   local hour = floor(now / 3600000)
-  for carrier, fields in pairs(mapped) do
-    local list = {}
-    for field, value in pairs(fields) do
-      list[#list + 1], list[#list + 2] = field, value
-    end
+  for carrier, list in pairs(mapped) do
     local key = P .. 'i:' .. carrier .. ':' .. hour
     spread('HSET', key, list)
     if call('SADD', P .. 'h:' .. carrier, hour) == 1 then call('EXPIRE', key, settings.id_map + 3600) end

@@ -13,9 +13,10 @@ local function load_rules(list)
   local keys = {}
   for i = 1, #list do
     local r = list[i]
-    if r.checks > 0 and rules[r.recipient] == nil then
-      rules[r.recipient] = ''
-      keys[#keys + 1] = r.recipient
+    local recipient = r.checks > 0 and recipient_of(r)
+    if recipient and rules[recipient] == nil then
+      rules[recipient] = ''
+      keys[#keys + 1] = recipient
     end
   end
   if #keys == 0 then return end
@@ -24,8 +25,7 @@ local function load_rules(list)
 end
 
 -- Consent, the opt-out from marketing, the opt-out from everything: a reason to refuse, or nil.
-local function objection(r, account, brand)
-  local checks, packed = r.checks, rules[r.recipient]
+local function objection(checks, packed, account, brand)
   local consent = checks % 2 == 1 and Reason.CONSENT_MISSING
   for pos = 1, #packed, Size.RULE_SIZE do
     local topic, status, scope, _, until_ = read($RULE, packed, pos)
@@ -60,7 +60,7 @@ local function reserve(r)
   for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
     local cap = sub(r.raw, pos, pos + Size.CAP_SIZE - 1)
     local _, limit, window = read($CAP, cap)
-    local key = cap_key(r.recipient, cap)
+    local key = cap_key(recipient_of(r), cap)
     if #reservations(key, window) / 24 >= limit then return false end
     room[key] = window
   end
@@ -79,13 +79,16 @@ end
 -- Nothing: send it. Else a final state with its reason, or nil and the reason for a fresh decision.
 local function gate(r)
   if now > r.expires then return false, State.EXPIRED, Reason.EXPIRED end
-  local opens, closes, epoch, account, brand, template = read($PERMISSION, r.raw, permission_at(r) + 1)
+  local opens, closes, epoch, pos = read('>I8I8I4', r.raw, permission_at(r) + 1)
   if epoch < (flags.epoch or 0) then return false, nil, Reason.NONE end
-  if r.checks > 0 then
-    local reason = objection(r, account, brand)
+  local checks, packed, account, brand, template = r.checks, '', nil, nil, nil
+  if checks > 0 then packed = rules[recipient_of(r)] end
+  if packed ~= '' or next(flags) then account, brand, template = read('>c8c8c8', r.raw, pos) end
+  if checks > 0 then
+    local reason = objection(checks, packed, account, brand)
     if reason then return false, State.REJECTED, reason end
   end
-  if next(flags) then
+  if template and next(flags) then
     if flags['p' .. template] then return false, State.REJECTED, Reason.CONTENT_REFUSED end
     local watched = r.checks % (Check.BREAKER * 2) >= Check.BREAKER -- breakers never stop a one-time password
     if watched and (flags['b' .. account] or flags['b' .. brand] or flags['b' .. template]

@@ -14,9 +14,14 @@ end
 
 -- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
 local function step(r, state, reason, carrier, status, err)
-  local rest = ''
-  if carrier ~= '' or status ~= 0 or err ~= '' then rest = pack('>I4Bc0', status, #carrier, carrier) .. sub(err, 1, 64) end
-  r.steps = r.steps .. pack('>BBI5B', state, reason, max(now - r.accepted, 0), #rest) .. rest
+  local after = max(now - accepted_at(r), 0)
+  if carrier == '' and status == 0 and err == '' then
+    r.steps = r.steps .. pack('>BBI5B', state, reason, after, 0)
+  else
+    if #err > 64 then err = sub(err, 1, 64) end
+    r.steps = r.steps
+      .. pack('>BBI5BI4Bc0c0', state, reason, after, 5 + #carrier + #err, status, #carrier, carrier, err)
+  end
 end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
@@ -30,7 +35,7 @@ local function finish(r)
   if r.reserved == 1 and untouched(r) then
     local from = permission_at(r)
     for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
-      releases[#releases + 1] = cap_key(r.recipient, sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
+      releases[#releases + 1] = cap_key(recipient_of(r), sub(r.raw, pos, pos + Size.CAP_SIZE - 1))
       releases[#releases + 1] = r.id
     end
     r.reserved = 0

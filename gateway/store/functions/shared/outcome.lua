@@ -1,14 +1,13 @@
--- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim and sweep.
+-- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, strays and sweep.
+--
+-- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part.
 
 local INTERMEDIATE = 4294967295 -- stands for the status in a step of the timeline that is no move
 
-local function map_id(carrier, r, carrier_id, index)
-  group(mapped, carrier)[sub(r.recipient, 1, 8) .. carrier_id] = r.id .. char(index)
-end
 
 -- List it among those that wait for a receipt without a known id.
 local function list_lost(r)
-  local ids = group(group(listed, carrier_of(r)), sub(r.recipient, 1, 8))
+  local ids = group(group(listed, carrier_of(r)), short_of(r))
   ids[#ids + 1] = r.id
   r.lost = 1
 end
@@ -37,6 +36,17 @@ local function stopped(r, status)
   if r.cancel == 0 then return false end
   refused(r, State.CANCELED, Reason.CANCELED, status)
   return true
+end
+
+-- Never written under its last lease: back to its place, unless late answers completed it or a cancel was marked.
+local function untaken(r)
+  if whole(r) then
+    r.parts = parts_of(r)
+    sent(r, 0)
+  elseif not stopped(r, 0) then
+    move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
+    push_head(r)
+  end
 end
 
 -- Written, never answered. The stricter of the message's and the carrier's word decides; one resend at most.
@@ -83,4 +93,26 @@ local function receive(r, index, carrier, carrier_id, state, err)
   touch(r)
   if r.state == State.SENT or r.state == State.UNKNOWN then settle(r, carrier_id, err) end
   return Match.APPLIED
+end
+
+-- A parked receipt lies under carrier + '\\0' + field, once for every form of its id.
+local function parked_under(carrier, field)
+  return carrier .. '\0' .. field
+end
+
+local function carrier_in(name)
+  return sub(name, 1, find(name, '\0', 1, true) - 1)
+end
+
+-- State, all fields of the id map (the likeliest first) and error text of a packed receipt.
+local function read_receipt(blob)
+  local _, state, count, pos = read($RECEIPT, blob)
+  local fields = {}
+  for i = 1, count do fields[i], pos = read('>Bc0', blob, pos) end
+  return state, fields, sub(blob, pos)
+end
+
+-- Every name that a receipt was parked under is appended to `names`.
+local function names_of(carrier, fields, names)
+  for k = 1, #fields do names[#names + 1] = parked_under(carrier, fields[k]) end
 end

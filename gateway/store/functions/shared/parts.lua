@@ -2,14 +2,11 @@
 
 local function parts_of(r)
   if r.parts then return r.parts end
-  local p, n = {}, r.parts_len
-  if n > 0 then
-    local from = carrier_at(r) + r.carrier_len
-    local packed, pos, k = sub(r.raw, from + 1, from + n), 1, 1
-    while pos <= n do
-      p[k], p[k + 1], p[k + 2], pos = read('>BI4Bc0', packed, pos)
-      k = k + 3
-    end
+  local raw, pos, p, k = r.raw, carrier_at(r) + r.carrier_len + 1, {}, 1
+  local last = pos + r.parts_len
+  while pos < last do
+    p[k], p[k + 1], p[k + 2], pos = read('>BI4Bc0', raw, pos)
+    k = k + 3
   end
   return p
 end
@@ -32,6 +29,13 @@ end
 local function accepted_of(r)
   if not r.parts and r.parts_len == 0 then return 0 end
   return accepted_in(parts_of(r))
+end
+
+-- Nothing of it is left to be sent.
+local function whole(r)
+  if r.pinned == 0 then return false end
+  local p = parts_of(r)
+  return #p > 0 and accepted_in(p) * 3 == #p
 end
 
 -- Parts that a take still has to send.

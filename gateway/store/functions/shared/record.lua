@@ -32,17 +32,31 @@ local function touch(r)
   end
 end
 
+-- The instant of its acceptance is the one in its id.
+local function accepted_at(r)
+  return (read('>I6', r.id))
+end
+
+local function recipient_of(r)
+  return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 16)
+end
+
+-- What names the recipient in the id map.
+local function short_of(r)
+  return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 8)
+end
+
 local function account_of(r)
-  return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + r.account_len)
+  return sub(r.raw, Size.ACCOUNT_AT + 1, Size.ACCOUNT_AT + r.account_len)
 end
 
 local function route_of(r)
-  local from = Size.HEAD_SIZE + r.account_len
+  local from = Size.ACCOUNT_AT + r.account_len
   return sub(r.raw, from + 1, from + r.route_len)
 end
 
 local function permission_at(r)
-  return Size.HEAD_SIZE + r.account_len + r.route_len + r.envelope_len
+  return Size.ACCOUNT_AT + r.account_len + r.route_len + r.envelope_len
 end
 
 local function carrier_at(r)
@@ -69,30 +83,28 @@ local function pruned(trail)
   return sub(trail, 1, first) .. sub(trail, from)
 end
 
+local function pack_parts(p)
+  if #p == 3 then return pack('>BI4Bc0', p[1], p[2], #p[3], p[3]) end
+  local out = {}
+  for i = 1, #p, 3 do out[#out + 1] = pack('>BI4Bc0', p[i], p[i + 1], #p[i + 2], p[i + 2]) end
+  return concat(out)
+end
+
 -- The record's value as it is now. Call once: it moves the lengths.
 local function value_of(r)
-  local raw, kept, at = r.raw, permission_at(r), carrier_at(r)
-  local tail
-  if r.carrier or r.parts or r.trail_len + #r.steps > 1000 then
-    local carrier, trail, parts = carrier_of(r), trail_of(r), nil
-    if r.parts then
-      local p, out = r.parts, {}
-      for i = 1, #p, 3 do out[#out + 1] = pack('>BI4Bc0', p[i], p[i + 1], #p[i + 2], p[i + 2]) end
-      parts = concat(out)
-    else
-      parts = sub(raw, at + r.carrier_len + 1, at + r.carrier_len + r.parts_len)
-    end
-    if #trail > 1000 then trail = pruned(trail) end
-    r.carrier_len, r.parts_len, r.trail_len = #carrier, #parts, #trail
-    tail = carrier .. parts .. trail
-  else
-    r.trail_len = r.trail_len + #r.steps
-    tail = sub(raw, at + 1) .. r.steps
-  end
+  local raw, kept, at, steps = r.raw, permission_at(r), carrier_at(r), r.steps
+  local parts_at = at + r.carrier_len
+  local trail_at = parts_at + r.parts_len
+  local carrier = r.carrier or sub(raw, at + 1, parts_at)
+  local parts = r.parts and pack_parts(r.parts) or sub(raw, parts_at + 1, trail_at)
+  local trail = sub(raw, trail_at + 1)
+  if #trail + #steps > 1000 then trail, steps = pruned(trail .. steps), '' end
+  r.carrier_len, r.parts_len, r.trail_len = #carrier, #parts, #trail + #steps
   if r.bare then
     r.permission_len, r.content_len = 0, 0
   else
     kept = at
   end
-  return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST)) .. sub(raw, Size.HEAD_SIZE + 1, kept) .. tail
+  return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST))
+    .. sub(raw, Size.HEAD_SIZE + 1, kept) .. carrier .. parts .. trail .. steps
 end
