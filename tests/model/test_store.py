@@ -36,8 +36,10 @@ def run(url: str, examples: int, steps: int) -> None:
 
 
 def test_one_server_does_what_the_model_says(single_server: Server) -> None:
+    single_server.flush()
     run(single_server.url, *((2000, 80) if THOROUGH else (40, 40)))
 
 
 def test_a_cluster_of_three_does_what_the_model_says(cluster_servers: Cluster) -> None:
+    cluster_servers.flush()
     run(cluster_servers.url, *((500, 80) if THOROUGH else (12, 30)))

@@ -128,6 +128,7 @@ class Desk(World):
 
 @pytest.fixture(scope="module")
 def shared(single_server: Server) -> Iterator[Desk]:
+    single_server.flush()
     desk = Desk(single_server.url)
     yield desk
     desk.close()
