@@ -213,6 +213,11 @@ class Machine(RuleBasedStateMachine):
         for route in ROUTES:
             self.take(owner, carrier, route, (0, 1), 10, 0, word)
 
+    @precondition(lambda self: self.some(0, State.QUEUED))
+    @rule(owner=st.integers(0, 1), carrier=st.sampled_from(CARRIERS))
+    def take_more(self, owner: int, carrier: str) -> None:
+        self.take_all(owner, carrier, OnUnknown.RESEND)
+
     def judge(self, owner: Owner, request: TakeRequest, taken: Taken) -> None:
         """Whether the store's choice was allowed; then it is the model's too."""
         model, now = self.model, self.now
@@ -290,7 +295,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.tokens)
     @rule(seed=seeds, index=indices, stale=st.sampled_from([0, 0, 0, 1]), again=st.booleans())
     def permit(self, seed: int, index: int, stale: int, again: bool) -> None:
-        id_ = list(self.tokens)[index % len(self.tokens)]
+        due = {id_: m.due for id_, m in self.model.messages.items() if not m.final}
+        good = [id_ for id_, token in self.tokens.items() if due.get(id_) == token] or list(self.tokens)
+        id_ = good[index % len(good)]
         m = self.model.messages.get(id_)
         account = m.new.envelope.account if m else ACCOUNTS[0]
         pick = Random(seed).choice
@@ -431,6 +438,7 @@ class Machine(RuleBasedStateMachine):
         ids = (theirs,) if kind == "known" else (b"form-" + theirs, theirs)
         return ReceiptFact(carrier, ids, self.model.messages[id_].new.recipient, state, error, self.now)
 
+    @precondition(lambda self: self.given or self.count % 5 == 0)
     @rule(seed=seeds, count=st.integers(1, 3), again=st.booleans())
     def receipts(self, seed: int, count: int, again: bool) -> None:
         pick = Random(seed).choice
