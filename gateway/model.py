@@ -35,9 +35,7 @@ class State(IntEnum):
 WAITING = frozenset({State.SCHEDULED, State.DEFERRED, State.HELD, State.QUEUED})
 """States in which nothing of the message is at a carrier's door, so cancel and expiry act at once."""
 
-FINAL = frozenset(
-    {State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.FAILED, State.REJECTED, State.CANCELED}
-)
+FINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.FAILED, State.REJECTED, State.CANCELED})
 """States that nothing leaves. ``SENT`` and ``UNKNOWN`` may become final *in place* (no receipt came, never resend)."""
 
 _DECIDED = frozenset({State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD, State.REJECTED})
@@ -352,7 +350,7 @@ class Permit(msgspec.Struct, gc=False):
 class PartAnswer(NamedTuple):
     """What the carrier said about one part."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in an answer
     state: PartState  # ACCEPTED, UNKNOWN, or PENDING when it was refused or never written
     carrier_id: bytes = b""  # normalised; b"" = accepted without an id
     status: int = 0
