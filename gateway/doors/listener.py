@@ -221,7 +221,7 @@ class Listener:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="error",
+            log_level=None,  # ours to set: gateway.logs lets libraries speak when something is wrong
             access_log=False,
             proxy_headers=False,
             server_header=False,
