@@ -94,7 +94,6 @@ class Machine(RuleBasedStateMachine):
         self.finals: Counter[bytes] = Counter()
         self.on_wire: Counter[bytes] = Counter()
         self.unknowns: Counter[bytes] = Counter()
-        self.caps: set[tuple[bytes, int, int]] = set()
         self.begun = True
         self.accept(seed, 4, False)
 
@@ -128,7 +127,7 @@ class Machine(RuleBasedStateMachine):
 
     def permission(self, pick: Pick, account: str) -> Permission:
         now = self.now
-        caps = pick([(), (), (), (1,), (1, 2)])
+        caps = pick([(), (), (1,), (1, 2), (3,)])
         scope = self.world.hasher.scope
         return Permission(
             opens=now + pick([-HOUR] * 7 + [2_000]),
@@ -175,8 +174,6 @@ class Machine(RuleBasedStateMachine):
         pick = Random(seed).choice
         items = [self.message(pick) for _ in range(count)]
         self.known += [item.id for item in items]
-        for item in items:
-            self.caps |= {(cap.scope, cap.limit, cap.window) for cap in item.permission.caps}
 
         def call() -> None:
             there = [item for item in items if item.id in self.model.messages or item.id not in self.gone]
@@ -654,7 +651,6 @@ class Machine(RuleBasedStateMachine):
         self.check_events()
         self.check_records()
         self.check_places()
-        self.check_caps()
         self.begun = True
 
     def check_events(self) -> None:
@@ -704,6 +700,7 @@ class Machine(RuleBasedStateMachine):
         """Invariants 1 and 6: every message is in exactly one place, leases belong to those who took them."""
         for partition in range(PARTITIONS):
             places = self.world.places(partition)
+            self.check_caps(partition, places.caps)
             ready = Counter(id_ for ids in places.ready.values() for id_ in ids)
             delayed = Counter((id_, due) for lane in places.delayed.values() for id_, due in lane.items())
             leased: Counter[tuple[str, int, bytes]] = Counter()
@@ -736,18 +733,21 @@ class Machine(RuleBasedStateMachine):
             }
             assert owners == holders, "leases of nobody's messages"
 
-    def check_caps(self) -> None:
-        """Invariants 3 and 5: caps are never exceeded; copies on the wire are one and the resends of unknowns."""
-        for scope, limit, window in self.caps:
-            for who in self.recipients:
-                used = [
-                    at
-                    for id_, at in self.model.reserved.items()
-                    if self.model.messages[id_].new.recipient == who
-                    and any(cap.scope == scope for cap in self.model.messages[id_].permission.caps)
-                    and at > self.now - 1000 * window
-                ]
-                assert len(used) <= limit
+    def check_caps(self, partition: int, caps: dict[bytes, dict[bytes, int]]) -> None:
+        """Invariant 5: caps are never exceeded, and what is reserved is what went out (or may have)."""
+        expected: dict[bytes, dict[bytes, int]] = {}
+        for id_, (at, under) in self.model.reserved.items():
+            for cap in under:
+                if partition_of(id_) == partition and at > self.now - 1000 * cap.window:
+                    key = self.model.recipients[id_] + cap.scope + cap.window.to_bytes(4, "big")
+                    expected.setdefault(key, {})[id_] = at
+                    assert len(expected[key]) <= cap.limit, "more went out than the cap allows"
+        kept = {}
+        for key, ids in caps.items():
+            start = self.now - 1000 * int.from_bytes(key[24:28], "big")
+            if fresh := {id_: at for id_, at in ids.items() if at > start}:
+                kept[key] = fresh
+        assert kept == expected, "reservations differ"
 
     def teardown(self) -> None:
         """Nothing is stuck: once all is permitted and time has passed, takes empty every lane."""

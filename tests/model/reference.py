@@ -16,6 +16,7 @@ from gateway.model import (
     WAITING,
     Accepted,
     Answer,
+    Cap,
     Check,
     Fate,
     Match,
@@ -133,10 +134,11 @@ class Model:
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
         self.messages: dict[bytes, Message] = {}
+        self.recipients: dict[bytes, bytes] = {}  # of all messages ever
         self.references: dict[bytes, tuple[bytes, int]] = {}
         self.rules: dict[tuple[bytes, RuleGroup, bytes], Rule] = {}
         self.flags: dict[bytes, int] = {}
-        self.reserved: dict[bytes, int] = {}  # message -> when
+        self.reserved: dict[bytes, tuple[int, tuple[Cap, ...]]] = {}  # message -> when, under which caps
         self.ids: dict[tuple[str, bytes, bytes], tuple[bytes, int]] = {}
         self.parked: dict[tuple[str, bytes, bytes], tuple[ReceiptFact, int]] = {}
         self.events: list[Moved] = []
@@ -167,6 +169,7 @@ class Model:
         if first and now - at < DAYS_OF_REFERENCES:
             return Accepted(first, False)
         m = self.messages[item.id] = Message(item, now, item.state, item.reason)
+        self.recipients[item.id] = item.recipient.key
         self._move(m, item.state, item.reason, now, due=item.due)
         if item.reference and item.state is not State.REJECTED:
             self.references[item.reference] = (item.id, now)
@@ -222,17 +225,16 @@ class Model:
 
     def used(self, m: Message, scope: bytes, window: int, now: int) -> int:
         """Messages out to the recipient of ``m`` under a cap."""
+        who = m.new.recipient.key
         return sum(
-            1
-            for other, at in self.reserved.items()
-            if at > now - 1000 * window
-            and self.messages[other].new.recipient.key == m.new.recipient.key
-            and any(cap.scope == scope and cap.window == window for cap in self.messages[other].permission.caps)
+            at > now - 1000 * window and (scope, window) in ((cap.scope, cap.window) for cap in caps)
+            for other, (at, caps) in self.reserved.items()
+            if self.recipients[other] == who
         )
 
     def lease(self, m: Message, owner: str, lease: int, carrier: str, word: OnUnknown, now: int) -> None:
         if m.permission.caps:
-            self.reserved.setdefault(m.new.id, now)
+            self.reserved.setdefault(m.new.id, (now, m.permission.caps))
         self._move(m, State.SENDING, Reason.NONE, now)
         m.owner, m.lease, m.carrier, m.word = owner, lease, carrier, word
 
@@ -249,6 +251,8 @@ class Model:
         m = self.messages.get(item.id)
         if m is None or m.final or m.state not in WAITING or not item.token or m.due != item.token:
             return False
+        if item.permission.caps != m.permission.caps and not m.out:
+            self.reserved.pop(m.new.id, None)
         m.permission = item.permission
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0
@@ -462,5 +466,4 @@ class Model:
 
     def _forget(self, m: Message) -> None:
         del self.messages[m.new.id]
-        self.reserved.pop(m.new.id, None)
         self.ids = {key: found for key, found in self.ids.items() if found[0] != m.new.id}

@@ -45,7 +45,7 @@ class Places(NamedTuple):
     delayed: dict[str, dict[bytes, int]]  # lane -> id -> due
     held: dict[bytes, int]
     leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
-    caps: dict[str, bytes]
+    caps: dict[bytes, dict[bytes, int]]  # recipient, scope, window -> id -> when
 
 
 class World:
@@ -101,7 +101,9 @@ class World:
                 case b"x":
                     places.leases[rest.decode()] = dict(zip(values[::2], values[1::2], strict=True))
                 case b"c":
-                    places.caps[rest.hex()] = b"".join(values)
+                    held = b"".join(values)
+                    entries = [held[n : n + 24] for n in range(0, len(held), 24)]
+                    places.caps[rest] = {entry[8:]: int.from_bytes(entry[:8], "big") for entry in entries}
         return places
 
     def parked(self, partition: int) -> set[bytes]:
