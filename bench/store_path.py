@@ -102,12 +102,16 @@ def messages(hasher: Hasher, count: int, start: int) -> list[NewMessage]:
     ]
 
 
-async def life(store: Store, hasher: Hasher, meter: Meter, count: int, batch: int) -> None:
-    """``count`` messages from accept to delivered; answers and the receipts of the batch before share a call."""
+async def life(store: Store, meter: Meter, numbers: range) -> None:
+    """Messages to these numbers in batches (the range's step) from accept to delivered.
+
+    Answers and the receipts of the batch before share a call.
+    """
+    hasher, batch = store.hasher, numbers.step
     owner, lanes = Owner("bench", "1"), (Lane("north", 0, Priority.OTP), Lane("north", 0, Priority.TRANSACTIONAL))
     receipts: list[ReceiptFact] = []
     limit = batch // store.partitions * 2
-    for start in range(0, count, batch):
+    for start in numbers:
         items = messages(hasher, batch, start)
         with meter.step("accept"):
             await store.accept(items)
@@ -166,10 +170,10 @@ async def main(count: int = 40_000, batch: int = 500, partitions: int = 8) -> No
     with tempfile.TemporaryDirectory() as folder, server(folder) as (pid, url):
         link: Link = await connect(url, tags=tags(partitions), library=build_library())
         store: Any = Store(link, hasher, vault, partitions=partitions)
-        await life(store, hasher, Meter(pid), batch * 4, batch)
+        await life(store, Meter(pid), range(50_000_000, 50_000_000 + batch * 4, batch))  # warm up
         meter = Meter(pid)
         used = int((await link.commands([(0, ("INFO", "memory"))]))[0].split(b"used_memory:")[1].split(b"\r")[0])
-        await life(store, hasher, meter, count, batch)
+        await life(store, meter, range(0, count, batch))
         after = int((await link.commands([(0, ("INFO", "memory"))]))[0].split(b"used_memory:")[1].split(b"\r")[0])
         await link.close()
     rows = [(name, meter.server[name] / count, meter.python[name] / count) for name in meter.server]

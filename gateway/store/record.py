@@ -89,6 +89,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _open_envelope = msgspec.msgpack.Decoder(Envelope).decode
 _open_content = msgspec.msgpack.Decoder(Content).decode
 _FIRST_STEP = bytes(6)  # at acceptance: 0 ms after it, nothing more to say
+_CATEGORIES = tuple(Category)  # by value; an enum's call costs as much as a decryption step
 _INTERMEDIATE = 0xFFFFFFFF  # in place of the status: a step that is no move
 
 
@@ -152,81 +153,91 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
     return b"".join((head, item.recipient.key, account, route, envelope, granted, content, step))
 
 
-class _Sections:
+class _Sections(NamedTuple):
     """A record cut up."""
 
-    __slots__ = ("_at", "_raw", "head", "recipient")
+    recipient: bytes
+    account: bytes
+    route: bytes
+    envelope: bytes
+    permission: bytes
+    content: bytes
+    carrier: bytes
+    parts: bytes
+    trail: bytes
 
-    def __init__(self, raw: bytes) -> None:
-        self.head = Head._make(HEAD.unpack_from(raw))
-        self._raw = raw
-        self._at = at = HEAD.size + 16
-        self.recipient = raw[at - 16 : at]
 
-    def next(self, length: int) -> bytes:
-        start = self._at
-        self._at = end = start + length
-        return self._raw[start:end]
+def _cut(head: Head, raw: bytes) -> _Sections:
+    account_at = HEAD.size + 16
+    route_at = account_at + head.account_len
+    envelope_at = route_at + head.route_len
+    permission_at = envelope_at + head.envelope_len
+    content_at = permission_at + head.permission_len
+    carrier_at = content_at + head.content_len
+    parts_at = carrier_at + head.carrier_len
+    trail_at = parts_at + head.parts_len
+    return _Sections(
+        raw[HEAD.size : account_at],
+        raw[account_at:route_at],
+        raw[route_at:envelope_at],
+        raw[envelope_at:permission_at],
+        raw[permission_at:content_at],
+        raw[content_at:carrier_at],
+        raw[carrier_at:parts_at],
+        raw[parts_at:trail_at],
+        raw[trail_at:],
+    )
 
 
 def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leased:
     """A message that ``take`` leased, from its record as it was before."""
-    s = _Sections(raw)
-    h = s.head
-    s.next(h.account_len)
-    route, sealed, permission = s.next(h.route_len), s.next(h.envelope_len), s.next(h.permission_len)
-    content = _open_content(vault.open(s.next(h.content_len)))
-    carrier, parts = s.next(h.carrier_len), s.next(h.parts_len)
-    envelope = _open_envelope(vault.open(sealed))
+    head = Head._make(HEAD.unpack_from(raw))
+    s = _cut(head, raw)
+    envelope = _open_envelope(vault.open(s.envelope))
     return Leased(
         message_id,
         lease,
         Recipient(envelope.to, s.recipient, partition_of(message_id)),
-        Category(h.category),
-        route.decode(),
-        h.place,
-        h.attempts,
-        h.resent == 1,
-        carrier.decode() if h.pinned else "",
-        h.reference_number,
-        bytes(part.state for part in _read_parts(parts)) if parts else b"",
-        h.expires,
-        int.from_bytes(permission[8:16], "big"),
+        _CATEGORIES[head.category],
+        s.route.decode(),
+        head.place,
+        head.attempts,
+        head.resent == 1,
+        s.carrier.decode() if head.pinned else "",
+        head.reference_number,
+        bytes([part.state for part in _read_parts(s.parts)]) if s.parts else b"",
+        head.expires,
+        int.from_bytes(s.permission[8:16], "big"),
         envelope,
-        content,
+        _open_content(vault.open(s.content)),
     )
 
 
 def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault: Vault) -> Redecide:
     """A message that ``take`` handed back for a fresh decision, from its record as it was before."""
-    s = _Sections(raw)
-    h = s.head
-    s.next(h.account_len)
-    route, sealed, _ = s.next(h.route_len), s.next(h.envelope_len), s.next(h.permission_len)
-    content = _open_content(vault.open(s.next(h.content_len)))
-    envelope = _open_envelope(vault.open(sealed))
+    head = Head._make(HEAD.unpack_from(raw))
+    s = _cut(head, raw)
+    envelope = _open_envelope(vault.open(s.envelope))
     return Redecide(
         message_id,
         token,
         Recipient(envelope.to, s.recipient, partition_of(message_id)),
-        State(h.state),
+        State(head.state),
         Reason(reason),
         time_of(message_id),
-        h.expires,
-        route.decode(),
+        head.expires,
+        s.route.decode(),
         envelope,
-        content,
+        _open_content(vault.open(s.content)),
     )
 
 
 def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
     """All of a record."""
-    s = _Sections(raw)
-    h = s.head
-    account, route, sealed = s.next(h.account_len), s.next(h.route_len), s.next(h.envelope_len)
-    permission, content, carrier = s.next(h.permission_len), s.next(h.content_len), s.next(h.carrier_len)
-    parts, trail, accepted = s.next(h.parts_len), s.next(h.trail_len), time_of(message_id)
-    envelope = _open_envelope(vault.open(sealed))
+    h = Head._make(HEAD.unpack_from(raw))
+    s = _cut(h, raw)
+    accepted = time_of(message_id)
+    envelope = _open_envelope(vault.open(s.envelope))
     return Record(
         id=message_id,
         state=State(h.state),
@@ -238,8 +249,8 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         category=Category(h.category),
         priority=Priority(h.priority),
         recipient=Recipient(envelope.to, s.recipient, partition_of(message_id)),
-        account=account.decode(),
-        route=route.decode(),
+        account=s.account.decode(),
+        route=s.route.decode(),
         place=h.place,
         attempts=h.attempts,
         segments=h.segments,
@@ -248,15 +259,15 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         cancel_requested=h.cancel == 1,
         due=h.due,
         expires=h.expires,
-        opens=int.from_bytes(permission[:8], "big"),
-        closes=int.from_bytes(permission[8:16], "big"),
+        opens=int.from_bytes(s.permission[:8], "big"),
+        closes=int.from_bytes(s.permission[8:16], "big"),
         lease=h.lease,
-        carrier=carrier.decode(),
+        carrier=s.carrier.decode(),
         pinned=h.pinned == 1,
-        parts=tuple(_read_parts(parts)),
-        timeline=tuple(_read_trail(trail, accepted)),
+        parts=tuple(_read_parts(s.parts)),
+        timeline=tuple(_read_trail(s.trail, accepted)),
         envelope=envelope,
-        content=_open_content(vault.open(content)) if content else None,
+        content=_open_content(vault.open(s.content)) if s.content else None,
     )
 
 
