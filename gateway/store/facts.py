@@ -51,8 +51,8 @@ def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], error))
 
 
-def read_events(packed: bytes) -> list[Event]:
-    """The events of one entry of a stream, in order."""
+def read_events(packed: bytes, instant: int) -> list[Event]:
+    """The events of one entry of a stream, in order; ``instant``: the entry's."""
     events, at, size, unpack = [], 0, EVENT.size, EVENT.unpack_from
     while at < len(packed):
         (
@@ -62,7 +62,6 @@ def read_events(packed: bytes) -> list[Event]:
             previous,
             reason,
             final,
-            instant,
             status,
             accepted,
             account_len,

@@ -34,7 +34,6 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = (
     ("sequence", "I"),
     ("due", "Q"),
     ("expires", "Q"),
-    ("moved", "Q"),
     ("lease", "Q"),
     ("account_len", "B"),
     ("route_len", "B"),
@@ -76,7 +75,6 @@ class Head(NamedTuple):
     sequence: int
     due: int
     expires: int
-    moved: int
     lease: int
     account_len: int
     route_len: int
@@ -96,9 +94,9 @@ ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_un
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it
 RECEIPT = Struct(">BBB")  # carrier, state, number of fields of the id map; each with its length, then the error text
 PART = Struct(">BIB")  # state, hour of the id map (0: none), length of the carrier's id behind it
-EVENT = Struct(">16sIBBBBQIBBBBB")
-"""id, sequence, state, previous (0: none), reason, final, at, status, parts accepted, then four lengths: account,
-carrier, carrier's id, error; these follow."""
+EVENT = Struct(">16sIBBBBIBBBBB")
+"""id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
+carrier's id, error; these follow. All events of an entry have its instant."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
 

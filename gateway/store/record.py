@@ -7,7 +7,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from gateway.model import (
+    FINAL,
     PRIORITY,
+    WAITING,
     Category,
     Content,
     Envelope,
@@ -138,7 +140,6 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         1,  # sequence
         due,
         permission.expires,
-        0,  # moved
         0,  # lease
         len(account),
         len(route),
@@ -237,6 +238,7 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
     h = Head._make(HEAD.unpack_from(raw))
     s = _cut(h, raw)
     accepted = time_of(message_id)
+    timeline = _read_trail(s.trail, accepted)
     envelope = _open_envelope(vault.open(s.envelope))
     return Record(
         id=message_id,
@@ -244,7 +246,7 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         reason=Reason(h.reason),
         final=h.final == 1,
         accepted_at=accepted,
-        moved_at=h.moved or accepted,
+        moved_at=_moved_at(timeline),
         sequence=h.sequence,
         category=Category(h.category),
         priority=Priority(h.priority),
@@ -265,7 +267,7 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         carrier=s.carrier.decode(),
         pinned=h.pinned == 1,
         parts=tuple(_read_parts(s.parts)),
-        timeline=tuple(_read_trail(s.trail, accepted)),
+        timeline=tuple(timeline),
         envelope=envelope,
         content=_open_content(vault.open(s.content)) if s.content else None,
     )
@@ -282,22 +284,32 @@ def _read_parts(packed: bytes) -> list[PartRecord]:
 
 
 def _read_trail(packed: bytes, accepted: int) -> list[Step]:
-    """Each step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error."""
-    steps, at = [], 0
+    """Each step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
+
+    A carrier is named when it gets the message; what happens to it there is that carrier's word.
+    """
+    steps: list[Step] = []
+    at, there = 0, ""
     while at < len(packed):
         state, reason, after = State(packed[at]), Reason(packed[at + 1]), int.from_bytes(packed[at + 2 : at + 7], "big")
         end = at + 8 + packed[at + 7]
         rest = packed[at + 8 : end]
         at = end
-        if not rest:
-            steps.append(Step(state, reason, accepted + after))
-            continue
-        status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
-        if status == _INTERMEDIATE:
-            status = 0
-        carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
-        steps.append(Step(state, reason, accepted + after, carrier, status, error))
-    return steps
+        status, carrier, error = 0, "", ""
+        if rest:
+            status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
+            carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
+        if state is State.SENDING:
+            there = carrier
+        steps.append(Step(state, reason, accepted + after, carrier or there, status, error))
+        if state in WAITING:
+            there = ""
+    return [step._replace(status=0) if step.status == _INTERMEDIATE else step for step in steps]
+
+
+def _moved_at(timeline: list[Step]) -> int:
+    """The instant of the last step that was a move: an intermediate receipt leaves the state as it is."""
+    return next(s.at for s in reversed(timeline) if s.reason is not Reason.RECEIPT or s.state in FINAL)
 
 
 def refused_until(item: NewMessage, refused: int) -> int:

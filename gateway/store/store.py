@@ -380,7 +380,8 @@ class Store:
     async def events(self, partition: int, after: str = "0", count: int = 100) -> list[tuple[str, list[Event]]]:
         """Up to ``count`` entries of the partition's stream behind the entry ``after``: (entry id, its events)."""
         reply = await self._link.call(partition, "events", after, count)
-        return [(entry.decode(), read_events(packed)) for entry, packed in zip(reply[::2], reply[1::2], strict=True)]
+        entries = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+        return [(entry.decode(), read_events(packed, int(instant))) for entry, packed, instant in entries]
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ local function accept(keys, args)
     local last, fresh = i + 8 + 3 * args[i + 7] - 1, {}
     local rejected = state == State.REJECTED
     local final = rejected and 1 or 0
-    local event = pack('>I4BBBBI8I4BBBBBc0', 1, state, 0, reason, final, now, 0, 0, #account, 0, 0, 0, account)
+    local event = pack('>I4BBBBI4BBBBBc0', 1, state, 0, reason, final, 0, 0, #account, 0, 0, 0, account)
     for k = i + 8, last, 3 do
       local id, reference, record = args[k], args[k + 1], args[k + 2]
       number = number + 1

@@ -1,7 +1,7 @@
 -- events: entries of the stream behind one, read only.
 --
 -- ARGV  entry id (exclusive), count
--- reply entry id, its events (packed, one after the other), …
+-- reply entry id, its events (packed, one after the other), their instant, …
 
 local function get_events(keys, args)
   begin(keys)
@@ -9,6 +9,7 @@ local function get_events(keys, args)
   for i = 1, #entries do
     reply[#reply + 1] = entries[i][1]
     reply[#reply + 1] = entries[i][2][2]
+    reply[#reply + 1] = entries[i][2][4]
   end
   return reply
 end

@@ -27,7 +27,7 @@ end
 
 local function write_events()
   if #events > 0 then
-    call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events))
+    call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
   end
 end
 

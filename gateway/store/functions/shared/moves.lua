@@ -26,7 +26,7 @@ end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
   local account = account_of(r)
-  events[#events + 1] = pack('>c16I4BBBBI8I4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final, now,
+  events[#events + 1] = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
 end
 
@@ -48,9 +48,10 @@ end
 local function move(r, state, reason, carrier, carrier_id, status, err, in_place)
   local previous = r.state
   carrier, carrier_id, status, err = carrier or '', carrier_id or '', status or 0, err or ''
-  r.state, r.reason, r.moved, r.sequence = state, reason, now, r.sequence + 1
+  r.state, r.reason, r.sequence = state, reason, r.sequence + 1
   if state >= State.DELIVERED or in_place then finish(r) end
-  step(r, state, reason, carrier, status, err)
+  -- The timeline names the carrier when it gets the message, and then only when somebody else spoke.
+  step(r, state, reason, (state == State.SENDING or carrier ~= carrier_of(r)) and carrier or '', status, err)
   raise(r, previous, carrier, carrier_id, status, err)
   touch(r)
 end
