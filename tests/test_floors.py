@@ -24,6 +24,8 @@ FLOORS = {
     "simulator": 4,
     "app": 5,
     "client": 0,
+    "signature": 0,
+    "commands": 6,
     "runner": 0,
     "show": 6,
     "demo": 6,
