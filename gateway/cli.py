@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import IntEnum
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from gateway.commands.shared import (
+    ADMIN_URL,
+    URL,
+    Exit,
+    Json,
+    Key,
+    client_of,
+    fail,
+    print_json,
+    reach,
+    show_answer,
+)
 
 if TYPE_CHECKING:
     from gateway.client import Answer, Client
@@ -17,20 +29,6 @@ if TYPE_CHECKING:
     from gateway.simulator import Faults
 
 T = TypeVar("T")
-
-URL = "http://127.0.0.1:8080"
-ADMIN_URL = "http://127.0.0.1:8081"
-
-
-class Exit(IntEnum):
-    """What a script learns from the exit code."""
-
-    OK = 0
-    REFUSED = 1  # the gateway said no, or the message did not arrive
-    USAGE = 2  # a wrong option, or a configuration with problems
-    UNREACHABLE = 3  # no gateway answers at the address
-    CANNOT_START = 4  # the store cannot be used, or an address is taken
-    INTERRUPTED = 130
 
 
 app = typer.Typer(
@@ -48,9 +46,6 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files
 key_app = typer.Typer(no_args_is_help=True, help="Make API keys.")
 app.add_typer(config_app, name="config")
 app.add_typer(key_app, name="key")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of the account.", show_default=False)]
 
 
 def _version(wanted: bool) -> None:
@@ -162,7 +157,7 @@ def simulate(
         wanted = read_faults(faults or ())
         users = dict(_user(word) for word in user) if user else None
     except ValueError as error:
-        _fail(Exit.USAGE, str(error))
+        fail(Exit.USAGE, str(error))
     say = (lambda line: typer.echo(json.dumps({"carrier": line}))) if as_json else typer.echo
 
     async def program(stop: asyncio.Event) -> None:
@@ -181,7 +176,7 @@ def simulate(
 def _list_faults(defaults: Faults, as_json: bool) -> None:
     values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
     if as_json:
-        _print_json(values)
+        print_json(values)
         return
     for name, value in values.items():
         typer.echo(f"{name} = {value!r}")
@@ -221,7 +216,7 @@ def send(
 
     [cyan]echo 'Hello' | smpp-gateway send --to +46701234567 --text - --json[/]
     """
-    client = _client(url, key)
+    client = client_of(url, key)
     optional = {
         "from": sender,
         "category": category,
@@ -233,11 +228,11 @@ def send(
     }
     body = {"to": to, "text": sys.stdin.read().rstrip("\n") if text == "-" else text}
     body |= {name: value for name, value in optional.items() if value}
-    answer = _reach(lambda: client.post("/v1/messages", body))
+    answer = reach(lambda: client.post("/v1/messages", body))
     if answer.ok and wait:
-        answer = _reach(lambda: _follow(client, str(answer.body["id"]), wait))
+        answer = reach(lambda: _follow(client, str(answer.body["id"]), wait))
     failed = not answer.ok or answer.ended not in ("", "delivered")
-    _show(answer, as_json)
+    show_answer(answer, as_json)
     raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
 
 
@@ -266,14 +261,14 @@ def status(
 
     Examples: [cyan]smpp-gateway status[/] · [cyan]smpp-gateway status 0199… --key demo[/]
     """
-    client = _client(url or (URL if message else ADMIN_URL), key)
+    client = client_of(url or (URL if message else ADMIN_URL), key)
     if message:
-        answer = _reach(lambda: client.get(f"/v1/messages/{message}"))
-        _show(answer, as_json)
+        answer = reach(lambda: client.get(f"/v1/messages/{message}"))
+        show_answer(answer, as_json)
         raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-    ready = _reach(lambda: client.get("/readyz"))
-    answer = _reach(lambda: client.get("/status")) if ready.ok else ready
-    _show(answer, as_json)
+    ready = reach(lambda: client.get("/readyz"))
+    answer = reach(lambda: client.get("/status")) if ready.ok else ready
+    show_answer(answer, as_json)
     raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
 
 
@@ -292,7 +287,7 @@ def config_check(
     loaded = _load(file, as_json)
     config = loaded.config
     if as_json:
-        _print_json(
+        print_json(
             {
                 "ok": True,
                 "accounts": [account.name for account in config.accounts],
@@ -323,24 +318,13 @@ def key_new(
     key = f"sgw_{account}_{secrets.token_urlsafe(32)}"
     digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     if as_json:
-        _print_json({"account": account, "key": key, "api_keys": digest})
+        print_json({"account": account, "key": key, "api_keys": digest})
         return
     typer.echo(f"The key, shown this once; hand it to the app:\n\n  {key}\n")
     typer.echo(f'For the configuration, in the [[account]] named "{account}":\n\n  api_keys = ["{digest}"]')
 
 
 # ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _fail(code: Exit, text: str) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)
-
-
-def _print_json(data: object) -> None:
-    import json
-
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def _load(file: Path, as_json: bool = False) -> Loaded:
@@ -351,10 +335,10 @@ def _load(file: Path, as_json: bool = False) -> Loaded:
         return read(file)
     except ConfigError as error:
         if as_json:
-            _print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
+            print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
             raise typer.Exit(Exit.USAGE) from None
         count = len(error.problems)
-        _fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
+        fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
 
 
 def _start(program: Callable[[], T]) -> T:
@@ -375,33 +359,6 @@ def _start(program: Callable[[], T]) -> T:
             typer.echo(f"cannot start: {cause}", err=True)
         wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
-
-
-def _client(url: str, key: str) -> Client:
-    from gateway.client import BadAddress, Client
-
-    try:
-        return Client(url, key)
-    except BadAddress as error:
-        _fail(Exit.USAGE, str(error))
-
-
-def _reach(ask: Callable[[], Answer]) -> Answer:
-    from gateway.client import Unreachable
-
-    try:
-        return ask()
-    except Unreachable as error:
-        _fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
-
-
-def _show(answer: Answer, as_json: bool) -> None:
-    if as_json:
-        _print_json(answer.body)
-        return
-    from gateway.show import show
-
-    show(answer)
 
 
 def main() -> Any:

@@ -1,0 +1,77 @@
+"""What the commands have in common: exit codes, options, reaching a gateway, printing. Light to import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.client import Answer, Client
+
+T = TypeVar("T")
+
+URL = "http://127.0.0.1:8080"
+ADMIN_URL = "http://127.0.0.1:8081"
+
+
+class Exit(IntEnum):
+    """What a script learns from the exit code."""
+
+    OK = 0
+    REFUSED = 1  # the gateway said no, or the message did not arrive
+    USAGE = 2  # a wrong option, or a configuration with problems
+    UNREACHABLE = 3  # no gateway answers at the address
+    CANNOT_START = 4  # the store cannot be used, or an address is taken
+    INTERRUPTED = 130
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of the account.", show_default=False)]
+Url = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="Where the gateway listens.")]
+
+
+def fail(code: Exit, text: str) -> NoReturn:
+    """Say why on standard error and leave with this code."""
+    typer.echo(text, err=True)
+    raise typer.Exit(code)
+
+
+def print_json(data: object) -> None:
+    """For scripts; indented when somebody watches."""
+    import json
+
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def client_of(url: str, key: str) -> Client:
+    """A client, or exit code 2 when the address cannot be one."""
+    from gateway.client import BadAddress, Client
+
+    try:
+        return Client(url, key)
+    except BadAddress as error:
+        fail(Exit.USAGE, str(error))
+
+
+def reach(ask: Callable[[], T]) -> T:
+    """What ``ask`` answers, or exit code 3 when nobody does."""
+    from gateway.client import Unreachable
+
+    try:
+        return ask()
+    except Unreachable as error:
+        fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
+
+
+def show_answer(answer: Answer, as_json: bool) -> None:
+    """An answer as it came, or in a form for people."""
+    if as_json:
+        print_json(answer.body)
+        return
+    from gateway.show import show
+
+    show(answer)
