@@ -31,7 +31,7 @@ local function next_number(key, record, id)
   local recipient = sub(record, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 8)
   local number = call('HINCRBY', key, recipient, 1)
   if number == 1 then
-    number = read('>I2', id, 11)
+    number = 65536 + read('>I2', id, 11) -- never 0, which would count up to another start
     call('HSET', key, recipient, number)
   end
   return number % 65536
