@@ -131,8 +131,8 @@ class Machine(RuleBasedStateMachine):
         scope = self.world.hasher.scope
         return Permission(
             opens=now + pick([-HOUR] * 7 + [2_000]),
-            closes=now + pick([200 * HOUR] * 6 + [HOUR, 2_001]),
-            expires=now + pick([300 * HOUR] * 6 + [30 * MINUTE, 40 * HOUR, 3_000]),
+            closes=now + pick([200 * HOUR] * 6 + [HOUR, 2_001, 5_000]),
+            expires=now + pick([300 * HOUR] * 6 + [30 * MINUTE, 40 * HOUR, 3_000, 5_000]),
             checks=pick([0, 0, 0, 8, 12, Check.ALL_OPT_OUT, Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT, 7, 15]),
             account_scope=scope(account),
             brand_scope=scope(account, "brand"),
@@ -317,6 +317,24 @@ class Machine(RuleBasedStateMachine):
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.some(0, State.SENDING))
+    @rule(owner=st.integers(0, 1), carrier=st.sampled_from(CARRIERS), forgets=indices, again=st.booleans())
+    def strays(self, owner: int, carrier: str, forgets: int, again: bool) -> None:
+        """A worker gives back what it was leased without hearing of it: here, every lease it chooses to forget."""
+        who = self.owners[owner]
+        known = {
+            (partition_of(id_), lease)
+            for n, (name, id_, lease, _) in enumerate(self.leases)
+            if name == who.name and forgets >> n % 16 & 1
+        }
+        by_partition = {p: [lease for where, lease in known if where == p] for p in range(PARTITIONS)}
+
+        def call() -> None:
+            got = self.world.run(self.world.store.strays(who, carrier, by_partition))
+            assert got == self.model.strays(who.name, carrier, known, self.now)
+
+        self.do(call, again)
+
     @precondition(lambda self: self.leases)
     @rule(index=indices, again=st.booleans())
     def untake(self, index: int, again: bool) -> None:
@@ -351,7 +369,7 @@ class Machine(RuleBasedStateMachine):
         elif PartState.UNKNOWN in said:
             fate = Fate.UNKNOWN
         else:
-            fate = pick([Fate.BACK, Fate.BACK, Fate.RETRY, Fate.NEXT, Fate.REJECTED, Fate.FAILED])
+            fate = pick([Fate.BACK, Fate.BACK, Fate.RETRY, Fate.NEXT, Fate.NEXT, Fate.REJECTED, Fate.FAILED])
         reasons = {
             Fate.BACK: Reason.THROTTLED,
             Fate.RETRY: Reason.CARRIER_RETRY,
@@ -571,8 +589,9 @@ class Machine(RuleBasedStateMachine):
             if got.alive:
                 assert me.node != dead.node
                 assert not quiet
-            elif held:
+            else:
                 assert self.model.reclaim(dead.name, self.now) == sum(got[:3])
+                assert dead not in [seen.owner for seen in self.world.run(self.world.store.owners())]
 
         self.do(call, again)
 
@@ -682,6 +701,7 @@ class Machine(RuleBasedStateMachine):
                 assert mine[3] in loose or mine[3] == theirs[3], f"reason {theirs[3]!r}, expected {mine[3]!r}"
 
     def check_records(self) -> None:
+        numbers: set[tuple[bytes, int, int]] = set()
         ids = list(self.model.messages)
         for id_, record in zip(ids, self.world.run(self.world.store.find(ids)), strict=True):
             m = self.model.messages[id_]
@@ -692,6 +712,10 @@ class Machine(RuleBasedStateMachine):
             same(m, [part.state for part in record.parts], [part.state for part in m.parts])
             same(m, record.content, None if m.final else m.new.content)
             if not m.final:
+                if m.new.segments > 1:
+                    number = (m.new.recipient.key, m.accepted_at // (24 * HOUR), record.reference_number)
+                    assert number not in numbers, "two long messages would be joined"
+                    numbers.add(number)
                 same(m, (record.resent, record.pinned, record.cancel_requested), (m.resent, m.had, m.cancel))
                 if m.state in WAITING:
                     same(m, (record.due, record.expires), (m.due, m.permission.expires))
@@ -701,6 +725,7 @@ class Machine(RuleBasedStateMachine):
         for partition in range(PARTITIONS):
             places = self.world.places(partition)
             self.check_caps(partition, places.caps)
+            self.check_parked(partition, places.parked)
             ready = Counter(id_ for ids in places.ready.values() for id_ in ids)
             delayed = Counter((id_, due) for lane in places.delayed.values() for id_, due in lane.items())
             leased: Counter[tuple[str, int, bytes]] = Counter()
@@ -748,6 +773,16 @@ class Machine(RuleBasedStateMachine):
             if fresh := {id_: at for id_, at in ids.items() if at > start}:
                 kept[key] = fresh
         assert kept == expected, "reservations differ"
+
+    def check_parked(self, partition: int, parked: set[bytes]) -> None:
+        """A receipt waits as long as its id is unknown, and no longer."""
+        needed, allowed = set(), set()
+        for (carrier, who, _), (fact, _) in self.model.parked.items():
+            if fact.recipient.partition == partition:
+                fields = [carrier.encode() + b"\0" + who[:8] + id_ for id_ in fact.ids]
+                needed.add(fields[0])
+                allowed.update(fields)
+        assert needed <= parked <= allowed, "parked receipts differ"
 
     def teardown(self) -> None:
         """Nothing is stuck: once all is permitted and time has passed, takes empty every lane."""

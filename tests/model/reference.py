@@ -269,6 +269,14 @@ class Model:
             if m and m.state is State.SENDING and (m.owner, m.lease) == (owner, lease):
                 self._return(m, Reason.UNTAKEN, now)
 
+    def strays(self, owner: str, carrier: str, known: set[tuple[int, int]], now: int) -> int:
+        """What an owner holds without knowing it: the answer of a take was lost. ``known``: partition, lease."""
+        mine = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == owner]
+        lost = [m for m in mine if m.carrier == carrier and (m.new.recipient.partition, m.lease) not in known]
+        for m in lost:
+            self._return(m, Reason.UNTAKEN, now)
+        return len(lost)
+
     def _return(self, m: Message, reason: Reason, now: int, due: int = 0) -> None:
         if m.whole:
             self._all_taken(m, now)  # a late answer to an earlier lease completed it

@@ -29,6 +29,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     if kind == 'q:' then out[#out + 1] = {name, redis.call('LRANGE', key, 0, -1)}
     elseif kind == 'y:' or name == 'held' then out[#out + 1] = {name, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
     elseif kind == 'x:' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif name == 'k' then out[#out + 1] = {name, redis.call('HKEYS', key)}
     elseif kind == 'c:' then out[#out + 1] = {name, redis.call('TYPE', key)['ok'] == 'zset'
       and redis.call('ZRANGE', key, 0, -1) or {redis.call('GET', key)}}
     end
@@ -45,6 +46,7 @@ class Places(NamedTuple):
     delayed: dict[str, dict[bytes, int]]  # lane -> id -> due
     held: dict[bytes, int]
     leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
+    parked: set[bytes]  # carrier, NUL, 8 octets of the recipient, carrier's id
     caps: dict[bytes, dict[bytes, int]]  # recipient, scope, window -> id -> when
 
 
@@ -88,7 +90,7 @@ class World:
 
     def places(self, partition: int) -> Places:
         raw = self.run(self.link.command(partition, "EVAL", PLACES, 1, self.link.tags[partition]))
-        places = Places({}, {}, {}, {}, {})
+        places = Places({}, {}, {}, {}, set(), {})
         for name, values in raw:
             kind, _, rest = name.partition(b":")
             match kind:
@@ -100,6 +102,8 @@ class World:
                     places.held.update(_scores(values))
                 case b"x":
                     places.leases[rest.decode()] = dict(zip(values[::2], values[1::2], strict=True))
+                case b"k":
+                    places.parked.update(values)
                 case b"c":
                     held = b"".join(values)
                     entries = [held[n : n + 24] for n in range(0, len(held), 24)]
