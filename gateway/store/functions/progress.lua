@@ -65,8 +65,8 @@ local function answer(blob, carriers, arrived)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
-  local p = parts_of(r)
-  if #p ~= total * 3 and (r.pinned == 0 or #p == 0) then p = fresh_parts(total) end
+  local p = r.parts_len > 0 and parts_of(r)
+  if not p or (#p ~= total * 3 and r.pinned == 0) then p = fresh_parts(total) end
   merge(r, p, blob, pos, count, carrier, true, arrived)
   r.parts = p
   local accepted = accepted_in(p)
@@ -146,7 +146,7 @@ end
 local function look_up_all(names, fields, found)
   local by_carrier = {}
   for number, field in pairs(fields) do
-    if field and not found[number] then
+    if not found[number] then
       local list = group(by_carrier, names[number])
       list[#list + 1] = number
     end
@@ -205,12 +205,15 @@ local function progress(keys, args)
     apply_parked(arrived)
   end
 
-  local blobs, names, fields, states, found, reply = {}, {}, {}, {}, {}, {}
+  local blobs, names, fields, states, errs, found, reply = {}, {}, {}, {}, {}, {}, {}
   for i = answers_end + 1, #args do
-    local number, c, spare = i - answers_end, nil, nil
-    blobs[number] = args[i]
-    c, states[number], spare, fields[number] = read('>BBBBc0', args[i])
-    names[number] = carriers[c + 1]
+    local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
+    blobs[number], states[number], names[number], fields[number] = args[i], state, carriers[c + 1], field
+    if count == 1 then
+      errs[number] = sub(args[i], pos)
+    else
+      c, state, errs[number] = read_receipt(args[i])
+    end
   end
   if #blobs > 0 then find_messages(blobs, names, fields, found) end
   local ids, puts, ages = {}, {}, {}
@@ -221,12 +224,9 @@ local function progress(keys, args)
   for number = 1, #blobs do
     local match, value = Match.PARKED, found[number]
     if value then
-      local r, _, err = records[sub(value, 1, 16)], nil, nil
-      match = Match.REPEATED
-      if r then
-        _, _, err = read_receipt(blobs[number])
-        match = receive(r, byte(value, 17), names[number], sub(fields[number], 9), states[number], err)
-      end
+      local r = records[sub(value, 1, 16)]
+      match = r and receive(r, byte(value, 17), names[number], sub(fields[number], 9), states[number], errs[number])
+        or Match.REPEATED
     else
       park(names[number], blobs[number], puts, ages)
     end

@@ -1,0 +1,17 @@
+-- settle: the end of a claimed request: its answer is kept for repeats, or nobody runs it any more.
+--
+-- ARGV  of every claim: name, base of its ids (16 octets each), sealed answer ('' = not kept: the next one runs it again)
+-- reply 1
+-- Idempotent. What another base has claimed since, or what is gone, stays as it is.
+
+local function settle(keys, args)
+  begin(keys)
+  for i = 1, #args, 3 do
+    local key, base, answer = P .. 'j:' .. args[i], args[i + 1], args[i + 2]
+    local kept = call('GET', key)
+    if kept and sub(kept, 17, 32) == base then
+      call('SET', key, claim_value(sub(kept, 1, 16), base, '', answer), 'KEEPTTL')
+    end
+  end
+  return 1
+end
