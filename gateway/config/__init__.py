@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from gateway.config.changes import Change, Changes, compare, restarts
 from gateway.config.load import Loaded, load, load_text, read
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.rulebook import route_table, rulebook
@@ -30,6 +31,8 @@ __all__ = [
     "Account",
     "Admin",
     "Carrier",
+    "Change",
+    "Changes",
     "Config",
     "ConfigError",
     "Http",
@@ -43,9 +46,11 @@ __all__ = [
     "Smpp",
     "Store",
     "Webhooks",
+    "compare",
     "load",
     "load_text",
     "read",
+    "restarts",
     "route_table",
     "rulebook",
     "split_address",

@@ -18,9 +18,15 @@ from gateway.smpp.status import RetryClass
 Seconds = Annotated[float, Meta(ge=1, le=366 * 86400, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 _MARK = "'secret': True"  # as the marks above show in a type's text
+Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
 Octet = Annotated[int, Meta(ge=0, le=255)]
 CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
 RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
+
+
+def is_secret(kind: object) -> bool:
+    """Whether a field of this type holds a secret, or several."""
+    return _MARK in str(kind)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +35,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """What differs from the defaults; secrets as dots, so that it may be logged."""
         shown = (
-            f"{field.name}={'…' if _MARK in str(field.type) else repr(value)}"
+            f"{field.name}={'…' if is_secret(field.type) else repr(value)}"
             for field in msgspec.structs.fields(self)
             if (value := getattr(self, field.name)) != field.default and value != {}
         )
@@ -163,6 +169,7 @@ class Carrier(Section, frozen=True, kw_only=True):
     binds: Annotated[int, Meta(ge=1, le=1000)] = 2
     window: Annotated[int, Meta(ge=1, le=10_000)] = 100
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 500.0
+    sender_rates: dict[str, Rate] = {}  # sender, or its beginning and * -> parts a second for each such sender
     on_unknown: Literal["resend", "hold", "never"] = "resend"
     system_type: Annotated[str, Meta(max_length=12)] = ""
     address_range: Annotated[str, Meta(max_length=40)] = ""
@@ -178,7 +185,9 @@ class Carrier(Section, frozen=True, kw_only=True):
     receipt_key: Literal["recipient", "id"] = "recipient"
     enquire_interval: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
     response_timeout: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
+    first_sequence: Annotated[int, Meta(ge=1, le=0x7FFFFFFF)] = 1  # of each bind; for tests of the wrap
     tls: bool = False
+    tls_name: str = ""  # the name its certificate must carry; "" = the host it is reached by
     ca: str = ""
     cert: str = ""
     key: str = ""
