@@ -5,7 +5,9 @@ function is the bare tag; the functions add the rest (the letter is the kind):
 
     key               type    holds                                                    lives
     m:<8 hex>         hash    id -> record; bucket named by the id's first 4 octets    each field until its own end
-    d:<day>           hash    reference -> id + instant                                4 days
+    d:<day>           hash    reference -> id                                          4 days
+    g:<day>           hash    account + client_ref -> the first ids of the day         4 days
+    j:<name>          string  request with an Idempotency-Key: body, base, answer      24 hours
     n:<day>           hash    recipient -> last concatenation reference number         2 days
     lanes             set     names of lanes, <route>#<place>:<priority>               for ever
     l:<lane>          zset    accounts that have something ready, by fair tag          while they have
@@ -23,13 +25,14 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     i:<carrier>:<h>   hash    recipient + carrier's id -> id + part; by hour           entries go with the record
     h:<carrier>       set     hours that have an id map                                for ever
     k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
-    ka                zset    parked receipts by the instant they came                 25 hours
+    ka                zset    parked receipts not tried yet, by the instant they came  60 seconds
+    ko                zset    orphans: tried in vain, by the instant of their end      25 hours
     u:<carrier>       hash    recipient -> ids of messages that wait for a receipt without an id   with the record
     w:<minute>        list    ids to look at when the minute has come                  until it was swept
     wheel             zset    minutes that have a list                                 until it was swept
-    e                 stream  events, one entry per call that moved something          bounded by count
+    e                 stream  events, one entry per call that moved something          until trimmed; bounded
 
-Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, k, u are raw octets.
+Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, j, k, u are raw octets.
 """
 
 from __future__ import annotations
@@ -99,7 +102,8 @@ class Hasher:
         self.partitions = partitions
         self._recipient = blake2b(key=secret, digest_size=16, person=b"recipient")
         self._scope = blake2b(key=secret, digest_size=8, person=b"scope")
-        self._reference = blake2b(key=secret, digest_size=16, person=b"reference")
+        self._reference = blake2b(key=secret, digest_size=8, person=b"reference")
+        self._claim = blake2b(key=secret, digest_size=16, person=b"claim")
 
     def recipient(self, digits: str) -> Recipient:
         """The recipient with these digits (E.164 without ``+``)."""
@@ -115,10 +119,25 @@ class Hasher:
         return state.digest()
 
     def reference(self, account: str, recipient: Recipient, client_ref: str) -> bytes:
-        """16 octets that name what an account calls ``client_ref`` for this recipient."""
+        """16 octets that name what an account calls ``client_ref`` for this recipient; the first 8 are ``mention``."""
         state = self._reference.copy()
-        state.update(_joined((account, client_ref)) + recipient.key)
+        state.update(_joined((account, client_ref)))
+        mention = state.digest()
+        state.update(recipient.key)
+        return mention + state.digest()
+
+    def mention(self, account: str, client_ref: str) -> bytes:
+        """8 octets that name what an account calls ``client_ref``, whoever the recipient."""
+        state = self._reference.copy()
+        state.update(_joined((account, client_ref)))
         return state.digest()
+
+    def claim(self, account: str, key: str) -> tuple[bytes, int]:
+        """16 octets that name a request with this ``Idempotency-Key``, and the partition that keeps it."""
+        state = self._claim.copy()
+        state.update(_joined((account, key)))
+        name = state.digest()
+        return name, int.from_bytes(name[8:12], "big") % self.partitions
 
 
 def _joined(parts: tuple[str, ...]) -> bytes:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from gateway import model
 from gateway.store import layout
-from gateway.store.requests import CancelResult
+from gateway.store.requests import CancelResult, ClaimResult
 
 SERVER_CLOCK = "local t = call('TIME') return t[1] * 1000 + floor(t[2] / 1000)"
 KEY_CLOCK = "return tonumber(call('GET', P .. 'clock') or 0)"
@@ -31,6 +31,8 @@ KEY_CLOCK = "return tonumber(call('GET', P .. 'clock') or 0)"
 SHARED = ("base", "record", "parts", "lanes", "moves", "gate", "commit", "outcome")
 FUNCTIONS = {
     "accept": "",
+    "claim": "",
+    "settle": "allow-oom",
     "take": "allow-oom",
     "permit": "allow-oom",
     "untake": "allow-oom",
@@ -43,11 +45,13 @@ FUNCTIONS = {
     "beat": "allow-oom",
     "reclaim": "allow-oom",
     "sweep": "allow-oom",
+    "trim": "allow-oom",
     "facts": "no-writes",
     "opts": "no-writes",
     "flags": "no-writes",
     "find": "no-writes",
     "reference": "no-writes",
+    "mentions": "no-writes",
     "owners": "no-writes",
     "depths": "no-writes",
     "events": "no-writes",
@@ -69,6 +73,7 @@ _ENUMS: dict[str, type[IntEnum] | type[model.Check]] = {
     "Group": model.RuleGroup,
     "Status": model.RuleStatus,
     "Cancel": CancelResult,
+    "Claim": ClaimResult,
     "Size": layout.Size,
 }
 _FORMATS = {

@@ -309,7 +309,8 @@ def _read_trail(packed: bytes, accepted: int) -> list[Step]:
 
 def _moved_at(timeline: list[Step]) -> int:
     """The instant of the last step that was a move: an intermediate receipt leaves the state as it is."""
-    return next(s.at for s in reversed(timeline) if s.reason is not Reason.RECEIPT or s.state in FINAL)
+    moves = (step.at for step in reversed(timeline) if step.reason is not Reason.RECEIPT or step.state in FINAL)
+    return next(moves, timeline[0].at)
 
 
 def refused_until(item: NewMessage, refused: int) -> int:

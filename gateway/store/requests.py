@@ -87,6 +87,15 @@ class CancelResult(IntEnum):
     FINAL = 3  # too late
 
 
+class ClaimResult(IntEnum):
+    """What became of a claim for a request with an ``Idempotency-Key``."""
+
+    CLAIMED = 0  # it is the caller's to run
+    RUNNING = 1  # another gateway runs it
+    MISMATCH = 2  # the same key came with another body
+    DONE = 3  # it was answered within 24 h
+
+
 class Reclaimed(NamedTuple):
     """What became of a dead owner's leases."""
 

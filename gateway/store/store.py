@@ -383,6 +383,14 @@ class Store:
         entries = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
         return [(entry.decode(), read_events(packed, int(instant))) for entry, packed, instant in entries]
 
+    async def trim(self, partition: int, entry: str) -> int:
+        """Delete the entries of a partition's stream up to and with this one; answers how many.
+
+        For whoever knows that every consumer has dealt with them. Without it the stream is bounded by count alone.
+        """
+        trimmed: int = await self._link.call(partition, "trim", self._settings, entry)
+        return trimmed
+
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _everywhere(self, function: str, *args: Any) -> list[tuple[int, str, Sequence[Any]]]:

@@ -549,6 +549,16 @@ def test_time_ends_and_deletes(desk: Desk) -> None:
     assert left & {b"m:", b"i:", b"y:", b"x:", b"k", b"u:"} == set()
 
 
+def test_events_go_when_their_consumers_are_done(desk: Desk) -> None:
+    message = desk.message()
+    desk.accept(message)
+    desk.take()
+    partition = message.recipient.partition
+    (first, _), (second, _) = desk.run(desk.store.events(partition))
+    assert desk.run(desk.store.trim(partition, first)) == 1
+    assert [entry for entry, _ in desk.run(desk.store.events(partition))] == [second]
+
+
 def test_the_timeline_is_bounded(desk: Desk) -> None:
     message = desk.message(permission=desk.permission(expires=desk.now + 90 * HOUR))
     desk.accept(message)

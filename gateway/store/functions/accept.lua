@@ -7,6 +7,7 @@
 -- Idempotent by the record's existence and by the reference (72 h).
 
 local REFERENCE_KEPT = 72 * 3600 * 1000
+local MENTIONS_KEPT = 64 -- ids of a day and partition that are found by client_ref alone
 
 -- reference -> id within the last 72 h, from the hashes of four days.
 local function known_references(references)
@@ -24,6 +25,34 @@ local function known_references(references)
     end
   end
   return known
+end
+
+-- A reference of 16 octets begins with the 8 that name account and client_ref alone: for who looks without a recipient.
+local function write_mentions(key, fresh)
+  local ids, names, out = {}, {}, {}
+  for i = 1, #fresh, 2 do
+    if #fresh[i] == 16 then
+      local name = sub(fresh[i], 1, 8)
+      if not ids[name] then
+        ids[name] = {}
+        names[#names + 1] = name
+      end
+      if #ids[name] < MENTIONS_KEPT then ids[name][#ids[name] + 1] = fresh[i + 1] end
+    end
+  end
+  if #names == 0 then return end
+  local known = spread_read('HMGET', key, names)
+  for i = 1, #names do
+    local before = known[i] or ''
+    if #before < MENTIONS_KEPT * 16 then
+      out[#out + 1] = names[i]
+      out[#out + 1] = before .. concat(ids[names[i]])
+    end
+  end
+  if #out > 0 then
+    spread('HSET', key, out)
+    call('EXPIRE', key, 4 * 86400)
+  end
 end
 
 -- The number that tells a recipient's long messages apart: the next one, after a start that the id's random bits give.
@@ -119,6 +148,7 @@ local function accept(keys, args)
     local key = P .. 'd:' .. day
     spread('HSET', key, fresh_references)
     call('EXPIRE', key, 4 * 86400)
+    write_mentions(P .. 'g:' .. day, fresh_references)
   end
   commit()
   return reply

@@ -12,6 +12,7 @@ local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
 local TOKEN_LIFE = 5000
+local REDECIDED = 200 -- messages handed back for a decision by one take; the rest by the next
 
 -- What was due: retries become ready (their list is written at once, for this take may pop them); the rest is for a
 -- decision.
@@ -91,7 +92,7 @@ end
 local function drain(lane, budget, take_)
   local accounts, clock_ = accounts_of(lane), nil
   if #accounts == 0 then return budget end
-  while budget > 0 and take_.scan > 0 do
+  while budget > 0 and take_.scan > 0 and take_.decide > 0 do
     local account = fairest(accounts)
     if not account then break end
     local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scan, 1000)
@@ -106,7 +107,7 @@ local function drain(lane, budget, take_)
     load_rules(ready)
     clock_ = max(clock_ or account.tag, account.tag)
     for i = 1, #ids do
-      if budget <= 0 then
+      if budget <= 0 or take_.decide <= 0 then
         account.drained = false
         break
       end
@@ -148,12 +149,13 @@ local function take(keys, args)
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {
     carrier = args[3], lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
-    dropped = 0, more = 0, scan = SCAN,
+    dropped = 0, more = 0, scan = SCAN, decide = REDECIDED,
   }
   function take_.redecide(r, reason, lane)
     redecide[#redecide + 1] = r.id
     redecide[#redecide + 1] = r.raw
     redecide[#redecide + 1] = reason
+    take_.decide = take_.decide - 1
     r.due = token
     local list = group(delays, lane)
     list[#list + 1] = token
