@@ -10,8 +10,7 @@ import asyncio
 import gc
 import socket
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import structlog
 
 from gateway.carriers.carriage import Carriage
+from gateway.carriers.mode import Mode
 from gateway.config import Config, route_table, rulebook
 from gateway.config import Store as StoreSettings
 from gateway.doors.accounts import Accounts
@@ -29,6 +29,7 @@ from gateway.doors.listener import Listener
 from gateway.model import Redecide
 from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
+from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.lanes import Board, Lanes, Shares
@@ -37,7 +38,7 @@ from gateway.store import privacy
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
-from gateway.store.keys import EPOCH, Hasher, tags
+from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
 from gateway.store.requests import Retention
@@ -73,6 +74,7 @@ class App:
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         self.carriages = self._build_carriages(hasher)
+        self.flags = Flags(self.store, self.desk, self._set_modes)
         self.intake = Intake(self.store, self.desk, hint=self._hint)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.store, hasher, self)
@@ -108,7 +110,7 @@ class App:
     async def start(self) -> None:
         """First heartbeat, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
         await self.heart.start()
-        await self._learn_flags()
+        await self.flags.start()
         await self.http.start()
         await self.admin.start()
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
@@ -130,6 +132,7 @@ class App:
                 group.create_task(self.heart.run(), name="heart"),
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
+                group.create_task(self.flags.run(), name="flags"),
             ]
             serving = [
                 group.create_task(carriage.run(), name=f"carrier {carriage.carrier.name}")
@@ -161,22 +164,10 @@ class App:
             except StoreError as error:
                 log.warning("fresh decisions put off", count=len(batch), error=str(error))
 
-    async def _learn_flags(self) -> None:
-        """Take over the policy epoch; rules that differ from those of the last start begin a new one.
-
-        Messages decided under an older epoch are then decided again before they are sent.
-        """
-        flags = await self.store.flags()
-        epoch = flags.get(EPOCH, 0)
-        fingerprint = _fingerprint(self.desk.rules.version)
-        known = flags.get(RULES_FLAG, 0)
-        if known != fingerprint:
-            await self.store.flag(RULES_FLAG, fingerprint)
-            if known:
-                epoch += 1
-                await self.store.flag(EPOCH, epoch)
-                log.info("policy has changed: what waits is decided again", epoch=epoch)
-        self.desk.rules = self.desk.rules.with_flags(epoch)
+    def _set_modes(self, modes: Mapping[str, int]) -> None:
+        """Carriers stand as operators wish, at whichever worker they said so."""
+        for carriage in self.carriages:
+            carriage.controls.set_mode(Mode.of(modes.get(carriage.carrier.name, Mode.RUNNING)))
 
     # ---- what the operators' door asks (doors.admin.House)
 
@@ -210,15 +201,6 @@ class App:
             "parked_receipts": depths.parked,
             "swept": dict(self.sweeper.counts),
         }
-
-
-RULES_FLAG = b"rules"
-"""Fingerprint of the rules that were in force last."""
-
-
-def _fingerprint(rules_version: str) -> int:
-    """A number that fits a flag, never 0 (0 takes a flag away)."""
-    return zlib.crc32(rules_version.encode()) + 1
 
 
 def _retention(config: Config) -> Retention:

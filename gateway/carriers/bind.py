@@ -130,6 +130,16 @@ class Bind(asyncio.Protocol):
         return 0 if self._paused or self._finishing or not self.window else self._session.free
 
     @property
+    def ended(self) -> bool:
+        """Whether its end was asked for (by us, or by the peer's unbind)."""
+        return self._finishing
+
+    @property
+    def peer(self) -> str:
+        """``host:port`` of the other end, "" before there is a connection."""
+        return self._peer
+
+    @property
     def able(self) -> bool:
         """Whether this bind carries submits, be its window full or not."""
         return bool(self.window) and self._session.bound and not self._finishing

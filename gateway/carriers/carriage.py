@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.carriers.bind import Bind
+from gateway.carriers.control import Controls
 from gateway.carriers.pool import Pool
 from gateway.model import Answer, Match, Redecide
 from gateway.pipeline.dispatch import Dispatcher, TakeStore
@@ -61,6 +62,7 @@ class Carriage:
         )
         self.pool = Pool(carrier, self, first_sequence=first_sequence)
         self.dispatcher.binds = self.pool
+        self.controls = Controls(self.pool, self.dispatcher)
         self._stopped = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -82,6 +84,7 @@ class Carriage:
 
     async def stop(self) -> None:
         """Take nothing more, wait for open windows, unbind, store the last answers."""
+        self.controls.stop()
         self.dispatcher.stop()
         await self.pool.finish()
         with suppress(TimeoutError):

@@ -17,6 +17,7 @@ import structlog
 
 from gateway.carriers.backoff import Failure, delay, failure
 from gateway.carriers.bind import Bind, Listener, Settings
+from gateway.carriers.mode import Mode
 from gateway.policy.pace import Bucket
 from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
 from gateway.smpp.status import name as status_name
@@ -33,7 +34,20 @@ log = structlog.get_logger(__name__)
 class Slot:
     """One configured bind: the connection it has now, or why it has none."""
 
-    __slots__ = ("bind", "command_id", "failures", "kind", "last", "name", "try_at", "wake")
+    __slots__ = (
+        "asked",
+        "away",
+        "bind",
+        "command_id",
+        "failures",
+        "kind",
+        "last",
+        "mode",
+        "name",
+        "still",
+        "try_at",
+        "wake",
+    )
 
     def __init__(self, name: str, command_id: int) -> None:
         self.name = name
@@ -44,6 +58,10 @@ class Slot:
         self.last = ""  # the last failure in words
         self.try_at = 0.0
         self.wake = asyncio.Event()
+        self.mode = Mode.RUNNING  # of this bind alone
+        self.still = False  # takes no messages
+        self.away = False  # is not to be bound
+        self.asked = False  # the bind is about to end because an operator wished it
 
     def __repr__(self) -> str:
         if self.bind is not None:
@@ -81,7 +99,7 @@ class Pool:
     @property
     def binds(self) -> list[Bind]:
         """The binds that carry submits now."""
-        return [slot.bind for slot in self.slots if slot.bind is not None and slot.bind.able]
+        return [slot.bind for slot in self.slots if slot.bind is not None and slot.bind.able and not slot.still]
 
     @property
     def window(self) -> int:
@@ -126,7 +144,9 @@ class Pool:
             bind = slot.bind = Bind(slot.name, slot.command_id, self._settings, self._listener)
             await self._live(slot, bind, host, port)
             slot.bind = None
-            if not self._finishing:
+            if slot.asked:
+                slot.asked, slot.last, slot.failures, slot.try_at = False, "ended by an operator", 0, 0.0
+            elif not self._finishing:
                 self._learn(slot, bind)
 
     async def _live(self, slot: Slot, bind: Bind, host: str, port: int) -> None:
@@ -150,7 +170,9 @@ class Pool:
         assert self._gate is not None
         while not self._finishing:
             now = loop.time()
-            if slot.try_at > now:  # also what another slot has learnt while this one stood at the gate
+            if slot.away:
+                await self._sleep(slot, 60.0)
+            elif slot.try_at > now:  # also what another slot has learnt while this one stood at the gate
                 await self._sleep(slot, slot.try_at - now)
             elif self._gate.take(1, now):
                 return

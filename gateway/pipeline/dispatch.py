@@ -131,6 +131,10 @@ class Dispatcher:
         self._rota.hint(partitions, urgent=urgent)
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look again: something has changed about the binds."""
+        self._wake.set()
+
     def stop(self) -> None:
         """Take nothing more; ``run`` gives back what is not written and ends."""
         self._stopping = True

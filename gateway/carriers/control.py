@@ -1,0 +1,131 @@
+"""What operators do to a carrier while it works: pause, drain, resume, reconnect; the whole of it or a single bind.
+
+Everything takes effect at once and loses nothing: a bind that is to go takes no more messages, waits until all it sent
+is answered (or declared unknown after the response timeout), and only then unbinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.carriers.mode import Mode
+from gateway.carriers.pool import Pool, Slot
+
+BACK_WITHIN = 5.0
+"""Seconds that a reconnect of a whole carrier waits for one bind to be back before it turns to the next."""
+
+log = structlog.get_logger(__name__)
+
+
+class Taker(Protocol):
+    """Who takes messages for the binds (``pipeline.dispatch.Dispatcher``)."""
+
+    def wake(self) -> None: ...
+
+
+class Controls:
+    """The operators' hand on one carrier. Every method returns at once; ``mode`` is what the carrier is told to do."""
+
+    def __init__(self, pool: Pool, taker: Taker) -> None:
+        self.mode = Mode.RUNNING
+        self._pool = pool
+        self._taker = taker
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Controls {self._pool.carrier.name} {self.mode.name.lower()}, {len(self._tasks)} at work>"
+
+    def set_mode(self, mode: Mode) -> None:
+        """How the whole carrier is to stand from now on."""
+        if mode is not self.mode:
+            log.warning("carrier is told to stand so", carrier=self._pool.carrier.name, mode=mode.name.lower())
+            self.mode = mode
+            if mode is Mode.RUNNING:
+                for slot in self._pool.slots:
+                    slot.mode = Mode.RUNNING
+            self._apply(self._pool.slots)
+
+    def set_bind(self, slot: Slot, mode: Mode) -> None:
+        """How one bind is to stand; only this worker knows of it, and only until it ends."""
+        log.warning("bind is told to stand so", bind=slot.name, mode=mode.name.lower())
+        slot.mode = mode
+        self._apply([slot])
+
+    def slot(self, name: str) -> Slot | None:
+        """A bind by its name or number: ``north/2`` or ``2``."""
+        wanted = name if "/" in name else f"{self._pool.carrier.name}/{name}"
+        return next((slot for slot in self._pool.slots if slot.name == wanted), None)
+
+    def reconnect(self, slots: Iterable[Slot] | None = None) -> None:
+        """Bind afresh, one after the other; a bind that waits for its next try has it now."""
+        self._start(self._reconnect(list(self._pool.slots if slots is None else slots)))
+
+    def state(self, slot: Slot) -> str:
+        """running, paused, draining (still waits for answers), drained, or reconnecting."""
+        mode = max(self.mode, slot.mode)
+        if mode is Mode.DRAINED and slot.bind is not None:
+            return "draining"
+        if mode is Mode.RUNNING and slot.still:
+            return "reconnecting"
+        return mode.name.lower()
+
+    def stop(self) -> None:
+        """Leave what is under way to the end of the pool."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _apply(self, slots: Iterable[Slot]) -> None:
+        for slot in slots:
+            mode = max(self.mode, slot.mode)
+            slot.still, slot.away = mode is not Mode.RUNNING, mode is Mode.DRAINED
+            if slot.away:
+                self._start(self._leave(slot))
+            else:
+                slot.wake.set()
+        self._taker.wake()
+
+    async def _leave(self, slot: Slot) -> None:
+        """End the bind of a slot that takes no more messages, once all it sent is answered."""
+        bind = slot.bind
+        if bind is None:
+            return
+        while bind.session.outstanding and not bind.closed.is_set():  # bounded by the response timeout
+            await asyncio.sleep(0.02)
+            if not slot.still:
+                return  # resumed meanwhile
+        if bind.closed.is_set():
+            return
+        slot.asked = True
+        await bind.finish()
+
+    async def _reconnect(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            if max(self.mode, slot.mode) is Mode.DRAINED:
+                continue
+            slot.still, old = True, slot.bind
+            await self._leave(slot)
+            slot.failures, slot.try_at = 0, 0.0
+            slot.wake.set()
+            while old is not None and slot.bind is old:  # noqa: ASYNC110  # until the pool has taken leave of it
+                await asyncio.sleep(0.005)
+            slot.still = max(self.mode, slot.mode) is not Mode.RUNNING
+            if len(slots) > 1:
+                await self._back(slot)
+        self._taker.wake()
+
+    @staticmethod
+    async def _back(slot: Slot) -> None:
+        deadline = asyncio.get_running_loop().time() + BACK_WITHIN
+        while asyncio.get_running_loop().time() < deadline:
+            if slot.bind is not None and slot.bind.session.bound and not slot.bind.ended:
+                return
+            await asyncio.sleep(0.02)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
