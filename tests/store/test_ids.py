@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store import ids
@@ -11,6 +11,7 @@ from gateway.store import ids
 NOW = 1_795_000_000_123
 
 
+@settings(deadline=None)  # a shared machine
 @given(st.integers(0, 2**48 - 1), st.lists(st.integers(0, ids.MAX_PARTITIONS - 1), max_size=20))
 def test_an_id_carries_its_instant_and_its_partition(now: int, partitions: list[int]) -> None:
     made = ids.new_ids(now, partitions)

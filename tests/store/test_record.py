@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.model import (
@@ -67,6 +67,7 @@ def messages(draw: st.DrawFn) -> NewMessage:
     )
 
 
+@settings(deadline=None)  # a shared machine
 @given(messages())
 def test_a_record_reads_back(message: NewMessage) -> None:
     raw = pack_new(message, VAULT, message.due)
