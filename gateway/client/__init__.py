@@ -1,0 +1,104 @@
+"""The gateway's client for Python: typed, repeats what may be repeated, and never sends twice.
+
+::
+
+    from gateway.client import Client, Message, RefusedError
+
+    with Client("http://127.0.0.1:8080", key="…") as client:
+        accepted = client.send(Message("+46701740605", "Your parcel is here", client_ref="order-1"))
+        print(client.wait(accepted.id).status)
+
+``AsyncClient`` has the same methods for asyncio. ``Webhooks`` verifies and reads what the gateway posts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.client.calls import Retry
+from gateway.client.errors import (
+    ApiError,
+    BadAddress,
+    BadAnswer,
+    ClientError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    UnauthorizedError,
+    UnavailableError,
+    Unreachable,
+)
+from gateway.client.sync import Answer, Client
+from gateway.client.types import (
+    Accepted,
+    Batch,
+    Canceled,
+    Consent,
+    Decision,
+    Event,
+    EventData,
+    FieldError,
+    Message,
+    Move,
+    Part,
+    Problem,
+    Record,
+    Refused,
+    Result,
+    Suppression,
+)
+from gateway.client.webhooks import Webhooks
+from gateway.signature import BadSignature
+
+if TYPE_CHECKING:
+    from gateway.client.aio import AsyncClient
+
+__all__ = [
+    "Accepted",
+    "Answer",
+    "ApiError",
+    "AsyncClient",
+    "BadAddress",
+    "BadAnswer",
+    "BadSignature",
+    "Batch",
+    "Canceled",
+    "Client",
+    "ClientError",
+    "ConflictError",
+    "Consent",
+    "Decision",
+    "Event",
+    "EventData",
+    "FieldError",
+    "ForbiddenError",
+    "InvalidError",
+    "Message",
+    "Move",
+    "NotFoundError",
+    "Part",
+    "Problem",
+    "RateLimitedError",
+    "Record",
+    "Refused",
+    "RefusedError",
+    "Result",
+    "Retry",
+    "Suppression",
+    "UnauthorizedError",
+    "UnavailableError",
+    "Unreachable",
+    "Webhooks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """AsyncClient needs aiohttp, which takes a fifth of a second to import: only for those who ask."""
+    if name == "AsyncClient":
+        from gateway.client.aio import AsyncClient  # noqa: PLC0415 - see above
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

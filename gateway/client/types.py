@@ -1,0 +1,238 @@
+"""What goes to the gateway and what comes back, as typed structs. Fields that a newer gateway adds are passed over."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+Category = Literal["otp", "transactional", "marketing", "emergency"]
+Scope = Literal["marketing", "all"]
+
+ENDED = frozenset({"delivered", "undelivered", "expired", "failed", "rejected", "canceled"})
+"""Statuses that nothing leaves (``sent`` and ``unknown`` may also be the end: then ``Record.final`` says so)."""
+
+
+class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
+    """One message to send. ``to`` is E.164; what is left out is the account's default.
+
+    ``client_ref``: your own reference, accepted once per recipient within 72 hours. ``reason``: of an emergency.
+    Instants need a time zone.
+    """
+
+    to: str
+    text: str
+    sender: str | None = None
+    category: Category | None = None
+    brand: str | None = None
+    client_ref: str | None = None
+    callback_url: str | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    time_zone: str | None = None
+    on_quiet: Literal["defer", "reject"] | None = None
+    priority: int | None = None
+    encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
+    metadata: dict[str, Any] | None = None
+    reason: str | None = None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What policy said. ``outcome``: allow | defer | hold | reject; ``next_at``: when a deferred message may go."""
+
+    outcome: str = ""
+    code: str | None = None
+    zones: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    policy_version: str = ""
+    next_at: datetime | None = None
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One fault of a request, at its place: ``messages[3].to``."""
+
+    field: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why the gateway said no (RFC 9457). Branch on ``code``: it is a promise; the texts are for people."""
+
+    status: int = 0
+    code: str = ""
+    title: str = ""
+    detail: str = ""
+    type: str = "about:blank"
+    retryable: bool = False
+    compat_code: int = 0
+    retry_at: datetime | None = None
+    errors: tuple[FieldError, ...] = ()
+    id: str = ""
+    client_ref: str | None = None
+    decision: Decision | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A message that is stored durably: ``queued``, ``scheduled``, ``deferred`` or ``held``.
+
+    ``duplicate``: its client_ref was seen before; id and status are those of the first message. ``index``: its place
+    in a batch.
+    """
+
+    id: str
+    status: str
+    segments: int = 1
+    encoding: str = ""
+    to: str = ""
+    client_ref: str | None = None
+    decision: Decision = Decision()
+    duplicate: bool = False
+    index: int = 0
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A message of a batch that was not accepted, and why."""
+
+    index: int
+    problem: Problem
+
+
+Result = Accepted | Refused
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """The answer to a batch; ``results`` in the order sent."""
+
+    accepted: int
+    refused: int
+    results: list[Result]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One segment at its carrier."""
+
+    index: int
+    status: str
+    carrier_message_id: str = ""
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One line of a message's timeline."""
+
+    time: datetime
+    status: str
+    reason: str | None = None
+    carrier: str = ""
+    smpp_status: int = 0
+    receipt_error: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
+    """Everything the gateway tells of a message; never its text. ``final``: nothing more will happen to it."""
+
+    id: str
+    status: str
+    final: bool
+    to: str
+    sender: str = ""
+    reason: str | None = None
+    category: str = ""
+    brand: str = ""
+    client_ref: str | None = None
+    segments: int = 1
+    encoding: str = ""
+    accepted_at: datetime | None = None
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    decision: Decision = Decision()
+    parts: tuple[Part, ...] = ()
+    timeline: tuple[Move, ...] = ()
+    cancel_requested: bool = False
+    resent: bool = False
+    carrier: str = ""
+    route: str = ""
+    metadata: Any = None
+
+
+class Canceled(msgspec.Struct, frozen=True):
+    """``status``: ``canceled``, or ``cancel_requested`` when a carrier may already have it."""
+
+    id: str
+    status: str
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """A recipient's consent. ``status``: granted | revoked; ``applied``: whether a change was the latest word."""
+
+    to: str
+    status: str
+    brand: str = ""
+    category: str = ""
+    channel: str = ""
+    occurred_at: datetime | None = None
+    recorded_at: datetime | None = None
+    expires_at: datetime | None = None
+    method: str = ""
+    evidence: str = ""
+    locale: str = ""
+    actor: str = ""
+    ip: str = ""
+    user_agent: str = ""
+    source_url: str = ""
+    applied: bool | None = None
+
+
+class ConsentDetails(TypedDict, total=False):
+    """What else may be told of a consent."""
+
+    category: Literal["marketing"]
+    channel: Literal["sms"]
+    occurred_at: datetime
+    expires_at: datetime
+    locale: str
+    actor: str
+    ip: str
+    user_agent: str
+    source_url: str
+
+
+class Suppression(msgspec.Struct, frozen=True):
+    """An opt-out that stands. ``by``: ``brand``, ``account`` or ``operator`` (for everybody)."""
+
+    to: str
+    scope: str
+    by: str = ""
+    since: datetime | None = None
+    brand: str = ""
+    reason: str = ""
+    applied: bool | None = None
+
+
+class EventData(msgspec.Struct, frozen=True):
+    """What an event tells of its message."""
+
+    message_id: str = ""
+    client_ref: str | None = None
+    to: str = ""
+    status: str = ""
+    previous_status: str | None = None
+    reason: str | None = None
+    carrier: str | None = None
+    carrier_message_id: str | None = None
+    smpp_status: int | None = None
+    receipt_error: str | None = None
+    segments: int = 1
+    parts_accepted: int | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event of a webhook. Receivers de-duplicate by ``id``; ``sequence`` counts per message."""
+
+    id: str
+    type: str
+    time: datetime | None = None
+    account: str = ""
+    sequence: int = 0
+    data: EventData = EventData()
