@@ -77,6 +77,7 @@ class Settings(NamedTuple):
     response_timeout: float = 30.0
     first_sequence: int = 1
     tls: SSLContext | None = None
+    tls_name: str = ""  # that the certificate must carry; "" = the host
 
 
 class Bind(asyncio.Protocol):
@@ -146,10 +147,10 @@ class Bind(asyncio.Protocol):
 
     async def connect(self, host: str, port: int) -> None:
         """Connect and send the bind. Raises OSError or TimeoutError when there is no connection."""
+        settings = self._settings
+        name = (settings.tls_name or host) if settings.tls else None
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._loop.create_connection(
-                lambda: self, host, port, ssl=self._settings.tls, server_hostname=host if self._settings.tls else None
-            )
+            await self._loop.create_connection(lambda: self, host, port, ssl=settings.tls, server_hostname=name)
 
     def submit(self, body: bytes, context: object, now: float) -> None:
         """Put one submit_sm into the window; it leaves with this loop tick. LocalError beyond ``free``."""

@@ -72,6 +72,13 @@ class Carriage:
         """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
         self.dispatcher.hint(partitions, urgent=urgent)
 
+    def adjust(self, carrier: Carrier) -> None:
+        """Take over settings that ask for no new binds (``config.changes.ADJUSTED``); certificates are read again."""
+        self.carrier = carrier
+        self.dispatcher.adjust(carrier, asyncio.get_running_loop().time())
+        self.receipts.adjust(carrier)
+        self.pool.adjust(carrier)
+
     async def run(self) -> None:
         """Serve the carrier until ``stop`` has done its work."""
         async with asyncio.TaskGroup() as group:

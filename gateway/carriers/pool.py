@@ -86,6 +86,7 @@ class Pool:
             response_timeout=carrier.response_timeout,
             first_sequence=first_sequence,
             tls=tls_context(carrier) if carrier.tls else None,
+            tls_name=carrier.tls_name,
         )
         self._gate: Bucket | None = None
         self._finishing = False
@@ -105,6 +106,12 @@ class Pool:
     def window(self) -> int:
         """How many submits may be outstanding over the binds that are up."""
         return sum(bind.window for bind in self.binds)
+
+    def adjust(self, carrier: Carrier) -> None:
+        """Settings that no bind is made anew for; certificates are read again for those to come."""
+        self.carrier = carrier
+        if carrier.tls:
+            self._settings = self._settings._replace(tls=tls_context(carrier))
 
     async def run(self) -> None:
         """Keep every slot bound."""

@@ -29,7 +29,7 @@ from gateway.store.owner import Owner
 from gateway.store.requests import Taken, TakeRequest
 
 if TYPE_CHECKING:
-    from gateway.config import Carrier
+    from gateway.config import Carrier, Route
     from gateway.pipeline.heart import Heart
     from gateway.pipeline.lanes import Board, Lanes
     from gateway.pipeline.report import Reporter
@@ -134,6 +134,18 @@ class Dispatcher:
     def wake(self) -> None:
         """Look again: something has changed about the binds."""
         self._wake.set()
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Serve the routes of a (new) configuration."""
+        self._lanes.set_routes(routes)
+        self.wake()
+
+    def adjust(self, carrier: Carrier, now: float) -> None:
+        """Send by these settings from the next message on."""
+        self._encoder = Encoder(carrier)
+        self._outcomes.adjust(carrier)
+        self.pace.set_ceiling(carrier.rate, now)
+        self.wake()
 
     def stop(self) -> None:
         """Take nothing more; ``run`` gives back what is not written and ends."""

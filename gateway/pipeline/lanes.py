@@ -102,11 +102,15 @@ class Lanes:
         self._carrier = carrier
         self._board = board
         self._shares = shares  # by route; one dictionary for all dispatchers
-        self._mine = [route for route in routes if carrier in route.carriers]
-        self._places = {route.lane: last_place(route, carrier) for route in self._mine}
+        self.set_routes(routes)
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Serve the routes of a (new) configuration from now on."""
+        self._mine = [route for route in routes if self._carrier in route.carriers]
+        self._places = {route.lane: last_place(route, self._carrier) for route in self._mine}
         for route in self._mine:
             if route.weights:
-                shares.setdefault(route.lane, Shares(route.carriers, route.weights))
+                self._shares.setdefault(route.lane, Shares(route.carriers, route.weights))
 
     def now(self, now: float) -> tuple[Lane, ...]:
         """Lanes to take from at this instant: one-time passwords of all routes first, then the rest by priority."""
@@ -148,6 +152,25 @@ class Lanes:
         if shares.ahead(self._carrier, able):
             return []
         return list(range(_shared_places(route)))
+
+
+def lanes_of(route: Route) -> list[str]:
+    """Names of all lanes of a route that one of its carriers serves at some time, as the store calls them.
+
+    The second kind holds what a carrier has accepted a part of: no other carrier may send the rest.
+    """
+    if route.weights:
+        places, carriers = _shared_places(route), [c for c, w in zip(route.carriers, route.weights, strict=True) if w]
+    else:
+        places, carriers = len(route.carriers), list(route.carriers)
+    return [
+        name
+        for priority in Priority
+        for name in (
+            *(Lane(route.lane, place, priority).name for place in range(places)),
+            *(f"{route.lane}@{carrier}:{int(priority)}" for carrier in carriers),
+        )
+    ]
 
 
 def last_place(route: Route, carrier: str) -> int:

@@ -38,14 +38,18 @@ class Outcomes:
     """Judges the messages of one carrier. Every method answers with the reports that are ready for the store."""
 
     def __init__(self, carrier: Carrier, lanes: Lanes, pace: Pace, clock: Callable[[], int]) -> None:
-        self._name = carrier.name
-        self._overrides = carrier.overrides or None
-        self._id_form = carrier.id_form
-        self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
+        self.adjust(carrier)
         self._lanes = lanes
         self._pace = pace
         self._clock = clock
         self._queue_full = self._answers = 0
+
+    def adjust(self, carrier: Carrier) -> None:
+        """Judge by these settings from now on."""
+        self._name = carrier.name
+        self._overrides = carrier.overrides or None
+        self._id_form = carrier.id_form
+        self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
 
     @property
     def on_unknown(self) -> OnUnknown:

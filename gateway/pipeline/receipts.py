@@ -86,16 +86,21 @@ class Receipts:
     """
 
     def __init__(self, carrier: Carrier, numbers: Numbers, reporter: Reporter) -> None:
-        self._name = carrier.name
-        self._form = carrier.id_form
-        # The setting says what becomes of the ids in answers; those in receipts are only tidied (see receipt.id_forms).
-        self._receipt_form: IdForm = "as-is" if carrier.id_form == "as-is" else "auto"
-        self._offset = carrier.utc_offset
+        self.adjust(carrier)
         self._numbers = numbers
         self._reporter = reporter
         self._complained = float("-inf")
         self._guessing = False
         self.counts: Counter[str] = Counter()
+
+    def adjust(self, carrier: Carrier) -> None:
+        """Read receipts by these settings from now on."""
+        self._name = carrier.name
+        self._form = carrier.id_form
+        # The setting says what becomes of the ids in answers; those in receipts are only tidied (see receipt.id_forms).
+        self._receipt_form: IdForm = "as-is" if carrier.id_form == "as-is" else "auto"
+        self._offset = carrier.utc_offset
+        self._by_id = carrier.receipt_key == "id"
 
     def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
         """A batch as it came off the wire. Never raises; every message is answered sooner or later."""

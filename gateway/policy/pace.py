@@ -145,6 +145,13 @@ class Pace:
         """Whether the rate is below what the configuration allows."""
         return bool(self.bucket.rate) and self.bucket.rate != self.ceiling
 
+    def set_ceiling(self, rate: float, now: float) -> None:
+        """Another configured rate (0 = none). What the carrier taught stays, unless the new rate is below it."""
+        slowed = self.slowed
+        self.ceiling = rate
+        if not slowed or 0 < rate < self.bucket.rate:
+            self.bucket.set_rate(rate, now)
+
     def available(self, now: float) -> float:
         """Permits that could be taken now; grows the rate when it is time."""
         if self.slowed and now > self._grown:

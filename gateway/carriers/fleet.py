@@ -1,0 +1,149 @@
+"""All carriers at work, and what a new configuration makes of them: those that stay keep their connections.
+
+A carrier whose binds are not concerned goes on with its new settings; one whose binds are is ended in order and started
+anew; new ones start at once, those that are gone empty their windows, store the last answers and unbind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.carriers.carriage import Carriage, CarriageStore
+from gateway.config import Config, Route, restarts
+from gateway.model import Redecide
+from gateway.pipeline.lanes import Board, Lanes, Shares, lanes_of
+from gateway.pipeline.receipts import Numbers
+
+if TYPE_CHECKING:
+    from gateway.config import Carrier
+    from gateway.pipeline.heart import Heart
+
+log = structlog.get_logger(__name__)
+
+
+class Fleet:
+    """``run`` until ``stop`` has done its work; ``apply`` a new configuration in between."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        store: CarriageStore,
+        heart: Heart,
+        numbers: Numbers,
+        redecide: Callable[[list[Redecide]], None],
+    ) -> None:
+        self._store = store
+        self._heart = heart
+        self._numbers = numbers
+        self._redecide = redecide
+        self._routes: Sequence[Route] = config.routes
+        self._shares: dict[str, Shares] = {}
+        self._board = Board([carrier.name for carrier in config.carriers], asyncio.get_running_loop().time())
+        self._tasks: dict[Carriage, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._over = asyncio.Event()
+        self.carriages = [self._build(carrier) for carrier in config.carriers]
+        """Those at work and those that are being ended."""
+
+    def __repr__(self) -> str:
+        return f"<Fleet {', '.join(carriage.carrier.name for carriage in self.carriages) or 'empty'}>"
+
+    def hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
+        """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
+        for carriage in self.carriages:
+            carriage.hint(partitions, urgent=urgent)
+
+    def served(self) -> frozenset[str]:
+        """Names of the lanes that some carrier serves, now or when it is its turn."""
+        return frozenset(name for route in self._routes for name in lanes_of(route))
+
+    async def run(self) -> None:
+        """Serve all carriers until ``stop``."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for carriage in self.carriages:
+                self._start(carriage)
+            await self._over.wait()
+        self._group = None
+
+    async def stop(self) -> None:
+        """Take nothing more, empty the windows, unbind, store the last answers."""
+        await asyncio.gather(*(self._end(carriage) for carriage in self.carriages))
+        self._over.set()
+
+    async def apply(self, config: Config) -> None:
+        """Take over carriers and routes. Returns when those that had to end have ended.
+
+        Not to be called again, nor ``stop``, before it has returned.
+        """
+        wanted = {carrier.name: carrier for carrier in config.carriers}
+        self._set_routes(config.routes)
+        present = {carriage.carrier.name: carriage for carriage in self.carriages}
+        leaving = []
+        for name, carriage in present.items():
+            carrier = wanted.get(name)
+            if carrier is None or restarts(carriage.carrier, carrier):
+                leaving.append((carriage, carrier))
+            else:
+                carriage.adjust(carrier)
+        for name, carrier in wanted.items():
+            if name not in present:
+                self._add(carrier)
+        await asyncio.gather(*(self._replace(carriage, carrier) for carriage, carrier in leaving))
+        order = list(wanted)
+        self.carriages.sort(key=lambda carriage: order.index(carriage.carrier.name))
+
+    # ---- inside
+
+    def _build(self, carrier: Carrier) -> Carriage:
+        return Carriage(
+            carrier,
+            store=self._store,
+            heart=self._heart,
+            lanes=Lanes(carrier.name, self._routes, self._board, self._shares),
+            board=self._board,
+            numbers=self._numbers,
+            redecide=self._redecide,
+            first_sequence=carrier.first_sequence,
+        )
+
+    def _set_routes(self, routes: Sequence[Route]) -> None:
+        shared = {route.lane: (route.carriers, route.weights) for route in routes if route.weights}
+        former = {route.lane: (route.carriers, route.weights) for route in self._routes}
+        for lane in [lane for lane in self._shares if shared.get(lane) != former.get(lane)]:
+            del self._shares[lane]  # other shares: what was taken so far counts for nothing
+        self._routes = routes
+        for carriage in self.carriages:
+            carriage.dispatcher.set_routes(routes)
+
+    def _start(self, carriage: Carriage) -> None:
+        assert self._group is not None
+        name = f"carrier {carriage.carrier.name}"
+        self._tasks[carriage] = self._group.create_task(carriage.run(), name=name)
+
+    def _add(self, carrier: Carrier) -> None:
+        self._board.set_up(carrier.name, False, asyncio.get_running_loop().time())
+        carriage = self._build(carrier)
+        self.carriages.append(carriage)
+        self._start(carriage)
+        log.info("carrier begins", carrier=carrier.name)
+
+    async def _end(self, carriage: Carriage) -> None:
+        await carriage.stop()
+        task = self._tasks.pop(carriage, None)
+        if task is not None:
+            await task
+
+    async def _replace(self, carriage: Carriage, carrier: Carrier | None) -> None:
+        """End one; then begin it anew, when it is still wanted. Others take over its lanes meanwhile."""
+        self._board.set_up(carriage.carrier.name, False, asyncio.get_running_loop().time())
+        await self._end(carriage)
+        self.carriages.remove(carriage)
+        log.info("carrier has ended", carrier=carriage.carrier.name)
+        if carrier is not None:
+            self._add(carrier)
