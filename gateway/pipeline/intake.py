@@ -28,6 +28,7 @@ from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
 from gateway.policy.decide import Request, decide
+from gateway.store.claims import item_id, item_reference
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
 from gateway.store.record import Record
@@ -64,6 +65,16 @@ class Hint(Protocol):
     def __call__(self, partitions: set[int], *, urgent: bool = False) -> None: ...
 
 
+class Origin(NamedTuple):
+    """Where a submission of a request with an ``Idempotency-Key`` comes from: its id and reference follow from it."""
+
+    base: bytes
+    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in an origin
+
+
+_Item = tuple[Account, Submission, Origin | None]
+
+
 class _Case(NamedTuple):
     """A submission that passed the checks, at its place in the slice."""
 
@@ -72,6 +83,7 @@ class _Case(NamedTuple):
     rights: Rights
     checked: Checked
     recipient: Recipient
+    origin: Origin | None
 
 
 class _Ruling(NamedTuple):
@@ -110,7 +122,7 @@ class Intake:
         self._desk = desk
         self._hint = hint
         self._clock = clock
-        self._singles: Gatherer[tuple[Account, Submission], Result | Problem] = Gatherer(self._gathered, gap=gap)
+        self._singles: Gatherer[_Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
         self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
         self._queued: dict[str, int] = {}
@@ -119,22 +131,29 @@ class Intake:
     def __repr__(self) -> str:
         return f"<Intake {self._singles!r} {self._desk!r}>"
 
-    async def one(self, account: Account, asked: Submission) -> Result | Problem:
-        """One message, gathered with others that arrive within a moment. Raises StoreError."""
-        return (await self._singles.put([(account, asked)]))[0]
+    async def one(self, account: Account, asked: Submission, base: bytes | None = None) -> Result | Problem:
+        """One message, gathered with others that arrive within a moment. Raises StoreError.
 
-    async def many(self, account: Account, asked: Sequence[Submission]) -> Outcomes:
-        """A batch of an account, as of now. Raises StoreError when nothing was accepted."""
-        return await self.accept(account, asked, self._clock())
+        ``base``: of a request that may be repeated (see ``store.claims``): the same one makes the same message.
+        """
+        return (await self._singles.put([(account, asked, None if base is None else Origin(base, 0))]))[0]
+
+    async def many(self, account: Account, asked: Sequence[Submission], base: bytes | None = None) -> Outcomes:
+        """A batch of an account, as of now. Raises StoreError when nothing was accepted. ``base`` as for ``one``."""
+        if base is None:
+            return await self.accept(account, asked, self._clock())
+        return await self._accept(
+            [(account, each, Origin(base, index)) for index, each in enumerate(asked)], self._clock()
+        )
 
     async def accept(self, account: Account, submissions: Sequence[Submission], now: int) -> Outcomes:
         """Results in the order sent, after the store holds them. Raises StoreError when nothing was accepted."""
-        return await self._accept([(account, asked) for asked in submissions], now)
+        return await self._accept([(account, asked, None) for asked in submissions], now)
 
-    async def _gathered(self, items: list[tuple[Account, Submission]]) -> Outcomes:
+    async def _gathered(self, items: list[_Item]) -> Outcomes:
         return await self._accept(items, self._clock())
 
-    async def _accept(self, items: Sequence[tuple[Account, Submission]], now: int) -> Outcomes:
+    async def _accept(self, items: Sequence[_Item], now: int) -> Outcomes:
         await self._learn_depths()
         results: Outcomes = []
         for start in range(0, len(items), SLICE):
@@ -148,7 +167,7 @@ class Intake:
                 return results + [rest] * (len(items) - start)
         return results
 
-    async def _slice(self, items: Sequence[tuple[Account, Submission]], now: int) -> Outcomes:
+    async def _slice(self, items: Sequence[_Item], now: int) -> Outcomes:
         results: list[Result | Problem | None] = [None] * len(items)
         cases: list[_Case] = []
         for start in range(0, len(items), STRIDE):
@@ -160,10 +179,14 @@ class Intake:
             rulings, messages = await self._rule(cases, known, now)
             accepted = await self._writes.put(messages)
             self._tell(cases, rulings)
-            for case, ruling, done in zip(cases, rulings, accepted, strict=True):
-                results[case.place] = _result(case, ruling, done)
-            if not all(done.new for done in accepted):
-                await self._describe_repeats(results)
+            repeats: list[Result] = []
+            for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
+                result = results[case.place] = _result(case, ruling, done)
+                if not done.new:
+                    result.duplicate = done.id != message.id
+                    repeats.append(result)
+            if repeats:
+                await self._describe(repeats)
         return [result for result in results if result is not None]
 
     async def _rule(
@@ -180,7 +203,10 @@ class Intake:
                 case = cases[place]
                 ruling = self._decide(case, known[place], now)
                 rulings.append(ruling)
-                messages.append(self._message(ids[place], case, ruling))
+                message = self._message(ids[place], case, ruling)
+                if case.origin is not None:
+                    _trace(message, *case.origin)
+                messages.append(message)
         return rulings, messages
 
     def _tell(self, cases: Sequence[_Case], rulings: Sequence[_Ruling]) -> None:
@@ -192,7 +218,7 @@ class Intake:
 
     def _check(
         self,
-        items: Sequence[tuple[Account, Submission]],
+        items: Sequence[_Item],
         start: int,
         results: list[Result | Problem | None],
         now: int,
@@ -200,7 +226,7 @@ class Intake:
         """Cases of what passes; the faults of the rest go into ``results``. ``start``: the place of the first."""
         recipient_of, queued = self._desk.hasher.recipient, self._queued
         cases: list[_Case] = []
-        for place, (account, asked) in enumerate(items, start):
+        for place, (account, asked, origin) in enumerate(items, start):
             rights = self._admit(account)
             if isinstance(rights, Problem):
                 results[place] = rights
@@ -210,7 +236,7 @@ class Intake:
                 results[place] = checked
                 continue
             queued[account.name] = queued.get(account.name, 0) + 1
-            cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits)))
+            cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits), origin))
         return cases
 
     def _admit(self, account: Account) -> Rights | Problem:
@@ -278,14 +304,15 @@ class Intake:
             reference=reference,
         )
 
-    async def _describe_repeats(self, results: Sequence[Result | Problem | None]) -> None:
-        """A repeated reference is answered with the first message as it stands now."""
-        repeats = [result for result in results if isinstance(result, Result) and result.duplicate]
+    async def _describe(self, repeats: Sequence[Result]) -> None:
+        """A repeated request or reference is answered with the first message as it stands now."""
         records = await self._store.find([result.id for result in repeats])
         for result, record in zip(repeats, records, strict=True):
             if record is not None:
                 result.state, result.verdict = record.state, verdict_of(record)
                 result.segments, result.encoding = record.segments, record.envelope.encoding
+                if record.state is State.REJECTED and record.timeline[0].state is not State.REJECTED:
+                    result.duplicate = True  # it was accepted; what refused it came later
 
     async def _learn_depths(self) -> None:
         """How much of each account waits, asked at most once a second and not at all while no account is bounded."""
@@ -298,6 +325,12 @@ class Intake:
             self._queued = queued
 
 
+def _trace(message: NewMessage, base: bytes, index: int) -> None:
+    """Give a message of a request that may be repeated its lasting id and, for want of a ``client_ref``, reference."""
+    message.id = item_id(base, index, message.recipient.partition)
+    message.reference = message.reference or item_reference(base, index)
+
+
 def _result(case: _Case, ruling: _Ruling, done: Accepted) -> Result:
     checked = case.checked
     return Result(
@@ -308,7 +341,6 @@ def _result(case: _Case, ruling: _Ruling, done: Accepted) -> Result:
         checked.encoding,
         case.asked.client_ref,
         ruling.verdict,
-        not done.new,
     )
 
 
