@@ -6,12 +6,14 @@
 
 local LOOKS = 500
 
-local function forget(r)
+-- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
+local function forget(r, unmapped)
   gone[#gone + 1] = r.id
   local p, recipient, carrier = parts_of(r), short_of(r), carrier_of(r)
   for k = 1, #p, 3 do
     if p[k + 1] > 0 then
-      call('HDEL', P .. 'i:' .. carrier .. ':' .. p[k + 1], recipient .. p[k + 2])
+      local fields = group(unmapped, 'i:' .. carrier .. ':' .. p[k + 1])
+      fields[#fields + 1] = recipient .. p[k + 2]
     end
   end
   if r.lost == 1 then
@@ -25,11 +27,11 @@ local function forget(r)
   end
 end
 
-local function look(r, reply)
+local function look(r, reply, unmapped)
   if r.final == 1 then
     if r.due <= now then
       reply[4] = reply[4] + 1
-      forget(r)
+      forget(r, unmapped)
     end
   elseif r.state <= State.QUEUED then
     if now > r.expires then
@@ -107,10 +109,10 @@ local function sweep(keys, args)
   local key = minute and P .. 'w:' .. minute
   local ids = minute and call('LRANGE', key, 0, LOOKS - 1) or {}
   load(ids)
-  local seen = {}
+  local seen, unmapped = {}, {}
   for i = 1, #ids do
     local r = records[ids[i]]
-    if r and not seen[r] then look(r, reply) end
+    if r and not seen[r] then look(r, reply, unmapped) end
     if r then seen[r] = true end
   end
   reply[1] = #ids
@@ -132,6 +134,7 @@ local function sweep(keys, args)
     list[#list + 1] = gone[i]
   end
   for bucket, list in pairs(buckets) do spread('HDEL', P .. 'm:' .. hex(bucket), list) end
+  for name, fields in pairs(unmapped) do spread('HDEL', P .. name, fields) end
   if #aged > 0 then spread('ZREM', P .. 'ka', aged) end
   if #ended > 0 then spread('ZREM', P .. 'ko', ended) end
   if #orphans > 0 then spread('ZADD', P .. 'ko', orphans) end
