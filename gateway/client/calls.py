@@ -104,7 +104,7 @@ class Retry(msgspec.Struct, frozen=True):
     longest: float = 5.0
 
     def pause(self, error: ClientError, tried: int, spent: float, chance: float) -> float | None:
-        """Seconds until the next try; None: give up. ``tried``, ``spent``: tries and seconds so far; ``chance``: 0-1."""
+        """Seconds until the next try; None: give up. ``tried``, ``spent``: what it took so far; ``chance``: 0 to 1."""
         if not error.retryable or tried >= self.tries:
             return None
         pause: float = min(self.longest, self.first * 2 ** (tried - 1)) * (0.5 + chance / 2)

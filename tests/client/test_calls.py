@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from gateway.client import (
+    ApiError,
+    BadAnswer,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    Message,
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    Retry,
+    UnauthorizedError,
+    UnavailableError,
+    Unreachable,
+    calls,
+)
+from gateway.client.calls import Raw
+from gateway.doors import problems
+from gateway.pipeline.submission import Submission
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+PATIENT = Retry(tries=4, patience=10.0, first=0.2, longest=1.0)
+
+
+def said(code: str, **headers: str) -> Raw:
+    body = problems.problem(code)
+    return Raw(body.status, headers, msgspec.json.encode(body))
+
+
+def test_a_message_has_every_field_that_the_door_takes() -> None:
+    ours = {field.encode_name for field in msgspec.structs.fields(Message)}
+    theirs = {field.encode_name for field in msgspec.structs.fields(Submission)}
+    assert ours <= theirs
+
+
+def test_only_what_was_said_travels() -> None:
+    call = calls.send(Message("+46701740605", "Hi", sender="Shop", send_at=NOW), "mine")
+    assert msgspec.json.decode(call.body or b"") == {
+        "to": "+46701740605",
+        "text": "Hi",
+        "from": "Shop",
+        "send_at": "2026-11-21T12:00:00Z",
+    }
+    assert call.headers == {"Idempotency-Key": "mine"}
+
+
+def test_a_call_has_a_key_of_its_own() -> None:
+    one, other = (calls.send(Message("+46701740605", "Hi"), None) for _ in range(2))
+    assert one.headers != other.headers
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("malformed", InvalidError),
+        ("too_large", InvalidError),
+        ("unauthorized", UnauthorizedError),
+        ("category_not_granted", ForbiddenError),
+        ("not_found", NotFoundError),
+        ("already_final", ConflictError),
+        ("opted_out", RefusedError),
+        ("rate_limited", RateLimitedError),
+        ("timeout", UnavailableError),
+        ("store_unavailable", UnavailableError),
+        ("internal", UnavailableError),
+    ],
+)
+def test_a_problem_is_the_exception_that_fits(code: str, kind: type[ApiError]) -> None:
+    error = calls.failure(said(code))
+    assert type(error) is kind
+    assert (error.code, error.status) == (code, problems.KINDS[code].status)
+    assert str(error) == f"{code}: {problems.KINDS[code].title}"
+
+
+@pytest.mark.parametrize("code", problems.KINDS)
+def test_every_problem_of_the_door_is_understood(code: str) -> None:
+    assert isinstance(calls.failure(said(code)), ApiError)
+
+
+def test_what_is_no_gateway_is_said() -> None:
+    error = calls.failure(Raw(502, {}, b"<html>Bad gateway</html>"))
+    assert isinstance(error, BadAnswer)
+    assert error.retryable
+    assert "502" in str(error)
+    assert "Bad gateway" in str(error)
+    with pytest.raises(BadAnswer):
+        calls.read(calls.message("1"), Raw(200, {}, b"<html>"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7.0), ("Sat, 21 Nov 2026 12:00:30 GMT", 30.0), ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0), ("soon", None)],
+)
+def test_retry_after(text: str, seconds: float | None) -> None:
+    assert calls.seconds_of(text, NOW) == seconds
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    lost = Unreachable("")
+    assert [PATIENT.pause(lost, tried, 0.0, 1.0) for tried in (1, 2, 3, 4)] == [0.2, 0.4, 0.8, None]
+    assert PATIENT.pause(lost, 1, 0.0, 0.0) == 0.1
+    assert PATIENT.pause(lost, 1, 9.95, 1.0) is None
+    assert Retry(tries=99, longest=1.0).pause(lost, 50, 0.0, 1.0) == 1.0
+
+
+def test_a_retry_after_is_obeyed_or_it_is_the_end() -> None:
+    busy = calls.failure(said("rate_limited", **{"retry-after": "3"}))
+    assert 3.0 <= (PATIENT.pause(busy, 1, 0.0, 0.5) or 0.0) < 3.2
+    assert PATIENT.pause(busy, 1, 8.0, 0.5) is None
+
+
+@pytest.mark.parametrize("code", ["malformed", "unauthorized", "quiet_hours", "frequency_cap", "opted_out"])
+def test_what_will_not_change_is_not_repeated(code: str) -> None:
+    assert PATIENT.pause(calls.failure(said(code)), 1, 0.0, 0.5) is None
+
+
+def test_a_batch_is_cut_by_number_and_by_size() -> None:
+    few = [Message("+46701740605", f"{index}") for index in range(7)]
+    assert [(chunk.start, chunk.size) for chunk in calls.chunks(few, 3, "k")] == [(0, 3), (3, 3), (6, 1)]
+    assert [chunk.call.headers["Idempotency-Key"] for chunk in calls.chunks(few, 3, "k")] == ["k.0", "k.3", "k.6"]
+    long = [Message("+46701740605", "x" * 39_000)] * 300
+    cut = list(calls.chunks(long, 5000, "k"))
+    assert [chunk.start + chunk.size for chunk in cut] == [214, 300]
+    assert all(len(chunk.call.body or b"") <= 8 * 1024 * 1024 for chunk in cut)
+    assert list(calls.chunks([], 3, "k")) == []
+    with pytest.raises(ValueError, match="1 to 5000"):
+        list(calls.chunks(few, 5001, "k"))
+
+
+def test_paths_are_quoted() -> None:
+    assert calls.message("a/b?").path == "/v1/messages/a%2Fb%3F"
+    assert calls.find("order 1&", "+46701740605").path == "/v1/messages?client_ref=order+1%26&to=%2B46701740605"
+    assert calls.unsuppress("+46701740605", "all", None).path == "/v1/suppressions/+46701740605?scope=all"
