@@ -54,7 +54,15 @@ FUNCTIONS = {
     "mentions": "no-writes",
     "owners": "no-writes",
     "depths": "no-writes",
+    "outlook": "no-writes",
     "events": "no-writes",
+    "hooks_on": "allow-oom",
+    "hooks_off": "allow-oom",
+    "hooks_read": "allow-oom",
+    "hooks_move": "",
+    "hooks_next": "allow-oom",
+    "hooks_dead": "allow-oom",
+    "hooks_queues": "no-writes",
 }
 """Name -> flag. A full memory refuses only new messages."""
 

@@ -27,7 +27,9 @@ end
 
 local function write_events()
   if #events > 0 then
-    call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
+    -- Somebody who follows the stream trims it himself, behind what he has moved; then this is only a last bound.
+    local bound = settings.events * (call('EXISTS', P .. 'g') == 1 and 50 or 1)
+    call('XADD', P .. 'e', 'MAXLEN', '~', bound, '*', 'd', concat(events), 't', now)
   end
 end
 

@@ -1,0 +1,38 @@
+-- hooks_read: the lease on this partition's events, and what happened since the last move.
+--
+-- ARGV  owner, number of entries, '0' gives the lease back
+-- reply {held (0: somebody else has it, 1: still ours, 2: ours from now on), version, last entry moved,
+--        entry id, events, instant, …}
+-- The lease lives 10 s and is renewed by reading. A later incarnation of the same node takes it over at once.
+
+local HOOK_LEASE = 10000
+
+local function same_node(one, other)
+  return string.match(one, '^(.*)/') == string.match(other, '^(.*)/')
+end
+
+local function hooks_read(keys, args)
+  begin(keys)
+  local owner, key = args[1], P .. 'gl'
+  local holder, held = call('GET', key), 1
+  if args[3] == '0' then
+    if holder == owner then call('DEL', key) end
+    return {0}
+  end
+  local cursor = call('HGET', P .. 'g', 'webhooks')
+  if not cursor then return {0} end
+  if holder ~= owner then
+    if holder and not same_node(holder, owner) then return {0} end
+    call('SET', key, owner, 'PX', HOOK_LEASE)
+    held = 2
+  elseif call('PTTL', key) < HOOK_LEASE / 2 then
+    call('PEXPIRE', key, HOOK_LEASE)
+  end
+  local reply = {held, tonumber(call('GET', P .. 'gv') or 0), cursor}
+  local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[2])
+  for i = 1, #entries do
+    local n = #reply
+    reply[n + 1], reply[n + 2], reply[n + 3] = entries[i][1], entries[i][2][2], tonumber(entries[i][2][4])
+  end
+  return reply
+end
