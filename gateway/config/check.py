@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
 from gateway.config.rulebook import check_policy
-from gateway.config.schema import Config, Privacy, Smpp, split_address
+from gateway.config.schema import Admin, Config, Privacy, Smpp, split_address
 from gateway.config.tables import check_accounts, check_carriers, check_routes, is_loopback, is_network, need_file
 from gateway.policy.quiet_hours import known_zone
 
 _SCHEMES = ("unix", "redis", "rediss", "redis+cluster", "rediss+cluster")
+_LEAST_TOKEN = 16
 _NODE = re.compile(r"^[A-Za-z0-9._-]{0,64}$")
 
 
@@ -26,6 +27,7 @@ def check(config: Config, findings: Findings) -> None:
     _tls(config.smpp, findings)
     _store(config, findings)
     _privacy(config.privacy, findings)
+    _tokens(config.admin, findings)
     for index, network in enumerate(config.webhooks.allow_networks):
         is_network(network, f"webhooks.allow_networks[{index}]", findings)
     if config.policy.default_zone and not known_zone(config.policy.default_zone):
@@ -67,8 +69,27 @@ def _listeners(config: Config, findings: Findings) -> None:
         fault = f"{config.smpp.listen} takes passwords in clear text from other machines"
         findings.warn("smpp.listen", fault, "Use tls_listen, or make sure that the network between is private")
     if not findings.bad("admin.listen") and not is_loopback(config.admin.listen):
-        fault = f"{config.admin.listen} shows metrics and status to other machines, without a password"
+        fault = f"{config.admin.listen} takes operators' tokens in clear text from other machines"
         findings.warn("admin.listen", fault, "Listen on loopback, or make sure that only operators reach it")
+
+
+def _tokens(admin: Admin, findings: Findings) -> None:
+    """Operators' tokens can be told from guesses, and from each other."""
+    given = {"admin.token": admin.token, "admin.read_token": admin.read_token}
+    given |= {f"admin.operators.{name}": token for name, token in admin.operators.items()}
+    make = "Make one with: openssl rand -base64 32"
+    seen: dict[str, str] = {}
+    for path, token in given.items():
+        hashed = token.startswith("sha256:")
+        if not token and "operators" not in path:
+            continue
+        if hashed and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", token):
+            findings.problem(path, "is not sha256: and 64 hexadecimal digits (its value is not shown)", make)
+        elif not hashed and len(token.removeprefix("plain:")) < _LEAST_TOKEN:
+            findings.problem(path, f"is shorter than {_LEAST_TOKEN} characters (its value is not shown)", make)
+        elif token in seen:
+            findings.problem(path, f"is the same as {seen[token]}", "Give each a token of its own")
+        seen.setdefault(token, path)
 
 
 def _tls(smpp: Smpp, findings: Findings) -> None:

@@ -62,9 +62,12 @@ class Http(Section, frozen=True, kw_only=True):
 
 
 class Admin(Section, frozen=True, kw_only=True):
-    """The door for operators: health, metrics, status."""
+    """The door for operators: health, metrics, controls. Everything but health wants a token."""
 
     listen: str = "127.0.0.1:8081"
+    token: Secret = ""  # "" and no operators: made at first start, in store.data_dir/admin.token
+    read_token: Secret = ""  # may look and not touch: for what scrapes /metrics
+    operators: dict[str, Secret] = {}  # name -> token, so that the audit says who
 
 
 class Smpp(Section, frozen=True, kw_only=True):

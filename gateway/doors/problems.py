@@ -36,12 +36,15 @@ KINDS: dict[str, Kind] = {
     "category_not_granted": Kind(403, "The account may not send this category"),
     "sender_not_allowed": Kind(403, "The account may not use this sender", compat=21606),
     "brand_not_allowed": Kind(403, "The account does not have this brand"),
+    "forbidden": Kind(403, "This key or token may not do that"),
     "not_found": Kind(404, "There is no such thing", compat=20404),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
     "timeout": Kind(408, "The request did not arrive in time", retryable=True),
     "already_final": Kind(409, "The message has reached its end already"),
+    "idempotency_running": Kind(409, "A request with this Idempotency-Key is still running", retryable=True),
     "too_large": Kind(413, "The request is too large"),
     "unsupported_media_type": Kind(415, "The body must be application/json"),
+    "idempotency_mismatch": Kind(422, "This Idempotency-Key was used for another request"),
     "rate_limited": Kind(429, "The account is over its rate", retryable=True, compat=20429),
     "headers_too_large": Kind(431, "The request's headers are too large"),
     # refused by policy; the names are those of gateway.model.Reason
@@ -62,6 +65,7 @@ KINDS: dict[str, Kind] = {
     "queue_full": Kind(503, "The account's queue is full", retryable=True, compat=21611),
     "store_unavailable": Kind(503, "The store is away; nothing was accepted", retryable=True),
     "store_full": Kind(503, "The store is full; nothing was accepted", retryable=True),
+    "audit_unavailable": Kind(503, "The audit cannot be written; nothing was done", retryable=True),
     "shutting_down": Kind(503, "The gateway is shutting down", retryable=True),
 }
 
