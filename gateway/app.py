@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import Any
 
 import structlog
 
+from gateway import logs
 from gateway.carriers.carriage import Carriage
-from gateway.carriers.mode import Mode
+from gateway.carriers.fleet import Fleet
 from gateway.config import Config, route_table, rulebook
 from gateway.config import Store as StoreSettings
 from gateway.doors.accounts import Accounts
@@ -32,8 +34,9 @@ from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.intake import Intake
-from gateway.pipeline.lanes import Board, Lanes, Shares
 from gateway.pipeline.sweeper import Sweeper
+from gateway.policy.rulebook import Rulebook
+from gateway.reload import Reloader, Source
 from gateway.store import privacy
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
@@ -58,7 +61,14 @@ def installed_version() -> str:
 class App:
     """One running gateway. ``start`` brings it up, ``run`` keeps it up, ``stop`` ends ``run`` in order."""
 
-    def __init__(self, config: Config, link: Link, secrets: privacy.Secrets, embedded: Embedded | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        link: Link,
+        secrets: privacy.Secrets,
+        embedded: Embedded | None = None,
+        source: Source | None = None,
+    ) -> None:
         self.config = config
         self.owner = Owner.fresh(config.node or socket.gethostname())
         self._link = link
@@ -73,37 +83,27 @@ class App:
         self.sweeper = Sweeper(self.store)
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
-        self.carriages = self._build_carriages(hasher)
-        self.flags = Flags(self.store, self.desk, self._set_modes)
+        self.fleet = Fleet(
+            config, store=self.store, heart=self.heart, numbers=hasher, redecide=self._to_decide.put_nowait
+        )
+        self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         self.intake = Intake(self.store, self.desk, hint=self._hint)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.store, hasher, self)
+        self.reloader = Reloader(self, source)
         self.http = Listener(self.api.app, config.http.listen)
         self.admin = Listener(admin_app(self), config.admin.listen)
 
     def __repr__(self) -> str:
         return f"<App {self.owner.name} {self.http!r} {len(self.carriages)} carriers>"
 
-    def _build_carriages(self, hasher: Hasher) -> list[Carriage]:
-        names = [carrier.name for carrier in self.config.carriers]
-        board = Board(names, asyncio.get_running_loop().time())
-        shares: dict[str, Shares] = {}
-        return [
-            Carriage(
-                carrier,
-                store=self.store,
-                heart=self.heart,
-                lanes=Lanes(carrier.name, self.config.routes, board, shares),
-                board=board,
-                numbers=hasher,
-                redecide=self._to_decide.put_nowait,
-            )
-            for carrier in self.config.carriers
-        ]
+    @property
+    def carriages(self) -> list[Carriage]:
+        """The carriers at work; a reload changes them."""
+        return self.fleet.carriages
 
     def _hint(self, partitions: set[int], *, urgent: bool = False) -> None:
-        for carriage in self.carriages:
-            carriage.hint(partitions, urgent=urgent)
+        self.fleet.hint(partitions, urgent=urgent)
 
     # ---- life
 
@@ -134,16 +134,14 @@ class App:
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
             ]
-            serving = [
-                group.create_task(carriage.run(), name=f"carrier {carriage.carrier.name}")
-                for carriage in self.carriages
-            ]
+            serving = group.create_task(self.fleet.run(), name="carriers")
             await stop.wait()
             log.info("stopping: no new messages, windows are emptied")
             self.api.close()
             await self.http.stop()
-            await asyncio.gather(*(carriage.stop() for carriage in self.carriages))
-            await asyncio.gather(*serving)
+            await self.reloader.close()
+            await self.fleet.stop()
+            await serving
             for task in background:
                 task.cancel()
         log.info("stopped")
@@ -164,10 +162,19 @@ class App:
             except StoreError as error:
                 log.warning("fresh decisions put off", count=len(batch), error=str(error))
 
-    def _set_modes(self, modes: Mapping[str, int]) -> None:
-        """Carriers stand as operators wish, at whichever worker they said so."""
-        for carriage in self.carriages:
-            carriage.controls.set_mode(Mode.of(modes.get(carriage.carrier.name, Mode.RUNNING)))
+    async def take_over(self, config: Config, rules: Rulebook) -> None:
+        """Let every part work by a new configuration; for ``reload``, which has checked it. Raises StoreError."""
+        former = self.desk.rules
+        self.desk.set_accounts(config.accounts)
+        self.desk.routes = route_table(config)
+        self.desk.rules = rules.with_flags(former.epoch, former.held, former.pulled)
+        self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
+        self.store.set_retention(_retention(config))
+        if config.log.level != self.config.log.level:
+            logs.configure(config.log.level, config.log.format)
+        self.config = config
+        await self.flags.start()  # other rules begin a new epoch
+        await self.fleet.apply(config)
 
     # ---- what the operators' door asks (doors.admin.House)
 
@@ -265,15 +272,25 @@ def _secrets(config: Config) -> privacy.Secrets:
     return privacy.load_or_create(Path(config.store.data_dir))
 
 
-async def serve(config: Config, *, on_ready: Callable[[App], None] | None = None, stop: asyncio.Event) -> None:
+async def serve(
+    config: Config,
+    *,
+    source: Source | None = None,
+    on_ready: Callable[[App], None] | None = None,
+    stop: asyncio.Event,
+) -> None:
     """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages.
+
+    ``source`` reads the configuration anew, for a reload: on SIGHUP, or as operators ask.
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
     async with _opened(config.store, config) as (link, secrets, embedded):
-        app = App(config, link, secrets, embedded)
+        app = App(config, link, secrets, embedded, source)
         try:
             await app.start()
+            if source is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloader.signal)
             if on_ready is not None:
                 on_ready(app)
             await app.run(stop)

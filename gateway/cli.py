@@ -109,13 +109,14 @@ def serve(
 
         from gateway import logs
         from gateway.app import serve as serve_until
+        from gateway.config import read
         from gateway.runner import run
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        run(lambda stop: serve_until(loaded.config, stop=stop))
+        run(lambda stop: serve_until(loaded.config, source=lambda: read(config), stop=stop))
 
     _start(program)
 

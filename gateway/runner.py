@@ -49,7 +49,7 @@ async def _watched(program: Program[T]) -> T:
 
 
 def _refuse_reload() -> None:
-    structlog.get_logger().warning("reload is not supported yet", remedy="restart to apply a new configuration")
+    structlog.get_logger().warning("there is no configuration file to reload here")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -7,12 +7,13 @@ anew; new ones start at once, those that are gone empty their windows, store the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.carriers.carriage import Carriage, CarriageStore
+from gateway.carriers.mode import Mode
 from gateway.config import Config, Route, restarts
 from gateway.model import Redecide
 from gateway.pipeline.lanes import Board, Lanes, Shares, lanes_of
@@ -47,6 +48,7 @@ class Fleet:
         self._tasks: dict[Carriage, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._over = asyncio.Event()
+        self._modes: Mapping[str, int] = {}
         self.carriages = [self._build(carrier) for carrier in config.carriers]
         """Those at work and those that are being ended."""
 
@@ -57,6 +59,15 @@ class Fleet:
         """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
         for carriage in self.carriages:
             carriage.hint(partitions, urgent=urgent)
+
+    def set_modes(self, modes: Mapping[str, int]) -> None:
+        """Carriers stand as operators wish (name -> ``Mode``), those that come later too."""
+        self._modes = modes
+        for carriage in self.carriages:
+            self._set_mode(carriage)
+
+    def _set_mode(self, carriage: Carriage) -> None:
+        carriage.controls.set_mode(Mode.of(self._modes.get(carriage.carrier.name, Mode.RUNNING)))
 
     def served(self) -> frozenset[str]:
         """Names of the lanes that some carrier serves, now or when it is its turn."""
@@ -129,6 +140,7 @@ class Fleet:
     def _add(self, carrier: Carrier) -> None:
         self._board.set_up(carrier.name, False, asyncio.get_running_loop().time())
         carriage = self._build(carrier)
+        self._set_mode(carriage)
         self.carriages.append(carriage)
         self._start(carriage)
         log.info("carrier begins", carrier=carrier.name)

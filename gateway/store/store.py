@@ -83,6 +83,11 @@ class Store:
         self._vault = vault
         self._settings = SETTINGS.pack(*retention)
 
+    def set_retention(self, retention: Retention) -> None:
+        """Keep and wait for so long from now on. What has its time already keeps it."""
+        self.retention = retention
+        self._settings = SETTINGS.pack(*retention)
+
     # -- messages ------------------------------------------------------------------------------------------------------
 
     async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]:

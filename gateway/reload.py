@@ -1,0 +1,96 @@
+"""Taking over a new configuration while the gateway runs: read, compare, check, then apply; or refuse it whole.
+
+Nothing is half done by a file that cannot be used: it is read and checked to the end, keys that need a restart refuse
+the whole reload, and the store is asked first whether it can hear of new rules. One reload at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.config import Change, Changes, Config, ConfigError, Loaded, Problem, compare, rulebook
+from gateway.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from gateway.app import App
+
+Source = Callable[[], Loaded]
+"""Reads the configuration anew. Raises ConfigError."""
+
+NO_SOURCE = Problem("", "", "this gateway was not started from a file", "Restart it with serve --config FILE")
+
+log = structlog.get_logger(__name__)
+
+
+class Reloader:
+    """Reloads ``app`` from ``source`` (None: there is no file to read again)."""
+
+    def __init__(self, app: App, source: Source | None) -> None:
+        self._app = app
+        self._source = source
+        self._lock = asyncio.Lock()
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"
+
+    def signal(self) -> None:
+        """Reload in the background and log what became of it (SIGHUP)."""
+        task = asyncio.get_running_loop().create_task(self._logged(), name="reload")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reload(self, *, apply: bool = True) -> Changes:
+        """Read the file again and take it over; with ``apply=False`` only say what it would change.
+
+        Raises ConfigError (nothing was changed), StoreError (the store is away; nothing was changed when it was away
+        from the beginning). With ``refused`` in the answer nothing was changed either.
+        """
+        if self._source is None:
+            raise ConfigError([NO_SOURCE])
+        loaded = self._source()
+        for warning in loaded.warnings if apply else ():
+            log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
+        return await self.take(loaded.config, apply=apply)
+
+    async def take(self, config: Config, *, apply: bool = True) -> Changes:
+        """As ``reload``, with a configuration at hand."""
+        async with self._lock:
+            rules = rulebook(config)
+            changes = compare(self._app.config, config)
+            if rules.version != self._app.desk.rules.version and not _about(changes, "[policy]"):
+                laws = Change("[policy]", "changed", {"jurisdictions": "changed in their files"})
+                changes = changes._replace(changed=(*changes.changed, laws))
+            if changes.refused or not apply or self._closed:
+                return changes
+            await self._app.store.flags()  # before anything is changed: does the store hear us?
+            await self._app.take_over(config, rules)
+            return changes
+
+    async def close(self) -> None:
+        """Let a reload that is under way end; none begins any more."""
+        self._closed = True
+        async with self._lock:
+            pass
+
+    async def _logged(self) -> None:
+        try:
+            changes = await self.reload()
+        except ConfigError as error:
+            log.error("reload refused, nothing has changed", problems=[str(problem) for problem in error.problems])
+        except StoreError as error:
+            log.error("reload failed", error=str(error))
+        else:
+            if changes.refused:
+                log.error("reload refused, nothing has changed", needs_restart=[str(c) for c in changes.refused])
+            else:
+                log.info("configuration taken over", changes=[str(change) for change in changes.changed])
+
+
+def _about(changes: Changes, table: str) -> bool:
+    return any(change.table == table for change in changes.changed)
