@@ -19,6 +19,7 @@ from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
 from gateway.pipeline.rota import Rota
+from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
 from gateway.smpp.errors import LocalError
@@ -113,6 +114,11 @@ class Dispatcher:
     def __repr__(self) -> str:
         waiting = f", {len(self._writer)} waiting" if self._writer else ""
         return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+
+    @property
+    def tally(self) -> CarrierTally:
+        """What was counted here, for operators."""
+        return self._outcomes.tally
 
     @property
     def submitted(self) -> int:

@@ -12,6 +12,7 @@ import structlog
 from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.retry import Word, decide
+from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.writer import Port
 from gateway.policy.pace import Pace
 from gateway.smpp.receipt import normalise_id
@@ -42,6 +43,7 @@ class Outcomes:
         self._lanes = lanes
         self._pace = pace
         self._clock = clock
+        self.tally = CarrierTally()
         self._queue_full = self._answers = 0
 
     def adjust(self, carrier: Carrier) -> None:
@@ -90,6 +92,8 @@ class Outcomes:
         if self._answers >= QUEUE_FULL_SAMPLE:
             self._answers = self._queue_full = 0
         if job is not None:
+            self.tally.accepted += accepted
+            self.tally.answered(answers, now, self._clock())
             self._pace.answered(accepted, throttled, now, now - job.taken)
         return reports, late
 
@@ -98,11 +102,13 @@ class Outcomes:
         reports = []
         for context in unknown:
             job, index = context
+            self.tally.lost += 1
             job.lose(index)
             if not job.left:
                 reports.append(self.judge(job))
         for context in unwritten:
             job, index = context
+            self.tally.unwritten += 1
             job.leave(index)
             if not job.left:
                 reports.append(self.judge(job))
@@ -122,6 +128,7 @@ class Outcomes:
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
+        self.tally.fates[word.fate, word.reason] += 1
         return job.answer(self._name, word, due, self._on_unknown, last)
 
     def unsendable(self, leased: Leased, error: Exception) -> Answer:
@@ -129,6 +136,7 @@ class Outcomes:
         log.info("message cannot be encoded for this carrier", carrier=self._name, error=str(error))
         last = self._lanes.last(leased.route, leased.place)
         word = UNSENDABLE if last else UNSENDABLE_HERE
+        self.tally.fates[word.fate, word.reason] += 1
         return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
 
     def _late(self, job: Job, index: int, message_id: bytes) -> Answer:
@@ -140,6 +148,7 @@ class Outcomes:
     def _note(self, status: int, port: Port) -> int:
         """Look at a refusal for what it says of the bind and of the carrier; 1 when it asks for a slower pace."""
         kind = classify(status, self._overrides)
+        self.tally.refused[status] += 1
         if kind is RetryClass.THROTTLE:
             return 1
         if kind is RetryClass.SESSION:

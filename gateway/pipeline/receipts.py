@@ -92,6 +92,8 @@ class Receipts:
         self._complained = float("-inf")
         self._guessing = False
         self.counts: Counter[str] = Counter()
+        self.said: Counter[PartState] = Counter()
+        """What the receipts say, told twice or not."""
 
     def adjust(self, carrier: Carrier) -> None:
         """Read receipts by these settings from now on."""
@@ -118,6 +120,7 @@ class Receipts:
                 facts.append(fact)
                 tickets.append(Ticket(bind, message.command_id, message.sequence, fact if lean else None))
         if facts:
+            self.said.update([fact.state for fact in facts])
             self._reporter.receipts(facts, tickets)
 
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:

@@ -1,0 +1,75 @@
+"""What is counted on the way of a message, for operators: plain counters, added to once a batch, read at a scrape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.model import Category, Reason, State
+from gateway.pipeline.submission import Problem, Result
+from gateway.store.ids import time_of
+from gateway.tally import SLOW, Histogram, sample
+
+
+class CarrierTally:
+    """One carrier's. ``accepted``, ``refused``, ``lost`` and ``unwritten`` count parts, ``fates`` messages."""
+
+    __slots__ = ("accepted", "answer", "fates", "lost", "refused", "submit", "unwritten")
+
+    def __init__(self) -> None:
+        self.accepted = 0  # submit_sm answered with status 0
+        self.refused: Counter[int] = Counter()  # … with another status, by status
+        self.lost = 0  # … never answered
+        self.unwritten = 0  # parts that never left
+        self.fates: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (fate, reason)
+        self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm
+        self.answer = Histogram()  # from submit_sm to its answer
+
+    def __repr__(self) -> str:
+        return f"<CarrierTally {self.accepted} accepted, {sum(self.refused.values())} refused, {self.lost} lost>"
+
+    def answered(self, answers: Sequence[Any], now: float, clock: int) -> None:
+        """A batch of answers (``smpp.events.Answered``): how long the submits had taken.
+
+        ``now`` is the loop's time (seconds), ``clock`` the same instant in ms UTC.
+        """
+        for (context, *_), weight in sample(answers):
+            job = context[0]
+            took = now - job.taken
+            self.answer.observe(took, weight)
+            leased = job.leased
+            self.submit[leased.category].observe(max(0.0, (clock - time_of(leased.id)) / 1000 - took), weight)
+
+
+class IntakeTally:
+    """What became of what was handed in, by (account, result, code)."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<IntakeTally {sum(self.counts.values())} messages>"
+
+    def add(self, accounts: Sequence[str], results: Sequence[Result | Problem]) -> None:
+        """A batch, as it was answered."""
+        self.counts.update(map(_kind, accounts, results))
+
+    def failed(self, accounts: Sequence[str], code: str) -> None:
+        """A batch of which nothing was accepted."""
+        self.counts.update([(account, "refused", code) for account in accounts])
+
+
+def _kind(account: str, result: Result | Problem) -> tuple[str, str, str]:
+    if type(result) is Problem:
+        return account, "refused", result.code
+    if result.duplicate:  # type: ignore[union-attr]  # a Result, as the line above says; isinstance costs twice as much
+        return account, "duplicate", ""
+    state, code = result.state, result.verdict.code  # type: ignore[union-attr]
+    return account, _STATES[state], _CODES[code]
+
+
+_STATES = {state: state.name.lower() for state in State}
+_CODES = {reason: "" if reason is Reason.NONE else reason.name.lower() for reason in Reason}
