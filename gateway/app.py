@@ -33,11 +33,13 @@ from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
+from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.sweeper import Sweeper
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
 from gateway.store import privacy
+from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
@@ -88,8 +90,9 @@ class App:
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         self.intake = Intake(self.store, self.desk, hint=self._hint)
+        self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
-        self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.store, hasher, self)
+        self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.runs, self.store, hasher, house=self)
         self.reloader = Reloader(self, source)
         self.http = Listener(self.api.app, config.http.listen)
         self.admin = Listener(admin_app(self), config.admin.listen)

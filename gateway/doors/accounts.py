@@ -32,9 +32,16 @@ class Accounts:
             raise refuse("unauthorized", "send Authorization: Bearer KEY", headers=_ASK_FOR_KEY)
         return self._accounts[name]
 
+    def wait(self, account: Account, count: int, now: float) -> float:
+        """Let ``count`` messages of this account in (0.0), or say how many seconds to wait before asking again."""
+        allowance = self._allowances.get(account.name)
+        if allowance is None:  # a reload took the account away while the request came in
+            raise refuse("unauthorized", "this account does not exist any more", headers=_ASK_FOR_KEY)
+        return allowance.take(count, now)
+
     def admit(self, account: Account, count: int, now: float) -> None:
         """Let ``count`` messages of this account in, or raise HttpProblem (429 with Retry-After)."""
-        wait = self._allowances[account.name].take(count, now)
+        wait = self.wait(account, count, now)
         if wait:
             detail = f"this account may send {account.rate:g} messages a second"
             raise refuse("rate_limited", detail, headers=(retry_after(wait),))

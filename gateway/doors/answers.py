@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.doors.problems import CONTENT_TYPE, HttpProblem, Problem, problem
-from gateway.doors.submit import store_problem
+from gateway.doors.results import store_problem
 from gateway.store.errors import StoreError
 
 _encode = msgspec.json.Encoder().encode

@@ -19,13 +19,14 @@ from gateway.doors.answers import HANDLERS, JsonAnswer
 from gateway.doors.problems import refuse
 from gateway.doors.recipients import Recipients, Words
 from gateway.doors.requests import destination, query, read_head
-from gateway.doors.submit import Submit, Taker
+from gateway.doors.submit import Runner, Submit, Taker
 from gateway.model import Recipient
 from gateway.store import ids
 from gateway.store.keys import Hasher
 from gateway.store.record import Record
 from gateway.store.requests import CancelResult
 
+MAX_FOUND = 100
 Clock = Callable[[], int]
 
 
@@ -34,6 +35,7 @@ class Records(Protocol):
 
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
     async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None: ...
+    async def mentions(self, account: str, client_ref: str) -> list[bytes]: ...
     async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]: ...
 
 
@@ -50,7 +52,15 @@ class Api:
     """The application to listen with. ``accounts`` is replaced on a reload, ``closing`` set before the end."""
 
     def __init__(
-        self, accounts: Accounts, taker: Taker, store: Ledger, hasher: Hasher, house: House, *, clock: Clock = now_ms
+        self,
+        accounts: Accounts,
+        taker: Taker,
+        runs: Runner,
+        store: Ledger,
+        hasher: Hasher,
+        *,
+        house: House,
+        clock: Clock = now_ms,
     ) -> None:
         self._store = store
         self._hasher = hasher
@@ -61,11 +71,12 @@ class Api:
                 Route("/v1/messages", self.look_up),
                 Route("/v1/messages/{id}", self.read),
                 Route("/v1/messages/{id}/cancel", self.cancel, methods=["POST"]),
+                Route("/v1/messages/{id}/decisions", self.decisions),
                 *recipients.routes(),
             ],
             exception_handlers=HANDLERS,
         )
-        self.app = Submit(accounts, taker, behind)
+        self.app = Submit(accounts, taker, runs, behind)
 
     @property
     def accounts(self) -> Accounts:
@@ -89,13 +100,26 @@ class Api:
         return JsonAnswer(wire.message(await self._own(request)))
 
     async def look_up(self, request: Request) -> Response:
-        """``GET /v1/messages?client_ref=…&to=…``: the message accepted under a reference within 72 hours."""
+        """``GET /v1/messages?client_ref=…[&to=…]``: what was accepted under a reference within 72 hours.
+
+        Without ``to`` every recipient's, the oldest first, at most ``MAX_FOUND``.
+        """
         account = self.caller(request)
-        reference, to = (query(request.query_params, name) for name in ("client_ref", "to"))
-        recipient = self._hasher.recipient(destination(to))
-        found = await self._store.by_reference(recipient, self._hasher.reference(account.name, recipient, reference))
-        records = await self._store.find([found]) if found else []
-        return JsonAnswer({"messages": [wire.message(record) for record in records if record is not None]})
+        reference, to = query(request.query_params, "client_ref"), request.query_params.get("to")
+        if to is None:
+            found = await self._store.mentions(account.name, reference)
+        else:
+            recipient = self._hasher.recipient(destination(to))
+            name = self._hasher.reference(account.name, recipient, reference)
+            first = await self._store.by_reference(recipient, name)
+            found = [first] if first else []
+        records = await self._store.find(found[:MAX_FOUND]) if found else []
+        mine = [record for record in records if record is not None and record.account == account.name]
+        return JsonAnswer(wire.Found([wire.message(record) for record in mine]))
+
+    async def decisions(self, request: Request) -> Response:
+        """``GET /v1/messages/{id}/decisions``: what policy said, from the door to the last hand-out."""
+        return JsonAnswer(wire.decisions(await self._own(request)))
 
     async def cancel(self, request: Request) -> Response:
         """``POST /v1/messages/{id}/cancel``: 200 canceled, 202 cancel_requested, 409 final."""
@@ -106,8 +130,8 @@ class Api:
         if done is CancelResult.FINAL:
             raise refuse("already_final", id=ids.text(record.id))
         if done is CancelResult.CANCELED:
-            return JsonAnswer({"id": ids.text(record.id), "status": "canceled"})
-        return JsonAnswer({"id": ids.text(record.id), "status": "cancel_requested"}, 202)
+            return JsonAnswer(wire.Canceled(ids.text(record.id), "canceled"))
+        return JsonAnswer(wire.Canceled(ids.text(record.id), "cancel_requested"), 202)
 
     async def _own(self, request: Request) -> Record:
         """The record asked for, if it is the caller's. Raises HttpProblem (404, another's too)."""

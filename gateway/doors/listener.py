@@ -40,6 +40,7 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
+_PROGRESS = 64 * 1024  # octets of a body within ``body_seconds``; who sends that much is not holding a place
 _SWEEP_TICKS = 5  # uvicorn ticks ten times a second
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
@@ -80,8 +81,14 @@ class _Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self.phase, self.since = "body", self.loop.time()
+        self.phase, self.since, self.octets = "body", self.loop.time(), 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self.octets += len(body)
+        if self.octets > _PROGRESS:  # slow is fine, as long as it goes on
+            self.since, self.octets = self.loop.time(), 0
 
     def on_message_complete(self) -> None:
         self.phase = "answer"
@@ -109,6 +116,9 @@ class _Connection(HttpToolsProtocol):
 
     def refuse(self, code: str, detail: str = "") -> None:
         """Answer with a problem outside of any request and hang up."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.close()  # a problem in the middle of an answer would be read as part of it
+            return
         body = problem(code, detail)
         data = msgspec.json.encode(body)
         head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (CONTENT_TYPE, len(data))
@@ -119,6 +129,8 @@ class _Connection(HttpToolsProtocol):
         """Hang up on a client that takes too long."""
         if self.transport.is_closing():
             return
+        if self.flow.read_paused:
+            self.since = now  # it is we who do not read on
         waited = now - self.since
         if self.phase == "idle" and waited > self.limits.idle_seconds:
             self.transport.close()

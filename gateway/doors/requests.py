@@ -16,6 +16,7 @@ MAX_SINGLE = 64 * 1024
 MAX_BATCH = 8 * 1024 * 1024
 MAX_MESSAGES = 5000
 MAX_FAULTS = 20
+MAX_KEY = 255
 _DRAIN = 32 * 1024 * 1024  # a body up to here is read and forgotten before 413, so that the client hears the answer
 _CLOSE = (b"connection", b"close")
 
@@ -47,12 +48,13 @@ class Head(NamedTuple):
     content_encoding: bytes
     length: int  # -1 = not said
     expects: bool  # 100-continue: the client waits before it sends its body
+    idempotency_key: bytes | None  # None = not said
 
 
 def read_head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     """Headers of an ASGI scope (names are lower case)."""
     authorization = content_type = content_encoding = b""
-    length, expects = -1, False
+    length, expects, key = -1, False, None
     for name, value in headers:
         if name == b"authorization":
             authorization = value
@@ -64,16 +66,32 @@ def read_head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
             content_encoding = value
         elif name == b"expect":
             expects = True
-    return Head(authorization, content_type, content_encoding, length, expects)
+        elif name == b"idempotency-key":
+            key = value
+    return Head(authorization, content_type, content_encoding, length, expects, key)
 
 
-def check_type(head: Head) -> None:
-    """The body must be JSON and must say so, if it says anything. Raises HttpProblem (415)."""
-    kind = head.content_type.partition(b";")[0].strip().lower()
-    if kind not in {b"application/json", b""}:
-        raise refuse("unsupported_media_type", "send Content-Type: application/json")
+def kind_of(head: Head) -> bytes:
+    """The media type of the body, b"" when it is not said."""
+    return head.content_type.partition(b";")[0].strip().lower()
+
+
+def check_type(head: Head, *kinds: bytes) -> None:
+    """The body must be JSON (or of another of ``kinds``) and say so, if it says anything. Raises HttpProblem (415)."""
+    if kind_of(head) not in {b"application/json", b"", *kinds}:
+        wanted = b" or ".join((b"application/json", *kinds)).decode()
+        raise refuse("unsupported_media_type", f"send Content-Type: {wanted}")
     if head.content_encoding not in {b"", b"identity"}:
         raise refuse("unsupported_media_type", "send the body without Content-Encoding")
+
+
+def check_key(head: Head) -> str:
+    """The ``Idempotency-Key``: 1 to 255 printable ASCII characters. Raises HttpProblem (400)."""
+    key = (head.idempotency_key or b"").decode("latin-1")
+    if 1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable():
+        return key
+    found = FieldError("Idempotency-Key", "malformed", f"1 to {MAX_KEY} printable ASCII characters")
+    raise malformed([found])
 
 
 async def read_body(head: Head, receive: Receive, limit: int) -> bytes:

@@ -6,58 +6,68 @@ The answer leaves after the store holds the messages, never before.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from gateway.config import Account
-from gateway.doors import wire
 from gateway.doors.accounts import Accounts
-from gateway.doors.listener import App, Receive, Scope, Send
-from gateway.doors.problems import CONTENT_TYPE, FieldError, HttpProblem, Problem, problem, refuse, retry_after
+from gateway.doors.listener import App, Message, Receive, Scope, Send
+from gateway.doors.ndjson import KIND as NDJSON
+from gateway.doors.ndjson import Stream
+from gateway.doors.ndjson import whole as ndjson_whole
+from gateway.doors.problems import HttpProblem, problem, refuse, retry_after
 from gateway.doors.requests import (
     MAX_BATCH,
     MAX_SINGLE,
     Head,
+    check_key,
     check_type,
     decode_batch,
     decode_single,
+    kind_of,
     read_body,
     read_head,
 )
-from gateway.model import State
+from gateway.doors.results import RETRY_SECONDS, Said, batch, said_problem, single, store_problem
 from gateway.pipeline import submission
+from gateway.pipeline.idempotency import Answer, Claimed, Run, body_hash
 from gateway.pipeline.submission import Result, Submission
-from gateway.store import ids
-from gateway.store.errors import StoreError, StoreFull
+from gateway.store.errors import StoreError
+from gateway.store.requests import ClaimResult
 
-RETRY_SECONDS = 2.0
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", CONTENT_TYPE)
-_STATUSES = wire.STATUSES
-_encode = msgspec.json.Encoder().encode
+_REPLAYED = ((b"idempotency-replayed", b"true"),)
+Work = Callable[[bytes | None], Awaitable[Said]]
 
 
 class Taker(Protocol):
-    """What these routes need of the pipeline."""
+    """What these routes need of the pipeline. ``base``: of a request that may be repeated."""
 
-    async def one(self, account: Account, asked: Submission) -> Result | submission.Problem:
+    async def one(self, account: Account, asked: Submission, base: bytes | None = None) -> Result | submission.Problem:
         """One message, gathered with others that arrive at the same time. Raises StoreError."""
         ...
 
-    async def many(self, account: Account, asked: Sequence[Submission]) -> list[Result | submission.Problem]:
+    async def many(
+        self, account: Account, asked: Sequence[Submission], base: bytes | None = None
+    ) -> list[Result | submission.Problem]:
         """A batch; results in the order sent. Raises StoreError when nothing was accepted."""
         ...
+
+
+class Runner(Protocol):
+    """What these routes need for requests with an ``Idempotency-Key`` (see ``pipeline.idempotency``)."""
+
+    async def begin(self, account: str, key: str, body: bytes) -> Run | Claimed: ...
+    async def end(self, run: Run, answer: Answer | None) -> None: ...
 
 
 class Submit:
     """The fast routes; every other request goes to ``behind``."""
 
-    def __init__(self, accounts: Accounts, taker: Taker, behind: App) -> None:
+    def __init__(self, accounts: Accounts, taker: Taker, runs: Runner, behind: App) -> None:
         self.accounts = accounts
         self.closing = False  # a gateway that stops takes no new messages
         self._taker = taker
+        self._runs = runs
         self._behind = behind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,103 +86,95 @@ class Submit:
         try:
             await route(scope, receive, send)
         except HttpProblem as error:
-            await answer(send, error.body.status, _encode(error.body), _PROBLEM, *error.headers)
+            await answer(send, said_problem(error.body, error.headers))
         except StoreError as error:
             refusal = store_problem(error)
-            await answer(send, refusal.body.status, _encode(refusal.body), _PROBLEM, *refusal.headers)
+            await answer(send, said_problem(refusal.body, refusal.headers))
+        except Exception:
+            # Our bug: the client hears it in the form of every other problem, and the server logs what is raised on.
+            await answer(send, said_problem(problem("internal"), ((b"connection", b"close"),)))
+            raise
 
-    def _enter(self, scope: Scope) -> tuple[Account, Head]:
+    def _enter(self, scope: Scope, *kinds: bytes) -> tuple[Account, Head]:
         """Who calls, before anything of the body is read."""
         head = read_head(scope["headers"])
         account = self.accounts.caller(head.authorization)
-        check_type(head)
+        check_type(head, *kinds)
         if self.closing:
             raise refuse("shutting_down", headers=(retry_after(RETRY_SECONDS), (b"connection", b"close")))
         return account, head
 
     async def _single(self, scope: Scope, receive: Receive, send: Send) -> None:
         account, head = self._enter(scope)
-        asked = decode_single(await read_body(head, receive, MAX_SINGLE))
-        self.accounts.admit(account, 1, time.monotonic())
-        result = await self._taker.one(account, asked)
-        said = shape(result)
-        if isinstance(said, Problem):
-            await answer(send, said.status, _encode(said), _PROBLEM, *_come_back(said))
-        else:
-            await answer(send, 202, _encode(said), _JSON)
+        body = await read_body(head, receive, MAX_SINGLE)
+        asked = decode_single(body)
+        if head.idempotency_key is None:
+            self.accounts.admit(account, 1, time.monotonic())
+            await answer(send, single(await self._taker.one(account, asked)))
+            return
+
+        async def work(base: bytes | None) -> Said:
+            return single(await self._taker.one(account, asked, base))
+
+        await answer(send, await self._once(account, head, body_hash(b"single", body), 1, work))
 
     async def _batch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account, head = self._enter(scope)
-        asked = decode_batch(await read_body(head, receive, MAX_BATCH))
-        self.accounts.admit(account, len(asked), time.monotonic())
-        results = await self._taker.many(account, asked)
-        rows: list[wire.Submitted | wire.Refused] = []
-        accepted = 0
-        for index, result in enumerate(results):
-            said = shape(result, index)
-            if isinstance(said, Problem):
-                rows.append(wire.Refused(index, said))
-            else:
-                accepted += 1
-                rows.append(said)
-        if not accepted and (busy := _busy(rows)) is not None:
-            await answer(send, busy.status, _encode(busy), _PROBLEM, *_come_back(busy))
+        account, head = self._enter(scope, NDJSON)
+        if kind_of(head) == NDJSON:
+            await self._lines(account, head, receive, send)
             return
-        await answer(send, 202, _encode(wire.BatchAnswer(accepted, len(rows) - accepted, rows)), _JSON)
+        body = await read_body(head, receive, MAX_BATCH)
+        asked = decode_batch(body)
+        if head.idempotency_key is None:
+            self.accounts.admit(account, len(asked), time.monotonic())
+            await answer(send, batch(await self._taker.many(account, asked)))
+            return
+
+        async def work(base: bytes | None) -> Said:
+            return batch(await self._taker.many(account, asked, base))
+
+        await answer(send, await self._once(account, head, body_hash(b"batch", body), len(asked), work))
+
+    async def _lines(self, account: Account, head: Head, receive: Receive, send: Send) -> None:
+        """A batch as lines: streamed, unless the answer is to be kept for repeats."""
+        if head.idempotency_key is None:
+            await Stream(self, account, self._taker).run(receive, send)
+            return
+        body = await read_body(head, receive, MAX_BATCH)
+        count, work = ndjson_whole(body, account, self._taker)
+        await answer(send, await self._once(account, head, body_hash(b"lines", body), count, work))
+
+    async def _once(self, account: Account, head: Head, body: bytes, count: int, work: Work) -> Said:
+        """Do the work, or give the answer that it was given within 24 hours. ``body``: its hash.
+
+        Raises HttpProblem (409 while it runs, 422 for another body, 429), StoreError.
+        """
+        key = check_key(head)
+        self.accounts.admit(account, count, time.monotonic())
+        run = await self._runs.begin(account.name, key, body)
+        if isinstance(run, Claimed):
+            return _replay(run)
+        said = None
+        try:
+            said = await work(run.base)
+        finally:
+            kept = Answer(said.status, said.body, said.kind[1]) if said is not None and said.final else None
+            await self._runs.end(run, kept)
+        return said
 
 
-def shape(result: Result | submission.Problem, index: int | None = None) -> wire.Submitted | Problem:
-    """A result as the contract has it; ``index`` is its place in a batch."""
-    if isinstance(result, submission.Problem):
-        return _fault(result, index)
-    if result.state is State.REJECTED and not result.duplicate:
-        verdict = result.verdict
-        return problem(
-            wire.CODES[verdict.code],
-            id=ids.text(result.id),
-            client_ref=result.client_ref,
-            decision=wire.decision(verdict),
-            retry_at=wire.rfc3339(verdict.next_at),
-        )
-    return wire.Submitted(
-        ids.text(result.id),
-        _STATUSES[result.state],
-        result.segments,
-        result.encoding,
-        "+" + result.to,
-        result.client_ref,
-        wire.decision(result.verdict),
-        result.duplicate,
-        index,
-    )
+def _replay(claimed: Claimed) -> Said:
+    if claimed.answer is not None:
+        status, body, kind = claimed.answer
+        return Said(status, body, (b"content-type", kind), _REPLAYED)
+    if claimed.result is ClaimResult.MISMATCH:
+        raise refuse("idempotency_mismatch")
+    raise refuse("idempotency_running", headers=(retry_after(1.0),))
 
 
-def _fault(fault: submission.Problem, index: int | None) -> Problem:
-    if not fault.field:
-        return problem(fault.code, fault.detail)
-    field = fault.field if index is None else f"messages[{index}].{fault.field}"
-    return problem(fault.code, f"{field}: {fault.detail}", errors=[FieldError(field, fault.code, fault.detail)])
-
-
-def _busy(rows: Sequence[wire.Submitted | wire.Refused]) -> Problem | None:
-    """The gateway's own problem (503) when it is what refused every message: then the whole batch is to come again."""
-    problems = [row.problem for row in rows if isinstance(row, wire.Refused)]
-    first: Problem = problems[0]
-    return first if first.status == 503 and all(said.code == first.code for said in problems) else None
-
-
-def _come_back(said: Problem) -> tuple[tuple[bytes, bytes], ...]:
-    return (retry_after(RETRY_SECONDS),) if said.status == 503 else ()
-
-
-def store_problem(error: StoreError) -> HttpProblem:
-    """503 with Retry-After: the store is away or full, nothing was accepted."""
-    code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
-    return refuse(code, headers=(retry_after(RETRY_SECONDS),))
-
-
-async def answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+async def answer(send: Send, said: Said) -> None:
     """A whole response."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    headers = [(b"content-length", b"%d" % len(said.body)), said.kind, *said.headers]
+    await send({"type": "http.response.start", "status": said.status, "headers": headers})
+    body: Message = {"type": "http.response.body", "body": said.body}
+    await send(body)

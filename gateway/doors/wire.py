@@ -5,6 +5,7 @@ Instants are RFC 3339 in UTC with milliseconds; ids are uuid text; numbers are E
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -127,6 +128,87 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     carrier: str = ""
     route: str = ""
     metadata: Any = None
+
+
+class Found(msgspec.Struct, gc=False):
+    """The answer to a look-up."""
+
+    messages: list[Message]
+
+
+class Canceled(msgspec.Struct, gc=False):
+    """The answer to a cancel that is not too late: ``canceled``, or ``cancel_requested`` when a carrier has it."""
+
+    id: str
+    status: str
+
+
+class Permitted(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """What the last decision permits, as the gate enforces it: half-open, UTC."""
+
+    opens: str
+    closes: str
+    expires_at: str
+
+
+class Ruling(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """One decision. ``by``: ``door`` when it was handed in, ``gate`` whenever it was looked at again."""
+
+    time: str
+    by: str
+    outcome: str
+    code: str | None
+    status: str
+    rules: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    policy_version: str = ""
+    next_at: str = ""
+
+
+class Decisions(msgspec.Struct, omit_defaults=True, gc=False):
+    """Everything policy said of a message, oldest first."""
+
+    id: str
+    status: str
+    decisions: list[Ruling]
+    permitted: Permitted | None = None
+
+
+def decisions(record: Record) -> Decisions:
+    """The steps of the timeline that policy made. Rules and zones are kept of the first decision alone."""
+    first, *rest = record.timeline
+    e, waits = record.envelope, record.state in {State.SCHEDULED, State.DEFERRED}
+    rulings = [
+        Ruling(rfc3339(first.at), "door", *_word(first), tuple(e.rules), tuple(e.zones), e.policy_version),
+        *(Ruling(rfc3339(step.at), "gate", *_word(step)) for step in _by_policy(first, rest)),
+    ]
+    if waits:
+        rulings[-1] = msgspec.structs.replace(rulings[-1], next_at=rfc3339(record.due))
+    granted = Permitted(rfc3339(record.opens), rfc3339(record.closes), rfc3339(record.expires))
+    return Decisions(ids.text(record.id), STATUSES[record.state], rulings, granted if record.opens else None)
+
+
+_OUTCOME_OF = {
+    State.SCHEDULED: Outcome.DEFER,
+    State.DEFERRED: Outcome.DEFER,
+    State.HELD: Outcome.HOLD,
+    State.REJECTED: Outcome.REJECT,
+}
+
+
+def _word(step: Step) -> tuple[str, str | None, str]:
+    """Outcome, code and status of a step."""
+    return OUTCOMES[_OUTCOME_OF.get(step.state, Outcome.ALLOW)], CODES[step.reason] or None, STATUSES[step.state]
+
+
+def _by_policy(first: Step, rest: list[Step]) -> Iterator[Step]:
+    """Steps that a decision made: held up or refused for a reason of policy, or let go after that."""
+    before = first.state
+    for step in rest:
+        policy = step.reason <= Reason.SCHEDULED
+        if (step.state in _OUTCOME_OF and policy) or (step.state is State.QUEUED and before in _OUTCOME_OF):
+            yield step
+        before = step.state
 
 
 def message(record: Record) -> Message:

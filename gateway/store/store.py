@@ -8,6 +8,7 @@ after an error: nothing happens twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from gateway.model import (
@@ -269,6 +270,14 @@ class Store:
         """The id that a reference (``Hasher.reference``) was accepted under within 72 h."""
         (found,) = await self._link.call(recipient.partition, "reference", reference)
         return found or None
+
+    async def mentions(self, account: str, client_ref: str) -> list[bytes]:
+        """Ids that an account's ``client_ref`` was accepted under within 72 h, whoever the recipients, oldest first.
+
+        The first 64 of each partition and day. Asks every partition: for people, not for traffic.
+        """
+        mention = self.hasher.mention(account, client_ref)
+        return sorted(chain.from_iterable(await self._link.calls(self._everywhere("mentions", mention))))
 
     # -- recipients ----------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
 from gateway.pipeline.desk import Desk
+from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
-from tests.pipeline.fakes import NOON, OTHER, SHOP, FakeStore, desk, hasher
+from tests.pipeline.fakes import NOON, OTHER, SHOP, FakeClaims, FakeStore, desk, hasher
 
 
 class FakeHouse:
@@ -45,6 +46,7 @@ class Door:
     def __init__(self, api: Api, store: FakeStore, house: FakeHouse, desk: Desk, listener: Listener) -> None:
         self.api, self.store, self.house, self.desk, self.listener = api, store, house, desk, listener
         self.now = NOON
+        self.claims = FakeClaims()
         self.http = aiohttp.ClientSession(listener.url)
 
     async def __call__(self, method: str, path: str, *, key: str = "shop-key", **more: Any) -> Answer:
@@ -71,10 +73,12 @@ async def door() -> AsyncIterator[Door]:
     clock = lambda: holder[0].now if holder else NOON  # noqa: E731
     intake = Intake(store, shared, clock=clock, gap=0.001)
     accounts = Accounts((SHOP, OTHER), time.monotonic())
-    api = Api(accounts, intake, store, hasher(), house, clock=clock)
+    claims = FakeClaims()
+    api = Api(accounts, intake, Runs(claims, hasher(), clock=clock), store, hasher(), house=house, clock=clock)
     listener = Listener(api.app, "127.0.0.1:0")
     await listener.start()
     door = Door(api, store, house, shared, listener)
+    door.claims = claims
     holder.append(door)
     yield door
     await door.http.close()

@@ -48,7 +48,8 @@ def test_a_message_cut_off_inside_a_batch() -> None:
 
 def test_the_headers_that_matter() -> None:
     head = read_head([(b"host", b"x"), (b"content-length", b"12"), (b"authorization", b"Bearer k"), (b"expect", b"")])
-    assert head == (b"Bearer k", b"", b"", 12, True)
+    assert head == (b"Bearer k", b"", b"", 12, True, None)
+    assert read_head([(b"idempotency-key", b"")]).idempotency_key == b""
     assert read_head([]).length == -1
 
 

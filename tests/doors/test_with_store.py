@@ -17,8 +17,10 @@ from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
 from gateway.model import Leased, Priority, Reason, State
 from gateway.pipeline.decisions import Decisions
+from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.store import keys
+from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.library import KEY_CLOCK, build_library
 from gateway.store.owner import Owner
@@ -49,7 +51,8 @@ class Gateway:
         intake = Intake(self.store, self.desk, clock=lambda: self.now, gap=0.001)
         self.decisions = Decisions(self.store, self.desk, clock=lambda: self.now)
         accounts = Accounts((SHOP, OTHER), time.monotonic())
-        self.api = Api(accounts, intake, self.store, hasher(), FakeHouse(), clock=lambda: self.now)
+        runs = Runs(Claims(link, Vault({1: bytes(32)}, 1), OWNER), hasher(), clock=lambda: self.now)
+        self.api = Api(accounts, intake, runs, self.store, hasher(), house=FakeHouse(), clock=lambda: self.now)
         self.listener = Listener(self.api.app, "127.0.0.1:0")
 
     async def at(self, now: int) -> None:

@@ -19,10 +19,11 @@ from gateway.model import (
     State,
 )
 from gateway.pipeline.desk import Desk
+from gateway.store.claims import Answer, Claim, Claimed, Settled
 from gateway.store.errors import StoreError
 from gateway.store.keys import Hasher
 from gateway.store.record import Record, Step
-from gateway.store.requests import CancelResult, Depth, Depths, OptChange, OptRecord
+from gateway.store.requests import CancelResult, ClaimResult, Depth, Depths, OptChange, OptRecord
 
 NOON = 1_795_262_400_000  # 2026-11-21 12:00 UTC: day in Stockholm, evening in Shanghai
 PARTITIONS = 8
@@ -52,6 +53,8 @@ class FakeStore:
         return [self._accept(item) for item in items]
 
     def _accept(self, item: NewMessage) -> Accepted:
+        if item.id in self.messages:
+            return Accepted(item.id, False)
         first = self.references.get(item.reference)
         if first is not None:
             return Accepted(first, False)
@@ -112,6 +115,14 @@ class FakeStore:
     async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None:
         return self.references.get(reference)
 
+    async def mentions(self, account: str, client_ref: str) -> list[bytes]:
+        return [
+            message.id
+            for message in self.messages.values()
+            if (message.envelope.account, message.envelope.client_ref) == (account, client_ref)
+            and message.state is not State.REJECTED
+        ]
+
     async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]:
         results = []
         for message_id in ids:
@@ -146,6 +157,32 @@ class FakeStore:
     def stops(self, recipient: Recipient, group: int, scope: bytes, at: int) -> None:
         """Somebody opts out."""
         self._opt(OptChange(recipient, group, RuleStatus.STOPS, scope, at))  # type: ignore[arg-type]
+
+
+class FakeClaims:
+    """Just enough of ``gateway.store.claims.Claims``, with one runner. ``error`` is raised by the next ``settle``."""
+
+    def __init__(self) -> None:
+        self.claims: dict[bytes, tuple[bytes, bytes, Answer | None]] = {}
+        self.error: StoreError | None = None
+
+    async def claim(self, items: Sequence[Claim]) -> list[Claimed]:
+        return [self._claim(item) for item in items]
+
+    def _claim(self, item: Claim) -> Claimed:
+        body, base, answer = self.claims.setdefault(item.name, (item.body, item.base, None))
+        if body != item.body:
+            return Claimed(ClaimResult.MISMATCH)
+        return Claimed(ClaimResult.CLAIMED, base) if answer is None else Claimed(ClaimResult.DONE, answer=answer)
+
+    async def settle(self, items: Sequence[Settled]) -> list[None]:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        for item in items:
+            body, base, _ = self.claims[item.name]
+            self.claims[item.name] = (body, base, item.answer)
+        return [None] * len(items)
 
 
 SHOP = Account(

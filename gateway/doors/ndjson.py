@@ -1,0 +1,204 @@
+"""A batch as lines (``application/x-ndjson``): one message a line in, one result a line out, in the order sent.
+
+Nothing waits for the end of the request: lines are taken in as they arrive, and their results leave at once. A faulty
+line is one refused message, not a refused request. The last line of the answer counts: ``{"accepted", "refused"}``.
+
+Reading never waits for the client to read: clients that send everything before they read the first octet of the answer
+would wait for ever otherwise. What they have not read is kept, which ``MAX_LINES`` bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.config import Account
+from gateway.doors import wire
+from gateway.doors.accounts import Accounts
+from gateway.doors.listener import Receive, Send
+from gateway.doors.problems import FieldError, HttpProblem, Problem, problem, refuse
+from gateway.doors.requests import MAX_MESSAGES, MAX_SINGLE, decode_single, malformed
+from gateway.doors.results import Row, Said, encode, row, store_problem
+from gateway.pipeline import submission
+from gateway.pipeline.submission import Result, Submission
+from gateway.store.errors import StoreError
+
+KIND = b"application/x-ndjson"
+HEADER = (b"content-type", KIND)
+MAX_LINES = 50_000
+SLICE = 512
+_EMPTY = "there is no line in it"
+
+
+class Taker(Protocol):
+    """What takes messages in."""
+
+    async def many(
+        self, account: Account, asked: Sequence[Submission], base: bytes | None = None
+    ) -> list[Result | submission.Problem]: ...
+
+
+class Door(Protocol):
+    """What may change while a stream runs."""
+
+    accounts: Accounts
+    closing: bool
+
+
+class Count(msgspec.Struct, gc=False):
+    """The last line of an answer."""
+
+    accepted: int
+    refused: int
+
+
+class Lines:
+    """Cuts octets into lines; one that is too long is given as None. Empty lines are not counted."""
+
+    def __init__(self, limit: int = MAX_SINGLE) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, data: bytes, *, end: bool = False) -> list[bytes | None]:
+        """What is complete now; with ``end`` the last line too, which needs no line break."""
+        *whole, rest = (self._rest + data).split(b"\n")
+        if end:
+            whole, rest = [*whole, rest], b""
+        lines: list[bytes | None] = []
+        for line in whole:
+            if self._skipping:
+                self._skipping = False  # this was the end of one that was given as None already
+            elif len(line) > self._limit:
+                lines.append(None)
+            elif line.strip():
+                lines.append(line)
+        if len(rest) > self._limit:
+            if not self._skipping:
+                lines.append(None)
+            self._skipping, rest = True, b""
+        self._rest = rest
+        return lines
+
+
+def _decode(line: bytes | None) -> Submission | Problem:
+    """A line's message, or what is wrong with it."""
+    try:
+        if line is None:
+            raise refuse("too_large", f"a line may have {MAX_SINGLE} octets")
+        return decode_single(line)
+    except HttpProblem as fault:
+        return fault.body
+
+
+async def _take(
+    taker: Taker, account: Account, lines: Sequence[bytes | None], first: int, base: bytes | None = None
+) -> list[Row]:
+    """The rows of these lines, ``first`` being the number of the first. Raises StoreError when nothing was accepted."""
+    decoded = [_decode(line) for line in lines]
+    asked = [each for each in decoded if isinstance(each, Submission)]
+    results = iter(await taker.many(account, asked, base) if asked else ())
+    return [
+        row(next(results), index, "") if isinstance(each, Submission) else wire.Refused(index, each)
+        for index, each in enumerate(decoded, first)
+    ]
+
+
+def whole(body: bytes, account: Account, taker: Taker) -> tuple[int, Callable[[bytes | None], Awaitable[Said]]]:
+    """How many lines a body has, and the work that answers it at once. Raises HttpProblem (400, 413)."""
+    lines = Lines().feed(body, end=True)
+    if not lines:
+        raise malformed([FieldError("", "malformed", _EMPTY)])
+    if len(lines) > MAX_MESSAGES:
+        raise refuse("too_large", f"with an Idempotency-Key a batch may have {MAX_MESSAGES} lines")
+
+    async def work(base: bytes | None) -> Said:
+        rows = await _take(taker, account, lines, 0, base)
+        problems = [each.problem for each in rows if isinstance(each, wire.Refused)]
+        count = Count(len(rows) - len(problems), len(problems))
+        return Said(202, _joined([*rows, count]), HEADER, final=all(each.status < 500 for each in problems))
+
+    return len(lines), work
+
+
+def _joined(rows: Sequence[object]) -> bytes:
+    return b"".join(encode(each) + b"\n" for each in rows)
+
+
+class Stream:
+    """One request that is taken in as it arrives."""
+
+    def __init__(self, door: Door, account: Account, taker: Taker) -> None:
+        self._door = door
+        self._account = account
+        self._taker = taker
+        self._out: asyncio.Queue[bytes] = asyncio.Queue()
+        self._rows = self._accepted = 0
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Raises HttpProblem (400, 401, 429) or StoreError as long as nothing was accepted."""
+        writer: asyncio.Task[None] | None = None
+        lines = Lines()
+        try:
+            more, beyond = True, False
+            while more and not beyond:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    break
+                more = message["more_body"]
+                fresh, room = lines.feed(message["body"], end=not more), MAX_LINES - self._rows
+                beyond, fresh = len(fresh) > room, fresh[:room]
+                for start in range(0, len(fresh), SLICE):
+                    rows = await self._slice(fresh[start : start + SLICE])
+                    writer = writer or asyncio.create_task(self._write(send))
+                    self._out.put_nowait(_joined(rows))
+            if writer is None:
+                raise malformed([FieldError("", "malformed", _EMPTY)])
+            if beyond:
+                said = problem("too_large", f"a stream may have {MAX_LINES} lines; send the rest in another")
+                self._out.put_nowait(_joined([wire.Refused(self._rows, said)]))
+                self._rows += 1
+            self._out.put_nowait(_joined([Count(self._accepted, self._rows - self._accepted)]))
+            self._out.put_nowait(b"")
+            await writer
+        finally:
+            if writer is not None:
+                writer.cancel()
+
+    async def _slice(self, lines: Sequence[bytes | None]) -> list[Row]:
+        """Rows of some lines, at the account's rate. After the first slice every fault is one of its lines."""
+        first = self._rows
+        try:
+            await self._admit(len(lines))
+            if self._door.closing:
+                raise refuse("shutting_down")
+            rows = await _take(self._taker, self._account, lines, first)
+        except (HttpProblem, StoreError) as error:
+            if not first:
+                raise
+            body = (store_problem(error) if isinstance(error, StoreError) else error).body
+            rows = [wire.Refused(index, body) for index in range(first, first + len(lines))]
+        self._rows += len(lines)
+        self._accepted += sum(isinstance(each, wire.Submitted) for each in rows)
+        return rows
+
+    async def _admit(self, count: int) -> None:
+        """Wait until the account may hand in so many; who is over the rate at the very start is refused instead."""
+        if not self._rows:
+            self._door.accounts.admit(self._account, count, time.monotonic())
+            return
+        while True:
+            wait = self._door.accounts.wait(self._account, count, time.monotonic())
+            if not wait:
+                return
+            await asyncio.sleep(wait)
+
+    async def _write(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 202, "headers": [HEADER]})
+        while body := await self._out.get():
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

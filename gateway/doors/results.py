@@ -1,0 +1,112 @@
+"""What intake made of submissions, as the contract has it: a message, a row of a batch, a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.doors import wire
+from gateway.doors.problems import CONTENT_TYPE, FieldError, HttpProblem, Problem, problem, refuse, retry_after
+from gateway.model import State
+from gateway.pipeline import submission
+from gateway.pipeline.submission import Result
+from gateway.store import ids
+from gateway.store.errors import StoreError, StoreFull
+
+RETRY_SECONDS = 2.0
+JSON = (b"content-type", b"application/json")
+PROBLEM = (b"content-type", CONTENT_TYPE)
+Header = tuple[bytes, bytes]
+Row = wire.Submitted | wire.Refused
+_STATUSES = wire.STATUSES
+encode = msgspec.json.Encoder().encode
+
+
+class Said(NamedTuple):
+    """A whole answer. ``final``: a repeat under the same ``Idempotency-Key`` gets it again."""
+
+    status: int
+    body: bytes
+    kind: Header = JSON
+    headers: tuple[Header, ...] = ()
+    final: bool = True
+
+
+def said_problem(body: Problem, headers: tuple[Header, ...] = ()) -> Said:
+    """A problem as an answer; what is the gateway's own fault, or a matter of time, is not final."""
+    return Said(body.status, encode(body), PROBLEM, headers, final=body.status < 500 and body.status != 429)
+
+
+def single(result: Result | submission.Problem) -> Said:
+    """The answer to ``POST /v1/messages``."""
+    said = shape(result)
+    return said_problem(said, _come_back(said)) if isinstance(said, Problem) else Said(202, encode(said))
+
+
+def batch(results: Sequence[Result | submission.Problem]) -> Said:
+    """The answer to ``POST /v1/messages/batch``: 202 unless the gateway itself is what refused all of it."""
+    rows = [row(result, index) for index, result in enumerate(results)]
+    refused = [each.problem for each in rows if isinstance(each, wire.Refused)]
+    if len(refused) == len(rows) and (busy := _busy(refused)) is not None:
+        return said_problem(busy, _come_back(busy))
+    body = encode(wire.BatchAnswer(len(rows) - len(refused), len(refused), rows))
+    return Said(202, body, final=all(each.status < 500 for each in refused))
+
+
+def row(result: Result | submission.Problem, index: int, place: str = "messages[{}].") -> Row:
+    """One line of a batch's answer. ``place``: what stands before the names of fields, {} is the index."""
+    said = shape(result, index, place)
+    return wire.Refused(index, said) if isinstance(said, Problem) else said
+
+
+def shape(
+    result: Result | submission.Problem, index: int | None = None, place: str = "messages[{}]."
+) -> wire.Submitted | Problem:
+    """A result as the contract has it; ``index`` is its place in a batch."""
+    if isinstance(result, submission.Problem):
+        return _fault(result, "" if index is None else place.format(index))
+    if result.state is State.REJECTED and not result.duplicate:
+        verdict = result.verdict
+        return problem(
+            wire.CODES[verdict.code],
+            id=ids.text(result.id),
+            client_ref=result.client_ref,
+            decision=wire.decision(verdict),
+            retry_at=wire.rfc3339(verdict.next_at),
+        )
+    return wire.Submitted(
+        ids.text(result.id),
+        _STATUSES[result.state],
+        result.segments,
+        result.encoding,
+        "+" + result.to,
+        result.client_ref,
+        wire.decision(result.verdict),
+        result.duplicate,
+        index,
+    )
+
+
+def _fault(fault: submission.Problem, place: str) -> Problem:
+    if not fault.field:
+        return problem(fault.code, fault.detail)
+    field = place + fault.field
+    return problem(fault.code, f"{field}: {fault.detail}", errors=[FieldError(field, fault.code, fault.detail)])
+
+
+def _busy(refused: Sequence[Problem]) -> Problem | None:
+    """The gateway's own problem (503) when it is what refused every message: then the whole batch is to come again."""
+    first = refused[0]
+    return first if first.status == 503 and all(said.code == first.code for said in refused) else None
+
+
+def _come_back(said: Problem) -> tuple[Header, ...]:
+    return (retry_after(RETRY_SECONDS),) if said.status == 503 else ()
+
+
+def store_problem(error: StoreError) -> HttpProblem:
+    """503 with Retry-After: the store is away or full, nothing was accepted."""
+    code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
+    return refuse(code, headers=(retry_after(RETRY_SECONDS),))
