@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from gateway.commands import recipients
+from gateway.commands.send import send
 from gateway.commands.shared import (
     ADMIN_URL,
     URL,
@@ -24,7 +25,6 @@ from gateway.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from gateway.client import Answer, Client
     from gateway.config import Loaded
     from gateway.simulator import Faults
 
@@ -46,6 +46,9 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files
 key_app = typer.Typer(no_args_is_help=True, help="Make API keys.")
 app.add_typer(config_app, name="config")
 app.add_typer(key_app, name="key")
+app.command()(send)
+app.add_typer(recipients.consent, name="consent")
+app.add_typer(recipients.optout, name="optout")
 
 
 def _version(wanted: bool) -> None:
@@ -191,64 +194,6 @@ def _user(word: str) -> tuple[str, str]:
 
 
 # ── talking to a running gateway ───────────────────────────────────────────────────────────────────────────────────
-
-
-@app.command()
-def send(
-    to: Annotated[str, typer.Option(help="The recipient in E.164, like +46701234567.")],
-    text: Annotated[str, typer.Option(help='What to say; "-" reads it from standard input.')],
-    sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
-    category: Annotated[str, typer.Option(help="otp, transactional, marketing or emergency.")] = "",
-    brand: Annotated[str, typer.Option(help="Whose consent counts, when the account has several brands.")] = "",
-    client_ref: Annotated[str, typer.Option(help="Your own reference; accepted once within 72 hours.")] = "",
-    send_at: Annotated[str, typer.Option(help="Not before this instant, like 2026-12-01T09:00:00Z.")] = "",
-    expires_at: Annotated[str, typer.Option(help="Not after this instant.")] = "",
-    on_quiet: Annotated[str, typer.Option(help='At night: "defer" until morning or "reject".')] = "",
-    wait: Annotated[float, typer.Option(help="Follow it for so many seconds to its final state.", min=0)] = 0,
-    url: Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="Where the gateway listens.")] = URL,
-    key: Key = "",
-    as_json: Json = False,
-) -> None:
-    """Send one message and say what became of it.
-
-    Examples:
-
-    [cyan]smpp-gateway send --key demo --to +46701234567 --text 'Your parcel is here' --wait 10[/]
-
-    [cyan]echo 'Hello' | smpp-gateway send --to +46701234567 --text - --json[/]
-    """
-    client = client_of(url, key)
-    optional = {
-        "from": sender,
-        "category": category,
-        "brand": brand,
-        "client_ref": client_ref,
-        "send_at": send_at,
-        "expires_at": expires_at,
-        "on_quiet": on_quiet,
-    }
-    body = {"to": to, "text": sys.stdin.read().rstrip("\n") if text == "-" else text}
-    body |= {name: value for name, value in optional.items() if value}
-    answer = reach(lambda: client.post("/v1/messages", body))
-    if answer.ok and wait:
-        answer = reach(lambda: _follow(client, str(answer.body["id"]), wait))
-    failed = not answer.ok or answer.ended not in ("", "delivered")
-    show_answer(answer, as_json)
-    raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
-
-
-def _follow(client: Client, message: str, seconds: float) -> Answer:
-    """Ask until the message is final or the time is over; the last answer."""
-    import time
-
-    deadline = time.monotonic() + seconds
-    pause = 0.05
-    while True:
-        answer = client.get(f"/v1/messages/{message}")
-        if not answer.ok or answer.ended or time.monotonic() >= deadline:
-            return answer
-        time.sleep(pause)
-        pause = min(pause * 1.5, 1.0)
 
 
 @app.command()

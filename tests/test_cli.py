@@ -61,7 +61,8 @@ def invoke(*arguments: str, text: str | None = None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "demo", "serve", "simulate", "send", "status", "config", "config check", "key new"]
+    "command",
+    ["", "demo", "serve", "simulate", "send", "status", "config", "config check", "key new", "consent", "optout add"],
 )
 def test_help_says_what_each_command_is_for(command: str) -> None:
     code, output = invoke(*command.split(), "--help")
@@ -132,18 +133,12 @@ def test_send_shows_a_refusal_and_fails(door: tuple[str, type[Door]]) -> None:
 @pytest.mark.parametrize(("final", "code"), [("delivered", Exit.OK), ("undelivered", Exit.REFUSED)])
 def test_send_waits_for_the_final_state(door: tuple[str, type[Door]], final: str, code: Exit) -> None:
     url, handler = door
+    moves = [{"status": "queued", "time": "2026-11-21T12:00:00.000Z"}]
+    record = {"id": "abc", "to": "+46701740605", "timeline": moves}
     handler.replies += [
         (202, {"id": "abc", "status": "queued"}),
-        (200, {"id": "abc", "status": "sent"}),
-        (
-            200,
-            {
-                "id": "abc",
-                "status": final,
-                "final": True,
-                "timeline": [{"status": "queued", "at": "t"}, {"status": final}],
-            },
-        ),
+        (200, record | {"status": "sent", "final": False}),
+        (200, record | {"status": final, "final": True}),
     ]
     assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--wait", "5")[0] == code
     assert [seen[1] for seen in handler.seen] == ["/v1/messages", "/v1/messages/abc", "/v1/messages/abc"]

@@ -49,6 +49,7 @@ from gateway.client.types import (
     Refused,
     Result,
     Suppression,
+    problem_body,
 )
 from gateway.client.webhooks import Webhooks
 from gateway.signature import BadSignature
@@ -92,6 +93,7 @@ __all__ = [
     "UnavailableError",
     "Unreachable",
     "Webhooks",
+    "problem_body",
 ]
 
 

@@ -71,7 +71,7 @@ class AsyncClient:
 
     async def send(self, message: Message, *, key: str | None = None) -> Accepted:
         """Hand in one message; it is stored when this returns. Raises RefusedError when policy says no."""
-        return await self._do(calls.send(message, key))
+        return await self.ask(calls.send(message, key))
 
     async def batch(self, messages: Iterable[Message], *, key: str | None = None, size: int = CHUNK) -> Batch:
         """Hand in many messages, ``size`` a request; see ``Client.batch`` for what a failure half-way means."""
@@ -82,15 +82,15 @@ class AsyncClient:
     ) -> AsyncIterator[Batch]:
         """Like ``batch``, for any length: results request by request."""
         for chunk in calls.chunks(messages, size, key):
-            yield calls.results(chunk, await self._do(chunk.call))
+            yield calls.results(chunk, await self.ask(chunk.call))
 
     async def message(self, message_id: str) -> Record:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""
-        return await self._do(calls.message(message_id))
+        return await self.ask(calls.message(message_id))
 
     async def find(self, client_ref: str, to: str) -> Record | None:
         """The message that was accepted under your reference within 72 hours."""
-        found = (await self._do(calls.find(client_ref, to))).messages
+        found = (await self.ask(calls.find(client_ref, to))).messages
         return found[0] if found else None
 
     async def wait(self, message_id: str, seconds: float = 30.0) -> Record:
@@ -107,7 +107,7 @@ class AsyncClient:
 
     async def cancel(self, message_id: str) -> Canceled:
         """Stop a message. Raises ConflictError when it has come to its end."""
-        return await self._do(calls.cancel(message_id))
+        return await self.ask(calls.cancel(message_id))
 
     # ── recipients ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,7 +115,7 @@ class AsyncClient:
         self, to: str, *, method: str, evidence: str, brand: str | None = None, **details: Unpack[ConsentDetails]
     ) -> Consent:
         """Record a consent: how it was given (``web_form``, ``keyword``, …) and the words agreed to."""
-        return await self._do(
+        return await self.ask(
             calls.consent(to, "granted", method=method, evidence=evidence, brand=brand, details=details)
         )
 
@@ -129,32 +129,32 @@ class AsyncClient:
         **details: Unpack[ConsentDetails],
     ) -> Consent:
         """Record that a consent was taken back; it stops what is already queued."""
-        return await self._do(
+        return await self.ask(
             calls.consent(to, "revoked", method=method, evidence=evidence, brand=brand, details=details)
         )
 
     async def consents(self, to: str) -> list[Consent]:
         """Every consent on record for the account's brands."""
-        return (await self._do(calls.consents(to))).consents
+        return (await self.ask(calls.consents(to))).consents
 
     async def suppress(
         self, to: str, reason: str, *, scope: Scope = "marketing", brand: str | None = None
     ) -> Suppression:
         """Record an opt-out, for one brand or all; it stops what is already queued."""
-        return await self._do(calls.suppress(to, reason, scope, brand))
+        return await self.ask(calls.suppress(to, reason, scope, brand))
 
     async def suppressions(self, to: str) -> list[Suppression]:
         """Every opt-out that stands against the account's messages."""
-        return (await self._do(calls.suppressions(to))).suppressions
+        return (await self.ask(calls.suppressions(to))).suppressions
 
     async def unsuppress(self, to: str, *, scope: Scope | None = None, brand: str | None = None) -> None:
         """Lift the account's opt-outs; ``scope`` and ``brand`` narrow it."""
-        await self._do(calls.unsuppress(to, scope, brand))
+        await self.ask(calls.unsuppress(to, scope, brand))
 
     # ── doing it ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _do(self, call: Call[T]) -> T:
-        """A call with its repeats."""
+    async def ask(self, call: Call[T]) -> T:
+        """Any call of ``gateway.client.calls``, with its repeats."""
         loop = asyncio.get_running_loop()
         begun, tried = loop.time(), 0
         while True:

@@ -50,6 +50,11 @@ class Call(NamedTuple, Generic[T]):
     headers: Mapping[str, str] = {}
 
 
+def untyped(call: Call[Any]) -> Call[dict[str, Any]]:
+    """The same call, answered with the JSON object as it came."""
+    return Call(call.method, call.path, dict, call.body, call.headers)
+
+
 class Raw(NamedTuple):
     """An answer as it came. ``headers`` have lower-case names."""
 

@@ -10,7 +10,7 @@
         ├── UnauthorizedError    401: the key
         ├── ForbiddenError       403: what the account may not
         ├── NotFoundError        404
-        ├── ConflictError        409
+        ├── ConflictError        409, and an Idempotency-Key that was used for another request
         ├── RefusedError         422: policy said no; ``problem.decision``
         ├── RateLimitedError     429
         └── UnavailableError     408, 5xx: the store is away or full, or the gateway is stopping: nothing was accepted
@@ -110,6 +110,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 def error_of(problem: Problem, retry_after: float | None = None) -> ApiError:
     """The exception that fits a problem."""
+    if problem.code == "idempotency_mismatch":  # a 422 that policy has nothing to do with
+        return ConflictError(problem, retry_after)
     usual = UnavailableError if problem.status >= 500 else InvalidError
     return _BY_STATUS.get(problem.status, usual)(problem, retry_after)
 

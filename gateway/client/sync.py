@@ -96,7 +96,7 @@ class Client:
 
         Raises RefusedError when policy says no.
         """
-        return self._do(calls.send(message, key))
+        return self.ask(calls.send(message, key))
 
     def batch(self, messages: Iterable[Message], *, key: str | None = None, size: int = CHUNK) -> Batch:
         """Hand in many messages, ``size`` a request; each is accepted or refused on its own.
@@ -109,15 +109,15 @@ class Client:
     def batches(self, messages: Iterable[Message], *, key: str | None = None, size: int = CHUNK) -> Iterator[Batch]:
         """Like ``batch``, for any length: taken from the iterable as needed, results request by request."""
         for chunk in calls.chunks(messages, size, key):
-            yield calls.results(chunk, self._do(chunk.call))
+            yield calls.results(chunk, self.ask(chunk.call))
 
     def message(self, message_id: str) -> Record:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""
-        return self._do(calls.message(message_id))
+        return self.ask(calls.message(message_id))
 
     def find(self, client_ref: str, to: str) -> Record | None:
         """The message that was accepted under your reference within 72 hours."""
-        found = self._do(calls.find(client_ref, to)).messages
+        found = self.ask(calls.find(client_ref, to)).messages
         return found[0] if found else None
 
     def wait(self, message_id: str, seconds: float = 30.0) -> Record:
@@ -133,7 +133,7 @@ class Client:
 
     def cancel(self, message_id: str) -> Canceled:
         """Stop a message. Raises ConflictError when it has come to its end."""
-        return self._do(calls.cancel(message_id))
+        return self.ask(calls.cancel(message_id))
 
     # ── recipients ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +141,7 @@ class Client:
         self, to: str, *, method: str, evidence: str, brand: str | None = None, **details: Unpack[ConsentDetails]
     ) -> Consent:
         """Record a consent: how it was given (``web_form``, ``keyword``, …) and the words agreed to."""
-        return self._do(calls.consent(to, "granted", method=method, evidence=evidence, brand=brand, details=details))
+        return self.ask(calls.consent(to, "granted", method=method, evidence=evidence, brand=brand, details=details))
 
     def revoke(
         self,
@@ -153,23 +153,23 @@ class Client:
         **details: Unpack[ConsentDetails],
     ) -> Consent:
         """Record that a consent was taken back; it stops what is already queued."""
-        return self._do(calls.consent(to, "revoked", method=method, evidence=evidence, brand=brand, details=details))
+        return self.ask(calls.consent(to, "revoked", method=method, evidence=evidence, brand=brand, details=details))
 
     def consents(self, to: str) -> list[Consent]:
         """Every consent on record for the account's brands."""
-        return self._do(calls.consents(to)).consents
+        return self.ask(calls.consents(to)).consents
 
     def suppress(self, to: str, reason: str, *, scope: Scope = "marketing", brand: str | None = None) -> Suppression:
         """Record an opt-out, for one brand or all; it stops what is already queued."""
-        return self._do(calls.suppress(to, reason, scope, brand))
+        return self.ask(calls.suppress(to, reason, scope, brand))
 
     def suppressions(self, to: str) -> list[Suppression]:
         """Every opt-out that stands against the account's messages."""
-        return self._do(calls.suppressions(to)).suppressions
+        return self.ask(calls.suppressions(to)).suppressions
 
     def unsuppress(self, to: str, *, scope: Scope | None = None, brand: str | None = None) -> None:
         """Lift the account's opt-outs; ``scope`` and ``brand`` narrow it."""
-        self._do(calls.unsuppress(to, scope, brand))
+        self.ask(calls.unsuppress(to, scope, brand))
 
     # ── anything else: one request on a connection of its own, never repeated ──────────────────────────────────────
 
@@ -196,8 +196,8 @@ class Client:
 
     # ── doing it ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _do(self, call: Call[T]) -> T:
-        """A call with its repeats."""
+    def ask(self, call: Call[T]) -> T:
+        """Any call of ``gateway.client.calls``, with its repeats."""
         begun, tried = time.monotonic(), 0
         while True:
             tried += 1

@@ -74,6 +74,12 @@ class Problem(msgspec.Struct, frozen=True):
     decision: Decision | None = None
 
 
+def problem_body(problem: Problem) -> dict[str, Any]:
+    """A problem as it travels, without what it does not say."""
+    body: dict[str, Any] = msgspec.to_builtins(problem)
+    return {name: value for name, value in body.items() if value not in (None, "", (), [], 0) or name == "retryable"}
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """A message that is stored durably: ``queued``, ``scheduled``, ``deferred`` or ``held``.
 

@@ -47,12 +47,12 @@ def print_json(data: object) -> None:
     typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def client_of(url: str, key: str) -> Client:
-    """A client, or exit code 2 when the address cannot be one."""
-    from gateway.client import BadAddress, Client
+def client_of(url: str, key: str, *, patience: float = 5.0) -> Client:
+    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again."""
+    from gateway.client import BadAddress, Client, Retry
 
     try:
-        return Client(url, key)
+        return Client(url, key, retry=Retry(tries=3 if patience < 60 else 100, patience=patience, first=0.1))
     except BadAddress as error:
         fail(Exit.USAGE, str(error))
 
@@ -65,6 +65,19 @@ def reach(ask: Callable[[], T]) -> T:
         return ask()
     except Unreachable as error:
         fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
+
+
+def answered(ask: Callable[[], T], as_json: bool) -> T:
+    """What ``ask`` answers; when the gateway says no, its problem is shown and the exit code is 1."""
+    from gateway.client import Answer, ApiError, BadAnswer, problem_body
+
+    try:
+        return reach(ask)
+    except ApiError as error:
+        show_answer(Answer(error.status, problem_body(error.problem)), as_json)
+        raise typer.Exit(Exit.REFUSED) from None
+    except BadAnswer as error:
+        fail(Exit.REFUSED, str(error))
 
 
 def show_answer(answer: Answer, as_json: bool) -> None:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.commands.shared import Exit
+from tests.client.door import HANG_UP, Door, opened
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    with opened() as door:
+        yield door
+
+
+def invoke(door: Door, *arguments: str, text: str | None = None) -> tuple[int, str]:
+    done = runner.invoke(app, [*arguments, "--url", door.url, "--key", "k"], input=text)
+    return done.exit_code, done.output
+
+
+def answer(*rows: Any) -> dict[str, Any]:
+    """An answer to a batch: a status is an accepted message, a pair (code, detail) one refused."""
+    results = [
+        {"index": index, "id": f"id{index}", "status": row, "to": "+1"}
+        if isinstance(row, str)
+        else {"index": index, "problem": {"status": 400, "title": "T", "code": row[0], "detail": row[1]}}
+        for index, row in enumerate(rows)
+    ]
+    refused = sum(not isinstance(row, str) for row in rows)
+    return {"accepted": len(rows) - refused, "refused": refused, "results": results}
+
+
+def test_a_file_is_sent_and_summed_up(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "parcels.csv"
+    file.write_text("to,client_ref\n+46701740605,a\n+46701740606,b\nnobody,c\n")
+    door.reply(202, answer("queued", "deferred", ("invalid_number", "to: is not a number")))
+    code, output = invoke(door, "send", "--file", str(file), "--text", "Hi", "--category", "marketing")
+    assert code == Exit.REFUSED
+    assert "2 accepted (1 queued, 1 deferred)" in output
+    assert "1 invalid_number" in output
+    (asked,) = door.asked
+    assert asked.path == "/v1/messages/batch"
+    assert asked.body["messages"][0] == {
+        "to": "+46701740605",
+        "text": "Hi",
+        "category": "marketing",
+        "client_ref": "a",
+    }
+    failed = (tmp_path / "parcels.failed.csv").read_text()
+    assert failed == "to,client_ref,_code,_detail\nnobody,c,invalid_number,line 4: to: is not a number\n"
+
+
+def test_all_accepted_is_exit_code_0_and_no_file(door: Door, tmp_path: Path) -> None:
+    door.reply(202, answer("queued"))
+    target = tmp_path / "f.ndjson"
+    line = '{"to": "+46701740605", "text": "Hi"}\n'
+    code, output = invoke(door, "send", "--file", "-", "--json", "--failures", str(target), text=line)
+    assert (code, target.exists()) == (Exit.OK, False)
+    assert json.loads(output) == {
+        "rows": 1,
+        "accepted": 1,
+        "already_accepted": 0,
+        "refused": 0,
+        "statuses": {"queued": 1},
+        "codes": {},
+        "stopped": None,
+        "failures": None,
+    }
+
+
+def test_a_request_refused_for_some_rows_is_repeated_without_them(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.ndjson"
+    file.write_text("".join(f'{{"to": "{index}", "text": "x"}}\n' for index in range(3)))
+    errors = [{"field": "messages[1].to", "code": "malformed", "detail": "too long"}]
+    door.reply(400, {"status": 400, "title": "T", "code": "malformed", "detail": "d", "errors": errors})
+    door.reply(202, answer("queued", "queued"))
+    code, output = invoke(door, "send", "--file", str(file))
+    assert code == Exit.REFUSED
+    assert "2 accepted" in output
+    assert [message["to"] for message in door.asked[1].body["messages"]] == ["0", "2"]
+    failed = json.loads((tmp_path / "f.failed.ndjson").read_text())
+    assert failed == {"to": "1", "text": "x", "_code": "malformed", "_detail": "line 2: to: too long"}
+
+
+def test_what_was_handed_in_before_is_said(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.ndjson"
+    file.write_text('{"to": "+46701740605", "text": "x"}\n')
+    repeated = answer("delivered")
+    repeated["results"][0]["duplicate"] = True
+    door.reply(202, repeated)
+    code, output = invoke(door, "send", "--file", str(file))
+    assert code == Exit.OK
+    assert "0 accepted" in output
+    assert "1 handed in before and not sent again" in output
+
+
+def test_a_key_that_is_not_known_ends_it(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.ndjson"
+    file.write_text('{"to": "+46701740605", "text": "x"}\n')
+    door.reply(401, {"status": 401, "title": "T", "code": "unauthorized", "detail": "no such key"})
+    code, output = invoke(door, "send", "--file", str(file))
+    assert code == Exit.REFUSED
+    assert "Stopped after 0 rows: unauthorized: no such key" in output
+    assert "Run the same command again" in output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--to", "+46701740605"),
+        ("--file", "none.csv"),
+        ("--file", "x.csv", "--to", "+46701740605"),
+        ("--file", "x.csv", "--wait", "5"),
+        ("--to", "+46701740605", "--text", "Hi", "--category", "spam"),
+        ("--to", "+46701740605", "--text", "Hi", "--send-at", "soon"),
+    ],
+)
+def test_what_cannot_be_meant(door: Door, arguments: tuple[str, ...]) -> None:
+    code, output = invoke(door, "send", *arguments)
+    assert (code, door.asked) == (Exit.USAGE, [])
+    assert output
+
+
+def test_the_failures_never_replace_the_file(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_text("to,text\n1,x\n")
+    assert invoke(door, "send", "--file", str(file), "--failures", str(file))[0] == Exit.USAGE
+    assert file.read_text() == "to,text\n1,x\n"
+
+
+def test_a_lost_answer_is_asked_for_again_under_the_same_key(door: Door) -> None:
+    door.replies = [HANG_UP, (202, {"id": "1", "status": "queued"}, {})]
+    assert invoke(door, "send", "--to", "+46701740605", "--text", "Hi")[0] == Exit.OK
+    assert len(set(door.keys())) == 1
+    assert len(door.asked) == 2
