@@ -36,6 +36,7 @@ from gateway.pipeline.heart import Heart
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.sweeper import Sweeper
+from gateway.pipeline.upkeep import Upkeep
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
 from gateway.store import privacy
@@ -47,6 +48,7 @@ from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
 from gateway.store.requests import Retention
+from gateway.store.salvage import Salvage
 from gateway.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -89,6 +91,8 @@ class App:
             config, store=self.store, heart=self.heart, numbers=hasher, redecide=self._to_decide.put_nowait
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
+        salvage = Salvage(self.store, link, secrets.vault)
+        self.upkeep = Upkeep(salvage, self.fleet, self._to_decide.put_nowait)
         self.intake = Intake(self.store, self.desk, hint=self._hint)
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
@@ -136,6 +140,7 @@ class App:
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
+                group.create_task(self.upkeep.run(), name="upkeep"),
             ]
             serving = group.create_task(self.fleet.run(), name="carriers")
             await stop.wait()
@@ -177,6 +182,7 @@ class App:
             logs.configure(config.log.level, config.log.format)
         self.config = config
         await self.flags.start()  # other rules begin a new epoch
+        self.upkeep.wake()
         await self.fleet.apply(config)
 
     # ---- what the operators' door asks (doors.admin.House)

@@ -73,6 +73,15 @@ class Fleet:
         """Names of the lanes that some carrier serves, now or when it is its turn."""
         return frozenset(name for route in self._routes for name in lanes_of(route))
 
+    def routes_by_carrier(self) -> dict[str, str]:
+        """A route of every carrier that serves one."""
+        return {
+            carrier: route.lane
+            for route in self._routes
+            for carrier, weight in zip(route.carriers, route.weights or route.carriers, strict=True)
+            if weight
+        }
+
     async def run(self) -> None:
         """Serve all carriers until ``stop``."""
         async with asyncio.TaskGroup() as group:

@@ -37,6 +37,7 @@ FUNCTIONS = {
     "permit": "allow-oom",
     "untake": "allow-oom",
     "strays": "allow-oom",
+    "rescue": "allow-oom",
     "progress": "allow-oom",
     "cancel": "allow-oom",
     "opt": "allow-oom",

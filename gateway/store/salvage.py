@@ -1,0 +1,53 @@
+"""Messages in lanes that nobody serves any more, since the configuration has changed: they must not lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.model import Redecide
+from gateway.store.layout import SETTINGS
+from gateway.store.record import Vault, read_redecide
+from gateway.store.store import Link, Store
+
+MOST = 200
+"""Messages of a partition that one call looks at."""
+
+
+class Rescued(NamedTuple):
+    """What became of them. ``more``: call again."""
+
+    redecide: list[Redecide]
+    moved: int  # to another lane of the carrier that has accepted a part of it
+    failed: int  # such a carrier is gone
+    more: bool
+
+
+class Salvage:
+    """Finds and empties such lanes. Every method may raise StoreError."""
+
+    def __init__(self, store: Store, link: Link, vault: Vault) -> None:
+        self._store = store
+        self._link = link
+        self._vault = vault
+
+    async def stranded(self, served: Collection[str]) -> list[str]:
+        """Names of the lanes that are there without being ``served``; some may be empty."""
+        depths = await self._store.depths()
+        waiting = {depth.lane for depth in depths.ready} | set(depths.delayed)
+        return sorted(waiting.difference(served))
+
+    async def rescue(self, lanes: Sequence[str], routes: Mapping[str, str]) -> Rescued:
+        """Empty these lanes. ``routes``: a route of every carrier that is at work."""
+        args: list[object] = [SETTINGS.pack(*self._store.retention), MOST, len(routes)]
+        args += [word for pair in routes.items() for word in pair]
+        args += lanes
+        calls = [(partition, "rescue", args) for partition in range(self._store.partitions)]
+        redecide: list[Redecide] = []
+        moved = failed = again = 0
+        for token, some, bad, more, found in await self._link.calls(calls):
+            moved, failed, again = moved + some, failed + bad, again + more
+            redecide += [
+                read_redecide(found[i], found[i + 1], found[i + 2], token, self._vault) for i in range(0, len(found), 3)
+            ]
+        return Rescued(redecide, moved, failed, again > 0)
