@@ -251,12 +251,15 @@ class Model:
         m = self.messages.get(item.id)
         if m is None or m.final or m.state not in WAITING or not item.token or m.due != item.token:
             return False
+        if item.state is State.QUEUED and item.permission.epoch < self.flags.get(keys.EPOCH, 0):
+            return False  # the gate would only hand it back again
         if item.permission.caps != m.permission.caps and not m.out:
             self.reserved.pop(m.new.id, None)
         m.permission = item.permission
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0
-        self._move(m, item.state, item.reason, now, due=item.due)
+        early = item.state is State.QUEUED and item.permission.opens > now
+        self._move(m, item.state, item.reason, now, due=item.permission.opens if early else item.due)
         if m.state is State.QUEUED:
             self._all_taken(m, now)  # late answers may have completed it while it was decided about
         return True
@@ -309,8 +312,7 @@ class Model:
             self._all_taken(m, now)
         for key in arrived:
             if key in self.parked:
-                fact, _ = self.parked.pop(key)
-                self._receipt(m, self.ids[key][1], fact, now)
+                self._receipt(m, self.ids[key][1], self.unpark(key), now)
 
     def _parts(self, m: Message, a: Answer, mine: bool, doubted: bool) -> list[tuple[str, bytes, bytes]]:
         """Take over what is said about parts, which only ever rise; a late word counts when it is good."""
@@ -399,10 +401,18 @@ class Model:
             found = self.ids.get((fact.carrier, who, id_))
             if found and found[0] in self.messages:
                 return self._receipt(self.messages[found[0]], found[1], fact, now)
-        key = (fact.carrier, who, fact.ids[0])
-        if key not in self.parked or self.parked[key][0].state is PartState.ACCEPTED:
-            self.parked[key] = (fact, self.parked.get(key, (fact, now))[1])
+        for id_ in fact.ids:
+            kept = self.parked.get((fact.carrier, who, id_))
+            if kept is None or kept[0].state is PartState.ACCEPTED:
+                self.parked[fact.carrier, who, id_] = (fact, kept[1] if kept else now)
         return Match.PARKED
+
+    def unpark(self, key: tuple[str, bytes, bytes]) -> ReceiptFact:
+        """Take a parked receipt, and with it every form of its id."""
+        fact, _ = self.parked[key]
+        for id_ in fact.ids:
+            self.parked.pop((*key[:2], id_), None)
+        return fact
 
     def _receipt(self, m: Message, index: int, fact: ReceiptFact, now: int) -> Match:
         if m.final or index >= len(m.parts) or m.parts[index].state in _WORST:

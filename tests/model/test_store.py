@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Machine
+from tests.model.walk import walk
 from tests.model.world import World
 from tests.servers import Cluster, Server
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
+def bound(world: World) -> type[Machine]:
+    """The machine in this world."""
+    return type("Bound", (Machine,), {"world": world})
+
+
 def run(url: str, examples: int, steps: int) -> None:
     world = World(url)
     try:
         run_state_machine_as_test(
-            type("Bound", (Machine,), {"world": world}),
+            bound(world),
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=steps,
@@ -31,6 +38,15 @@ def run(url: str, examples: int, steps: int) -> None:
                 report_multiple_bugs=False,
             ),
         )
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("seed", range(200 if THOROUGH else 10))
+def test_a_walk_on_one_server(single_server: Server, seed: int) -> None:
+    world = World(single_server.url)
+    try:
+        walk(bound(world)(), seed, 400)
     finally:
         world.close()
 
