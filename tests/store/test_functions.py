@@ -317,6 +317,21 @@ def test_outside_its_interval_it_is_decided_afresh(desk: Desk) -> None:
     assert leased.closes == granted.permission.closes
 
 
+def test_a_decision_that_the_gate_would_hand_back_is_not_carried_out(desk: Desk) -> None:
+    message = desk.message()
+    desk.accept(message)
+    desk.run(desk.store.flag(keys.EPOCH, 2))
+    (again,) = desk.take().redecide
+    stale = Permit(message.id, again.token, State.QUEUED, Reason.NONE, 0, "", desk.permission(epoch=1))
+    ahead = desk.permission(epoch=2, opens=desk.now + 50)
+    early = Permit(message.id, again.token, State.QUEUED, Reason.NONE, 0, "", ahead)
+    assert desk.run(desk.store.permit([stale, early])) == [False, True]
+    taken = desk.take()
+    assert (taken.leased, taken.redecide, taken.next_due) == ([], [], ahead.opens)
+    desk.later(50)
+    assert [one.id for one in desk.take().leased] == [message.id]
+
+
 def test_a_decider_that_dies_loses_nothing(desk: Desk) -> None:
     message = desk.message(state=State.SCHEDULED, due=desk.now)
     desk.accept(message)

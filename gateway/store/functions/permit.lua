@@ -1,7 +1,8 @@
 -- permit: a fresh decision for a message handed back by take: permitted, deferred, held or refused.
 --
 -- ARGV  settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed)
--- reply one 1 or 0 per message: 0 when it is not waiting under that token (any more).
+-- reply one 1 or 0 per message: 0 when it is not waiting under that token (any more), or when it would be queued under an
+--       epoch that is over: the gate would hand it back at once, and so round and round. It comes back when the token ends.
 -- Idempotent: carrying it out changes due, and so uses the token up.
 
 -- The record with another route and permission, before anything else about it changes.
@@ -30,11 +31,14 @@ end
 local function permit(keys, args)
   begin(keys, args[1])
   local ids, reply = {}, {}
+  load_flags()
   for i = 2, #args, 9 do ids[#ids + 1] = args[i] end
   load(ids)
   for i = 2, #args, 9 do
     local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
+    local opens, _, epoch = read('>I8I8I4', args[i + 8])
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
+      and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))
     if good then
       local due, expires, route, permission = tonumber(args[i + 4]), tonumber(args[i + 5]), args[i + 7], args[i + 8]
       leave(r)
@@ -54,6 +58,8 @@ local function permit(keys, args)
         if whole(r) then -- late answers completed it while it was decided about
           r.parts = parts_of(r)
           sent(r, 0)
+        elseif opens > now then -- the decider's clock is ahead of ours
+          delay(r, opens)
         else
           push_tail(r)
         end
