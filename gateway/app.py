@@ -35,8 +35,10 @@ from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
+from gateway.pipeline.receiver import Sender, Settings
 from gateway.pipeline.sweeper import Sweeper
 from gateway.pipeline.upkeep import Upkeep
+from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
 from gateway.store import privacy
@@ -44,6 +46,7 @@ from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
+from gateway.store.hooks import Hooks
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
@@ -93,7 +96,10 @@ class App:
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         salvage = Salvage(self.store, link, secrets.vault)
         self.upkeep = Upkeep(salvage, self.fleet, self._to_decide.put_nowait)
-        self.intake = Intake(self.store, self.desk, hint=self._hint)
+        hooks = Hooks(link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events)
+        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
+        self._configure_webhooks(config)
+        self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named)
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.runs, self.store, hasher, house=self)
@@ -112,12 +118,19 @@ class App:
     def _hint(self, partitions: set[int], *, urgent: bool = False) -> None:
         self.fleet.hint(partitions, urgent=urgent)
 
+    def _poster(self) -> Sender:
+        return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
+
+    def _configure_webhooks(self, config: Config) -> None:
+        self.webhooks.configure(map(Settings.of, config.accounts), give_up_after=int(config.webhooks.retry_for))
+
     # ---- life
 
     async def start(self) -> None:
         """First heartbeat, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
         await self.heart.start()
         await self.flags.start()
+        await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
@@ -140,6 +153,7 @@ class App:
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
+                group.create_task(self.webhooks.run(), name="webhooks"),
                 group.create_task(self.upkeep.run(), name="upkeep"),
             ]
             serving = group.create_task(self.fleet.run(), name="carriers")
@@ -152,6 +166,7 @@ class App:
             await serving
             for task in background:
                 task.cancel()
+        await self.webhooks.stop()
         log.info("stopped")
 
     async def close(self) -> None:
@@ -181,6 +196,8 @@ class App:
         if config.log.level != self.config.log.level:
             logs.configure(config.log.level, config.log.format)
         self.config = config
+        self._configure_webhooks(config)
+        await self.webhooks.renew()
         await self.flags.start()  # other rules begin a new epoch
         self.upkeep.wake()
         await self.fleet.apply(config)

@@ -84,6 +84,7 @@ class Webhooks(Section, frozen=True, kw_only=True):
     """Where events may be posted to besides public https addresses."""
 
     allow_networks: tuple[str, ...] = ()
+    retry_for: Annotated[float, Meta(ge=1, le=30 * 86400, extra={"duration": True})] = 86400.0  # then dead letters
 
 
 class Policy(Section, frozen=True, kw_only=True):
@@ -147,8 +148,16 @@ class Account(Section, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     callback_url: str = ""
     webhook_secret: Secret = ""
+    webhook_secrets: tuple[Secret, ...] = ()  # two live ones while a secret is changed
+    webhook_batch: Annotated[int, Meta(ge=1, le=500)] = 100
+    webhook_events: Literal["final", "all"] = "final"
     allow_ips: tuple[str, ...] = ()
     max_binds: Annotated[int, Meta(ge=0, le=1000)] = 4
+
+    @property
+    def signing(self) -> tuple[str, ...]:
+        """Every live secret of its webhooks."""
+        return tuple(filter(None, (self.webhook_secret, *self.webhook_secrets)))
 
     @property
     def category(self) -> str:

@@ -135,15 +135,18 @@ def _callback(config: Config, account: Account, path: str, findings: Findings) -
         if not good or (parts.scheme == "http" and not config.webhooks.allow_networks):
             remedy = "Write an https URL; plain http goes only to webhooks.allow_networks"
             findings.problem(f"{path}.callback_url", "is no place to post events to", remedy, account.name)
-    secret = account.webhook_secret
-    if secret:
+    for index, secret in enumerate(account.signing):
         try:
             octets = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
         except (binascii.Error, ValueError):
             octets = 0
         if not secret.startswith("whsec_") or not 24 <= octets <= 64:
+            at = "webhook_secret" if not index and account.webhook_secret else "webhook_secrets"
             remedy = 'Write "whsec_" and base64 of 24 to 64 octets'
-            findings.problem(f"{path}.webhook_secret", "is no secret (its value is not shown)", remedy, account.name)
+            findings.problem(f"{path}.{at}", "is no secret (its value is not shown)", remedy, account.name)
+    if account.callback_url and not account.signing:
+        remedy = "Set webhook_secret, so that the receiver knows who posts"
+        findings.warn(f"{path}.callback_url", "is posted to without a signature", remedy, account.name)
 
 
 def check_carriers(config: Config, findings: Findings) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.config import Account
@@ -103,10 +103,14 @@ def _nobody(partitions: set[int], *, urgent: bool = False) -> None:
     """Nobody is to be told."""
 
 
+async def _no_receivers(accounts: set[str]) -> None:
+    """Nobody follows events."""
+
+
 class Intake:
     """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
 
-    It is told whether a one-time password is among it.
+    It is told whether a one-time password is among it. ``named`` hears whose messages name a receiver for their events.
     """
 
     def __init__(
@@ -115,12 +119,14 @@ class Intake:
         desk: Desk,
         *,
         hint: Hint = _nobody,
+        named: Callable[[set[str]], Awaitable[None]] = _no_receivers,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
     ) -> None:
         self._store = store
         self._desk = desk
         self._hint = hint
+        self._named = named
         self._clock = clock
         self._singles: Gatherer[_Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
@@ -177,6 +183,8 @@ class Intake:
         if cases:
             known = await self._facts.put([case.recipient for case in cases])
             rulings, messages = await self._rule(cases, known, now)
+            if naming := {case.rights.name for case in cases if case.asked.callback_url}:
+                await self._named(naming)  # before the first event of theirs is raised
             accepted = await self._writes.put(messages)
             self._tell(cases, rulings)
             repeats: list[Result] = []

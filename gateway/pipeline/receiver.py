@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from random import random
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -21,6 +21,9 @@ from gateway import signature
 from gateway.pipeline.patience import wait
 from gateway.store.errors import StoreError
 from gateway.store.hooks import Address, Ask, Batch, Became
+
+if TYPE_CHECKING:
+    from gateway.config import Account
 
 ASK_FIRST = 120.0
 """Seconds of an outage in which a receiver is asked before it is handed anything."""
@@ -61,6 +64,13 @@ class Settings(NamedTuple):
     keys: tuple[bytes, ...] = ()
     batch: int = 100
     everything: bool = False
+
+    @classmethod
+    def of(cls, account: Account) -> Settings:
+        """Of an account as it is configured."""
+        keys = tuple(signature.read_secret(secret) for secret in account.signing)
+        everything = account.webhook_events == "all"
+        return cls(account.name, account.callback_url, keys, account.webhook_batch, everything)
 
 
 class Sender(Protocol):

@@ -98,7 +98,7 @@ class Webhooks:
     ) -> None:
         self._make_poster = poster
         self._poster: Sender | None = None
-        self.give_up_after = give_up_after
+        self.give_up_after = 86400
         self.counts: Counter[str] = Counter()
         self._store = store
         self._owners = owners
@@ -129,8 +129,9 @@ class Webhooks:
 
     # -- settings
 
-    def configure(self, accounts: Iterable[Settings]) -> None:
-        """Take over the accounts' settings; those of a running gateway may be replaced."""
+    def configure(self, accounts: Iterable[Settings], *, give_up_after: int = 86400) -> None:
+        """Take over the accounts' settings, and how many seconds a receiver that fails is tried."""
+        self.give_up_after = give_up_after
         self._settings = {one.account: one for one in accounts}
         self._wish()
 
@@ -152,9 +153,11 @@ class Webhooks:
         elif await self._store.unfollow(OF_LATE):
             self._following.set()
 
-    async def reconfigure(self, accounts: Iterable[Settings]) -> None:
-        """Settings of a running gateway. Raises StoreError."""
-        self.configure(accounts)
+    async def renew(self) -> None:
+        """After ``configure`` on a running gateway: networks are read again, waits are cut short. Raises StoreError."""
+        former, self._poster = self._poster, None
+        if former is not None:
+            await former.close()  # posts under way fail and are tried again
         if not self._following.is_set():
             await self.start()
         for active in self._active.values():
