@@ -48,7 +48,7 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         text = f"{self.table} {self.kind}"
         if self.details:
-            text += ": " + ", ".join(f"{key} {words}" for key, words in self.details.items())
+            text += ": " + ", ".join(f"{key} {words}".lstrip() for key, words in self.details.items())
         return f"{text} ({self.effect})" if self.effect else text
 
 
@@ -77,7 +77,7 @@ def compare(old: Config, new: Config) -> Changes:
         if before == after or isinstance(before, tuple):
             continue
         if not isinstance(before, msgspec.Struct):
-            refused.append(Change(field.encode_name, "changed", {"": f"{before!r} → {after!r}"}))
+            refused.append(Change(field.encode_name, "changed", {"": f"{_shown(before)} → {_shown(after)}"}))
             continue
         name, details = field.encode_name, differences(before, after)
         live = {key: words for key, words in details.items() if _is_live(name, key)}

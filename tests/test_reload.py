@@ -1,0 +1,273 @@
+"""A new configuration while the gateway runs: what is not concerned stays up, what is goes over without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import time
+
+import pytest
+
+from gateway.app import App, serve
+from gateway.config import ConfigError, read
+from gateway.doors.problems import HttpProblem
+from gateway.model import State
+from gateway.pipeline.intake import Result
+from gateway.pipeline.submission import Submission
+from gateway.simulator import Faults, Simulator
+from tests.carriers.test_carriage import until
+
+ACCOUNT = '[[account]]\nname = "shop"\napi_keys = ["plain:key"]\ndefault_category = "transactional"\n'
+
+
+class Site:
+    """A gateway in this process, and the file it was started from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "gateway.toml"
+        self.app: App
+        self._head = (
+            f'[store]\ndata_dir = "{folder / "data"}"\ndurability = "everysec"\npartitions = 2\n'
+            '[http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
+        )
+
+    def write(self, *tables: str, account: str = ACCOUNT, sections: str = "") -> None:
+        self.file.write_text("\n".join((self._head, sections, account, *tables)))
+
+    async def accept(self, count: int, *, prefix: str = "+4670174", category: str = "transactional") -> list[bytes]:
+        asked = [Submission(f"{prefix}{number:04}", f"hello {number}", category=category) for number in range(count)]  # type: ignore[arg-type]
+        account = self.app.config.accounts[0]
+        results = await self.app.intake.accept(account, asked, int(time() * 1000))
+        return [result.id for result in results if isinstance(result, Result)]
+
+    async def states(self, ids: list[bytes]) -> Counter[State]:
+        return Counter(record.state for record in await self.app.store.find(ids) if record is not None)
+
+    async def until_states(self, ids: list[bytes], state: State, seconds: float = 15.0) -> None:
+        async with asyncio.timeout(seconds):
+            while (await self.states(ids))[state] != len(ids):  # noqa: ASYNC110  # the store rings no bell
+                await asyncio.sleep(0.05)
+
+
+def carrier(name: str, simulator: Simulator, **settings: object) -> str:
+    words = {"system_id": "gw", "password": "secret", "rate": 0, "binds": 2, **settings}
+    lines = [f"{key} = {value!r}".replace("'", '"') for key, value in words.items()]
+    return f'[[carrier]]\nname = "{name}"\nhosts = ["127.0.0.1:{simulator.port}"]\n' + "\n".join(lines)
+
+
+def route(to: str, *carriers: str) -> str:
+    return f'[[route]]\nto = "{to}"\ncarriers = [{", ".join(map(repr, carriers))}]'.replace("'", '"')
+
+
+@asynccontextmanager
+async def running(site: Site) -> AsyncIterator[App]:
+    ready, stop = asyncio.Event(), asyncio.Event()
+
+    def on_ready(app: App) -> None:
+        site.app = app
+        ready.set()
+
+    config = read(site.file).config
+    task = asyncio.create_task(serve(config, source=lambda: read(site.file), on_ready=on_ready, stop=stop))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    try:
+        assert ready.is_set(), task
+        yield site.app
+    finally:
+        waiting.cancel()
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+@pytest.fixture
+async def north() -> AsyncIterator[Simulator]:
+    async with Simulator(ledger=True) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def south() -> AsyncIterator[Simulator]:
+    async with Simulator(ledger=True) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def east() -> AsyncIterator[Simulator]:
+    async with Simulator(ledger=True) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def test_binds_stay_up_start_anew_begin_and_end(
+    site: Site, north: Simulator, south: Simulator, east: Simulator
+) -> None:
+    everywhere = [route("+46", "south"), route("*", "north")]
+    site.write(carrier("north", north), carrier("south", south), *everywhere)
+    async with running(site) as app:
+        await until(lambda: north.stats.bound == south.stats.bound == 2)
+        links = set(north.links)
+        ids = await site.accept(300) + await site.accept(300, prefix="+4720123")
+        more = [route("+47", "east"), *everywhere]
+        site.write(
+            carrier("north", north, rate=900, status_table={}), carrier("south", south, window=50), *more,
+            carrier("east", east, binds=1),
+        )  # fmt: skip
+        changes = await app.reloader.reload()
+        assert [str(change) for change in changes.changed] == [
+            "carrier north changed: rate 0.0 → 900.0 (its binds stay up)",
+            "carrier south changed: window 100 → 50 (its binds are made anew)",
+            "carrier east added",
+            "route +47 added",
+        ]
+        await until(lambda: east.stats.bound == 1 and south.stats.bound == 2)
+        assert (set(north.links), north.stats.connections, south.stats.connections) == (links, 2, 4)
+        assert [carriage.dispatcher.pace.ceiling for carriage in app.carriages] == [900, 0, 0]
+        ids += await site.accept(100, prefix="+4720999") + await site.accept(100, prefix="+4670999")
+        await site.until_states(ids, State.DELIVERED)
+        assert east.stats.accepted >= 100
+        assert sum(each.stats.duplicates for each in (north, south, east)) == 0
+        site.write(carrier("north", north, rate=900), route("*", "north"))
+        changes = await app.reloader.reload()
+        assert [str(change) for change in changes.changed][:2] == [
+            "carrier south removed (its binds end in order)",
+            "carrier east removed (its binds end in order)",
+        ]
+        assert (south.stats.bound, east.stats.bound, set(north.links)) == (0, 0, links)
+        assert [carriage.carrier.name for carriage in app.carriages] == ["north"]
+        assert not await app.reloader.reload()
+
+
+async def test_what_waits_for_a_route_that_is_gone_goes_by_another(
+    site: Site, north: Simulator, south: Simulator
+) -> None:
+    south.faults = Faults(bind_status=0x0D)
+    site.write(carrier("north", north), carrier("south", south), route("+46", "south"), route("*", "north"))
+    async with running(site) as app:
+        ids = await site.accept(500)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        scheduled = Submission("+46701749999", "later", category="transactional", send_at=later)
+        (result,) = await app.intake.accept(app.config.accounts[0], [scheduled], int(time() * 1000))
+        assert isinstance(result, Result)
+        site.write(carrier("north", north), route("*", "north"))
+        await app.reloader.reload()
+        await site.until_states(ids, State.DELIVERED)
+        assert (north.stats.accepted, north.stats.duplicates) == (500, 0)
+        (record,) = await app.store.find([result.id])
+        assert record is not None
+        assert (record.state, record.route, record.due // 1000) == (State.SCHEDULED, "*", int(later.timestamp()))
+
+
+async def test_a_route_taken_away_between_two_runs(site: Site, north: Simulator, south: Simulator) -> None:
+    south.faults = Faults(bind_status=0x0D)
+    site.write(carrier("south", south), route("+46", "south"))
+    async with running(site):
+        ids = await site.accept(50)
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site):
+        await site.until_states(ids, State.DELIVERED)
+
+
+async def test_no_route_left_is_a_refusal_by_policy(site: Site, south: Simulator) -> None:
+    south.faults = Faults(bind_status=0x0D)
+    site.write(carrier("south", south), route("+46", "south"))
+    async with running(site) as app:
+        ids = await site.accept(3)
+        site.write(carrier("south", south), route("+47", "south"))
+        await app.reloader.reload()
+        await site.until_states(ids, State.REJECTED)
+        (record, *_) = await app.store.find(ids)
+        assert record is not None
+        assert record.reason.name == "NO_ROUTE"
+
+
+async def test_keys_and_rates_of_accounts(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        assert app.api.accounts.caller(b"Bearer key").name == "shop"
+        other = ACCOUNT.replace("plain:key", "plain:other") + '[[account]]\nname = "bank"\napi_keys = ["plain:bank"]\n'
+        site.write(carrier("north", north), route("*", "north"), account=other)
+        changes = await app.reloader.reload()
+        assert [str(change) for change in changes.changed] == [
+            "account shop changed: api_keys changed",  # never which
+            "account bank added",
+        ]
+        with pytest.raises(HttpProblem):
+            app.api.accounts.caller(b"Bearer key")
+        assert [app.api.accounts.caller(f"Bearer {key}".encode()).name for key in ("other", "bank")] == ["shop", "bank"]
+        assert set(app.desk.rights) == {"shop", "bank"}
+
+
+async def test_other_rules_decide_about_what_waits(site: Site, south: Simulator) -> None:
+    south.faults = Faults(bind_status=0x0D)
+    tables = carrier("south", south), route("*", "south")
+    site.write(*tables)
+    async with running(site) as app:
+        ids = await site.accept(5)
+        epoch, version = app.desk.rules.epoch, app.desk.rules.version
+        site.write(*tables, sections="[policy]\ntransactional_caps = ['1/1d']\n[retention]\nfinished = '1h'\n")
+        changes = await app.reloader.reload()
+        assert [str(change) for change in changes.changed] == [
+            "[policy] changed: transactional_caps [] → [1/1d]",
+            "[retention] changed: finished 21600.0 → 3600.0",
+        ]
+        assert app.desk.rules.epoch == epoch + 1
+        assert app.desk.rules.version != version
+        assert app.store.retention.finished == 3600
+        south.faults = Faults()
+        await site.until_states(ids, State.DELIVERED)
+        records = [record for record in await app.store.find(ids) if record is not None]
+        assert all(len(record.timeline) > 3 for record in records)  # decided again on the way
+
+
+async def test_a_bad_file_changes_nothing(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        config, rules = app.config, app.desk.rules
+        site.write(carrier("north", north, windw=3), route("*", "nort"))
+        with pytest.raises(ConfigError, match="windw") as caught:
+            await app.reloader.reload()
+        assert "route[0].carriers[0]" in str(caught.value)
+        site.write(carrier("north", north), route("*", "north"), sections="[http]\nlisten = 7")
+        with pytest.raises(ConfigError):
+            await app.reloader.reload()
+        assert (app.config, app.desk.rules) == (config, rules)
+
+
+async def test_what_needs_a_restart_is_named_and_refuses_the_rest(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        config = app.config
+        site.write(carrier("north", north, rate=7), route("*", "north"))
+        site.file.write_text('node = "b"\n' + site.file.read_text().replace("partitions = 2", "partitions = 4"))
+        changes = await app.reloader.reload()
+        assert changes.lines() == [
+            'needs a restart: node changed: "" → b',
+            "needs a restart: [store] changed: partitions 2 → 4",
+        ]
+        assert app.config is config
+        assert app.carriages[0].dispatcher.pace.ceiling == 0
+
+
+async def test_sighup_and_looking_without_touching(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        site.write(carrier("north", north, rate=77), route("*", "north"))
+        assert (await app.reloader.reload(apply=False)).changed
+        assert app.config.carriers[0].rate == 0
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: app.config.carriers[0].rate == 77)
+        site.write(carrier("north", north, rate="no"), route("*", "north"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.1)
+        assert app.config.carriers[0].rate == 77
