@@ -54,7 +54,7 @@ class Door:
         headers |= more.pop("headers", {})
         async with self.http.request(method, path, headers=headers, **more) as response:
             raw = await response.read()
-            if raw and "json" in response.content_type:
+            if raw and "json" in response.content_type.replace("ndjson", ""):
                 import msgspec
 
                 return Answer(response.status, msgspec.json.decode(raw), response.headers)

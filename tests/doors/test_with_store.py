@@ -17,8 +17,9 @@ from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
 from gateway.model import Leased, Priority, Reason, State
 from gateway.pipeline.decisions import Decisions
-from gateway.pipeline.idempotency import Runs
+from gateway.pipeline.idempotency import Run, Runs, body_hash
 from gateway.pipeline.intake import Intake
+from gateway.pipeline.submission import Result, Submission
 from gateway.store import keys
 from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
@@ -67,6 +68,14 @@ class Gateway:
             http.request(method, path, json=body) as response,
         ):
             return response.status, msgspec.json.decode(await response.read() or b"null")
+
+    async def raw(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        headers = {"Authorization": "Bearer shop-key", "Content-Type": "application/json"} | headers
+        async with (
+            aiohttp.ClientSession(self.listener.url, headers=headers) as http,
+            http.post(path, data=body) as response,
+        ):
+            return response.status, msgspec.json.decode(await response.read())
 
     async def send(self, **fields: Any) -> tuple[int, Any]:
         message = {"to": "+46701740605", "text": "Your parcel waits."} | fields
@@ -293,3 +302,72 @@ async def test_a_full_store_refuses_messages_and_takes_opt_outs(gateway: Gateway
     assert (refused[0], refused[1]["code"]) == (503, "store_full")
     assert (suppressed[0], suppressed[1]["applied"]) == (200, True)
     assert (await gateway.send())[0] == 202
+
+
+async def test_a_reference_is_found_without_its_recipient(gateway: Gateway) -> None:
+    """In every partition, whichever the order, and never another's."""
+    sent = []
+    for number in range(20):
+        _, body = await gateway.send(to=f"+467017406{number:02}", client_ref="campaign")
+        sent.append(body["id"])
+        await gateway.at(gateway.now + 1)
+    await gateway.send(client_ref="other")
+    refused = await gateway.send(client_ref="campaign", category="marketing", to="+46701749999")
+    assert refused[0] == 422
+    _, found = await gateway("GET", "/v1/messages?client_ref=campaign")
+    assert [message["id"] for message in found["messages"]] == sent
+    await gateway.at(NOON + 72 * HOUR + 5)
+    _, found = await gateway("GET", "/v1/messages?client_ref=campaign")
+    assert [message["id"] for message in found["messages"]] == sent[6:]
+
+
+async def test_of_a_reference_that_thousands_share_the_first_are_found(gateway: Gateway) -> None:
+    messages = [{"to": f"+4670{i:07}", "text": "x", "client_ref": "campaign"} for i in range(3000)]
+    _, body = await gateway("POST", "/v1/messages/batch", {"messages": messages})
+    assert body["accepted"] == 3000
+    _, found = await gateway("GET", "/v1/messages?client_ref=campaign")
+    assert len(found["messages"]) == 100
+    for to in (messages[0]["to"], messages[2999]["to"]):
+        _, found = await gateway("GET", f"/v1/messages?client_ref=campaign&to={to}")
+        assert len(found["messages"]) == 1
+
+
+async def test_a_request_cut_off_half_way_is_completed_under_the_same_ids(gateway: Gateway) -> None:
+    """As after a crash: the first half is stored, the claim has no answer, the repeat comes an hour later."""
+    messages = [{"to": f"+4670{i:07}", "text": "x"} for i in range(700)]
+    messages[5] |= {"category": "marketing"}
+    headers = {"Idempotency-Key": "k"}
+    submit = gateway.api.app
+    whole, runs = submit._taker, submit._runs
+    run = await runs.begin("shop", "k", body_hash(b"batch", msgspec.json.encode({"messages": messages})))
+    assert isinstance(run, Run)
+    half = msgspec.convert(messages[:300], list[Submission])
+    first = await whole.many(SHOP, half, run.base)
+    submit._runs = Runs(Claims(gateway.link, Vault({1: bytes(32)}, 1), Owner("node", "2")), hasher())
+    await gateway.at(NOON + HOUR)
+    for _ in range(2):
+        status, body = await gateway.raw("/v1/messages/batch", msgspec.json.encode({"messages": messages}), headers)
+        assert (status, body["accepted"], body["refused"]) == (202, 699, 1)
+        ids = [row.get("id") or row["problem"]["id"] for row in body["results"]]
+        assert ids[:300] == [str(uuid.UUID(bytes=each.id)) for each in first if isinstance(each, Result)]
+        assert len(set(ids)) == 700
+        assert not any("duplicate" in row for row in body["results"])
+    assert sum(depth.ready for depth in (await gateway.store.depths()).ready) == 699
+
+
+async def test_a_repeat_after_the_record_has_gone_sends_nothing_twice(gateway: Gateway) -> None:
+    _, body = await gateway.raw("/v1/messages", b'{"to":"+46701740605","text":"x"}', {"Idempotency-Key": "k"})
+    await gateway("POST", f"/v1/messages/{body['id']}/cancel")
+    name, partition = hasher().claim("shop", "k")
+    key = gateway.link.tags[partition] + b"j:" + name
+    ((value,),) = [await gateway.link.commands([(partition, ("GET", key))])]
+    cut = value[:32] + b"\0"  # as the crash left it: no answer
+    await gateway.link.commands([(partition, ("SET", key, cut))])
+    await gateway.at(NOON + 7 * HOUR)
+    for partition in range(PARTITIONS):
+        while (await gateway.store.sweep(partition)).more:
+            pass
+    assert (await gateway("GET", f"/v1/messages/{body['id']}"))[0] == 404
+    status, again = await gateway.raw("/v1/messages", b'{"to":"+46701740605","text":"x"}', {"Idempotency-Key": "k"})
+    assert (status, again["id"]) == (202, body["id"])
+    assert await gateway.taken() == []
