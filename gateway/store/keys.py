@@ -5,8 +5,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
 
     key               type    holds                                                    lives
     m:<8 hex>         hash    id -> record; bucket named by the id's first 4 octets    each field until its own end
-    d:<day>           hash    reference -> id                                          4 days
-    g:<day>           hash    account + client_ref -> the first ids of the day         4 days
+    d:<day>           hash    account + client_ref -> recipient and id of each message 4 days
     j:<name>          string  request with an Idempotency-Key: body, base, answer      24 hours
     n:<day>           hash    recipient -> last concatenation reference number         2 days
     lanes             set     names of lanes, <route>#<place>:<priority>               for ever

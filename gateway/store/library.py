@@ -28,7 +28,7 @@ SERVER_CLOCK = "local t = call('TIME') return t[1] * 1000 + floor(t[2] / 1000)"
 KEY_CLOCK = "return tonumber(call('GET', P .. 'clock') or 0)"
 """For tests: the time is what the key ``<tag>clock`` of the partition says (ms)."""
 
-SHARED = ("base", "record", "parts", "lanes", "moves", "gate", "commit", "outcome")
+SHARED = ("base", "record", "parts", "lanes", "moves", "gate", "commit", "outcome", "references")
 FUNCTIONS = {
     "accept": "",
     "claim": "",

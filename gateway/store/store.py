@@ -119,6 +119,8 @@ class Store:
             item = items[index]
             if partition_of(item.id) != partition:
                 raise ValueError("the id does not carry the partition of its recipient")
+            if len(item.reference) not in (0, 16):
+                raise ValueError("a reference has 16 octets")
             due = refused_until(item, refused) if item.state is State.REJECTED else item.due
             key = (
                 item.state,

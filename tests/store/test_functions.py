@@ -199,6 +199,22 @@ def test_a_reference_is_accepted_once_within_72_hours(desk: Desk) -> None:
     assert desk.accept(desk.message(reference=reference))[0].new
 
 
+def test_an_account_may_call_thousands_alike(desk: Desk) -> None:
+    """What does not fit into the list of a client_ref is found by its whole reference all the same."""
+    messages = []
+    for number in range(400):
+        recipient = desk.hasher.recipient(f"4670000{number:04d}")
+        reference = desk.hasher.reference("shop", recipient, "campaign")
+        messages.append(desk.message(recipient.digits, reference=reference))
+    assert all(one.new for one in desk.accept(*messages[:300]))
+    assert all(one.new for one in desk.accept(*messages[300:]))
+    again = [msgspec.structs.replace(m, id=new_ids(desk.now, [m.recipient.partition])[0]) for m in messages]
+    assert desk.accept(*again) == [(message.id, False) for message in messages]
+    found = desk.run(desk.store.mentions("shop", "campaign"))
+    assert set(found) < {message.id for message in messages}
+    assert len(found) == 64 * desk.store.partitions
+
+
 def test_a_small_account_does_not_wait_for_a_large_one(desk: Desk) -> None:
     desk.accept(*[desk.message() for _ in range(300)])
     desk.take(limit=100)
