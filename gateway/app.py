@@ -10,7 +10,6 @@ import asyncio
 import gc
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -25,10 +24,11 @@ from gateway.carriers.fleet import Fleet
 from gateway.config import Config, route_table, rulebook
 from gateway.config import Store as StoreSettings
 from gateway.doors.accounts import Accounts
-from gateway.doors.admin import admin_app
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
+from gateway.doors.timed import Timed
 from gateway.model import Redecide
+from gateway.operators import Meters, Operators
 from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
@@ -80,10 +80,10 @@ class App:
         self.owner = Owner.fresh(config.node or socket.gethostname())
         self._link = link
         self._embedded = embedded
-        self._since = time.monotonic()
         hasher = Hasher(secrets.hashing, config.store.partitions)
+        self.meters = Meters.on(link)
         self.store = Store(
-            link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
+            self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
         )
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
         self.heart = Heart(self.store, self.owner)
@@ -96,7 +96,9 @@ class App:
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         salvage = Salvage(self.store, link, secrets.vault)
         self.upkeep = Upkeep(salvage, self.fleet, self._to_decide.put_nowait)
-        hooks = Hooks(link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events)
+        hooks = Hooks(
+            self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
+        )
         self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
         self._configure_webhooks(config)
         self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named)
@@ -104,8 +106,10 @@ class App:
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.runs, self.store, hasher, house=self)
         self.reloader = Reloader(self, source)
-        self.http = Listener(self.api.app, config.http.listen)
-        self.admin = Listener(admin_app(self), config.admin.listen)
+        timed = Timed(self.api.app)
+        self.http = Listener(timed, config.http.listen)
+        self.operators = Operators(self, link, self.meters, http=timed, version=installed_version())
+        self.admin = Listener(self.operators.door, config.admin.listen)
 
     def __repr__(self) -> str:
         return f"<App {self.owner.name} {self.http!r} {len(self.carriages)} carriers>"
@@ -133,6 +137,7 @@ class App:
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
+        self.operators.announce(self.admin.url)
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -153,6 +158,7 @@ class App:
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
+                group.create_task(self.meters.lag.run(), name="lag"),
                 group.create_task(self.webhooks.run(), name="webhooks"),
                 group.create_task(self.upkeep.run(), name="upkeep"),
             ]
@@ -171,6 +177,7 @@ class App:
 
     async def close(self) -> None:
         """Close the doors, whatever state they are in."""
+        self.operators.close()
         await self.http.stop(0)
         await self.admin.stop(0)
 
@@ -196,6 +203,7 @@ class App:
         if config.log.level != self.config.log.level:
             logs.configure(config.log.level, config.log.format)
         self.config = config
+        self.operators.configure(config)
         self._configure_webhooks(config)
         await self.webhooks.renew()
         await self.flags.start()  # other rules begin a new epoch
@@ -214,26 +222,12 @@ class App:
 
     async def status(self) -> dict[str, Any]:
         """Everything at a glance."""
-        depths = await self.store.depths()
-        lanes: dict[str, dict[str, int]] = {}
-        for depth in depths.ready:
-            lane = lanes.setdefault(depth.lane, {"ready": 0, "delayed": 0})
-            lane["ready"] += depth.ready
-        for name, count in depths.delayed.items():
-            lanes.setdefault(name, {"ready": 0, "delayed": 0})["delayed"] = count
-        return {
-            "version": installed_version(),
-            "node": self.owner.name,
-            "uptime_s": round(time.monotonic() - self._since),
-            "store": repr(self._embedded or self._link),
-            "policy": {"version": self.desk.rules.version, "epoch": self.desk.rules.epoch},
-            "carriers": [_carrier_status(carriage) for carriage in self.carriages],
-            "lanes": lanes,
-            "held": depths.held,
-            "leases": depths.leases,
-            "parked_receipts": depths.parked,
-            "swept": dict(self.sweeper.counts),
-        }
+        return await self.operators.status(asyncio.get_running_loop())
+
+    @property
+    def store_words(self) -> str:
+        """The store in a line."""
+        return repr(self._embedded or self._link)
 
 
 def _retention(config: Config) -> Retention:
@@ -247,18 +241,6 @@ def _retention(config: Config) -> Retention:
         parked=int(keep.orphans),
         events=keep.events,
     )
-
-
-def _carrier_status(carriage: Carriage) -> dict[str, Any]:
-    dispatcher, pool = carriage.dispatcher, carriage.pool
-    return {
-        "name": carriage.carrier.name,
-        "up": len(pool.binds),
-        "binds": [repr(slot) for slot in pool.slots],
-        "pace": repr(dispatcher.pace),
-        "submitted": dispatcher.submitted,
-        "receipts": dict(carriage.receipts.counts),
-    }
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from gateway.client import Client, Unreachable
 from gateway.simulator import Faults, Simulator
 
 KEY = "key"
+TOKEN = "token-of-the-operators"
 READY = 30.0
 
 
@@ -36,10 +37,10 @@ class House:
         self.file = folder / "gateway.toml"
         http, admin, smpp = free_ports(3)
         self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
-        self.admin = Client(f"http://127.0.0.1:{admin}", timeout=10.0)
+        self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
         lines = [
             f'[store]\ndata_dir = "{folder / "data"}"',
-            f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"',
+            f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
             f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
             f'[[account]]\nname = "shop"\napi_keys = ["plain:{KEY}"]\ndefault_category = "transactional"',
             "rate = 1000000",

@@ -24,6 +24,7 @@ FLOORS = {
     "simulator": 4,
     "app": 5,
     "reload": 5,
+    "operators": 5,
     "access": 0,
     "tally": 0,
     "client": 0,

@@ -32,6 +32,10 @@ class Accounts:
             raise refuse("unauthorized", "send Authorization: Bearer KEY", headers=_ASK_FOR_KEY)
         return self._accounts[name]
 
+    def knows(self, authorization: bytes) -> bool:
+        """Whether this header opens the door for apps."""
+        return self._keys.account(authorization) is not None
+
     def wait(self, account: Account, count: int, now: float) -> float:
         """Let ``count`` messages of this account in (0.0), or say how many seconds to wait before asking again."""
         allowance = self._allowances.get(account.name)

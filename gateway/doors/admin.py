@@ -1,11 +1,11 @@
-"""The operators' listener: health, readiness, status, metrics. Loopback by default; nothing here is secret."""
+"""The operators' listener: health and readiness for anybody, status and all the rest for those who show a token."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -55,16 +55,16 @@ class Health:
         return [Route("/healthz", self.alive), Route("/readyz", self.ready)]
 
 
-def admin_app(house: House, registry: CollectorRegistry = REGISTRY) -> Starlette:
-    """The operators' application."""
+def admin_app(house: House, routes: Iterable[Route] = ()) -> Starlette:
+    """The operators' application: health, status, and the routes of everything that operators see and do.
+
+    ``Guard`` stands before it: all but health wants a token.
+    """
 
     async def status(_request: Request) -> Response:
         return JsonAnswer(await house.status())
 
-    async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
     return Starlette(
-        routes=[*Health(house).routes(), Route("/status", status), Route("/metrics", metrics)],
+        routes=[*Health(house).routes(), Route("/status", status), *routes],
         exception_handlers=HANDLERS,
     )

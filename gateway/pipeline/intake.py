@@ -27,6 +27,7 @@ from gateway.model import (
 from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
+from gateway.pipeline.tallies import IntakeTally
 from gateway.policy.decide import Request, decide
 from gateway.store.claims import item_id, item_reference
 from gateway.store.errors import StoreError, StoreFull
@@ -131,6 +132,7 @@ class Intake:
         self._singles: Gatherer[_Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
         self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
+        self.tally = IntakeTally()
         self._queued: dict[str, int] = {}
         self._queued_until = 0.0
 
@@ -160,6 +162,16 @@ class Intake:
         return await self._accept(items, self._clock())
 
     async def _accept(self, items: Sequence[_Item], now: int) -> Outcomes:
+        accounts = [account.name for account, _, _ in items]
+        try:
+            results = await self._take_in(items, now)
+        except StoreError as error:
+            self.tally.failed(accounts, "store_full" if isinstance(error, StoreFull) else "store_unavailable")
+            raise
+        self.tally.add(accounts, results)
+        return results
+
+    async def _take_in(self, items: Sequence[_Item], now: int) -> Outcomes:
         await self._learn_depths()
         results: Outcomes = []
         for start in range(0, len(items), SLICE):

@@ -1,15 +1,22 @@
+"""The operators' listener without a gateway behind it: health, tokens, the shape of refusals."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
+from gateway.config import Admin
 from gateway.doors.admin import admin_app
+from gateway.doors.guard import Guard, Tokens
 from gateway.doors.listener import Listener
 from tests.doors.conftest import FakeHouse
+
+TOKEN, READER, ALICE = "t" * 32, "r" * 32, "a" * 32
+SETTINGS = Admin(token="sha256:" + sha256(TOKEN.encode()).hexdigest(), read_token=READER, operators={"alice": ALICE})
 
 
 class Operator:
@@ -18,8 +25,12 @@ class Operator:
     def __init__(self, house: FakeHouse, listener: Listener) -> None:
         self.house, self.listener = house, listener
 
-    async def get(self, path: str) -> tuple[int, Any]:
-        async with aiohttp.ClientSession(self.listener.url) as http, http.get(path) as response:
+    async def __call__(self, path: str, token: str = TOKEN, method: str = "GET") -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with (
+            aiohttp.ClientSession(self.listener.url, headers=headers) as http,
+            http.request(method, path) as response,
+        ):
             return response.status, await (
                 response.json(content_type=None) if "json" in response.content_type else response.text()
             )
@@ -27,39 +38,62 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    house, registry = FakeHouse(), CollectorRegistry()
-    Counter("sms_accepted", "Messages accepted", registry=registry).inc(3)
-    listener = Listener(admin_app(house, registry), "127.0.0.1:0")
+    house = FakeHouse()
+    guard = Guard(Tokens.of(SETTINGS), admin_app(house), lambda header: header == b"Bearer shop-key")
+    listener = Listener(guard, "127.0.0.1:0")
     await listener.start()
     yield Operator(house, listener)
     await listener.stop(1)
 
 
-async def test_status(operator: Operator) -> None:
-    status, body = await operator.get("/status")
+@pytest.mark.parametrize("token", [TOKEN, READER, ALICE])
+async def test_status(operator: Operator, token: str) -> None:
+    status, body = await operator("/status", token)
     assert (status, body["carriers"]) == (200, [{"name": "north", "binds": 2}])
 
 
-async def test_health_and_readiness(operator: Operator) -> None:
-    assert await operator.get("/healthz") == (200, {"status": "ok"})
-    assert await operator.get("/readyz") == (200, {"status": "ready"})
+async def test_health_and_readiness_want_no_token(operator: Operator) -> None:
+    assert await operator("/healthz", "") == (200, {"status": "ok"})
+    assert await operator("/readyz", "") == (200, {"status": "ready"})
 
 
 async def test_not_ready_says_why_and_asks_once_a_second(operator: Operator) -> None:
     operator.house.fault = "the disk is full"
     for _ in range(3):
-        status, body = await operator.get("/readyz")
+        status, body = await operator("/readyz", "")
         assert (status, body["detail"], body["retryable"]) == (503, "the disk is full", True)
     assert operator.house.asked == 1
-    assert (await operator.get("/healthz"))[0] == 200
+    assert (await operator("/healthz", ""))[0] == 200
 
 
-async def test_metrics(operator: Operator) -> None:
-    status, text = await operator.get("/metrics")
-    assert status == 200
-    assert "sms_accepted_total 3.0" in text
+@pytest.mark.parametrize("path", ["/status", "/metrics", "/carriers", "/no-such-thing"])
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], "sha256:" + sha256(TOKEN.encode()).hexdigest()])
+async def test_everything_else_wants_one(operator: Operator, path: str, token: str) -> None:
+    status, body = await operator(path, token)
+    assert (status, body["code"]) == (401, "unauthorized")
+
+
+async def test_an_api_key_of_an_account_is_no_token(operator: Operator) -> None:
+    status, body = await operator("/status", "shop-key")
+    assert (status, body["code"]) == (403, "forbidden")
+
+
+async def test_who_may_only_read_does_nothing(operator: Operator) -> None:
+    status, body = await operator("/status", READER, "POST")
+    assert (status, body["code"]) == (403, "forbidden")
+    assert (await operator("/status", ALICE, "POST"))[0] == 405
 
 
 async def test_elsewhere(operator: Operator) -> None:
-    status, body = await operator.get("/v1/messages")
+    status, body = await operator("/v1/messages")
     assert (status, body["code"]) == (404, "not_found")
+
+
+def test_tokens_tell_who() -> None:
+    tokens = Tokens.of(SETTINGS)
+    assert repr(tokens) == "<Tokens of admin, alice, read>"
+    assert [tokens.operator(f"bearer {t}".encode()) for t in (ALICE, "")] == [("alice", True, "", ""), None]
+
+
+def test_the_token_that_was_made_counts_beside_operators() -> None:
+    assert repr(Tokens.of(Admin(), made="m" * 32)) == "<Tokens of admin>"

@@ -1,0 +1,94 @@
+"""A carrier as operators see it: its mode, its binds with state and last error, its pace, what it has done."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.carriers.carriage import Carriage
+from gateway.carriers.pool import Slot
+from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
+from gateway.smpp.status import name as status_name
+
+KINDS = {BIND_TRANSCEIVER: "transceiver", BIND_TRANSMITTER: "transmitter", BIND_RECEIVER: "receiver"}
+
+
+class BindView(msgspec.Struct, gc=False):
+    """One configured bind. Times in seconds; ``window`` 0: it carries no submits."""
+
+    name: str
+    kind: str
+    mode: str  # running | paused | draining | drained | reconnecting
+    state: str  # bound, binding, …; "down" without a connection
+    up: bool
+    peer: str = ""
+    up_s: float = 0.0
+    window: int = 0
+    outstanding: int = 0
+    last_error: str = ""
+    failures: int = 0  # of that kind in a row
+    next_try_s: float = 0.0
+
+
+class CarrierView(msgspec.Struct, gc=False):
+    """One carrier. ``rate`` 0: no limit."""
+
+    name: str
+    mode: str  # running | paused | drained: what operators want of it
+    up: int  # binds that are bound
+    taking: bool  # whether it takes messages now
+    window: int
+    outstanding: int
+    rate: float
+    ceiling: float
+    slowed: bool
+    decreases: int
+    leased: int  # parts whose outcome is not stored yet
+    submitted: int
+    accepted: int
+    refused: dict[str, int]
+    unanswered: int
+    receipts: dict[str, int]
+    store_away_s: float
+    binds: list[BindView]
+
+
+def carrier_view(carriage: Carriage, now: float) -> CarrierView:
+    """As it is at ``now`` (the loop's time)."""
+    dispatcher, pool, pace = carriage.dispatcher, carriage.pool, carriage.dispatcher.pace
+    tally = dispatcher.tally
+    binds = [_bind_view(carriage, slot, now) for slot in pool.slots]
+    away = carriage.reporter.away_since
+    return CarrierView(
+        name=carriage.carrier.name,
+        mode=carriage.controls.mode.name.lower(),
+        up=sum(bind.up for bind in binds),
+        taking=bool(pool.binds),
+        window=sum(bind.window for bind in binds if bind.up),
+        outstanding=sum(bind.outstanding for bind in binds),
+        rate=round(pace.bucket.rate, 1),
+        ceiling=pace.ceiling,
+        slowed=pace.slowed,
+        decreases=pace.decreases,
+        leased=dispatcher.out,
+        submitted=dispatcher.submitted,
+        accepted=tally.accepted,
+        refused={status_name(status): count for status, count in tally.refused.most_common()},
+        unanswered=tally.lost,
+        receipts=dict(carriage.receipts.counts),
+        store_away_s=0.0 if away is None else round(now - away, 1),
+        binds=binds,
+    )
+
+
+def _bind_view(carriage: Carriage, slot: Slot, now: float) -> BindView:
+    bind = slot.bind
+    view = BindView(slot.name, KINDS[slot.command_id], carriage.controls.state(slot), "down", up=False)
+    view.last_error, view.failures = slot.last, slot.failures
+    if bind is None:
+        view.next_try_s = 0.0 if slot.away else round(max(0.0, slot.try_at - now), 1)
+        return view
+    view.state, view.peer = bind.session.state.value, bind.peer
+    view.up = bind.session.bound
+    view.up_s = round(now - bind.since, 1) if bind.since else 0.0
+    view.window, view.outstanding = bind.window, bind.session.outstanding
+    return view

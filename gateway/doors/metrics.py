@@ -1,0 +1,379 @@
+"""The page that Prometheus scrapes. Nothing is counted here: what the parts have counted is collected at a scrape.
+
+Every metric is documented in ``docs/metrics.md``, and a test keeps page and document equal. Labels are names of the
+configuration (accounts, carriers, lanes), names of functions and codes; never a number, an id or a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.carriers.carriage import Carriage
+from gateway.carriers.mode import Mode
+from gateway.doors.audit import Audit
+from gateway.doors.timed import Timed
+from gateway.model import Fate, Reason
+from gateway.pipeline.flags import Flags
+from gateway.pipeline.lag import Lag
+from gateway.pipeline.tallies import IntakeTally
+from gateway.smpp.status import classify
+from gateway.smpp.status import name as status_name
+from gateway.store.errors import StoreError
+from gateway.store.outlook import Outlook, View
+from gateway.store.requests import Depths
+from gateway.store.timed import TimedLink
+from gateway.tally import Histogram
+
+PREFIX = "smpp_gateway_"
+FRESH = 1.0
+"""Seconds that what the store said is believed: two scrapers cost what one does."""
+
+
+class Ledger(Protocol):
+    """What this needs of the store."""
+
+    async def depths(self) -> Depths: ...
+
+
+class Sources(NamedTuple):
+    """Who has counted."""
+
+    version: str
+    node: str
+    intake: IntakeTally
+    http: Timed
+    carriages: Callable[[], Sequence[Carriage]]
+    swept: Mapping[str, int]
+    flags: Flags
+    audit: Audit
+    lag: Lag
+    link: TimedLink
+    store: Ledger
+    outlook: Outlook
+    servers: Callable[[], Any]
+    """Awaitable of (server, field -> value) pairs: what the store's servers say of their memory."""
+
+
+class Stored(NamedTuple):
+    """What the store said; None where it was away."""
+
+    view: View | None = None
+    depths: Depths | None = None
+    servers: Sequence[tuple[str, Mapping[str, float]]] = ()
+
+
+class Metrics:
+    """``GET /metrics``, with a registry of its own; ``register`` more collectors into it."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._sources = sources
+        self._collector = _Gateway(sources)
+        self._asked = float("-inf")
+        self._lock = asyncio.Lock()
+        self.registry.register(self._collector)
+        ProcessCollector(registry=self.registry)
+
+    def __repr__(self) -> str:
+        return f"<Metrics of {self._sources.node}>"
+
+    def register(self, collector: Collector) -> None:
+        """One more part's, with its own names."""
+        self.registry.register(collector)
+
+    def routes(self) -> list[Route]:
+        return [Route("/metrics", self.page)]
+
+    async def page(self, _request: Request) -> Response:
+        """The page; also when the store is away, without what only the store knows."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked >= FRESH:
+                self._asked = now
+                self._collector.stored = await self._ask()
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _ask(self) -> Stored:
+        sources = self._sources
+        try:
+            view, depths, servers = await asyncio.gather(
+                sources.outlook.lanes(), sources.store.depths(), sources.servers()
+            )
+        except StoreError:
+            return Stored()
+        return Stored(view, depths, servers)
+
+
+class _Gateway(Collector):
+    def __init__(self, sources: Sources) -> None:
+        self.stored = Stored()
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        yield gauge("info", "Version and node, as labels; always 1.", (self._sources.version, self._sources.node))
+        yield from _intake(self._sources)
+        yield from _carriers(self._sources.carriages())
+        yield from _store(self._sources, self.stored)
+        yield from _house(self._sources)
+
+
+def _intake(sources: Sources) -> Iterator[Metric]:
+    yield counter(
+        "intake_messages",
+        "Messages handed in, by account and by what became of them at the door.",
+        ("account", "result", "code"),
+        sources.intake.counts,
+    )
+    yield counter(
+        "http_requests",
+        "Requests of apps, by route and HTTP status (0: the client went away first).",
+        ("route", "status"),
+        {(route, str(status)): count for (route, status), count in sources.http.answers.items()},
+    )
+    yield histogram("http_request_seconds", "Time to answer a request of an app.", ("route",), sources.http.seconds)
+
+
+def _carriers(carriages: Sequence[Carriage]) -> Iterator[Metric]:
+    carrier = ("carrier",)
+    by_name = {one.carrier.name: one for one in carriages}  # of two with one name the newer is shown
+    tallies = {name: one.dispatcher.tally for name, one in by_name.items()}
+    dispatchers = {name: one.dispatcher for name, one in by_name.items()}
+    yield counter(
+        "submits", "Parts written to a carrier (submit_sm).", carrier, {n: d.submitted for n, d in dispatchers.items()}
+    )
+    yield counter(
+        "submit_answers",
+        "Answers to submit_sm by class; unanswered: none came in time, or the connection was lost first.",
+        ("carrier", "class"),
+        _answers(by_name),
+    )
+    yield counter(
+        "submit_refusals",
+        "Answers to submit_sm with a status other than 0, by status.",
+        ("carrier", "status"),
+        {(name, status_name(s)): count for name, t in tallies.items() for s, count in t.refused.items()},
+    )
+    yield counter(
+        "outcomes",
+        "Messages that a carrier did not simply accept, by what became of them and why.",
+        ("carrier", "fate", "reason"),
+        {
+            (name, Fate(fate).name.lower(), Reason(reason).name.lower()): count
+            for name, tally in tallies.items()
+            for (fate, reason), count in tally.fates.items()
+        },
+    )
+    yield counter(
+        "gate_drops",
+        "Messages ended at the last moment: expired, opted out, consent revoked.",
+        carrier,
+        {name: dispatcher.dropped for name, dispatcher in dispatchers.items()},
+    )
+    yield counter(
+        "receipts",
+        "Delivery receipts (and other deliver_sm) by what was done with them.",
+        ("carrier", "outcome"),
+        {(name, what): count for name, one in by_name.items() for what, count in one.receipts.counts.items()},
+    )
+    yield counter(
+        "receipt_states",
+        "Delivery receipts by what they say (accepted: an intermediate one).",
+        ("carrier", "state"),
+        {(name, state.name.lower()): n for name, one in by_name.items() for state, n in one.receipts.said.items()},
+    )
+    yield histogram(
+        "accept_to_submit_seconds",
+        "From acceptance to the last submit_sm, deferrals and retries included.",
+        ("carrier", "category"),
+        {(name, c.name.lower()): seen for name, t in tallies.items() for c, seen in t.submit.items() if seen.count},
+    )
+    yield histogram(
+        "submit_to_answer_seconds",
+        "From submit_sm to its answer.",
+        carrier,
+        {name: tally.answer for name, tally in tallies.items()},
+    )
+    yield from _binds(by_name)
+
+
+def _answers(by_name: Mapping[str, Carriage]) -> dict[tuple[str, str], float]:
+    """By retry class, with the carrier's own table of statuses."""
+    found: dict[tuple[str, str], float] = {}
+    for name, one in by_name.items():
+        tally, overrides = one.dispatcher.tally, one.carrier.overrides or None
+        found[name, "ok"], found[name, "unanswered"] = tally.accepted, tally.lost
+        for status, count in tally.refused.items():
+            key = name, classify(status, overrides).name.lower()
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def _binds(by_name: Mapping[str, Carriage]) -> Iterator[Metric]:
+    carrier = ("carrier",)
+    bound = {name: [s.bind for s in one.pool.slots if s.bind and s.bind.session.bound] for name, one in by_name.items()}
+    paces = {name: one.dispatcher.pace for name, one in by_name.items()}
+    yield gauge("binds", "Binds as configured.", {n: len(o.pool.slots) for n, o in by_name.items()}, carrier)
+    yield gauge("binds_up", "Binds that are bound.", {name: len(up) for name, up in bound.items()}, carrier)
+    yield gauge(
+        "carrier_taking",
+        "1 when the carrier takes messages now (bound, and not told to stand still).",
+        {name: int(bool(one.pool.binds)) for name, one in by_name.items()},
+        carrier,
+    )
+    yield gauge(
+        "carrier_mode",
+        "What operators want of the carrier: 1 for its mode, 0 for the others.",
+        {(n, mode.name.lower()): int(o.controls.mode is mode) for n, o in by_name.items() for mode in Mode},
+        ("carrier", "mode"),
+    )
+    yield counter("bind_tries", "Connections tried.", carrier, {name: one.pool.tries for name, one in by_name.items()})
+    yield gauge(
+        "window",
+        "Submits that may be unanswered, over the binds that are up.",
+        {name: sum(bind.window for bind in up) for name, up in bound.items()},
+        carrier,
+    )
+    yield gauge(
+        "window_used",
+        "Submits that are unanswered.",
+        {name: sum(bind.session.outstanding for bind in up) for name, up in bound.items()},
+        carrier,
+    )
+    yield gauge(
+        "leased_parts",
+        "Parts handed to the carrier's side whose outcome is not stored yet.",
+        {name: one.dispatcher.out for name, one in by_name.items()},
+        carrier,
+    )
+    yield gauge(
+        "pace_rate",
+        "Parts a second that the pace allows now; 0: no limit.",
+        {name: pace.bucket.rate for name, pace in paces.items()},
+        carrier,
+    )
+    yield gauge(
+        "pace_ceiling",
+        "Parts a second as configured; 0: no limit.",
+        {name: pace.ceiling for name, pace in paces.items()},
+        carrier,
+    )
+    yield counter(
+        "pace_decreases",
+        "Times that throttling made the pace slower.",
+        carrier,
+        {name: pace.decreases for name, pace in paces.items()},
+    )
+
+
+def _store(sources: Sources, stored: Stored) -> Iterator[Metric]:
+    yield gauge("store_up", "1 when the store answered this scrape.", {(): int(stored.view is not None)}, ())
+    yield histogram(
+        "store_call_seconds",
+        "Round trips to the store by function, one for a whole batch.",
+        ("function",),
+        sources.link.seconds,
+    )
+    yield counter(
+        "store_errors", "Round trips that failed, by function and kind.", ("function", "kind"), sources.link.errors
+    )
+    if stored.view is not None and stored.depths is not None:
+        yield from _waiting(stored.view, stored.depths)
+    for name, field, words in _SERVER_FIELDS:
+        values = {server: fields[field] for server, fields in stored.servers if field in fields}
+        yield gauge(name, words, values, ("server",))
+
+
+_SERVER_FIELDS = (
+    ("store_memory_bytes", "used_memory", "Memory that a server of the store uses."),
+    ("store_memory_limit_bytes", "maxmemory", "Memory that it may use; 0: no limit."),
+    ("store_log_bytes", "aof_current_size", "Size of its append-only file."),
+    ("store_log_healthy", "aof_last_write_status", "1 when its last write to disk went well."),
+)
+
+
+def _waiting(view: View, depths: Depths) -> Iterator[Metric]:
+    lanes = [lane for lane in view.lanes if lane.ready or lane.delayed]
+    yield gauge(
+        "lane_messages",
+        "Messages that wait in a lane (route#place:priority): ready, or delayed until an instant.",
+        {(lane.name, kind): getattr(lane, kind) for lane in lanes for kind in ("ready", "delayed")},
+        ("lane", "state"),
+    )
+    yield gauge(
+        "lane_oldest_seconds",
+        "Age since acceptance of the oldest message that is ready in a lane; 0: none is.",
+        {lane.name: view.age(lane.oldest) for lane in lanes},
+        ("lane",),
+    )
+    ready: dict[str, float] = {}
+    oldest: dict[str, float] = {}
+    for lane in lanes:
+        for one in lane.accounts:
+            ready[one.account] = ready.get(one.account, 0) + one.ready
+            oldest[one.account] = max(oldest.get(one.account, 0.0), view.age(one.oldest))
+    yield gauge("account_ready_messages", "Messages of an account that are ready to be sent.", ready, ("account",))
+    yield gauge("account_oldest_seconds", "Age of its oldest ready message.", oldest, ("account",))
+    yield gauge("held_messages", "Messages held by breakers.", {(): depths.held}, ())
+    yield gauge("held_oldest_seconds", "Age of the oldest held message; 0: none.", {(): view.age(view.oldest_held)}, ())
+    yield gauge("leases", "Takes of which something is not reported yet, of all workers.", {(): depths.leases}, ())
+    yield gauge("parked_receipts", "Receipts that wait for their message's id.", {(): depths.parked}, ())
+
+
+def _house(sources: Sources) -> Iterator[Metric]:
+    yield gauge("breakers_open", "Breakers that are open.", {(): len(sources.flags.open)}, ())
+    yield counter(
+        "swept",
+        "What the time wheel did: expired, ended (no receipt or answer), deleted, matched and orphans (receipts).",
+        ("what",),
+        dict(sources.swept),
+    )
+    yield counter(
+        "operator_actions", "What operators did, see GET /audit.", ("action", "outcome"), sources.audit.counts
+    )
+    yield histogram(
+        "loop_lag_seconds", "How late the event loop was, ten looks a second.", (), {(): sources.lag.seconds}
+    )
+    yield gauge("loop_lag_worst_seconds", "The latest of the last minute.", {(): sources.lag.worst}, ())
+
+
+Values = Mapping[Any, float]
+"""Label values (one, or a tuple of them) to a value."""
+
+
+def _labels(key: object) -> list[str]:
+    return [str(part) for part in key] if isinstance(key, tuple) else [str(key)]
+
+
+def counter(name: str, words: str, labels: Iterable[str], values: Values) -> Metric:
+    """A counter; ``_total`` is put behind its name."""
+    family = CounterMetricFamily(PREFIX + name, words, labels=list(labels))
+    for key, value in list(values.items()):
+        family.add_metric(_labels(key), value)
+    return family
+
+
+def gauge(
+    name: str, words: str, values: Values | tuple[str, str], labels: Iterable[str] = ("version", "node")
+) -> Metric:
+    """A gauge; a plain pair of labels is 1."""
+    family = GaugeMetricFamily(PREFIX + name, words, labels=list(labels))
+    for key, value in ({values: 1.0} if isinstance(values, tuple) else dict(values)).items():
+        family.add_metric(_labels(key), value)
+    return family
+
+
+def histogram(name: str, words: str, labels: Iterable[str], seen: Mapping[Any, Histogram]) -> Metric:
+    """A histogram of ours in their words."""
+    family = HistogramMetricFamily(PREFIX + name, words, labels=list(labels))
+    for key, one in list(seen.items()):
+        family.add_metric(_labels(key), one.buckets(), sum_value=one.sum)
+    return family

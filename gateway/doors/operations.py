@@ -1,0 +1,353 @@
+"""What operators look at and do, on their own listener: carriers and binds, lanes, held messages, breakers, the audit.
+
+Looking is ``GET``, doing is ``POST``; every doing is effective at once, loses nothing and is recorded (``audit``)
+before it happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import logs
+from gateway.carriers.carriage import Carriage
+from gateway.carriers.mode import Mode
+from gateway.carriers.view import CarrierView, carrier_view
+from gateway.config import Config
+from gateway.doors import wire
+from gateway.doors.answers import JsonAnswer
+from gateway.doors.audit import Audit
+from gateway.doors.explain import Around, explain
+from gateway.doors.problems import FieldError, refuse
+from gateway.doors.requests import decode, malformed
+from gateway.pipeline.desk import Desk
+from gateway.pipeline.flags import Flags
+from gateway.store import ids
+from gateway.store.keys import GLOBAL_SCOPE
+from gateway.store.outlook import Outlook, View
+from gateway.store.record import Record
+
+MODES = {"pause": Mode.PAUSED, "drain": Mode.DRAINED, "resume": Mode.RUNNING}
+MAX_BODY = 1024 * 1024
+MOST_AUDIT = 10_000
+
+
+class Scope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """Whose messages: everybody's, an account's, or those under one of its brands."""
+
+    account: str = ""
+    brand: str = ""
+    everybody: bool = False
+
+
+class Opening(Scope, frozen=True, kw_only=True):
+    """A breaker to open, and why: the reason goes into the audit."""
+
+    reason: str = ""
+
+
+class Release(Scope, frozen=True, kw_only=True):
+    """Held messages to be decided again: these, or all of a scope."""
+
+    ids: list[str] = []
+
+
+class Ledger(Protocol):
+    """What this needs of the store."""
+
+    partitions: int
+
+    async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
+    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int: ...
+
+
+class House(Protocol):
+    """What this needs of the application: all of it may be another after a reload."""
+
+    config: Config
+    desk: Desk
+    flags: Flags
+
+    @property
+    def carriages(self) -> Sequence[Carriage]: ...
+
+
+class Operations:
+    """``routes`` for the operators' listener."""
+
+    def __init__(
+        self, house: House, store: Ledger, outlook: Outlook, audit: Audit, *, clock: Callable[[], int]
+    ) -> None:
+        self._house = house
+        self._store = store
+        self._outlook = outlook
+        self._audit = audit
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Operations {self._audit!r}>"
+
+    def routes(self) -> list[Route]:
+        """All of them; the order matters to none."""
+        post = ["POST"]
+        return [
+            Route("/carriers", self.carriers),
+            Route("/carriers/{name}", self.carrier),
+            Route("/carriers/{name}/{verb}", self.control, methods=post),
+            Route("/carriers/{name}/binds/{bind}/{verb}", self.control_bind, methods=post),
+            Route("/queue", self.queue),
+            Route("/held", self.held),
+            Route("/held/release", self.release, methods=post),
+            Route("/breakers", self.breakers),
+            Route("/breakers/open", self.open_breaker, methods=post),
+            Route("/breakers/close", self.close_breaker, methods=post),
+            Route("/messages/{id}", self.message),
+            Route("/audit", self.audit),
+        ]
+
+    # ---- carriers
+
+    async def carriers(self, _request: Request) -> Response:
+        """``GET /carriers``: all of them, with binds, state and last error."""
+        return JsonAnswer({"carriers": self._views()})
+
+    async def carrier(self, request: Request) -> Response:
+        """``GET /carriers/{name}``."""
+        return JsonAnswer(self._view(self._carriage(request)))
+
+    async def control(self, request: Request) -> Response:
+        """``POST /carriers/{name}/pause|drain|resume|reconnect``: answers how it stands right after."""
+        carriage, verb = self._carriage(request), request.path_params["verb"]
+        name, controls = carriage.carrier.name, carriage.controls
+        if verb != "reconnect" and verb not in MODES:
+            raise refuse("not_found", f"known are {', '.join(MODES)} and reconnect, not {verb}")
+        async with self._audit.action(request, f"carrier.{verb}", name):
+            if verb == "reconnect":
+                controls.reconnect()
+            else:
+                await self._house.flags.set_carrier(name, MODES[verb])
+                for slot in carriage.pool.slots if verb == "resume" else ():
+                    if slot.mode is not Mode.RUNNING:
+                        controls.set_bind(slot, Mode.RUNNING)
+        await asyncio.sleep(0)
+        return JsonAnswer(self._view(carriage))
+
+    async def control_bind(self, request: Request) -> Response:
+        """``POST /carriers/{name}/binds/{number}/pause|drain|resume|reconnect``: one bind, at this worker."""
+        carriage, verb = self._carriage(request), request.path_params["verb"]
+        slot = carriage.controls.slot(request.path_params["bind"])
+        if slot is None:
+            raise refuse("not_found", f"{carriage.carrier.name} has {len(carriage.pool.slots)} binds, from 1")
+        if verb != "reconnect" and verb not in MODES:
+            raise refuse("not_found", f"known are {', '.join(MODES)} and reconnect, not {verb}")
+        async with self._audit.action(request, f"bind.{verb}", slot.name):
+            if verb == "reconnect":
+                carriage.controls.reconnect([slot])
+            else:
+                carriage.controls.set_bind(slot, MODES[verb])
+        await asyncio.sleep(0)
+        return JsonAnswer(self._view(carriage))
+
+    def _carriage(self, request: Request) -> Carriage:
+        """The one that is asked for; a reload may have two of a name for a moment, of which the newer counts."""
+        name = request.path_params["name"]
+        for carriage in reversed(self._house.carriages):
+            if carriage.carrier.name == name:
+                return carriage
+        known = ", ".join(sorted({carriage.carrier.name for carriage in self._house.carriages})) or "none"
+        raise refuse("not_found", f"there is no carrier {name}; known are: {known}")
+
+    def _views(self) -> list[CarrierView]:
+        return [self._view(carriage) for carriage in self._house.carriages]
+
+    @staticmethod
+    def _view(carriage: Carriage) -> CarrierView:
+        return carrier_view(carriage, asyncio.get_running_loop().time())
+
+    # ---- what waits
+
+    async def queue(self, _request: Request) -> Response:
+        """``GET /queue``: lanes with depth and age of the oldest, by account."""
+        return JsonAnswer({"lanes": lanes_json(await self._outlook.lanes())})
+
+    async def held(self, _request: Request) -> Response:
+        """``GET /held``: how many messages of whom are held, since when."""
+        now, groups = self._clock(), []
+        for one in await self._outlook.held():
+            brand = self._words(one.brand_scope).get("brand", "")
+            stopping = [scope for scope in (GLOBAL_SCOPE, one.account_scope, one.brand_scope) if self._is_open(scope)]
+            groups.append(
+                {
+                    "account": one.account,
+                    "brand": brand,
+                    "count": one.count,
+                    "oldest_s": round(max(0, now - one.oldest) / 1000, 1),
+                    "breakers": [self._words(scope) for scope in stopping],
+                }
+            )
+        return JsonAnswer({"held": sum(group["count"] for group in groups), "groups": groups})
+
+    async def release(self, request: Request) -> Response:
+        """``POST /held/release`` ``{ids | account, brand | everybody}``: decided again at once; an open breaker holds
+        them again."""
+        wanted = await _body(request, _RELEASE)
+        try:
+            chosen = [ids.parse(text) for text in wanted.ids]
+        except ValueError as error:
+            raise malformed([FieldError("ids", "invalid_value", str(error))]) from None
+        if any(ids.partition_of(one) >= self._store.partitions for one in chosen):
+            raise malformed([FieldError("ids", "invalid_value", "one of them is no id of this gateway")])
+        scope = b"" if chosen and not (wanted.account or wanted.everybody) else self._scope(wanted)
+        detail = {"ids": len(chosen) or None, "scope": self._words(scope) if scope else None}
+        async with self._audit.action(request, "held.release", "", **detail) as result:
+            released = result["released"] = await self._store.release(chosen, scope)
+        return JsonAnswer({"released": released})
+
+    # ---- breakers
+
+    async def breakers(self, _request: Request) -> Response:
+        """``GET /breakers``: those that are open."""
+        return JsonAnswer({"open": self._open_breakers()})
+
+    async def open_breaker(self, request: Request) -> Response:
+        """``POST /breakers/open`` ``{account, brand | everybody, reason}``: their marketing is held, what waits too."""
+        wanted = await _body(request, _OPENING)
+        scope = self._scope(wanted)
+        async with self._audit.action(request, "breaker.open", scope=self._words(scope), reason=wanted.reason or None):
+            await self._house.flags.open_breaker(scope, self._clock())
+        return JsonAnswer({"open": self._open_breakers()})
+
+    async def close_breaker(self, request: Request) -> Response:
+        """``POST /breakers/close`` ``{account, brand | everybody}``: what was held is decided again."""
+        scope = self._scope(await _body(request, _SCOPE))
+        async with self._audit.action(request, "breaker.close", scope=self._words(scope)) as result:
+            released = result["released"] = await self._house.flags.close_breaker(scope)
+        return JsonAnswer({"released": released, "open": self._open_breakers()})
+
+    def _open_breakers(self) -> list[dict[str, Any]]:
+        return [self._words(scope) | {"since": wire.rfc3339(at)} for scope, at in self._house.flags.open.items()]
+
+    def _is_open(self, scope: bytes) -> bool:
+        return scope in self._house.flags.open
+
+    def _scope(self, wanted: Scope) -> bytes:
+        """8 octets. Raises HttpProblem when it names nobody, or nobody we know."""
+        if wanted.everybody:
+            if wanted.account or wanted.brand:
+                raise malformed([FieldError("everybody", "malformed", "stands alone")])
+            return GLOBAL_SCOPE
+        rights = self._house.desk.rights.get(wanted.account)
+        if rights is None:
+            detail = f"there is no account {wanted.account}" if wanted.account else "name an account, or everybody"
+            raise malformed([FieldError("account", "invalid_value", detail)])
+        if not wanted.brand:
+            return rights.account_scope
+        if wanted.brand not in rights.brand_scopes:
+            known = ", ".join(rights.brand_scopes)
+            raise malformed([FieldError("brand", "invalid_value", f"{wanted.account} has the brands {known}")])
+        return rights.brand_scopes[wanted.brand]
+
+    def _words(self, scope: bytes) -> dict[str, Any]:
+        """A scope by the names of the configuration; one of an account that it no longer has stays a number."""
+        if scope == GLOBAL_SCOPE:
+            return {"everybody": True}
+        for name, rights in self._house.desk.rights.items():
+            if rights.account_scope == scope:
+                return {"account": name}
+            for brand, brand_scope in rights.brand_scopes.items():
+                if brand_scope == scope:
+                    return {"account": name, "brand": brand}
+        return {"scope": scope.hex()}
+
+    # ---- messages and the audit
+
+    async def message(self, request: Request) -> Response:
+        """``GET /messages/{id}``: why any account's message is where it is; its number masked, its text never."""
+        try:
+            wanted = ids.parse(request.path_params["id"])
+        except ValueError:
+            raise refuse("not_found", "there is no message with this id") from None
+        known = ids.partition_of(wanted) < self._store.partitions
+        record = (await self._store.find([wanted]))[0] if known else None
+        if record is None:
+            raise refuse("not_found", "there is no message with this id (any more); records go hours after the end")
+        seen = wire.message(record)
+        seen.to, seen.metadata = logs.mask(seen.to), None
+        why = explain(record, await self._around(record))
+        return JsonAnswer(
+            {"id": seen.id, "account": record.account, "status": seen.status, "why": why, "message": seen}
+        )
+
+    async def _around(self, record: Record) -> Around:
+        house = self._house
+        account_scope, brand_scope = house.desk.scopes(record.account, record.envelope.brand)
+        route = next((route for route in house.config.routes if route.lane == record.route), None)
+        views = {view.name: view for view in self._views()}
+        return Around(
+            now=self._clock(),
+            lanes={lane.name: lane for lane in (await self._outlook.lanes()).lanes},
+            carriers=[views[name] for name in (route.carriers if route else ()) if name in views],
+            breakers=[
+                _in_words(self._words(scope))
+                for scope in (GLOBAL_SCOPE, account_scope, brand_scope)
+                if self._is_open(scope)
+            ],
+            receipt_timeout=house.config.retention.receipt_timeout,
+        )
+
+    async def audit(self, request: Request) -> Response:
+        """``GET /audit?limit=100&action=carrier``: what operators did, newest first."""
+        text = request.query_params.get("limit", "100")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_AUDIT):
+            raise malformed([FieldError("limit", "invalid_value", f"from 1 to {MOST_AUDIT}")])
+        entries = await self._audit.tail(int(text), request.query_params.get("action", ""))
+        return JsonAnswer({"entries": entries})
+
+
+def lanes_json(view: View) -> list[dict[str, Any]]:
+    """Lanes that hold something, the oldest first."""
+    found = [
+        {
+            "lane": lane.name,
+            "ready": lane.ready,
+            "delayed": lane.delayed,
+            "oldest_s": round(view.age(lane.oldest), 1),
+            "next_due": wire.rfc3339(lane.next_due),
+            "accounts": [
+                {"account": one.account, "ready": one.ready, "oldest_s": round(view.age(one.oldest), 1)}
+                for one in sorted(lane.accounts, key=lambda one: -one.ready)
+                if one.ready
+            ],
+        }
+        for lane in view.lanes
+        if lane.ready or lane.delayed
+    ]
+    return sorted(found, key=lambda lane: -float(str(lane["oldest_s"])))
+
+
+def _in_words(scope: dict[str, Any]) -> str:
+    if "everybody" in scope:
+        return "everybody's"
+    brand = f", brand {scope['brand']}" if "brand" in scope else ""
+    return f"account {scope.get('account', scope.get('scope'))}{brand}"
+
+
+_SCOPE = msgspec.json.Decoder(Scope)
+_OPENING = msgspec.json.Decoder(Opening)
+_RELEASE = msgspec.json.Decoder(Release)
+
+
+async def _body(request: Request, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """A typed body; none at all is an empty one. Raises HttpProblem (400, 413)."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise refuse("too_large", f"the body may have {MAX_BODY} octets")
+    return decode(decoder, bytes(body) or b"{}")

@@ -1,0 +1,152 @@
+"""The operators' side of a running gateway, built in one place: door, tokens, audit, metrics, what they see and do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from gateway import access
+from gateway.carriers.view import carrier_view
+from gateway.doors.admin import admin_app
+from gateway.doors.audit import Audit
+from gateway.doors.guard import Guard, Tokens
+from gateway.doors.http_api import now_ms
+from gateway.doors.metrics import Metrics, Sources
+from gateway.doors.operations import Operations, lanes_json
+from gateway.doors.timed import Timed
+from gateway.pipeline.lag import Lag
+from gateway.store.connect import Link
+from gateway.store.outlook import Outlook
+from gateway.store.timed import TimedLink
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from gateway.app import App
+    from gateway.config import Config
+
+
+@dataclass
+class Meters:
+    """What measures on the way, and so is built before the parts that it measures."""
+
+    link: TimedLink
+    lag: Lag
+
+    @classmethod
+    def on(cls, link: Link) -> Meters:
+        """Meters of this connection to the store."""
+        return cls(TimedLink(link), Lag())
+
+
+class Operators:
+    """``door`` is the application to listen with; ``start`` and ``close`` go with the listener."""
+
+    def __init__(
+        self, app: App, link: Link, meters: Meters, *, http: Timed, version: str, routes: Iterable[Route] = ()
+    ) -> None:
+        self._app = app
+        self._link = link
+        self._version = version
+        self._since = time.monotonic()
+        self._note: Path | None = None
+        self._token_file: Path | None = None
+        folder = Path(app.config.store.data_dir)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._outlook = Outlook(meters.link, app.store.partitions)
+        self.audit = Audit(folder)
+        operations = Operations(app, app.store, self._outlook, self.audit, clock=now_ms)
+        self.metrics = Metrics(
+            Sources(
+                version=version,
+                node=app.owner.node,
+                intake=app.intake.tally,
+                http=http,
+                carriages=lambda: app.carriages,
+                swept=app.sweeper.counts,
+                flags=app.flags,
+                audit=self.audit,
+                lag=meters.lag,
+                link=meters.link,
+                store=app.store,
+                outlook=self._outlook,
+                servers=self._servers,
+            )
+        )
+        behind = admin_app(app, [*operations.routes(), *self.metrics.routes(), *routes])
+        self.door = Guard(self._tokens(app.config), behind, self._is_account)
+
+    def __repr__(self) -> str:
+        return f"<Operators {self.door.tokens!r}>"
+
+    def _is_account(self, authorization: bytes) -> bool:
+        return self._app.api.accounts.knows(authorization)
+
+    def configure(self, config: Config) -> None:
+        """Tokens of another configuration count from now on. Raises OSError when one must be made and cannot."""
+        self.door.tokens = self._tokens(config)
+
+    def announce(self, url: str) -> None:
+        """Note for commands of the same user where we listen and where the token is."""
+        self._note = access.announce(url, self._token_file)
+
+    def close(self) -> None:
+        """Take the note away."""
+        access.withdraw(self._note)
+
+    def _tokens(self, config: Config) -> Tokens:
+        made = ""
+        if not config.admin.token and not config.admin.operators:
+            made, self._token_file = access.load_or_create_token(Path(config.store.data_dir))
+        return Tokens.of(config.admin, made)
+
+    async def status(self, loop: AbstractEventLoop) -> dict[str, Any]:
+        """Everything at a glance."""
+        app, view, depths = self._app, await self._outlook.lanes(), await self._app.store.depths()
+        return {
+            "version": self._version,
+            "node": app.owner.name,
+            "uptime_s": round(time.monotonic() - self._since),
+            "store": app.store_words,
+            "policy": {"version": app.desk.rules.version, "epoch": app.desk.rules.epoch},
+            "carriers": [carrier_view(carriage, loop.time()) for carriage in app.carriages],
+            "lanes": lanes_json(view),
+            "held": depths.held,
+            "breakers_open": len(app.flags.open),
+            "leases": depths.leases,
+            "parked_receipts": depths.parked,
+            "intake": _by_result(app.intake.tally.counts),
+            "swept": dict(app.sweeper.counts),
+        }
+
+    async def _servers(self) -> list[tuple[str, Mapping[str, float]]]:
+        """What every server of the store says of its memory and its log. Raises StoreError."""
+        nodes = self._link.primaries
+        said = [b"".join([await node.command(b"INFO", part) for part in (b"memory", b"persistence")]) for node in nodes]
+        names = ["embedded" if self._app.config.store.embedded else node.name for node in nodes]
+        return [(name, _numbers(text)) for name, text in zip(names, said, strict=True)]
+
+
+def _numbers(info: bytes) -> dict[str, float]:
+    """The fields of an INFO that are numbers, or ``ok`` (1) or ``err`` (0)."""
+    found: dict[str, float] = {}
+    for line in info.decode("latin-1").splitlines():
+        name, colon, value = line.partition(":")
+        if colon and value.isdigit():
+            found[name] = float(value)
+        elif value in ("ok", "err"):
+            found[name] = float(value == "ok")
+    return found
+
+
+def _by_result(counts: Mapping[tuple[str, str, str], int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, result, code), count in counts.items():
+        name = f"{result}: {code}" if code else result
+        found[name] = found.get(name, 0) + count
+    return found

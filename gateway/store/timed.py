@@ -1,0 +1,51 @@
+"""How long the store takes: the connection as ``Store`` sees it, with a clock around every call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+from gateway.store.errors import StoreError
+from gateway.tally import Histogram
+
+
+class Link(Protocol):
+    """What is measured (``gateway.store.connect.Link``)."""
+
+    async def call(self, partition: int, function: str, *args: Any) -> Any: ...
+    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
+
+
+class TimedLink:
+    """Passes everything on. ``seconds`` by function, one observation a round trip; ``errors`` by (function, kind)."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.seconds: dict[str, Histogram] = {}
+        self.errors: Counter[tuple[str, str]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<TimedLink {self._link!r}>"
+
+    async def call(self, partition: int, function: str, *args: Any) -> Any:
+        """As the link's."""
+        (reply,) = await self.calls([(partition, function, args)])
+        return reply
+
+    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]:
+        """As the link's. All requests of one call are of one function, as ``Store`` makes them."""
+        if not requests:
+            return await self._link.calls(requests)
+        function, start = requests[0][1], perf_counter()
+        try:
+            return await self._link.calls(requests)
+        except StoreError as error:
+            self.errors[function, type(error).__name__] += 1
+            raise
+        finally:
+            seen = self.seconds.get(function)
+            if seen is None:
+                seen = self.seconds[function] = Histogram()
+            seen.observe(perf_counter() - start)
