@@ -128,6 +128,7 @@ def serve(
 def simulate(
     faults: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Faults, see below.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the kernel choose one.")] = 2775,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     user: Annotated[list[str] | None, typer.Option(help="SYSTEM_ID:PASSWORD let in. [dim]Default: anybody.[/]")] = None,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between lines of statistics.")] = 5.0,
     listing: Annotated[bool, typer.Option("--list", help="List the faults with their defaults and leave.")] = False,
@@ -165,7 +166,7 @@ def simulate(
     say = (lambda line: typer.echo(json.dumps({"carrier": line}))) if as_json else typer.echo
 
     async def program(stop: asyncio.Event) -> None:
-        carrier = asyncio.ensure_future(serve_carrier(port, wanted, users=users, every=every, say=say))
+        carrier = asyncio.ensure_future(serve_carrier(port, wanted, host=host, users=users, every=every, say=say))
         asked = asyncio.ensure_future(stop.wait())
         await asyncio.wait({carrier, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()

@@ -1,0 +1,150 @@
+"""What is shipped beside the code: the wheel, the systemd unit, the compose file, Prometheus and Grafana."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import load
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "config"
+UNIT = CONFIG / "systemd" / "smpp-gateway.service"
+COMPOSE = CONFIG / "compose" / "compose.yaml"
+BOARD = CONFIG / "grafana" / "smpp-gateway.json"
+YAML = sorted(path for path in CONFIG.rglob("*") if path.suffix in {".yml", ".yaml"})
+
+
+# ── the wheel ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(*command: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_wheel_runs_the_demo_from_an_empty_folder(tmp_path: Path) -> None:
+    """Built, installed beside nothing of the checkout, started where no file of it is."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path / "dist", ROOT)
+    (wheel,) = (tmp_path / "dist").glob("smpp_gateway-*.whl")
+    run(*pip, "install", "--no-deps", "--no-index", "--target", tmp_path / "installed", wheel)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}  # before the checkout, which is editable
+    where = run(sys.executable, "-c", "import gateway; print(gateway.__file__)", cwd=empty, env=environment).stdout
+    assert where.startswith(str(tmp_path / "installed"))
+    script = tmp_path / "installed" / "bin" / "smpp-gateway"
+    told = run(sys.executable, script, "demo", "--once", "--json", cwd=empty, env=environment, timeout=60).stdout
+    assert [step["outcome"] for step in json.loads(told)["steps"]].count("delivered") == 4
+    assert list(empty.iterdir()) == []
+
+
+# ── systemd ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/smpp-gateway/bin/smpp-gateway", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert (done.returncode, said) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DynamicUser=yes",
+        "StateDirectory=smpp-gateway",
+        "ProtectSystem=strict",
+        "LimitCORE=0",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "KillMode=mixed",
+        "RestartPreventExitStatus=2",
+    ],
+)
+def test_the_unit_says_what_matters(line: str) -> None:
+    assert line in UNIT.read_text().splitlines()
+
+
+# ── containers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
+def test_yaml_can_be_read(path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
+    assert yaml.safe_load(path.read_text())
+
+
+def test_what_the_compose_file_mounts_is_there() -> None:
+    mounted = re.findall(r"^ *- (\.\.?/[^:\s]+):", COMPOSE.read_text(), re.MULTILINE)
+    assert len(mounted) == 4
+    assert [path for path in mounted if not (COMPOSE.parent / path).exists()] == []
+
+
+def test_the_gateway_of_the_compose_file_is_configured() -> None:
+    config = load(COMPOSE.parent / "gateway.toml", {"READ_TOKEN": "for-prometheus-on-this-machine-only"})
+    services = re.findall(r"^  (\w+):$", COMPOSE.read_text().partition("services:")[2], re.MULTILINE)
+    assert config.store.url == "redis://valkey:6379"
+    assert {"gateway", "valkey", "carrier", "prometheus", "grafana"} <= set(services)
+    assert config.carriers[0].hosts[0].startswith("carrier:")
+
+
+def test_the_image_is_made_of_what_is_there_and_not_ignored() -> None:
+    lines = (ROOT / ".dockerignore").read_text().split()
+    kept = [line[1:] for line in lines if line.startswith("!")]
+    copied = [
+        name
+        for words in re.findall(r"^COPY (?!--)(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        for name in words.split()[:-1]
+    ]
+    assert "gateway" in copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert [name for name in copied if not any(fnmatch(name, pattern) for pattern in kept)] == []
+
+
+# ── Prometheus and Grafana ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def board() -> Any:
+    return json.loads(BOARD.read_text())
+
+
+def test_the_board_asks_for_metrics_that_exist() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "gateway" / "doors").glob("*.py"))
+    asked = set(re.findall(r"smpp_gateway_([a-z_]+)", BOARD.read_text()))
+    names = {re.sub(r"_(total|bucket)$", "", name) for name in asked}
+    assert len(names) >= 30
+    assert [name for name in sorted(names) if f'"{name}"' not in source] == []
+
+
+def test_the_panels_of_the_board_have_room() -> None:
+    places = [panel["gridPos"] for panel in board()["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+
+    def apart(a: dict[str, int], b: dict[str, int]) -> bool:
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        return beside or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+
+    assert all(apart(a, b) for a, b in combinations(places, 2))
+    assert len({panel["id"] for panel in board()["panels"]}) == len(places)
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    for panel in board()["panels"]:
+        assert panel["title"]
+        assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"])
