@@ -172,7 +172,7 @@ class Model:
         self.recipients[item.id] = item.recipient.key
         self._move(m, item.state, item.reason, now, due=item.due)
         if item.reference and item.state is not State.REJECTED:
-            self.references[item.reference] = (item.id, now)
+            self.references[item.reference] = (item.id, time_of(item.id))  # a repeat comes with the id of the first
         return Accepted(item.id, True)
 
     # -- taking --------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def run(url: str, examples: int, steps: int) -> None:
         world.close()
 
 
-@pytest.mark.parametrize("seed", range(200 if THOROUGH else 10))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("WALKS", "10"))))
 def test_a_walk_on_one_server(single_server: Server, seed: int) -> None:
     world = World(single_server.url)
     try:
