@@ -358,10 +358,7 @@ class Webhooks:
         """For the metrics."""
         self.counts[what] += events
 
-    def failing(self) -> dict[tuple[int, Address], Receiver]:
+    def failing(self) -> list[tuple[Address, Receiver]]:
         """Receivers of this worker that do not take what they are sent."""
-        return {
-            (active.receiver.partition, active.receiver.address): active.receiver
-            for active in self._active.values()
-            if active.receiver.tries
-        }
+        receivers = [active.receiver for active in self._active.values()]
+        return [(receiver.address, receiver) for receiver in receivers if receiver.tries]
