@@ -120,16 +120,36 @@ def build_library(clock: str = SERVER_CLOCK) -> Library:
     here = files(__package__) / "functions"
     formats = {name: repr(layout.lua_format(shape)) for name, shape in _FORMATS.items()} | {"CLOCK": clock}
     parts = [(here / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED]
-    parts += [(here / f"{name}.lua").read_text("utf-8") for name in FUNCTIONS]
-    body = "\n".join(_plain(part, formats) for part in parts)
-    suffix = "_" + blake2b(body.encode(), digest_size=5).hexdigest()
-    registrations = [
-        f"redis.register_function{{function_name='{name}{suffix}', callback={CALLBACKS.get(name, name)}, "
-        f"flags={{{flag and repr(flag)}}}}}"
-        for name, flag in FUNCTIONS.items()
-    ]
-    name = "gateway" + suffix
-    return Library(name, "\n".join((f"#!lua name={name}", body, *registrations, "")), suffix)
+    shared = [_plain(part, formats) for part in parts]
+    functions = {name: _plain((here / f"{name}.lua").read_text("utf-8"), formats) for name in FUNCTIONS}
+    suffix = "_" + blake2b("\n".join((*shared, *functions.values())).encode(), digest_size=5).hexdigest()
+    lines = [f"#!lua name=gateway{suffix}", *shared]
+    for name, flag in FUNCTIONS.items():
+        registration = (
+            f"redis.register_function{{function_name='{name}{suffix}', callback={CALLBACKS.get(name, name)}, "
+            f"flags={{{flag and repr(flag)}}}}}"
+        )
+        others = "\n".join(text for other, text in functions.items() if other != name)
+        lines += _block([functions[name], registration], closed=not _names(functions[name]) & _words(others))
+    return Library("gateway" + suffix, "\n".join((*lines, "")), suffix)
+
+
+def _block(lines: list[str], *, closed: bool) -> list[str]:
+    """A function's file in a block of its own: Lua has room for 200 locals in one, and the shared parts take half.
+
+    A file whose locals others use stays open. (No line is added, so that the line numbers in errors stay true.)
+    """
+    return [f"do {lines[0]}", f"{lines[-1]} end"] if closed else lines
+
+
+def _names(source: str) -> set[str]:
+    """The locals of a file that others could see."""
+    found = re.findall(r"^local (?:function )?([\w, ]+)", source, re.MULTILINE)
+    return {name.strip() for names in found for name in names.split(",")}
+
+
+def _words(source: str) -> set[str]:
+    return set(re.findall(r"\b\w+\b", source))
 
 
 def _plain(source: str, formats: Mapping[str, str]) -> str:
