@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +44,15 @@ class Meters:
         return cls(TimedLink(link), Lag())
 
 
+Room = Callable[[Audit], Iterable[Route]]
+"""Routes of another part, whose actions go into the audit too."""
+
+
 class Operators:
-    """``door`` is the application to listen with; ``start`` and ``close`` go with the listener."""
+    """``door`` is the application to listen with; ``announce`` and ``close`` go with the listener."""
 
     def __init__(
-        self, app: App, link: Link, meters: Meters, *, http: Timed, version: str, routes: Iterable[Route] = ()
+        self, app: App, link: Link, meters: Meters, *, http: Timed, version: str, rooms: Sequence[Room] = ()
     ) -> None:
         self._app = app
         self._link = link
@@ -78,7 +82,8 @@ class Operators:
                 servers=self._servers,
             )
         )
-        behind = admin_app(app, [*operations.routes(), *self.metrics.routes(), *routes])
+        more = [route for room in rooms for route in room(self.audit)]
+        behind = admin_app(app, [*operations.routes(), *self.metrics.routes(), *more])
         self.door = Guard(self._tokens(app.config), behind, self._is_account)
 
     def __repr__(self) -> str:

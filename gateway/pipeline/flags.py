@@ -105,7 +105,7 @@ class Flags:
 
     async def set_carrier(self, name: str, mode: int) -> None:
         """Tell all workers, and our later self, how a carrier stands; 0 = it works. Raises StoreError."""
-        await self._store.flag(CARRIER + name.encode(), mode)
+        await self._store.flag(CARRIER + name.encode(), int(mode))
         await self.refresh()
 
     def _apply(self, flags: Mapping[bytes, int]) -> None:
