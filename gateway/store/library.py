@@ -28,7 +28,21 @@ SERVER_CLOCK = "local t = call('TIME') return t[1] * 1000 + floor(t[2] / 1000)"
 KEY_CLOCK = "return tonumber(call('GET', P .. 'clock') or 0)"
 """For tests: the time is what the key ``<tag>clock`` of the partition says (ms)."""
 
-SHARED = ("base", "record", "parts", "lanes", "moves", "gate", "commit", "outcome", "references")
+SHARED = (
+    "base",
+    "record",
+    "parts",
+    "lanes",
+    "moves",
+    "gate",
+    "commit",
+    "outcome",
+    "references",
+    "index",
+    "hooks",
+    "claims",
+)
+"""What two files need, in the order in which it builds up."""
 FUNCTIONS = {
     "accept": "",
     "claim": "",
@@ -39,6 +53,10 @@ FUNCTIONS = {
     "strays": "allow-oom",
     "rescue": "allow-oom",
     "progress": "allow-oom",
+    "index_ids": "allow-oom",
+    "locate": "allow-oom",
+    "unpark": "allow-oom",
+    "relocate": "allow-oom",
     "cancel": "allow-oom",
     "opt": "allow-oom",
     "flag": "allow-oom",
@@ -129,27 +147,9 @@ def build_library(clock: str = SERVER_CLOCK) -> Library:
             f"redis.register_function{{function_name='{name}{suffix}', callback={CALLBACKS.get(name, name)}, "
             f"flags={{{flag and repr(flag)}}}}}"
         )
-        others = "\n".join(text for other, text in functions.items() if other != name)
-        lines += _block([functions[name], registration], closed=not _names(functions[name]) & _words(others))
+        # A block of its own: Lua has room for 200 locals in one. What two files need is a shared part.
+        lines += ["do " + functions[name], registration + " end"]
     return Library("gateway" + suffix, "\n".join((*lines, "")), suffix)
-
-
-def _block(lines: list[str], *, closed: bool) -> list[str]:
-    """A function's file in a block of its own: Lua has room for 200 locals in one, and the shared parts take half.
-
-    A file whose locals others use stays open. (No line is added, so that the line numbers in errors stay true.)
-    """
-    return [f"do {lines[0]}", f"{lines[-1]} end"] if closed else lines
-
-
-def _names(source: str) -> set[str]:
-    """The locals of a file that others could see."""
-    found = re.findall(r"^local (?:function )?([\w, ]+)", source, re.MULTILINE)
-    return {name.strip() for names in found for name in names.split(",")}
-
-
-def _words(source: str) -> set[str]:
-    return set(re.findall(r"\b\w+\b", source))
 
 
 def _plain(source: str, formats: Mapping[str, str]) -> str:

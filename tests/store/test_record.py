@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +24,7 @@ from gateway.model import (
 )
 from gateway.store import layout
 from gateway.store.ids import new_ids
-from gateway.store.library import build_library
+from gateway.store.library import FUNCTIONS, SHARED, build_library
 from gateway.store.privacy import Vault
 from gateway.store.record import Step, pack_new, read_leased, read_record, read_redecide
 
@@ -141,3 +144,18 @@ def test_an_unknown_word_in_a_function_is_found_when_the_library_is_built() -> N
         _plain("r.no_such_field", {})
     with pytest.raises(KeyError):
         _plain("x = State.NOWHERE", {})
+
+
+def test_a_function_uses_its_own_helpers_and_the_shared_ones_only() -> None:
+    """A file's locals end with it; the server would notice a stranger's only when it is called."""
+    folder = files("gateway.store") / "functions"
+    shared = {name: (folder / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED}
+    own = {name: (folder / f"{name}.lua").read_text("utf-8") for name in FUNCTIONS}
+    named = re.compile(r"^local (?:function )?(\w+)", re.M)
+    defined = {name: set(named.findall(text)) for name, text in (own | shared).items()}
+    common = set[str]().union(*(defined[name] for name in SHARED))
+    for name, text in own.items():
+        words = set(re.findall(r"(?<![.:\w])(\w+)", re.sub(r"--.*|'[^'\n]*'", "", text)))
+        called = {word for word in words if word.isupper() or f"{word}(" in text}
+        strangers = set[str]().union(*(defined[other] for other in FUNCTIONS if other != name))
+        assert not (called & strangers) - defined[name] - common, name

@@ -3,7 +3,6 @@
 -- ARGV  owner (who would run it), then of every claim: name, hash of the body, base of its ids (16 octets each)
 -- reply of every claim: verdict, and the base that counts (CLAIMED) or the sealed answer (DONE), else ''
 --       CLAIMED: nobody ran it, or who ran it is gone: the same base makes the same ids, so nothing happens twice
--- A value: hash of the body, base, length of the runner's name, runner ('' = nobody), sealed answer ('' = none yet).
 
 local CLAIM_KEPT = 24 * 3600 * 1000
 local RUNNER_GONE = 10000 -- ms without a heartbeat, as for leases
@@ -13,10 +12,6 @@ local function runner_gone(runner, owner)
   local node = '^(.*)/'
   if runner == '' or runner == owner or string.match(runner, node) == string.match(owner, node) then return true end
   return now - tonumber(call('HGET', P .. 'b', runner) or 0) >= RUNNER_GONE
-end
-
-local function claim_value(body, base, runner, answer)
-  return body .. base .. char(#runner) .. runner .. answer
 end
 
 local function claim(keys, args)

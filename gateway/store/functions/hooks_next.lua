@@ -6,16 +6,6 @@
 -- reply {} when nothing waits; else {events that wait, first piece, events of the batch, instant of its first, pieces …}
 -- Idempotent: what became of a batch counts only while it is the frozen one.
 
-local function let_go(queue, state)
-  if call('LLEN', P .. 'sh:' .. queue) > 0 then return end
-  if call('EXISTS', P .. 'dh:' .. queue) == 1 then
-    call('HDEL', state, 'n', 'h', 'f', 'c')
-  else
-    call('DEL', state)
-    call('SREM', P .. 's', queue)
-  end
-end
-
 local function give_up(queue, state, frozen, cutoff, most)
   local gone, events_ = 0, 0
   while gone < 1000 do

@@ -5,15 +5,6 @@
 --       epoch that is over: the gate would hand it back at once, and so round and round. It comes back when the token ends.
 -- Idempotent: carrying it out changes due, and so uses the token up.
 
--- The record with another route and permission, before anything else about it changes.
-local function replace(r, route, permission)
-  local envelope_at = Size.ACCOUNT_AT + r.account_len + r.route_len
-  r.raw = sub(r.raw, 1, Size.ACCOUNT_AT + r.account_len) .. route
-    .. sub(r.raw, envelope_at + 1, envelope_at + r.envelope_len) .. permission
-    .. sub(r.raw, permission_at(r) + r.permission_len + 1)
-  r.route_len, r.permission_len = #route, #permission
-end
-
 -- Reservations under caps that the new permission does not have are given back.
 local function give_back(r, permission)
   if r.reserved == 0 or not untouched(r) then return end

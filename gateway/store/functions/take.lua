@@ -11,7 +11,6 @@
 local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
-local TOKEN_LIFE = 5000
 local REDECIDED = 200 -- messages handed back for a decision by one take; the rest by the next
 
 -- What was due: retries become ready (their list is written at once, for this take may pop them); the rest is for a

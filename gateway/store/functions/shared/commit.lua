@@ -53,12 +53,22 @@ local function write_releases()
   end
 end
 
+-- An hour's map is new: it gets its end, and hours whose map has gone are no longer looked into.
+local function new_hour(carrier, key)
+  local hours = P .. 'h:' .. carrier
+  call('EXPIRE', key, settings.id_map + 3600)
+  local all = call('SMEMBERS', hours)
+  for i = 1, #all do
+    if call('EXISTS', P .. 'i:' .. carrier .. ':' .. all[i]) == 0 then call('SREM', hours, all[i]) end
+  end
+end
+
 local function write_ids()
   local hour = floor(now / 3600000)
   for carrier, list in pairs(mapped) do
     local key = P .. 'i:' .. carrier .. ':' .. hour
     spread('HSET', key, list)
-    if call('SADD', P .. 'h:' .. carrier, hour) == 1 then call('EXPIRE', key, settings.id_map + 3600) end
+    if call('SADD', P .. 'h:' .. carrier, hour) == 1 then new_hour(carrier, key) end
   end
 end
 

@@ -4,6 +4,8 @@
 
 local pushes, delays, undelays
 
+local TOKEN_LIFE = 5000 -- ms that a message handed back for a decision is nobody else's
+
 local function lane_of(r)
   if r.pinned == 1 then return route_of(r) .. '@' .. carrier_of(r) .. ':' .. r.priority end
   return route_of(r) .. '#' .. r.place .. ':' .. r.priority

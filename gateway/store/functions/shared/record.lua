@@ -108,3 +108,12 @@ local function value_of(r)
   return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST))
     .. sub(raw, Size.HEAD_SIZE + 1, kept) .. carrier .. parts .. trail .. steps
 end
+
+-- The record with another route and permission, before anything else about it changes.
+local function replace(r, route, permission)
+  local envelope_at = Size.ACCOUNT_AT + r.account_len + r.route_len
+  r.raw = sub(r.raw, 1, Size.ACCOUNT_AT + r.account_len) .. route
+    .. sub(r.raw, envelope_at + 1, envelope_at + r.envelope_len) .. permission
+    .. sub(r.raw, permission_at(r) + r.permission_len + 1)
+  r.route_len, r.permission_len = #route, #permission
+end

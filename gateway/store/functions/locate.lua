@@ -1,0 +1,22 @@
+-- locate: whose receipts these are, by carrier and id alone; those of unknown ids are parked until index_ids brings them.
+--
+-- ARGV  settings, carrier, then per receipt: id, what to keep of it (state, then the error text)
+-- reply per receipt: what the index has (message id, part, 8 octets of the recipient's key), or '' when it was parked
+-- Idempotent: parking again changes nothing; a final receipt is never replaced.
+
+local function locate(keys, args)
+  begin(keys, args[1])
+  local carrier, ids, reply = args[2], {}, {}
+  for i = 3, #args, 2 do ids[#ids + 1] = args[i] end
+  local values = indexed(carrier, ids)
+  for i = 1, #ids do
+    if not values[i] then
+      local name, blob = parked_under(carrier, ids[i]), args[2 + 2 * i]
+      local there = call('HGET', P .. 'jk', name)
+      if not there or byte(there) < Part.DELIVERED then call('HSET', P .. 'jk', name, blob) end
+      if not call('ZSCORE', P .. 'jo', name) then call('ZADD', P .. 'ja', 'NX', now, name) end
+    end
+    reply[i] = values[i] or ''
+  end
+  return reply
+end

@@ -1,0 +1,36 @@
+-- relocate: parked receipts that are old enough are looked up once more (whoever was to take them may have died); the
+-- rest waits as orphans for its end.
+--
+-- ARGV  settings
+-- reply {orphans, more (0/1), found: carrier, id, what was kept, what the index has, …}
+-- Idempotent: what was found stays parked until unpark, and is found again after a minute.
+
+local RELOCATED = 100
+
+local function relocate(keys, args)
+  begin(keys, args[1])
+  local aged = call('ZRANGE', P .. 'ja', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, RELOCATED)
+  local reply = {0, 0, {}}
+  for i = 1, #aged do
+    local blob, carrier = call('HGET', P .. 'jk', aged[i]), carrier_in(aged[i])
+    local id = sub(aged[i], #carrier + 2)
+    local value = blob and indexed(carrier, {id})[1]
+    if value then
+      call('ZADD', P .. 'ja', now, aged[i])
+      for _, word in ipairs({carrier, id, blob, value}) do table.insert(reply[3], word) end
+    else
+      call('ZREM', P .. 'ja', aged[i])
+      if blob then
+        call('ZADD', P .. 'jo', now + settings.parked - settings.orphan, aged[i])
+        reply[1] = reply[1] + 1
+      end
+    end
+  end
+  local ended = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
+  if #ended > 0 then
+    spread('HDEL', P .. 'jk', ended)
+    spread('ZREM', P .. 'jo', ended)
+  end
+  if #aged == RELOCATED or #ended == RELOCATED then reply[2] = 1 end
+  return reply
+end
