@@ -197,6 +197,28 @@ async def test_a_server_that_could_lose_messages_is_refused(
         server.stop()
 
 
+async def test_replicated_waits_for_a_replica_to_have_it_on_disk() -> None:
+    (port,) = free_ports(1)
+    primary = Server("--repl-diskless-sync-delay", "0", port=port)
+    replica = Server("--replicaof", f"127.0.0.1 {port}")
+    try:
+        async with asyncio.timeout(10):
+            while "online" not in str(primary.run("INFO", "replication")):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        link = await link_to(primary.url, durability="replicated", timeout=2.0)
+        assert await link.calls([(n, "put", ("a", n)) for n in range(8)]) == [[b"a", b"%d" % n] for n in range(8)]
+        assert replica.client.get(TAGS[3] + b"a") == b"3"
+        with pytest.raises(StoreRefused, match="is a replica"):
+            await link_to(replica.url)
+        replica.kill()
+        with pytest.raises(StoreUnavailable, match="no replica"):
+            await link.call(0, "put", "b", 1)
+        await link.close()
+    finally:
+        replica.stop()
+        primary.stop()
+
+
 async def test_an_old_server_is_refused(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.checks._OLDEST", (99, 0))
     with pytest.raises(StoreRefused, match="newer is needed"):
