@@ -205,7 +205,7 @@ async def test_replicated_waits_for_a_replica_to_have_it_on_disk() -> None:
         async with asyncio.timeout(10):
             while "online" not in str(primary.run("INFO", "replication")):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        link = await link_to(primary.url, durability="replicated", timeout=2.0)
+        link = await link_to(primary.url, durability="replicated", timeout=4.0)
         assert await link.calls([(n, "put", ("a", n)) for n in range(8)]) == [[b"a", b"%d" % n] for n in range(8)]
         assert replica.client.get(TAGS[3] + b"a") == b"3"
         with pytest.raises(StoreRefused, match="is a replica"):
