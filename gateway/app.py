@@ -29,6 +29,7 @@ from gateway.doors.listener import Listener
 from gateway.doors.timed import Timed
 from gateway.model import Redecide
 from gateway.operators import Meters, Operators
+from gateway.pipeline.by_id import Relocator
 from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
@@ -43,6 +44,7 @@ from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
 from gateway.store import privacy
 from gateway.store.claims import Claims
+from gateway.store.by_id import IdIndex
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
@@ -90,8 +92,15 @@ class App:
         self.sweeper = Sweeper(self.store)
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
+        index = IdIndex(self.store, link)
+        self.relocator = Relocator(self.store, index, self.owner)
         self.fleet = Fleet(
-            config, store=self.store, heart=self.heart, numbers=hasher, redecide=self._to_decide.put_nowait
+            config,
+            store=self.store,
+            heart=self.heart,
+            numbers=hasher,
+            redecide=self._to_decide.put_nowait,
+            index=index,
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         salvage = Salvage(self.store, link, secrets.vault)
@@ -104,7 +113,15 @@ class App:
         self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named)
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
-        self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.runs, self.store, hasher, house=self)
+        self.api = Api(
+            Accounts(config.accounts, loop_now),
+            self.intake,
+            self.runs,
+            self.store,
+            hasher,
+            house=self,
+            version=installed_version(),
+        )
         self.reloader = Reloader(self, source)
         timed = Timed(self.api.app)
         self.http = Listener(timed, config.http.listen)
@@ -161,6 +178,7 @@ class App:
                 group.create_task(self.meters.lag.run(), name="lag"),
                 group.create_task(self.webhooks.run(), name="webhooks"),
                 group.create_task(self.upkeep.run(), name="upkeep"),
+                group.create_task(self.relocator.run(), name="relocator"),
             ]
             serving = group.create_task(self.fleet.run(), name="carriers")
             await stop.wait()

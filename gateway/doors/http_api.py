@@ -16,6 +16,7 @@ from gateway.doors import wire
 from gateway.doors.accounts import Accounts
 from gateway.doors.admin import Health, House
 from gateway.doors.answers import HANDLERS, JsonAnswer
+from gateway.doors.docs import Docs
 from gateway.doors.problems import refuse
 from gateway.doors.recipients import Recipients, Words
 from gateway.doors.requests import destination, query, read_head
@@ -48,6 +49,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+async def only_post(_request: Request) -> Response:
+    """What else is tried on a route that ``Submit`` serves: else "batch" would pass for a message's id."""
+    raise refuse("method_not_allowed", headers=((b"allow", b"POST"),))
+
+
 class Api:
     """The application to listen with. ``accounts`` is replaced on a reload, ``closing`` set before the end."""
 
@@ -60,6 +66,7 @@ class Api:
         hasher: Hasher,
         *,
         house: House,
+        version: str = "unknown",
         clock: Clock = now_ms,
     ) -> None:
         self._store = store
@@ -68,7 +75,9 @@ class Api:
         behind = Starlette(
             routes=[
                 *Health(house).routes(),
+                *Docs(version).routes(),
                 Route("/v1/messages", self.look_up),
+                Route("/v1/messages/batch", only_post, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
                 Route("/v1/messages/{id}", self.read),
                 Route("/v1/messages/{id}/cancel", self.cancel, methods=["POST"]),
                 Route("/v1/messages/{id}/decisions", self.decisions),
@@ -105,7 +114,7 @@ class Api:
         Without ``to`` every recipient's, the oldest first, at most ``MAX_FOUND``.
         """
         account = self.caller(request)
-        reference, to = query(request.query_params, "client_ref"), request.query_params.get("to")
+        reference, to = query(request.query_params, "client_ref", 128), request.query_params.get("to")
         if to is None:
             found = await self._store.mentions(account.name, reference)
         else:

@@ -115,6 +115,18 @@ class Suppression(msgspec.Struct, omit_defaults=True):
     applied: bool | None = None
 
 
+class Consents(msgspec.Struct):
+    """All consents on record for one recipient."""
+
+    consents: list[Consent]
+
+
+class Suppressions(msgspec.Struct):
+    """All opt-outs that stand against one recipient."""
+
+    suppressions: list[Suppression]
+
+
 class Caller(NamedTuple):
     """Who asks about whom, and the scopes that are theirs."""
 
@@ -187,7 +199,7 @@ class Recipients:
         caller = self._who(request)
         found = await self._store.opts(caller.recipient)
         mine = [rule for rule in found if rule.group == RuleGroup.CONSENT and rule.scope in caller.brands]
-        return JsonAnswer({"consents": [_consent_shape(caller, rule) for rule in mine]})
+        return JsonAnswer(Consents([_consent_shape(caller, rule) for rule in mine]))
 
     async def put_suppression(self, request: Request) -> Response:
         """Record an opt-out, as of now."""
@@ -210,7 +222,7 @@ class Recipients:
             for rule in await self._store.opts(caller.recipient)
             if _stops(rule, self._clock()) and rule.scope in {caller.account_scope, GLOBAL_SCOPE, *caller.brands}
         ]
-        return JsonAnswer({"suppressions": standing})
+        return JsonAnswer(Suppressions(standing))
 
     async def delete_suppression(self, request: Request) -> Response:
         """Lift the account's opt-outs: ``?scope=`` and ``?brand=`` narrow it. 204, also when there was none."""

@@ -210,9 +210,11 @@ def destination(text: str, field: str = "to") -> str:
         raise refuse("invalid_number", f"{field} {error}", errors=[found]) from None
 
 
-def query(parameters: Mapping[str, str], name: str) -> str:
-    """A parameter that must be there. Raises HttpProblem (400)."""
+def query(parameters: Mapping[str, str], name: str, limit: int) -> str:
+    """A parameter that must be there, with at most ``limit`` characters. Raises HttpProblem (400)."""
     value = parameters.get(name)
+    if value and len(value) > limit:
+        raise malformed([FieldError(name, "malformed", f"at most {limit} characters")])
     if not value:
         raise malformed([FieldError(name, "malformed", "this parameter is required")])
     return value

@@ -48,7 +48,7 @@ class Submitted(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Refused(msgspec.Struct, gc=False):
-    """One message of a batch that was not accepted."""
+    """One message of a batch that was not accepted. ``problem`` is a ``problems.Problem``."""
 
     index: int
     problem: Any
@@ -62,9 +62,12 @@ class BatchAnswer(msgspec.Struct, gc=False):
     results: list[Submitted | Refused]
 
 
+_YEAR_10000 = 253_402_300_800_000
+
+
 def rfc3339(ms: int) -> str:
-    """An instant as text: ``2026-11-21T08:00:00.000Z``; "" for 0, which means none."""
-    if not ms:
+    """An instant as text: ``2026-11-21T08:00:00.000Z``; "" for 0 and for what lies behind the year 9999: none."""
+    if not 0 < ms < _YEAR_10000:
         return ""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
@@ -136,6 +139,12 @@ class Found(msgspec.Struct, gc=False):
     messages: list[Message]
 
 
+class Health(msgspec.Struct, gc=False):
+    """``ok`` or ``ready``."""
+
+    status: str
+
+
 class Canceled(msgspec.Struct, gc=False):
     """The answer to a cancel that is not too late: ``canceled``, or ``cancel_requested`` when a carrier has it."""
 
@@ -144,11 +153,11 @@ class Canceled(msgspec.Struct, gc=False):
 
 
 class Permitted(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """What the last decision permits, as the gate enforces it: half-open, UTC."""
+    """What the last decision permits, as the gate enforces it: from ``opens`` until just before ``closes``, if any."""
 
     opens: str
-    closes: str
-    expires_at: str
+    closes: str = ""
+    expires_at: str = ""
 
 
 class Ruling(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -185,7 +194,9 @@ def decisions(record: Record) -> Decisions:
     if waits:
         rulings[-1] = msgspec.structs.replace(rulings[-1], next_at=rfc3339(record.due))
     granted = Permitted(rfc3339(record.opens), rfc3339(record.closes), rfc3339(record.expires))
-    return Decisions(ids.text(record.id), STATUSES[record.state], rulings, granted if record.opens else None)
+    return Decisions(
+        ids.text(record.id), STATUSES[record.state], rulings, granted if record.opens and not record.final else None
+    )
 
 
 _OUTCOME_OF = {
