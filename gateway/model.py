@@ -370,6 +370,7 @@ class Answer(msgspec.Struct, gc=False):
     parts: list[PartAnswer]
     on_unknown: OnUnknown = OnUnknown.RESEND  # the carrier's word
     last_place: bool = False  # NEXT has nowhere to go: becomes FAILED (routes_exhausted)
+    recipient: bytes = b""  # its key, for carriers whose receipts are found by id alone
 
 
 class ReceiptFact(msgspec.Struct, gc=False):

@@ -12,6 +12,7 @@ from gateway.carriers.bind import Bind
 from gateway.carriers.control import Controls
 from gateway.carriers.pool import Pool
 from gateway.model import Answer, Match, Redecide
+from gateway.pipeline.by_id import ById, Index
 from gateway.pipeline.dispatch import Dispatcher, TakeStore
 from gateway.pipeline.receipts import Numbers, Receipts
 from gateway.pipeline.report import ProgressStore, Reporter
@@ -45,10 +46,17 @@ class Carriage:
         board: Board,
         numbers: Numbers,
         redecide: Callable[[list[Redecide]], None],
+        index: Index | None = None,
         first_sequence: int = 1,
     ) -> None:
+        """``index`` is needed for a carrier with ``receipt_key = "id"``: ValueError without it."""
         self.carrier = carrier
-        self.reporter = Reporter(store, heart.owner, self._stored)
+        progress: ProgressStore = store
+        if carrier.receipt_key == "id":
+            if index is None:
+                raise ValueError("receipt_key = id needs an index of ids")
+            progress = ById(store, index, carrier.name)
+        self.reporter = Reporter(progress, heart.owner, self._stored)
         self.receipts = Receipts(carrier, numbers, self.reporter)
         self.dispatcher = Dispatcher(
             carrier,

@@ -16,6 +16,7 @@ from gateway.carriers.carriage import Carriage, CarriageStore
 from gateway.carriers.mode import Mode
 from gateway.config import Config, Route, restarts
 from gateway.model import Redecide
+from gateway.pipeline.by_id import Index
 from gateway.pipeline.lanes import Board, Lanes, Shares, lanes_of
 from gateway.pipeline.receipts import Numbers
 
@@ -37,11 +38,13 @@ class Fleet:
         heart: Heart,
         numbers: Numbers,
         redecide: Callable[[list[Redecide]], None],
+        index: Index | None = None,
     ) -> None:
         self._store = store
         self._heart = heart
         self._numbers = numbers
         self._redecide = redecide
+        self._index = index
         self._routes: Sequence[Route] = config.routes
         self._shares: dict[str, Shares] = {}
         self._board = Board([carrier.name for carrier in config.carriers], asyncio.get_running_loop().time())
@@ -129,6 +132,7 @@ class Fleet:
             board=self._board,
             numbers=self._numbers,
             redecide=self._redecide,
+            index=self._index,
             first_sequence=carrier.first_sequence,
         )
 

@@ -67,4 +67,5 @@ class Job:
             self.parts,
             on_unknown,
             last_place,
+            leased.recipient.key,
         )

@@ -83,10 +83,12 @@ class Outcomes:
                 if job.refused or job.unknown or job.unwritten:
                     reports.append(self.judge(job))
                 else:
-                    leased, total = job.leased, len(job.bodies)
+                    leased, total, key = job.leased, len(job.bodies), job.leased.recipient.key
                     job.reported = True
                     reports.append(
-                        Answer(leased.id, leased.lease, name, _SENT, _NONE, 0, 0, total, job.parts, on_unknown)
+                        Answer(
+                            leased.id, leased.lease, name, _SENT, _NONE, 0, 0, total, job.parts, on_unknown, False, key
+                        )
                     )
         self._answers += len(answers)
         if self._answers >= QUEUE_FULL_SAMPLE:

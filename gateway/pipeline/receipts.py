@@ -42,6 +42,9 @@ PATIENCE = 8.0
 
 COMPLAIN_EVERY = 60.0
 
+NOBODY = Recipient("", bytes(16), 0)
+"""Whoever it is: with ``receipt_key = "id"`` the number in a receipt says nothing."""
+
 PART_STATES = {
     **dict.fromkeys(INTERMEDIATE, PartState.ACCEPTED),
     DELIVERED: PartState.DELIVERED,
@@ -156,13 +159,13 @@ class Receipts:
             return None
         receipt = parse(message, utc_offset_minutes=self._offset)
         digits = number_of(message.source)
-        if receipt is None or not digits:
+        if receipt is None or not (digits or self._by_id):
             return None
         ids = receipt.ids
         fact = ReceiptFact(
             self._name,
             (normalise_id(ids[0], self._receipt_form),) if len(ids) == 1 else self._plain(ids),
-            self._numbers.recipient(digits),
+            NOBODY if self._by_id else self._numbers.recipient(digits),
             PART_STATES.get(receipt.state, PartState.UNDELIVERED),
             receipt.error.decode("latin-1"),
             receipt.done_date,

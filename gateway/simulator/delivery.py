@@ -78,6 +78,8 @@ def receipt_body(faults: Faults, message: Message, shown_id: bytes, state: int, 
     tlvs = b""
     if faults.receipt_tlvs:
         tlvs = b"%b%b\0%b" % (_ID_TLV.pack(0x001E, len(shown_id) + 1), shown_id, _STATE_TLVS[state])
+    if faults.receipt_from:
+        message = message._replace(dest=faults.receipt_from.encode())
     if faults.receipt_via == "data_sm":
         return DATA_SM, _data_body(message, faults.receipt_esm_class, text, tlvs)
     if faults.receipt_via == "payload":

@@ -70,6 +70,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     receipt_text: Literal["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-dates", "none"] = (
         "standard"
     )
+    receipt_from: str = ""  # as the source of every receipt, in place of the recipient's number
     receipt_tlvs: bool = True
     receipt_via: Literal["deliver_sm", "data_sm", "payload"] = "deliver_sm"
     receipt_esm_class: Annotated[int, msgspec.Meta(ge=0, le=255)] = 4

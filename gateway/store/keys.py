@@ -26,6 +26,9 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
     ka                zset    parked receipts not tried yet, by the instant they came  60 seconds
     ko                zset    orphans: tried in vain, by the instant of their end      25 hours
+    j:<carrier>:<h>   hash    carrier's id -> id + part + recipient, by hour; receipt_key = "id"   as id_map says
+    jh:<carrier>      set     hours that have such an index                            for ever
+    jk ja jo          …       as k, ka, ko, by carrier + carrier's id; receipt_key = "id"          25 hours
     u:<carrier>       hash    recipient -> ids of messages that wait for a receipt without an id   with the record
     w:<minute>        list    ids to look at when the minute has come                  until it was swept
     wheel             zset    minutes that have a list                                 until it was swept

@@ -167,7 +167,7 @@ async def test_submits_are_answered_and_their_receipts_come_back() -> None:
         for number in range(200):
             await until(lambda: any(bind.free for bind in pool.binds))
             submit(pool, f"Hello {number} €", b"46701740605", number)
-        await until(lambda: smsc.receipts_taken == 200)
+        await until(lambda: smsc.receipts_taken == len(listener.answers) == 200)
         assert sorted(answer.context for answer in listener.answers) == list(range(200))  # type: ignore[type-var]
         assert receipts_of(listener) == {answer.message_id for answer in listener.answers}
         assert (len(listener.messages), smsc.receipts_refused, listener.unknown) == (200, 0, [])

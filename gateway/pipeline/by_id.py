@@ -1,0 +1,98 @@
+"""Progress for a carrier with ``receipt_key = "id"``: it rewrites numbers, so its receipts are found by ids alone.
+
+Stands between a ``Reporter`` and the store: ids are indexed before the answers that brought them are stored, receipts
+are located before they are stored with their messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.model import Answer, Match, PartState, ReceiptFact
+from gateway.pipeline.report import ProgressStore
+from gateway.store.by_id import Indexed
+from gateway.store.errors import StoreError
+from gateway.store.owner import Owner
+
+LOOK_EVERY = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Index(Protocol):
+    """Who knows ids (``gateway.store.by_id.IdIndex``)."""
+
+    async def index(self, carrier: str, items: Sequence[Indexed]) -> list[ReceiptFact]: ...
+    async def locate(self, carrier: str, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]: ...
+    async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None: ...
+    async def relocate(self) -> tuple[list[ReceiptFact], int]: ...
+
+
+class ById:
+    """A ``ProgressStore`` for one carrier."""
+
+    def __init__(self, store: ProgressStore, index: Index, carrier: str) -> None:
+        self._store = store
+        self._index = index
+        self._carrier = carrier
+
+    def __repr__(self) -> str:
+        return f"<ById {self._carrier}>"
+
+    async def progress(
+        self, owner: Owner, answers: Sequence[Answer], receipts: Sequence[ReceiptFact] = ()
+    ) -> list[Match]:
+        """As ``Store.progress``; the recipients of ``receipts`` are not looked at."""
+        given = [
+            Indexed(part.carrier_id, answer.id, part.index, answer.recipient)
+            for answer in answers
+            for part in answer.parts
+            if part.state is PartState.ACCEPTED and part.carrier_id
+        ]
+        early = await self._index.index(self._carrier, given) if given else []
+        located = await self._index.locate(self._carrier, receipts) if receipts else []
+        found = [fact for fact in located if fact is not None]
+        matches = iter(await self._store.progress(owner, answers, [*found, *early]))
+        out = [Match.PARKED if fact is None else next(matches) for fact in located]
+        done = [one for fact in early for one in fact.ids]
+        for receipt, fact in zip(receipts, located, strict=True):
+            if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that nobody knows
+                done += [one for one in receipt.ids if one != fact.ids[0]]
+        if done:
+            await self._index.unpark([(self._carrier, one) for one in done])
+        return out
+
+
+class Relocator:
+    """Looks after receipts that were parked when whoever should have taken them died. ``run`` until cancelled."""
+
+    def __init__(self, store: ProgressStore, index: Index, owner: Owner) -> None:
+        self._store = store
+        self._index = index
+        self._owner = owner
+        self.orphans = self.found = 0
+
+    def __repr__(self) -> str:
+        return f"<Relocator {self.found} found, {self.orphans} orphans>"
+
+    async def run(self) -> None:
+        """Look every quarter of a minute."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self.look()
+            except StoreError as error:
+                log.warning("cannot look after parked receipts", error=str(error))
+
+    async def look(self) -> None:
+        """Store what has been found by now. Raises StoreError."""
+        facts, orphans = await self._index.relocate()
+        self.orphans += orphans
+        if facts:
+            await self._store.progress(self._owner, [], facts)
+            await self._index.unpark([(fact.carrier, fact.ids[0]) for fact in facts])
+            self.found += len(facts)
