@@ -113,7 +113,15 @@ class App:
         self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named)
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
-        self.api = Api(Accounts(config.accounts, loop_now), self.intake, self.runs, self.store, hasher, house=self)
+        self.api = Api(
+            Accounts(config.accounts, loop_now),
+            self.intake,
+            self.runs,
+            self.store,
+            hasher,
+            house=self,
+            version=installed_version(),
+        )
         self.reloader = Reloader(self, source)
         timed = Timed(self.api.app)
         self.http = Listener(timed, config.http.listen)
