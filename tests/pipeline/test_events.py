@@ -1,0 +1,117 @@
+"""From entries of a stream to JSON: who hears what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.model import Reason, State
+from gateway.pipeline.events import Told, Wish, addressed, iso, pieces, wanted
+from gateway.store.hooks import Address, Entry, Sight
+from gateway.store.ids import new_ids, text
+from gateway.store.layout import EVENT
+
+ONE, OTHER = new_ids(1_800_000_000_000, [0, 0])
+SIGHT = Sight("46701234567", "order-1", "", 2, "c0ffee")
+
+
+def packed(
+    message: bytes = ONE,
+    sequence: int = 4,
+    state: State = State.DELIVERED,
+    *,
+    final: bool = True,
+    account: bytes = b"shop",
+    carrier: bytes = b"",
+    carrier_id: bytes = b"",
+    error: bytes = b"",
+) -> bytes:
+    lengths = len(account), len(carrier), len(carrier_id), len(error)
+    head = EVENT.pack(message, sequence, state, State.SENT, Reason.RECEIPT, final, 0, 2, *lengths)
+    return head + account + carrier + carrier_id + error
+
+
+def entry(*events: bytes) -> Entry:
+    return Entry(b"1-1", b"".join(events), 1_800_000_000_123)
+
+
+def told(entries: list[Entry], wishes: Mapping[bytes, Wish]) -> list[tuple[bytes, int]]:
+    return [(one.id, one.at) for one in wanted(entries, wishes)]
+
+
+def test_only_what_is_wanted_is_taken() -> None:
+    sent = packed(state=State.SENT, final=False, carrier=b"north", carrier_id=b"abc")
+    entries = [entry(sent, packed(), packed(OTHER, account=b"bank")), entry(packed(OTHER))]
+    assert told(entries, {}) == []
+    assert told(entries, {b"shop": Wish("shop")}) == [(ONE, len(sent)), (OTHER, 0)]
+    assert told(entries, {b"shop": Wish("shop", everything=True)}) == [(ONE, 0), (ONE, len(sent)), (OTHER, 0)]
+    assert told(entries, {b"bank": Wish("bank")}) == [(OTHER, len(sent) + len(packed()))]
+
+
+SHOP = Wish("shop")
+
+
+def one(event: bytes, wish: Wish = SHOP) -> list[Told]:
+    return wanted([entry(event)], {b"shop": wish})
+
+
+def test_an_event_as_receivers_get_it() -> None:
+    event = packed(carrier=b"north", error=b"001")
+    queues = addressed(one(event), {ONE: SIGHT})
+    assert list(queues) == [Address("shop", "")]
+    ((count, plain),) = pieces(queues[Address("shop", "")], 100)
+    assert count == 1
+    assert msgspec.json.decode(plain) == {
+        "id": f"{text(ONE)}.4",
+        "type": "message.delivered",
+        "time": "2027-01-15T08:00:00.123Z",
+        "account": "shop",
+        "sequence": 4,
+        "data": {
+            "message_id": text(ONE),
+            "client_ref": "order-1",
+            "to": "+46701234567",
+            "status": "delivered",
+            "previous_status": "sent",
+            "reason": "receipt",
+            "carrier": "north",
+            "carrier_message_id": "c0ffee",
+            "smpp_status": 0,
+            "receipt_error": "001",
+            "segments": 2,
+            "parts_accepted": 2,
+        },
+    }
+
+
+def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
+    ((event,),) = addressed(one(packed(carrier_id=b"xyz")), {}).values()
+    assert event.data.to is None
+    assert event.data.client_ref is None
+    assert event.data.carrier_message_id == "xyz"
+
+
+def test_a_message_may_name_its_receiver() -> None:
+    named = SIGHT._replace(callback_url="https://elsewhere.example/")
+    assert list(addressed(one(packed()), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
+    stranger = Wish("shop", own=False)
+    assert list(addressed(one(packed(), stranger), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
+    assert addressed(one(packed(), stranger), {ONE: SIGHT}) == {}
+
+
+def test_pieces_are_no_larger_than_asked_for() -> None:
+    events = addressed(wanted([entry(*[packed(sequence=n) for n in range(5)])], {b"shop": Wish("shop")}), {ONE: SIGHT})
+    cut = pieces(events[Address("shop", "")], 2)
+    assert [count for count, _ in cut] == [2, 2, 1]
+    assert [event["sequence"] for event in msgspec.json.decode(b"[" + b",".join(p for _, p in cut) + b"]")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+def test_instants() -> None:
+    assert iso(0) == "1970-01-01T00:00:00.000Z"

@@ -1,0 +1,430 @@
+"""Webhooks on a real store, posted to a real receiver that fails in every way we can think of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from gateway import signature
+from gateway.model import (
+    Category,
+    Content,
+    Envelope,
+    NewMessage,
+    OnUnknown,
+    Permission,
+    Reason,
+    State,
+)
+from gateway.pipeline import receiver, webhooks
+from gateway.pipeline.receiver import Settings
+from gateway.pipeline.webhook_desk import WebhookDesk, as_json, shown
+from gateway.pipeline.webhooks import Webhooks, poster
+from gateway.store.connect import Link, connect
+from gateway.store.errors import StoreUnavailable
+from gateway.store.hooks import Ask, Batch, Hooks
+from gateway.store.ids import new_ids, text
+from gateway.store.keys import Hasher, tags
+from gateway.store.library import build_library
+from gateway.store.owner import Owner
+from gateway.store.privacy import Vault
+from gateway.store.store import Store
+from tests.pipeline.receivers import Inbox, inbox
+
+PARTITIONS = 2
+KEYS = (bytes(range(32)), bytes(32))
+HOUR = 3_600_000
+
+
+class Place:
+    """A store, and as many workers as are asked for."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.hasher = Hasher(bytes(32), PARTITIONS)
+        vault = Vault({1: bytes(32)}, 1)
+        self.store = Store(link, self.hasher, vault, partitions=PARTITIONS)
+        self.hooks = Hooks(link, self.hasher, vault, partitions=PARTITIONS, keep=1000)
+        self.count = 0
+
+    def build(self, *settings: Settings, owner: Owner | None = None) -> Webhooks:
+        owner = owner or Owner.fresh("node")
+        hub = Webhooks(self.hooks, self.store, owner, lambda: poster(["127.0.0.0/8"], "test"))
+        hub.configure(settings)
+        return hub
+
+    @asynccontextmanager
+    async def worker(self, *settings: Settings) -> AsyncIterator[Webhooks]:
+        hub = self.build(*settings)
+        await hub.start()
+        task = asyncio.create_task(hub.run())
+        try:
+            yield hub
+        finally:
+            task.cancel()
+            await hub.stop(0.1)
+
+    async def refuse(self, count: int, account: str = "shop", url: str = "") -> list[str]:
+        """Messages with one event each, a final one; their ids."""
+        now = time.time_ns() // 1_000_000
+        recipients = [self.hasher.recipient(f"4670{self.count + n:07d}") for n in range(count)]
+        self.count += count
+        permission = Permission(0, 0, now + HOUR, 0, bytes(8), bytes(8))
+        ids = new_ids(now, [recipient.partition for recipient in recipients])
+        messages = [
+            NewMessage(
+                one,
+                recipient,
+                State.REJECTED,
+                Reason.CONSENT_MISSING,
+                0,
+                Category.MARKETING,
+                OnUnknown.NEVER,
+                "",
+                1,
+                1,
+                permission,
+                Envelope(recipient.digits, "s", account, 2, "b", f"ref-{recipient.digits}", url),
+                Content("x"),
+            )
+            for one, recipient in zip(ids, recipients, strict=True)
+        ]
+        await self.store.accept(messages)
+        return [text(one) for one in ids]
+
+
+@pytest.fixture
+async def place(store_url: str) -> AsyncIterator[Place]:
+    link = await connect(store_url, tags=tags(PARTITIONS), library=build_library(), durability="everysec")
+    yield Place(link)
+    await link.close()
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Inbox]:
+    async with inbox() as built:
+        yield built
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "ROUND", 0.01)
+    monkeypatch.setattr(receiver, "wait", lambda *_: 0.02)
+
+
+def messages(box: Inbox) -> list[str]:
+    return [event["data"]["message_id"] for event in box.taken]
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Wait until the store says so. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 - it happens in a server
+            await asyncio.sleep(0.02)
+
+
+async def is_dead(place: Place, count: int) -> bool:
+    return sum(queue.dead for queue in (await place.hooks.queues())[1]) == count
+
+
+async def empty(place: Place) -> bool:
+    return await place.hooks.queues() == (set(), [])
+
+
+async def test_events_are_posted_signed_and_in_batches(place: Place, box: Inbox) -> None:
+    async with place.worker(Settings("shop", box.url, KEYS, 50)) as hub:
+        ids = await place.refuse(300)
+        await place.refuse(5, account="bank")  # nobody hears of these
+        await box.until(lambda: len(box.taken) == 300)
+        await asyncio.sleep(0.1)
+        assert hub.counts == {"events": 300, "posted": 300}
+        assert repr(hub).startswith("<Webhooks 0 queues at work")
+    assert sorted(messages(box)) == sorted(ids)
+    assert {event["data"]["client_ref"] for event in box.taken} == {f"ref-4670{n:07d}" for n in range(300)}
+    for headers, body in box.posts:
+        assert len(msgspec.json.decode(body)) <= 50
+        for key in KEYS:
+            assert signature.verify([key], headers, body, time.time()) == headers["webhook-id"]
+    assert len(set(box.names)) == len(box.posts)
+    assert box.asked <= PARTITIONS  # each queue may ask before the first answer is there
+    assert await empty(place)
+
+
+async def test_a_receiver_that_is_down_gets_each_event_once(place: Place, box: Inbox) -> None:
+    box.status = 503
+    async with place.worker(Settings("shop", box.url, KEYS)) as hub:
+        ids = await place.refuse(20)
+        await box.until(lambda: box.asked >= 10)
+        ((address, failing), *_) = hub.failing()
+        assert (address.account, failing.said) == ("shop", "HTTP 503")
+        assert "HTTP 503" in repr(failing)
+        assert box.posts == []
+        box.status = 200
+        await box.until(lambda: len(box.taken) == 20)
+        assert sorted(messages(box)) == sorted(ids)
+        await asyncio.sleep(0.1)
+        assert hub.failing() == []
+
+
+async def test_a_batch_keeps_its_name_and_its_octets_until_it_is_taken(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "ASK_FIRST", 0.0)
+    box.status = 500
+    async with place.worker(Settings("shop", box.url, KEYS)):
+        await place.refuse(10)
+        await box.until(lambda: len(box.posts) >= 8)
+        await place.refuse(10)
+        await box.until(lambda: len(box.posts) >= 16)
+        bodies = {headers["webhook-id"]: body for headers, body in box.posts}
+        assert all(bodies[headers["webhook-id"]] == body for headers, body in box.posts)
+        assert len(bodies) <= PARTITIONS
+        box.status = 200
+        await box.until(lambda: len(box.taken) == 20)
+    assert max(Counter(messages(box)).values()) == 1
+
+
+async def test_one_post_at_a_time_and_a_backlog_goes_in_full_batches(place: Place, box: Inbox) -> None:
+    box.delay = 0.15
+    async with place.worker(Settings("shop", box.url, KEYS, 500)):
+        for _ in range(10):
+            await place.refuse(10)
+            await asyncio.sleep(0.02)
+        await box.until(lambda: len(box.taken) == 100)
+    assert len(box.posts) <= 4 * PARTITIONS
+
+
+async def test_a_dead_receiver_delays_nobody_else(place: Place, box: Inbox) -> None:
+    async with inbox() as dead, place.worker(Settings("shop", box.url), Settings("bank", dead.url)) as hub:
+        dead.delay = 60.0
+        await place.refuse(50, account="bank")
+        await dead.until(lambda: dead.asked > 0)
+        begun = time.monotonic()
+        await place.refuse(50)
+        await box.until(lambda: len(box.taken) == 50)
+        assert time.monotonic() - begun < 1.0
+        assert dead.taken == []
+        assert "webhook-signature" not in box.posts[0][0]  # no secret, no signature
+        await box.until(lambda: hub.counts["posted"] == 50)
+
+
+async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(place: Place, box: Inbox) -> None:
+    box.status = 500
+    settings = Settings("shop", box.url, KEYS)
+    async with place.worker(settings) as hub:
+        hub.give_up_after = 0
+        desk = WebhookDesk(place.hooks, hub)
+        ids = await place.refuse(20)
+        await eventually(lambda: is_dead(place, 20))
+        (standing,) = await desk.standings()
+        assert (standing.account, standing.url, standing.own, standing.dead) == ("shop", box.url, True, 20)
+        dead = [msgspec.json.decode(raw) for raw in await desk.dead("shop", most=15)]
+        assert len(dead) == 15
+        assert {event["data"]["message_id"] for event in dead} <= set(ids)
+        assert await desk.dead("bank") == []
+        assert await desk.replay("bank") == 0
+        hub.give_up_after = 86400
+        box.status = 200
+        assert await desk.replay("shop", box.url) == 20
+        await box.until(lambda: len(box.taken) == 20)
+        assert sorted(messages(box)) == sorted(ids)
+        await asyncio.sleep(0.1)
+        assert await empty(place)
+
+
+async def test_dead_letters_can_be_dropped(place: Place, box: Inbox) -> None:
+    box.status = 500
+    async with place.worker(Settings("shop", box.url)) as hub:
+        hub.give_up_after = 0
+        desk = WebhookDesk(place.hooks, hub)
+        await place.refuse(20)
+        await eventually(lambda: is_dead(place, 20))
+        assert await desk.drop("shop") == 20
+        assert await empty(place)
+
+
+async def test_dead_letters_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.hooks.MOST_DEAD", 3)
+    async with place.worker(Settings("shop", "http://127.0.0.1:9/", batch=1)) as hub:
+        hub.give_up_after = 0
+        await place.refuse(30)
+
+        async def all_given_up() -> bool:
+            _, queues = await place.hooks.queues()
+            return sum(queue.dead + queue.dropped for queue in queues) == 30
+
+        await eventually(all_given_up)
+        _, queues = await place.hooks.queues()
+        assert [queue.dead for queue in queues] == [3] * PARTITIONS
+        assert sum(queue.dead + queue.dropped for queue in queues) == 30
+
+
+async def test_a_receiver_that_fails_keeps_a_bounded_backlog(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WAITING", 40)
+    monkeypatch.setattr(receiver, "wait", lambda *_: 60.0)
+    box.status = 500
+    async with place.worker(Settings("shop", box.url)):
+        for _ in range(20):
+            await place.refuse(20)
+            await asyncio.sleep(0.03)
+        _, queues = await place.hooks.queues()
+        assert sum(queue.waiting + queue.dead for queue in queues) == 400
+        assert sum(queue.dead for queue in queues) > 0
+
+
+async def test_messages_name_their_own_receivers(place: Place, box: Inbox) -> None:
+    async with inbox() as other, place.worker(Settings("shop", ""), Settings("bank", box.url)) as hub:
+        await hub.named({"shop"})
+        await place.refuse(4, url=other.url)
+        await place.refuse(4)  # to nobody
+        await place.refuse(4, account="bank")
+        await place.refuse(4, account="bank", url=f"{other.url}?secret=1")
+        await other.until(lambda: len(other.taken) == 8)
+        await box.until(lambda: len(box.taken) == 4)
+        assert {event["account"] for event in other.taken} == {"shop", "bank"}
+
+
+async def test_nobody_follows_events_until_somebody_asks(place: Place, box: Inbox) -> None:
+    async with place.worker(Settings("shop", "")) as hub:
+        await place.refuse(4)
+        await asyncio.sleep(0.1)
+        assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
+        await hub.named({"shop"})
+        await place.refuse(4, url=box.url)
+        await box.until(lambda: len(box.taken) == 4)
+    async with place.worker(Settings("shop", "")):  # a restart remembers who was named
+        await place.refuse(4, url=box.url)
+        await box.until(lambda: len(box.taken) == 8)
+    assert await empty(place) or await place.hooks.queues() == ({"shop"}, [])
+    assert await place.hooks.unfollow(86400)
+    assert not await place.hooks.unfollow(-1)
+    assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
+
+
+async def test_settings_of_a_running_gateway_change(place: Place, box: Inbox) -> None:
+    async with inbox() as new, place.worker() as hub:
+        hub.configure([Settings("shop", box.url)])
+        await hub.renew()
+        await place.refuse(4)
+        await box.until(lambda: len(box.taken) == 4)
+        box.status = 500
+        await place.refuse(4)
+        await box.until(lambda: len(box.posts) > 4 or box.asked > 4)
+        hub.configure([Settings("shop", new.url, KEYS)])
+        await hub.renew()  # what waits goes where the account is now
+        await new.until(lambda: len(new.taken) == 4)
+
+
+async def test_an_account_without_a_receiver_keeps_its_events(place: Place, box: Inbox) -> None:
+    box.status = 500
+    async with place.worker(Settings("shop", box.url)) as hub:
+        await place.refuse(4)
+        await box.until(lambda: box.asked > 2)
+        hub.configure([Settings("shop", "")])
+        await box.until(lambda: any("no callback_url" in failing.said for _, failing in hub.failing()))
+        box.status = 200
+        hub.configure([Settings("shop", box.url)])
+        await box.until(lambda: len(box.taken) == 4)
+
+
+async def test_a_killed_worker_loses_nothing(place: Place, box: Inbox) -> None:
+    """What was posted and not acknowledged comes again, with the same event ids; nothing else does."""
+    box.delay = 0.2
+    hub = place.build(Settings("shop", box.url, KEYS))
+    await hub.start()
+    task = asyncio.create_task(hub.run())
+    ids = await place.refuse(40)
+    await box.until(lambda: len(box.posts) >= 1)
+    task.cancel()
+    for active in hub._active.values():
+        active.task.cancel()
+    await hub.poster.close()
+    ids += await place.refuse(40)
+    box.delay = 0.0
+    async with place.worker(Settings("shop", box.url, KEYS)):  # the same node, started again: at once
+        await box.until(lambda: {*messages(box)} == {*ids}, 3.0)
+        await asyncio.sleep(0.2)
+    repeated = {event["id"] for event in box.taken}
+    assert len(repeated) == 80
+    names = Counter(box.names)
+    assert max(names.values()) <= 2
+    assert await empty(place)
+
+
+async def test_two_workers_share_the_partitions(place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_EVERY", 0.05)
+    owners = [Owner.fresh("one"), Owner.fresh("two")]
+    hubs = [place.build(Settings("shop", box.url), owner=owner) for owner in owners]
+    for owner in owners:
+        await place.store.beat(owner)
+    tasks = [asyncio.create_task(hub.run()) for hub in hubs]
+    for hub in hubs:
+        await hub.start()
+    try:
+        await asyncio.sleep(0.3)
+        assert sorted(partition for hub in hubs for partition in hub._versions) == list(range(PARTITIONS))
+        assert all(len(hub._versions) == 1 for hub in hubs)
+        await place.refuse(100)
+        await box.until(lambda: len(box.taken) >= 100)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for hub in hubs:
+            await hub.stop(0)
+    assert max(Counter(messages(box)).values()) == 1
+
+
+async def test_a_store_that_is_away_for_a_while(place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "STORE_AWAY", 0.02)
+    real_next = place.hooks.next
+    failures = iter(range(3))
+
+    async def shaky(asks: Iterable[Ask]) -> list[Batch | None]:
+        done = await real_next(list(asks))  # it was done, but nobody heard
+        if next(failures, None) is not None:
+            raise StoreUnavailable("away")
+        return done
+
+    monkeypatch.setattr(place.hooks, "next", shaky)
+    async with place.worker(Settings("shop", box.url, batch=5)):
+        await place.refuse(40)
+        await box.until(lambda: len(box.taken) >= 40)
+        await asyncio.sleep(0.2)
+        assert await empty(place)
+    assert max(Counter(messages(box)).values()) == 1
+
+
+async def test_a_test_of_a_receiver(place: Place, box: Inbox) -> None:
+    async with place.worker(Settings("shop", box.url, KEYS), Settings("bank", "")) as hub:
+        desk = WebhookDesk(place.hooks, hub)
+        tested = await desk.test("shop")
+        assert tested is not None
+        assert as_json(tested) | {"ms": 0} == {"ok": True, "status": 200, "fault": None, "ms": 0, "signed": True}
+        (event,) = box.taken
+        assert event["type"] == "webhook.test"
+        assert await desk.test("bank") is None
+        assert await desk.test("nobody", box.url) is None
+        elsewhere = await desk.test("bank", "https://127.0.0.2:1/")
+        assert elsewhere is not None
+        assert not elsewhere.outcome.good
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("https://a.example/x?token=secret", "https://a.example/x?…"),
+        ("https://a.example/x", "https://a.example/x"),
+        ("", ""),
+        ("https://[", ""),
+    ],
+)
+def test_urls_are_shown_without_their_query(url: str, seen: str) -> None:
+    assert shown(url) == seen
