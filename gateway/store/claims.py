@@ -60,12 +60,12 @@ def item_id(base: bytes, index: int, partition: int) -> bytes:
 
 
 def item_reference(base: bytes, index: int) -> bytes:
-    """A reference (12 octets, so it clashes with no ``client_ref``'s): repeats are known when the record is gone."""
+    """A reference like a ``client_ref``'s, 16 octets: repeats are known when the record is gone."""
     return _derived(base, index)[8:]
 
 
 def _derived(base: bytes, index: int) -> bytes:
-    return blake2b(index.to_bytes(4, "big"), key=base, digest_size=20, person=b"item").digest()
+    return blake2b(index.to_bytes(4, "big"), key=base, digest_size=24, person=b"item").digest()
 
 
 class Claims:
