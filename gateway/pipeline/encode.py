@@ -31,6 +31,9 @@ ISDN, NO_PLAN = 1, 0
 SHORT_CODE = 6
 """A numeric sender of at most so many digits is a short code."""
 
+PRIORITY = 4
+"""Where ``pipeline.submission.Asked``, as it comes back from the store, has the priority_flag (5.2.14)."""
+
 ALLOWED = {
     "gsm7": (Alphabet.GSM7, Alphabet.UCS2),
     "latin1": (Alphabet.LATIN1, Alphabet.UCS2),
@@ -47,7 +50,7 @@ class Encoder:
         self._allowed = ALLOWED[carrier.alphabet]
         self._long = Long(carrier.long_messages)
         self._plus = "+" if carrier.number_format == "plus" else ""
-        self._templates: dict[tuple[str, bytes], Template] = {}
+        self._templates: dict[tuple[str, bytes, int], Template] = {}
         self._segments: dict[tuple[str, str], Segments] = {}
         self._validities: dict[int, bytes] = {}
 
@@ -58,7 +61,8 @@ class Encoder:
         fit its field: then this carrier cannot take the message.
         """
         cut = self._cut(leased)
-        template = self._template(leased.envelope.sender, self._validity(leased, now))
+        asked = leased.envelope.facts
+        template = self._template(leased.envelope.sender, self._validity(leased, now), asked[PRIORITY] if asked else 0)
         dest = (self._plus + leased.recipient.digits).encode()
         esm_class, coding = cut.esm_class, cut.data_coding
         if len(cut.parts) == 1:
@@ -95,15 +99,16 @@ class Encoder:
         alphabet = Alphabet(asked) if asked else None
         return alphabet if alphabet is Alphabet.LATIN1 or alphabet in self._allowed else None
 
-    def _template(self, sender: str, validity: bytes) -> Template:
-        template = self._templates.get((sender, validity))
+    def _template(self, sender: str, validity: bytes, priority: int) -> Template:
+        template = self._templates.get((sender, validity, priority))
         if template is None:
             if len(self._templates) >= KEPT:
                 self._templates.clear()
-            template = self._templates[sender, validity] = self._new_template(sender, validity)
+            template = self._new_template(sender, validity, priority)
+            self._templates[sender, validity, priority] = template
         return template
 
-    def _new_template(self, sender: str, validity: bytes) -> Template:
+    def _new_template(self, sender: str, validity: bytes, priority: int) -> Template:
         carrier = self._carrier
         source, ton, npi = source_address(sender, carrier.number_format == "plus")
         return submit_template(
@@ -114,6 +119,7 @@ class Encoder:
             dest_npi=carrier.dest_npi,
             registered_delivery=carrier.registered_delivery,
             validity=validity,
+            priority=priority,
         )
 
     def _validity(self, leased: Leased, now: int) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from gateway.config import Carrier
 from gateway.model import Category, Content, Envelope, Leased, PartState, Recipient
 from gateway.pipeline.encode import Encoder, absolute_time, source_address
+from gateway.pipeline.submission import Asked
 from gateway.smpp.messages import Message, decode_message
 from gateway.smpp.pdus import SUBMIT_SM
 from gateway.smpp.text import TextError
@@ -136,3 +137,13 @@ def test_senders() -> None:
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(TextError):
         bodies(leased("x" * 153 * 256))
+
+
+def test_the_priority_that_the_app_asked_for() -> None:
+    encoder = Encoder(carrier())
+    for priority in (0, 3, 1):
+        facts = msgspec.json.decode(msgspec.json.encode(Asked(priority=priority))) if priority else None
+        message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", facts=facts))
+        (body,) = encoder.encode(message, NOW)
+        assert body is not None
+        assert decode_message(body, 0, len(body), SUBMIT_SM, 1).priority == priority
