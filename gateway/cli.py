@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.commands import recipients
+from gateway.commands import keys, operate, recipients
 from gateway.commands.send import send
 from gateway.commands.shared import (
-    ADMIN_URL,
-    URL,
     Exit,
     Json,
-    Key,
-    client_of,
     fail,
     print_json,
-    reach,
-    show_answer,
 )
+from gateway.commands.status import explain, status
 
 if TYPE_CHECKING:
     from gateway.config import Loaded
@@ -43,10 +38,16 @@ app = typer.Typer(
     "4 cannot start (store or address) · 130 interrupted",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
-key_app = typer.Typer(no_args_is_help=True, help="Make API keys.")
 app.add_typer(config_app, name="config")
-app.add_typer(key_app, name="key")
+app.add_typer(keys.key, name="key")
 app.command()(send)
+app.command()(status)
+app.command()(explain)
+app.command()(operate.queue)
+app.add_typer(operate.carriers, name="carriers")
+app.add_typer(operate.held, name="held")
+app.add_typer(operate.breakers, name="breakers")
+app.command()(operate.audit)
 app.add_typer(recipients.consent, name="consent")
 app.add_typer(recipients.optout, name="optout")
 
@@ -194,32 +195,7 @@ def _user(word: str) -> tuple[str, str]:
     return name, password
 
 
-# ── talking to a running gateway ───────────────────────────────────────────────────────────────────────────────────
-
-
-@app.command()
-def status(
-    message: Annotated[str, typer.Argument(help="A message's id; without it, the gateway itself.")] = "",
-    url: Annotated[str, typer.Option(help=f"Default: {ADMIN_URL} for the gateway, {URL} for a message.")] = "",
-    key: Key = "",
-    as_json: Json = False,
-) -> None:
-    """Show how a gateway is doing, or one message with its timeline.
-
-    Examples: [cyan]smpp-gateway status[/] · [cyan]smpp-gateway status 0199… --key demo[/]
-    """
-    client = client_of(url or (URL if message else ADMIN_URL), key)
-    if message:
-        answer = reach(lambda: client.get(f"/v1/messages/{message}"))
-        show_answer(answer, as_json)
-        raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-    ready = reach(lambda: client.get("/readyz"))
-    answer = reach(lambda: client.get("/status")) if ready.ok else ready
-    show_answer(answer, as_json)
-    raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-
-
-# ── configuration and keys ─────────────────────────────────────────────────────────────────────────────────────────
+# ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @config_app.command("check")
@@ -248,27 +224,6 @@ def config_check(
         typer.echo(f"warning: {warning}", err=True)
     counts = ((config.accounts, "account"), (config.carriers, "carrier"), (config.routes, "route"))
     typer.echo(f"{file} is good: " + ", ".join(f"{len(have)} {name}{'s' * (len(have) != 1)}" for have, name in counts))
-
-
-@key_app.command("new")
-def key_new(
-    account: Annotated[str, typer.Argument(help="Name of the account the key is for.")],
-    as_json: Json = False,
-) -> None:
-    """Make an API key: the key for the app, and the line for the configuration, which holds only its hash.
-
-    Example: [cyan]smpp-gateway key new shop[/]
-    """
-    import hashlib
-    import secrets
-
-    key = f"sgw_{account}_{secrets.token_urlsafe(32)}"
-    digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-    if as_json:
-        print_json({"account": account, "key": key, "api_keys": digest})
-        return
-    typer.echo(f"The key, shown this once; hand it to the app:\n\n  {key}\n")
-    typer.echo(f'For the configuration, in the [[account]] named "{account}":\n\n  api_keys = ["{digest}"]')
 
 
 # ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────

@@ -67,10 +67,11 @@ def _record(body: dict[str, Any], console: Console) -> None:
         table.add_row(escape(name), status_text(value) if name == "status" else escape(_value(value)))
     console.print(table)
     if body.get("timeline"):
-        console.print(_timeline(body["timeline"]))
+        console.print(timeline(body["timeline"]))
 
 
-def _timeline(moves: list[dict[str, Any]]) -> Table:
+def timeline(moves: list[dict[str, Any]]) -> Table:
+    """One line a move, the columns that say something."""
     names = list(dict.fromkeys(name for move in moves for name, value in move.items() if value not in (None, "", 0)))
     table = Table(*names, box=None, header_style="dim", padding=(0, 2, 0, 0))
     for move in moves:

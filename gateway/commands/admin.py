@@ -1,0 +1,78 @@
+"""Reaching the operators' listener of a gateway: its address, its token, questions and orders. Light to import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from gateway.commands.shared import ADMIN_URL, Exit, client_of, fail, reach, show_answer
+
+if TYPE_CHECKING:
+    from gateway.client import Answer, Client
+
+AdminUrl = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="SMPP_GATEWAY_ADMIN_URL",
+        help=f"The operators' listener. [dim]Default: the gateway that runs here as this user, else {ADMIN_URL}.[/]",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar="SMPP_GATEWAY_TOKEN",
+        help="Operators' token. [dim]Default: that of a gateway which runs here as this user.[/]",
+        show_default=False,
+    ),
+]
+
+
+class Desk(NamedTuple):
+    """A gateway to ask and to order about. Every answer that is a refusal ends the command with exit code 1."""
+
+    client: Client
+    as_json: bool
+
+    @classmethod
+    def at(cls, url: str, token: str, as_json: bool) -> Desk:
+        """The one that is meant: by the options, else the one that runs on this machine."""
+        from gateway import access
+
+        found = access.find(url) if url else access.find() or access.find(ADMIN_URL)
+        known = found.token if found else ""
+        return cls(client_of(url or (found.url if found else ADMIN_URL), token or known), as_json)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the gateway answers."""
+        return self._good(reach(lambda: self.client.get(path)))
+
+    def ask(self, path: str) -> Answer:
+        """The same, also when it is a refusal."""
+        return reach(lambda: self.client.get(path))
+
+    def post(self, path: str, body: object = None) -> dict[str, Any]:
+        """An order; the audit learns the name of who is logged in here."""
+        headers = {"X-Operator": _user()}
+        return self._good(reach(lambda: self.client.request("POST", path, {} if body is None else body, headers)))
+
+    def _good(self, answer: Answer) -> dict[str, Any]:
+        if answer.ok:
+            body: dict[str, Any] = answer.body
+            return body
+        show_answer(answer, self.as_json)
+        if answer.status == 401:
+            fail(Exit.REFUSED, "Give the token with --token or in SMPP_GATEWAY_TOKEN (data_dir/admin.token has it).")
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+    return name if name.isascii() and name.isprintable() else ""

@@ -1,0 +1,254 @@
+"""What operators do from a shell: queue, carriers, held messages, breakers, the audit."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from gateway.commands.admin import AdminUrl, Desk, Token
+from gateway.commands.shared import Exit, Json, fail, print_json
+
+carriers = typer.Typer(
+    no_args_is_help=False, help="Look at carriers and their binds; pause, drain, resume, reconnect them."
+)
+held = typer.Typer(no_args_is_help=False, help="Look at messages that breakers hold; release them.")
+breakers = typer.Typer(no_args_is_help=False, help="Open and close breakers: they hold an account's marketing.")
+
+Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.")]
+Bind = Annotated[int, typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]")]
+Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.")]
+Account = Annotated[str, typer.Option(help="Messages of this account.")]
+Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
+Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
+
+
+def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Show what waits, by lane and account: how much, how old the oldest is, when the next delayed one wakes.
+
+    A lane is a route, a place (how many of its carriers were tried) and a priority (0 one-time passwords,
+    1 transactional, 2 marketing): [cyan]+46#0:1[/].
+
+    Example: [cyan]smpp-gateway queue --json | jq '.lanes[] | select(.oldest_s > 60)'[/]
+    """
+    body = Desk.at(url, token, as_json).get("/queue")
+    if as_json:
+        print_json(body)
+        return
+    from gateway.commands import board, tables
+
+    tables.show(board.lanes(body["lanes"], accounts=True))
+
+
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of the newest.")] = 50,
+    action: Annotated[str, typer.Option(help="Only those whose name begins so, like carrier or breaker.open.")] = "",
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Show what operators did: who, when, what, and how it ended; the newest first.
+
+    Example: [cyan]smpp-gateway audit --action carrier[/]
+    """
+    body = Desk.at(url, token, as_json).get(f"/audit?limit={limit}&action={quote(action)}")
+    if as_json:
+        print_json(body)
+        return
+    from gateway.commands import board, tables
+
+    tables.show(board.audit(body["entries"]))
+
+
+# ── carriers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@carriers.callback(invoke_without_command=True)
+def carriers_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Look at carriers and their binds; pause, drain, resume, reconnect them.
+
+    Examples: [cyan]smpp-gateway carriers[/] · [cyan]smpp-gateway carriers drain north --wait 60[/] ·
+    [cyan]smpp-gateway carriers reconnect north --bind 2[/]
+    """
+    if context.invoked_subcommand is None:
+        body = Desk.at(url, token, as_json).get("/carriers")
+        _show_carriers(body["carriers"], as_json, body)
+
+
+@carriers.command("show")
+def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Show one carrier with its binds, their state and last error."""
+    body = Desk.at(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
+    _show_carriers([body], as_json, body)
+
+
+@carriers.command("pause")
+def carriers_pause(name: Name, bind: Bind = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Give it no more messages; it stays bound, answers and receipts still come. Later carriers of a route take over.
+
+    A paused carrier stays paused, over restarts too, until [cyan]resume[/]; a single bind until the gateway ends.
+    """
+    _order("pause", name, bind, Desk.at(url, token, as_json))
+
+
+@carriers.command("drain")
+def carriers_drain(
+    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+) -> None:
+    """Give it no more messages, wait for the answers that are due, then unbind and stay away until [cyan]resume[/].
+
+    Nothing is lost or sent twice. With --wait the exit code is 1 when it is not done in time.
+
+    Example: [cyan]smpp-gateway carriers drain north --wait 60[/]
+    """
+    _order("drain", name, bind, Desk.at(url, token, as_json), wait, "drained")
+
+
+@carriers.command("resume")
+def carriers_resume(
+    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+) -> None:
+    """Let it work again, with all its binds."""
+    _order("resume", name, bind, Desk.at(url, token, as_json), wait, "running")
+
+
+@carriers.command("reconnect")
+def carriers_reconnect(
+    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+) -> None:
+    """Bind afresh, one bind after the other, each once its answers are in; one that waits for its next try has it now.
+
+    For a password that the carrier has mended, or a host that moved.
+    """
+    _order("reconnect", name, bind, Desk.at(url, token, as_json), wait, "running")
+
+
+def _order(verb: str, name: str, bind: int, desk: Desk, wait: float = 0, until: str = "") -> None:
+    path = f"/carriers/{quote(name, safe='')}"
+    body = desk.post(f"{path}/binds/{bind}/{verb}" if bind else f"{path}/{verb}")
+    deadline = time.monotonic() + wait
+    while wait and not _stands(body, bind, until) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        body = desk.get(path)
+    _show_carriers([body], desk.as_json, body)
+    if wait and not _stands(body, bind, until):
+        fail(Exit.REFUSED, f"{name} is not there yet after {wait:g} s; it goes on by itself")
+
+
+def _stands(body: dict[str, Any], bind: int, until: str) -> bool:
+    """Whether all binds that are meant are where they are to be; running ones are up."""
+    binds = [body["binds"][bind - 1]] if bind else body["binds"]
+    return all(one["mode"] == until and (one["up"] or until != "running") for one in binds)
+
+
+def _show_carriers(rows: list[dict[str, Any]], as_json: bool, body: dict[str, Any]) -> None:
+    if as_json:
+        print_json(body)
+        return
+    from gateway.commands import board, tables
+
+    tables.show(board.carriers(rows))
+    for row in rows:
+        tables.show("")
+        tables.show(board.binds(row))
+
+
+# ── held messages and breakers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@held.callback(invoke_without_command=True)
+def held_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Look at messages that breakers hold; release them.
+
+    Examples: [cyan]smpp-gateway held[/] · [cyan]smpp-gateway held release --account shop[/]
+    """
+    if context.invoked_subcommand is None:
+        body = Desk.at(url, token, as_json).get("/held")
+        if as_json:
+            print_json(body)
+            return
+        from gateway.commands import board, tables
+
+        tables.show(board.held(body))
+
+
+@held.command("release")
+def held_release(
+    account: Account = "",
+    brand: Brand = "",
+    everybody: Everybody = False,
+    message: Annotated[list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")] = None,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Have held messages decided again. A breaker that is still open holds them again: close it instead."""
+    wanted = _scope(account, brand, everybody) if account or everybody or not message else {}
+    body = Desk.at(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
+    if as_json:
+        print_json(body)
+    else:
+        typer.echo(f"{body['released']} released")
+
+
+@breakers.callback(invoke_without_command=True)
+def breakers_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+    """Open and close breakers: they hold an account's marketing.
+
+    What is handed in while one is open is accepted and held, and what waits already is held when its turn comes.
+    One-time passwords, transactional and emergency messages pass.
+
+    Examples: [cyan]smpp-gateway breakers open --account shop --reason 'complaints'[/] ·
+    [cyan]smpp-gateway breakers close --account shop[/]
+    """
+    if context.invoked_subcommand is None:
+        _show_breakers(Desk.at(url, token, as_json).get("/breakers"), as_json)
+
+
+@breakers.command("open")
+def breakers_open(
+    account: Account = "",
+    brand: Brand = "",
+    everybody: Everybody = False,
+    reason: Annotated[str, typer.Option(help="Why; for the audit.")] = "",
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Hold the marketing of an account, of one of its brands, or of everybody, at once."""
+    wanted = _scope(account, brand, everybody)
+    _show_breakers(Desk.at(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
+
+
+@breakers.command("close")
+def breakers_close(
+    account: Account = "",
+    brand: Brand = "",
+    everybody: Everybody = False,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Close a breaker and release what it held; each message is decided afresh."""
+    body = Desk.at(url, token, as_json).post("/breakers/close", _scope(account, brand, everybody))
+    if not as_json:
+        typer.echo(f"{body['released']} released")
+    _show_breakers(body, as_json)
+
+
+def _scope(account: str, brand: str, everybody: bool) -> dict[str, Any]:
+    """Whose messages. Exit code 2 unless it is said."""
+    if everybody == bool(account):
+        fail(Exit.USAGE, "Say whose: --account NAME (and perhaps --brand), or --everybody")
+    return {"everybody": True} if everybody else {"account": account, "brand": brand}
+
+
+def _show_breakers(body: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(body)
+        return
+    from gateway.commands import board, tables
+
+    tables.show(board.breakers(body["open"]))
