@@ -11,13 +11,20 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
+from typing import Protocol
 
 PREFIX = "whsec_"
 VERSION = "v1"
 TOLERANCE = 300  # seconds a timestamp may be off, either way
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
+
+
+class Headers(Protocol):
+    """Headers of any framework: a dict, or whatever else lists its pairs."""
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
 
 
 class BadSignature(Exception):
@@ -52,10 +59,10 @@ def signed_headers(keys: Iterable[bytes], message_id: str, timestamp: int, body:
     return {ID: message_id, TIMESTAMP: str(timestamp), SIGNATURE: signatures}
 
 
-def verify(keys: Iterable[bytes], headers: Mapping[str, str], body: bytes, now: float) -> str:
+def verify(keys: Iterable[bytes], headers: Headers, body: bytes, now: float) -> str:
     """The ``webhook-id`` of a post that is genuine and fresh. Raises BadSignature. ``now``: seconds UTC.
 
-    ``headers`` may be of any mapping type; names are compared without regard to case.
+    The names of headers are compared without regard to case.
     """
     given = {name.lower(): value for name, value in headers.items()}
     message_id, stamp, signatures = (given.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import msgspec
 
@@ -34,7 +33,7 @@ class Webhooks:
     def __repr__(self) -> str:
         return f"<Webhooks {len(self._keys)} secrets>"
 
-    def read(self, headers: Mapping[str, str], body: bytes, *, now: float | None = None) -> list[Event]:
+    def read(self, headers: signature.Headers, body: bytes, *, now: float | None = None) -> list[Event]:
         """The events of a post. Raises ``gateway.signature.BadSignature``; answer 401 then.
 
         ``body``: the octets as they came. ``now``: seconds UTC, the clock when left out.

@@ -87,9 +87,8 @@ def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> No
         done: dict[str, Any] = client.ask(call)  # as it came, for --json
         if not wait:
             return done
-        record = client.wait(str(done["id"]), wait)
-        shape: dict[str, Any] = msgspec.to_builtins(record)
-        return {name: value for name, value in shape.items() if value not in (None, "")}
+        client.wait(str(done["id"]), wait)
+        return client.ask(calls.untyped(calls.message(str(done["id"]))))
 
     found = answered(ask, as_json)
     show_answer(Answer(200, found), as_json)

@@ -1,0 +1,97 @@
+"""The README's examples for programs, run as they stand there against a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway import signature
+from tests.house import KEY, House, house
+from tests.readme import Block, blocks
+
+SECTION = "From a program"
+CURL, PYTHON, NODE, NODE_RECEIVER, SHELL = blocks(SECTION)
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
+
+
+def run(house: House, *command: str, folder: Path) -> str:
+    """What a program prints; it must end well."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SMPP_GATEWAY_URL": house.http.url, "NO_COLOR": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def filled(house: House, block: Block) -> str:
+    """An example with the address and the key of this gateway."""
+    text = block.text.replace("http://127.0.0.1:8080", house.http.url)
+    return re.sub(r"(Bearer |KEY=|\", \")demo\b", rf"\g<1>{KEY}", text)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with house(tmp_path_factory.mktemp("readme"), ["north"]) as built:
+        yield built
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+async def test_curl(gateway: House, tmp_path: Path) -> None:
+    said = [await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, CURL), folder=tmp_path) for _ in "12"]
+    assert json.loads(said[0])["status"] == "queued"
+    assert json.loads(said[0])["id"] == json.loads(said[1])["id"]
+
+
+async def test_python(gateway: House, tmp_path: Path) -> None:
+    said = await asyncio.to_thread(run, gateway, sys.executable, "-c", filled(gateway, PYTHON), folder=tmp_path)
+    waited, refused, batch = said.splitlines()
+    assert waited.startswith("delivered ['queued', 'sending'") or waited.startswith("delivered ['queued'")
+    assert refused.startswith("consent_missing ")
+    assert batch == "4 []"
+
+
+@needs_node
+async def test_node(gateway: House, tmp_path: Path) -> None:
+    command = ("node", "--input-type=module", "-e", filled(gateway, NODE))
+    said = await asyncio.to_thread(run, gateway, *command, folder=tmp_path)
+    assert said.split()[1] == "queued"
+
+
+@needs_node
+async def test_nodes_receiver(gateway: House, tmp_path: Path) -> None:
+    secret, body = signature.new_secret(), '[{"text": "å"}]'
+    headers = signature.signed_headers(
+        [signature.read_secret(secret), signature.read_secret(signature.new_secret())],
+        "msg_1",
+        int(time.time()),
+        body.encode(),
+    )
+    old = headers | {"webhook-timestamp": "1614265330"}
+    calls = [(headers, body), (headers, body + " "), (old, body)]
+    asked = "".join(f"console.log(genuine(...{json.dumps([*call, secret])}));" for call in calls)
+    said = await asyncio.to_thread(
+        run, gateway, "node", "--input-type=module", "-e", NODE_RECEIVER.text + asked, folder=tmp_path
+    )
+    assert said.split() == ["true", "false", "false"]
+
+
+async def test_command_line(gateway: House, tmp_path: Path) -> None:
+    (tmp_path / "parcels.csv").write_text("to\n+46701740611\n+46701740612\n")
+    said = await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, SHELL), folder=tmp_path)
+    assert "2 accepted (2 queued)" in said
+    assert "granted" in said
+    assert '"asked by phone"' in said
