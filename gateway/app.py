@@ -27,6 +27,7 @@ from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
 from gateway.doors.timed import Timed
+from gateway.doors.webhooks import WebhookRoutes
 from gateway.model import Redecide
 from gateway.operators import Meters, Operators
 from gateway.pipeline.by_id import Relocator
@@ -39,6 +40,7 @@ from gateway.pipeline.intake import Intake
 from gateway.pipeline.receiver import Sender, Settings
 from gateway.pipeline.sweeper import Sweeper
 from gateway.pipeline.upkeep import Upkeep
+from gateway.pipeline.webhook_desk import WebhookDesk
 from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
@@ -125,7 +127,9 @@ class App:
         self.reloader = Reloader(self, source)
         timed = Timed(self.api.app)
         self.http = Listener(timed, config.http.listen)
-        self.operators = Operators(self, link, self.meters, http=timed, version=installed_version())
+        desk = WebhookDesk(hooks, self.webhooks)
+        rooms = [lambda audit: WebhookRoutes(desk, audit).routes()]
+        self.operators = Operators(self, link, self.meters, http=timed, version=installed_version(), rooms=rooms)
         self.admin = Listener(self.operators.door, config.admin.listen)
 
     def __repr__(self) -> str:
