@@ -116,8 +116,7 @@ async def tell(client: Client, steps: list[Step], report: Callable[[Told], None]
 async def _tell_one(client: Client, step: Step) -> Told:
     loop = asyncio.get_running_loop()
     if step.consent:
-        consent = {"status": "granted", "category": step.category, "method": "web_form", "evidence": "demo"}
-        await asyncio.to_thread(client.put, f"/v1/consents/{step.to.number}", consent)
+        await asyncio.to_thread(client.grant, step.to.number, method="web_form", evidence="demo")
     message = {"to": step.to.number, "text": step.text, "category": step.category, "from": "Shop"}
     started = loop.time()
     answer = await asyncio.to_thread(client.post, "/v1/messages", message)

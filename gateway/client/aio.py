@@ -13,7 +13,7 @@ from yarl import URL
 
 from gateway.client import calls
 from gateway.client.calls import CHUNK, Call, Raw, Retry
-from gateway.client.errors import ClientError
+from gateway.client.errors import ClientError, ConflictError
 from gateway.client.sync import address, headers_of, unreachable
 from gateway.client.types import (
     Accepted,
@@ -21,6 +21,7 @@ from gateway.client.types import (
     Canceled,
     Consent,
     ConsentDetails,
+    Decisions,
     Message,
     Record,
     Scope,
@@ -88,10 +89,13 @@ class AsyncClient:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""
         return await self.ask(calls.message(message_id))
 
-    async def find(self, client_ref: str, to: str) -> Record | None:
-        """The message that was accepted under your reference within 72 hours."""
-        found = (await self.ask(calls.find(client_ref, to))).messages
-        return found[0] if found else None
+    async def find(self, client_ref: str, to: str | None = None) -> list[Record]:
+        """What was accepted under your reference within 72 hours: for one recipient, or for all."""
+        return (await self.ask(calls.find(client_ref, to))).messages
+
+    async def decisions(self, message_id: str) -> Decisions:
+        """What policy said of a message, and until when it may go."""
+        return await self.ask(calls.decisions(message_id))
 
     async def wait(self, message_id: str, seconds: float = 30.0) -> Record:
         """Follow a message until it is final or the time is over; its last record."""
@@ -106,8 +110,13 @@ class AsyncClient:
             pause = min(pause * 1.5, 1.0)
 
     async def cancel(self, message_id: str) -> Canceled:
-        """Stop a message. Raises ConflictError when it has come to its end."""
-        return await self.ask(calls.cancel(message_id))
+        """Stop a message; once more does no harm. Raises ConflictError when it has come to another end."""
+        try:
+            return await self.ask(calls.cancel(message_id))
+        except ConflictError:
+            if (ended := await self.message(message_id)).status == "canceled":
+                return Canceled(ended.id, ended.status)
+            raise
 
     # ── recipients ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,6 +23,7 @@ from gateway.client.types import (
     Consent,
     ConsentDetails,
     Decision,
+    Decisions,
     Message,
     Problem,
     Record,
@@ -216,8 +217,13 @@ class Found(msgspec.Struct):
     messages: list[Record]
 
 
-def find(client_ref: str, to: str) -> Call[Found]:
-    return Call("GET", "/v1/messages?" + urlencode({"client_ref": client_ref, "to": to}), Found)
+def find(client_ref: str, to: str | None) -> Call[Found]:
+    asked = {"client_ref": client_ref} | ({} if to is None else {"to": to})
+    return Call("GET", "/v1/messages?" + urlencode(asked), Found)
+
+
+def decisions(message_id: str) -> Call[Decisions]:
+    return Call("GET", f"/v1/messages/{quote(message_id, safe='')}/decisions", Decisions)
 
 
 def cancel(message_id: str) -> Call[Canceled]:

@@ -14,13 +14,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.client import calls
 from gateway.client.calls import CHUNK, Call, Raw, Retry
-from gateway.client.errors import BadAddress, ClientError, Unreachable
+from gateway.client.errors import BadAddress, ClientError, ConflictError, Unreachable
 from gateway.client.types import (
     Accepted,
     Batch,
     Canceled,
     Consent,
     ConsentDetails,
+    Decisions,
     Message,
     Record,
     Scope,
@@ -115,10 +116,13 @@ class Client:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""
         return self.ask(calls.message(message_id))
 
-    def find(self, client_ref: str, to: str) -> Record | None:
-        """The message that was accepted under your reference within 72 hours."""
-        found = self.ask(calls.find(client_ref, to)).messages
-        return found[0] if found else None
+    def find(self, client_ref: str, to: str | None = None) -> list[Record]:
+        """What was accepted under your reference within 72 hours: for one recipient, or for all."""
+        return self.ask(calls.find(client_ref, to)).messages
+
+    def decisions(self, message_id: str) -> Decisions:
+        """What policy said of a message, and until when it may go."""
+        return self.ask(calls.decisions(message_id))
 
     def wait(self, message_id: str, seconds: float = 30.0) -> Record:
         """Follow a message until it is final or the time is over; its last record."""
@@ -132,8 +136,13 @@ class Client:
             pause = min(pause * 1.5, 1.0)
 
     def cancel(self, message_id: str) -> Canceled:
-        """Stop a message. Raises ConflictError when it has come to its end."""
-        return self.ask(calls.cancel(message_id))
+        """Stop a message; once more does no harm. Raises ConflictError when it has come to another end."""
+        try:
+            return self.ask(calls.cancel(message_id))
+        except ConflictError:
+            if (ended := self.message(message_id)).status == "canceled":
+                return Canceled(ended.id, ended.status)
+            raise
 
     # ── recipients ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -162,6 +162,37 @@ class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     metadata: Any = None
 
 
+class Ruling(msgspec.Struct, frozen=True):
+    """One decision of policy. ``by``: ``door`` when it was handed in, ``gate`` whenever it was looked at again."""
+
+    time: datetime
+    by: str
+    outcome: str
+    status: str = ""
+    code: str | None = None
+    rules: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    policy_version: str = ""
+    next_at: datetime | None = None
+
+
+class Permitted(msgspec.Struct, frozen=True):
+    """When a message that waits may go: from ``opens`` until just before ``closes``."""
+
+    opens: datetime
+    closes: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class Decisions(msgspec.Struct, frozen=True):
+    """Everything policy said of a message, oldest first."""
+
+    id: str
+    status: str
+    decisions: tuple[Ruling, ...] = ()
+    permitted: Permitted | None = None
+
+
 class Canceled(msgspec.Struct, frozen=True):
     """``status``: ``canceled``, or ``cancel_requested`` when a carrier may already have it."""
 

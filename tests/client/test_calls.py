@@ -20,9 +20,10 @@ from gateway.client import (
     UnavailableError,
     Unreachable,
     calls,
+    types,
 )
 from gateway.client.calls import Raw
-from gateway.doors import problems
+from gateway.doors import problems, recipients, wire
 from gateway.pipeline.submission import Submission
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -38,6 +39,32 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
     ours = {field.encode_name for field in msgspec.structs.fields(Message)}
     theirs = {field.encode_name for field in msgspec.structs.fields(Submission)}
     assert ours <= theirs
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (types.Accepted, wire.Submitted),
+        (types.Decision, wire.Decision),
+        (types.Record, wire.Message),
+        (types.Part, wire.Part),
+        (types.Move, wire.Move),
+        (types.Canceled, wire.Canceled),
+        (types.Decisions, wire.Decisions),
+        (types.Ruling, wire.Ruling),
+        (types.Permitted, wire.Permitted),
+        (types.Problem, problems.Problem),
+        (types.FieldError, problems.FieldError),
+        (types.Consent, recipients.Consent),
+        (types.Suppression, recipients.Suppression),
+    ],
+)
+def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:
+    known = {field.encode_name: field for field in msgspec.structs.fields(ours)}
+    sent = {field.encode_name: field for field in msgspec.structs.fields(theirs)}
+    assert sent.keys() <= known.keys()
+    needed = {name for name, field in known.items() if field.required}
+    assert needed <= {name for name, field in sent.items() if field.required}
 
 
 def test_only_what_was_said_travels() -> None:

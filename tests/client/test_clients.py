@@ -16,6 +16,7 @@ from gateway.client import (
     AsyncClient,
     BadAddress,
     Client,
+    ConflictError,
     Message,
     RateLimitedError,
     Refused,
@@ -137,15 +138,42 @@ async def test_reading_waiting_cancelling(client: Either, door: Door) -> None:
     record = await client.wait("abc", 5.0)
     assert (record.status, record.timeline[0].status) == ("delivered", "queued")
     door.reply(200, {"messages": []})
-    assert await client.find("order-1", "+46701740605") is None
+    assert await client.find("order-1", "+46701740605") == []
+    door.reply(200, {"messages": [RECORD, RECORD]})
+    assert len(await client.find("order-1")) == 2
     door.reply(202, {"id": "abc", "status": "cancel_requested"})
     assert (await client.cancel("abc")).status == "cancel_requested"
     paths = [(asked.method, asked.path) for asked in door.asked]
     assert paths[2:] == [
         ("GET", "/v1/messages/abc"),
         ("GET", "/v1/messages?client_ref=order-1&to=%2B46701740605"),
+        ("GET", "/v1/messages?client_ref=order-1"),
         ("POST", "/v1/messages/abc/cancel"),
     ]
+
+
+async def test_cancelling_twice_does_no_harm(client: Either, door: Door) -> None:
+    door.reply(409, problem("already_final", 409))
+    door.reply(200, RECORD | {"status": "canceled", "final": True})
+    assert (await client.cancel("abc")).status == "canceled"
+    door.reply(409, problem("already_final", 409))
+    door.reply(200, RECORD | {"status": "delivered", "final": True})
+    with pytest.raises(ConflictError, match="already_final"):
+        await client.cancel("abc")
+
+
+async def test_decisions(client: Either, door: Door) -> None:
+    ruling = {
+        "time": "2026-11-21T23:00:00.000Z",
+        "by": "door",
+        "outcome": "defer",
+        "code": "quiet_hours",
+        "status": "x",
+    }
+    door.reply(200, {"id": "abc", "status": "deferred", "decisions": [ruling]})
+    said = await client.decisions("abc")
+    assert [(one.by, one.outcome, one.code) for one in said.decisions] == [("door", "defer", "quiet_hours")]
+    assert door.asked[0].path == "/v1/messages/abc/decisions"
 
 
 async def test_the_wait_has_an_end(client: Either, door: Door) -> None:
