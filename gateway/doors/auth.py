@@ -16,7 +16,8 @@ PLAIN = "plain:"
 _NOBODY = bytes(32)
 _BEARER = b"bearer "
 MAX_KEY = 512
-BURST = 0.25  # seconds
+BURST = 1.0  # seconds: Retry-After counts whole ones, and who waits as told must find what it waited for
+START = 0.25  # seconds' worth that a new allowance holds
 
 
 def digest_of(configured: str) -> bytes:
@@ -55,7 +56,7 @@ class Keyring:
 
 
 class Allowance:
-    """Messages an account may hand in: ``rate`` a second, with a quarter of a second's worth of burst.
+    """Messages an account may hand in: ``rate`` a second, with a second's worth of burst after a pause.
 
     A request is let in whole while any allowance is left and may run into debt; the next one waits until the debt is
     paid. So a batch larger than the rate is possible, and the long-run average is the rate exactly.
@@ -65,7 +66,7 @@ class Allowance:
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self._full_at = now  # the instant at which the allowance is full again
+        self._full_at = now + BURST - START  # the instant at which the allowance is full again
 
     def __repr__(self) -> str:
         return f"<Allowance {self.rate:g}/s>"

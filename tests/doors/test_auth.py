@@ -58,3 +58,25 @@ def test_over_time_the_rate_is_exact() -> None:
 def test_no_rate_means_no_limit() -> None:
     allowance = Allowance(0, now=0.0)
     assert all(allowance.take(1000, 0.0) == 0.0 for _ in range(100))
+
+
+@pytest.mark.parametrize(("rate", "size"), [(50, 1), (1000, 1), (1000, 500), (20, 100)])
+def test_who_offers_three_times_the_rate_gets_the_rate(rate: float, size: int) -> None:
+    """Within 5 % over half a minute, whether single or in batches."""
+    allowance, taken, now = Allowance(rate, 0.0), 0, 0.0
+    while now < 30.0:
+        wait = allowance.take(size, now)
+        taken += 0 if wait else size
+        now += size / rate / 3
+    assert taken == pytest.approx(30 * rate, rel=0.05, abs=size)
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 500])
+def test_who_waits_as_told_gets_the_rate_too(size: int) -> None:
+    """Retry-After counts whole seconds: a client that waits by it loses nothing."""
+    allowance, taken, now = Allowance(100, 0.0), 0, 0.0
+    while now < 60.0:
+        wait = allowance.take(size, now)
+        taken += 0 if wait else size
+        now += max(1.0, -(-wait // 1)) if wait else 0.001
+    assert taken == pytest.approx(6000, rel=0.05, abs=size)

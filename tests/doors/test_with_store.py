@@ -371,3 +371,48 @@ async def test_a_repeat_after_the_record_has_gone_sends_nothing_twice(gateway: G
     status, again = await gateway.raw("/v1/messages", b'{"to":"+46701740605","text":"x"}', {"Idempotency-Key": "k"})
     assert (status, again["id"]) == (202, body["id"])
     assert await gateway.taken() == []
+
+
+async def test_decisions_tell_the_whole_story(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT | {"expires_at": "2026-11-22T01:00:00Z"})
+    await gateway.at(EVENING)
+    _, body = await gateway.send(category="marketing")
+    status, told = await gateway("GET", f"/v1/messages/{body['id']}/decisions")
+    assert (status, told["status"], told["permitted"]["opens"]) == (200, "deferred", "2026-11-22T07:00:00.000Z")
+    (first,) = told["decisions"]
+    assert first.pop("policy_version")
+    assert first == {
+        "time": "2026-11-21T22:59:59.000Z",
+        "by": "door",
+        "outcome": "defer",
+        "code": "quiet_hours",
+        "status": "deferred",
+        "rules": ["quiet_hours:defer"],
+        "zones": ["Europe/Stockholm"],
+        "next_at": "2026-11-22T07:00:00.000Z",
+    }
+    await gateway.at(MORNING)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    _, told = await gateway("GET", f"/v1/messages/{body['id']}/decisions")
+    first, second = told["decisions"]
+    assert second == {
+        "time": "2026-11-22T07:00:00.000Z",
+        "by": "gate",
+        "outcome": "reject",
+        "code": "consent_missing",
+        "status": "rejected",
+    }
+    assert (told["status"], "permitted" in told, "next_at" in first) == ("rejected", False, False)
+
+
+async def test_what_a_deferred_message_waited_for_is_a_decision_too(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    await gateway.at(EVENING)
+    _, body = await gateway.send(category="marketing")
+    await gateway.at(MORNING)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    await gateway.taken()
+    _, told = await gateway("GET", f"/v1/messages/{body['id']}/decisions")
+    words = [(each["by"], each["outcome"], each["status"]) for each in told["decisions"]]
+    assert words == [("door", "defer", "deferred"), ("gate", "allow", "queued")]
+    assert told["status"] == "sending"
