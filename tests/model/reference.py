@@ -423,6 +423,8 @@ class Model:
         part.state = fact.state
         if m.state in (State.SENT, State.UNKNOWN):
             self._finished(m, now)
+        if m.state in (State.UNKNOWN, State.QUEUED):
+            self._all_taken(m, now)  # the receipt tells what no answer told
         return Match.APPLIED
 
     def _finished(self, m: Message, now: int) -> None:

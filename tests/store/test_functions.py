@@ -503,6 +503,20 @@ def test_a_receipt_without_a_known_id_finds_the_message_that_waits_for_one(desk:
     assert {desk.record(one).state for one in (nameless, unanswered)} == {State.DELIVERED}
 
 
+def test_a_receipt_tells_what_no_answer_told(desk: Desk) -> None:
+    """One part was answered, the other never: its receipt shows that the carrier has both."""
+    message = desk.message(segments=2, on_unknown=OnUnknown.HOLD)
+    desk.accept(message)
+    parts = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
+    desk.report(desk.answer(desk.take().leased[0], Fate.UNKNOWN, parts=parts))
+    desk.report(receipts=[desk.receipt(message.recipient, b"b")])
+    desk.later(61_000)
+    assert desk.sweep()[4] == 1
+    assert desk.record(message).state is State.SENT
+    desk.report(receipts=[desk.receipt(message.recipient, b"a")])
+    assert desk.record(message).state is State.DELIVERED
+
+
 def test_the_worst_part_decides(desk: Desk) -> None:
     message = desk.message(segments=2)
     desk.accept(message)

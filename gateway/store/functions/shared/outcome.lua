@@ -18,11 +18,11 @@ local function settle(r, carrier_id, err)
   if state then move(r, state, Reason.RECEIPT, carrier_of(r), carrier_id or r.parts[3], 0, err or '') end
 end
 
-local function sent(r, status)
+local function sent(r, status, carrier_id, err)
   r.due, r.pinned = now + settings.receipt, 1
   if r.due < r.expires then look_at(r.id, r.due) end -- else it is looked at when it expires, and then again
   move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
-  settle(r)
+  settle(r, carrier_id, err)
 end
 
 -- Refused for good; once a part was accepted the rest has failed.
@@ -89,9 +89,15 @@ local function receive(r, index, carrier, carrier_id, state, err)
   local p, k = parts_of(r), index * 3 + 1
   if not p[k] or p[k] >= Part.DELIVERED then return Match.REPEATED end
   p[k] = state
-  r.parts, r.pinned = p, 1
   touch(r)
-  if r.state == State.SENT or r.state == State.UNKNOWN then settle(r, carrier_id, err) end
+  local all = accepted_in(p) * 3 == #p
+  if r.state == State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
+  r.parts, r.pinned = p, 1
+  if r.state == State.SENT or (r.state == State.UNKNOWN and verdict_of(p)) then
+    settle(r, carrier_id, err)
+  elseif all and (r.state == State.UNKNOWN or r.state == State.QUEUED) then
+    sent(r, 0, carrier_id, err) -- the receipt tells what no answer told: there is nothing left to send
+  end
   return Match.APPLIED
 end
 
