@@ -26,6 +26,7 @@ from gateway.config import Store as StoreSettings
 from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
+from gateway.doors.reload import ReloadRoom
 from gateway.doors.timed import Timed
 from gateway.doors.webhooks import WebhookRoutes
 from gateway.model import Redecide
@@ -45,8 +46,8 @@ from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
 from gateway.store import privacy
-from gateway.store.claims import Claims
 from gateway.store.by_id import IdIndex
+from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
@@ -112,7 +113,7 @@ class App:
         )
         self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
         self._configure_webhooks(config)
-        self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named)
+        self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named, max_waiting=config.store.max_waiting)
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(
@@ -128,7 +129,10 @@ class App:
         timed = Timed(self.api.app)
         self.http = Listener(timed, config.http.listen)
         desk = WebhookDesk(hooks, self.webhooks)
-        rooms = [lambda audit: WebhookRoutes(desk, audit).routes()]
+        rooms = [
+            lambda audit: WebhookRoutes(desk, audit).routes(),
+            lambda audit: ReloadRoom(self.reloader, audit).routes(),
+        ]
         self.operators = Operators(self, link, self.meters, http=timed, version=installed_version(), rooms=rooms)
         self.admin = Listener(self.operators.door, config.admin.listen)
 

@@ -35,6 +35,7 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"
@@ -45,8 +46,11 @@ class Reloader:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def reload(self, *, apply: bool = True) -> Changes:
+    async def reload(self, *, apply: bool = True, wait: float | None = None) -> Changes:
         """Read the file again and take it over; with ``apply=False`` only say what it would change.
+
+        Everything holds at once but what carriers that end or start anew need to empty their windows: that is waited
+        for ``wait`` seconds at most (None: to the end); ``settling`` says that it goes on.
 
         Raises ConfigError (nothing was changed), StoreError (the store is away; nothing was changed when it was away
         from the beginning). With ``refused`` in the answer nothing was changed either.
@@ -56,11 +60,12 @@ class Reloader:
         loaded = self._source()
         for warning in loaded.warnings if apply else ():
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        return await self.take(loaded.config, apply=apply)
+        return await self.take(loaded.config, apply=apply, wait=wait)
 
-    async def take(self, config: Config, *, apply: bool = True) -> Changes:
+    async def take(self, config: Config, *, apply: bool = True, wait: float | None = None) -> Changes:
         """As ``reload``, with a configuration at hand."""
         async with self._lock:
+            await self._settled()
             rules = rulebook(config)
             changes = compare(self._app.config, config)
             if rules.version != self._app.desk.rules.version and not _about(changes, "[policy]"):
@@ -69,14 +74,30 @@ class Reloader:
             if changes.refused or not apply or self._closed:
                 return changes
             await self._app.store.flags()  # before anything is changed: does the store hear us?
-            await self._app.take_over(config, rules)
+            work = asyncio.get_running_loop().create_task(self._app.take_over(config, rules), name="take over")
+            self._settling = work
+            done, _ = await asyncio.wait({work}, timeout=wait)
+            if not done:
+                return changes._replace(settling=True)
+            self._settling = None
+            await work
             return changes
 
     async def close(self) -> None:
         """Let a reload that is under way end; none begins any more."""
         self._closed = True
         async with self._lock:
-            pass
+            await self._settled()
+
+    async def _settled(self) -> None:
+        """Wait for what the last reload left to be done."""
+        work, self._settling = self._settling, None
+        if work is None:
+            return
+        try:
+            await work
+        except StoreError as error:
+            log.error("reload failed", error=str(error))
 
     async def _logged(self) -> None:
         try:

@@ -15,6 +15,7 @@ from time import time
 import pytest
 
 from gateway.app import App, serve
+from gateway.client import Answer, Client
 from gateway.config import ConfigError, read
 from gateway.doors.problems import HttpProblem
 from gateway.model import State
@@ -257,6 +258,53 @@ async def test_what_needs_a_restart_is_named_and_refuses_the_rest(site: Site, no
         ]
         assert app.config is config
         assert app.carriages[0].dispatcher.pace.ceiling == 0
+
+
+def post(site: Site, path: str) -> Answer:
+    token = (site.file.parent / "data" / "admin.token").read_text().strip()
+    return Client(site.app.admin.url, token, timeout=10).post(path, {})
+
+
+async def test_operators_reload_over_http(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        site.write(carrier("north", north, rate=77), route("*", "north"))
+        looked = await asyncio.to_thread(post, site, "/reload?dry_run=true")
+        assert (looked.status, looked.body["applied"], app.config.carriers[0].rate) == (200, False, 0)
+        done = await asyncio.to_thread(post, site, "/reload")
+        assert (done.status, done.body["applied"], done.body["settling"]) == (200, True, False)
+        assert [change["text"] for change in done.body["changes"]] == [
+            "carrier north changed: rate 0.0 → 77.0 (its binds stay up)"
+        ]
+        assert app.config.carriers[0].rate == 77
+        again = await asyncio.to_thread(post, site, "/reload")
+        assert (again.status, again.body["applied"], again.body["changes"]) == (200, False, [])
+        site.write(carrier("north", north, rate="no"), route("*", "south"))
+        bad = await asyncio.to_thread(post, site, "/reload")
+        assert (bad.status, bad.body["code"]) == (422, "invalid_configuration")
+        assert [error["field"] for error in bad.body["errors"]] == ["carrier[0].rate", "route[0].carriers[0]"]
+        site.write(carrier("north", north), route("*", "north"))
+        site.file.write_text("workers = 2\n" + site.file.read_text())
+        fixed = await asyncio.to_thread(post, site, "/reload")
+        assert (fixed.status, fixed.body["code"], fixed.body["errors"][0]["field"]) == (409, "needs_restart", "workers")
+        actions = await app.operators.audit.tail(10)
+        assert [entry["action"] for entry in actions] == ["reload"] * 4
+
+
+async def test_an_answer_does_not_wait_for_windows_to_empty(site: Site, north: Simulator) -> None:
+    north.faults = Faults(latency_ms=1500)
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        ids = await site.accept(30)
+        await until(lambda: north.stats.accepted == 30)
+        site.write(carrier("north", north, window=7), route("*", "north"))
+        changes = await app.reloader.reload(wait=0.1)
+        assert changes.settling
+        assert app.config.carriers[0].window == 7
+        assert not await app.reloader.reload()  # waits for the one before
+        await until(lambda: app.carriages[0].pool.window == 14)
+        await site.until_states(ids, State.DELIVERED)
+        assert north.stats.duplicates == 0
 
 
 async def test_sighup_and_looking_without_touching(site: Site, north: Simulator) -> None:

@@ -12,7 +12,7 @@ from gateway.config.schema import Account, Carrier, Config, Route, is_secret
 LIVE_SECTIONS = frozenset({"policy", "retention", "webhooks"})
 """Sections that are taken over whole while the gateway runs; of the others only ``LIVE_KEYS``."""
 
-LIVE_KEYS = frozenset({"log.level"})
+LIVE_KEYS = frozenset({"log.level", "admin.token", "admin.read_token", "admin.operators"})
 
 ADJUSTED = frozenset(
     {
@@ -57,6 +57,7 @@ class Changes(NamedTuple):
 
     changed: tuple[Change, ...] = ()
     refused: tuple[Change, ...] = ()
+    settling: bool = False  # taken over, but carriers that end or start anew still empty their windows
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.refused)

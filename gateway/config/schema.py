@@ -49,6 +49,7 @@ class Store(Section, frozen=True, kw_only=True):
     data_dir: str = "data"
     durability: Literal["always", "everysec", "replicated"] = "always"
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 8
+    max_waiting: Annotated[int, Meta(ge=1)] = 10_000_000  # messages of all accounts; beyond, new ones are refused (503)
 
     @property
     def embedded(self) -> bool:

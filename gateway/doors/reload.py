@@ -1,0 +1,90 @@
+"""``POST /reload`` on the operators' listener: take over the configuration file, or say what that would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.config import Change, Changes, ConfigError
+from gateway.doors.answers import JsonAnswer
+from gateway.doors.audit import Audit
+from gateway.doors.problems import FieldError, HttpProblem, refuse
+
+SETTLE = 3.0
+"""Seconds that an answer waits for carriers to empty their windows."""
+
+
+class Reloading(Protocol):
+    """Who does it (``gateway.reload.Reloader``)."""
+
+    async def reload(self, *, apply: bool = True, wait: float | None = None) -> Changes:
+        """Raises ConfigError, StoreError."""
+
+
+class ReloadRoom:
+    """``routes`` for the operators' listener; whatever is done goes into the audit."""
+
+    def __init__(self, reloader: Reloading, audit: Audit) -> None:
+        self._reloader = reloader
+        self._audit = audit
+
+    def routes(self) -> list[Route]:
+        """One."""
+        return [Route("/reload", self.reload, methods=["POST"])]
+
+    async def reload(self, request: Request) -> Response:
+        """``POST /reload[?dry_run=true]``: 200 with what has changed, or would.
+
+        409 when something needs a restart, 422 when the file cannot be used: then nothing has changed.
+        """
+        dry = request.query_params.get("dry_run", "false")
+        if dry not in ("true", "false"):
+            raise refuse("malformed", "dry_run is true or false")
+        if dry == "true":
+            return JsonAnswer(_body(await self._changes(apply=False), applied=False))
+        async with self._audit.action(request, "reload") as result:
+            changes = await self._changes(apply=True)
+            result["changes"] = [str(change) for change in changes.changed]
+        return JsonAnswer(_body(changes, applied=bool(changes)))
+
+    async def _changes(self, *, apply: bool) -> Changes:
+        try:
+            changes = await self._reloader.reload(apply=apply, wait=SETTLE)
+        except ConfigError as error:
+            raise _unusable(error) from None
+        if changes.refused and apply:
+            raise _needs_restart(changes.refused)
+        return changes
+
+
+def _body(changes: Changes, *, applied: bool) -> dict[str, Any]:
+    return {
+        "applied": applied,
+        "settling": changes.settling,
+        "changes": [_change(change) for change in changes.changed],
+        "needs_restart": [_change(change) for change in changes.refused],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "table": change.table,
+        "kind": change.kind,
+        "details": dict(change.details),
+        "effect": change.effect,
+        "text": str(change),
+    }
+
+
+def _unusable(error: ConfigError) -> HttpProblem:
+    faults = [FieldError(problem.path or problem.file, "invalid", str(problem)) for problem in error.problems]
+    return refuse("invalid_configuration", "nothing has changed", errors=faults)
+
+
+def _needs_restart(refused: Sequence[Change]) -> HttpProblem:
+    faults = [FieldError(change.table, "needs_restart", str(change)) for change in refused]
+    return refuse("needs_restart", "nothing has changed; restart the gateway for these", errors=faults)
