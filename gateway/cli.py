@@ -18,6 +18,7 @@ from gateway.commands.shared import (
     print_json,
 )
 from gateway.commands.status import explain, status
+from gateway.commands.webhooks import webhooks
 
 if TYPE_CHECKING:
     from gateway.config import Loaded
@@ -47,6 +48,7 @@ app.command()(operate.queue)
 app.add_typer(operate.carriers, name="carriers")
 app.add_typer(operate.held, name="held")
 app.add_typer(operate.breakers, name="breakers")
+app.add_typer(webhooks, name="webhooks")
 app.command()(operate.audit)
 app.add_typer(recipients.consent, name="consent")
 app.add_typer(recipients.optout, name="optout")

@@ -30,7 +30,7 @@ class Audit(Protocol):
     """Where actions are recorded (see ``doors.audit``)."""
 
     def action(
-        self, request: Request, action: str, target: str = "", /, **detail: Any
+        self, request: Request, action: str, target: str = "", **detail: Any
     ) -> AbstractAsyncContextManager[dict[str, Any]]: ...
 
 

@@ -32,7 +32,7 @@ class Standing(msgspec.Struct):
     last_error: str = ""
 
 
-class Tested(NamedTuple):
+class Trial(NamedTuple):
     """What a receiver said to a test."""
 
     outcome: Outcome
@@ -130,7 +130,7 @@ class WebhookDesk:
             failing.retry()
         return len(waiting)
 
-    async def test(self, account: str, url: str = "") -> Tested | None:
+    async def test(self, account: str, url: str = "") -> Trial | None:
         """Post one test event now, past every queue; None when there is no such account or it has no receiver."""
         settings = self._hub.settings(account)
         target = url or (settings.url if settings else "")
@@ -142,7 +142,7 @@ class WebhookDesk:
         body = msgspec.json.encode([event])
         begun = time.monotonic()
         outcome = await self._hub.poster.post(target, headers(settings.keys, name, body), body)
-        return Tested(outcome, time.monotonic() - begun, bool(settings.keys))
+        return Trial(outcome, time.monotonic() - begun, bool(settings.keys))
 
     async def _chosen(self, account: str, url: str) -> list[Queue]:
         _, queues = await self._store.queues()
@@ -172,7 +172,7 @@ def _place(queue: Queue) -> tuple[int, bytes]:
     return queue.partition, queue.queue
 
 
-def as_json(tested: Tested) -> dict[str, Any]:
+def as_json(tested: Trial) -> dict[str, Any]:
     """A test as operators read it."""
     return {
         "ok": tested.outcome.good,
