@@ -113,7 +113,9 @@ class App:
         )
         self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
         self._configure_webhooks(config)
-        self.intake = Intake(self.store, self.desk, hint=self._hint, named=self.webhooks.named, max_waiting=config.store.max_waiting)
+        self.intake = Intake(
+            self.store, self.desk, hint=self._hint, named=self.webhooks.named, max_waiting=config.store.max_waiting
+        )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(

@@ -123,6 +123,7 @@ class Intake:
         named: Callable[[set[str]], Awaitable[None]] = _no_receivers,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
+        max_waiting: int = 10_000_000,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -135,6 +136,7 @@ class Intake:
         self.tally = IntakeTally()
         self._queued: dict[str, int] = {}
         self._queued_until = 0.0
+        self._max_waiting = self._room = max_waiting
 
     def __repr__(self) -> str:
         return f"<Intake {self._singles!r} {self._desk!r}>"
@@ -256,11 +258,14 @@ class Intake:
                 results[place] = checked
                 continue
             queued[account.name] = queued.get(account.name, 0) + 1
+            self._room -= 1
             cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits), origin))
         return cases
 
     def _admit(self, account: Account) -> Rights | Problem:
-        """The account's rights, unless its queue is full or a reload took it away meanwhile."""
+        """The account's rights, unless its queue or everybody's is full, or a reload took it away meanwhile."""
+        if self._room <= 0:
+            return Problem("queue_full", f"{self._max_waiting} messages wait in this gateway already")
         if self._queued.get(account.name, 0) >= account.max_queued:
             return Problem("queue_full", f"{account.max_queued} messages of this account wait already")
         rights = self._desk.rights.get(account.name)
@@ -335,14 +340,16 @@ class Intake:
                     result.duplicate = True  # it was accepted; what refused it came later
 
     async def _learn_depths(self) -> None:
-        """How much of each account waits, asked at most once a second and not at all while no account is bounded."""
+        """How much waits, of each account and in all, asked at most once a second."""
         now = time.monotonic()
         if now >= self._queued_until:
             self._queued_until = now + DEPTHS_FRESH
             queued: dict[str, int] = {}
-            for depth in (await self._store.depths()).ready:
+            depths = await self._store.depths()
+            for depth in depths.ready:
                 queued[depth.account] = queued.get(depth.account, 0) + depth.ready
             self._queued = queued
+            self._room = self._max_waiting - sum(queued.values()) - sum(depths.delayed.values()) - depths.held
 
 
 def _trace(message: NewMessage, base: bytes, index: int) -> None:

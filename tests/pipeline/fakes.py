@@ -41,6 +41,8 @@ class FakeStore:
         self.permits: list[Permit] = []
         self.calls: list[tuple[str, int]] = []
         self.ready: list[Depth] = []
+        self.delayed: dict[str, int] = {}
+        self.held = 0
         self.error: StoreError | None = None
         self.fail_after = 0
 
@@ -152,7 +154,7 @@ class FakeStore:
 
     async def depths(self) -> Depths:
         self.calls.append(("depths", 0))
-        return Depths(self.ready, {}, 0, 0, 0)
+        return Depths(self.ready, self.delayed, self.held, 0, 0)
 
     def stops(self, recipient: Recipient, group: int, scope: bytes, at: int) -> None:
         """Somebody opts out."""

@@ -248,6 +248,17 @@ async def test_a_full_queue_refuses(store: FakeStore) -> None:
     assert results[3].code == "queue_full"
 
 
+async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
+    """What is ready, delayed and held counts, and what comes in meanwhile."""
+    intake = Intake(store, desk(), clock=lambda: NOON, max_waiting=20)
+    store.ready, store.delayed, store.held = [Depth("+46#0:1", "other", 9)], {"+46#0:1": 4}, 4
+    results = await intake.many(SHOP, [submission() for _ in range(4)])
+    assert [isinstance(result, Result) for result in results] == [True, True, True, False]
+    refused = await intake.one(OTHER, submission(category="otp"))
+    assert isinstance(refused, Problem)
+    assert (refused.code, refused.detail) == ("queue_full", "20 messages wait in this gateway already")
+
+
 async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
     heard: list[tuple[set[int], bool]] = []
 
