@@ -248,20 +248,20 @@ class Suppression(msgspec.Struct, frozen=True):
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """What an event tells of its message."""
+    """What an event tells of its message. ``to`` and more are missing when the record was gone already."""
 
     message_id: str = ""
     client_ref: str | None = None
-    to: str = ""
+    to: str | None = None
     status: str = ""
     previous_status: str | None = None
     reason: str | None = None
     carrier: str | None = None
     carrier_message_id: str | None = None
-    smpp_status: int | None = None
+    smpp_status: int = 0
     receipt_error: str | None = None
     segments: int = 1
-    parts_accepted: int | None = None
+    parts_accepted: int = 0
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -24,6 +26,7 @@ from gateway.client import (
 )
 from gateway.client.calls import Raw
 from gateway.doors import problems, recipients, wire
+from gateway.pipeline import events
 from gateway.pipeline.submission import Submission
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -57,6 +60,8 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
         (types.FieldError, problems.FieldError),
         (types.Consent, recipients.Consent),
         (types.Suppression, recipients.Suppression),
+        (types.Event, events.WebhookEvent),
+        (types.EventData, events.Data),
     ],
 )
 def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:
@@ -65,6 +70,14 @@ def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], th
     assert sent.keys() <= known.keys()
     needed = {name for name, field in known.items() if field.required}
     assert needed <= {name for name, field in sent.items() if field.required}
+    assert _nullable(theirs) <= _nullable(ours)
+
+
+def _nullable(kind: type[msgspec.Struct]) -> set[str]:
+    """Fields that may travel as null. (What is null by default does not travel at all from many.)"""
+    hints, quiet = get_type_hints(kind), kind.__struct_config__.omit_defaults
+    fields = [field for field in msgspec.structs.fields(kind) if not (quiet and field.default is None)]
+    return {one.encode_name for one in fields if NoneType in get_args(hints[one.name]) or hints[one.name] is Any}
 
 
 def test_only_what_was_said_travels() -> None:
