@@ -101,12 +101,17 @@ class FileSender:
     def _note(self, rows: list[Row], batch: Batch) -> None:
         for row, result in zip(rows, batch.results, strict=True):
             if isinstance(result, Refused):
-                self._fail(row, result.problem.code, f"line {row.line}: {result.problem.detail}")
+                self._fail(row, result.problem.code, f"line {row.line}: {_words(result.problem)}")
             else:
                 self.tally.rows += 1
                 self.tally.accepted += not result.duplicate
                 self.tally.repeated += result.duplicate
                 self.tally.statuses[result.status] += 1
+
+
+def _words(problem: Problem) -> str:
+    """What is wrong with one message; its place in the request is nobody's business."""
+    return problem.detail.removeprefix("messages[").partition("].")[2] or problem.detail
 
 
 def _faults(problem: Problem) -> dict[int, str]:

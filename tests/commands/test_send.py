@@ -41,7 +41,7 @@ def answer(*rows: Any) -> dict[str, Any]:
 def test_a_file_is_sent_and_summed_up(door: Door, tmp_path: Path) -> None:
     file = tmp_path / "parcels.csv"
     file.write_text("to,client_ref\n+46701740605,a\n+46701740606,b\nnobody,c\n")
-    door.reply(202, answer("queued", "deferred", ("invalid_number", "to: is not a number")))
+    door.reply(202, answer("queued", "deferred", ("invalid_number", "messages[2].to: is not a number")))
     code, output = invoke(door, "send", "--file", str(file), "--text", "Hi", "--category", "marketing")
     assert code == Exit.REFUSED
     assert "2 accepted (1 queued, 1 deferred)" in output
