@@ -54,7 +54,7 @@ class Wish(NamedTuple):
     own: bool = True  # the account has a receiver; else only messages that name one are told of
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, gc=False):
     """An event that somebody wants."""
 
     wish: Wish

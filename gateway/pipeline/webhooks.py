@@ -217,7 +217,10 @@ class Webhooks:
         told = [wanted(tail.entries, self._wishes) for tail in tails]
         ids = {one.id for some in told for one in some}
         sights = await self._store.sights(list(ids)) if ids else {}
-        moves = [(tail, self._pieces(addressed(some, sights))) for tail, some in zip(tails, told, strict=True)]
+        moves = []
+        for tail, some in zip(tails, told, strict=True):
+            await asyncio.sleep(0)  # a partition is some milliseconds of work
+            moves.append((tail, self._pieces(addressed(some, sights))))
         for (tail, put), moved in zip(moves, await self._store.move(self._owner, moves), strict=True):
             if moved is None:
                 self._lose(tail.partition)

@@ -8,13 +8,13 @@ it was taken or given up. What was given up lies in the queue's dead letters.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.model import Envelope
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
 from gateway.store.layout import HEAD, HEAD_FIELDS, PART
@@ -23,6 +23,9 @@ from gateway.store.record import Vault
 
 READ = 200
 """Most entries of a partition's stream in one read."""
+
+READ_OCTETS = 32 * 1024
+"""… and about so many octets of events, some 600."""
 
 MOST_DEAD = 100_000
 """Most events in the dead letters of a queue; then the oldest go."""
@@ -57,11 +60,8 @@ class Tail(NamedTuple):
     held: int  # 0: another worker has the lease, or events are not followed; 1: still ours; 2: ours from now on
     version: int = 0  # changes when queues or accounts were changed by somebody else
     last: bytes = b""  # entry moved last
+    more: bool = False
     entries: Sequence[Entry] = ()
-
-    @property
-    def more(self) -> bool:
-        return len(self.entries) >= READ
 
 
 class Piece(NamedTuple):
@@ -130,7 +130,7 @@ class Letters(NamedTuple):
     plain: bytes
 
 
-class Sight(NamedTuple):
+class Sight(msgspec.Struct, gc=False):
     """What an event tells of its message: the parts of a record that do not change."""
 
     to: str
@@ -140,17 +140,29 @@ class Sight(NamedTuple):
     carrier_id: str
 
 
+class _Cover(msgspec.Struct, array_like=True, gc=False):
+    """The beginning of an ``Envelope``: what comes behind it is passed over."""
+
+    to: str
+    sender: str
+    account: str
+    category: int
+    brand: str
+    client_ref: str = ""
+    callback_url: str = ""
+
+
 _PLACES = {name: place for place, (name, _) in enumerate(HEAD_FIELDS)}
 _SEGMENTS = _PLACES["segments"]
 _LENGTHS = slice(_PLACES["account_len"], _PLACES["trail_len"] + 1)
-_open_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_open_cover = msgspec.msgpack.Decoder(_Cover).decode
 
 
 def _sight(raw: bytes, vault: Vault) -> Sight:
     head = HEAD.unpack_from(raw)
     account, route, envelope, permission, content, carrier, parts, _ = head[_LENGTHS]
     at = HEAD.size + 16 + account + route
-    seen = _open_envelope(vault.open(raw[at : at + envelope]))
+    seen = _open_cover(vault.open(raw[at : at + envelope]))
     carrier_id = ""
     if parts:
         at += envelope + permission + content + carrier
@@ -189,13 +201,13 @@ class Hooks:
 
     async def read(self, owner: Owner, partitions: Sequence[int]) -> list[Tail]:
         """Take or keep the lease on these partitions, and read on."""
-        calls = [(partition, "hooks_read", (owner.name, READ, 1)) for partition in partitions]
+        calls = [(partition, "hooks_read", (owner.name, 1, READ, READ_OCTETS)) for partition in partitions]
         replies = await self._link.calls(calls)
         return [_tail(partition, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
     async def leave(self, owner: Owner, partitions: Iterable[int]) -> None:
         """Give leases back."""
-        await self._link.calls([(partition, "hooks_read", (owner.name, 0, 0)) for partition in partitions])
+        await self._link.calls([(partition, "hooks_read", (owner.name, 0)) for partition in partitions])
 
     async def sights(self, ids: Sequence[bytes]) -> dict[bytes, Sight]:
         """What events tell of these messages; those whose record is gone are missing."""
@@ -203,12 +215,11 @@ class Hooks:
         for one in ids:
             by_partition.setdefault(partition_of(one), []).append(one)
         replies = await self._link.calls([(partition, "find", some) for partition, some in by_partition.items()])
-        return {
-            one: _sight(raw, self._vault)
-            for some, reply in zip(by_partition.values(), replies, strict=True)
-            for one, raw in zip(some, reply, strict=True)
-            if raw
-        }
+        seen: dict[bytes, Sight] = {}
+        for some, reply in zip(by_partition.values(), replies, strict=True):
+            await asyncio.sleep(0)  # a partition is some milliseconds of work
+            seen |= {one: _sight(raw, self._vault) for one, raw in zip(some, reply, strict=True) if raw}
+        return seen
 
     async def move(self, owner: Owner, moves: Sequence[tuple[Tail, Sequence[Piece]]]) -> list[list[Moved] | None]:
         """Put pieces into their queues; what was read of each partition then counts as moved.
@@ -288,9 +299,9 @@ class Hooks:
 def _tail(partition: int, reply: Sequence[Any]) -> Tail:
     if not reply[0]:
         return Tail(partition, 0)
-    held, version, last, *rest = reply
+    held, version, last, more, *rest = reply
     entries = [Entry(*rest[at : at + 3]) for at in range(0, len(rest), 3)]
-    return Tail(partition, held, version, last, entries)
+    return Tail(partition, held, version, last, more == 1, entries)
 
 
 def _moved(reply: Sequence[int]) -> list[Moved] | None:

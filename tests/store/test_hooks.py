@@ -9,7 +9,7 @@ import pytest
 
 from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
 from gateway.store.connect import Link, connect
-from gateway.store.hooks import Address, Ask, Became, Hooks, Piece, Tail
+from gateway.store.hooks import Address, Ask, Became, Hooks, Piece, Sight, Tail
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
@@ -87,7 +87,7 @@ async def test_events_are_followed_from_the_first_wish_on(hooks: Hooks, link: Li
     await happen(link)
     assert (await read(hooks)).held == 0
     await hooks.follow()
-    assert await read(hooks) == Tail(0, 2, 1, (await read(hooks)).last, [])
+    assert await read(hooks) == Tail(0, 2, 1, (await read(hooks)).last, more=False, entries=[])
     ids = await happen(link, 2)
     await hooks.follow()  # again: goes on from where it is
     tail = await read(hooks)
@@ -189,7 +189,7 @@ async def test_what_an_event_tells_of_its_message(hooks: Hooks, link: Link) -> N
     missing = new_ids(0, [0])
     sights = await hooks.sights([one, *missing])
     assert list(sights) == [one]
-    assert sights[one] == ("46700000001", "ref", "https://a.example/", 3, "")
+    assert sights[one] == Sight("46700000001", "ref", "https://a.example/", 3, "")
 
 
 async def test_nothing_readable_lies_in_the_store(hooks: Hooks, link: Link) -> None:

@@ -1,8 +1,8 @@
 -- hooks_read: the lease on this partition's events, and what happened since the last move.
 --
--- ARGV  owner, number of entries, '0' gives the lease back
+-- ARGV  owner, '0' gives the lease back, most entries, about how many octets of events
 -- reply {held (0: somebody else has it, 1: still ours, 2: ours from now on), version, last entry moved,
---        entry id, events, instant, …}
+--        1 when there is more, entry id, events, instant, …}
 -- The lease lives 10 s and is renewed by reading. A later incarnation of the same node takes it over at once.
 
 local HOOK_LEASE = 10000
@@ -15,7 +15,7 @@ local function hooks_read(keys, args)
   begin(keys)
   local owner, key = args[1], P .. 'gl'
   local holder, held = call('GET', key), 1
-  if args[3] == '0' then
+  if args[2] == '0' then
     if holder == owner then call('DEL', key) end
     return {0}
   end
@@ -28,9 +28,15 @@ local function hooks_read(keys, args)
   elseif call('PTTL', key) < HOOK_LEASE / 2 then
     call('PEXPIRE', key, HOOK_LEASE)
   end
-  local reply = {held, tonumber(call('GET', P .. 'gv') or 0), cursor}
-  local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[2])
+  local reply, left = {held, tonumber(call('GET', P .. 'gv') or 0), cursor, 0}, tonumber(args[4])
+  local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[3])
+  if #entries == tonumber(args[3]) then reply[4] = 1 end
   for i = 1, #entries do
+    if left <= 0 then
+      reply[4] = 1
+      break
+    end
+    left = left - #entries[i][2][2]
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = entries[i][1], entries[i][2][2], tonumber(entries[i][2][4])
   end
