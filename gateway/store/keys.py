@@ -33,6 +33,15 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     w:<minute>        list    ids to look at when the minute has come                  until it was swept
     wheel             zset    minutes that have a list                                 until it was swept
     e                 stream  events, one entry per call that moved something          until trimmed; bounded
+    g                 hash    who follows the events -> last entry moved               while it does
+    gl                string  owner of the lease on webhooks                           10 s
+    gv                string  counts changes of queues made by others                  while webhooks follow
+    ga                hash    account -> when a message last named a receiver          while webhooks follow
+    s                 set     queues of webhooks that have something in them           for ever
+    s:<queue>         hash    sealed address, counts, the frozen batch                 while anything is in it
+    sh:<queue>        list    heads of pieces: name, number of events, instant         until posted
+    sq:<queue>        list    sealed events of the same pieces                         until posted
+    dh:<queue>        list    heads of dead letters; dq:<queue> has their events       until replayed or dropped
 
 Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, j, k, u are raw octets.
 """

@@ -93,7 +93,7 @@ def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
 
 
 def test_a_message_may_name_its_receiver() -> None:
-    named = SIGHT._replace(callback_url="https://elsewhere.example/")
+    named = msgspec.structs.replace(SIGHT, callback_url="https://elsewhere.example/")
     assert list(addressed(one(packed()), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
     stranger = Wish("shop", own=False)
     assert list(addressed(one(packed(), stranger), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
