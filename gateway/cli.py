@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands import keys, operate, recipients
+from gateway.commands.reload import reload
 from gateway.commands.send import send
 from gateway.commands.shared import (
     Exit,
@@ -44,6 +45,7 @@ app.add_typer(keys.key, name="key")
 app.command()(send)
 app.command()(status)
 app.command()(explain)
+app.command()(reload)
 app.command()(operate.queue)
 app.add_typer(operate.carriers, name="carriers")
 app.add_typer(operate.held, name="held")

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from gateway import signature
+from gateway.cli import app
 from tests.house import KEY, House, house
-from tests.readme import Block, blocks
+from tests.readme import README, Block, blocks
 
 SECTION = "From a program"
 CURL, PYTHON, NODE, NODE_RECEIVER, SHELL = blocks(SECTION)
@@ -87,6 +90,17 @@ async def test_nodes_receiver(gateway: House, tmp_path: Path) -> None:
         run, gateway, "node", "--input-type=module", "-e", NODE_RECEIVER.text + asked, folder=tmp_path
     )
     assert said.split() == ["true", "false", "false"]
+
+
+async def test_every_command_and_every_link_leads_somewhere() -> None:
+    text = README.read_text()
+    said = set(re.findall(r"(?:^|; |/|`)smpp-gateway ([a-z]+)", text, re.MULTILINE))
+    known = get_command(app)
+    assert isinstance(known, TyperGroup)
+    assert len(said) > 10
+    assert sorted(said - set(known.commands)) == []
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (README.parent / link).exists()] == []
 
 
 async def test_command_line(gateway: House, tmp_path: Path) -> None:
