@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -82,7 +83,7 @@ class App:
         source: Source | None = None,
     ) -> None:
         self.config = config
-        self.owner = Owner.fresh(config.node or socket.gethostname())
+        self.owner = Owner.fresh(config.node or _node(alone=embedded is not None))
         self._link = link
         self._embedded = embedded
         hasher = Hasher(secrets.hashing, config.store.partitions)
@@ -256,6 +257,16 @@ class App:
     def store_words(self) -> str:
         """The store in a line."""
         return repr(self._embedded or self._link)
+
+
+def _node(*, alone: bool) -> str:
+    """A worker's lasting name when the configuration gives none.
+
+    A later incarnation of the same name takes over at once what a former one held. Only the lock on an embedded store
+    proves that the former is dead; on a shared store another gateway of this host may well be alive.
+    """
+    host = socket.gethostname()
+    return host if alone else f"{host}-{token_hex(3)}"
 
 
 def _retention(config: Config) -> Retention:

@@ -147,6 +147,7 @@ class Account(Section, frozen=True, kw_only=True):
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 1000.0
     max_queued: Annotated[int, Meta(ge=0)] = 1_000_000
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    templates: dict[str, str] = {}  # name -> text with {places}, for messages that name one and give ``vars``
     callback_url: str = ""
     webhook_secret: Secret = ""
     webhook_secrets: tuple[Secret, ...] = ()  # two live ones while a secret is changed
@@ -246,7 +247,7 @@ class Route(Section, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration as the program sees it."""
 
-    node: str = ""  # "" = the host's name
+    node: str = ""  # unique among gateways on one store; "" = the host's name, made unique on a shared store
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
     store: Store = Store()
     http: Http = Http()
