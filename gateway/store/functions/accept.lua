@@ -48,7 +48,8 @@ end
 -- Where the new messages of a group wait, when sweep looks at them.
 local function place(group_)
   local fresh = group_.fresh
-  for i = 1, #fresh do look_at(fresh[i], group_.rejected and group_.due or group_.expires) end
+  if #fresh == 0 then return end
+  look_at(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
   if group_.rejected then return end
   if group_.state == State.QUEUED then
     local accounts = group(pushes, group_.lane)

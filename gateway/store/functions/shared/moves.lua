@@ -6,10 +6,15 @@ local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
 end
 
--- Have sweep look at this id once `at` has come.
-local function look_at(id, at)
+-- Have sweep look at this id (or at all of these) once `at` has come.
+local function look_at(id, at, ids)
   local list = group(wheel, max(floor(at / 60000), floor(now / 60000)) + 1)
-  list[#list + 1] = id
+  local n = #list
+  if not ids then
+    list[n + 1] = id
+    return
+  end
+  for i = 1, #ids do list[n + i] = ids[i] end
 end
 
 -- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.

@@ -55,21 +55,19 @@ end
 -- fresh: reference, id, …; lists: today's, from known_references.
 local function write_references(fresh, lists)
   if #fresh == 0 then return end
-  local puts, changed = {}, {}
+  local puts, places = {}, {}
   for i = 1, #fresh, 2 do
-    local name = sub(fresh[i], 1, 8)
-    local list = lists[name] or ''
-    if #list < LISTED then
-      lists[name] = list .. sub(fresh[i], 9) .. fresh[i + 1]
-      changed[name] = true
+    local name, n = sub(fresh[i], 1, 8), #puts
+    local place = places[name]
+    local list = place and puts[place] or lists[name] or ''
+    if #list >= LISTED then
+      puts[n + 1], puts[n + 2] = fresh[i], fresh[i + 1]
+    elseif place then
+      puts[place] = list .. sub(fresh[i], 9) .. fresh[i + 1]
     else
-      puts[#puts + 1] = fresh[i]
-      puts[#puts + 1] = fresh[i + 1]
+      puts[n + 1], puts[n + 2] = name, list .. sub(fresh[i], 9) .. fresh[i + 1]
+      places[name] = n + 2
     end
-  end
-  for name in pairs(changed) do
-    puts[#puts + 1] = name
-    puts[#puts + 1] = lists[name]
   end
   local key = P .. 'd:' .. today()
   spread('HSET', key, puts)
