@@ -135,6 +135,7 @@ class Reason(IntEnum):
     BIND_LOST = 35  # never written, or session fault: back to its place
     RESEND = 36  # unknown, sent once more
     UNTAKEN = 37
+    PACED = 38  # its sender's turn comes later; no attempt counted
     # ends
     CARRIER_REFUSED = 64  # permanent status of the carrier
     RETRIES_EXHAUSTED = 65

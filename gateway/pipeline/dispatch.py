@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from gateway.model import Answer, Fate, Leased, Redecide
+from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Redecide
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
@@ -22,6 +23,7 @@ from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
+from gateway.policy.senders import Senders
 from gateway.smpp.errors import LocalError
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
@@ -50,6 +52,9 @@ ROOM_MOST = 64
 PERMIT_TIME = 0.01
 """… and until the pace has so many seconds' worth of permits."""
 
+TURNS_EVERY = 20
+"""Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
+
 STORE_FIRST, STORE_MOST = 0.05, 1.0
 log = structlog.get_logger(__name__)
 
@@ -68,6 +73,7 @@ class TakeStore(Protocol):
 
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None: ...
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
@@ -99,6 +105,7 @@ class Dispatcher:
         self._redecide = redecide
         self._clock = clock
         self._encoder = Encoder(carrier)
+        self._senders = Senders(carrier.sender_rates)
         self._writer = Writer()
         self._outcomes = Outcomes(carrier, lanes, pace, self._now)
         self._rota = Rota(store.partitions)
@@ -106,6 +113,7 @@ class Dispatcher:
         self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
         self._strayed = False  # the answer of a take was lost: the store may have leased what we never heard of
         self._untaken: list[tuple[bytes, int]] = []
+        self._postponed: list[tuple[bytes, int, int]] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._swept = 0.0
@@ -149,6 +157,8 @@ class Dispatcher:
     def adjust(self, carrier: Carrier, now: float) -> None:
         """Send by these settings from the next message on."""
         self._encoder = Encoder(carrier)
+        if carrier.sender_rates != self._senders.rates:
+            self._senders = Senders(carrier.sender_rates)
         self._outcomes.adjust(carrier)
         self.pace.set_ceiling(carrier.rate, now)
         self.wake()
@@ -165,7 +175,7 @@ class Dispatcher:
             self._wake.clear()
             now = loop.time()
             self._tend(now)
-            if self._untaken or self._strayed:
+            if self._untaken or self._postponed or self._strayed:
                 await self._give_back()
             requests, permits = self._plan(now) if not self._strayed else ([], 0)
             if requests:
@@ -288,7 +298,7 @@ class Dispatcher:
         counts: dict[str, int] = {}
         jobs: list[Job] = []
         decided: list[Answer] = []
-        encode = self._encoder.encode
+        encode, senders = self._encoder.encode, self._senders
         self._held.update([(message.id, message.lease) for message in leased])
         for message in leased:
             counts[message.route] = counts.get(message.route, 0) + 1
@@ -298,6 +308,10 @@ class Dispatcher:
                 decided.append(self._outcomes.unsendable(message, error))
                 continue
             if job.left:
+                if senders and (wait := self._turn(job, now)):
+                    due = -(-ceil(clock + wait * 1000) // TURNS_EVERY) * TURNS_EVERY
+                    self._postponed.append((message.id, message.lease, due))
+                    continue
                 parts += job.left
                 jobs.append(job)
             else:  # every part was accepted before
@@ -309,6 +323,12 @@ class Dispatcher:
             self._reporter.answers(decided)
         return parts
 
+    def _turn(self, job: Job, now: float) -> float:
+        """Seconds until the sender of this message has its turn, 0 = now."""
+        leased = job.leased
+        urgent = PRIORITY[leased.category] is Priority.OTP
+        return self._senders.wait(leased.envelope.sender, job.left, leased.id, now, urgent=urgent)
+
     def _drop_overdue(self, now: float) -> None:
         """What was leased too long ago without being written goes back to its lane."""
         for job in self._writer.overdue(now):
@@ -318,7 +338,14 @@ class Dispatcher:
     async def _give_back(self) -> None:
         """Return what was leased and not written, and what we never heard of."""
         items, self._untaken = self._untaken, []
+        later, self._postponed = self._postponed, []
         try:
+            if later:
+                await self._store.postpone(self._heart.owner, later)
+                for message_id, lease, due in later:
+                    self._held.discard((message_id, lease))
+                    self._rota.delayed(partition_of(message_id), due)
+                later = []
             if items:
                 await self._store.untake(self._heart.owner, items)
                 self._held.difference_update(items)
@@ -328,6 +355,7 @@ class Dispatcher:
         except StoreError as error:
             log.warning("cannot give back what was not written", carrier=self.name, count=len(items), error=str(error))
             self._untaken += items
+            self._postponed += later
             await self._wait_for_store()
 
     async def _wait_for_store(self) -> None:

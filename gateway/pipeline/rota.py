@@ -61,6 +61,10 @@ class Rota:
             del self._due[partition]
         self.hint(due)
 
+    def delayed(self, partition: int, due: int) -> None:
+        """Something in ``partition`` wakes at ``due`` (ms), perhaps before all that is known."""
+        self._due[partition] = min(due, self._due.get(partition, due))
+
     def next_due(self) -> int:
         """When the next partition wakes (ms); 0 = none known."""
         return min(self._due.values(), default=0)

@@ -50,6 +50,7 @@ FUNCTIONS = {
     "take": "allow-oom",
     "permit": "allow-oom",
     "untake": "allow-oom",
+    "postpone": "allow-oom",
     "strays": "allow-oom",
     "rescue": "allow-oom",
     "progress": "allow-oom",

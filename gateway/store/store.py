@@ -203,6 +203,14 @@ class Store:
             calls.append((partition, "untake", [self._settings, owner.name, *pairs]))
         await self._link.calls(calls)
 
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None:
+        """(id, lease, due) of messages whose sender's turn is at ``due`` (ms UTC): back to their lanes until then."""
+        calls = []
+        for partition, indices in _slices([partition_of(item[0]) for item in items]):
+            packed = [items[i][0] + items[i][1].to_bytes(8, "big") + items[i][2].to_bytes(8, "big") for i in indices]
+            calls.append((partition, "postpone", [self._settings, owner.name, *packed]))
+        await self._link.calls(calls)
+
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
         """Messages leased to the owner for this carrier under leases it does not know of go back; answers how many.
 

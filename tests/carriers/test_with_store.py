@@ -51,7 +51,9 @@ async def opened(url: str) -> AsyncIterator[Store]:
         await link.close()
 
 
-async def submit(store: Store, count: int, *, text: str = "hello", prefix: str = "4670") -> list[bytes]:
+async def submit(
+    store: Store, count: int, *, text: str = "hello", prefix: str = "4670", sender: str = "shop"
+) -> list[bytes]:
     now = int(time() * 1000)
     recipients = [store.hasher.recipient(f"{prefix}{number:07}") for number in range(count)]
     ids = new_ids(now, [recipient.partition for recipient in recipients])
@@ -71,7 +73,7 @@ async def submit(store: Store, count: int, *, text: str = "hello", prefix: str =
                 weight=1,
                 segments=segments,
                 permission=permission,
-                envelope=Envelope(recipient.digits, "shop", "acme", 1, "", segments=segments),
+                envelope=Envelope(recipient.digits, sender, "acme", 1, "", segments=segments),
                 content=Content(text),
             )
             for message_id, recipient in zip(ids, recipients, strict=True)

@@ -146,6 +146,15 @@ class MemoryStore:
             self.untaken.append((one, lease))
             self._back(one, row)
 
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None:
+        self._check("postpone")
+        for one, lease, due in items:
+            row = self.rows[one]
+            assert row.state is State.SENDING
+            assert row.message.lease == lease
+            self._back(one, row)
+            row.due = due
+
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
         self._check("strays")
         leases = {partition: set(held) for partition, held in known.items()}

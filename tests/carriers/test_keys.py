@@ -1,0 +1,229 @@
+# ruff: noqa: SIM117  # who serves whom reads better nested
+"""Keys of a carrier, each against a carrier that needs it: out of the real store, over the wire, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.carriers.fleet import Fleet
+from gateway.config import Carrier, Config, Route
+from gateway.model import State
+from gateway.pipeline.heart import Heart
+from gateway.simulator import Faults, Simulator, StatusRule
+from gateway.smpp.events import BindRequested
+from gateway.smpp.text import Long
+from gateway.store.by_id import IdIndex
+from gateway.store.owner import Owner
+from gateway.store.store import Store
+from tests.carriers.test_carriage import until
+from tests.carriers.test_with_store import opened, submit, until_states
+
+LONG_TEXT = "Ein Gruß aus Köln – " + "x" * 300
+UDH, SAR, PAYLOAD = 0x40, 0x020C, 0x0424
+
+
+@asynccontextmanager
+async def serving(store: Store, simulator: Simulator, **settings: Any) -> AsyncIterator[Fleet]:
+    """One carrier with these keys."""
+    heart = Heart(store, Owner.fresh("test"))
+    await heart.start()
+    words = {"rate": 0, "window": 30, "hosts": (f"127.0.0.1:{simulator.port}",), **settings}
+    carrier = Carrier(name="north", system_id="gw", password="pw", **words)
+    fleet = Fleet(
+        Config(carriers=(carrier,), routes=(Route(carriers=("north",)),)),
+        store=store,
+        heart=heart,
+        numbers=store.hasher,
+        redecide=lambda items: None,
+        index=IdIndex(store, store._link),  # the one it was made with
+    )
+    running = asyncio.create_task(fleet.run())
+    try:
+        yield fleet
+        await fleet.stop()
+        await asyncio.wait_for(running, 5)
+    finally:
+        running.cancel()
+
+
+async def delivered(url: str, simulator: Simulator, count: int = 30, *, text: str = "hello", **settings: Any) -> None:
+    """Messages go out by a carrier with these settings, and every one is followed to its delivery."""
+    async with opened(url) as store, simulator:
+        ids = await submit(store, count, text=text)
+        async with serving(store, simulator, **settings):
+            await until_states(store, ids, State.DELIVERED)
+
+
+# ── how messages are written ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_address_types_and_number_format(store_url: str) -> None:
+    seen: list[Any] = []
+    keys: dict[str, Any] = {"source_ton": 2, "source_npi": 8, "dest_ton": 4, "dest_npi": 6, "number_format": "plus"}
+    await delivered(store_url, Simulator(tap=seen.append), 3, registered_delivery=17, **keys)
+    assert {(m.source_ton, m.source_npi, m.dest_ton, m.dest_npi, m.registered_delivery) for m in seen} == {
+        (2, 8, 4, 6, 17)
+    }
+    assert {message.dest for message in seen} == {b"+46700000000", b"+46700000001", b"+46700000002"}
+
+
+@pytest.mark.parametrize(("alphabet", "octets"), [("gsm7", b"K\x7cln"), ("latin1", "Köln".encode("latin-1"))])
+async def test_alphabets(store_url: str, alphabet: str, octets: bytes) -> None:
+    async with opened(store_url) as store, Simulator(ledger=True) as simulator:
+        ids = await submit(store, 1, text="Köln")
+        async with serving(store, simulator, alphabet=alphabet):
+            await until_states(store, ids, State.DELIVERED)
+    (entry,) = simulator.ledger
+    assert (entry.payload, entry.data_coding) == (octets, 0 if alphabet == "gsm7" else 3)
+
+
+@pytest.mark.parametrize("method", list(Long))
+async def test_long_messages(store_url: str, method: Long) -> None:
+    async with opened(store_url) as store, Simulator(ledger=True) as simulator:
+        ids = await submit(store, 5, text="x" * 400)
+        async with serving(store, simulator, long_messages=method.value):
+            await until_states(store, ids, State.DELIVERED)
+    parts = Counter(entry.dest for entry in simulator.ledger)
+    assert set(parts.values()) == {1 if method is Long.PAYLOAD else 3}
+    first = simulator.ledger[0]
+    tlvs = first.tlvs or {}
+    shapes = {
+        Long.UDH8: first.payload[:3] == b"\x05\x00\x03" and bool(first.esm_class & UDH),
+        Long.UDH16: first.payload[:3] == b"\x06\x08\x04" and bool(first.esm_class & UDH),
+        Long.SAR: SAR in tlvs and not first.esm_class & UDH,
+        Long.PAYLOAD: PAYLOAD in tlvs and len(first.payload) == 400,
+    }
+    assert shapes[method]
+
+
+# ── how binds are made ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_a_bind_says(store_url: str) -> None:
+    simulator = Simulator(users={"gw": "pw"})
+    said: list[Any] = []
+    decide = simulator._bind_status
+
+    def listen(bind: BindRequested) -> int:
+        said.append(bind)
+        return decide(bind)
+
+    simulator._bind_status = listen  # type: ignore[method-assign]
+    await delivered(store_url, simulator, 3, system_type="VMA", address_range="^4670", binds=1)
+    (bind,) = said
+    assert (bind.system_type, bind.address_range, bind.system_id) == (b"VMA", b"^4670", b"gw")
+
+
+async def test_pairs_of_transmitter_and_receiver(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(Faults(receipt_bind="any")) as simulator:
+        ids = await submit(store, 30)
+        async with serving(store, simulator, bind="transmitter+receiver", binds=2):
+            await until_states(store, ids, State.DELIVERED)
+            await until(lambda: simulator.stats.bound == 4)
+
+
+async def test_sequence_numbers_begin_where_they_are_told_and_wrap(store_url: str) -> None:
+    simulator = Simulator(ledger=True)
+    await delivered(store_url, simulator, 40, first_sequence=0x7FFFFFF0, binds=1)
+    numbers = [entry.sequence for entry in simulator.ledger]
+    assert numbers[0] == 0x7FFFFFF1  # the bind itself was the first
+    assert {1, 2, 3} <= set(numbers) <= {*range(1, 100), *range(0x7FFFFFF0, 0x80000000)}
+    assert len(set(numbers)) == 40
+
+
+async def test_silent_carriers_are_asked_and_given_up(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.carriers.bind.ENQUIRE_TIMEOUT", 0.2)
+    async with opened(store_url) as store, Simulator(Faults(ignore_enquire_link=True)) as simulator:
+        async with serving(store, simulator, enquire_interval=0.2, binds=1):
+            await until(lambda: simulator.stats.connections > 1)
+
+
+# ── receipts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("answer", "receipt", "form"),
+    [
+        ("dec", "same", "as-is"),
+        ("uuid", "upper", "as-is"),
+        ("hex", "dec", "hex-to-dec"),
+        ("HEX", "dec-padded", "hex-to-dec"),
+        ("hex-padded", "dec", "hex-to-dec"),
+        ("dec", "hex", "dec-to-hex"),
+        ("dec-padded", "HEX", "dec-to-hex"),
+        ("hex-padded", "stripped", "auto"),
+        ("hex", "dec", "auto"),
+    ],
+)
+@pytest.mark.parametrize("key", ["recipient", "id"])
+async def test_forms_of_ids(store_url: str, answer: str, receipt: str, form: str, key: str) -> None:
+    faults = Faults(id_form=answer, receipt_id_form=receipt)  # type: ignore[arg-type]
+    if key == "id":
+        faults.receipt_from = "999"
+    await delivered(store_url, Simulator(faults), id_form=form, receipt_key=key)
+
+
+@pytest.mark.parametrize(
+    "faults", [Faults(), Faults(receipt_before_answer=True, latency_ms=30), Faults(receipt_copies=2)]
+)
+@pytest.mark.parametrize("source", ["999", "SERVICE"])
+async def test_a_carrier_that_rewrites_numbers(store_url: str, faults: Faults, source: str) -> None:
+    faults.receipt_from = source
+    await delivered(store_url, Simulator(faults), text="x" * 200, receipt_key="id")
+
+
+async def test_its_receipts_find_nobody_without_the_key(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(Faults(receipt_from="999")) as simulator:
+        ids = await submit(store, 3)
+        async with serving(store, simulator):
+            await until_states(store, ids, State.SENT)
+            async with asyncio.timeout(5):
+                while (await store.depths()).parked < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+
+
+async def test_vendor_statuses(store_url: str) -> None:
+    refusing = Faults(status_rules=[StatusRule(status=0x0411, dest="46700000001")])
+    async with opened(store_url) as store, Simulator(refusing) as simulator:
+        ids = await submit(store, 2)
+        async with serving(store, simulator, status_table={"0x0411": "permanent"}):
+            await until_states(store, ids[1:], State.REJECTED)
+            await until_states(store, ids[:1], State.DELIVERED)
+    assert simulator.stats.submits == 2
+
+
+# ── pace of a sender ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_sender_keeps_to_its_rate(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(ledger=True) as simulator:
+        ids = await submit(store, 60)  # all by "shop"
+        async with serving(store, simulator, sender_rates={"sh*": 40}) as fleet:
+            await until_states(store, ids, State.DELIVERED)
+            assert fleet.carriages[0].dispatcher.out == 0
+        assert (await store.depths()).leases == 0
+        records = await store.find(ids)
+    times = sorted(entry.at for entry in simulator.ledger)
+    assert simulator.stats.duplicates == 0
+    assert times[-1] - times[0] >= 59 / 40 * 0.9
+    assert all(sum(1 for at in times if start <= at < start + 0.5) <= 20 * 1.05 + 4 for start in times)
+    assert all(record is not None and record.attempts == 0 for record in records)
+
+
+async def test_other_senders_do_not_wait_for_it(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(ledger=True) as simulator:
+        slow = await submit(store, 20)
+        async with serving(store, simulator, sender_rates={"shop": 1}):
+            async with asyncio.timeout(5):
+                while simulator.stats.accepted < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            others = await submit(store, 50, prefix="4671", sender="bank")
+            await until_states(store, others, State.DELIVERED, 2)
+        states = Counter(record.state for record in await store.find(slow) if record)
+        assert states[State.QUEUED] > 10
