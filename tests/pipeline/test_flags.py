@@ -1,0 +1,103 @@
+"""Flags between workers: a store of flags, two desks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.pipeline.flags import Flags
+from gateway.store.keys import EPOCH, breaker, pulled
+from tests.pipeline.fakes import desk
+
+
+class FlagStore:
+    """What all workers share."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, int] = {}
+        self.released: list[bytes] = []
+
+    async def flag(self, name: bytes, value: int) -> None:
+        self.values[name] = value
+        if not value:
+            del self.values[name]
+
+    async def flags(self) -> dict[bytes, int]:
+        return dict(self.values)
+
+    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int:
+        self.released.append(scope)
+        return 7
+
+
+class Worker:
+    """One worker's flags and desk."""
+
+    def __init__(self, store: FlagStore) -> None:
+        self.desk = desk()
+        self.modes: Mapping[str, int] = {}
+        self.flags = Flags(store, self.desk, self._hear)
+
+    def _hear(self, modes: Mapping[str, int]) -> None:
+        self.modes = modes
+
+
+SCOPE = b"account-"
+
+
+async def test_a_breaker_is_learnt_by_others_and_released_by_all_when_it_closes():
+    store = FlagStore()
+    here, there = Worker(store), Worker(store)
+    await here.flags.open_breaker(SCOPE, 1234)
+    assert here.desk.rules.held == {SCOPE}
+    assert there.desk.rules.held == frozenset()
+    await there.flags.refresh()
+    assert (there.desk.rules.held, there.flags.open) == ({SCOPE}, {SCOPE: 1234})
+    assert await here.flags.close_breaker(SCOPE) == 7
+    assert store.released == [SCOPE]
+    await there.flags.refresh()  # it may have held more in the meantime
+    assert store.released == [SCOPE, SCOPE]
+    assert here.desk.rules.held == there.desk.rules.held == frozenset()
+    await there.flags.refresh()
+    assert len(store.released) == 2
+
+
+async def test_pulled_templates_and_foreign_flags():
+    store, worker = FlagStore(), None
+    worker = Worker(store)
+    store.values = {pulled(SCOPE): 1, b"b": 1, b"butter": 1, breaker(SCOPE): 5, b"later": 9}
+    await worker.flags.refresh()
+    assert (worker.desk.rules.held, worker.desk.rules.pulled) == ({SCOPE}, {SCOPE})
+
+
+async def test_other_rules_begin_a_new_epoch_once():
+    store = FlagStore()
+    worker = Worker(store)
+    await worker.flags.start()
+    assert store.values.get(EPOCH, 0) == 0
+    from dataclasses import replace
+
+    worker.desk.rules = replace(worker.desk.rules, version="another")
+    await worker.flags.start()
+    await worker.flags.start()
+    assert (store.values[EPOCH], worker.desk.rules.epoch) == (1, 1)
+    other = Worker(store)
+    await other.flags.refresh()
+    assert other.desk.rules.epoch == 1
+
+
+async def test_the_rulebook_stays_the_same_object_while_nothing_changes():
+    worker = Worker(FlagStore())
+    await worker.flags.start()
+    rules = worker.desk.rules
+    await worker.flags.refresh()
+    assert worker.desk.rules is rules
+
+
+async def test_how_carriers_stand_is_told_whole():
+    store = FlagStore()
+    here, there = Worker(store), Worker(store)
+    await here.flags.set_carrier("north", 2)
+    await there.flags.refresh()
+    assert here.modes == there.modes == {"north": 2}
+    await there.flags.set_carrier("north", 0)
+    assert there.modes == {}
