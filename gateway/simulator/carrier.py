@@ -6,6 +6,7 @@ One loop, one timer for everything that is due later, no task and no timer per m
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +47,7 @@ class Simulator:
 
     ``users`` maps system_id to password, None lets anybody in. With ``ledger`` every accepted submit is kept in
     ``self.ledger`` and duplicates are counted; ``tap`` is called with each and must be quick. ``seed`` fixes everything
-    that is random.
+    that is random. With ``tls`` (a server's context) it speaks nothing else.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Simulator:
         ledger: bool = False,
         tap: Callable[[Message], None] | None = None,
         seed: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.faults = faults if faults is not None else Faults()
         self.users = users
@@ -65,6 +67,7 @@ class Simulator:
         self.links: set[Link] = set()
         self.port = 0
         self._host = ""
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._outbox = Outbox(lambda: self.faults, self.stats, self._touch)
         self._desk = Desk(
@@ -157,7 +160,9 @@ class Simulator:
     # ---- listening
 
     async def _listen(self) -> None:
-        self._server = await self._loop.create_server(lambda: Link(self), self._host, self.port, backlog=1024)
+        self._server = await self._loop.create_server(
+            lambda: Link(self), self._host, self.port, backlog=1024, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _shut(self, mode: str) -> None:
