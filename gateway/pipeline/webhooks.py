@@ -12,7 +12,7 @@ import contextlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -230,7 +230,7 @@ class Webhooks:
                 self._fresh(tail.partition, piece, state)
         return any(tail.more for tail in tails)
 
-    def _pieces(self, events: Mapping[Address, Sequence[Any]]) -> list[Piece]:
+    def _pieces(self, events: Mapping[Address, Sequence[str]]) -> list[Piece]:
         out = []
         for address, some in events.items():
             queue = self._store.queue(address)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.model import Reason, State
-from gateway.pipeline.events import Told, Wish, addressed, iso, pieces, wanted
+from gateway.pipeline.events import Data, Told, WebhookEvent, Wish, addressed, iso, pieces, wanted
 from gateway.store.hooks import Address, Entry, Sight
 from gateway.store.ids import new_ids, text
 from gateway.store.layout import EVENT
@@ -86,10 +88,50 @@ def test_an_event_as_receivers_get_it() -> None:
 
 
 def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
-    ((event,),) = addressed(one(packed(carrier_id=b"xyz")), {}).values()
+    ((told_of,),) = addressed(one(packed(carrier_id=b"xyz")), {}).values()
+    event = msgspec.json.decode(told_of, type=WebhookEvent, strict=True)
     assert event.data.to is None
     assert event.data.client_ref is None
     assert event.data.carrier_message_id == "xyz"
+
+
+@given(
+    *(st.text(max_size=20) for _ in range(2)),
+    st.binary(max_size=12),
+    st.binary(max_size=12),
+    st.sampled_from(State),
+    st.sampled_from(Reason),
+)
+def test_the_json_is_what_the_type_says(
+    ref: str, account: str, carrier_id: bytes, error: bytes, state: State, reason: Reason
+) -> None:
+    name = account.encode("utf-8", "replace")
+    lengths = len(name), 5, len(carrier_id), len(error)
+    head = EVENT.pack(ONE, 7, state, 0, reason, 1, 0x411, 3, *lengths)
+    event = head + name + b"north" + carrier_id + error
+    sight = Sight("123", ref.encode("utf-8", "replace").decode(), "", 2, "")
+    wish = Wish(name.decode())
+    ((written,),) = addressed(wanted([entry(event)], {name: wish}), {ONE: sight}).values()
+    data = Data(
+        text(ONE),
+        sight.client_ref or None,
+        "+123",
+        state.name.lower(),
+        None,
+        reason.name.lower() if reason else None,
+        "north",
+        carrier_id.decode("latin-1") or None,
+        0x411,
+        error.decode("utf-8", "replace") or None,
+        2,
+        3,
+    )
+    expected = WebhookEvent(
+        f"{text(ONE)}.7", f"message.{state.name.lower()}", "2027-01-15T08:00:00.123Z", wish.account, 7, data
+    )
+    if wish.account:
+        assert msgspec.json.decode(written, type=WebhookEvent) == expected
+        assert msgspec.json.encode(expected) == written.encode()
 
 
 def test_a_message_may_name_its_receiver() -> None:
