@@ -1,0 +1,124 @@
+"""Operators' commands before a door that answers what the test laid out (against a real gateway: test_operators)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.commands import board
+from gateway.commands.shared import Exit
+from tests.client.door import Door, opened
+
+BIND = {
+    **{"name": "north/1", "kind": "transceiver", "mode": "running", "state": "down", "up": False, "peer": ""},
+    **{"up_s": 0, "window": 0, "outstanding": 0, "last_error": "ESME_RINVPASWD", "failures": 3, "next_try_s": 61.0},
+}
+NORTH = {
+    **{"name": "north", "mode": "paused", "up": 0, "taking": False, "window": 0, "outstanding": 0, "rate": 40.0},
+    **{"ceiling": 500.0, "slowed": True, "decreases": 2, "leased": 0, "submitted": 120, "accepted": 100},
+    **{"refused": {"ESME_RTHROTTLED": 20}, "unanswered": 0, "receipts": {}, "store_away_s": 0.0, "binds": [BIND]},
+}
+LANE = {
+    **{"lane": "*#0:2", "ready": 9, "delayed": 0, "oldest_s": 4000.0, "next_due": ""},
+    "accounts": [{"account": "shop", "ready": 9, "oldest_s": 4000.0}],
+}
+STATUS = {
+    **{"version": "1", "node": "n", "uptime_s": 7300, "store": "s", "policy": {}, "carriers": [NORTH]},
+    **{"lanes": [LANE], "held": 3, "breakers_open": 1, "parked_receipts": 0, "intake": {"queued": 200}},
+}
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    with opened() as door:
+        yield door
+
+
+def invoke(door: Door, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*words, "--url", door.url, "--token", "t"])
+    return done.exit_code, done.output
+
+
+def test_status_shows_what_is_wrong(door: Door) -> None:
+    door.reply(200, {"status": "ready"})
+    door.reply(200, STATUS)
+    code, said = invoke(door, "status", "--once")
+    assert code == Exit.OK
+    words = ("ESME_RINVPASWD", "ESME_RTHROTTLED x 20", "40/s of 500", "paused", "67 min", "3 held", "1 breakers open")
+    assert [word for word in words if word not in said] == []
+
+
+def test_status_of_a_gateway_that_is_not_ready(door: Door) -> None:
+    door.reply(503, {"title": "The store is away", "status": 503, "code": "store_unavailable"})
+    code, said = invoke(door, "status")
+    assert (code, "store_unavailable" in said) == (Exit.REFUSED, True)
+
+
+def test_rates_come_from_two_looks() -> None:
+    from rich.console import Console
+
+    console = Console(width=200)
+    later = STATUS | {"carriers": [NORTH | {"submitted": 320}], "intake": {"queued": 500}}
+    with console.capture() as captured:
+        console.print(board.status(later, board.Before(STATUS, 2.0)))
+    assert ("320 (100/s)" in captured.get(), "(150/s)" in captured.get()) == (True, True)
+
+
+def test_a_wrong_token_is_said_plainly(door: Door) -> None:
+    door.reply(401, {"title": "The API key is missing or unknown", "status": 401, "code": "unauthorized"})
+    code, said = invoke(door, "queue")
+    assert (code, "SMPP_GATEWAY_TOKEN" in said) == (Exit.REFUSED, True)
+
+
+def test_orders_are_posts_with_the_name_of_who_gives_them(door: Door) -> None:
+    door.reply(200, NORTH)
+    assert invoke(door, "carriers", "pause", "north", "--bind", "1")[0] == Exit.OK
+    (asked,) = door.asked
+    assert (asked.method, asked.path) == ("POST", "/carriers/north/binds/1/pause")
+
+
+def test_waiting_in_vain_is_exit_code_1(door: Door) -> None:
+    for _ in range(3):
+        door.reply(200, NORTH)
+    code, said = invoke(door, "carriers", "drain", "north", "--wait", "0.3")
+    assert (code, "not there yet" in said) == (Exit.REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (["breakers", "open", "--account", "shop", "--reason", "r"], {"account": "shop", "brand": "", "reason": "r"}),
+        (["breakers", "close", "--everybody"], {"everybody": True}),
+        (["held", "release", "--account", "shop", "--brand", "b"], {"account": "shop", "brand": "b"}),
+        (["held", "release", "--id", "a", "--id", "b"], {"ids": ["a", "b"]}),
+    ],
+)
+def test_whose_messages(door: Door, words: list[str], body: object) -> None:
+    door.reply(200, {"released": 4, "open": []})
+    code, said = invoke(door, *words, "--json")
+    assert (code, json.loads(said)["released"]) == (Exit.OK, 4)
+    assert door.asked[0].body == body
+
+
+@pytest.mark.parametrize("words", [["breakers", "open"], ["held", "release", "--everybody", "--account", "shop"]])
+def test_it_must_be_said_whose(door: Door, words: list[str]) -> None:
+    assert invoke(door, *words)[0] == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    "words", ["carriers", "carriers drain", "held", "breakers open", "queue", "audit", "explain", "status", "key list"]
+)
+def test_help_teaches(words: str) -> None:
+    done = CliRunner().invoke(app, [*words.split(), "--help"])
+    assert (done.exit_code, "Usage:" in done.output) == (Exit.OK, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.25, "0.2 s"), (42, "42 s"), (150, "2 min"), (7300, "2 h"), (9e5, "10 d")]
+)
+def test_spans(seconds: float, said: str) -> None:
+    assert board.span(seconds) == said

@@ -1,0 +1,76 @@
+"""What operators see of the lanes and of held messages, on a real server whose clock belongs to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.model import State
+from gateway.store.outlook import Held, Outlook, Waiting
+from tests.servers import Server
+from tests.store.test_functions import BRAND, SCOPE, Desk
+
+
+@pytest.fixture(scope="module")
+def shared(single_server: Server) -> Iterator[Desk]:
+    desk = Desk(single_server.url)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def desk(shared: Desk) -> Desk:
+    shared.reset()
+    return shared
+
+
+def outlook(desk: Desk) -> Outlook:
+    return Outlook(desk.link, desk.store.partitions)
+
+
+def test_an_empty_store_says_so(desk: Desk):
+    view = desk.run(outlook(desk).lanes())
+    assert (view.lanes, view.oldest_held, view.age(0)) == ((), 0, 0.0)
+    assert desk.run(outlook(desk).held()) == []
+
+
+def test_lanes_with_depth_and_age_of_the_oldest(desk: Desk):
+    first = desk.now
+    old = [desk.message(f"4670000000{n}") for n in range(4)]
+    desk.accept(*old)
+    desk.later(5000)
+    desk.accept(*(desk.message(f"4670000001{n}", account="other") for n in range(3)))
+    desk.accept(desk.message(state=State.DEFERRED, due=desk.now + 60_000))
+    view = desk.run(outlook(desk).lanes())
+    (lane,) = view.lanes
+    assert (lane.name, lane.ready, lane.delayed, lane.next_due) == ("north#0:1", 7, 1, desk.now + 60_000)
+    assert sorted(lane.accounts) == [Waiting("other", 3, first + 5000), Waiting("shop", 4, first)]
+    assert view.age(lane.oldest) == 5.0
+    desk.run(desk.store.cancel([message.id for message in old]))  # they lie there until a take skips them
+    (lane,) = desk.run(outlook(desk).lanes()).lanes
+    assert (lane.oldest, lane.ready) == (first + 5000, 7)
+
+
+def test_behind_many_that_are_gone_the_age_is_that_of_the_last_looked_at(desk: Desk):
+    messages = [desk.message(f"467{n:08}") for n in range(120)]
+    desk.accept(*messages)
+    desk.run(desk.store.cancel([message.id for message in messages[:-1]]))
+    (lane,) = desk.run(outlook(desk).lanes()).lanes
+    assert lane.oldest == desk.now
+
+
+def test_whose_messages_are_held(desk: Desk):
+    first = desk.now
+    held = {"state": State.HELD, "category": 2}
+    desk.accept(*(desk.message(f"467{n:08}", **held) for n in range(1200)))
+    desk.later(1000)
+    other = desk.permission()
+    desk.accept(desk.message("46711111111", account="other", permission=other, **held))
+    assert desk.run(outlook(desk).held()) == [
+        Held("other", SCOPE, BRAND, 1, first + 1000),
+        Held("shop", SCOPE, BRAND, 1200, first),
+    ]
+    assert desk.run(outlook(desk).lanes()).oldest_held == first
+    assert desk.run(desk.store.release(scope=BRAND)) == 1201
+    assert desk.run(outlook(desk).held()) == []
