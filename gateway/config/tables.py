@@ -7,11 +7,13 @@ import binascii
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
+from gateway.policy.templates import Template
 
 EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
 """Secrets that stand in examples. Whoever reads the documentation knows them."""
@@ -70,11 +72,22 @@ def check_accounts(config: Config, findings: Findings) -> None:
         _callback(config, account, path, findings)
         for at, text in enumerate(account.allow_ips):
             is_network(text, f"{path}.allow_ips[{at}]", findings, account.name)
+        for name, text in account.templates.items():
+            _template(text, f"{path}.templates.{name}", findings, account.name)
         if not account.api_keys and not account.system_id:
             remedy = "Give it api_keys (smpp-gateway key new prints one) or a system_id with password"
             findings.warn(path, "has no way in", remedy, account.name)
         if not account.senders:
             findings.problem(f"{path}.senders", "is empty", 'Write ["*"] for any, or the senders allowed', account.name)
+
+
+def _template(text: str, path: str, findings: Findings, account: str) -> None:
+    try:
+        Template(text)
+    except ValueError as error:
+        findings.problem(
+            path, f"has {error}", 'Write places as {name}, in small letters, and a brace as "{{" or "}}"', account
+        )
 
 
 def _api_keys(config: Config, account: Account, path: str, keys: dict[str, str], findings: Findings) -> None:
@@ -160,6 +173,10 @@ def check_carriers(config: Config, findings: Findings) -> None:
         if octets > _PASSWORD_OCTETS:
             fault = f"has {octets} octets; SMPP 3.4 carries {_PASSWORD_OCTETS}"
             findings.warn(f"{path}.password", fault, "Ask the carrier; it is sent as it is", carrier.name)
+        for sender in carrier.sender_rates:
+            if not sender or "*" in sender[:-1]:
+                remedy = 'Write a sender, or the beginning of one and a *, like "1069*"'
+                findings.problem(f"{path}.sender_rates", f'"{sender}" is no sender', remedy, carrier.name)
         for code in carrier.status_table:
             if not _is_status(code):
                 at = f"{path}.status_table.{code}"
@@ -182,9 +199,25 @@ def _carrier_tls(carrier: Carrier, path: str, findings: Findings) -> None:
         need_file(file, f"{path}.{key}", findings, carrier.name)
         if file and not carrier.tls:
             findings.problem(f"{path}.tls", f"is off while {key} is given", "Write tls = true", carrier.name)
+    if carrier.tls and not any(findings.bad(f"{path}.{key}") for key in ("ca", "cert", "key")):
+        _loads(carrier, path, findings)
     if bool(carrier.cert) != bool(carrier.key):
         missing = "key" if carrier.cert else "cert"
         findings.problem(f"{path}.{missing}", "is missing beside the other one", "Give both or none", carrier.name)
+
+
+def _loads(carrier: Carrier, path: str, findings: Findings) -> None:
+    """Reports files that hold no certificates, or a key that is not the certificate's."""
+    try:
+        ssl.create_default_context(cafile=carrier.ca or None)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        findings.problem(f"{path}.ca", f'"{carrier.ca}" holds no certificate: {error}', "Name a PEM file", carrier.name)
+    if carrier.cert and carrier.key:
+        try:
+            ssl.create_default_context().load_cert_chain(carrier.cert, carrier.key, password="")
+        except (OSError, ValueError) as error:
+            fault = f'"{carrier.cert}" and its key cannot be used: {error}'
+            findings.problem(f"{path}.cert", fault, "Name PEM files that belong together, the key without a password")
 
 
 def _is_status(code: str) -> bool:

@@ -333,6 +333,8 @@ _FIELDS = {
     "encoding": "Insist on an alphabet; a text that does not fit is refused.",
     "metadata": "Anything of yours, up to 2048 octets as JSON; given back with the message.",
     "reason": "Needed for an emergency.",
+    "template": "Name of a text of the account with `{places}`, instead of `text`.",
+    "vars": "A value for every place of the template.",
 }
 """What is asked for in a message, for people."""
 

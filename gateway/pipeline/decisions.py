@@ -80,6 +80,7 @@ class Decisions:
             time_zone=asked.time_zone,
             on_quiet=asked.on_quiet,
             reason=asked.reason,
+            template_scope=self._desk.template_scope(envelope.account, asked.template),
             # Deferred for a cap and awake again: the gate counts afresh. Only what it just refused is over its cap.
             capped=item.reason is Reason.FREQUENCY_CAP and item.state is State.QUEUED,
         )

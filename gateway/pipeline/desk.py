@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gateway.config import Account
 from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
-from gateway.pipeline.submission import Rights
+from gateway.pipeline.submission import Rights, template_scope
 from gateway.policy.decide import Rulebook
 from gateway.policy.numbers import describe
 from gateway.policy.route import RouteTable
@@ -39,6 +39,10 @@ class Desk:
         if rights is not None and brand in rights.brand_scopes:
             return rights.account_scope, rights.brand_scopes[brand]
         return self.hasher.scope(account), self.hasher.scope(account, brand)
+
+    def template_scope(self, account: str, template: str) -> bytes:
+        """The scope of a template, eight zero octets when the message was made from none."""
+        return template_scope(self.hasher, account, template) if template else bytes(8)
 
     def route(self, digits: str, sender: str, category: Category, account: str) -> str:
         """The lane that leads to a destination, "" when no route does."""

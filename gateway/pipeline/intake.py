@@ -287,6 +287,7 @@ class Intake:
             time_zone=asked.time_zone or "",
             on_quiet=asked.on_quiet or "",
             reason=asked.reason or "",
+            template_scope=_NO_TEMPLATE if asked.template is None else rights.template_scopes[asked.template],
         )
         verdict = decide(request, facts, now, self._desk.rules)
         return _Ruling(verdict, state_of(verdict), route)
@@ -325,7 +326,7 @@ class Intake:
             segments=checked.segments,
             permission=verdict.permission,
             envelope=envelope,
-            content=Content(asked.text, asked.encoding or ""),
+            content=Content(checked.text, asked.encoding or ""),
             reference=reference,
         )
 
@@ -380,8 +381,10 @@ def _facts(asked: Submission, checked: Checked) -> Asked | None:
         asked.on_quiet or "",
         asked.priority or 0,
         asked.reason or "",
+        asked.template or "",
     )
     return None if said == _NOTHING else said
 
 
 _NOTHING = Asked()
+_NO_TEMPLATE = bytes(8)

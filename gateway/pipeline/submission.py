@@ -19,12 +19,14 @@ from gateway.config import Account
 from gateway.model import Category, OnUnknown, State, Verdict
 from gateway.policy.numbers import InvalidNumber, parse_e164
 from gateway.policy.quiet_hours import known_zone
+from gateway.policy.templates import Template
 from gateway.smpp.text import Alphabet, TextError, count
 from gateway.store.keys import Hasher
 
 MAX_METADATA = 2048  # octets, as JSON
 MAX_DEPTH = 16  # levels of metadata
 MAX_AHEAD = 366 * 86_400_000  # how far send_at may lie ahead
+MAX_INT = 2**63 - 1
 SKEW = 300_000  # a send_at so little in the past is a clock that is off: it means now
 
 Name = Annotated[str, Meta(max_length=64)]
@@ -34,7 +36,7 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     """One message as an app asks for it; the field names are those of the HTTP contract."""
 
     to: Annotated[str, Meta(max_length=32)]
-    text: Annotated[str, Meta(min_length=1, max_length=39_015)]
+    text: Annotated[str, Meta(min_length=1, max_length=39_015)] | None = None  # this, or template
     sender: Annotated[str, Meta(max_length=20)] | None = None
     category: Literal["otp", "transactional", "marketing", "emergency"] | None = None
     brand: Name | None = None
@@ -48,6 +50,8 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
     metadata: dict[str, Any] | None = None
     reason: Annotated[str, Meta(min_length=1, max_length=500)] | None = None  # of an emergency
+    template: Name | None = None
+    vars: dict[str, Annotated[str, Meta(max_length=1000)] | Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]] | None = None
 
 
 class Asked(msgspec.Struct, array_like=True, gc=False):
@@ -59,6 +63,7 @@ class Asked(msgspec.Struct, array_like=True, gc=False):
     on_quiet: str = ""
     priority: int = 0
     reason: str = ""
+    template: str = ""
 
 
 class Problem(NamedTuple):
@@ -94,6 +99,8 @@ class Rights:
         "name",
         "sender",
         "senders",
+        "template_scopes",
+        "templates",
         "weight",
     )
 
@@ -106,6 +113,8 @@ class Rights:
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
         self.account_scope = hasher.scope(account.name)
+        self.templates = {name: Template(text) for name, text in account.templates.items()}
+        self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}
         self.brand_scopes = {brand: hasher.scope(account.name, brand) for brand in {*account.brands, account.brand}}
 
     def __repr__(self) -> str:
@@ -123,6 +132,7 @@ class Checked(NamedTuple):
     segments: int
     send_at: int
     expires_at: int
+    text: str
 
 
 CATEGORIES: Mapping[str, Category] = {category.name.lower(): category for category in Category}
@@ -151,13 +161,40 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, now)
     if fault is not None:
         return fault
+    text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
+    if isinstance(text, Problem):
+        return text
+    if not text:
+        return Problem("malformed", "this field is required, or template", "text")
     try:
-        alphabet, segments, _ = count(asked.text, None if asked.encoding is None else _ALPHABETS[asked.encoding])
+        alphabet, segments, _ = count(text, None if asked.encoding is None else _ALPHABETS[asked.encoding])
     except TextError as error:
         return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
     starts = send_at if send_at > now else 0
-    return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at)
+    return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at, text)
+
+
+def template_scope(hasher: Hasher, account: str, template: str) -> bytes:
+    """What names a template in breakers and pulled templates."""
+    return hasher.scope(account, "template", template)
+
+
+def _filled(asked: Submission, rights: Rights) -> str | Problem:
+    """The text of a template with the values of ``vars``, every one of which must have its place."""
+    if asked.text is not None:
+        field = "vars" if asked.template is None else "text"
+        return Problem("invalid_value", "give text, or template with vars, not both", field)
+    template = rights.templates.get(asked.template or "")
+    if template is None:
+        return Problem("invalid_value", "this account has no such template", "template")
+    values = asked.vars or {}
+    for name in (*values, *template.names):
+        if name not in values:
+            return Problem("invalid_value", "the template has this place; give it a value", f"vars.{name}")
+        if name not in template.names:
+            return Problem("unknown_field", "the template has no such place", f"vars.{name}")
+    return template.fill(values)
 
 
 def _check_rights(asked: Submission, rights: Rights, category: Category, brand: str, sender: str) -> Problem | None:

@@ -31,6 +31,23 @@ async def test_a_message_is_accepted(door: Door) -> None:
     }
 
 
+async def test_a_template_is_filled(door: Door) -> None:
+    answer = await door.send(text=None, template="shipped", vars={"number": 17})
+    assert answer.status == 202
+    (message,) = door.store.messages.values()
+    assert message.content.text == "Your parcel 17 {of 17} is on its way."
+    assert message.permission.template_scope == hasher().scope("shop", "template", "shipped")
+    assert message.envelope.facts.template == "shipped"
+
+
+async def test_a_pulled_template_is_refused(door: Door) -> None:
+    scope = hasher().scope("shop", "template", "shipped")
+    door.desk.rules = door.desk.rules.with_flags(1, pulled=[scope])
+    answer = await door.send(text=None, template="shipped", vars={"number": "A"})
+    assert (answer.status, answer.body["code"]) == (422, "content_refused")
+    assert (await door.send()).status == 202
+
+
 async def test_the_decision_has_its_shape(door: Door) -> None:
     _, body, _ = await door.send()
     decision = body["decision"]
@@ -77,7 +94,12 @@ async def test_a_repeated_reference_answers_the_first_id(door: Door) -> None:
     [
         (b'{"to":"+46701740605"}', 400, "malformed", "text"),
         (b'{"to":"+46701740605","text":"x","colour":"red"}', 400, "unknown_field", "colour"),
-        (b'{"to":"+46701740605","text":"x","template":"t"}', 400, "unknown_field", "template"),
+        (b'{"to":"+46701740605","text":"x","template":"t"}', 400, "invalid_value", "text"),
+        (b'{"to":"+46701740605","template":"t"}', 400, "invalid_value", "template"),
+        (b'{"to":"+46701740605","text":"x","vars":{}}', 400, "invalid_value", "vars"),
+        (b'{"to":"+46701740605","template":"shipped"}', 400, "invalid_value", "vars.number"),
+        (b'{"to":"+46701740605","template":"shipped","vars":{"number":1,"x":2}}', 400, "unknown_field", "vars.x"),
+        (b'{"to":"+46701740605","template":"shipped","vars":{"number":true}}', 400, "malformed", "vars[...]"),
         (b'{"to":46701740605,"text":"x"}', 400, "malformed", "to"),
         (b'{"to":"0046701740605","text":"x"}', 400, "invalid_number", "to"),
         (b'{"to":"+46701740605","text":""}', 400, "malformed", "text"),

@@ -194,6 +194,7 @@ SHOP = Account(
     default_category="transactional",
     senders=("Shop", "+46701740606"),
     rate=0,
+    templates={"shipped": "Your parcel {number} {{of {number}}} is on its way."},
 )
 OTHER = Account(
     name="other",
