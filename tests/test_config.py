@@ -350,7 +350,11 @@ def test_plain_keys_and_example_secrets_stay_on_loopback():
 
 def test_what_is_doubtful_is_a_warning():
     assert set(warnings(CARRIER)) == {"route"}
-    assert set(warnings('admin.listen = "0.0.0.0:1"\nsmpp.listen = "0.0.0.0:2"')) == {"admin.listen", "smpp.listen"}
+    assert set(warnings('admin.listen = "0.0.0.0:1"\nsmpp.listen = "0.0.0.0:2"')) == {
+        "admin.listen",
+        "smpp.listen",
+        "smpp",
+    }
     assert set(warnings('store.url = "redis://h"')) == {"privacy.hashing_secret"}
     assert set(warnings('[[account]]\nname = "a"\ncategories = ["otp"]')) == {
         "account[0]",
@@ -451,4 +455,8 @@ def test_every_jurisdiction_that_comes_along_is_dated_and_sourced():
 
 def test_warnings_come_with_the_configuration():
     loaded = read(CONFIG / "demo.toml", {"NORTH_PORT": "1", "SOUTH_PORT": "2"})
-    assert {warning.path for warning in loaded.warnings} == {"account[0].api_keys[0]", "account[1].api_keys[0]"}
+    assert {warning.path for warning in loaded.warnings} == {
+        "account[0].api_keys[0]",
+        "account[1].api_keys[0]",
+        "smpp",
+    }

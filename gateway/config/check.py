@@ -13,6 +13,7 @@ from gateway.config.problems import Findings
 from gateway.config.rulebook import check_policy
 from gateway.config.schema import Admin, Config, Privacy, Smpp, split_address
 from gateway.config.tables import check_accounts, check_carriers, check_routes, is_loopback, is_network, need_file
+from gateway.config.unavailable import check_available
 from gateway.policy.quiet_hours import known_zone
 
 _SCHEMES = ("unix", "redis", "rediss", "redis+cluster", "rediss+cluster")
@@ -37,6 +38,7 @@ def check(config: Config, findings: Findings) -> None:
     check_accounts(config, findings)
     check_carriers(config, findings)
     check_routes(config, findings)
+    check_available(config, findings)
 
 
 def _node(config: Config, findings: Findings) -> None:

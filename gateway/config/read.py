@@ -85,7 +85,7 @@ class Reader:
         self.findings.problem(at, "unknown key", remedy, shown)
 
     def _read_files(self, raw: dict[str, Any], types: Mapping[str, inspect.Type], path: str) -> dict[str, Any]:
-        """Puts the content of ``password_file`` for ``password``, for every secret."""
+        """Puts the content of ``password_file`` for ``password``, for every secret; of a table of secrets, of each."""
         result = dict(raw)
         for key in raw:
             name = key.removesuffix("_file")
@@ -96,9 +96,15 @@ class Reader:
             if name in raw:
                 self.findings.problem(at, f"stands beside {name}", "Keep one of the two")
                 continue
-            if not isinstance(given, str):
+            if isinstance(types[name], inspect.DictType) and isinstance(given, dict):
+                result[name] = {
+                    item: self._secret_file(substitute(str(file), self.env, self._missing(at)), types[name], at)
+                    for item, file in given.items()
+                }
+                continue
+            if not isinstance(given, str) or isinstance(types[name], inspect.DictType):
                 self.findings.problem(at, "is not a path", f'Write {key} = "path of a file"')
-                result[name] = ""
+                result[name] = {} if isinstance(types[name], inspect.DictType) else ""
                 continue
             result[name] = self._secret_file(substitute(given, self.env, self._missing(at)), types[name], at)
         return result
@@ -185,7 +191,7 @@ def _extra(kind: inspect.Type, name: str) -> bool:
 
 
 def _fileable(kind: inspect.Type) -> bool:
-    return _extra(kind, "secret") and not isinstance(kind, inspect.DictType)
+    return _extra(kind, "secret")
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:

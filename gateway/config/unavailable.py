@@ -1,0 +1,25 @@
+"""Keys that are checked and not yet used: whoever writes them is told so, instead of believing that they work."""
+
+from __future__ import annotations
+
+from gateway.config.problems import Findings
+from gateway.config.schema import Config, Smpp
+
+NOT_YET = "is not available in this version"
+
+
+def check_available(config: Config, findings: Findings) -> None:
+    """Adds a warning for every such key that differs from its default."""
+    if config.workers > 1:
+        fault = f"{NOT_YET}: one gateway runs, whatever is written here"
+        findings.warn("workers", fault, "Leave it at 1; more machines may share one store, each with a node of its own")
+    _smpp_door(config, findings)
+
+
+def _smpp_door(config: Config, findings: Findings) -> None:
+    logins = [account.name for account in config.accounts if account.system_id]
+    if config.smpp == Smpp() and not logins:
+        return
+    nobody = f", and the system_id of {', '.join(logins)} lets nobody in" if logins else ""
+    fault = f"the SMPP door for apps {NOT_YET}: nothing listens there{nobody}"
+    findings.warn("smpp", fault, "Let apps submit over HTTP")

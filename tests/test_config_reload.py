@@ -1,0 +1,117 @@
+"""What differs between two configurations, what is not available yet, what stands in files: as operators read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.config import Carrier, Config, ConfigError, Route, compare, load_text, restarts
+from gateway.config.changes import ADJUSTED
+from tests.certificates import Authority
+
+CARRIER = '[[carrier]]\nname = "north"\nhosts = ["127.0.0.1:2775"]\nsystem_id = "gw"\npassword = "pass"\n'
+NORTH = Carrier(name="north", hosts=("127.0.0.1:2775",), system_id="gw", password="pass")
+
+
+def config(text: str = "", env: dict[str, str] | None = None) -> Config:
+    return load_text(text, "gw.toml", env or {}).config
+
+
+def problems(text: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "gw.toml", {})
+    return {problem.path: str(problem) for problem in caught.value.problems}
+
+
+def test_nothing_differs() -> None:
+    assert not compare(config(CARRIER), config(CARRIER))
+    assert compare(Config(), Config()).lines() == ["nothing has changed"]
+
+
+def test_secrets_are_never_shown() -> None:
+    old, new = config(CARRIER), config(CARRIER.replace('"pass"', '"other"'))
+    assert [str(change) for change in compare(old, new).changed] == [
+        "carrier north changed: password changed (its binds are made anew)"
+    ]
+
+
+@pytest.mark.parametrize("key", sorted(ADJUSTED | {"window", "binds", "tls_name", "receipt_key", "first_sequence"}))
+def test_what_a_carrier_needs_new_binds_for(key: str) -> None:
+    field = next(field for field in msgspec.structs.fields(Carrier) if field.name == key)
+    known = {"status_table": {"0x1": "retry"}, "sender_rates": {"A": 1.0}, "on_unknown": "never", "alphabet": "latin1"}
+    known |= {"number_format": "plus", "long_messages": "sar", "id_form": "auto", "receipt_key": "id", "tls_name": "x"}
+    value = known.get(key, 7)
+    assert value != field.default
+    assert restarts(NORTH, msgspec.structs.replace(NORTH, **{key: value})) is (key not in ADJUSTED)
+
+
+def test_keys_of_ADJUSTED_exist() -> None:  # its name
+    assert {field.name for field in msgspec.structs.fields(Carrier)} >= ADJUSTED
+
+
+def test_sections_that_need_a_restart() -> None:
+    new = config('workers = 1\n[http]\nlisten = "127.0.0.1:99"\n[log]\nlevel = "debug"\nformat = "json"')
+    changes = compare(Config(), new)
+    assert [str(change) for change in changes.refused] == [
+        "[http] changed: listen 127.0.0.1:8080 → 127.0.0.1:99",
+        "[log] changed: format auto → json",
+    ]
+    assert [str(change) for change in changes.changed] == ["[log] changed: level info → debug"]
+
+
+def test_the_order_of_routes_counts() -> None:
+    a, b = Route(to="+46", carriers=("x",), name="a"), Route(to="+46", carriers=("x",), name="b")
+    changes = compare(Config(routes=(a, b)), Config(routes=(b, a)))
+    assert [str(change) for change in changes.changed] == ["routes changed: order changed"]
+
+
+# ── what is not available yet ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_checked_and_not_used_is_said() -> None:
+    warned = load_text("workers = 4\n[smpp]\nlisten = '127.0.0.1:2777'\n", "gw.toml", {}).warnings
+    assert {warning.path: "not available in this version" in warning.fault for warning in warned} == {
+        "workers": True,
+        "smpp": True,
+    }
+    login = '[[account]]\nname = "shop"\nsystem_id = "shop"\npassword = "pw"\n'
+    (warning,) = (one for one in load_text(login, "gw.toml", {}).warnings if one.path == "smpp")
+    assert "the system_id of shop lets nobody in" in warning.fault
+    assert [one for one in load_text("", "gw.toml", {}).warnings if "available" in one.fault] == []
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_table_of_secrets_comes_from_files(tmp_path: Path) -> None:
+    key = "A" * 43 + "="
+    (tmp_path / "one").write_text(key + "\n")
+    (tmp_path / "hash").write_text(key + "\n")
+    text = '[privacy]\nhashing_secret_file = "${DIR}/hash"\nencryption_keys_file = { 1 = "${DIR}/one" }\n'
+    loaded = config(text, {"DIR": str(tmp_path)})
+    assert (loaded.privacy.hashing_secret, loaded.privacy.encryption_keys) == (key, {"1": key})
+    assert "privacy.encryption_keys_file" in problems('[privacy]\nencryption_keys_file = "x"')
+    assert "privacy.encryption_keys_file" in problems('[privacy]\nencryption_keys_file = { 1 = "/nowhere" }')
+
+
+def test_certificates_are_tried(tmp_path: Path) -> None:
+    ours = Authority(tmp_path, "ours")
+    cert, key = ours.issue("gw")
+    other, _ = ours.issue("other")
+    text = f'{CARRIER}tls = true\nca = "{ours.file}"\ncert = "{cert}"\nkey = "{key}"\n'
+    assert config(text).carriers[0].tls
+    assert "carrier[0].cert" in problems(text.replace(str(cert), str(other)))
+    (tmp_path / "empty").write_text("nothing")
+    assert "holds no certificate" in problems(text.replace(str(ours.file), str(tmp_path / "empty")))["carrier[0].ca"]
+
+
+def test_rates_of_senders() -> None:
+    assert config(CARRIER + 'sender_rates = { "SHOP" = 5, "1069*" = 0.5, "*" = 100 }').carriers[0].sender_rates == {
+        "SHOP": 5,
+        "1069*": 0.5,
+        "*": 100,
+    }
+    assert "carrier[0].sender_rates.SHOP" in problems(CARRIER + 'sender_rates = { "SHOP" = 0 }')
+    assert "carrier[0].sender_rates" in problems(CARRIER + 'sender_rates = { "S*P" = 1 }')
