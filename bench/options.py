@@ -25,6 +25,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     carrier_rate: float = 0.0  # the gateway's own limit per carrier; 0 = none
     latency: float = 0.0  # seconds until a carrier answers
     receipt_delay: float = 0.0  # seconds until it sends the receipt
+    callback: str = ""  # receiver of the final events; "" = nobody follows them
     text: str = TEXT
     category: str = "transactional"
     durability: str = "always"
@@ -62,6 +63,7 @@ def parse(arguments: list[str]) -> Options:
     add("--carrier-rate", type=float, default=0.0, help="the gateway's limit per carrier, a second (default: none)")
     add("--latency", type=float, default=0.0, help="seconds a carrier takes to answer (default %(default)s)")
     add("--receipt-delay", type=float, default=0.0, help="seconds until the receipt (default %(default)s)")
+    add("--callback", default="", metavar="URL", help="post the final events to this receiver on 127.0.0.0/8")
     add("--text", default=TEXT, help="text of the messages; long and non-Latin ones become several parts")
     add("--category", default="transactional", choices=["otp", "transactional", "marketing"])
     add("--durability", default="always", choices=["always", "everysec"])

@@ -82,6 +82,9 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
         'default_category = "transactional"',
         "rate = 1000000\nmax_queued = 10000000",
     ]
+    if options.callback:
+        lines.append(f"callback_url = {quote(options.callback).decode()}\nwebhook_batch = 200")
+        lines.insert(0, '[webhooks]\nallow_networks = ["127.0.0.0/8"]')
     for index, port in enumerate(carriers):
         lines.append(
             f'[[carrier]]\nname = "c{index}"\nhosts = ["127.0.0.1:{port}"]\nsystem_id = "bench"\npassword = "bench"\n'
