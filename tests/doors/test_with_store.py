@@ -416,3 +416,21 @@ async def test_what_a_deferred_message_waited_for_is_a_decision_too(gateway: Gat
     words = [(each["by"], each["outcome"], each["status"]) for each in told["decisions"]]
     assert words == [("door", "defer", "deferred"), ("gate", "allow", "queued")]
     assert told["status"] == "sending"
+
+
+async def test_a_template_that_is_pulled_over_night_is_not_sent(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    await gateway.at(EVENING)
+    _, body = await gateway.send(category="marketing", text=None, template="shipped", vars={"number": 7})
+    _, queued = await gateway.send(text=None, template="shipped", vars={"number": 8})
+    assert (body["status"], queued["status"]) == ("deferred", "queued")
+    scope = hasher().scope("shop", "template", "shipped")
+    await gateway.store.flag(keys.pulled(scope), 1)
+    assert (await gateway.take()).dropped == 1
+    await gateway.at(MORNING)
+    gateway.desk.rules = gateway.desk.rules.with_flags(0, pulled=[scope])
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    assert await gateway.taken() == []
+    for message in (body, queued):
+        _, record = await gateway("GET", f"/v1/messages/{message['id']}")
+        assert (record["status"], record["reason"]) == ("rejected", "content_refused")
