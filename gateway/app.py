@@ -136,7 +136,9 @@ class App:
             lambda audit: WebhookRoutes(desk, audit).routes(),
             lambda audit: ReloadRoom(self.reloader, audit).routes(),
         ]
-        self.operators = Operators(self, link, self.meters, http=timed, version=installed_version(), rooms=rooms)
+        self.operators = Operators(
+            self, link, self.meters, hooks=hooks, http=timed, version=installed_version(), rooms=rooms
+        )
         self.admin = Listener(self.operators.door, config.admin.listen)
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from gateway.doors.operations import Operations, lanes_json
 from gateway.doors.timed import Timed
 from gateway.pipeline.lag import Lag
 from gateway.store.connect import Link
+from gateway.store.hooks import Hooks
 from gateway.store.outlook import Outlook
 from gateway.store.timed import TimedLink
 
@@ -52,7 +54,15 @@ class Operators:
     """``door`` is the application to listen with; ``announce`` and ``close`` go with the listener."""
 
     def __init__(
-        self, app: App, link: Link, meters: Meters, *, http: Timed, version: str, rooms: Sequence[Room] = ()
+        self,
+        app: App,
+        link: Link,
+        meters: Meters,
+        *,
+        hooks: Hooks,
+        http: Timed,
+        version: str,
+        rooms: Sequence[Room] = (),
     ) -> None:
         self._app = app
         self._link = link
@@ -61,7 +71,8 @@ class Operators:
         self._note: Path | None = None
         self._token_file: Path | None = None
         folder = Path(app.config.store.data_dir)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):  # then the audit refuses what operators want to do, and says why
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._outlook = Outlook(meters.link, app.store.partitions)
         self.audit = Audit(folder)
         operations = Operations(app, app.store, self._outlook, self.audit, clock=now_ms)
@@ -73,6 +84,7 @@ class Operators:
                 http=http,
                 carriages=lambda: app.carriages,
                 swept=app.sweeper.counts,
+                webhooks=app.webhooks.counts,
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,
@@ -80,6 +92,7 @@ class Operators:
                 store=app.store,
                 outlook=self._outlook,
                 servers=self._servers,
+                queues=hooks.queues,
             )
         )
         more = [route for room in rooms for route in room(self.audit)]
@@ -107,7 +120,13 @@ class Operators:
     def _tokens(self, config: Config) -> Tokens:
         made = ""
         if not config.admin.token and not config.admin.operators:
-            made, self._token_file = access.load_or_create_token(Path(config.store.data_dir))
+            try:
+                made, self._token_file = access.load_or_create_token(Path(config.store.data_dir))
+            except OSError as error:
+                text = f"no token for operators can be kept in {config.store.data_dir}: {error.strerror}"
+                raise OSError(error.errno, f"{text}; set [admin] token") from error
+        else:
+            self._token_file = None
         return Tokens.of(config.admin, made)
 
     async def status(self, loop: AbstractEventLoop) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from gateway.pipeline.tallies import IntakeTally
 from gateway.smpp.status import classify
 from gateway.smpp.status import name as status_name
 from gateway.store.errors import StoreError
+from gateway.store.hooks import Queue
 from gateway.store.outlook import Outlook, View
 from gateway.store.requests import Depths
 from gateway.store.timed import TimedLink
@@ -53,6 +54,7 @@ class Sources(NamedTuple):
     http: Timed
     carriages: Callable[[], Sequence[Carriage]]
     swept: Mapping[str, int]
+    webhooks: Mapping[str, int]
     flags: Flags
     audit: Audit
     lag: Lag
@@ -61,6 +63,8 @@ class Sources(NamedTuple):
     outlook: Outlook
     servers: Callable[[], Any]
     """Awaitable of (server, field -> value) pairs: what the store's servers say of their memory."""
+    queues: Callable[[], Any]
+    """Awaitable of (account names, queues towards receivers): ``store.hooks.Hooks.queues``."""
 
 
 class Stored(NamedTuple):
@@ -69,6 +73,7 @@ class Stored(NamedTuple):
     view: View | None = None
     depths: Depths | None = None
     servers: Sequence[tuple[str, Mapping[str, float]]] = ()
+    queues: Sequence[Queue] = ()
 
 
 class Metrics:
@@ -105,12 +110,12 @@ class Metrics:
     async def _ask(self) -> Stored:
         sources = self._sources
         try:
-            view, depths, servers = await asyncio.gather(
-                sources.outlook.lanes(), sources.store.depths(), sources.servers()
+            view, depths, servers, (_, queues) = await asyncio.gather(
+                sources.outlook.lanes(), sources.store.depths(), sources.servers(), sources.queues()
             )
         except StoreError:
             return Stored()
-        return Stored(view, depths, servers)
+        return Stored(view, depths, servers, queues)
 
 
 class _Gateway(Collector):
@@ -287,6 +292,7 @@ def _store(sources: Sources, stored: Stored) -> Iterator[Metric]:
     )
     if stored.view is not None and stored.depths is not None:
         yield from _waiting(stored.view, stored.depths)
+        yield from _receivers(stored.view, stored.queues)
     for name, field, words in _SERVER_FIELDS:
         values = {server: fields[field] for server, fields in stored.servers if field in fields}
         yield gauge(name, words, values, ("server",))
@@ -328,7 +334,27 @@ def _waiting(view: View, depths: Depths) -> Iterator[Metric]:
     yield gauge("parked_receipts", "Receipts that wait for their message's id.", {(): depths.parked}, ())
 
 
+def _receivers(view: View, queues: Sequence[Queue]) -> Iterator[Metric]:
+    waiting: dict[str, float] = {}
+    oldest: dict[str, float] = {}
+    dead: dict[str, float] = {}
+    for queue in queues:
+        account = queue.address.account
+        waiting[account] = waiting.get(account, 0) + queue.waiting
+        oldest[account] = max(oldest.get(account, 0.0), view.age(queue.since))
+        dead[account] = dead.get(account, 0) + queue.dead
+    yield gauge("webhook_waiting", "Events that wait for an account's receivers.", waiting, ("account",))
+    yield gauge("webhook_oldest_seconds", "How long the oldest of them has waited.", oldest, ("account",))
+    yield gauge("webhook_dead_letters", "Events given up: see smpp-gateway webhooks.", dead, ("account",))
+
+
 def _house(sources: Sources) -> Iterator[Metric]:
+    yield counter(
+        "webhook_events",
+        "Events picked up, posted, given up (dead); failures: posts that failed.",
+        ("what",),
+        sources.webhooks,
+    )
     yield gauge("breakers_open", "Breakers that are open.", {(): len(sources.flags.open)}, ())
     yield counter(
         "swept",
