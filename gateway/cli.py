@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+START, APPS, OPERATORS, SETTING_UP = "Start here", "For applications", "For operators", "Setting up"
+"""Panels of the help; the first command of each decides their order."""
 
 app = typer.Typer(
     name="smpp-gateway",
@@ -40,20 +42,6 @@ app = typer.Typer(
     "4 cannot start (store or address) · 130 interrupted",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
-app.add_typer(config_app, name="config")
-app.add_typer(keys.key, name="key")
-app.command()(send)
-app.command()(status)
-app.command()(explain)
-app.command()(reload)
-app.command()(operate.queue)
-app.add_typer(operate.carriers, name="carriers")
-app.add_typer(operate.held, name="held")
-app.add_typer(operate.breakers, name="breakers")
-app.add_typer(webhooks, name="webhooks")
-app.command()(operate.audit)
-app.add_typer(recipients.consent, name="consent")
-app.add_typer(recipients.optout, name="optout")
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +66,7 @@ def _root(
 # ── running things ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(
     data: Annotated[
         Path | None, typer.Option(help="Keep the store in this folder. [dim]Default: a temporary one.[/]")
@@ -98,7 +86,7 @@ def demo(
     raise typer.Exit(Exit.OK if as_told else Exit.REFUSED)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def serve(
     config: Annotated[
         Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
@@ -129,7 +117,7 @@ def serve(
     _start(program)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def simulate(
     faults: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Faults, see below.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the kernel choose one.")] = 2775,
@@ -197,6 +185,24 @@ def _user(word: str) -> tuple[str, str]:
     if not name or not colon:
         raise ValueError(f"--user {word!r} is not SYSTEM_ID:PASSWORD")
     return name, password
+
+
+# ── those of gateway.commands ──────────────────────────────────────────────────────────────────────────────────────
+
+app.add_typer(config_app, name="config", rich_help_panel=SETTING_UP)
+app.add_typer(keys.key, name="key", rich_help_panel=SETTING_UP)
+app.command(rich_help_panel=APPS)(send)
+app.command(rich_help_panel=OPERATORS)(status)
+app.command(rich_help_panel=OPERATORS)(explain)
+app.command(rich_help_panel=OPERATORS)(reload)
+app.command(rich_help_panel=OPERATORS)(operate.queue)
+app.add_typer(operate.carriers, name="carriers", rich_help_panel=OPERATORS)
+app.add_typer(operate.held, name="held", rich_help_panel=OPERATORS)
+app.add_typer(operate.breakers, name="breakers", rich_help_panel=OPERATORS)
+app.add_typer(webhooks, name="webhooks", rich_help_panel=OPERATORS)
+app.command(rich_help_panel=OPERATORS)(operate.audit)
+app.add_typer(recipients.consent, name="consent", rich_help_panel=APPS)
+app.add_typer(recipients.optout, name="optout", rich_help_panel=APPS)
 
 
 # ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
