@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
 from gateway.store.layout import HEAD, HEAD_FIELDS, PART
@@ -218,7 +219,12 @@ class Hooks:
         seen: dict[bytes, Sight] = {}
         for some, reply in zip(by_partition.values(), replies, strict=True):
             await asyncio.sleep(0)  # a partition is some milliseconds of work
-            seen |= {one: _sight(raw, self._vault) for one, raw in zip(some, reply, strict=True) if raw}
+            for one, raw in zip(some, reply, strict=True):
+                if raw:
+                    try:
+                        seen[one] = _sight(raw, self._vault)
+                    except StoreRefused:  # its key was taken away: that must not keep back the events of all others
+                        continue
         return seen
 
     async def move(self, owner: Owner, moves: Sequence[tuple[Tail, Sequence[Piece]]]) -> list[list[Moved] | None]:

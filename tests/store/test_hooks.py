@@ -192,6 +192,12 @@ async def test_what_an_event_tells_of_its_message(hooks: Hooks, link: Link) -> N
     assert sights[one] == Sight("46700000001", "ref", "https://a.example/", 3, "")
 
 
+async def test_a_record_that_does_not_open_keeps_nobody_back(hooks: Hooks, link: Link) -> None:
+    (one,) = await happen(link)
+    stranger = Hooks(link, HASHER, Vault({2: bytes(32)}, 2), partitions=1, keep=100)
+    assert await stranger.sights([one]) == {}
+
+
 async def test_nothing_readable_lies_in_the_store(hooks: Hooks, link: Link) -> None:
     await hooks.follow()
     await put(hooks, link, piece(plain=b'{"to":"+46700000001"}'))
