@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +26,7 @@ from gateway.pipeline.intake import Result
 from gateway.pipeline.submission import Submission
 from gateway.simulator import Faults, Simulator
 from tests.carriers.test_carriage import until
+from tests.test_serve import serving, write_config
 
 ACCOUNT = '[[account]]\nname = "shop"\napi_keys = ["plain:key"]\ndefault_category = "transactional"\n'
 
@@ -319,3 +323,32 @@ async def test_sighup_and_looking_without_touching(site: Site, north: Simulator)
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.sleep(0.1)
         assert app.config.carriers[0].rate == 77
+
+
+def test_the_command_and_the_signal(tmp_path: Path) -> None:
+    file, _, admin = write_config(tmp_path)
+
+    def reload(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "gateway", "reload", "--url", f"http://127.0.0.1:{admin}", *words]
+        env = os.environ | {"SMPP_GATEWAY_TOKEN": (tmp_path / "data" / "admin.token").read_text().strip()}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+        return done.returncode, done.stdout, done.stderr
+
+    with serving(file, admin) as gateway:
+        text = file.read_text()
+        file.write_text(text.replace('password = "secret"', 'password = "secret"\nrate = 7'))
+        words = "carrier north changed: rate 500.0 → 7.0 (its binds stay up)\n"
+        assert reload("--dry-run") == (0, words + "(nothing done: --dry-run)\n", "")
+        assert reload() == (0, words, "")
+        file.write_text(text.replace('["north"]', '["nort"]'))
+        code, out, errors = reload()
+        assert (code, '"nort" is no carrier' in out + errors) == (1, True)
+        gateway.send_signal(signal.SIGHUP)
+        file.write_text(text)
+        gateway.send_signal(signal.SIGHUP)
+        code, out, _ = reload("--json")
+        assert (code, json.loads(out)["needs_restart"]) == (0, [])
+        gateway.send_signal(signal.SIGTERM)
+        log = gateway.communicate(timeout=30)[1]
+    assert "configuration taken over" in log or "reload refused" in log
+    assert "Traceback" not in log
