@@ -42,9 +42,9 @@ _DECIDED = frozenset({State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD,
 _RECEIVED = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED})
 
 MOVES: dict[State, frozenset[State]] = {
-    State.SCHEDULED: _DECIDED | {State.CANCELED, State.EXPIRED},
-    State.DEFERRED: _DECIDED | {State.CANCELED, State.EXPIRED},
-    State.HELD: _DECIDED | {State.CANCELED, State.EXPIRED},
+    State.SCHEDULED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
+    State.DEFERRED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
+    State.HELD: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
     State.QUEUED: _DECIDED | {State.SENDING, State.CANCELED, State.EXPIRED, State.FAILED, State.SENT},
     State.SENDING: frozenset(
         {State.QUEUED, State.SENT, State.UNKNOWN, State.FAILED, State.REJECTED, State.CANCELED, State.EXPIRED}
@@ -53,7 +53,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.UNKNOWN: _RECEIVED | {State.SENT, State.QUEUED, State.FAILED, State.CANCELED},
     **dict.fromkeys(FINAL, frozenset()),
 }
-"""Design section 4. ``QUEUED -> SENT`` is the late answer that overtakes a resend of an unknown;
+"""Design section 4. A waiting state ``-> SENT`` is the late answer that overtakes a resend of an unknown;
 ``UNKNOWN -> CANCELED`` is a cancel that was marked while sending and finds the outcome unknown before a resend."""
 
 

@@ -261,8 +261,9 @@ class Machine(RuleBasedStateMachine):
                 m.due = 0  # woken, but not handed out: it is ready, and an old token is worth nothing
         for back in taken.redecide:
             m = model.messages[back.id]
-            assert m in mine
-            assert m.due <= now
+            # what a late answer pinned may still wake in the lane where it waited
+            assert m in mine or m.had, f"handed back from a lane it is not in: {m} {back}"
+            assert m.due <= now, f"handed back before its time: {m} {back}"
             if back.id in waking:
                 assert m.permission.expires >= now
             else:
@@ -422,8 +423,6 @@ class Machine(RuleBasedStateMachine):
         owner, id_, lease, carrier = self.leases[index % len(self.leases)]
         m = self.model.messages.get(id_)
         if m is None or (m.had and m.carrier != carrier) or (m.lease == lease and m.state is State.SENDING):
-            return
-        if not (m.resent or m.final or m.state is State.UNKNOWN):
             return
         total = len(m.parts) or m.new.segments
         parts = [PartAnswer(n, PartState.ACCEPTED, self.carrier_id(m, n, carrier)) for n in range(total)]
@@ -640,7 +639,8 @@ class Machine(RuleBasedStateMachine):
             if key[0].encode() + b"\0" + key[1][:8] + key[2] not in still[fact.recipient.partition]:
                 gone[id(fact)] = key, fact, at
                 del self.model.parked[key]
-        for key, fact, at in gone.values():
+        oldest = sorted(gone.values(), key=lambda it: (it[2], it[0][0].encode() + b"\0" + it[0][1] + it[1].ids[0]))
+        for key, fact, at in oldest:
             assert self.now - at >= 60_000
             if not self.given_to(key, fact, found):
                 noted = fact.state is PartState.ACCEPTED and any(

@@ -308,7 +308,7 @@ class Model:
         arrived = self._parts(m, a, mine, doubted)
         if mine:
             self._fate(m, a, now)
-        elif doubted and m.state in (State.UNKNOWN, State.QUEUED):
+        elif doubted and m.state in (State.UNKNOWN, *WAITING):
             self._all_taken(m, now)
         for key in arrived:
             if key in self.parked:
@@ -423,7 +423,7 @@ class Model:
         part.state = fact.state
         if m.state in (State.SENT, State.UNKNOWN):
             self._finished(m, now)
-        if m.state in (State.UNKNOWN, State.QUEUED):
+        if m.state in (State.UNKNOWN, *WAITING):
             self._all_taken(m, now)  # the receipt tells what no answer told
         return Match.APPLIED
 

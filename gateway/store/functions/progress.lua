@@ -51,9 +51,9 @@ local function late(r, blob, pos, count, total, carrier, status, arrived)
     return
   end
   local whole = accepted_in(p) * 3 == #p
-  if whole and (r.state == State.UNKNOWN or r.state == State.QUEUED) then leave(r) end
+  if whole then leave(r) end -- wherever it waits, deferred anew or held as well: there is nothing left to send
   r.carrier, r.pinned = carrier, 1
-  if whole and (r.state == State.UNKNOWN or r.state == State.QUEUED) then sent(r, status) end
+  if whole then sent(r, status) end
 end
 
 local function answer(blob, carriers, arrived)

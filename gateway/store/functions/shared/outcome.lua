@@ -91,11 +91,11 @@ local function receive(r, index, carrier, carrier_id, state, err)
   p[k] = state
   touch(r)
   local all = accepted_in(p) * 3 == #p
-  if r.state == State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
+  if r.state <= State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
   r.parts, r.pinned = p, 1
   if r.state == State.SENT or (r.state == State.UNKNOWN and verdict_of(p)) then
     settle(r, carrier_id, err)
-  elseif all and (r.state == State.UNKNOWN or r.state == State.QUEUED) then
+  elseif all and (r.state == State.UNKNOWN or r.state <= State.QUEUED) then
     sent(r, 0, carrier_id, err) -- the receipt tells what no answer told: there is nothing left to send
   end
   return Match.APPLIED
