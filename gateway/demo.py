@@ -163,6 +163,9 @@ def where_to_look(config: Config) -> str:
   curl {http}/v1/messages/ID -H 'Authorization: Bearer {KEY}'
   curl {admin}/readyz
   smpp-gateway send --url {http} --key {KEY} --to +46701740605 --text Hello --wait 5
+  smpp-gateway explain ID
+
+In a browser: {http}/docs
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.simulator import Faults
 from tests.house import KEY, House, Message, extra, house, missing, until
 
-ROWS = 3_000
+ROWS = 2_000
 FIRST = 46_700_000_000
 WINDOWS = 2 * 50  # binds × window
 
