@@ -54,6 +54,7 @@ class Hub(Protocol):
 
     @property
     def poster(self) -> Sender: ...
+    async def prepare(self) -> None: ...
     def settings(self, account: str) -> Settings | None: ...
     def failing(self) -> Sequence[tuple[Address, Failing]]: ...
 
@@ -136,6 +137,7 @@ class WebhookDesk:
         target = url or (settings.url if settings else "")
         if settings is None or not target:
             return None
+        await self._hub.prepare()
         name, now = f"test_{secrets.token_hex(12)}", now_ms()
         data = {"note": "a test of this receiver; no message is concerned"}
         event = {"id": name, "type": TEST, "time": iso(now), "account": account, "sequence": 0, "data": data}

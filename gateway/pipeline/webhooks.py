@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,10 +123,15 @@ class Webhooks:
 
     @property
     def poster(self) -> Sender:
-        """Made when it is first needed: an HTTP client takes 15 MB."""
+        """Made when it is first needed (see ``prepare``): an HTTP client takes 15 MB."""
         if self._poster is None:
             self._poster = self._make_poster()
         return self._poster
+
+    async def prepare(self) -> None:
+        """Import what posts beside the loop: it takes a third of a second, and messages go on meanwhile."""
+        if self._poster is None:
+            await asyncio.to_thread(importlib.import_module, "gateway.pipeline.post")
 
     # -- settings
 
@@ -151,6 +157,7 @@ class Webhooks:
         if any(one.url for one in self._settings.values()):
             await self._follow()
         elif await self._store.unfollow(OF_LATE):
+            await self.prepare()
             self._following.set()
 
     async def renew(self) -> None:
@@ -171,6 +178,7 @@ class Webhooks:
 
     async def _follow(self, accounts: Iterable[str] = ()) -> None:
         names = set(accounts)
+        await self.prepare()
         await self._store.follow(names)
         self._named |= names
         self._wish()
