@@ -83,6 +83,7 @@ class Operators:
                 intake=app.intake.tally,
                 http=http,
                 carriages=lambda: app.carriages,
+                heart=app.heart,
                 swept=app.sweeper.counts,
                 webhooks=app.webhooks.counts,
                 flags=app.flags,

@@ -25,6 +25,7 @@ from gateway.client import Answer, Client
 from gateway.commands.shared import Exit
 from gateway.model import State
 from gateway.simulator import Faults, Simulator
+from gateway.store.errors import StoreUnavailable
 from gateway.store.ids import text
 from tests.test_reload import ACCOUNT, Site, carrier, route, running
 
@@ -141,6 +142,16 @@ async def test_metrics_answer_and_are_those_of_the_document(tmp_path: Path) -> N
         assert shown == written
         assert "4670174" not in whole
 
+        async def away() -> None:
+            raise StoreUnavailable("gone")
+
+        house.site.app.store.depths = away  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(1.05)  # what the store said is believed for a second
+        page = await house.page()
+        assert page["smpp_gateway_store_up"] == {(): 0}
+        assert page["smpp_gateway_submits_total"] == {("north",): 60}
+        assert "smpp_gateway_held_messages" not in page
+
 
 async def test_pause_and_resume(tmp_path: Path) -> None:
     async with yard(tmp_path) as house:
@@ -255,6 +266,14 @@ async def test_another_worker_s_breaker_is_learnt_and_released_when_it_closes(tm
         await app.store.flag(b"b" + scope, 0)
         await app.flags.refresh()
         assert app.desk.rules.held == frozenset()
+        gone = b"\x01" * 8  # of an account that the configuration no longer has
+        await app.store.flag(b"b" + gone, 1)
+        await app.flags.refresh()
+        ((shown,), (_, said)) = ((await house.get("/breakers"))["open"], await house.command("breakers"))
+        assert (shown["scope"], gone.hex() in said) == (gone.hex(), True)
+        assert (await house.command("breakers", "close", "--scope", gone.hex()))[0] == Exit.OK
+        assert (await house.command("breakers", "close", "--scope", "zz"))[0] == Exit.REFUSED
+        assert (await house.get("/breakers"))["open"] == []
 
 
 async def test_what_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:

@@ -227,12 +227,15 @@ def breakers_close(
     account: Account = "",
     brand: Brand = "",
     everybody: Everybody = False,
+    scope: Annotated[str, typer.Option(help="As shown for an account that is no longer configured.")] = "",
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Close a breaker and release what it held; each message is decided afresh."""
-    body = Desk.at(url, token, as_json).post("/breakers/close", _scope(account, brand, everybody))
+    body = Desk.at(url, token, as_json).post(
+        "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
+    )
     if not as_json:
         typer.echo(f"{body['released']} released")
     _show_breakers(body, as_json)

@@ -23,6 +23,7 @@ from gateway.doors.audit import Audit
 from gateway.doors.timed import Timed
 from gateway.model import Fate, Reason
 from gateway.pipeline.flags import Flags
+from gateway.pipeline.heart import Heart
 from gateway.pipeline.lag import Lag
 from gateway.pipeline.tallies import IntakeTally
 from gateway.smpp.status import classify
@@ -53,6 +54,7 @@ class Sources(NamedTuple):
     intake: IntakeTally
     http: Timed
     carriages: Callable[[], Sequence[Carriage]]
+    heart: Heart
     swept: Mapping[str, int]
     webhooks: Mapping[str, int]
     flags: Flags
@@ -355,6 +357,8 @@ def _house(sources: Sources) -> Iterator[Metric]:
         ("what",),
         sources.webhooks,
     )
+    age = sources.heart.age(asyncio.get_running_loop().time())
+    yield gauge("heartbeat_age_seconds", "Since our last heartbeat; from 8 on nothing is written.", {(): age}, ())
     yield gauge("breakers_open", "Breakers that are open.", {(): len(sources.flags.open)}, ())
     yield counter(
         "swept",

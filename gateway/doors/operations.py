@@ -7,6 +7,7 @@ before it happens.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -39,11 +40,15 @@ MOST_AUDIT = 10_000
 
 
 class Scope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """Whose messages: everybody's, an account's, or those under one of its brands."""
+    """Whose messages: everybody's, an account's, or those under one of its brands.
+
+    ``scope``: 16 hexadecimal digits, as breakers of accounts are shown that the configuration no longer has.
+    """
 
     account: str = ""
     brand: str = ""
     everybody: bool = False
+    scope: str = ""
 
 
 class Opening(Scope, frozen=True, kw_only=True):
@@ -203,7 +208,8 @@ class Operations:
             raise malformed([FieldError("ids", "invalid_value", str(error))]) from None
         if any(ids.partition_of(one) >= self._store.partitions for one in chosen):
             raise malformed([FieldError("ids", "invalid_value", "one of them is no id of this gateway")])
-        scope = b"" if chosen and not (wanted.account or wanted.everybody) else self._scope(wanted)
+        named = wanted.account or wanted.everybody or wanted.scope
+        scope = b"" if chosen and not named else self._scope(wanted)
         detail = {"ids": len(chosen) or None, "scope": self._words(scope) if scope else None}
         async with self._audit.action(request, "held.release", "", **detail) as result:
             released = result["released"] = await self._store.release(chosen, scope)
@@ -238,10 +244,15 @@ class Operations:
 
     def _scope(self, wanted: Scope) -> bytes:
         """8 octets. Raises HttpProblem when it names nobody, or nobody we know."""
+        if (wanted.everybody or wanted.scope) and (wanted.account or wanted.brand):
+            place = "everybody" if wanted.everybody else "scope"
+            raise malformed([FieldError(place, "malformed", "stands alone")])
         if wanted.everybody:
-            if wanted.account or wanted.brand:
-                raise malformed([FieldError("everybody", "malformed", "stands alone")])
             return GLOBAL_SCOPE
+        if wanted.scope:
+            if not re.fullmatch("[0-9a-f]{16}", wanted.scope):
+                raise malformed([FieldError("scope", "invalid_value", "has 16 hexadecimal digits")])
+            return bytes.fromhex(wanted.scope)
         rights = self._house.desk.rights.get(wanted.account)
         if rights is None:
             detail = f"there is no account {wanted.account}" if wanted.account else "name an account, or everybody"
@@ -306,7 +317,10 @@ class Operations:
         text = request.query_params.get("limit", "100")
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_AUDIT):
             raise malformed([FieldError("limit", "invalid_value", f"from 1 to {MOST_AUDIT}")])
-        entries = await self._audit.tail(int(text), request.query_params.get("action", ""))
+        try:
+            entries = await self._audit.tail(int(text), request.query_params.get("action", ""))
+        except OSError as error:
+            raise refuse("audit_unavailable", f"{self._audit.path.name}: {error.strerror}") from error
         return JsonAnswer({"entries": entries})
 
 

@@ -49,6 +49,10 @@ class Heart:
         """Whether our leases are certainly still ours (``now`` is the event loop's time)."""
         return now - self._last < STOP_WRITING
 
+    def age(self, now: float) -> float:
+        """Seconds since the last heartbeat of ours; infinite before the first."""
+        return now - self._last
+
     async def start(self) -> None:
         """First beat, then take back what a former incarnation of this worker held. Raises StoreError."""
         await self._beat()
