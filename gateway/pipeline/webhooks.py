@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import secrets
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -106,6 +107,7 @@ class Webhooks:
         self._owner = owner
         self._settings: dict[str, Settings] = {}
         self._named: set[str] = set()  # accounts whose messages name receivers
+        self._named_on: dict[str, int] = {}  # the day on which the store was last told so
         self._wishes: dict[bytes, Wish] = {}
         self._following = asyncio.Event()
         self._mine: tuple[int, ...] = tuple(range(store.partitions))
@@ -172,9 +174,11 @@ class Webhooks:
 
     async def named(self, accounts: Iterable[str]) -> None:
         """Messages of these accounts name receivers; to be called before they are stored. Raises StoreError."""
-        fresh = set(accounts) - self._named
+        today = int(time.time()) // 86400
+        fresh = {name for name in accounts if self._named_on.get(name) != today}
         if fresh:
             await self._follow(fresh)
+            self._named_on.update(dict.fromkeys(fresh, today))
 
     async def _follow(self, accounts: Iterable[str] = ()) -> None:
         names = set(accounts)
