@@ -173,6 +173,31 @@ async def test_what_waits_for_a_route_that_is_gone_goes_by_another(
         assert (record.state, record.route, record.due // 1000) == (State.SCHEDULED, "*", int(later.timestamp()))
 
 
+async def test_reloads_under_load_lose_and_double_nothing(site: Site, north: Simulator, south: Simulator) -> None:
+    for simulator in (north, south):
+        simulator.faults = Faults(latency_ms=15, jitter_ms=15, receipt_delay_ms=5)
+    routes = [
+        [route("+46", "south", "north"), route("*", "north")],
+        [route("*", "north", "south")],
+        ['[[route]]\nto = "*"\ncarriers = ["north", "south"]\nweights = [1, 2]'],
+    ]
+    site.write(carrier("north", north), carrier("south", south), *routes[0])
+    ids: list[bytes] = []
+    async with running(site) as app:
+        await until(lambda: north.stats.bound == south.stats.bound == 2)
+        for turn in range(1, 5):
+            ids += await site.accept(250, prefix=f"+467{turn:04}") + await site.accept(250, prefix=f"+47{turn:04}")
+            settings = {"window": 20 + turn % 2, "binds": 3, "rate": 2000 + turn}
+            site.write(carrier("north", north, **settings), carrier("south", south, rate=turn), *routes[turn % 3])
+            await app.reloader.reload()
+        site.write(carrier("north", north), route("*", "north"))
+        await app.reloader.reload()
+        await site.until_states(ids, State.DELIVERED, 25)
+        assert (await app.store.depths()).leases == 0
+    assert len(set(ids)) == north.stats.accepted + south.stats.accepted == 2000
+    assert north.stats.duplicates + south.stats.duplicates == 0
+
+
 async def test_a_route_taken_away_between_two_runs(site: Site, north: Simulator, south: Simulator) -> None:
     south.faults = Faults(bind_status=0x0D)
     site.write(carrier("south", south), route("+46", "south"))

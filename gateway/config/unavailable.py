@@ -14,6 +14,10 @@ def check_available(config: Config, findings: Findings) -> None:
         fault = f"{NOT_YET}: one gateway runs, whatever is written here"
         findings.warn("workers", fault, "Leave it at 1; more machines may share one store, each with a node of its own")
     _smpp_door(config, findings)
+    for index, carrier in enumerate(config.carriers):
+        if carrier.utc_offset:
+            fault = "is read, but the dates in receipts are shown nowhere in this version: times are those of arrival"
+            findings.warn(f"carrier[{index}].utc_offset", fault, "It may stay for later", carrier.name)
 
 
 def _smpp_door(config: Config, findings: Findings) -> None:
