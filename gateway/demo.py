@@ -164,6 +164,7 @@ def where_to_look(config: Config) -> str:
   curl {admin}/readyz
   smpp-gateway send --url {http} --key {KEY} --to +46701740605 --text Hello --wait 5
   smpp-gateway explain ID
+  smpp-gateway status
 
 In a browser: {http}/docs
 """

@@ -9,7 +9,7 @@ import re
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,12 +92,15 @@ class Yard:
 
 
 @asynccontextmanager
-async def yard(folder: Path, *, faults: Faults | None = None, **settings: object) -> AsyncIterator[Yard]:
+async def yard(
+    folder: Path, *, faults: Faults | None = None, more: Sequence[str] = (), **settings: object
+) -> AsyncIterator[Yard]:
     logs.configure("error")
     north = Simulator(faults, ledger=True)
     await north.start()
     site = Site(folder)
-    site.write(carrier("north", north, **settings), route("*", "north"), account=BRANDS)
+    names = ["north", "south"] if more else ["north"]
+    site.write(carrier("north", north, **settings), *more, route("*", *names), account=BRANDS)
     try:
         async with running(site):
             built = Yard(site, north, folder)
@@ -171,6 +174,14 @@ async def test_pause_and_resume(tmp_path: Path) -> None:
         await house.site.until_states(ids, State.DELIVERED)
         assert set(house.copies().values()) == {1}
         assert (await house.get("/queue"))["lanes"] == []
+
+
+async def test_while_a_carrier_is_paused_the_next_of_its_route_takes_over(tmp_path: Path) -> None:
+    async with Simulator(ledger=True) as south, yard(tmp_path, more=[carrier("south", south)]) as house:
+        await house.post("/carriers/north/pause")
+        ids = await house.site.accept(10)
+        await house.site.until_states(ids, State.DELIVERED)
+        assert (house.copies(), len(south.ledger)) == ({}, 10)
 
 
 async def test_a_paused_carrier_is_still_paused_after_a_restart(tmp_path: Path) -> None:
