@@ -14,6 +14,10 @@ def check_available(config: Config, findings: Findings) -> None:
         fault = f"{NOT_YET}: one gateway runs, whatever is written here"
         findings.warn("workers", fault, "Leave it at 1; more machines may share one store, each with a node of its own")
     _smpp_door(config, findings)
+    for index, account in enumerate(config.accounts):
+        if account.allow_ips:
+            fault = f"is for the SMPP door, which {NOT_YET}: it restricts nothing"
+            findings.warn(f"account[{index}].allow_ips", fault, "Restrict HTTP in front of the gateway", account.name)
     for index, carrier in enumerate(config.carriers):
         if carrier.utc_offset:
             fault = "is read, but the dates in receipts are shown nowhere in this version: times are those of arrival"
