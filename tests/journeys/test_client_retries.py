@@ -13,7 +13,7 @@ import pytest
 from gateway.simulator import Faults
 from tests.house import KEY, extra, house, until
 
-COUNT = 600
+COUNT = 200
 FIRST = 46_700_000_000
 
 
