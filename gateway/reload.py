@@ -96,7 +96,7 @@ class Reloader:
             return
         try:
             await work
-        except StoreError as error:
+        except (StoreError, OSError) as error:  # OSError: a certificate or token that went after it was checked
             log.error("reload failed", error=str(error))
 
     async def _logged(self) -> None:
@@ -104,7 +104,7 @@ class Reloader:
             changes = await self.reload()
         except ConfigError as error:
             log.error("reload refused, nothing has changed", problems=[str(problem) for problem in error.problems])
-        except StoreError as error:
+        except (StoreError, OSError) as error:  # OSError: a certificate or token that went after it was checked
             log.error("reload failed", error=str(error))
         else:
             if changes.refused:
