@@ -103,6 +103,7 @@ class Place:
 async def place(store_url: str) -> AsyncIterator[Place]:
     link = await connect(store_url, tags=tags(PARTITIONS), library=build_library(), durability="everysec")
     yield Place(link)
+    await link.everywhere("FLUSHALL")  # others share the server, with other partitions
     await link.close()
 
 

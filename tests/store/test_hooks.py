@@ -28,6 +28,7 @@ HASHER = Hasher(bytes(32), 1)
 async def link(store_url: str) -> AsyncIterator[Link]:
     built = await connect(store_url, tags=tags(1), library=build_library(), durability="everysec")
     yield built
+    await built.everywhere("FLUSHALL")  # others share the server, with other partitions
     await built.close()
 
 
