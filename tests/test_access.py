@@ -21,7 +21,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / f"smpp-gateway-{os.getuid()}"
 
 
-def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path):
+def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     token, path = access.load_or_create_token(tmp_path / "new" / "data")
     assert len(token) >= 43
     assert path.stat().st_mode & 0o777 == 0o600
@@ -31,13 +31,13 @@ def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path):
         access.load_or_create_token(tmp_path / "new" / "data")
 
 
-def test_an_empty_token_file_is_no_token(tmp_path: Path):
+def test_an_empty_token_file_is_no_token(tmp_path: Path) -> None:
     (tmp_path / access.TOKEN_FILE).touch(0o600)
     with pytest.raises(OSError, match="holds no token"):
         access.load_or_create_token(tmp_path)
 
 
-def test_a_gateway_is_found_by_its_address_or_because_it_is_the_only_one(tmp_path: Path):
+def test_a_gateway_is_found_by_its_address_or_because_it_is_the_only_one(tmp_path: Path) -> None:
     token, path = access.load_or_create_token(tmp_path)
     assert access.find() is None
     note = access.announce(URL, path)
@@ -53,7 +53,7 @@ def test_a_gateway_is_found_by_its_address_or_because_it_is_the_only_one(tmp_pat
     assert access.find(URL) is None
 
 
-def test_what_is_left_of_a_dead_gateway_is_not_taken_for_a_running_one(runtime: Path, tmp_path: Path):
+def test_what_is_left_of_a_dead_gateway_is_not_taken_for_a_running_one(runtime: Path, tmp_path: Path) -> None:
     note = access.announce(URL, tmp_path / "gone")
     assert note is not None
     note.write_text(json.dumps({"url": URL, "token_file": str(tmp_path / "gone"), "pid": 2**22 + 1}))
@@ -67,7 +67,7 @@ def test_what_is_left_of_a_dead_gateway_is_not_taken_for_a_running_one(runtime: 
     assert access.find(URL) is None
 
 
-def test_a_folder_that_others_can_write_to_is_not_trusted(runtime: Path, tmp_path: Path):
+def test_a_folder_that_others_can_write_to_is_not_trusted(runtime: Path, tmp_path: Path) -> None:
     runtime.mkdir()
     runtime.chmod(0o777)
     assert access.announce(URL, None) is None

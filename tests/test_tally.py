@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.tally import FAST, Histogram, sample
 
 
-def test_a_histogram_counts_by_upper_bound():
+def test_a_histogram_counts_by_upper_bound() -> None:
     seen = Histogram((1.0, 2.0))
     for value, weight in ((0.5, 1), (1.0, 2), (1.5, 1), (9.0, 0.5)):
         seen.observe(value, weight)
@@ -17,7 +17,7 @@ def test_a_histogram_counts_by_upper_bound():
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))
-def test_buckets_grow_and_end_with_all(values: list[float]):
+def test_buckets_grow_and_end_with_all(values: list[float]) -> None:
     seen = Histogram(FAST)
     for value in values:
         seen.observe(value)
@@ -27,7 +27,7 @@ def test_buckets_grow_and_end_with_all(values: list[float]):
 
 
 @given(st.integers(0, 2000), st.integers(1, 20))
-def test_a_sample_stands_for_the_whole_batch(size: int, most: int):
+def test_a_sample_stands_for_the_whole_batch(size: int, most: int) -> None:
     found = list(sample(range(size), most))
     assert len(found) == min(size, most)
     assert sum(weight for _, weight in found) == pytest.approx(size)

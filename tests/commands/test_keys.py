@@ -39,7 +39,7 @@ def invoke(*words: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_list(file: Path):
+def test_list(file: Path) -> None:
     code, said = invoke("list", "--config", file, "--json")
     assert code == Exit.OK
     assert json.loads(said)["keys"] == [
@@ -52,7 +52,7 @@ def test_list(file: Path):
     assert "no API keys are configured for nobody" in invoke("list", "nobody", "--config", file)[1]
 
 
-def test_revoke_says_what_to_take_out_and_where(file: Path):
+def test_revoke_says_what_to_take_out_and_where(file: Path) -> None:
     before = file.read_text()
     code, said = invoke("revoke", FIRST[:8], "--config", file)
     assert code == Exit.OK
@@ -66,12 +66,12 @@ def test_revoke_says_what_to_take_out_and_where(file: Path):
     assert file.read_text() == before
 
 
-def test_revoke_of_what_is_not_there(file: Path):
+def test_revoke_of_what_is_not_there(file: Path) -> None:
     assert invoke("revoke", "0123456789", "--config", file)[0] == Exit.REFUSED
     assert invoke("revoke", "01", "--config", file)[0] == Exit.USAGE
 
 
-def test_a_configuration_with_problems(tmp_path: Path):
+def test_a_configuration_with_problems(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text("[nonsense]\n")
     assert invoke("list", "--config", bad)[0] == Exit.USAGE

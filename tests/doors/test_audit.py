@@ -21,7 +21,7 @@ async def act(audit: Audit, action: str, target: str = "", **result: Any) -> Non
         said.update(result)
 
 
-async def test_who_when_what_and_how_it_ended(tmp_path: Path):
+async def test_who_when_what_and_how_it_ended(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     assert await audit.tail(10) == []
     await act(audit, "carrier.pause", "north")
@@ -36,7 +36,7 @@ async def test_who_when_what_and_how_it_ended(tmp_path: Path):
     assert audit.counts == {("carrier.pause", "done"): 1, ("held.release", "done"): 1}
 
 
-async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_path: Path):
+async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     with pytest.raises(ValueError, match="broken"):
         async with audit.action(request(), "breaker.open"):
@@ -48,7 +48,7 @@ async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_pat
     assert (entry["outcome"], entry["error"]) == ("failed", "broken")
 
 
-async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path):
+async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "gone")
     done = False
     with pytest.raises(HttpProblem) as caught:
@@ -57,7 +57,7 @@ async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path):
     assert (caught.value.body.code, done) == ("audit_unavailable", False)
 
 
-async def test_half_a_line_and_many_at_once_do_no_harm(tmp_path: Path):
+async def test_half_a_line_and_many_at_once_do_no_harm(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     audit.path.write_bytes(
         b'{"id": "1", "action": "x", "time": "t"}\n{"id": "2", "act\n{"id": "9", "outcome": "done"}\n'

@@ -79,7 +79,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Record
         (record(State.DELIVERED, Reason.RECEIPT, resent=True), "submitted twice"),
     ],
 )
-def test_each_state_in_words(one: Record, words: str):
+def test_each_state_in_words(one: Record, words: str) -> None:
     assert words in " ".join(explain(one, AROUND))
 
 
@@ -99,11 +99,11 @@ def test_each_state_in_words(one: Record, words: str):
         ([north(taking=False)], "its binds are told to take nothing"),
     ],
 )
-def test_what_its_carriers_do(carriers: list[CarrierView], words: str):
+def test_what_its_carriers_do(carriers: list[CarrierView], words: str) -> None:
     assert words in " ".join(explain(record(State.QUEUED), AROUND._replace(carriers=carriers)))
 
 
-def test_an_open_breaker():
+def test_an_open_breaker() -> None:
     around = AROUND._replace(breakers=["account shop"])
     assert "held by an open breaker: account shop" in explain(record(State.HELD, Reason.BREAKER_OPEN), around)[0]
     assert "it will be held when its turn comes" in " ".join(explain(record(State.QUEUED), around))
@@ -111,7 +111,7 @@ def test_an_open_breaker():
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("reason", Reason)
-def test_there_is_always_something_to_say_and_never_a_number(state: State, reason: Reason):
+def test_there_is_always_something_to_say_and_never_a_number(state: State, reason: Reason) -> None:
     said = explain(record(state, reason, timeline=()), AROUND._replace(carriers=[]))
     assert said
     assert "46701740605" not in " ".join(said)

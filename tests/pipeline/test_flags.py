@@ -44,7 +44,7 @@ class Worker:
 SCOPE = b"account-"
 
 
-async def test_a_breaker_is_learnt_by_others_and_released_by_all_when_it_closes():
+async def test_a_breaker_is_learnt_by_others_and_released_by_all_when_it_closes() -> None:
     store = FlagStore()
     here, there = Worker(store), Worker(store)
     await here.flags.open_breaker(SCOPE, 1234)
@@ -61,7 +61,7 @@ async def test_a_breaker_is_learnt_by_others_and_released_by_all_when_it_closes(
     assert len(store.released) == 2
 
 
-async def test_pulled_templates_and_foreign_flags():
+async def test_pulled_templates_and_foreign_flags() -> None:
     store, worker = FlagStore(), None
     worker = Worker(store)
     store.values = {pulled(SCOPE): 1, b"b": 1, b"butter": 1, breaker(SCOPE): 5, b"later": 9}
@@ -69,7 +69,7 @@ async def test_pulled_templates_and_foreign_flags():
     assert (worker.desk.rules.held, worker.desk.rules.pulled) == ({SCOPE}, {SCOPE})
 
 
-async def test_other_rules_begin_a_new_epoch_once():
+async def test_other_rules_begin_a_new_epoch_once() -> None:
     store = FlagStore()
     worker = Worker(store)
     await worker.flags.start()
@@ -85,7 +85,7 @@ async def test_other_rules_begin_a_new_epoch_once():
     assert other.desk.rules.epoch == 1
 
 
-async def test_the_rulebook_stays_the_same_object_while_nothing_changes():
+async def test_the_rulebook_stays_the_same_object_while_nothing_changes() -> None:
     worker = Worker(FlagStore())
     await worker.flags.start()
     rules = worker.desk.rules
@@ -93,7 +93,7 @@ async def test_the_rulebook_stays_the_same_object_while_nothing_changes():
     assert worker.desk.rules is rules
 
 
-async def test_how_carriers_stand_is_told_whole():
+async def test_how_carriers_stand_is_told_whole() -> None:
     store = FlagStore()
     here, there = Worker(store), Worker(store)
     await here.flags.set_carrier("north", 2)

@@ -29,13 +29,13 @@ def outlook(desk: Desk) -> Outlook:
     return Outlook(desk.link, desk.store.partitions)
 
 
-def test_an_empty_store_says_so(desk: Desk):
+def test_an_empty_store_says_so(desk: Desk) -> None:
     view = desk.run(outlook(desk).lanes())
     assert (view.lanes, view.oldest_held, view.age(0)) == ((), 0, 0.0)
     assert desk.run(outlook(desk).held()) == []
 
 
-def test_lanes_with_depth_and_age_of_the_oldest(desk: Desk):
+def test_lanes_with_depth_and_age_of_the_oldest(desk: Desk) -> None:
     first = desk.now
     old = [desk.message(f"4670000000{n}") for n in range(4)]
     desk.accept(*old)
@@ -52,7 +52,7 @@ def test_lanes_with_depth_and_age_of_the_oldest(desk: Desk):
     assert (lane.oldest, lane.ready) == (first + 5000, 7)
 
 
-def test_behind_many_that_are_gone_the_age_is_that_of_the_last_looked_at(desk: Desk):
+def test_behind_many_that_are_gone_the_age_is_that_of_the_last_looked_at(desk: Desk) -> None:
     messages = [desk.message(f"467{n:08}") for n in range(120)]
     desk.accept(*messages)
     desk.run(desk.store.cancel([message.id for message in messages[:-1]]))
@@ -60,7 +60,7 @@ def test_behind_many_that_are_gone_the_age_is_that_of_the_last_looked_at(desk: D
     assert lane.oldest == desk.now
 
 
-def test_whose_messages_are_held(desk: Desk):
+def test_whose_messages_are_held(desk: Desk) -> None:
     first = desk.now
     held = {"state": State.HELD, "category": 2}
     desk.accept(*(desk.message(f"467{n:08}", **held) for n in range(1200)))
