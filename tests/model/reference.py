@@ -160,19 +160,21 @@ class Model:
         self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final))
 
     def accept(self, items: Iterable[NewMessage], now: int) -> list[Accepted]:
-        return [self._accept(item, now) for item in items]
+        fresh: dict[bytes, bytes] = {}  # references of this very call
+        return [self._accept(item, now, fresh) for item in items]
 
-    def _accept(self, item: NewMessage, now: int) -> Accepted:
+    def _accept(self, item: NewMessage, now: int, fresh: dict[bytes, bytes]) -> Accepted:
         if item.id in self.messages:
             return Accepted(item.id, False)
         first, at = self.references.get(item.reference, (b"", 0)) if item.reference else (b"", 0)
-        if first and now - at < DAYS_OF_REFERENCES:
+        if first and (now - at < DAYS_OF_REFERENCES or fresh.get(item.reference) == first):
             return Accepted(first, False)
         m = self.messages[item.id] = Message(item, now, item.state, item.reason)
         self.recipients[item.id] = item.recipient.key
         self._move(m, item.state, item.reason, now, due=item.due)
         if item.reference and item.state is not State.REJECTED:
             self.references[item.reference] = (item.id, time_of(item.id))  # a repeat comes with the id of the first
+            fresh[item.reference] = item.id
         return Accepted(item.id, True)
 
     # -- taking --------------------------------------------------------------------------------------------------------
