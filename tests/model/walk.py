@@ -11,7 +11,8 @@ from random import Random
 from typing import Any
 
 from gateway.model import OnUnknown, PartState, RuleGroup, RuleStatus, State
-from tests.model.machine import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, Machine
+from tests.model.judge import FINAL_PARTS, HOUR, NUMBERS
+from tests.model.machine import ACCOUNTS, CARRIERS, MINUTE, ROUTES, Machine
 
 Step = Callable[[Machine, Random], Any]
 
