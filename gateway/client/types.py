@@ -15,14 +15,16 @@ ENDED = frozenset({"delivered", "undelivered", "expired", "failed", "rejected", 
 
 
 class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
-    """One message to send. ``to`` is E.164; what is left out is the account's default.
+    """One message to send: a text, or a template of the account's with its variables.
+
+    ``to`` is E.164; what is left out is the account's default.
 
     ``client_ref``: your own reference, accepted once per recipient within 72 hours. ``reason``: of an emergency.
     Instants need a time zone.
     """
 
     to: str
-    text: str
+    text: str | None = None
     sender: str | None = None
     category: Category | None = None
     brand: str | None = None
@@ -36,6 +38,8 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
     metadata: dict[str, Any] | None = None
     reason: str | None = None
+    template: str | None = None
+    vars: dict[str, str | int] | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -58,13 +58,14 @@ def _row(line: int, given: dict[str, Any], usual: Mapping[str, Any], prefix: str
     if unknown:
         return Row(line, given, None, f"{unknown[0]}: there is no such field")
     try:
-        if isinstance(wanted.get("metadata"), str):
-            wanted["metadata"] = msgspec.json.decode(wanted["metadata"])
+        for name in ("metadata", "vars"):  # JSON in a cell
+            if isinstance(wanted.get(name), str):
+                wanted[name] = msgspec.json.decode(wanted[name])
         return Row(line, given, msgspec.convert(wanted, Message, strict=False))
     except msgspec.ValidationError as error:
         return Row(line, given, None, str(error))
     except msgspec.DecodeError as error:
-        return Row(line, given, None, f"metadata: not JSON: {error}")
+        return Row(line, given, None, f"metadata and vars must be JSON: {error}")
 
 
 def _reference(line: int, wanted: Mapping[str, Any]) -> str:

@@ -28,6 +28,12 @@ def test_ndjson_with_metadata_and_blank_lines() -> None:
     assert (first.message.metadata, first.line, second.line) == ({"order": 7}, 1, 3)
 
 
+def test_a_template_with_its_variables() -> None:
+    (one,) = rows('to,template,vars\n+46701740605,parcel,"{""n"": 2}"\n')
+    assert one.message is not None
+    assert (one.message.text, one.message.template, one.message.vars) == (None, "parcel", {"n": 2})
+
+
 def test_what_the_row_does_not_say_is_as_usual() -> None:
     (one,) = rows("to\n+46701740605\n", text="Hi", category="otp")
     assert one.message is not None
@@ -68,10 +74,10 @@ def test_a_file_that_cannot_be_read(text: str, said: str) -> None:
         ("[1]", "not a JSON object"),
         ("[" * 100_000, "not JSON"),
         ('{"to": "1", "text": "x", "colour": "red"}', "colour: there is no such field"),
-        ('{"to": "1"}', "text"),
+        ('{"text": "x"}', "to"),
         ('{"to": "1", "text": "x", "category": "spam"}', "category"),
         ('{"to": "1", "text": "x", "send_at": "soon"}', "send_at"),
-        ('{"to": "1", "text": "x", "metadata": "{"}', "metadata: not JSON"),
+        ('{"to": "1", "text": "x", "metadata": "{"}', "metadata and vars must be JSON"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_one_failure(line: str, said: str) -> None:
