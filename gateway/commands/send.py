@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def send(
     to: Annotated[str, typer.Option(help="The recipient in E.164, like +46701234567.")] = "",
     text: Annotated[str, typer.Option(help='What to say; "-" reads it from standard input.')] = "",
+    template: Annotated[str, typer.Option(help="A template of the account's, instead of --text.")] = "",
+    var: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the template; as many as it needs.")] = None,
     file: Annotated[
         str,
         typer.Option("--file", "-f", help='Many messages: a .csv with a header, or .ndjson; "-" is NDJSON on stdin.'),
@@ -54,6 +56,7 @@ def send(
     [cyan]smpp-gateway send --file parcels.csv --text 'Your parcel is here' --category transactional[/]
     """
     said = {
+        "template": template,
         "from": sender,
         "category": category,
         "brand": brand,
@@ -62,15 +65,24 @@ def send(
         "on_quiet": on_quiet,
     }
     usual: dict[str, Any] = {name: value for name, value in said.items() if value}
+    if var:
+        usual["vars"] = dict(_pair(word) for word in var)
     client = client_of(url, key, patience=300.0 if file else 5.0)
     if file:
         if to or wait or text == "-":
             fail(Exit.USAGE, "--file goes without --to, --wait and --text -")
         _many(client, file, usual | ({"text": text} if text else {}), client_ref, failures, as_json)
-    if not (to and text):
-        fail(Exit.USAGE, "give --to and --text, or --file")
-    body = {"to": to, "text": sys.stdin.read().rstrip("\n") if text == "-" else text, **usual}
+    if not (to and (text or template)):
+        fail(Exit.USAGE, "give --to and --text (or --template), or --file")
+    body = {"to": to, **usual} | ({"text": sys.stdin.read().rstrip("\n") if text == "-" else text} if text else {})
     _one(client, body | ({"client_ref": client_ref} if client_ref else {}), wait, as_json)
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (name and equals):
+        fail(Exit.USAGE, f"--var {word!r} is not NAME=VALUE")
+    return name, value
 
 
 def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> None:

@@ -117,6 +117,7 @@ def test_a_key_that_is_not_known_ends_it(door: Door, tmp_path: Path) -> None:
     [
         (),
         ("--to", "+46701740605"),
+        ("--to", "+46701740605", "--template", "parcel", "--var", "n"),
         ("--file", "none.csv"),
         ("--file", "x.csv", "--to", "+46701740605"),
         ("--file", "x.csv", "--wait", "5"),
@@ -142,3 +143,14 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(door: Door) -> None
     assert invoke(door, "send", "--to", "+46701740605", "--text", "Hi")[0] == Exit.OK
     assert len(set(door.keys())) == 1
     assert len(door.asked) == 2
+
+
+def test_a_template_with_its_variables(door: Door) -> None:
+    door.reply(202, {"id": "1", "status": "queued"})
+    words = ("--template", "parcel", "--var", "n=2", "--var", "shop=A=B")
+    assert invoke(door, "send", "--to", "+46701740605", *words)[0] == Exit.OK
+    assert door.asked[0].body == {
+        "to": "+46701740605",
+        "template": "parcel",
+        "vars": {"n": "2", "shop": "A=B"},
+    }
