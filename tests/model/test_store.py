@@ -15,7 +15,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.machine import Machine
 from tests.model.walk import walk
 from tests.model.world import World
-from tests.servers import Cluster, Server
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
@@ -53,18 +52,18 @@ def stroll(url: str, seed: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(300 if THOROUGH else 8))
-def test_a_walk_on_one_server(single_server: Server, seed: int) -> None:
-    stroll(single_server.url, seed, 600 if THOROUGH else 300)
+def test_a_walk_on_one_server(store_url: str, seed: int) -> None:
+    stroll(store_url, seed, 600 if THOROUGH else 300)
 
 
 @pytest.mark.parametrize("seed", range(1000, 1100 if THOROUGH else 1003))
-def test_a_walk_on_a_cluster_of_three(cluster_servers: Cluster, seed: int) -> None:
-    stroll(cluster_servers.url, seed, 600 if THOROUGH else 200)
+def test_a_walk_on_a_cluster_of_three(cluster_url: str, seed: int) -> None:
+    stroll(cluster_url, seed, 600 if THOROUGH else 200)
 
 
-def test_one_server_does_what_the_model_says(single_server: Server) -> None:
-    run(single_server.url, *((2000, 80) if THOROUGH else (80, 40)))
+def test_one_server_does_what_the_model_says(store_url: str) -> None:
+    run(store_url, *((2000, 80) if THOROUGH else (80, 40)))
 
 
-def test_a_cluster_of_three_does_what_the_model_says(cluster_servers: Cluster) -> None:
-    run(cluster_servers.url, *((500, 80) if THOROUGH else (20, 30)))
+def test_a_cluster_of_three_does_what_the_model_says(cluster_url: str) -> None:
+    run(cluster_url, *((500, 80) if THOROUGH else (20, 30)))
