@@ -90,7 +90,9 @@ class Child:
     async def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM, then SIGKILL when it takes too long; the exit code."""
         if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                # Not Process.send_signal: it polls first, and so takes the exit code away from asyncio's watcher.
+                os.kill(self.process.pid, signal.SIGTERM)
             try:
                 async with asyncio.timeout(seconds):
                     await self.process.wait()
