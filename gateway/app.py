@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -23,7 +21,6 @@ from gateway import logs
 from gateway.carriers.carriage import Carriage
 from gateway.carriers.fleet import Fleet
 from gateway.config import Config, route_table, rulebook
-from gateway.config import Store as StoreSettings
 from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
@@ -46,6 +43,7 @@ from gateway.pipeline.webhook_desk import WebhookDesk
 from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader, Source
+from gateway.seat import Seat, lasting_name
 from gateway.store import privacy
 from gateway.store.by_id import IdIndex
 from gateway.store.claims import Claims
@@ -80,10 +78,12 @@ class App:
         link: Link,
         secrets: privacy.Secrets,
         embedded: Embedded | None = None,
+        *,
         source: Source | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.config = config
-        self.owner = Owner.fresh(config.node or _node(alone=embedded is not None))
+        self.owner = Owner.fresh(seat.node if seat else lasting_name(config))
         self._link = link
         self._embedded = embedded
         hasher = Hasher(secrets.hashing, config.store.partitions)
@@ -128,18 +128,25 @@ class App:
             house=self,
             version=installed_version(),
         )
-        self.reloader = Reloader(self, source)
+        self.reloader = Reloader(self, source, supervised=seat is not None)
         timed = Timed(self.api.app)
-        self.http = Listener(timed, config.http.listen)
+        self.http = Listener(timed, seat.http if seat else config.http.listen, reuse_port=seat is not None)
         desk = WebhookDesk(hooks, self.webhooks)
         rooms = [
             lambda audit: WebhookRoutes(desk, audit).routes(),
             lambda audit: ReloadRoom(self.reloader, audit).routes(),
         ]
         self.operators = Operators(
-            self, link, self.meters, hooks=hooks, http=timed, version=installed_version(), rooms=rooms
+            self,
+            link,
+            self.meters,
+            hooks=hooks,
+            http=timed,
+            version=installed_version(),
+            rooms=rooms,
+            private=seat is not None,
         )
-        self.admin = Listener(self.operators.door, config.admin.listen)
+        self.admin = Listener(self.operators.door, seat.door if seat else config.admin.listen)
 
     def __repr__(self) -> str:
         return f"<App {self.owner.name} {self.http!r} {len(self.carriages)} carriers>"
@@ -241,6 +248,15 @@ class App:
         self.upkeep.wake()
         await self.fleet.apply(config)
 
+    async def hears(self) -> None:
+        """Whether the store hears us, for ``reload``. Raises StoreError."""
+        await self.store.flags()
+
+    @property
+    def rules_version(self) -> str:
+        """Of the policy that is in force."""
+        return self.desk.rules.version
+
     # ---- what the operators' door asks (doors.admin.House)
 
     async def ready(self) -> str:
@@ -261,16 +277,6 @@ class App:
         return repr(self._embedded or self._link)
 
 
-def _node(*, alone: bool) -> str:
-    """A worker's lasting name when the configuration gives none.
-
-    A later incarnation of the same name takes over at once what a former one held. Only the lock on an embedded store
-    proves that the former is dead; on a shared store another gateway of this host may well be alive.
-    """
-    host = socket.gethostname()
-    return host if alone else f"{host}-{token_hex(3)}"
-
-
 def _retention(config: Config) -> Retention:
     keep = config.retention
     return Retention(
@@ -285,32 +291,38 @@ def _retention(config: Config) -> Retention:
 
 
 @asynccontextmanager
-async def _opened(
-    settings: StoreSettings, config: Config
-) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
+async def _opened(config: Config) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
     """The store and its secrets, for as long as the gateway runs. Raises StoreError."""
     embedded: Embedded | None = None
+    settings = config.store
     url = settings.url
     if settings.embedded:
         embedded = Embedded(Path(settings.data_dir), settings.durability)
         await embedded.start()
         url = embedded.url
     try:
-        secrets = _secrets(config)
-        link = await connect(
-            url,
-            tags=tags(settings.partitions),
-            library=build_library(),
-            durability=settings.durability,
-            fingerprint=secrets.fingerprint,
-        )
-        try:
+        async with linked(config, url) as (link, secrets):
             yield link, secrets, embedded
-        finally:
-            await link.close()
     finally:
         if embedded is not None:
             await embedded.stop()
+
+
+@asynccontextmanager
+async def linked(config: Config, url: str) -> AsyncIterator[tuple[Link, privacy.Secrets]]:
+    """The store at ``url``, with the secrets that open what it holds. Raises StoreError."""
+    settings, secrets = config.store, _secrets(config)
+    link = await connect(
+        url,
+        tags=tags(settings.partitions),
+        library=build_library(),
+        durability=settings.durability,
+        fingerprint=secrets.fingerprint,
+    )
+    try:
+        yield link, secrets
+    finally:
+        await link.close()
 
 
 def _secrets(config: Config) -> privacy.Secrets:
@@ -334,8 +346,8 @@ async def serve(
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
-    async with _opened(config.store, config) as (link, secrets, embedded):
-        app = App(config, link, secrets, embedded, source)
+    async with _opened(config) as (link, secrets, embedded):
+        app = App(config, link, secrets, embedded, source=source)
         try:
             await app.start()
             if source is not None:

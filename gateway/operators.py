@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.applications import Starlette
 from starlette.routing import Route
 
 from gateway import access
 from gateway.carriers.view import carrier_view
 from gateway.doors.admin import admin_app
 from gateway.doors.audit import Audit
-from gateway.doors.guard import Guard, Tokens
+from gateway.doors.guard import Guard
 from gateway.doors.http_api import now_ms
 from gateway.doors.metrics import Metrics, Sources
 from gateway.doors.operations import Operations, lanes_json
+from gateway.doors.private import Private
 from gateway.doors.timed import Timed
+from gateway.doors.tokens import open_tokens
 from gateway.pipeline.lag import Lag
 from gateway.store.connect import Link
 from gateway.store.hooks import Hooks
@@ -63,7 +66,9 @@ class Operators:
         http: Timed,
         version: str,
         rooms: Sequence[Room] = (),
+        private: bool = False,
     ) -> None:
+        """``private``: the door is on a socket that only our supervisor reaches, which has asked for the token."""
         self._app = app
         self._link = link
         self._version = version
@@ -98,37 +103,32 @@ class Operators:
         )
         more = [route for room in rooms for route in room(self.audit)]
         behind = admin_app(app, [*operations.routes(), *self.metrics.routes(), *more])
-        self.door = Guard(self._tokens(app.config), behind, self._is_account)
+        self._guard = None if private else self._guarded(behind)
+        self.door: Private | Guard = self._guard or Private(behind)
 
     def __repr__(self) -> str:
-        return f"<Operators {self.door.tokens!r}>"
+        return f"<Operators {self._guard.tokens if self._guard else 'private'!r}>"
+
+    def _guarded(self, behind: Starlette) -> Guard:
+        tokens, self._token_file = open_tokens(self._app.config)
+        return Guard(tokens, behind, self._is_account)
 
     def _is_account(self, authorization: bytes) -> bool:
         return self._app.api.accounts.knows(authorization)
 
     def configure(self, config: Config) -> None:
         """Tokens of another configuration count from now on. Raises OSError when one must be made and cannot."""
-        self.door.tokens = self._tokens(config)
+        if self._guard is not None:
+            self._guard.tokens, self._token_file = open_tokens(config)
 
     def announce(self, url: str) -> None:
         """Note for commands of the same user where we listen and where the token is."""
-        self._note = access.announce(url, self._token_file)
+        if self._guard is not None:
+            self._note = access.announce(url, self._token_file)
 
     def close(self) -> None:
         """Take the note away."""
         access.withdraw(self._note)
-
-    def _tokens(self, config: Config) -> Tokens:
-        made = ""
-        if not config.admin.token and not config.admin.operators:
-            try:
-                made, self._token_file = access.load_or_create_token(Path(config.store.data_dir))
-            except OSError as error:
-                text = f"no token for operators can be kept in {config.store.data_dir}: {error.strerror}"
-                raise OSError(error.errno, f"{text}; set [admin] token") from error
-        else:
-            self._token_file = None
-        return Tokens.of(config.admin, made)
 
     async def status(self, loop: AbstractEventLoop) -> dict[str, Any]:
         """Everything at a glance."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
 
 from gateway.config import Change, Changes, Config, ConfigError, Loaded, Problem, compare, rulebook
+from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
-
-if TYPE_CHECKING:
-    from gateway.app import App
 
 Source = Callable[[], Loaded]
 """Reads the configuration anew. Raises ConfigError."""
@@ -26,12 +24,32 @@ NO_SOURCE = Problem("", "", "this gateway was not started from a file", "Restart
 log = structlog.get_logger(__name__)
 
 
-class Reloader:
-    """Reloads ``app`` from ``source`` (None: there is no file to read again)."""
+class House(Protocol):
+    """What is reloaded: one gateway, or a supervisor with its workers."""
 
-    def __init__(self, app: App, source: Source | None) -> None:
-        self._app = app
+    config: Config
+
+    @property
+    def rules_version(self) -> str:
+        """Of the policy that is in force."""
+        ...
+
+    async def hears(self) -> None:
+        """Return when everybody can be told now. Raises StoreError."""
+        ...
+
+    async def take_over(self, config: Config, rules: Rulebook) -> None:
+        """Let every part work by a new configuration, which has been checked. Raises StoreError, OSError."""
+        ...
+
+
+class Reloader:
+    """Reloads ``house`` from ``source`` (None: there is no file to read again). ``supervised``: see ``compare``."""
+
+    def __init__(self, house: House, source: Source | None, *, supervised: bool = False) -> None:
+        self._house = house
         self._source = source
+        self._supervised = supervised
         self._lock = asyncio.Lock()
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,14 +85,14 @@ class Reloader:
         async with self._lock:
             await self._settled()
             rules = rulebook(config)
-            changes = compare(self._app.config, config)
-            if rules.version != self._app.desk.rules.version and not _about(changes, "[policy]"):
+            changes = compare(self._house.config, config, supervised=self._supervised)
+            if rules.version != self._house.rules_version and not _about(changes, "[policy]"):
                 laws = Change("[policy]", "changed", {"jurisdictions": "changed in their files"})
                 changes = changes._replace(changed=(*changes.changed, laws))
             if changes.refused or not apply or self._closed:
                 return changes
-            await self._app.store.flags()  # before anything is changed: does the store hear us?
-            work = asyncio.get_running_loop().create_task(self._app.take_over(config, rules), name="take over")
+            await self._house.hears()  # before anything is changed
+            work = asyncio.get_running_loop().create_task(self._house.take_over(config, rules), name="take over")
             self._settling = work
             done, _ = await asyncio.wait({work}, timeout=wait)
             if not done:

@@ -26,6 +26,8 @@ FLOORS = {
     "reload": 5,
     "operators": 5,
     "access": 0,
+    "seat": 3,
+    "workers": 6,
     "tally": 0,
     "client": 0,
     "signature": 0,

@@ -69,8 +69,8 @@ class Changes(NamedTuple):
         return [str(change) for change in self.changed] or ["nothing has changed"]
 
 
-def compare(old: Config, new: Config) -> Changes:
-    """What ``new`` changes."""
+def compare(old: Config, new: Config, *, supervised: bool = False) -> Changes:
+    """What ``new`` changes. A supervisor can change the number of its ``workers``; one process alone cannot."""
     changed: list[Change] = []
     refused: list[Change] = []
     for field in msgspec.structs.fields(Config):
@@ -78,7 +78,9 @@ def compare(old: Config, new: Config) -> Changes:
         if before == after or isinstance(before, tuple):
             continue
         if not isinstance(before, msgspec.Struct):
-            refused.append(Change(field.encode_name, "changed", {"": f"{_shown(before)} → {_shown(after)}"}))
+            live_here = supervised and field.name == "workers"
+            words = {"": f"{_shown(before)} → {_shown(after)}"}
+            (changed if live_here else refused).append(Change(field.encode_name, "changed", words))
             continue
         name, details = field.encode_name, differences(before, after)
         live = {key: words for key, words in details.items() if _is_live(name, key)}

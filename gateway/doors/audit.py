@@ -51,9 +51,13 @@ class Audit:
     ) -> AsyncIterator[dict[str, Any]]:
         """Around what an operator does; what is put into the dictionary becomes part of the last line.
 
-        Raises HttpProblem (503) when it cannot be recorded; then the body does not run.
+        Raises HttpProblem (503) when it cannot be recorded; then the body does not run. What the supervisor of several
+        workers asks of each of them is not recorded again.
         """
         operator: Operator = request.scope.get("operator", _NOBODY)
+        if operator.recorded:
+            yield {}
+            return
         begun = {
             "id": str(uuid7()),
             "time": _now(),

@@ -25,12 +25,16 @@ _NOBODY = bytes(32)
 
 
 class Operator(NamedTuple):
-    """Who asks: the token's name, whether it may act, the address it came from, and who they say they are."""
+    """Who asks: the token's name, whether it may act, the address it came from, and who they say they are.
+
+    ``recorded``: the audit has it already, written by whoever passed the request on.
+    """
 
     name: str
     acts: bool
     address: str = ""
     user: str = ""
+    recorded: bool = False
 
 
 class Tokens:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, NamedTuple
@@ -40,6 +41,9 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
+UNIX = "unix:"
+"""Before the path of a socket, where others have host:port."""
+
 _PROGRESS = 64 * 1024  # octets of a body within ``body_seconds``; who sends that much is not holding a place
 _SWEEP_TICKS = 5  # uvicorn ticks ten times a second
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
@@ -164,13 +168,16 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """An ASGI application on one address. ``listen`` is ``host:port``; port 0 takes a free one."""
+    """An ASGI application on one address. ``listen`` is ``host:port`` (port 0 takes a free one) or ``unix:path``.
+
+    With ``reuse_port`` others of this user may listen there too, and the kernel shares the connections out.
+    """
 
     def __init__(self, app: App, listen: str, *, limits: Limits = LIMITS, reuse_port: bool = False) -> None:
         self._app, self._listen, self._limits, self._reuse_port = app, listen, limits, reuse_port
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
-        self.host, self.port = split_address(listen)
+        self.host, self.port = ("", 0) if listen.startswith(UNIX) else split_address(listen)
 
     def __repr__(self) -> str:
         return f"<Listener {self.url} {'open' if self._task else 'closed'}>"
@@ -178,6 +185,8 @@ class Listener:
     @property
     def url(self) -> str:
         """The address as it really is, for people and for tests."""
+        if self._listen.startswith(UNIX):
+            return self._listen
         host = self.host or "127.0.0.1"
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -188,8 +197,9 @@ class Listener:
 
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
-        sock = self._bind()
-        self.port = sock.getsockname()[1]
+        sock = bind(self._listen, reuse_port=self._reuse_port)
+        if sock.family != socket.AF_UNIX:
+            self.port = sock.getsockname()[1]
         self._server = server = _Server(self._config())
         self._task = asyncio.create_task(server.serve(sockets=[sock]), name=f"http {self.url}")
         waiter = asyncio.create_task(server.listening.wait())
@@ -206,22 +216,6 @@ class Listener:
         self._server.should_exit = True
         await self._task
         self._server = self._task = None
-
-    def _bind(self) -> socket.socket:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(address)
-        except OSError as error:
-            sock.close()
-            raise OSError(error.errno, f"cannot listen on {self._listen}: {error.strerror}") from error
-        sock.setblocking(False)
-        return sock
 
     def _config(self) -> uvicorn.Config:
         protocol = type("Connection", (_Connection,), {"limits": self._limits, "connected": {}})
@@ -240,3 +234,37 @@ class Listener:
             backlog=2048,
             timeout_keep_alive=int(self._limits.idle_seconds) + 5,  # ours comes first
         )
+
+
+def bind(listen: str, *, reuse_port: bool = False) -> socket.socket:
+    """A socket on this address that does not listen yet. Raises OSError that names the address."""
+    try:
+        if listen.startswith(UNIX):
+            return _bind_unix(listen.removeprefix(UNIX))
+        host, port = split_address(listen)
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return _bound(socket.socket(family, kind, proto), address, reuse_port)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from error
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """One that was left behind by somebody who died is replaced: who may enter its folder is us."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return _bound(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path, reuse_port=False)
+
+
+def _bound(sock: socket.socket, address: Any, reuse_port: bool) -> socket.socket:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
 import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +29,8 @@ import structlog
 
 from gateway.store.binary import environment, find_binary
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.locks import open_lock, try_lock
+from gateway.store.runtime import runtime_dir
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +73,7 @@ class Embedded:
         self.data_dir = data_dir.resolve()
         self.durability = durability
         self.binary = binary or find_binary()
-        self.socket = _runtime_dir(self.data_dir) / "s"
+        self.socket = runtime_dir(self.data_dir) / "s"
         self.ready = asyncio.Event()
         self.status = Status.STOPPED
         self.pid = 0
@@ -101,7 +100,7 @@ class Embedded:
         """
         self._prepare()
         try:
-            if _try_lock(self._server_lock):
+            if try_lock(self._server_lock):
                 await self._launch()
             else:
                 await self._adopt()
@@ -133,8 +132,8 @@ class Embedded:
     def _prepare(self) -> None:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._gateway_lock = _open_lock(self.data_dir / "gateway.lock")
-            if not _try_lock(self._gateway_lock):
+            self._gateway_lock = open_lock(self.data_dir / "gateway.lock")
+            if not try_lock(self._gateway_lock):
                 holder = os.pread(self._gateway_lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(self._gateway_lock)
                 self._gateway_lock = -1
@@ -144,7 +143,7 @@ class Embedded:
                 )
             os.ftruncate(self._gateway_lock, 0)
             os.pwrite(self._gateway_lock, f"{os.getpid()}\n".encode(), 0)
-            self._server_lock = _open_lock(self.data_dir / "server.lock")
+            self._server_lock = open_lock(self.data_dir / "server.lock")
         except OSError as error:
             self._release()
             raise StoreRefused(
@@ -193,7 +192,7 @@ class Embedded:
         self._exit_code = 0
         # our copy must go, else the lock would outlive the server; a fresh one serves to look
         os.close(self._server_lock)
-        self._server_lock = _open_lock(self.data_dir / "server.lock")
+        self._server_lock = open_lock(self.data_dir / "server.lock")
 
     def _arguments(self) -> list[str]:
         values = {
@@ -254,7 +253,7 @@ class Embedded:
     def _died(self) -> bool:
         """Whether no server lives on the folder any more. Then its lock is ours, ready for the next one."""
         gone = self._process is not None and self._process.poll() is not None
-        if not _try_lock(self._server_lock):
+        if not try_lock(self._server_lock):
             if gone:  # its child that rewrites the file has outlived it and holds the lock
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)
@@ -343,38 +342,6 @@ class Embedded:
             return f"its log cannot be read ({error.strerror})"
         said = [line for line in lines if " # " in line and "overcommit" not in line] or lines
         return re.sub(r"^\d+:\w .{0,30} [#*] ", "", said[-1]) if said else "its log is empty"
-
-
-def _runtime_dir(data_dir: Path) -> Path:
-    """A short folder of our own for the socket (whose path may have 108 octets), the same for the same data folder.
-
-    Raises StoreRefused when somebody else owns it.
-    """
-    name = hashlib.blake2b(str(data_dir).encode(), digest_size=6).hexdigest()
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    folder = Path(base) / f"smpp-gateway-{os.getuid()}-{name}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError as error:
-        raise StoreRefused(f"{folder} cannot be made for the store's socket: {error.strerror}") from error
-    if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
-        raise StoreRefused(f"{folder} belongs to somebody else or is open to others: remove it, or set XDG_RUNTIME_DIR")
-    if len(str(folder)) > 100:
-        raise StoreRefused(f"{folder} is too long for a socket's path: set XDG_RUNTIME_DIR to a shorter folder")
-    return folder
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _field(info: bytes, name: str) -> str:

@@ -92,7 +92,7 @@ async def test_elsewhere(operator: Operator) -> None:
 def test_tokens_tell_who() -> None:
     tokens = Tokens.of(SETTINGS)
     assert repr(tokens) == "<Tokens of admin, alice, read>"
-    assert [tokens.operator(f"bearer {t}".encode()) for t in (ALICE, "")] == [("alice", True, "", ""), None]
+    assert [tokens.operator(f"bearer {t}".encode()) for t in (ALICE, "")] == [("alice", True, "", "", False), None]
 
 
 def test_the_token_that_was_made_counts_beside_operators() -> None:
