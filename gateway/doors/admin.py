@@ -64,7 +64,9 @@ def admin_app(house: House, routes: Iterable[Route] = ()) -> Starlette:
     async def status(_request: Request) -> Response:
         return JsonAnswer(await house.status())
 
-    return Starlette(
+    app = Starlette(
         routes=[*Health(house).routes(), Route("/status", status), *routes],
         exception_handlers=HANDLERS,
     )
+    app.router.redirect_slashes = False
+    return app

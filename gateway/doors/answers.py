@@ -9,6 +9,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gateway.doors.problems import CONTENT_TYPE, HttpProblem, Problem, problem
 from gateway.doors.results import store_problem
@@ -42,9 +43,16 @@ async def _store_error(request: Request, error: Exception) -> Response:
     return await _http_problem(request, store_problem(error))
 
 
-async def _http_exception(_request: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem_answer(problem(_BY_STATUS.get(error.status_code, "malformed")), error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem_answer(problem(_BY_STATUS.get(error.status_code, "malformed")), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of this path. Starlette itself would name those of the first route that fits."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in fitting for method in route.methods}))
 
 
 async def _internal(_request: Request, _error: Exception) -> Response:

@@ -77,6 +77,7 @@ class Api:
                 *Health(house).routes(),
                 *Docs(version).routes(),
                 Route("/v1/messages", self.look_up),
+                Route("/v1/messages", only_post, methods=["POST"]),  # never asked: names POST among what is allowed
                 Route("/v1/messages/batch", only_post, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
                 Route("/v1/messages/{id}", self.read),
                 Route("/v1/messages/{id}/cancel", self.cancel, methods=["POST"]),
@@ -85,6 +86,7 @@ class Api:
             ],
             exception_handlers=HANDLERS,
         )
+        behind.router.redirect_slashes = False
         self.app = Submit(accounts, taker, runs, behind)
 
     @property

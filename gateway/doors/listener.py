@@ -58,6 +58,7 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
+        self.said_all = False
         self.address = self.client[0] if self.client else ""
         count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
         crowd = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
@@ -99,8 +100,15 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.phase, self.since = "idle", self.loop.time()
+        self.phase, self.since = "answer" if self.pipeline else "idle", self.loop.time()
         super().on_response_complete()
+        if self.said_all and self.phase == "idle":
+            self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it: True keeps our side open
+        """A client may close its side once it has said everything, and still hears the answers to it."""
+        self.said_all = self.phase == "answer"
+        return self.said_all
 
     def data_received(self, data: bytes) -> None:
         before = self.phase
@@ -116,10 +124,15 @@ class _Connection(HttpToolsProtocol):
             raise httptools.HttpParserError("headers too large")
 
     def send_400_response(self, msg: str) -> None:
-        self.refuse("headers_too_large" if self.octets > self.limits.headers else "malformed", msg)
+        if self.octets > self.limits.headers:
+            self.refuse("headers_too_large")
+        else:
+            self.refuse("malformed", "this is not an HTTP/1 request")
 
     def refuse(self, code: str, detail: str = "") -> None:
         """Answer with a problem outside of any request and hang up."""
+        if code == "headers_too_large":
+            detail = f"the request line and the headers may have {self.limits.headers} octets"
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()  # a problem in the middle of an answer would be read as part of it
             return

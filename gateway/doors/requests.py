@@ -135,7 +135,7 @@ def decode_batch(body: bytes) -> list[Submission]:
     except msgspec.ValidationError as error:
         raise malformed(_faults(body) or [fault(error)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_not_json(error)]) from None
+        raise malformed([_fault_of(error, body)]) from None
     if not messages:
         raise malformed([FieldError("messages", "malformed", "a batch has at least one message")])
     if len(messages) > MAX_MESSAGES:
@@ -148,7 +148,7 @@ def decode(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_fault_of(error)]) from None
+        raise malformed([_fault_of(error, body)]) from None
 
 
 def malformed(faults: list[FieldError]) -> HttpProblem:
@@ -177,28 +177,37 @@ def _faults(body: bytes) -> list[FieldError]:
     try:
         raw = _LOOSE.decode(body).messages
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return [_fault_of(error)]
+        return [_fault_of(error, body)]
     found: list[FieldError] = []
     for index, message in enumerate(raw):
         try:
             _SINGLE.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            found.append(_fault_of(error, f"messages[{index}]"))
+            found.append(_fault_of(error, bytes(message), f"messages[{index}]"))
         if len(found) == MAX_FAULTS:
             break
     return found
 
 
-def _fault_of(error: Exception, inside: str = "") -> FieldError:
-    return fault(error, inside) if isinstance(error, msgspec.ValidationError) else _not_json(error)
+def _fault_of(error: Exception, body: bytes, inside: str = "") -> FieldError:
+    if isinstance(error, msgspec.ValidationError):
+        return fault(error, inside)
+    return FieldError(inside, "malformed", _why_not_json(error, body, "the message" if inside else "the body"))
 
 
-def _not_json(error: Exception) -> FieldError:
-    if isinstance(error, UnicodeDecodeError):
-        return FieldError("", "malformed", "the body is not UTF-8")
+def _why_not_json(error: Exception, data: bytes, name: str) -> str:
+    """What is wrong with ``data`` and where. msgspec names the place of most faults; the others are looked up again."""
     if isinstance(error, RecursionError):
-        return FieldError("", "malformed", "the JSON is nested too deeply")
-    return FieldError("", "malformed", f"the body is not JSON: {error}")
+        return "the JSON is nested too deeply"
+    if not data.strip():
+        return f"{name} is empty"
+    try:
+        data.decode()
+    except UnicodeDecodeError as place:
+        return f"{name} is not UTF-8 (byte {place.start})"
+    if str(error) == "Input data was truncated":
+        return f"{name} is not JSON: it ends too early (byte {len(data)}), or in half a surrogate pair"
+    return f"{name} is not JSON: {error}"
 
 
 def destination(text: str, field: str = "to") -> str:

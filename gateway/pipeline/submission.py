@@ -226,18 +226,29 @@ def _check_rest(asked: Submission, now: int) -> Problem | None:
         return Problem(
             "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"
         )
-    if asked.metadata is not None and (_too_deep(asked.metadata) or _size(asked.metadata) > MAX_METADATA):
-        return Problem("too_large", f"metadata: {MAX_METADATA} octets as JSON, {MAX_DEPTH} levels", "metadata")
+    return None if asked.metadata is None else _check_metadata(asked.metadata)
+
+
+def _check_metadata(metadata: dict[str, Any]) -> Problem | None:
+    """Whether it can be kept with the message and given back."""
+    if _too_deep(metadata):
+        return Problem("too_large", f"it may have {MAX_DEPTH} levels", "metadata")
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA:
+        return Problem("too_large", f"it may have {MAX_METADATA} octets as JSON", "metadata")
+    try:
+        msgspec.msgpack.encode(metadata)  # as the store keeps it
+    except OverflowError:
+        return Problem("invalid_value", "a whole number in it needs more than 64 bits; send it as text", "metadata")
     return None
 
 
 def _check_instants(send_at: int, expires_at: int, now: int) -> Problem | None:
     if send_at and send_at < now - SKEW:
-        return Problem("invalid_value", "send_at lies in the past", "send_at")
+        return Problem("invalid_value", "lies in the past", "send_at")
     if send_at > now + MAX_AHEAD:
-        return Problem("invalid_value", "send_at lies more than a year ahead", "send_at")
+        return Problem("invalid_value", "lies more than a year ahead", "send_at")
     if expires_at and expires_at <= max(now, send_at):
-        return Problem("invalid_value", "expires_at must lie ahead, and after send_at", "expires_at")
+        return Problem("invalid_value", "must lie ahead, and after send_at", "expires_at")
     return None
 
 
@@ -248,10 +259,6 @@ def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
     if not isinstance(value, list):
         return False
     return levels == 0 or any(_too_deep(item, levels - 1) for item in value)
-
-
-def _size(value: Any) -> int:
-    return len(msgspec.json.encode(value))
 
 
 def _ms(instant: datetime | None) -> int:

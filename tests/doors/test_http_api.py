@@ -95,12 +95,27 @@ async def test_cancel(door: Door, state: State | None, status: int, word: str | 
         ("PUT", "/v1/messages", 405),
         ("PUT", "/v1/messages/batch", 405),
         ("DELETE", "/v1/consents/+46701740605", 405),
+        ("POST", "/v1/messages/", 404),
     ],
 )
 async def test_other_places_are_problems_too(door: Door, method: str, path: str, status: int) -> None:
     answer = await door(method, path)
     assert (answer.status, answer.body["status"]) == (status, status)
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/messages", "GET, HEAD, POST"),
+        ("/v1/messages/batch", "POST"),
+        ("/v1/messages/x", "GET, HEAD"),
+        ("/v1/suppressions/+46701740605", "DELETE, GET, HEAD, PUT"),
+    ],
+)
+async def test_every_method_of_a_place_is_named(door: Door, path: str, allowed: str) -> None:
+    answer = await door("PATCH", path)
+    assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
 
 @pytest.mark.parametrize(

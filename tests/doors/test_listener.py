@@ -71,6 +71,7 @@ async def test_headers_are_bounded(listener: Listener) -> None:
     answer = await exchange(listener, many)
     assert answer.startswith(b"HTTP/1.1 431")
     assert b'"code":"headers_too_large"' in answer
+    assert b"4096 octets" in answer
 
 
 async def test_an_unfinished_header_is_bounded(listener: Listener) -> None:
@@ -86,6 +87,22 @@ async def test_garbage_is_refused_as_a_problem(listener: Listener) -> None:
     answer = await exchange(listener, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"application/problem+json" in answer
+
+
+async def test_a_client_that_has_said_all_hears_the_answers() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        await app(scope, receive, send)
+
+    listener = Listener(slow, "127.0.0.1:0", limits=LIMITS)
+    await listener.start()
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc" * 2)
+    writer.write_eof()
+    async with asyncio.timeout(0.9):  # hung up on at once, not when the client has been idle for long
+        assert (await reader.read()).count(b"200 OK") == 2
+    writer.close()
+    await listener.stop(1)
 
 
 @pytest.mark.parametrize(

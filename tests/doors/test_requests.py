@@ -46,6 +46,25 @@ def test_a_message_cut_off_inside_a_batch() -> None:
         assert refusal.value.body.status == 400
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        (b"", "", "is empty"),
+        (b'{"messages": ', "", "too early (byte 13)"),
+        (b'{"messages": +46}', "", "(byte 13)"),
+        (b"\xff", "", "UTF-8 (byte 0)"),
+        (b'{"messages":[{"to":"1","text":"x"},{"to":"\xff"}]}', "", "the body is not UTF-8 (byte 42)"),
+        (b'{"messages":[{"to":1,"text":"x"},{"to":"\xff"}]}', "messages[1]", "the message is not UTF-8 (byte 7)"),
+    ],
+)
+def test_what_is_not_json_is_named_with_its_place(body: bytes, field: str, words: str) -> None:
+    with pytest.raises(HttpProblem) as refusal:
+        decode_batch(body)
+    error = refusal.value.body.errors[-1]
+    assert error.field == field
+    assert words in error.detail
+
+
 def test_the_headers_that_matter() -> None:
     head = read_head([(b"host", b"x"), (b"content-length", b"12"), (b"authorization", b"Bearer k"), (b"expect", b"")])
     assert head == (b"Bearer k", b"", b"", 12, True, None)

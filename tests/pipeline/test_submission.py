@@ -75,3 +75,11 @@ def test_what_a_text_costs(text: str, encoding: Any, expected: tuple[str, int]) 
 
 def test_rights_show_what_they_are() -> None:
     assert repr(Rights(SHOP, hasher())) == "<Rights of shop: marketing+otp+transactional>"
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**300])
+def test_a_number_too_large_to_be_given_back_is_refused(number: int) -> None:
+    asked = Submission(to="+46701740605", text="x", metadata={"order": [number]})
+    result = check(asked, Rights(SHOP, hasher()), NOON)
+    assert isinstance(result, Problem)
+    assert (result.code, result.field) == ("invalid_value", "metadata")
