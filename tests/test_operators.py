@@ -165,6 +165,9 @@ async def test_pause_and_resume(tmp_path: Path) -> None:
         assert house.copies() == {}
         (lane,) = (await house.get("/queue"))["lanes"]
         assert (lane["ready"], lane["accounts"][0]["account"]) == (30, "shop")
+        (mine,) = (await house.get("/queue"))["accounts"]
+        assert (mine["account"], mine["waiting"], mine["queued"], mine["max_queued"]) == ("shop", 30, 30, 1_000_000)
+        assert (await house.page())["smpp_gateway_account_waiting_messages"] == {("shop", "queued"): 30}
         assert lane["oldest_s"] >= 0.5
         why = " ".join((await house.get(f"/messages/{text(ids[0])}"))["why"])
         assert "north is paused by an operator" in why
@@ -173,7 +176,7 @@ async def test_pause_and_resume(tmp_path: Path) -> None:
         assert (await house.post("/carriers/north/resume")).body["taking"]
         await house.site.until_states(ids, State.DELIVERED)
         assert set(house.copies().values()) == {1}
-        assert (await house.get("/queue"))["lanes"] == []
+        assert await house.get("/queue") == {"lanes": [], "accounts": []}
 
 
 async def test_while_a_carrier_is_paused_the_next_of_its_route_takes_over(tmp_path: Path) -> None:

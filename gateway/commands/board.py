@@ -128,6 +128,23 @@ def lanes(rows: Sequence[Body], *, accounts: bool = False) -> RenderableType:
     return table
 
 
+def waiting(rows: Sequence[Body]) -> RenderableType:
+    """How much of every account waits, beside its bound."""
+    states = ("queued", "held", "deferred", "scheduled")
+    table = _table("account", ">waiting", *(f">{state}" for state in states), ">max_queued")
+    for row in rows:
+        most = row["max_queued"]
+        full = most is not None and row["waiting"] >= most
+        color = _BAD if full else _GOOD
+        table.add_row(
+            escape(row["account"]),
+            f"[{color}]{row['waiting']}[/]",
+            *(str(row[state] or "") for state in states),
+            "not configured" if most is None else str(most),
+        )
+    return table
+
+
 def held(body: Body) -> RenderableType:
     """Whose messages are held, and by what."""
     if not body["groups"]:

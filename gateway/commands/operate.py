@@ -28,6 +28,8 @@ Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoe
 def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
     """Show what waits, by lane and account: how much, how old the oldest is, when the next delayed one wakes.
 
+    Then of every account how many messages wait, by status: all of them count towards its max_queued.
+
     A lane is a route, a place (how many of its carriers were tried) and a priority (0 one-time passwords,
     1 transactional, 2 marketing): [cyan]+46#0:1[/].
 
@@ -40,6 +42,9 @@ def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
     from gateway.commands import board, tables
 
     tables.show(board.lanes(body["lanes"], accounts=True))
+    if body["accounts"]:
+        tables.show("")
+        tables.show(board.waiting(body["accounts"]))
 
 
 def audit(

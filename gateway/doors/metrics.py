@@ -7,11 +7,11 @@ configuration (accounts, carriers, lanes), names of functions and codes; never a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +20,8 @@ from starlette.routing import Route
 from gateway.carriers.carriage import Carriage
 from gateway.carriers.mode import Mode
 from gateway.doors.audit import Audit
+from gateway.doors.families import counter, gauge, histogram
+from gateway.doors.store_metrics import Stored, said
 from gateway.doors.timed import Timed
 from gateway.model import Fate, Reason
 from gateway.pipeline.flags import Flags
@@ -29,13 +31,10 @@ from gateway.pipeline.tallies import IntakeTally
 from gateway.smpp.status import classify
 from gateway.smpp.status import name as status_name
 from gateway.store.errors import StoreError
-from gateway.store.hooks import Queue
-from gateway.store.outlook import Outlook, View
+from gateway.store.outlook import Outlook
 from gateway.store.requests import Depths
 from gateway.store.timed import TimedLink
-from gateway.tally import Histogram
 
-PREFIX = "smpp_gateway_"
 FRESH = 1.0
 """Seconds that what the store said is believed: two scrapers cost what one does."""
 
@@ -67,15 +66,6 @@ class Sources(NamedTuple):
     """Awaitable of (server, field -> value) pairs: what the store's servers say of their memory."""
     queues: Callable[[], Any]
     """Awaitable of (account names, queues towards receivers): ``store.hooks.Hooks.queues``."""
-
-
-class Stored(NamedTuple):
-    """What the store said; None where it was away."""
-
-    view: View | None = None
-    depths: Depths | None = None
-    servers: Sequence[tuple[str, Mapping[str, float]]] = ()
-    queues: Sequence[Queue] = ()
 
 
 class Metrics:
@@ -292,62 +282,7 @@ def _store(sources: Sources, stored: Stored) -> Iterator[Metric]:
     yield counter(
         "store_errors", "Round trips that failed, by function and kind.", ("function", "kind"), sources.link.errors
     )
-    if stored.view is not None and stored.depths is not None:
-        yield from _waiting(stored.view, stored.depths)
-        yield from _receivers(stored.view, stored.queues)
-    for name, field, words in _SERVER_FIELDS:
-        values = {server: fields[field] for server, fields in stored.servers if field in fields}
-        yield gauge(name, words, values, ("server",))
-
-
-_SERVER_FIELDS = (
-    ("store_memory_bytes", "used_memory", "Memory that a server of the store uses."),
-    ("store_memory_limit_bytes", "maxmemory", "Memory that it may use; 0: no limit."),
-    ("store_log_bytes", "aof_current_size", "Size of its append-only file."),
-    ("store_log_healthy", "aof_last_write_status", "1 when its last write to disk went well."),
-)
-
-
-def _waiting(view: View, depths: Depths) -> Iterator[Metric]:
-    lanes = [lane for lane in view.lanes if lane.ready or lane.delayed]
-    yield gauge(
-        "lane_messages",
-        "Messages that wait in a lane (route#place:priority): ready, or delayed until an instant.",
-        {(lane.name, kind): getattr(lane, kind) for lane in lanes for kind in ("ready", "delayed")},
-        ("lane", "state"),
-    )
-    yield gauge(
-        "lane_oldest_seconds",
-        "Age since acceptance of the oldest message that is ready in a lane; 0: none is.",
-        {lane.name: view.age(lane.oldest) for lane in lanes},
-        ("lane",),
-    )
-    ready: dict[str, float] = {}
-    oldest: dict[str, float] = {}
-    for lane in lanes:
-        for one in lane.accounts:
-            ready[one.account] = ready.get(one.account, 0) + one.ready
-            oldest[one.account] = max(oldest.get(one.account, 0.0), view.age(one.oldest))
-    yield gauge("account_ready_messages", "Messages of an account that are ready to be sent.", ready, ("account",))
-    yield gauge("account_oldest_seconds", "Age of its oldest ready message.", oldest, ("account",))
-    yield gauge("held_messages", "Messages held by breakers.", {(): depths.held}, ())
-    yield gauge("held_oldest_seconds", "Age of the oldest held message; 0: none.", {(): view.age(view.oldest_held)}, ())
-    yield gauge("leases", "Takes of which something is not reported yet, of all workers.", {(): depths.leases}, ())
-    yield gauge("parked_receipts", "Receipts that wait for their message's id.", {(): depths.parked}, ())
-
-
-def _receivers(view: View, queues: Sequence[Queue]) -> Iterator[Metric]:
-    waiting: dict[str, float] = {}
-    oldest: dict[str, float] = {}
-    dead: dict[str, float] = {}
-    for queue in queues:
-        account = queue.address.account
-        waiting[account] = waiting.get(account, 0) + queue.waiting
-        oldest[account] = max(oldest.get(account, 0.0), view.age(queue.since))
-        dead[account] = dead.get(account, 0) + queue.dead
-    yield gauge("webhook_waiting", "Events that wait for an account's receivers.", waiting, ("account",))
-    yield gauge("webhook_oldest_seconds", "How long the oldest of them has waited.", oldest, ("account",))
-    yield gauge("webhook_dead_letters", "Events given up: see smpp-gateway webhooks.", dead, ("account",))
+    yield from said(stored)
 
 
 def _house(sources: Sources) -> Iterator[Metric]:
@@ -373,37 +308,3 @@ def _house(sources: Sources) -> Iterator[Metric]:
         "loop_lag_seconds", "How late the event loop was, ten looks a second.", (), {(): sources.lag.seconds}
     )
     yield gauge("loop_lag_worst_seconds", "The latest of the last minute.", {(): sources.lag.worst}, ())
-
-
-Values = Mapping[Any, float]
-"""Label values (one, or a tuple of them) to a value."""
-
-
-def _labels(key: object) -> list[str]:
-    return [str(part) for part in key] if isinstance(key, tuple) else [str(key)]
-
-
-def counter(name: str, words: str, labels: Iterable[str], values: Values) -> Metric:
-    """A counter; ``_total`` is put behind its name."""
-    family = CounterMetricFamily(PREFIX + name, words, labels=list(labels))
-    for key, value in list(values.items()):
-        family.add_metric(_labels(key), value)
-    return family
-
-
-def gauge(
-    name: str, words: str, values: Values | tuple[str, str], labels: Iterable[str] = ("version", "node")
-) -> Metric:
-    """A gauge; a plain pair of labels is 1."""
-    family = GaugeMetricFamily(PREFIX + name, words, labels=list(labels))
-    for key, value in ({values: 1.0} if isinstance(values, tuple) else dict(values)).items():
-        family.add_metric(_labels(key), value)
-    return family
-
-
-def histogram(name: str, words: str, labels: Iterable[str], seen: Mapping[Any, Histogram]) -> Metric:
-    """A histogram of ours in their words."""
-    family = HistogramMetricFamily(PREFIX + name, words, labels=list(labels))
-    for key, one in list(seen.items()):
-        family.add_metric(_labels(key), one.buckets(), sum_value=one.sum)
-    return family

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -27,12 +27,14 @@ from gateway.doors.audit import Audit
 from gateway.doors.explain import Around, explain
 from gateway.doors.problems import FieldError, refuse
 from gateway.doors.requests import decode, malformed
+from gateway.model import WAITING
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
 from gateway.store import ids
 from gateway.store.keys import GLOBAL_SCOPE
 from gateway.store.outlook import Outlook, View
 from gateway.store.record import Record
+from gateway.store.requests import Depths
 
 MODES = {"pause": Mode.PAUSED, "drain": Mode.DRAINED, "resume": Mode.RUNNING}
 MAX_BODY = 1024 * 1024
@@ -70,6 +72,7 @@ class Ledger(Protocol):
 
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
     async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int: ...
+    async def depths(self) -> Depths: ...
 
 
 class House(Protocol):
@@ -178,8 +181,10 @@ class Operations:
     # ---- what waits
 
     async def queue(self, _request: Request) -> Response:
-        """``GET /queue``: lanes with depth and age of the oldest, by account."""
-        return JsonAnswer({"lanes": lanes_json(await self._outlook.lanes())})
+        """``GET /queue``: lanes with depth and age of the oldest, by account; and how much of every account waits."""
+        view, depths = await self._outlook.lanes(), await self._store.depths()
+        bounds = {account.name: account.max_queued for account in self._house.config.accounts}
+        return JsonAnswer({"lanes": lanes_json(view), "accounts": waiting_json(depths, bounds)})
 
     async def held(self, _request: Request) -> Response:
         """``GET /held``: how many messages of whom are held, since when."""
@@ -343,6 +348,21 @@ def lanes_json(view: View) -> list[dict[str, Any]]:
         if lane.ready or lane.delayed
     ]
     return sorted(found, key=lambda lane: -float(str(lane["oldest_s"])))
+
+
+def waiting_json(depths: Depths, bounds: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Accounts of which anything waits, by status; the fullest first. ``bounds``: ``max_queued`` of those we have."""
+    found = [
+        {
+            "account": name,
+            "waiting": sum(states.values()),
+            **{state.name.lower(): states.get(state, 0) for state in sorted(WAITING, reverse=True)},
+            "max_queued": bounds.get(name),
+        }
+        for name, states in depths.waiting.items()
+        if any(states.values())
+    ]
+    return sorted(found, key=lambda one: -one["waiting"])
 
 
 def _in_words(scope: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from gateway.model import (
     State,
     Verdict,
 )
+from gateway.pipeline.bounds import Bounds
 from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
@@ -45,8 +46,6 @@ STRIDE = 128
 
 TOGETHER = 1024
 """Messages of different requests in one call to the store; more would hold up everything else there."""
-
-DEPTHS_FRESH = 1.0  # seconds that the depths of the accounts' queues are believed
 
 Outcomes = list[Result | Problem]
 
@@ -134,9 +133,7 @@ class Intake:
         self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
         self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
         self.tally = IntakeTally()
-        self._queued: dict[str, int] = {}
-        self._queued_until = 0.0
-        self._max_waiting = self._room = max_waiting
+        self._bounds = Bounds(store, max_waiting)
 
     def __repr__(self) -> str:
         return f"<Intake {self._singles!r} {self._desk!r}>"
@@ -174,7 +171,7 @@ class Intake:
         return results
 
     async def _take_in(self, items: Sequence[_Item], now: int) -> Outcomes:
-        await self._learn_depths()
+        await self._bounds.refresh()
         results: Outcomes = []
         for start in range(0, len(items), SLICE):
             try:
@@ -190,26 +187,38 @@ class Intake:
     async def _slice(self, items: Sequence[_Item], now: int) -> Outcomes:
         results: list[Result | Problem | None] = [None] * len(items)
         cases: list[_Case] = []
-        for start in range(0, len(items), STRIDE):
-            if start:
-                await asyncio.sleep(0)
-            cases += self._check(items[start : start + STRIDE], start, results, now)
-        if cases:
-            known = await self._facts.put([case.recipient for case in cases])
-            rulings, messages = await self._rule(cases, known, now)
-            if naming := {case.rights.name for case in cases if case.asked.callback_url}:
-                await self._named(naming)  # before the first event of theirs is raised
-            accepted = await self._writes.put(messages)
-            self._tell(cases, rulings)
-            repeats: list[Result] = []
-            for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
-                result = results[case.place] = _result(case, ruling, done)
-                if not done.new:
-                    result.duplicate = done.id != message.id
-                    repeats.append(result)
-            if repeats:
-                await self._describe(repeats)
+        refused: list[str] = []
+        try:
+            for start in range(0, len(items), STRIDE):
+                if start:
+                    await asyncio.sleep(0)
+                cases += self._check(items[start : start + STRIDE], start, results, now)
+            if cases:
+                await self._store_cases(cases, results, refused, now)
+        finally:
+            self._bounds.arrived([case.rights.name for case in cases], refused)
         return [result for result in results if result is not None]
+
+    async def _store_cases(
+        self, cases: Sequence[_Case], results: list[Result | Problem | None], refused: list[str], now: int
+    ) -> None:
+        """Decide and write what passed the checks; ``refused`` gets the accounts of what policy refuses."""
+        known = await self._facts.put([case.recipient for case in cases])
+        rulings, messages = await self._rule(cases, known, now)
+        if naming := {case.rights.name for case in cases if case.asked.callback_url}:
+            await self._named(naming)  # before the first event of theirs is raised
+        accepted = await self._writes.put(messages)
+        self._tell(cases, rulings)
+        repeats: list[Result] = []
+        for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
+            result = results[case.place] = _result(case, ruling, done)
+            if ruling.state is State.REJECTED:
+                refused.append(case.rights.name)
+            if not done.new:
+                result.duplicate = done.id != message.id
+                repeats.append(result)
+        if repeats:
+            await self._describe(repeats)
 
     async def _rule(
         self, cases: Sequence[_Case], known: Sequence[Facts], now: int
@@ -246,7 +255,7 @@ class Intake:
         now: int,
     ) -> list[_Case]:
         """Cases of what passes; the faults of the rest go into ``results``. ``start``: the place of the first."""
-        recipient_of, queued = self._desk.hasher.recipient, self._queued
+        recipient_of, enter = self._desk.hasher.recipient, self._bounds.enter
         cases: list[_Case] = []
         for place, (account, asked, origin) in enumerate(items, start):
             rights = self._admit(account)
@@ -257,17 +266,15 @@ class Intake:
             if isinstance(checked, Problem):
                 results[place] = checked
                 continue
-            queued[account.name] = queued.get(account.name, 0) + 1
-            self._room -= 1
+            enter(account.name)
             cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits), origin))
+        self._bounds.leaves([case.rights.name for case in cases])
         return cases
 
     def _admit(self, account: Account) -> Rights | Problem:
         """The account's rights, unless its queue or everybody's is full, or a reload took it away meanwhile."""
-        if self._room <= 0:
-            return Problem("queue_full", f"{self._max_waiting} messages wait in this gateway already")
-        if self._queued.get(account.name, 0) >= account.max_queued:
-            return Problem("queue_full", f"{account.max_queued} messages of this account wait already")
+        if (full := self._bounds.fault(account)) is not None:
+            return full
         rights = self._desk.rights.get(account.name)
         return Problem("unauthorized", "this account does not exist any more") if rights is None else rights
 
@@ -339,18 +346,6 @@ class Intake:
                 result.segments, result.encoding = record.segments, record.envelope.encoding
                 if record.state is State.REJECTED and record.timeline[0].state is not State.REJECTED:
                     result.duplicate = True  # it was accepted; what refused it came later
-
-    async def _learn_depths(self) -> None:
-        """How much waits, of each account and in all, asked at most once a second."""
-        now = time.monotonic()
-        if now >= self._queued_until:
-            self._queued_until = now + DEPTHS_FRESH
-            queued: dict[str, int] = {}
-            depths = await self._store.depths()
-            for depth in depths.ready:
-                queued[depth.account] = queued.get(depth.account, 0) + depth.ready
-            self._queued = queued
-            self._room = self._max_waiting - sum(queued.values()) - sum(depths.delayed.values()) - depths.held
 
 
 def _trace(message: NewMessage, base: bytes, index: int) -> None:

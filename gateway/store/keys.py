@@ -14,6 +14,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     q:<lane>/<acct>   list    ids ready to be sent                                     while there are any
     y:<lane>          zset    ids delayed, by the instant due                          while there are any
     held              zset    ids held, by the instant of acceptance                   while there are any
+    a                 hash    state (1 octet) + account -> how many wait in it         for ever
     lease             string  counter of leases                                        for ever
     x:<owner>         hash    lease -> carrier and ids; n<lease> -> how many are open  while any is open
     b                 hash    owner -> its last heartbeat                              until reclaimed

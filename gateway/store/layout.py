@@ -22,7 +22,7 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = (
     ("cancel", "B"),  # marked while at a carrier
     ("reserved", "B"),  # counted under its caps
     ("pinned", "B"),  # its carrier has accepted a part
-    ("lost", "B"),  # listed in u:<carrier>: may get a receipt whose id nobody told us
+    ("listed", "B"),  # 1: in u:<carrier>, it may get a receipt whose id nobody told us; + 2 x its state counted in a
     ("category", "B"),
     ("checks", "B"),
     ("priority", "B"),
@@ -63,7 +63,7 @@ class Head(NamedTuple):
     cancel: int
     reserved: int
     pinned: int
-    lost: int
+    listed: int
     category: int
     checks: int
     priority: int

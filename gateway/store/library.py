@@ -33,6 +33,7 @@ SHARED = (
     "record",
     "parts",
     "lanes",
+    "waiting",
     "moves",
     "gate",
     "commit",

@@ -128,7 +128,7 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         0,  # cancel
         0,  # reserved
         0,  # pinned
-        0,  # lost
+        0 if final else 2 * item.state,  # listed
         item.category,
         permission.checks,
         PRIORITY[item.category],

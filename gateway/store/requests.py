@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.model import Leased, OnUnknown, Priority, Recipient, Redecide, RuleGroup, RuleStatus
+from gateway.model import Leased, OnUnknown, Priority, Recipient, Redecide, RuleGroup, RuleStatus, State
 from gateway.store.owner import Owner
 
 
@@ -147,3 +147,4 @@ class Depths(NamedTuple):
     held: int
     leases: int
     parked: int
+    waiting: dict[str, dict[State, int]]  # by account: how many are scheduled, deferred, held, queued

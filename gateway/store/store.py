@@ -388,11 +388,14 @@ class Store:
     async def depths(self) -> Depths:
         """What waits where."""
         ready: dict[tuple[str, str], int] = {}
-        out = Depths([], {}, 0, 0, 0)
+        out = Depths([], {}, 0, 0, 0, {})
         held = leases = parked = 0
         for reply in await self._link.calls(self._everywhere("depths")):
             held, leases, parked = held + reply[0], leases + reply[1], parked + reply[2]
-            for name, delayed, accounts in reply[3:]:
+            for field, count in zip(reply[3][::2], reply[3][1::2], strict=True):
+                states = out.waiting.setdefault(field[1:].decode(), {})
+                states[State(field[0])] = states.get(State(field[0]), 0) + int(count)
+            for name, delayed, accounts in reply[4:]:
                 lane = name.decode()
                 out.delayed[lane] = out.delayed.get(lane, 0) + delayed
                 for account, count in zip(accounts[::2], accounts[1::2], strict=True):

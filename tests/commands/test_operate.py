@@ -74,6 +74,17 @@ def test_a_wrong_token_is_said_plainly(door: Door) -> None:
     assert (code, "SMPP_GATEWAY_TOKEN" in said) == (Exit.REFUSED, True)
 
 
+def test_the_queue_shows_what_waits_of_every_account(door: Door) -> None:
+    full = {"account": "shop", "waiting": 12, "queued": 9, "scheduled": 0, "deferred": 2, "held": 1, "max_queued": 12}
+    door.reply(200, {"lanes": [LANE], "accounts": [full, full | {"account": "gone", "max_queued": None}]})
+    code, said = invoke(door, "queue")
+    assert code == Exit.OK
+    assert [line.split() for line in said.splitlines()][-2:] == [
+        ["shop", "12", "9", "1", "2", "12"],
+        ["gone", "12", "9", "1", "2", "not", "configured"],
+    ]
+
+
 def test_orders_are_posts_with_the_name_of_who_gives_them(door: Door) -> None:
     door.reply(200, NORTH)
     assert invoke(door, "carriers", "pause", "north", "--bind", "1")[0] == Exit.OK

@@ -10,7 +10,7 @@ import pytest
 from gateway.doors.accounts import Accounts
 from gateway.model import RuleGroup, RuleStatus, State
 from gateway.store.errors import StoreFull, StoreUnavailable
-from gateway.store.requests import Depth, OptChange
+from gateway.store.requests import OptChange
 from tests.doors.conftest import Door
 from tests.pipeline.fakes import OTHER, SHOP, SWEDE, hasher
 
@@ -234,7 +234,7 @@ async def test_without_a_store_nothing_is_accepted(door: Door, error: Any, code:
 
 
 async def test_a_full_queue_is_503(door: Door) -> None:
-    door.store.ready = [Depth("+46#0:1", "shop", 1_000_000)]
+    door.store.waiting = {"shop": {State.QUEUED: 999_000, State.DEFERRED: 1000}}
     messages = {"messages": [{"to": "+46701740605", "text": "x"}] * 2}
     for answer in (await door.send(), await door("POST", "/v1/messages/batch", json=messages)):
         assert (answer.status, answer.body["code"]) == (503, "queue_full")

@@ -248,6 +248,9 @@ class Judge(RuleBasedStateMachine):
             places = self.world.places(partition)
             self.check_caps(partition, places.caps)
             self.check_parked(partition, places.parked)
+            mine = [m for m in self.model.messages.values() if partition_of(m.new.id) == partition]
+            waits = Counter((m.new.envelope.account, m.state) for m in mine if m.state in WAITING)
+            assert {key: n for key, n in places.waiting.items() if n} == waits, "who waits is miscounted"
             ready = Counter(id_ for ids in places.ready.values() for id_ in ids)
             delayed = Counter((id_, due) for lane in places.delayed.values() for id_, due in lane.items())
             leased: Counter[tuple[str, int, bytes]] = Counter()

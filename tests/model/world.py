@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.model import Event
+from gateway.model import Event, State
 from gateway.store import keys
 from gateway.store.connect import Link, connect
 from gateway.store.library import KEY_CLOCK, build_library
@@ -28,7 +29,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     local name, kind = string.sub(key, #tag + 1), string.sub(key, #tag + 1, #tag + 2)
     if kind == 'q:' then out[#out + 1] = {name, redis.call('LRANGE', key, 0, -1)}
     elseif kind == 'y:' or name == 'held' then out[#out + 1] = {name, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
-    elseif kind == 'x:' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif kind == 'x:' or name == 'a' then out[#out + 1] = {name, redis.call('HGETALL', key)}
     elseif name == 'k' then out[#out + 1] = {name, redis.call('HKEYS', key)}
     elseif kind == 'c:' then out[#out + 1] = {name, redis.call('TYPE', key)['ok'] == 'zset'
       and redis.call('ZRANGE', key, 0, -1) or {redis.call('GET', key)}}
@@ -48,6 +49,7 @@ class Places(NamedTuple):
     leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
     parked: set[bytes]  # carrier, NUL, 8 octets of the recipient, carrier's id
     caps: dict[bytes, dict[bytes, int]]  # recipient, scope, window -> id -> when
+    waiting: Counter[tuple[str, State]]  # how many of an account
 
 
 class World:
@@ -90,7 +92,7 @@ class World:
 
     def places(self, partition: int) -> Places:
         raw = self.run(self.link.command(partition, "EVAL", PLACES, 1, self.link.tags[partition]))
-        places = Places({}, {}, {}, {}, set(), {})
+        places = Places({}, {}, {}, {}, set(), {}, Counter())
         for name, values in raw:
             kind, _, rest = name.partition(b":")
             match kind:
@@ -102,6 +104,9 @@ class World:
                     places.held.update(_scores(values))
                 case b"x":
                     places.leases[rest.decode()] = dict(zip(values[::2], values[1::2], strict=True))
+                case b"a":
+                    counts = zip(values[::2], values[1::2], strict=True)
+                    places.waiting.update({(field[1:].decode(), State(field[0])): int(n) for field, n in counts})
                 case b"k":
                     places.parked.update(values)
                 case b"c":

@@ -41,6 +41,7 @@ class FakeStore:
         self.permits: list[Permit] = []
         self.calls: list[tuple[str, int]] = []
         self.ready: list[Depth] = []
+        self.waiting: dict[str, dict[State, int]] = {}
         self.delayed: dict[str, int] = {}
         self.held = 0
         self.error: StoreError | None = None
@@ -154,7 +155,7 @@ class FakeStore:
 
     async def depths(self) -> Depths:
         self.calls.append(("depths", 0))
-        return Depths(self.ready, self.delayed, self.held, 0, 0)
+        return Depths(self.ready, self.delayed, self.held, 0, 0, self.waiting)
 
     def stops(self, recipient: Recipient, group: int, scope: bytes, at: int) -> None:
         """Somebody opts out."""

@@ -241,7 +241,7 @@ async def test_single_submits_are_gathered_over_accounts(intake: Intake, store: 
 async def test_a_full_queue_refuses(store: FakeStore) -> None:
     small = msgspec.structs.replace(SHOP, max_queued=5)
     intake = Intake(store, desk(small), clock=lambda: NOON)
-    store.ready = [Depth("+46#0:1", "shop", 2), Depth("+86#0:1", "shop", 1), Depth("+86#0:1", "other", 9)]
+    store.waiting = {"shop": {State.QUEUED: 1, State.SCHEDULED: 1, State.HELD: 1}, "other": {State.QUEUED: 9}}
     results = await intake.many(small, [submission() for _ in range(4)])
     assert [isinstance(result, Result) for result in results] == [True, True, False, False]
     assert isinstance(results[3], Problem)

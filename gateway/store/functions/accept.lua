@@ -51,6 +51,7 @@ local function place(group_)
   if #fresh == 0 then return end
   look_at(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
   if group_.rejected then return end
+  tally(group_.account, group_.state, #fresh)
   if group_.state == State.QUEUED then
     local accounts = group(pushes, group_.lane)
     accounts[group_.account] = accounts[group_.account] or {head = {}, tail = {}, refund = 0}

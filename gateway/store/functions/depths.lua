@@ -1,12 +1,12 @@
 -- depths: what waits in this partition, read only.
 --
--- reply {held, leases, parked, {lane, delayed, {account, ready, …}}, …}
+-- reply {held, leases, parked, {state and account, how many wait, …}, {lane, delayed, {account, ready, …}}, …}
 
 local function depths(keys)
   begin(keys)
   local leases, all = 0, call('HKEYS', P .. 'b')
   for i = 1, #all do leases = leases + call('HLEN', P .. 'x:' .. all[i]) / 2 end
-  local reply = {call('ZCARD', P .. 'held'), leases, call('ZCARD', P .. 'ka')}
+  local reply = {call('ZCARD', P .. 'held'), leases, call('ZCARD', P .. 'ka'), call('HGETALL', P .. 'a')}
   local lanes = call('SMEMBERS', P .. 'lanes')
   for i = 1, #lanes do
     local lane, ready = lanes[i], {}

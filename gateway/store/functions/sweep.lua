@@ -16,7 +16,8 @@ local function forget(r, unmapped)
       fields[#fields + 1] = recipient .. p[k + 2]
     end
   end
-  if r.lost == 1 then
+  recount(r)
+  if r.listed % 2 == 1 then
     local key = P .. 'u:' .. carrier
     local ids = call('HGET', key, recipient)
     local at = ids and find(ids, r.id, 1, true)

@@ -11,7 +11,7 @@ local function begin(keys, args)
   pushes, delays, undelays = {}, {}, {}
   events, wheel, releases, unheld, held = {}, {}, {}, {}, {}
   mapped, listed, closed = {}, {}, {}
-  rules, caps, reserved = {}, {}, {}
+  rules, caps, reserved, waiting = {}, {}, {}, {}
 end
 
 local function write_records()
@@ -97,6 +97,7 @@ end
 local function commit()
   if #dirty > 0 then write_records() end
   write_lanes()
+  write_waiting()
   if #unheld > 0 then spread('ZREM', P .. 'held', unheld) end
   if #held > 0 then spread('ZADD', P .. 'held', held) end
   write_events()

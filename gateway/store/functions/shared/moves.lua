@@ -55,6 +55,7 @@ local function move(r, state, reason, carrier, carrier_id, status, err, in_place
   carrier, carrier_id, status, err = carrier or '', carrier_id or '', status or 0, err or ''
   r.state, r.reason, r.sequence = state, reason, r.sequence + 1
   if state >= State.DELIVERED or in_place then finish(r) end
+  recount(r)
   -- The timeline names the carrier when it gets the message, and then only when somebody else spoke.
   step(r, state, reason, (state == State.SENDING or carrier ~= carrier_of(r)) and carrier or '', status, err)
   raise(r, previous, carrier, carrier_id, status, err)

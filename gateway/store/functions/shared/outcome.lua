@@ -9,7 +9,7 @@ local INTERMEDIATE = 4294967295 -- stands for the status in a step of the timeli
 local function list_lost(r)
   local ids = group(group(listed, carrier_of(r)), short_of(r))
   ids[#ids + 1] = r.id
-  r.lost = 1
+  r.listed = r.listed + 1 - r.listed % 2
 end
 
 -- All parts have receipts: the message ends with the worst of them.

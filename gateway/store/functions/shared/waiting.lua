@@ -1,0 +1,28 @@
+-- How many messages of an account wait, by state: field of `a` = state (1 octet) + account.
+--
+-- A record remembers the state it is counted under, so that one of an older version, which counted nothing, is counted
+-- from its next move on, and one that an older version moved meanwhile is put right.
+
+local waiting
+
+local function tally(account, state, n)
+  local field = char(state) .. account
+  waiting[field] = (waiting[field] or 0) + n
+end
+
+-- To be called whenever its state may be another.
+local function recount(r)
+  local listed = r.listed
+  local was, is = floor(listed / 2), r.state <= State.QUEUED and r.state or 0
+  if was == is then return end
+  local account = account_of(r)
+  if was > 0 then tally(account, was, -1) end
+  if is > 0 then tally(account, is, 1) end
+  r.listed = listed % 2 + 2 * is
+end
+
+local function write_waiting()
+  for field, n in pairs(waiting) do
+    if n ~= 0 then call('HINCRBY', P .. 'a', field, n) end
+  end
+end
