@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from gateway.model import OnUnknown, PartState, RuleGroup, RuleStatus, State
-from tests.model.judge import FINAL_PARTS, HOUR, NUMBERS
-from tests.model.machine import ACCOUNTS, CARRIERS, MINUTE, ROUTES, Machine
+from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES
+from tests.model.machine import Machine
 
 Step = Callable[[Machine, Random], Any]
 
@@ -63,6 +63,10 @@ def _opt(m: Machine, r: Random) -> None:
     )
 
 
+def _rescue(m: Machine, r: Random) -> None:
+    m.rescue(r.choice(ROUTES), r.choice([(0,), (1, 2), (0, 1, 2)]), r.choice([CARRIERS, CARRIERS[:1]]))
+
+
 def _flag(m: Machine, r: Random) -> None:
     m.flag(r.choice(["epoch", "breaker", "breaker", "pulled"]), r.choice(ACCOUNTS), r.random() < 0.3, _again(r))
 
@@ -77,12 +81,16 @@ STEPS: dict[Step, int] = {
     _if_sending(lambda m, r: m.early_receipt(_big(r), r.choice([*FINAL_PARTS, PartState.ACCEPTED]), _again(r))): 8,
     _if_sending(lambda m, r: m.strays(r.randrange(2), r.choice(CARRIERS), _big(r), _again(r))): 2,
     _if_leased(lambda m, r: m.untake(_big(r), _again(r))): 5,
+    _if_leased(lambda m, r: m.postpone(_big(r), r.choice(AHEAD), _again(r))): 4,
     _if_leased(lambda m, r: m.late_answer(_big(r), _again(r))): 8,
     lambda m, r: m.receipts(_big(r), r.randrange(1, 4), _again(r)): 15,
     lambda m, r: m.cancel(_big(r), _again(r)): 4,
     _opt: 6,
     _flag: 2,
-    lambda m, r: m.release(_big(r), r.choice([None, *ACCOUNTS])): 3,
+    lambda m, r: m.release(_big(r), r.choice([None, *ACCOUNTS]), r.choice(["account", "brand"])): 3,
+    lambda m, r: m.find_again(r.choice(ACCOUNTS), r.randrange(len(NUMBERS))): 2,
+    lambda m, r: m.look(): 3,
+    _rescue: 2,
     lambda m, r: m.beat(r.randrange(2)): 2,
     lambda m, r: m.crash(r.randrange(2)): 3,
     lambda m, r: m.reclaim(_big(r), r.randrange(2), _again(r)): 6,

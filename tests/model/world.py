@@ -64,9 +64,8 @@ class World:
         self.link: Link = self.run(
             connect(url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
         )
-        self.store = Store(
-            self.link, self.hasher, Vault({1: bytes(32)}, 1), partitions=PARTITIONS, retention=self.retention
-        )
+        self.vault = Vault({1: bytes(32)}, 1)
+        self.store = Store(self.link, self.hasher, self.vault, partitions=PARTITIONS, retention=self.retention)
         self._after = ["0"] * PARTITIONS
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:

@@ -99,6 +99,16 @@ async def test_what_is_not_kept_is_anybody_s_with_the_same_base(place: Place) ->
     assert await place.claim(OTHER, base()) == Claimed(ClaimResult.CLAIMED, first)
 
 
+async def test_the_first_answer_stands(place: Place) -> None:
+    first, answer = base(), Answer(202, b"{}")
+    await place.claim(ONE, first)
+    await place.claim(AGAIN, base())  # runs it too, thinking the other dead
+    await place.settle(first, answer)
+    await place.settle(first, Answer(503, b"!"))
+    await place.settle(first, None)
+    assert await place.claim(OTHER, base()) == Claimed(ClaimResult.DONE, answer=answer)
+
+
 async def test_it_leaves_by_itself(place: Place) -> None:
     first = base()
     await place.claim(ONE, first)

@@ -503,6 +503,17 @@ def test_a_receipt_without_a_known_id_finds_the_message_that_waits_for_one(desk:
     assert {desk.record(one).state for one in (nameless, unanswered)} == {State.DELIVERED}
 
 
+def test_a_receipt_that_was_parked_under_two_forms_of_its_id_is_worth_one_message(desk: Desk) -> None:
+    one, other = (desk.message(on_unknown=OnUnknown.HOLD) for _ in range(2))
+    desk.accept(one, other)
+    desk.report(*[desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN) for leased in desk.take().leased])
+    desk.report(receipts=[desk.receipt(one.recipient, b"7", state=PartState.ACCEPTED)])
+    desk.report(receipts=[desk.receipt(one.recipient, b"0x7", b"7")])
+    desk.later(61_000)
+    assert desk.sweep()[4] == 1
+    assert {desk.record(message).state for message in (one, other)} == {State.UNKNOWN, State.DELIVERED}
+
+
 def test_a_receipt_tells_what_no_answer_told(desk: Desk) -> None:
     """One part was answered, the other never: its receipt shows that the carrier has both."""
     message = desk.message(segments=2, on_unknown=OnUnknown.HOLD)

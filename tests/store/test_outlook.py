@@ -14,6 +14,7 @@ from tests.store.test_functions import BRAND, SCOPE, Desk
 
 @pytest.fixture(scope="module")
 def shared(single_server: Server) -> Iterator[Desk]:
+    single_server.flush()
     desk = Desk(single_server.url)
     yield desk
     desk.close()

@@ -77,12 +77,15 @@ end
 -- Parked receipts that are old enough are tried once, then wait as orphans for their end.
 local function try_parked(reply)
   local aged, done, orphans = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, 100), {}, {}
+  local over = {} -- one receipt may have aged under two forms of its id, and is worth one message
   for i = 1, #aged do
     local blob, carrier = call('HGET', P .. 'k', aged[i]), carrier_in(aged[i])
-    if blob then
+    if blob and not over[aged[i]] then
       local state, fields, err = read_receipt(blob)
       if match_lost(carrier, state, fields, err) then
+        local from = #done + 1
         names_of(carrier, fields, done)
+        for k = from, #done do over[done[k]] = true end
         reply[5] = reply[5] + 1
       else
         orphans[#orphans + 1] = now + settings.parked - settings.orphan

@@ -1,0 +1,158 @@
+"""The way of a message into the store and out to a carrier, as the model has it: accepted, gated, leased, decided anew.
+
+Written from the table of states, not from the functions. Where the store is free to choose (which of several ready
+messages, how many at once) the model does not choose: it is told. Time is an argument, in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.model import (
+    FINAL,
+    Accepted,
+    Cap,
+    Check,
+    NewMessage,
+    OnUnknown,
+    Reason,
+    ReceiptFact,
+    Rule,
+    RuleGroup,
+    RuleStatus,
+    State,
+)
+from gateway.store import keys
+from gateway.store.ids import time_of
+from gateway.store.requests import Retention
+from tests.model.message import Message, Moved
+
+GIVEN_BACK = 5_000  # ms that a message handed back for a decision is nobody else's
+REFERENCES_KEPT = 72 * 3_600_000
+
+
+class Gate:
+    """All messages, rules, flags, reservations, ids and parked receipts of a store; what ``take`` asks of them."""
+
+    def __init__(self, retention: Retention) -> None:
+        self.retention = retention
+        self.messages: dict[bytes, Message] = {}
+        self.recipients: dict[bytes, bytes] = {}  # of all messages ever
+        self.references: dict[bytes, tuple[bytes, int]] = {}
+        self.rules: dict[tuple[bytes, RuleGroup, bytes], Rule] = {}
+        self.flags: dict[bytes, int] = {}
+        self.reserved: dict[bytes, tuple[int, tuple[Cap, ...]]] = {}  # message -> when, under which caps
+        self.ids: dict[tuple[str, bytes, bytes], tuple[bytes, int]] = {}
+        self.parked: dict[tuple[str, bytes, bytes], tuple[ReceiptFact, int]] = {}
+        self.events: list[Moved] = []
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    def _move(self, m: Message, state: State, reason: Reason, now: int, *, final: bool = False, due: int = 0) -> None:
+        previous = m.state if m.sequence else None
+        final = final or state in FINAL
+        m.state, m.reason, m.due, m.final, m.released = state, reason, due, final, False
+        m.sequence += 1
+        if state is not State.SENDING:
+            m.owner = ""
+        m.since = now
+        if final:
+            m.ended_at = now
+            if not m.out:
+                self.reserved.pop(m.new.id, None)
+        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final))
+
+    def accept(self, items: Iterable[NewMessage], now: int) -> list[Accepted]:
+        fresh: dict[bytes, bytes] = {}  # references of this very call
+        return [self._accept(item, now, fresh) for item in items]
+
+    def _accept(self, item: NewMessage, now: int, fresh: dict[bytes, bytes]) -> Accepted:
+        if item.id in self.messages:
+            return Accepted(item.id, False)
+        first, at = self.references.get(item.reference, (b"", 0)) if item.reference else (b"", 0)
+        if first and (now - at < REFERENCES_KEPT or fresh.get(item.reference) == first):
+            return Accepted(first, False)
+        m = self.messages[item.id] = Message(item, now, item.state, item.reason)
+        self.recipients[item.id] = item.recipient.key
+        self._move(m, item.state, item.reason, now, due=item.due)
+        if item.reference and item.state is not State.REJECTED:
+            self.references[item.reference] = (item.id, time_of(item.id))  # a repeat comes with the id of the first
+            fresh[item.reference] = item.id
+        return Accepted(item.id, True)
+
+    def found(self, reference: bytes, now: int) -> bytes | None:
+        """The id that a reference stands for."""
+        first, at = self.references.get(reference, (b"", 0))
+        return first if first and now - at < REFERENCES_KEPT else None
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def asks(self, m: Message, now: int) -> Reason | None:
+        """Why a waking message would be handed back for a decision, None when it would not."""
+        if m.final or m.due > now:
+            return None
+        if m.state is State.HELD and m.released:
+            return m.reason
+        return m.reason if m.state in (State.SCHEDULED, State.DEFERRED) else None
+
+    def gate(self, m: Message, now: int) -> tuple[State, Reason]:
+        """SENDING: may go out. REJECTED, EXPIRED: dropped. QUEUED with a reason: to be decided afresh."""
+        p = m.permission
+        if p.expires < now:
+            return State.EXPIRED, Reason.EXPIRED
+        if p.epoch < self.flags.get(keys.EPOCH, 0):
+            return State.QUEUED, Reason.NONE
+        stopped = self._stopped(m, now)
+        if stopped:
+            return State.REJECTED, stopped
+        scopes = (p.account_scope, p.brand_scope, p.template_scope, keys.GLOBAL_SCOPE)
+        if self.flags.get(keys.pulled(p.template_scope)):
+            return State.REJECTED, Reason.CONTENT_REFUSED
+        if p.checks & Check.BREAKER and any(self.flags.get(keys.breaker(scope)) for scope in scopes):
+            return State.QUEUED, Reason.BREAKER_OPEN
+        if not p.opens <= now < p.closes:
+            return State.QUEUED, Reason.QUIET_HOURS
+        free = all(self.used(m, cap.scope, cap.window, now) < cap.limit for cap in p.caps)
+        if not free and m.new.id not in self.reserved:
+            return State.QUEUED, Reason.FREQUENCY_CAP
+        return State.SENDING, Reason.NONE
+
+    def _stopped(self, m: Message, now: int) -> Reason:
+        p, who = m.permission, m.new.recipient.key
+        everybody = (p.account_scope, p.brand_scope, keys.GLOBAL_SCOPE)
+        for check, group in ((Check.ALL_OPT_OUT, RuleGroup.ALL), (Check.MARKETING_OPT_OUT, RuleGroup.MARKETING)):
+            if p.checks & check and any(self._says(who, group, scope, now) is RuleStatus.STOPS for scope in everybody):
+                return Reason.OPTED_OUT
+        if p.checks & Check.CONSENT:
+            word = self._says(who, RuleGroup.CONSENT, p.brand_scope, now)
+            if word is not RuleStatus.ALLOWS:
+                return Reason.CONSENT_REVOKED if word is RuleStatus.STOPS else Reason.CONSENT_MISSING
+        return Reason.NONE
+
+    def _says(self, who: bytes, group: RuleGroup, scope: bytes, now: int) -> RuleStatus | None:
+        rule = self.rules.get((who, group, scope))
+        return rule.status if rule and rule.holds(now) else None
+
+    def used(self, m: Message, scope: bytes, window: int, now: int) -> int:
+        """Messages out to the recipient of ``m`` under a cap."""
+        who = m.new.recipient.key
+        return sum(
+            at > now - 1000 * window and (scope, window) in ((cap.scope, cap.window) for cap in caps)
+            for other, (at, caps) in self.reserved.items()
+            if self.recipients[other] == who
+        )
+
+    def lease(self, m: Message, owner: str, lease: int, carrier: str, word: OnUnknown, now: int) -> None:
+        if m.permission.caps:
+            self.reserved.setdefault(m.new.id, (now, m.permission.caps))
+        self._move(m, State.SENDING, Reason.NONE, now)
+        m.owner, m.lease, m.carrier, m.word = owner, lease, carrier, word
+
+    def hand_back(self, m: Message, now: int) -> int:
+        """Give a message to a decider; nobody else gets it for 5 s. Answers the token."""
+        m.due = now + GIVEN_BACK
+        return m.due
+
+    def drop(self, m: Message, state: State, reason: Reason, now: int) -> None:
+        """The gate said so."""
+        self._move(m, state, reason, now)

@@ -1,0 +1,233 @@
+"""The queues of webhooks against their model: two workers with restarts, two receivers, three partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
+from gateway.store.hooks import Address, Ask, Batch, Became, Hooks, Piece, Tail
+from gateway.store.ids import derived_id
+from gateway.store.owner import Owner
+from tests.model.cast import ACCOUNTS, HOUR, NUMBERS, seeds
+from tests.model.hooks_reference import Followed, Item, Outbox
+from tests.model.world import PARTITIONS, World
+
+OF_LATE = 24 * 3600
+
+partitions = st.integers(0, PARTITIONS - 1)
+owners = st.integers(0, 1)
+accounts = st.sampled_from(ACCOUNTS)
+
+
+class HooksMachine(RuleBasedStateMachine):
+    """Set ``world`` in a subclass."""
+
+    world: World
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.reset()
+        self.hooks = Hooks(self.world.link, self.world.hasher, self.world.vault, partitions=PARTITIONS, keep=100)
+        self.model = [Followed() for _ in range(PARTITIONS)]
+        self.owners = [Owner("w0", "0"), Owner("w1", "0")]
+        self.named: dict[str, int] = {}
+        self.tails: list[tuple[Owner, Tail, tuple[int, int]]] = []  # with life and entries moved when it was read
+        self.count = 0
+
+    def address(self, account: str) -> Address:
+        return Address(account, "")
+
+    def outbox(self, partition: int, account: str) -> tuple[bytes, Outbox]:
+        queue = self.hooks.queue(self.address(account))
+        return queue, self.model[partition].outbox(queue)
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def message(self, account: str) -> NewMessage:
+        """One that raises one event: it is refused at the door."""
+        self.count += 1
+        who = self.world.hasher.recipient(NUMBERS[self.count % len(NUMBERS)])
+        id_ = derived_id(self.world.now, who.partition, self.count.to_bytes(8, "big"))
+        permission = Permission(0, 0, self.world.now + HOUR, 0, bytes(8), bytes(8))
+        envelope = Envelope(who.digits, "s", account, int(Category.MARKETING), "b")
+        state, reason, category = State.REJECTED, Reason.CONSENT_MISSING, Category.MARKETING
+        return NewMessage(
+            id_, who, state, reason, 0, category, OnUnknown.NEVER, "", 1, 1, permission, envelope, Content("x")
+        )
+
+    @rule(account=accounts, count=st.integers(1, 4))
+    def happen(self, account: str, count: int) -> None:
+        items = [self.message(account) for _ in range(count)]
+        self.world.run(self.world.store.accept(items))
+        for partition, followed in enumerate(self.model):
+            labels = tuple(f"{account}.{one.id.hex()}" for one in items if one.recipient.partition == partition)
+            if labels and followed.following:
+                followed.entries.append(labels)
+
+    @rule(names=st.lists(accounts, max_size=1))
+    def follow(self, names: list[str]) -> None:
+        self.world.run(self.hooks.follow(names))
+        self.named |= dict.fromkeys(names, self.world.now)
+        for followed in self.model:
+            followed.following = True
+
+    @rule()
+    def unfollow(self) -> None:
+        late = any(at > self.world.now - OF_LATE * 1000 for at in self.named.values())
+        still = self.world.run(self.hooks.unfollow(OF_LATE))
+        kept = False
+        for followed in self.model:
+            if followed.following and followed.empty and not late:
+                followed.following, followed.holder = False, ""
+                followed.entries, followed.moved, followed.life = [], 0, followed.life + 1
+            kept = kept or followed.following
+        if not late and all(followed.empty for followed in self.model):
+            self.named.clear()
+        assert still == kept
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    @rule(owner=owners)
+    def read(self, owner: int) -> None:
+        me = self.owners[owner]
+        for tail in self.world.run(self.hooks.read(me, range(PARTITIONS))):
+            followed = self.model[tail.partition]
+            mine = followed.holder in ("", me.name) or Owner.parse(followed.holder).node == me.node
+            assert bool(tail.held) == (followed.following and mine)
+            if not tail.held:
+                continue
+            assert tail.held == (1 if followed.holder == me.name else 2)
+            followed.holder = me.name
+            found = [entry.events[at : at + 16].hex() for entry in tail.entries for at in starts(entry.events)]
+            assert found == [label.partition(".")[2] for some in followed.entries[followed.moved :] for label in some]
+            if tail.entries:
+                self.tails.append((me, tail, (followed.life, followed.moved)))
+
+    @precondition(lambda self: self.tails)
+    @rule(index=st.integers(0, 4), seed=seeds)
+    def move(self, index: int, seed: int) -> None:
+        """What was read lately, by whoever read it, in pieces of one to three events."""
+        me, tail, place = self.tails[-1 - index % len(self.tails)]
+        followed, r = self.model[tail.partition], Random(seed)
+        pieces, items = [], []
+        for account in ACCOUNTS:
+            behind = followed.entries[place[1] : place[1] + len(tail.entries)]
+            labels = [label for some in behind for label in some if label.startswith(account)]
+            while labels:
+                size = r.randint(1, 3)
+                item = Item(r.randbytes(8), tuple(labels[:size]))
+                del labels[:size]
+                queue, box = self.outbox(tail.partition, account)
+                items.append((box, item))
+                pieces.append(Piece(queue, self.address(account), item.name, len(item.labels), item.plain))
+        may = followed.following and followed.holder == me.name and place == (followed.life, followed.moved)
+        (done,) = self.world.run(self.hooks.move(me, [(tail, pieces)]))
+        assert (done is not None) == may
+        if done is None:
+            return
+        for (box, item), told in zip(items, done, strict=True):
+            assert told.is_batch == box.put(item, self.world.now)
+            assert told.waiting == events_of(one for one, _ in box.waiting)
+        followed.moved += len(tail.entries)
+
+    @rule(owner=owners)
+    def leave(self, owner: int) -> None:
+        me = self.owners[owner]
+        self.world.run(self.hooks.leave(me, range(PARTITIONS)))
+        for followed in self.model:
+            followed.holder = "" if followed.holder == me.name else followed.holder
+
+    @rule(owner=owners)
+    def restart(self, owner: int) -> None:
+        old = self.owners[owner]
+        self.owners[owner] = Owner(old.node, str(int(old.start) + 1))
+
+    # -- posting -------------------------------------------------------------------------------------------------------
+
+    @rule(
+        partition=partitions,
+        account=accounts,
+        became=st.sampled_from([Became.UNKNOWN, Became.TAKEN, Became.TAKEN, Became.GIVEN_UP]),
+        limit=st.sampled_from([1, 3, 100]),
+        stale=st.sampled_from([False, False, False, True]),
+        old=st.booleans(),
+    )
+    def next(self, partition: int, account: str, became: Became, limit: int, stale: bool, old: bool) -> None:
+        queue, box = self.outbox(partition, account)
+        first = box.waiting[0][0].name if box.frozen and not stale else b"nobody's"
+        until = self.world.now if old else 0
+        ask = Ask(partition, queue, limit, became, first, until)
+        (batch,) = self.world.run(self.hooks.next([ask]))
+        if became is not Became.UNKNOWN:
+            box.close(first, taken=became is Became.TAKEN, until=until)
+        box.freeze(limit)
+        self.same_batch(batch, box)
+        (again,) = self.world.run(self.hooks.next([ask]))
+        assert again == batch, "a repeated call changed something"
+
+    def same_batch(self, batch: Batch | None, box: Outbox) -> None:
+        if batch is None:
+            assert not box.waiting
+            return
+        items = [item for item, _ in box.batch]
+        assert (batch.first, batch.events, batch.since) == (items[0].name, events_of(items), box.waiting[0][1])
+        assert batch.plain == b",".join(item.plain for item in items)
+        assert batch.waiting == events_of(item for item, _ in box.waiting)
+
+    @rule(partition=partitions, account=accounts, replay=st.booleans())
+    def bury(self, partition: int, account: str, replay: bool) -> None:
+        """Dead letters: back to the queue, or away."""
+        queue, box = self.outbox(partition, account)
+        if replay:
+            assert self.world.run(self.hooks.replay(partition, queue)) == box.replay(self.world.now)
+        else:
+            assert self.world.run(self.hooks.drop(partition, queue)) == box.drop()
+
+    @rule(ms=st.sampled_from([1, 60_000, 25 * HOUR]))
+    def advance(self, ms: int) -> None:
+        self.world.set_clock(self.world.now + ms)
+
+    # -- what holds ----------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_event_is_in_one_place(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        named, seen = self.world.run(self.hooks.queues())
+        assert named == set(self.named)
+        shown = {(queue.partition, queue.queue): queue for queue in seen}
+        for partition, followed in enumerate(self.model):
+            for queue, box in followed.outboxes.items():
+                self.same_lists(partition, queue, box)
+                there = shown.pop((partition, queue), None)
+                assert (there is not None) == bool(box.waiting or box.dead)
+                if there is not None:
+                    waiting, dead = ([item for item, _ in some] for some in (box.waiting, box.dead))
+                    assert (there.waiting, there.dead) == (events_of(waiting), events_of(dead))
+                    assert there.since == (box.waiting[0][1] if box.waiting else 0)
+        assert not shown, "queues of nobody"
+
+    def same_lists(self, partition: int, queue: bytes, box: Outbox) -> None:
+        """The raw lists hold what the model says, in its order."""
+        tag, link = self.world.link.tags[partition], self.world.link
+        lists = [(partition, ("LRANGE", tag + name + queue, 0, -1)) for name in (b"sh:", b"sq:", b"dh:", b"dq:")]
+        heads, bodies, dead_heads, dead_bodies = self.world.run(link.commands(lists))
+        for some, sealed, items in ((heads, bodies, box.waiting), (dead_heads, dead_bodies, box.dead)):
+            assert [head[:8] for head in some] == [item.name for item, _ in items]
+            assert [self.world.vault.open(one) for one in sealed] == [item.plain for item, _ in items]
+
+
+def starts(packed: bytes) -> Iterable[int]:
+    """Where the events of an entry begin (all of accounts and nothing else, as a refusal raises them)."""
+    at = 0
+    while at < len(packed):
+        yield at
+        at += 33 + packed[at + 29] + packed[at + 30] + packed[at + 31] + packed[at + 32]
+
+
+def events_of(items: Iterable[Item]) -> int:
+    return sum(len(item.labels) for item in items)

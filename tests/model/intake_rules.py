@@ -1,0 +1,210 @@
+"""What apps, recipients and operators do to the store, at random: messages, their cancels, words, flags, releases."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from gateway.model import (
+    Cap,
+    Category,
+    Check,
+    Content,
+    Envelope,
+    NewMessage,
+    OnUnknown,
+    Permission,
+    Reason,
+    RuleGroup,
+    RuleStatus,
+    State,
+)
+from gateway.store import keys
+from gateway.store.ids import derived_id, time_of
+from gateway.store.outlook import Outlook
+from gateway.store.requests import OptChange
+from tests.model.cast import ACCOUNTS, AHEAD, HOUR, MINUTE, NUMBERS, ROUTES, Pick, indices, seeds
+from tests.model.invariants import same
+from tests.model.judge import Judge
+from tests.model.world import PARTITIONS
+
+
+class IntakeRules(Judge):
+    """Rules for everything that comes from this side."""
+
+    # -- intake --------------------------------------------------------------------------------------------------------
+
+    def permission(self, pick: Pick, account: str) -> Permission:
+        now = self.now
+        caps = pick([(), (), (1,), (1, 2), (3,)])
+        scope = self.world.hasher.scope
+        return Permission(
+            opens=now + pick([-HOUR] * 7 + [2_000]),
+            closes=now + pick([200 * HOUR] * 6 + [HOUR, 2_001, 5_000]),
+            expires=now + pick([300 * HOUR] * 6 + [30 * MINUTE, 40 * HOUR, 3_000, 5_000]),
+            checks=pick([0, 0, 0, 8, 12, Check.ALL_OPT_OUT, Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT, 7, 15]),
+            account_scope=scope(account),
+            brand_scope=scope(account, "brand"),
+            template_scope=pick([bytes(8), scope(account, "template", "t")]),
+            caps=tuple(Cap(scope(account, f"cap{n}"), n, 3600) for n in caps),
+            epoch=self.model.flags.get(keys.EPOCH, 0) - pick([0, 0, 0, 1])
+            if self.model.flags.get(keys.EPOCH, 0)
+            else 0,
+        )
+
+    def message(self, pick: Pick) -> NewMessage:
+        who = self.recipients[pick(range(len(NUMBERS)))]
+        account = pick(ACCOUNTS)
+        self.count += 1
+        category = pick(list(Category))
+        state = pick([State.QUEUED] * 7 + [State.SCHEDULED, State.DEFERRED, State.HELD, State.REJECTED])
+        reason = {State.SCHEDULED: Reason.SCHEDULED, State.DEFERRED: Reason.QUIET_HOURS}.get(state, Reason.NONE)
+        segments = pick([1, 1, 2])
+        reference = pick([b"", b"", "order"])
+        return NewMessage(
+            id=derived_id(self.now, who.partition, self.count.to_bytes(8, "big")),
+            recipient=who,
+            state=state,
+            reason=reason,
+            due=self.now + pick(AHEAD) if state in (State.SCHEDULED, State.DEFERRED) else 0,
+            category=category,
+            on_unknown=pick(list(OnUnknown)),
+            route="" if state is State.REJECTED else pick(ROUTES),
+            weight=pick((1, 2, 3)),
+            segments=segments,
+            permission=self.permission(pick, account),
+            envelope=Envelope(who.digits, "Sender", account, int(category), "brand", segments=segments),
+            content=Content(f"text {self.count}"),
+            reference=self.world.hasher.reference(account, who, reference) if reference else b"",
+        )
+
+    @rule(seed=seeds, count=st.integers(1, 4), again=st.booleans())
+    def accept(self, seed: int, count: int, again: bool) -> None:
+        pick = Random(seed).choice
+        items = [self.message(pick) for _ in range(count)]
+        self.known += [item.id for item in items]
+
+        def call() -> None:
+            there = [item for item in items if item.id in self.model.messages or item.id not in self.gone]
+            got = self.world.run(self.world.store.accept(there))
+            same(None, got, self.model.accept(there, self.now))
+
+        self.do(call, again)
+
+    @rule(account=st.sampled_from(ACCOUNTS), who=st.integers(0, len(NUMBERS) - 1))
+    def find_again(self, account: str, who: int) -> None:
+        """By what the account calls them, for one recipient and for all."""
+        hasher, run = self.world.hasher, self.world.run
+        kept = {r.key: self.model.found(hasher.reference(account, r, "order"), self.now) for r in self.recipients}
+        one = self.recipients[who]
+        found = run(self.world.store.by_reference(one, hasher.reference(account, one, "order")))
+        assert found == kept[one.key]
+        assert run(self.world.store.mentions(account, "order")) == sorted(id_ for id_ in kept.values() if id_)
+
+    # -- people --------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(index=indices, again=st.booleans())
+    def cancel(self, index: int, again: bool) -> None:
+        id_ = self.known[index % len(self.known)]
+
+        def call() -> None:
+            assert self.world.run(self.world.store.cancel([id_])) == [self.model.cancel(id_, self.now)]
+
+        self.do(call, again)
+
+    @rule(
+        who=st.integers(0, len(NUMBERS) - 1),
+        group=st.sampled_from(list(RuleGroup)),
+        status=st.sampled_from(list(RuleStatus)),
+        account=st.sampled_from(ACCOUNTS),
+        kind=st.sampled_from(["brand", "account", "all"]),
+        said=st.sampled_from([0, 0, 1_000, HOUR]),
+        lasts=st.sampled_from([0, 0, HOUR + 1]),
+        again=st.booleans(),
+    )
+    def opt(
+        self,
+        who: int,
+        group: RuleGroup,
+        status: RuleStatus,
+        account: str,
+        kind: str,
+        said: int,
+        lasts: int,
+        again: bool,
+    ) -> None:
+        scope = self.world.hasher.scope
+        scopes = {"brand": scope(account, "brand"), "account": scope(account), "all": keys.GLOBAL_SCOPE}
+        if group is RuleGroup.CONSENT:
+            kind = "brand"
+        at = self.now - said
+        until = self.now + lasts if lasts else 0
+        change = OptChange(self.recipients[who], group, status, scopes[kind], at, until, b"evidence")
+
+        def call() -> None:
+            assert self.world.run(self.world.store.opt([change])) == [self.model.opt(change)]
+            told = {(r.group, r.scope): r[:5] for r in self.world.run(self.world.store.opts(change.recipient))}
+            kept = {k[1:]: r for k, r in self.model.rules.items() if k[0] == change.recipient.key}
+            assert told == {k: (r.group, r.status, r.scope, r.at, r.until) for k, r in kept.items()}
+
+        self.do(call, again)
+
+    @rule(
+        kind=st.sampled_from(["epoch", "breaker", "pulled"]),
+        account=st.sampled_from(ACCOUNTS),
+        on=st.booleans(),
+        again=st.booleans(),
+    )
+    def flag(self, kind: str, account: str, on: bool, again: bool) -> None:
+        scope = self.world.hasher.scope
+        if kind == "epoch":
+            name, value = keys.EPOCH, self.model.flags.get(keys.EPOCH, 0) + 1
+        elif kind == "breaker":
+            name, value = keys.breaker(scope(account)), int(on)
+        else:
+            name, value = keys.pulled(scope(account, "template", "t")), int(on)
+
+        def call() -> None:
+            self.world.run(self.world.store.flag(name, value))
+            self.model.flags[name] = value
+            assert self.world.run(self.world.store.flags()) == {k: v for k, v in self.model.flags.items() if v}
+
+        self.do(call, again)
+
+    @rule(index=indices, account=st.sampled_from([None, *ACCOUNTS]), kind=st.sampled_from(["account", "brand"]))
+    def release(self, index: int, account: str | None, kind: str = "account") -> None:
+        held = [m.new.id for m in self.model.messages.values() if m.state is State.HELD]
+        ids = [held[index % len(held)]] if held and account is None else []
+        scope = b""
+        if account is not None:
+            scope = self.world.hasher.scope(account, *(["brand"] if kind == "brand" else []))
+        if ids or scope:
+            released = self.world.run(self.world.store.release(ids, scope))
+            assert released == self.model.release(ids, scope, self.now)
+
+    @rule()
+    def look(self) -> None:
+        """What operators see: whose messages are held, since when; how old the oldest of each lane is."""
+        outlook = Outlook(self.world.link, PARTITIONS)
+        mine: dict[tuple[str, bytes, bytes], list[int]] = {}
+        for m in self.model.messages.values():
+            if m.state is State.HELD and not m.released:
+                key = (m.new.envelope.account, m.permission.account_scope, m.permission.brand_scope)
+                mine.setdefault(key, []).append(time_of(m.new.id))
+        seen = {
+            (h.account, h.account_scope, h.brand_scope): (h.count, h.oldest) for h in self.world.run(outlook.held())
+        }
+        assert seen == {key: (len(times), min(times)) for key, times in mine.items()}
+        view = self.world.run(outlook.lanes())
+        waits: dict[str, list[int]] = {}
+        for m in self.model.messages.values():
+            if not m.final and m.state is State.QUEUED and not m.due:
+                waits.setdefault(m.lane, []).append(time_of(m.new.id))
+        for lane in view.lanes:
+            assert lane.ready >= len(waits.get(lane.name, ()))
+            assert lane.oldest == min(waits.get(lane.name, [0])) or lane.ready > 16
+            waits.pop(lane.name, None)
+        assert not waits, "lanes that nobody sees"

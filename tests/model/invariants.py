@@ -1,0 +1,209 @@
+"""What must hold after every call: all seven invariants, asked of the raw structures.
+
+1 every message is in exactly one place · 2 (in ``judge``) nothing revoked, canceled or expired is handed out · 3 no
+more copies than one and the resend of an unknown · 4 every move raises one event, one of them final · 5 caps are never
+exceeded, what is reserved went out · 6 leases belong to who took them · 7 (in ``do``) a repeated call changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import currently_in_test_context, note
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from gateway.model import MOVES, WAITING, Reason, State
+from gateway.store.ids import partition_of
+from gateway.store.owner import Owner
+from tests.model.cast import HOUR, NUMBERS
+from tests.model.reference import Message, Model
+from tests.model.world import PARTITIONS, World, plain
+
+
+def same(m: Message | None, store: Any, model: Any) -> None:
+    """Equal, or told which message differs how."""
+    assert store == model, f"the store says {store}, the model {model}, of {m}"
+
+
+class Invariants(RuleBasedStateMachine):
+    """A model and a world side by side. Set ``world`` in a subclass."""
+
+    world: World
+
+    def reset(self) -> None:
+        """Begin anew, with nothing stored."""
+        self.world.reset()
+        self.model = Model(self.world.retention)
+        self.recipients = [self.world.hasher.recipient(digits) for digits in NUMBERS]
+        self.owners = [Owner("w0", "0"), Owner("w1", "0")]
+        self.beats: dict[str, int] = {}
+        self.count = 0
+        self.known: list[bytes] = []
+        self.gone: set[bytes] = set()  # records that were deleted
+        self.outlived: set[bytes] = set()  # ids of theirs
+        self.said: list[str] = []
+        self.tokens: dict[bytes, int] = {}
+        self.leases: list[tuple[str, bytes, int, str]] = []  # every lease ever: owner, id, lease, carrier
+        self.given: list[tuple[str, bytes, bytes]] = []  # every id a carrier ever gave: carrier, message, id
+        self.promised: dict[tuple[bytes, int, str], bytes] = {}  # ids whose receipts came before them
+        self.calls: list[Callable[[], None]] = []
+        self.finals: Counter[bytes] = Counter()
+        self.copies: Counter[bytes] = Counter()  # that may be on the wire
+        self.begun = True
+
+    @property
+    def now(self) -> int:
+        return self.world.now
+
+    def say(self, text: str) -> None:
+        """What a failing example tells beside its calls."""
+        self.said.append(text)
+        if currently_in_test_context():
+            note(text)
+
+    def do(self, call: Callable[[], None], again: bool) -> None:
+        """Make a call; ``again`` makes it twice and wants nothing to change. It may be repeated at any later time."""
+        self.begun = False  # after a failure there is nothing to tear down
+        call()
+        self.begun = True
+        self.calls.append(call)
+        if again:
+            self.check_everything()
+            before = self.picture()
+            self.begun = False
+            call()
+            assert self.picture() == before, "a repeated call changed something"
+            self.begun = True
+
+    def picture(self) -> Any:
+        ids = [id_ for id_ in self.known if id_ in self.model.messages]
+        return [plain(record) for record in self.world.run(self.world.store.find(ids))]
+
+    def some(self, index: int, *states: State) -> Message | None:
+        found = [m for m in self.model.messages.values() if m.state in states and not m.final]
+        return found[index % len(found)] if found else None
+
+    @invariant()
+    def check_everything(self) -> None:
+        if not getattr(self, "begun", False):
+            return
+        self.begun = False  # after a failure there is nothing to tear down
+        self.check_events()
+        self.check_records()
+        self.check_places()
+        self.begun = True
+
+    def check_events(self) -> None:
+        """Invariant 4: every move raises exactly one event, and there is one final event."""
+        expected: dict[bytes, list[Any]] = {}
+        for moved in self.model.events:
+            expected.setdefault(moved.id, []).append(
+                (moved.sequence, moved.state, moved.previous, moved.reason, moved.final)
+            )
+        self.model.events.clear()
+        got: dict[bytes, list[Any]] = {}
+        for event in self.world.new_events():
+            got.setdefault(event.id, []).append(
+                (event.sequence, event.state, event.previous, event.reason, event.final)
+            )
+            if event.previous is not None and event.previous is not event.state:
+                assert event.state in MOVES[event.previous], f"{event.previous!r} -> {event.state!r}"
+            if event.final:
+                self.finals[event.id] += 1
+                assert self.finals[event.id] == 1, "more than one final event"
+            if event.previous is State.SENDING and event.state in (State.SENT, State.UNKNOWN):
+                self.copies[event.id] += 1
+            if event.reason is Reason.RESEND:
+                self.copies[event.id] -= 1
+            assert self.copies[event.id] <= 1, "more copies than one and the resends"
+        loose = {Reason.NONE}
+        for id_ in got.keys() | expected.keys():
+            m = self.model.messages.get(id_)
+            same(m, [(*e[:3], e[4]) for e in got.get(id_, ())], [(*e[:3], e[4]) for e in expected.get(id_, ())])
+        for id_, events in got.items():
+            for mine, theirs in zip(expected[id_], events, strict=True):
+                assert mine[3] in loose or mine[3] == theirs[3], f"reason {theirs[3]!r}, expected {mine[3]!r}"
+
+    def check_records(self) -> None:
+        numbers: set[tuple[bytes, int, int]] = set()
+        ids = list(self.model.messages)
+        for id_, record in zip(ids, self.world.run(self.world.store.find(ids)), strict=True):
+            m = self.model.messages[id_]
+            assert record is not None, f"lost: {m}"
+            same(m, (record.state, record.final, record.sequence), (m.state, m.final, m.sequence))
+            same(m, (record.route, record.place, record.attempts), (m.route, m.place, m.attempts))
+            same(m, (record.recipient, record.envelope), (m.new.recipient, m.new.envelope))
+            same(m, [part.state for part in record.parts], [part.state for part in m.parts])
+            same(m, record.content, None if m.final else m.new.content)
+            if not m.final:
+                if m.new.segments > 1:
+                    number = (m.new.recipient.key, m.accepted_at // (24 * HOUR), record.reference_number)
+                    assert number not in numbers, "two long messages would be joined"
+                    numbers.add(number)
+                same(m, (record.resent, record.pinned, record.cancel_requested), (m.resent, m.had, m.cancel))
+                if m.state in WAITING:
+                    same(m, (record.due, record.expires), (m.due, m.permission.expires))
+
+    def check_places(self) -> None:
+        """Invariants 1 and 6: every message is in exactly one place, leases belong to those who took them."""
+        for partition in range(PARTITIONS):
+            places = self.world.places(partition)
+            self.check_caps(partition, places.caps)
+            self.check_parked(partition, places.parked)
+            mine = [m for m in self.model.messages.values() if partition_of(m.new.id) == partition]
+            waits = Counter((m.new.envelope.account, m.state) for m in mine if m.state in WAITING)
+            assert {key: n for key, n in places.waiting.items() if n} == waits, "who waits is miscounted"
+            ready = Counter(id_ for ids in places.ready.values() for id_ in ids)
+            delayed = Counter((id_, due) for lane in places.delayed.values() for id_, due in lane.items())
+            leased: Counter[tuple[str, int, bytes]] = Counter()
+            for owner, leases in places.leases.items():
+                for lease, packed in leases.items():
+                    if not lease.startswith(b"n"):
+                        ids = packed[2 + packed[1] :]
+                        assert len(ids) % 16 == 0
+                        leased.update((owner, int(lease), ids[n : n + 16]) for n in range(0, len(ids), 16))
+            for m in self.model.messages.values():
+                id_ = m.new.id
+                if partition_of(id_) != partition:
+                    continue
+                if m.state is State.SENDING:
+                    times = leased[m.owner, m.lease, id_]
+                    assert times == 1, f"leased {times} times: {m}"
+                elif m.final or m.state in (State.SENT, State.UNKNOWN):
+                    pass
+                elif m.state is State.HELD and not m.released:
+                    assert id_ in places.held, f"not among the held: {m}"
+                elif m.due:
+                    assert delayed[id_, m.due] == 1, f"delayed {delayed[id_, m.due]} times: {m}"
+                else:
+                    assert ready[id_] == 1, f"ready {ready[id_]} times: {m}"
+            owners = {owner for owner in places.leases if any(not k.startswith(b"n") for k in places.leases[owner])}
+            holders = {
+                m.owner
+                for m in self.model.messages.values()
+                if m.state is State.SENDING and partition_of(m.new.id) == partition
+            }
+            assert owners == holders, "leases of nobody's messages"
+
+    def check_caps(self, partition: int, caps: dict[bytes, dict[bytes, int]]) -> None:
+        """Invariant 5: caps are never exceeded, and what is reserved is what went out (or may have)."""
+        expected: dict[bytes, dict[bytes, int]] = {}
+        for id_, (at, under) in self.model.reserved.items():
+            for cap in under:
+                if partition_of(id_) == partition and at > self.now - 1000 * cap.window:
+                    key = self.model.recipients[id_] + cap.scope + cap.window.to_bytes(4, "big")
+                    expected.setdefault(key, {})[id_] = at
+                    assert len(expected[key]) <= cap.limit, "more went out than the cap allows"
+        kept = {}
+        for key, ids in caps.items():
+            start = self.now - 1000 * int.from_bytes(key[24:28], "big")
+            if fresh := {id_: at for id_, at in ids.items() if at > start}:
+                kept[key] = fresh
+        assert kept == expected, "reservations differ"
+
+    def check_parked(self, partition: int, parked: set[bytes]) -> None:
+        """A receipt waits as long as its id is unknown, and no longer."""
+        here = [key for key, (fact, _) in self.model.parked.items() if fact.recipient.partition == partition]
+        assert parked == {carrier.encode() + b"\0" + who[:8] + id_ for carrier, who, id_ in here}

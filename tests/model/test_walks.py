@@ -1,0 +1,37 @@
+"""Dense random walks of the messages' model against the real store, on one server and on a cluster of three.
+
+The ordinary profile always takes the same ones. ``HYPOTHESIS_PROFILE=thorough MODEL_SEED=7`` takes hundreds of new
+ones, whose seeds begin at a million times the number.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.model.machine import Machine
+from tests.model.walk import walk
+from tests.model.world import World
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+FIRST = int(os.environ.get("MODEL_SEED", "0")) * 1_000_000
+
+
+def stroll(url: str, seed: int, steps: int) -> None:
+    world = World(url)
+    machine = type("Bound", (Machine,), {"world": world})
+    try:
+        walk(machine(), seed, steps)
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + (300 if THOROUGH else 7)))
+def test_a_walk_on_one_server(store_url: str, seed: int) -> None:
+    stroll(store_url, seed, 600 if THOROUGH else 300)
+
+
+@pytest.mark.parametrize("seed", range(FIRST + 1000, FIRST + (1100 if THOROUGH else 1003)))
+def test_a_walk_on_a_cluster_of_three(cluster_url: str, seed: int) -> None:
+    stroll(cluster_url, seed, 600 if THOROUGH else 200)
