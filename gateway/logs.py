@@ -133,3 +133,4 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
     root = logging.getLogger()
     root.handlers[:] = [_Forward()]
     root.setLevel(max(threshold, logging.WARNING))  # libraries speak when something is wrong
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every bad request, at strangers' will

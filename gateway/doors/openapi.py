@@ -255,6 +255,8 @@ OPERATIONS = (
     ),
 )
 
+_NUMBER = {"type": "string", "pattern": "^\\+?[1-9][0-9]{6,14}$"}
+
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
         "in": "header",
@@ -265,11 +267,11 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"in": "path", "schema": {"type": "string", "format": "uuid"}, "description": "The message's id."},
     "to": {
         "in": "path",
-        "schema": {"type": "string", "pattern": "^\\+?[1-9][0-9]{6,14}$"},
+        "schema": _NUMBER,
         "description": "E.164, with or without `+`.",
         "example": _TO,
     },
-    "?to": {"schema": {"type": "string"}, "description": "Only this recipient's.", "example": _TO},
+    "?to": {"schema": _NUMBER, "description": "Only this recipient's.", "example": _TO},
     "client_ref": {
         "in": "query",
         "required": True,
@@ -317,6 +319,7 @@ def document(version: str) -> bytes:
     )
 
 
+_TO_GRANT = ["method", "evidence"]
 _FIELDS = {
     "to": "Destination: E.164, with or without `+`.",
     "text": "Up to 255 segments; the alphabet is chosen by what is in it.",
@@ -343,6 +346,10 @@ def _complete(schemas: dict[str, Any]) -> None:
     """What the types cannot say: unions without a tag, closed lists of words, prose."""
     for name, schema in schemas["Submission"]["properties"].items():
         schema["description"] = _FIELDS[name]
+    schemas["Submission"]["anyOf"] = [{"required": ["text"]}, {"required": ["template"]}]
+    schemas["Batch"]["properties"]["messages"] |= {"minItems": 1, "maxItems": MAX_MESSAGES}
+    granted = {"properties": {"method": {"minLength": 1}, "evidence": {"minLength": 1}}, "required": _TO_GRANT}
+    schemas["ConsentBody"]["anyOf"] = [granted, {"properties": {"status": {"const": "revoked"}}}]
     schemas["Refused"] = {
         "title": "Refused",
         "description": "One message of a batch that was not accepted.",
