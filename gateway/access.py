@@ -20,10 +20,12 @@ _OCTETS = 32
 
 
 class Found(NamedTuple):
-    """A gateway of this machine: its operators' address, and the file that holds a token for it ("" = none)."""
+    """A gateway of this machine: its operators' address, the file that holds a token for it and the file of its
+    configuration ("" = none)."""
 
     url: str
     token_file: str
+    config: str = ""
 
     @property
     def token(self) -> str:
@@ -70,15 +72,16 @@ def _note(url: str) -> Path:
     return _folder() / (url.partition("://")[2].replace("/", "_") + ".json")
 
 
-def announce(url: str, token_file: Path | None) -> Path | None:
-    """Note that a gateway of ours listens at ``url``; None when there is no safe place for the note."""
+def announce(url: str, token_file: Path | None, config: str = "") -> Path | None:
+    """Note that a gateway of ours listens at ``url``, run by the file ``config``; None when no place is safe for it."""
     path = _note(url)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not _trusted(path.parent):
             return None
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"url": url, "token_file": str(token_file or ""), "pid": os.getpid()}))
+        note = {"url": url, "token_file": str(token_file or ""), "config": config, "pid": os.getpid()}
+        draft.write_text(json.dumps(note))
         draft.replace(path)
     except OSError:
         return None
@@ -94,13 +97,23 @@ def withdraw(note: Path | None) -> None:
 
 def find(url: str = "") -> Found | None:
     """The gateway at ``url``; without one, the only gateway of ours that runs on this machine."""
+    if not url:
+        found = running()
+        return found[0] if len(found) == 1 else None
+    known = _read(_note(url.rstrip("/"))) if _trusted(_folder()) else {}
+    return _found(known) if known else None
+
+
+def running() -> list[Found]:
+    """Every gateway of ours that runs on this machine."""
     if not _trusted(_folder()):
-        return None
-    if url:
-        known = _read(_note(url.rstrip("/")))
-        return Found(known["url"], known["token_file"]) if known else None
-    running = [known for path in sorted(_folder().glob("*.json")) if (known := _read(path)) and _alive(known["pid"])]
-    return Found(running[0]["url"], running[0]["token_file"]) if len(running) == 1 else None
+        return []
+    known = [_read(path) for path in sorted(_folder().glob("*.json"))]
+    return [_found(note) for note in known if note and _alive(note["pid"])]
+
+
+def _found(note: dict[str, Any]) -> Found:
+    return Found(note["url"], note["token_file"], note.get("config", ""))
 
 
 def _read(path: Path) -> dict[str, Any]:

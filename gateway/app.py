@@ -20,7 +20,7 @@ import structlog
 from gateway import logs
 from gateway.carriers.carriage import Carriage
 from gateway.carriers.fleet import Fleet
-from gateway.config import Config, route_table, rulebook
+from gateway.config import Config, Source, route_table, rulebook
 from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
@@ -42,7 +42,7 @@ from gateway.pipeline.upkeep import Upkeep
 from gateway.pipeline.webhook_desk import WebhookDesk
 from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
-from gateway.reload import Reloader, Source
+from gateway.reload import Reloader
 from gateway.seat import Seat, lasting_name
 from gateway.store import privacy
 from gateway.store.by_id import IdIndex
@@ -174,7 +174,7 @@ class App:
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
-        self.operators.announce(self.admin.url)
+        self.operators.announce(self.admin.url, self.reloader.file)
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -342,7 +342,7 @@ async def serve(
 ) -> None:
     """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages.
 
-    ``source`` reads the configuration anew, for a reload: on SIGHUP, or as operators ask.
+    ``source`` is read again for a reload: on SIGHUP, or as operators ask.
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """

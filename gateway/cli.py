@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -46,6 +45,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         try:
             installed = metadata.version("smpp-gateway")
         except metadata.PackageNotFoundError:  # run from files that were never installed
@@ -105,14 +106,14 @@ def serve(
 
         from gateway import logs
         from gateway.app import serve as serve_until
-        from gateway.config import read
+        from gateway.config import Source
         from gateway.runner import run
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        run(lambda stop: serve_until(loaded.config, source=lambda: read(config), stop=stop))
+        run(lambda stop: serve_until(loaded.config, source=Source(config), stop=stop))
 
     _start(program)
 

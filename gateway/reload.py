@@ -7,17 +7,13 @@ the whole reload, and the store is asked first whether it can hear of new rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from gateway.config import Change, Changes, Config, ConfigError, Loaded, Problem, compare, rulebook
+from gateway.config import Change, Changes, Config, ConfigError, Problem, Source, compare, rulebook
 from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
-
-Source = Callable[[], Loaded]
-"""Reads the configuration anew. Raises ConfigError."""
 
 NO_SOURCE = Problem("", "", "this gateway was not started from a file", "Restart it with serve --config FILE")
 
@@ -58,6 +54,11 @@ class Reloader:
     def __repr__(self) -> str:
         return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"
 
+    @property
+    def file(self) -> str:
+        """The file that is read again, by its absolute path; "" when there is none."""
+        return str(self._source.file.resolve()) if self._source else ""
+
     def signal(self) -> None:
         """Reload in the background and log what became of it (SIGHUP)."""
         task = asyncio.get_running_loop().create_task(self._logged(), name="reload")
@@ -75,7 +76,7 @@ class Reloader:
         """
         if self._source is None:
             raise ConfigError([NO_SOURCE])
-        loaded = self._source()
+        loaded = self._source.read()
         for warning in loaded.warnings if apply else ():
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
         return await self.take(loaded.config, apply=apply, wait=wait)

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.app import App, serve
 from gateway.client import Answer, Client
-from gateway.config import ConfigError, read
+from gateway.config import ConfigError, Source, read
 from gateway.doors.problems import HttpProblem
 from gateway.model import State
 from gateway.pipeline.intake import Result
@@ -79,7 +79,7 @@ async def running(site: Site) -> AsyncIterator[App]:
         ready.set()
 
     config = read(site.file).config
-    task = asyncio.create_task(serve(config, source=lambda: read(site.file), on_ready=on_ready, stop=stop))
+    task = asyncio.create_task(serve(config, source=Source(site.file), on_ready=on_ready, stop=stop))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from gateway.commands import complete
 from gateway.commands.shared import Exit, Json, fail, print_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Found(NamedTuple):
 
 @key.command("new")
 def key_new(
-    account: Annotated[str, typer.Argument(help="Name of the account the key is for.")],
+    account: Annotated[
+        str, typer.Argument(help="Name of the account the key is for.", autocompletion=complete.accounts)
+    ],
     as_json: Json = False,
 ) -> None:
     """Make an API key: the key for the app, and the line for the configuration, which holds only its hash.
@@ -60,7 +63,9 @@ def key_new(
 @key.command("list")
 def key_list(
     config: File,
-    account: Annotated[str, typer.Argument(help="Only this account's.", show_default=False)] = "",
+    account: Annotated[
+        str, typer.Argument(help="Only this account's.", show_default=False, autocompletion=complete.accounts)
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List the keys of a configuration by account and fingerprint. The keys themselves are not known to the gateway.

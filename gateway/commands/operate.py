@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.shared import Exit, Json, fail, print_json
 
@@ -17,10 +18,10 @@ carriers = typer.Typer(
 held = typer.Typer(no_args_is_help=False, help="Look at messages that breakers hold; release them.")
 breakers = typer.Typer(no_args_is_help=False, help="Open and close breakers: they hold an account's marketing.")
 
-Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.")]
+Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=complete.carriers)]
 Bind = Annotated[int, typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]")]
 Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.")]
-Account = Annotated[str, typer.Option(help="Messages of this account.")]
+Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=complete.accounts)]
 Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
 Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
 

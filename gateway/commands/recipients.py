@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.commands import complete
 from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, fail, print_json
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ consent = typer.Typer(no_args_is_help=True, help="Record and show consent to mar
 optout = typer.Typer(
     no_args_is_help=True, help="Record, show and lift opt-outs. They stop what is already queued, too."
 )
+
+SCOPES = complete.one_of("marketing", "all")
 
 To = Annotated[str, typer.Argument(help="The recipient in E.164, like +46701234567.", show_default=False)]
 Brand = Annotated[str, typer.Option(help="For one brand. [dim]Default: consent: the account's first; opt-out: all.[/]")]
@@ -83,7 +86,7 @@ def show_consents(to: To, url: Url = URL, key: Key = "", as_json: Json = False) 
 def add(
     to: To,
     reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")],
-    scope: Annotated[str, typer.Option(help='"marketing" or "all".')] = "marketing",
+    scope: Annotated[str, typer.Option(help='"marketing" or "all".', autocompletion=SCOPES)] = "marketing",
     brand: Brand = "",
     url: Url = URL,
     key: Key = "",
@@ -111,7 +114,9 @@ def show_optouts(to: To, url: Url = URL, key: Key = "", as_json: Json = False) -
 @optout.command("remove")
 def remove(
     to: To,
-    scope: Annotated[str, typer.Option(help='Only "marketing" or only "all". [dim]Default: both.[/]')] = "",
+    scope: Annotated[
+        str, typer.Option(help='Only "marketing" or only "all". [dim]Default: both.[/]', autocompletion=SCOPES)
+    ] = "",
     brand: Brand = "",
     url: Url = URL,
     key: Key = "",

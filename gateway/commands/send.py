@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.commands import complete
 from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, fail, print_json, show_answer
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def send(
         typer.Option("--file", "-f", help='Many messages: a .csv with a header, or .ndjson; "-" is NDJSON on stdin.'),
     ] = "",
     sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
-    category: Annotated[str, typer.Option(help="otp, transactional, marketing or emergency.")] = "",
+    category: Annotated[
+        str,
+        typer.Option(help="otp, transactional, marketing or emergency.", autocompletion=complete.categories),
+    ] = "",
     brand: Annotated[str, typer.Option(help="Whose consent counts, when the account has several brands.")] = "",
     client_ref: Annotated[
         str,
@@ -32,7 +36,12 @@ def send(
     ] = "",
     send_at: Annotated[str, typer.Option(help="Not before this instant, like 2026-12-01T09:00:00Z.")] = "",
     expires_at: Annotated[str, typer.Option(help="Not after this instant.")] = "",
-    on_quiet: Annotated[str, typer.Option(help='At night: "defer" until morning or "reject".')] = "",
+    on_quiet: Annotated[
+        str,
+        typer.Option(
+            help='At night: "defer" until morning or "reject".', autocompletion=complete.one_of("defer", "reject")
+        ),
+    ] = "",
     wait: Annotated[float, typer.Option(help="Follow it for so many seconds to its final state.", min=0)] = 0,
     failures: Annotated[
         Path | None, typer.Option(help="With --file: where to put what was refused. [dim]Default: FILE.failed.csv[/]")

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.shared import Exit, Json, print_json
 
@@ -14,7 +15,7 @@ webhooks = typer.Typer(
     no_args_is_help=False, help="Look at receivers of events; test them, replay or drop their dead letters."
 )
 
-Account = Annotated[str, typer.Option(help="Only receivers of this account.")]
+Account = Annotated[str, typer.Option(help="Only receivers of this account.", autocompletion=complete.accounts)]
 To = Annotated[str, typer.Option(help="Only this receiver, when the account has several.")]
 
 
@@ -67,7 +68,7 @@ def replay(account: Account = "", to: To = "", url: AdminUrl = "", token: Token 
 
 @webhooks.command("drop")
 def drop(
-    account: Annotated[str, typer.Option(help="Whose.", show_default=False)],
+    account: Annotated[str, typer.Option(help="Whose.", show_default=False, autocompletion=complete.accounts)],
     to: To = "",
     url: AdminUrl = "",
     token: Token = "",
@@ -90,7 +91,12 @@ def retry(account: Account = "", to: To = "", url: AdminUrl = "", token: Token =
 
 @webhooks.command("test")
 def test(
-    account: Annotated[str, typer.Argument(help="The account, as in the configuration.", show_default=False)],
+    account: Annotated[
+        str,
+        typer.Argument(
+            help="The account, as in the configuration.", show_default=False, autocompletion=complete.accounts
+        ),
+    ],
     to: Annotated[str, typer.Option(help="This URL. [dim]Default: the account's callback_url.[/]")] = "",
     url: AdminUrl = "",
     token: Token = "",

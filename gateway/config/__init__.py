@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from gateway.config.changes import Change, Changes, compare, restarts
-from gateway.config.load import Loaded, load, load_text, read
+from gateway.config.load import Loaded, Source, load, load_text, read
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.rulebook import route_table, rulebook
 from gateway.config.schema import (
@@ -44,6 +44,7 @@ __all__ = [
     "Retention",
     "Route",
     "Smpp",
+    "Source",
     "Store",
     "Webhooks",
     "compare",

@@ -21,6 +21,16 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
+class Source(NamedTuple):
+    """Where a gateway's configuration comes from, to be read again for a reload."""
+
+    file: Path
+
+    def read(self) -> Loaded:
+        """As it is now. Raises ConfigError."""
+        return read(self.file)
+
+
 def load(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
     """The configuration in a file (None: every key at its default). Raises ConfigError with all problems."""
     return read(path, env).config
