@@ -29,12 +29,14 @@ import structlog
 
 from gateway.store.binary import environment, find_binary
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.leftovers import LOG, bound_log, last_words, remove_half_written
 from gateway.store.locks import open_lock, try_lock
-from gateway.store.runtime import runtime_dir
+from gateway.store.runtime import clear, clear_stale, runtime_dir, runtime_path
 
 _log = structlog.get_logger(__name__)
 
 _WATCH = 0.1  # seconds between looks whether the server lives
+_LOOK = 60.0  # and between looks how long its log is
 _ANSWER = 10.0  # a living server that does not open its socket for so long is replaced
 _STOP = 20.0  # what a stopping server gets to write out its file
 _BACKOFF = (0.1, 10.0)  # first and longest pause before a dead server is started again
@@ -73,7 +75,7 @@ class Embedded:
         self.data_dir = data_dir.resolve()
         self.durability = durability
         self.binary = binary or find_binary()
-        self.socket = runtime_dir(self.data_dir) / "s"
+        self.socket = runtime_path(self.data_dir) / "s"
         self.ready = asyncio.Event()
         self.status = Status.STOPPED
         self.pid = 0
@@ -105,6 +107,7 @@ class Embedded:
             else:
                 await self._adopt()
         except BaseException:
+            clear(self.socket.parent)
             self._release()
             raise
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
@@ -120,6 +123,7 @@ class Embedded:
             return
         try:
             await self._end_server()
+            clear(self.socket.parent)
         finally:
             self._release()
 
@@ -144,6 +148,7 @@ class Embedded:
             os.ftruncate(self._gateway_lock, 0)
             os.pwrite(self._gateway_lock, f"{os.getpid()}\n".encode(), 0)
             self._server_lock = open_lock(self.data_dir / "server.lock")
+            clear_stale(time.time())
         except OSError as error:
             self._release()
             raise StoreRefused(
@@ -177,7 +182,10 @@ class Embedded:
         _log.info("embedded store started", pid=self.pid, binary=str(self.binary), data_dir=str(self.data_dir))
 
     def _spawn(self) -> None:
+        runtime_dir(self.data_dir)
         self.socket.unlink(missing_ok=True)
+        remove_half_written(self.data_dir)
+        bound_log(self.data_dir)
         self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own arguments
             [str(self.binary), *self._arguments()],
             stdin=subprocess.DEVNULL,
@@ -201,7 +209,7 @@ class Embedded:
             "unixsocketperm": "700",
             "dir": str(self.data_dir),
             "pidfile": str(self.data_dir / "server.pid"),
-            "logfile": str(self.data_dir / "server.log"),
+            "logfile": str(self.data_dir / LOG),
             "daemonize": "no",
             "save": "",
             "appendonly": "yes",
@@ -269,8 +277,7 @@ class Embedded:
         pause = shortest
         while True:
             since = time.monotonic()
-            while not self._died():  # noqa: ASYNC110 - nothing but its lock tells of an adopted server's end
-                await asyncio.sleep(_WATCH)
+            await self._until_died()
             self._set(Status.DEAD)
             self.problem = self._last_words()
             _log.error("embedded store died", pid=self.pid, problem=self.problem)
@@ -280,6 +287,15 @@ class Embedded:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
                 await self._launch_again(pause)
+
+    async def _until_died(self) -> None:
+        """Return when the server has died; until then its log is kept short."""
+        look = 0.0
+        while not self._died():  # nothing but its lock tells of an adopted server's end
+            if time.monotonic() > look:
+                bound_log(self.data_dir)
+                look = time.monotonic() + _LOOK
+            await asyncio.sleep(_WATCH)
 
     async def _launch_again(self, pause: float) -> None:
         try:
@@ -334,14 +350,7 @@ class Embedded:
         """Why the server went: the signal that ended it, or the end of its log."""
         if self._exit_code < 0:
             return f"killed by {signal.Signals(-self._exit_code).name}"
-        try:
-            with (self.data_dir / "server.log").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
-                lines = file.read().decode("utf-8", "replace").splitlines()
-        except OSError as error:
-            return f"its log cannot be read ({error.strerror})"
-        said = [line for line in lines if " # " in line and "overcommit" not in line] or lines
-        return re.sub(r"^\d+:\w .{0,30} [#*] ", "", said[-1]) if said else "its log is empty"
+        return last_words(self.data_dir)
 
 
 def _field(info: bytes, name: str) -> str:

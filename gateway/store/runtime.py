@@ -1,30 +1,92 @@
-"""Short folders of our own for sockets: their paths may have 108 octets."""
+"""Short folders of our own for sockets, whose paths may have 108 octets: made, removed, and cleared of dead ones."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import os
+import socket
+import stat
 import tempfile
 from pathlib import Path
 
 from gateway.store.errors import StoreRefused
 
+SETTLED = 600.0
+"""Seconds after which a folder without a living socket is nobody's: what is being started is younger."""
+
+
+def runtime_path(of: Path) -> Path:
+    """The folder for this path, the same whenever it is asked for; it may not be there yet."""
+    name = hashlib.blake2b(str(of).encode(), digest_size=6).hexdigest()
+    return _base() / f"{_prefix()}{name}"
+
 
 def runtime_dir(of: Path) -> Path:
-    """A folder that only this user may enter, the same whenever it is asked for the same path.
+    """The folder for this path, made so that only this user may enter; it counts as young from now on.
 
     Raises StoreRefused when somebody else owns it.
     """
-    name = hashlib.blake2b(str(of).encode(), digest_size=6).hexdigest()
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    folder = Path(base) / f"smpp-gateway-{os.getuid()}-{name}"
+    folder = runtime_path(of)
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
+        if not _ours(found):
+            raise StoreRefused(
+                f"{folder} belongs to somebody else or is open to others: remove it, or set XDG_RUNTIME_DIR"
+            )
+        os.utime(folder)
     except OSError as error:
-        raise StoreRefused(f"{folder} cannot be made for sockets: {error.strerror}") from error
-    if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
-        raise StoreRefused(f"{folder} belongs to somebody else or is open to others: remove it, or set XDG_RUNTIME_DIR")
+        raise StoreRefused(f"{folder} cannot be made for sockets: {error.strerror}; set XDG_RUNTIME_DIR") from error
     if len(str(folder)) > 100:
         raise StoreRefused(f"{folder} is too long for a socket's path: set XDG_RUNTIME_DIR to a shorter folder")
     return folder
+
+
+def clear(folder: Path, *, before: float = math.inf) -> None:
+    """Remove the folder, if it is ours, with the sockets that nobody answers on; it stays when anything else is in it.
+
+    ``before``: only when nothing has been made in it since, in seconds since 1970.
+    """
+    with contextlib.suppress(OSError):  # gone already
+        found = folder.lstat()
+        if not _ours(found) or found.st_mtime > before:
+            return
+        for path in folder.iterdir():
+            if not _dead(path):
+                return
+            path.unlink()
+        folder.rmdir()
+
+
+def clear_stale(now: float) -> None:
+    """Remove the folders of gateways that were killed. ``now``: seconds since 1970."""
+    for folder in _base().glob(f"{_prefix()}*"):
+        clear(folder, before=now - SETTLED)
+
+
+def _base() -> Path:
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+
+
+def _prefix() -> str:
+    return f"smpp-gateway-{os.getuid()}-"
+
+
+def _ours(found: os.stat_result) -> bool:
+    """Whether it is a folder of ours and ours alone."""
+    return found.st_uid == os.getuid() and found.st_mode & 0o170077 == 0o040000
+
+
+def _dead(path: Path) -> bool:
+    """Whether it is a socket that nobody listens on. Raises OSError."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False

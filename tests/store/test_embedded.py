@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis.asyncio
 
-from gateway.store import binary
+from gateway.store import binary, leftovers
 from gateway.store.embedded import Embedded, Status
 from gateway.store.errors import StoreRefused, StoreUnavailable
 from tests.servers import alive
@@ -206,11 +209,89 @@ def test_replicated_needs_more_than_one_server(tmp_path: Path) -> None:
         Embedded(tmp_path, "replicated")
 
 
-def test_a_runtime_folder_open_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_runtime_folder_open_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    Embedded(tmp_path / "data").socket.parent.chmod(0o755)
+    embedded = Embedded(tmp_path / "data")
+    embedded.socket.parent.mkdir(mode=0o755)
     with pytest.raises(StoreRefused, match="open to others"):
-        Embedded(tmp_path / "data")
+        await embedded.start()
+    assert embedded.socket.parent.exists()
+
+
+def lay_socket(folder: Path, *, living: bool, age: float) -> socket.socket:
+    """A folder for sockets with one in it; closing what is returned ends it."""
+    folder.mkdir(mode=0o700)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(folder / "s"))
+    server.listen()
+    if not living:
+        server.close()
+    os.utime(folder, (time.time() - age,) * 2)
+    return server
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A folder with a short name."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+async def test_a_clean_stop_leaves_no_runtime_folder(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a start clears those of gateways that were killed, never one that is being started or answers."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    ours = f"smpp-gateway-{os.getuid()}-"
+    lay_socket(base / f"{ours}dead", living=False, age=3600)
+    lay_socket(base / f"{ours}young", living=False, age=5)
+    lay_socket(base / "other-dead", living=False, age=3600)
+    (base / f"{ours}file").mkdir(mode=0o700)
+    (base / f"{ours}file" / "precious").write_text("")
+    os.utime(base / f"{ours}file", (0, 0))
+    (base / f"{ours}empty").mkdir(mode=0o700)
+    os.utime(base / f"{ours}empty", (0, 0))
+    with lay_socket(base / f"{ours}alive", living=True, age=3600):
+        embedded = Embedded(tmp_path / "data")
+        await embedded.start()
+        assert embedded.socket.exists()
+        await embedded.stop()
+        left = {name.removeprefix(ours) for name in os.listdir(base)}
+    assert left == {"alive", "young", "file", "other-dead"}
+
+
+def fill_log(folder: Path) -> None:
+    with (folder / "server.log").open("a") as log:
+        log.write("x" * (1 << 20) + "\n1:M 01 Jan 2026 00:00:00.000 # Out of everything\n")
+
+
+async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path) -> None:
+    fill_log(tmp_path)
+    (tmp_path / "temp-rewriteaof-bg-99.aof").write_bytes(b"half")
+    assert leftovers.last_words(tmp_path) == "Out of everything"
+    embedded = Embedded(tmp_path)
+    await embedded.start()
+    await embedded.stop()
+    assert (tmp_path / "server.log").stat().st_size < 20_000
+    assert (tmp_path / "server.log.1").stat().st_size > 1 << 20
+    assert not (tmp_path / "temp-rewriteaof-bg-99.aof").exists()
+
+
+async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.embedded._LOOK", 0.05)
+    embedded = Embedded(tmp_path)
+    await embedded.start()
+    fill_log(tmp_path)
+    async with asyncio.timeout(5), client(embedded) as one:
+        while not (tmp_path / "server.log.1").exists():  # noqa: ASYNC110 - the server does it, not we
+            await asyncio.sleep(0.02)
+        assert leftovers.last_words(tmp_path) == "Out of everything"
+        await one.bgrewriteaof()
+        while not (tmp_path / "server.log").exists():  # noqa: ASYNC110 - the server goes on in a new file
+            await asyncio.sleep(0.02)
+    await embedded.stop()
 
 
 def script(folder: Path, name: str, text: str) -> None:
