@@ -218,6 +218,7 @@ class Facts(NamedTuple):
 
     rules: tuple[Rule, ...] = ()
     used: tuple[int, ...] = ()  # reservations that stand under each cap that was asked about, in that order
+    room_at: tuple[int, ...] = ()  # when a full one of these caps has room again, as far as is known; 0 = it has
 
 
 class Permission(msgspec.Struct, frozen=True, gc=False):
@@ -240,7 +241,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     code: Reason
     permission: Permission
-    next_at: int = 0  # when a deferred or scheduled message is decided again
+    next_at: int = 0  # when a deferred or scheduled message is decided again; refused: when another one might pass
     rules: tuple[str, ...] = ()  # every rule that did not say allow, as "rule:outcome"
     zones: tuple[str, ...] = ()
     policy_version: str = ""

@@ -78,7 +78,8 @@ _Key = tuple[Outcome, Reason, int, tuple[str, ...], tuple[str, ...], str]
 def decision(verdict: Verdict) -> Decision:
     """A verdict as applications see it. Verdicts that look the same share one object."""
     v = verdict
-    return _decision((v.outcome, v.code, v.next_at, v.zones, v.rules, v.policy_version))
+    next_at = v.next_at if v.outcome is Outcome.DEFER else 0
+    return _decision((v.outcome, v.code, next_at, v.zones, v.rules, v.policy_version))
 
 
 @lru_cache(maxsize=4096)

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide, State
+from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide
 from gateway.pipeline.desk import Desk, state_of
 from gateway.pipeline.submission import Asked
-from gateway.policy.decide import Request, decide
+from gateway.policy.decide import Request, caps_for, decide
 
 SLICE = 256
 
@@ -50,10 +50,19 @@ class Decisions:
         """Decide these and tell the store. Raises StoreError; then the rest is handed out again later."""
         for start in range(0, len(items), SLICE):
             batch = items[start : start + SLICE]
-            known = await self._store.facts([item.recipient for item in batch])
+            asked = [self._caps(item) for item in batch]
+            known = await self._store.facts([item.recipient for item in batch], asked if any(asked) else ())
             now = self._clock()
             await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
             self._hint({item.recipient.partition for item in batch})
+
+    def _caps(self, item: Redecide) -> tuple[Cap, ...]:
+        """Caps to be asked about: of what met one, so that it is told apart which, and until when it is full."""
+        if item.reason is not Reason.FREQUENCY_CAP:
+            return ()
+        envelope = item.envelope
+        scopes = self._desk.scopes(envelope.account, envelope.brand)
+        return caps_for(Category(envelope.category), *scopes, self._desk.rules)
 
     def _permit(self, item: Redecide, facts: Facts, now: int) -> Permit:
         envelope = item.envelope
@@ -81,6 +90,4 @@ class Decisions:
             on_quiet=asked.on_quiet,
             reason=asked.reason,
             template_scope=self._desk.template_scope(envelope.account, asked.template),
-            # Deferred for a cap and awake again: the gate counts afresh. Only what it just refused is over its cap.
-            capped=item.reason is Reason.FREQUENCY_CAP and item.state is State.QUEUED,
         )

@@ -9,28 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gateway.config import Account
-from gateway.model import (
-    PRIORITY,
-    Accepted,
-    Content,
-    Envelope,
-    Facts,
-    NewMessage,
-    Priority,
-    Recipient,
-    State,
-    Verdict,
-)
+from gateway.model import PRIORITY, Accepted, Cap, Facts, NewMessage, Priority, Recipient, State
 from gateway.pipeline.bounds import Bounds
+from gateway.pipeline.cases import Batch, Case, Origin, Ruling, message_of, request_of, result_of, trace
 from gateway.pipeline.desk import Desk, state_of, verdict_of
+from gateway.pipeline.frequency import Caps, Frequency
 from gateway.pipeline.gatherer import Gatherer
-from gateway.pipeline.submission import ON_UNKNOWN, Asked, Checked, Problem, Result, Rights, Submission, check
+from gateway.pipeline.submission import Problem, Result, Rights, Submission, check
 from gateway.pipeline.tallies import IntakeTally
-from gateway.policy.decide import Request, decide
-from gateway.store.claims import item_id, item_reference
+from gateway.policy.decide import caps_for, decide
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
 from gateway.store.record import Record
@@ -54,7 +44,7 @@ class Ledger(Protocol):
     """What intake needs of the store."""
 
     async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]: ...
-    async def facts(self, recipients: Sequence[Recipient]) -> list[Facts]: ...
+    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]: ...
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
     async def depths(self) -> Depths: ...
 
@@ -65,33 +55,7 @@ class Hint(Protocol):
     def __call__(self, partitions: set[int], *, urgent: bool = False) -> None: ...
 
 
-class Origin(NamedTuple):
-    """Where a submission of a request with an ``Idempotency-Key`` comes from: its id and reference follow from it."""
-
-    base: bytes
-    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in an origin
-
-
 _Item = tuple[Account, Submission, Origin | None]
-
-
-class _Case(NamedTuple):
-    """A submission that passed the checks, at its place in the slice."""
-
-    place: int
-    asked: Submission
-    rights: Rights
-    checked: Checked
-    recipient: Recipient
-    origin: Origin | None
-
-
-class _Ruling(NamedTuple):
-    """What policy said, and where the message goes for it."""
-
-    verdict: Verdict
-    state: State
-    route: str
 
 
 def now_ms() -> int:
@@ -130,7 +94,7 @@ class Intake:
         self._named = named
         self._clock = clock
         self._singles: Gatherer[_Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
-        self._facts: Gatherer[Recipient, Facts] = Gatherer(store.facts, gap=0, limit=TOGETHER)
+        self._facts: Gatherer[tuple[Recipient, Caps], Facts] = Gatherer(self._look_up, gap=0, limit=TOGETHER)
         self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
         self.tally = IntakeTally()
         self._bounds = Bounds(store, max_waiting)
@@ -172,10 +136,11 @@ class Intake:
 
     async def _take_in(self, items: Sequence[_Item], now: int) -> Outcomes:
         await self._bounds.refresh()
+        batch = Batch(now, Frequency())
         results: Outcomes = []
         for start in range(0, len(items), SLICE):
             try:
-                results += await self._slice(items[start : start + SLICE], now)
+                results += await self._slice(items[start : start + SLICE], batch)
             except StoreError as error:
                 if not any(isinstance(result, Result) for result in results):
                     raise
@@ -184,63 +149,69 @@ class Intake:
                 return results + [rest] * (len(items) - start)
         return results
 
-    async def _slice(self, items: Sequence[_Item], now: int) -> Outcomes:
+    async def _slice(self, items: Sequence[_Item], batch: Batch) -> Outcomes:
         results: list[Result | Problem | None] = [None] * len(items)
-        cases: list[_Case] = []
+        cases: list[Case] = []
         refused: list[str] = []
         try:
             for start in range(0, len(items), STRIDE):
                 if start:
                     await asyncio.sleep(0)
-                cases += self._check(items[start : start + STRIDE], start, results, now)
+                cases += self._check(items[start : start + STRIDE], start, results, batch.now)
             if cases:
-                await self._store_cases(cases, results, refused, now)
+                await self._store_cases(cases, results, refused, batch)
         finally:
             self._bounds.arrived([case.rights.name for case in cases], refused)
         return [result for result in results if result is not None]
 
     async def _store_cases(
-        self, cases: Sequence[_Case], results: list[Result | Problem | None], refused: list[str], now: int
+        self, cases: Sequence[Case], results: list[Result | Problem | None], refused: list[str], batch: Batch
     ) -> None:
         """Decide and write what passed the checks; ``refused`` gets the accounts of what policy refuses."""
-        known = await self._facts.put([case.recipient for case in cases])
-        rulings, messages = await self._rule(cases, known, now)
+        known = await self._facts.put([(case.recipient, case.caps) for case in cases])
+        rulings, messages = await self._rule(cases, known, batch)
         if naming := {case.rights.name for case in cases if case.asked.callback_url}:
             await self._named(naming)  # before the first event of theirs is raised
         accepted = await self._writes.put(messages)
         self._tell(cases, rulings)
         repeats: list[Result] = []
         for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
-            result = results[case.place] = _result(case, ruling, done)
+            result = results[case.place] = result_of(case, ruling, done)
             if ruling.state is State.REJECTED:
                 refused.append(case.rights.name)
             if not done.new:
+                if ruling.counted:
+                    batch.frequency.was_there(case.recipient, case.caps)
                 result.duplicate = done.id != message.id
                 repeats.append(result)
         if repeats:
             await self._describe(repeats)
 
+    async def _look_up(self, asked: Sequence[tuple[Recipient, Caps]]) -> list[Facts]:
+        caps = [caps for _, caps in asked]
+        return await self._store.facts([recipient for recipient, _ in asked], caps if any(caps) else ())
+
     async def _rule(
-        self, cases: Sequence[_Case], known: Sequence[Facts], now: int
-    ) -> tuple[list[_Ruling], list[NewMessage]]:
+        self, cases: Sequence[Case], known: Sequence[Facts], batch: Batch
+    ) -> tuple[list[Ruling], list[NewMessage]]:
         """Decide every case and make the messages to store."""
-        ids = new_ids(now, [case.recipient.partition for case in cases])
-        rulings: list[_Ruling] = []
+        ids = new_ids(batch.now, [case.recipient.partition for case in cases])
+        rulings: list[Ruling] = []
         messages: list[NewMessage] = []
         for start in range(0, len(cases), STRIDE):
             if start:
                 await asyncio.sleep(0)
             for place in range(start, min(start + STRIDE, len(cases))):
                 case = cases[place]
-                ruling = self._decide(case, known[place], now)
+                ruling = self._decide(case, known[place], batch)
                 rulings.append(ruling)
-                message = self._message(ids[place], case, ruling)
+                message = message_of(ids[place], case, ruling, self._reference(case))
                 if case.origin is not None:
-                    _trace(message, *case.origin)
+                    trace(message, *case.origin)
                 messages.append(message)
         return rulings, messages
 
-    def _tell(self, cases: Sequence[_Case], rulings: Sequence[_Ruling]) -> None:
+    def _tell(self, cases: Sequence[Case], rulings: Sequence[Ruling]) -> None:
         """Wake the dispatchers for what may go."""
         queued = [case for case, ruling in zip(cases, rulings, strict=True) if ruling.state is State.QUEUED]
         if queued:
@@ -253,10 +224,10 @@ class Intake:
         start: int,
         results: list[Result | Problem | None],
         now: int,
-    ) -> list[_Case]:
+    ) -> list[Case]:
         """Cases of what passes; the faults of the rest go into ``results``. ``start``: the place of the first."""
-        recipient_of, enter = self._desk.hasher.recipient, self._bounds.enter
-        cases: list[_Case] = []
+        recipient_of, enter, rules = self._desk.hasher.recipient, self._bounds.enter, self._desk.rules
+        cases: list[Case] = []
         for place, (account, asked, origin) in enumerate(items, start):
             rights = self._admit(account)
             if isinstance(rights, Problem):
@@ -267,7 +238,9 @@ class Intake:
                 results[place] = checked
                 continue
             enter(account.name)
-            cases.append(_Case(place, asked, rights, checked, recipient_of(checked.digits), origin))
+            brand = rights.brand_scopes[checked.brand]
+            caps = caps_for(checked.category, rights.account_scope, brand, rules)
+            cases.append(Case(place, asked, rights, checked, recipient_of(checked.digits), origin, caps))
         self._bounds.leaves([case.rights.name for case in cases])
         return cases
 
@@ -278,64 +251,21 @@ class Intake:
         rights = self._desk.rights.get(account.name)
         return Problem("unauthorized", "this account does not exist any more") if rights is None else rights
 
-    def _decide(self, case: _Case, facts: Facts, now: int) -> _Ruling:
-        asked, rights, checked = case.asked, case.rights, case.checked
+    def _decide(self, case: Case, facts: Facts, batch: Batch) -> Ruling:
+        asked, rights, checked, caps = case.asked, case.rights, case.checked, case.caps
         route = self._desk.route(checked.digits, checked.sender, checked.category, rights.name)
-        request = Request(
-            digits=checked.digits,
-            category=checked.category,
-            account_scope=rights.account_scope,
-            brand_scope=rights.brand_scopes[checked.brand],
-            route=route,
-            segments=checked.segments,
-            accepted_at=now,
-            send_at=checked.send_at,
-            expires_at=checked.expires_at,
-            time_zone=asked.time_zone or "",
-            on_quiet=asked.on_quiet or "",
-            reason=asked.reason or "",
-            template_scope=_NO_TEMPLATE if asked.template is None else rights.template_scopes[asked.template],
-        )
-        verdict = decide(request, facts, now, self._desk.rules)
-        return _Ruling(verdict, state_of(verdict), route)
+        if caps:
+            facts = batch.frequency.known(case.recipient, caps, facts)
+        verdict = decide(request_of(case, route, batch.now), facts, batch.now, self._desk.rules)
+        state, counted = state_of(verdict), False
+        if caps and state is State.QUEUED:
+            name = f"{rights.name}/{asked.client_ref}" if asked.client_ref else ""
+            counted = batch.frequency.let_in(case.recipient, caps, facts, name)
+        return Ruling(verdict, state, route, counted)
 
-    def _message(self, message_id: bytes, case: _Case, ruling: _Ruling) -> NewMessage:
-        asked, rights, checked = case.asked, case.rights, case.checked
-        verdict, reference = ruling.verdict, b""
-        if asked.client_ref is not None:
-            reference = self._desk.hasher.reference(rights.name, case.recipient, asked.client_ref)
-        envelope = Envelope(
-            to=checked.digits,
-            sender=checked.sender,
-            account=rights.name,
-            category=int(checked.category),
-            brand=checked.brand,
-            client_ref=asked.client_ref or "",
-            callback_url=asked.callback_url or "",
-            encoding=checked.encoding,
-            segments=checked.segments,
-            metadata=asked.metadata,
-            policy_version=verdict.policy_version,
-            rules=verdict.rules,
-            zones=verdict.zones,
-            facts=_facts(asked, checked),
-        )
-        return NewMessage(
-            id=message_id,
-            recipient=case.recipient,
-            state=ruling.state,
-            reason=verdict.code,
-            due=verdict.next_at,
-            category=checked.category,
-            on_unknown=ON_UNKNOWN[checked.category],
-            route=ruling.route,
-            weight=rights.weight,
-            segments=checked.segments,
-            permission=verdict.permission,
-            envelope=envelope,
-            content=Content(checked.text, asked.encoding or ""),
-            reference=reference,
-        )
+    def _reference(self, case: Case) -> bytes:
+        name = case.asked.client_ref
+        return b"" if name is None else self._desk.hasher.reference(case.rights.name, case.recipient, name)
 
     async def _describe(self, repeats: Sequence[Result]) -> None:
         """A repeated request or reference is answered with the first message as it stands now."""
@@ -346,40 +276,3 @@ class Intake:
                 result.segments, result.encoding = record.segments, record.envelope.encoding
                 if record.state is State.REJECTED and record.timeline[0].state is not State.REJECTED:
                     result.duplicate = True  # it was accepted; what refused it came later
-
-
-def _trace(message: NewMessage, base: bytes, index: int) -> None:
-    """Give a message of a request that may be repeated its lasting id and, for want of a ``client_ref``, reference."""
-    message.id = item_id(base, index, message.recipient.partition)
-    message.reference = message.reference or item_reference(base, index)
-
-
-def _result(case: _Case, ruling: _Ruling, done: Accepted) -> Result:
-    checked = case.checked
-    return Result(
-        done.id,
-        ruling.state,
-        checked.digits,
-        checked.segments,
-        checked.encoding,
-        case.asked.client_ref,
-        ruling.verdict,
-    )
-
-
-def _facts(asked: Submission, checked: Checked) -> Asked | None:
-    """What a fresh decision needs; None when the app said nothing of the kind."""
-    said = Asked(
-        checked.send_at,
-        checked.expires_at,
-        asked.time_zone or "",
-        asked.on_quiet or "",
-        asked.priority or 0,
-        asked.reason or "",
-        asked.template or "",
-    )
-    return None if said == _NOTHING else said
-
-
-_NOTHING = Asked()
-_NO_TEMPLATE = bytes(8)

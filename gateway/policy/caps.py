@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.model import Cap, Category
+from gateway.model import Cap, Category, Facts
 
 
 def count_scope(scope: bytes, category: Category) -> bytes:
@@ -12,12 +12,16 @@ def count_scope(scope: bytes, category: Category) -> bytes:
     return scope[:7] + bytes((scope[7] ^ (0x40 + category),))
 
 
-def full(caps: Sequence[Cap], used: Sequence[int]) -> Cap | None:
-    """The longest cap without room for one more, given what stands under each; None when all have room."""
-    taken = [cap for cap, count in zip(caps, used, strict=False) if count >= cap.limit]
-    return max(taken, key=lambda cap: cap.window, default=None)
+def room_at(caps: Sequence[Cap], facts: Facts, now: int) -> int:
+    """When all caps that ``facts`` tells about have room for one more (ms); 0 when they have it now."""
+    latest = 0
+    for place, (cap, count) in enumerate(zip(caps, facts.used, strict=False)):
+        if count >= cap.limit:
+            told = facts.room_at[place] if facts.room_at else 0
+            latest = max(latest, max(told, now + 1) if told else by_pace(cap, now))
+    return latest
 
 
-def again_at(cap: Cap, now: int) -> int:
-    """When to ask again (ms): a full window divided by its limit is the pace at which room returns."""
+def by_pace(cap: Cap, now: int) -> int:
+    """When to ask again about a full cap (ms): its window divided by its limit is the pace at which room returns."""
     return now + cap.window * 1000 // cap.limit

@@ -57,7 +57,6 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     on_quiet: str = ""  # "defer" | "reject"
     reason: str = ""  # of an emergency
     template_scope: bytes = _NO_SCOPE
-    capped: bool = False  # the gate found a cap full (Redecide.reason is FREQUENCY_CAP)
 
 
 class Finding(NamedTuple):
@@ -75,7 +74,7 @@ class Finding(NamedTuple):
 class _Case:
     """One decision while it is made: the inputs, and what several rules need."""
 
-    __slots__ = ("caps", "expires", "facts", "now", "request", "rules", "start", "window", "zones")
+    __slots__ = ("caps", "expires", "facts", "now", "request", "room_at", "rules", "start", "window", "zones")
 
     def __init__(self, request: Request, facts: Facts, now: int, rules: Rulebook) -> None:
         self.request, self.facts, self.now, self.rules = request, facts, now, rules
@@ -83,6 +82,8 @@ class _Case:
         self.start = send_at if send_at > now else now  # the earliest it could go
         self.expires = request.expires_at or (send_at or request.accepted_at or now) + rules.expiry[category]
         self.caps = caps_for(category, request.account_scope, request.brand_scope, rules)
+        # When a full cap has room again; 0 = none is full. What stands under one now says nothing of a later start.
+        self.room_at = caps.room_at(self.caps, facts, now) if self.caps and self.start == now else 0
         self.zones: tuple[str, ...] = ()
         self.window: Window | None = None
 
@@ -96,7 +97,8 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
         number = describe(request.digits)
         case.zones = _zones(request, number.zones, rules)
         if case.zones:
-            case.window = window(_pace(case), case.zones, rules.profile(request.digits, number.region))
+            earliest = max(case.start, case.room_at)
+            case.window = window(earliest, case.zones, rules.profile(request.digits, number.region))
         if case.window is not None:
             opens, closes = case.window
     findings = [finding for rule in RULES[category] if (finding := rule(case)) is not None]
@@ -114,7 +116,7 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     if not findings:
         return Verdict(_ALLOW, _NONE, permission, 0, (), case.zones, rules.version)
     worst = max(findings, key=lambda finding: finding.outcome)  # the first of them, as max keeps order
-    next_at = max(finding.next_at for finding in findings) if worst.outcome is Outcome.DEFER else 0
+    next_at = max(finding.next_at for finding in findings) if worst.outcome is Outcome.DEFER else worst.next_at
     texts = tuple(map(str, findings))
     return Verdict(worst.outcome, worst.code, permission, next_at, texts, case.zones, rules.version)
 
@@ -124,20 +126,6 @@ def _zones(request: Request, of_number: tuple[str, ...], rules: Rulebook) -> tup
     if request.time_zone:
         return (request.time_zone,) if known_zone(request.time_zone) else ()
     return of_number or ((rules.default_zone,) if rules.default_zone else ())
-
-
-def _pace(case: _Case) -> int:
-    """From when a window is looked for: the earliest start, or later when a cap is full."""
-    cap = _full_cap(case)
-    return case.start if cap is None else max(case.start, caps.again_at(cap, case.now))
-
-
-def _full_cap(case: _Case) -> Cap | None:
-    if not case.caps:
-        return None
-    if case.request.capped and not case.facts.used:
-        return min(case.caps, key=lambda cap: cap.window)
-    return caps.full(case.caps, case.facts.used)
 
 
 def caps_for(category: Category, account_scope: bytes, brand_scope: bytes, rules: Rulebook) -> tuple[Cap, ...]:
@@ -207,13 +195,11 @@ def _content(case: _Case) -> Finding | None:
 
 
 def _frequency(case: _Case) -> Finding | None:
-    cap = _full_cap(case)
-    if cap is None:
+    if not case.room_at:
         return None
-    again = caps.again_at(cap, case.now)
     # A code that comes late is of no use, and refusing is what stops the bombing.
-    late = case.request.category is _OTP or again >= case.expires
-    return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, 0 if late else again)
+    late = case.request.category is _OTP or case.room_at >= case.expires
+    return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, case.room_at)
 
 
 def _expiry(case: _Case) -> Finding | None:

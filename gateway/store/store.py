@@ -304,7 +304,7 @@ class Store:
         for order, reply in zip(orders, await self._link.calls(calls), strict=True):
             for index, rules, used in zip(order, reply[::2], reply[1::2], strict=True):
                 if rules or used:
-                    out[index] = Facts(read_rules(rules), tuple(used))
+                    out[index] = Facts(read_rules(rules), tuple(used[::2]), tuple(used[1::2]))
         return out
 
     async def opt(self, items: Sequence[OptChange]) -> list[bool]:

@@ -13,7 +13,6 @@ import pytest
 from gateway.doors.accounts import Accounts
 from gateway.model import NewMessage, State
 from gateway.store.errors import StoreUnavailable
-from gateway.store.requests import Depth
 from tests.doors.conftest import Answer, Door
 from tests.pipeline.fakes import SHOP
 
@@ -70,7 +69,7 @@ async def test_while_the_first_runs_its_repeat_is_409(door: Door) -> None:
         await gate.wait()
         return await facts(*args)
 
-    door.api.app._taker._facts._flush = slow  # type: ignore[attr-defined]
+    door.store.facts = slow  # type: ignore[method-assign]
     first = asyncio.create_task(post(door, ONE))
     while not door.claims.claims:  # noqa: ASYNC110 - it happens in the server
         await asyncio.sleep(0.001)
@@ -137,10 +136,10 @@ async def test_a_batch_that_failed_half_way_is_completed_by_its_repeat(door: Doo
 
 
 async def test_after_a_full_queue_the_repeat_is_taken(door: Door) -> None:
-    door.store.ready = [Depth("+46#0:1", "shop", 1_000_000)]
+    door.store.waiting = {"shop": {State.QUEUED: 1_000_000}}
     assert (await post(door, MANY)).status == 503
-    door.store.ready = []
-    door.api.app._taker._queued_until = 0.0  # type: ignore[attr-defined]
+    door.store.waiting = {}
+    door.api.app._taker._bounds._asked = 0.0  # type: ignore[attr-defined]
     assert (await post(door, MANY)).body["accepted"] == 700
 
 

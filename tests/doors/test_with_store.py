@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.idempotency import Run, Runs, body_hash
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.submission import Result, Submission
+from gateway.policy.rulebook import by_category
 from gateway.store import keys
 from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
@@ -434,3 +436,58 @@ async def test_a_template_that_is_pulled_over_night_is_not_sent(gateway: Gateway
     for message in (body, queued):
         _, record = await gateway("GET", f"/v1/messages/{message['id']}")
         assert (record["status"], record["reason"]) == ("rejected", "content_refused")
+
+
+async def test_a_code_over_its_cap_is_refused_at_the_door(gateway: Gateway) -> None:
+    """By what went out, as the store knows it; and in a batch by what it has let in before."""
+    two = {"messages": [{"to": "+46701740605", "text": "Your code is 1234.", "category": "otp"}] * 2}
+    _, body = await gateway("POST", "/v1/messages/batch", two)
+    assert (body["accepted"], body["refused"], body["results"][1]["problem"]["code"]) == (1, 1, "frequency_cap")
+    assert len(await gateway.taken()) == 1
+    await gateway.at(NOON + 20_000)
+    status, problem = await gateway.send(category="otp")
+    assert (status, problem["code"], problem["decision"]["rules"]) == (422, "frequency_cap", ["frequency:reject"])
+    assert problem["retry_at"] == "2026-11-21T12:01:00.000Z"
+    assert (await gateway.send(category="otp", to="+46701740606"))[0] == 202
+    assert (await gateway.send(category="transactional"))[0] == 202
+    await gateway.at(NOON + 60_000)
+    assert (await gateway.send(category="otp"))[0] == 202
+
+
+async def test_a_repeat_of_a_code_is_answered_whatever_its_cap_says(gateway: Gateway) -> None:
+    """What was accepted is accepted: by its reference, and by an Idempotency-Key."""
+    status, first = await gateway.send(category="otp", client_ref="login-1")
+    assert (status, len(await gateway.taken())) == (202, 1)
+    status, again = await gateway.send(category="otp", client_ref="login-1")
+    assert (status, again["id"], again["status"], again["duplicate"]) == (202, first["id"], "sending", True)
+    status, other = await gateway.send(category="otp", client_ref="login-2")
+    assert (status, other["code"]) == (422, "frequency_cap")
+
+
+async def test_marketing_over_its_cap_waits_until_there_is_room(gateway: Gateway) -> None:
+    limits = by_category(otp=(), transactional=(), marketing=((1, 7200),), emergency=())
+    gateway.desk.rules = replace(gateway.desk.rules, caps=limits)
+    await gateway("PUT", f"/v1/consents/{SWEDE}", GRANT)
+    await gateway.send(category="marketing")
+    assert len(await gateway.taken()) == 1
+    await gateway.at(NOON + HOUR)
+    status, body = await gateway.send(category="marketing")
+    assert (status, body["status"], body["decision"]["code"]) == (202, "deferred", "frequency_cap")
+    assert body["decision"]["next_at"] == "2026-11-21T14:00:00.000Z"
+    await gateway.at(NOON + 2 * HOUR)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    assert len(await gateway.taken()) == 1
+
+
+async def test_what_meets_its_cap_at_the_gate_alone_waits_for_the_cap_that_is_full(gateway: Gateway) -> None:
+    """The door cannot know of what is let in elsewhere at the same moment: the gate does, and says until when."""
+    limits = by_category(otp=(), transactional=((1, 60), (1, 7200)), marketing=(), emergency=())
+    gateway.desk.rules = replace(gateway.desk.rules, caps=limits)
+    for _ in range(2):
+        assert (await gateway.send())[1]["status"] == "queued"
+    taken = await gateway.take()
+    assert (len(taken.leased), [item.reason for item in taken.redecide]) == (1, [Reason.FREQUENCY_CAP])
+    await gateway.decisions.redecide(taken.redecide)
+    (record,) = await gateway.store.find([taken.redecide[0].id])
+    assert record is not None
+    assert (record.state, record.reason, record.due) == (State.DEFERRED, Reason.FREQUENCY_CAP, NOON + 2 * HOUR)

@@ -38,6 +38,7 @@ class FakeStore:
         self.states: dict[bytes, State] = {}
         self.references: dict[bytes, bytes] = {}
         self.rules: dict[bytes, dict[tuple[int, bytes], OptRecord]] = {}
+        self.used: dict[tuple[bytes, Cap], int] = {}
         self.permits: list[Permit] = []
         self.calls: list[tuple[str, int]] = []
         self.ready: list[Depth] = []
@@ -69,10 +70,9 @@ class FakeStore:
 
     async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
         self.calls.append(("facts", len(recipients)))
-        return [
-            Facts(tuple(Rule(*rule[:5]) for rule in self.rules.get(recipient.key, {}).values()))
-            for recipient in recipients
-        ]
+        rules = [tuple(Rule(*rule[:5]) for rule in self.rules.get(one.key, {}).values()) for one in recipients]
+        used = [[self.used.get((one.key, cap), 0) for cap in some] for one, some in zip(recipients, caps, strict=False)]
+        return [Facts(*said) for said in zip(rules, map(tuple, used or [()] * len(rules)), strict=True)]
 
     async def permit(self, items: Sequence[Permit]) -> list[bool]:
         self.permits += items

@@ -3,9 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.model import Content, Envelope, Reason, Redecide, RuleGroup, RuleStatus, State
+from gateway.model import Category, Content, Envelope, Reason, Redecide, RuleGroup, RuleStatus, State
 from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.submission import Asked
+from gateway.policy.decide import caps_for
 from gateway.store.requests import OptChange
 from tests.pipeline.fakes import NOON, SWEDE, FakeStore, desk, hasher
 
@@ -62,12 +63,16 @@ async def test_at_night_it_is_deferred_again(store: FakeStore) -> None:
     assert (permit.state, permit.reason, permit.due) == (State.DEFERRED, Reason.QUIET_HOURS, NOON + 19 * HOUR)
 
 
-async def test_a_cap_counts_when_the_gate_met_it_and_not_when_its_deferral_is_over(store: FakeStore) -> None:
+async def test_what_met_a_cap_is_measured_by_it_and_the_rest_is_left_to_the_gate(store: FakeStore) -> None:
+    shared = desk()
+    for cap in caps_for(Category.OTP, hasher().scope("shop"), b"", shared.rules):
+        store.used[RECIPIENT.key, cap] = 1
     gate_met_it = handed_back(0, Reason.FREQUENCY_CAP, state=State.QUEUED)
-    awake_again = handed_back(0, Reason.FREQUENCY_CAP, state=State.DEFERRED)
-    await Decisions(store, desk(), clock=lambda: NOON).redecide([gate_met_it, awake_again])
+    somebody = handed_back(0, Reason.FREQUENCY_CAP, recipient=hasher().recipient("46701740606"))
+    await Decisions(store, shared, clock=lambda: NOON).redecide([gate_met_it, somebody, handed_back(0)])
     assert [(permit.state, permit.reason) for permit in store.permits] == [
         (State.REJECTED, Reason.FREQUENCY_CAP),
+        (State.QUEUED, Reason.NONE),
         (State.QUEUED, Reason.NONE),
     ]
 

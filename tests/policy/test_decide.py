@@ -229,18 +229,28 @@ def test_caps_are_known_before_the_decision():
 
 
 def test_a_code_over_its_cap_is_refused():
-    for more, facts in (({"capped": True}, NOTHING), ({}, Facts((), (1, 1, 1)))):
-        verdict = decide(request(Category.OTP, **more), facts, DAY, RULES)
-        assert (verdict.outcome, verdict.code) == (Outcome.REJECT, Reason.FREQUENCY_CAP)
+    verdict = decide(request(Category.OTP), Facts((), (1, 1, 1)), DAY, RULES)
+    assert (verdict.outcome, verdict.code) == (Outcome.REJECT, Reason.FREQUENCY_CAP)
 
 
 def test_marketing_over_its_cap_waits_and_wakes_in_permitted_hours():
     rules = Rulebook(caps=by_category(otp=(), transactional=(), marketing=((1, 13 * 3600),), emergency=()))
-    verdict = decide(request(capped=True), CONSENTED, DAY, rules)  # 13 hours later it is 01:00
+    full = CONSENTED._replace(used=(1,))
+    verdict = decide(request(), full, DAY, rules)  # 13 hours later it is 01:00
     assert (verdict.outcome, verdict.code, verdict.next_at) == (Outcome.DEFER, Reason.FREQUENCY_CAP, MORNING)
     assert verdict.rules == ("frequency:defer", "quiet_hours:defer")
-    late = decide(request(capped=True, expires_at=DAY + HOUR), CONSENTED, DAY, rules)
+    late = decide(request(expires_at=DAY + HOUR), full, DAY, rules)
     assert (late.outcome, late.code) == (Outcome.REJECT, Reason.FREQUENCY_CAP)
+
+
+def test_a_refusal_for_a_cap_says_when_another_might_pass():
+    verdict = decide(request(Category.OTP), Facts((), (1, 1, 1), (DAY + 40_000, 0, 0)), DAY, RULES)
+    assert (verdict.outcome, verdict.next_at) == (Outcome.REJECT, DAY + 40_000)
+
+
+def test_what_stands_under_a_cap_now_says_nothing_of_a_message_for_later():
+    verdict = decide(request(Category.OTP, send_at=DAY + HOUR), Facts((), (1, 5, 10)), DAY, RULES)
+    assert (verdict.outcome, verdict.code, verdict.next_at) == (Outcome.DEFER, Reason.SCHEDULED, DAY + HOUR)
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,7 +340,6 @@ def test_a_stop_never_loosens(asked: Request, now: int, before: list[Rule], more
         [
             {"route": ""},
             {"segments": 0},
-            {"capped": True},
             {"on_quiet": "reject"},
             {"expires_at": DAY + HOUR},
             {"time_zone": "nowhere"},
@@ -342,6 +351,13 @@ def test_a_stricter_request_never_loosens(asked: Request, now: int, stricter: di
     assume("expires_at" not in stricter or asked.expires_at >= stricter["expires_at"])
     after = msgspec.structs.replace(asked, **stricter)
     assert decide(after, CONSENTED, now, BOOK).outcome >= decide(asked, CONSENTED, now, BOOK).outcome
+
+
+@settings(deadline=None)
+@given(asked=requests, now=moments, used=st.tuples(st.integers(0, 3)), more=st.integers(1, 3))
+def test_a_message_more_never_loosens(asked: Request, now: int, used: tuple[int], more: int):
+    fewer, facts = CONSENTED._replace(used=used), CONSENTED._replace(used=(used[0] + more,))
+    assert decide(asked, facts, now, BOOK).outcome >= decide(asked, fewer, now, BOOK).outcome
 
 
 @settings(deadline=None)

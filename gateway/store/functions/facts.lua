@@ -1,7 +1,7 @@
 -- facts: what policy needs to know of these recipients, read only.
 --
 -- ARGV  per recipient: its key, then its caps (packed, one after the other; '' = none)
--- reply per recipient: rules (packed), then one number per cap: reservations that count now
+-- reply per recipient: rules (packed), then per cap: reservations that count now, when there is room again (0: there is)
 
 local function facts(keys, args)
   begin(keys)
@@ -12,8 +12,11 @@ local function facts(keys, args)
     local packed, used = args[i * 2], {}
     for pos = 1, #packed, Size.CAP_SIZE do
       local cap = sub(packed, pos, pos + Size.CAP_SIZE - 1)
-      local _, _, window = read($CAP, cap)
-      used[#used + 1] = #reservations(cap_key(recipients[i], cap), window) / 24
+      local _, limit, window = read($CAP, cap)
+      local kept = reservations(cap_key(recipients[i], cap), window)
+      local over = #kept / 24 - limit
+      used[#used + 1] = #kept / 24
+      used[#used + 1] = over >= 0 and read('>I8', kept, over * 24 + 1) + window * 1000 or 0
     end
     reply[#reply + 1] = values[i] or ''
     reply[#reply + 1] = used
