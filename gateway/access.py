@@ -48,10 +48,10 @@ def load_or_create_token(data_dir: Path) -> tuple[str, Path]:
         with os.fdopen(made, "w") as file:
             file.write(secrets.token_urlsafe(_OCTETS) + "\n")
     if path.stat().st_mode & 0o077:
-        raise PermissionError(0, f"{path} can be read by others: run chmod 600, or remove it and start again")
+        raise PermissionError(f"{path} can be read by others: run chmod 600, or remove it and start again")
     token = path.read_text(encoding="utf-8").strip()
     if len(token) < _OCTETS:
-        raise OSError(0, f"{path} holds no token: remove it and start again")
+        raise OSError(f"{path} holds no token: remove it and start again")
     return token, path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -218,6 +219,25 @@ def test_two_accounts_cannot_share_a_key_or_a_system_id():
     assert set(found) == {"account[1].api_keys[0]", "account[1].system_id"}
 
 
+def test_a_key_is_the_same_however_it_is_written():
+    digest = sha256(b"abc").hexdigest()
+    text = f'[[account]]\nname = "a"\napi_keys = ["plain:abc"]\n[[account]]\nname = "b"\napi_keys = ["sha256:{digest}"]'
+    assert 'key of "a" as well' in problems(text)["account[1].api_keys[0]"]
+    token = sha256(b"0123456789abcdef").hexdigest()
+    admin = f'[admin]\ntoken = "0123456789abcdef"\nread_token = "sha256:{token}"'
+    assert "same as admin.token" in problems(admin)["admin.read_token"]
+
+
+@pytest.mark.parametrize("key", ["plain:a b", "plain:abc\\n", "plain:", "plain:\u00e9"])
+def test_a_key_that_no_header_can_hold_is_none(key: str):
+    text = f'[[account]]\nname = "a"\napi_keys = ["{key}"]'
+    assert "is no key" in problems(text)["account[0].api_keys[0]"]
+
+
+def test_a_nul_is_found_before_a_carrier_is_dialled():
+    assert "NUL" in problems(CARRIER.replace('"pass"', '"pa\\u0000ss"'))["carrier[0].password"]
+
+
 GOOD = {"name": "n", "hosts": ["h:1"], "system_id": "s", "password": "p"}
 KEYS = st.sampled_from(
     sorted({key for kind in (Config, Account, Carrier, Route, Policy, Smpp, Privacy, Store) for key in keys(kind)})
@@ -332,6 +352,8 @@ def test_secrets_come_from_files(tmp_path: Path):
     config = load_text(text, "x", {}).config
     assert config.carriers[0].password == "p${w}$"
     assert config.accounts[0].api_keys == (f"sha256:{'1' * 64}", f"sha256:{'2' * 64}")
+    (tmp_path / "void").write_text("\n")
+    assert "is empty" in problems(text.replace("/pw", "/void"))["carrier[0].password_file"]
     assert "cannot read" in problems(text.replace("/pw", "/nothing"))["carrier[0].password_file"]
     both = problems(text.replace("password_file", 'password = "x"\npassword_file'))
     assert "Keep one" in both["carrier[0].password_file"]

@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 from gateway.config.problems import Findings
 from gateway.config.rulebook import check_policy
 from gateway.config.schema import Admin, Config, Privacy, Smpp, split_address
-from gateway.config.tables import check_accounts, check_carriers, check_routes, is_loopback, is_network, need_file
+from gateway.config.tables import (
+    check_accounts,
+    check_carriers,
+    check_routes,
+    fingerprint,
+    is_loopback,
+    is_network,
+    need_file,
+)
 from gateway.config.unavailable import check_available
 from gateway.policy.quiet_hours import known_zone
 
@@ -89,9 +97,9 @@ def _tokens(admin: Admin, findings: Findings) -> None:
             findings.problem(path, "is not sha256: and 64 hexadecimal digits (its value is not shown)", make)
         elif not hashed and len(token.removeprefix("plain:")) < _LEAST_TOKEN:
             findings.problem(path, f"is shorter than {_LEAST_TOKEN} characters (its value is not shown)", make)
-        elif token in seen:
-            findings.problem(path, f"is the same as {seen[token]}", "Give each a token of its own")
-        seen.setdefault(token, path)
+        elif fingerprint(token) in seen:
+            findings.problem(path, f"is the same as {seen[fingerprint(token)]}", "Give each a token of its own")
+        seen.setdefault(fingerprint(token), path)
 
 
 def _tls(smpp: Smpp, findings: Findings) -> None:

@@ -119,6 +119,9 @@ class Reader:
                 at, f'cannot read "{file}": {reason}', "Name a readable file that holds the secret alone"
             )
             text = ""
+        else:
+            if not text.strip():
+                self.findings.problem(at, f'"{file}" is empty', "Put the secret into it, and nothing else")
         text = text.replace("$", "$$")  # a file's content is taken as it is
         return text.split() if isinstance(kind, inspect.VarTupleType) else text.strip("\r\n")
 

@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterable
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
@@ -18,7 +19,8 @@ from gateway.policy.templates import Template
 EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
 """Secrets that stand in examples. Whoever reads the documentation knows them."""
 
-_SHA256 = re.compile(r"^sha256:[0-9a-f]{64}$")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_PLAIN = re.compile(r"plain:[!-~]{1,500}")  # what an Authorization header can hold
 _PASSWORD_OCTETS = 8  # SMPP 3.4, 4.1.1: nine with the closing zero
 
 
@@ -45,6 +47,15 @@ def need_file(file: str, path: str, findings: Findings, name: str = "") -> None:
     """Reports a file that is named and not there."""
     if file and not os.path.isfile(file):  # unlike Path.is_file, it says no to names that cannot be
         findings.problem(path, f'"{file}" is no file', "Name a readable PEM file", name)
+
+
+def fingerprint(secret: str) -> str:
+    """What is the same for a key or token however it is written: ``sha256:…``, ``plain:…`` or as it is."""
+    return (
+        secret
+        if secret.startswith("sha256:")
+        else "sha256:" + sha256(secret.removeprefix("plain:").encode()).hexdigest()
+    )
 
 
 def _public(listens: Iterable[str]) -> bool:
@@ -95,16 +106,17 @@ def _api_keys(config: Config, account: Account, path: str, keys: dict[str, str],
     for index, key in enumerate(account.api_keys):
         at = f"{path}.api_keys[{index}]"
         remedy = 'Write "sha256:" and the 64 hex digits that smpp-gateway key new prints'
-        plain = key.startswith("plain:") and len(key) > len("plain:")
-        if not plain and not _SHA256.match(key):
+        plain = bool(_PLAIN.fullmatch(key))
+        if not plain and not _SHA256.fullmatch(key):
             findings.problem(at, "is no key (its value is not shown)", remedy, account.name)
         elif plain and public:
             fault = f"a key in plain text, while {config.http.listen} is open to other machines"
             findings.problem(at, fault, remedy, account.name)
         elif plain:
             findings.warn(at, "a key in plain text", remedy, account.name)
-        if keys.setdefault(key, account.name) != account.name:
-            findings.problem(at, f'is a key of "{keys[key]}" as well', "Give each account its own", account.name)
+        owner = keys.setdefault(fingerprint(key), account.name)
+        if owner != account.name:
+            findings.problem(at, f'is a key of "{owner}" as well', "Give each account its own", account.name)
 
 
 def _smpp_login(config: Config, account: Account, path: str, findings: Findings) -> None:
@@ -169,6 +181,9 @@ def check_carriers(config: Config, findings: Findings) -> None:
         path = f"carrier[{index}]"
         _hosts(carrier, path, findings)
         _carrier_tls(carrier, path, findings)
+        for key in ("system_id", "password", "system_type", "address_range"):
+            if "\0" in getattr(carrier, key):
+                findings.problem(f"{path}.{key}", "holds a NUL, where SMPP ends a text", "Take it out", carrier.name)
         octets = len(carrier.password.encode())
         if octets > _PASSWORD_OCTETS:
             fault = f"has {octets} octets; SMPP 3.4 carries {_PASSWORD_OCTETS}"

@@ -16,6 +16,6 @@ def open_tokens(config: Config) -> tuple[Tokens, Path | None]:
     try:
         made, file = access.load_or_create_token(Path(config.store.data_dir))
     except OSError as error:
-        text = f"no token for operators can be kept in {config.store.data_dir}: {error.strerror}"
-        raise OSError(error.errno, f"{text}; set [admin] token") from error
+        text = f"no token for operators can be kept in {config.store.data_dir}: {error.strerror or error}"
+        raise OSError(f"{text}; set [admin] token") from error
     return Tokens.of(config.admin, made), file
