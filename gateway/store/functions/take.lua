@@ -13,12 +13,19 @@ local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
 local REDECIDED = 200 -- messages handed back for a decision by one take; the rest by the next
 
+-- When the first of a lane's delayed messages is due; nil when there is none.
+local function first_due(lane)
+  return tonumber(call('ZRANGE', P .. 'y:' .. lane, 0, 0, 'WITHSCORES')[2])
+end
+
 -- What was due: retries become ready (their list is written at once, for this take may pop them); the rest is for a
 -- decision.
 local function wake(lane, take_)
-  local key = P .. 'y:' .. lane
+  local key, first = P .. 'y:' .. lane, first_due(lane)
+  take_.dues[lane] = first
+  if not first or first > now then return end
+  take_.stirred[lane] = true
   local due = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, WOKEN, 'WITHSCORES')
-  if #due == 0 then return end
   local ids = {}
   for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
   if #ids == WOKEN then take_.more = 1 end
@@ -142,19 +149,50 @@ local function drain(lane, budget, take_)
   return budget
 end
 
+-- The lanes asked for that have ever held something, in order: {name, for one-time passwords}.
+local function lanes_asked(args, carrier)
+  local names, otps, lanes, pinned = {}, {}, {}, {}
+  for i = 7, #args, 3 do
+    local n, otp = #names, tonumber(args[i + 2]) == Priority.OTP
+    local own = args[i] .. '@' .. carrier .. ':' .. args[i + 2]
+    if not pinned[own] then
+      pinned[own], names[n + 1], otps[n + 1], n = true, own, otp, n + 1
+    end
+    names[n + 1], otps[n + 1] = args[i] .. '#' .. args[i + 1] .. ':' .. args[i + 2], otp
+  end
+  if #names == 0 then return lanes end
+  local listed = spread_read('SMISMEMBER', P .. 'lanes', names)
+  for i = 1, #names do
+    if listed[i] == 1 then lanes[#lanes + 1] = {names[i], otps[i]} end
+  end
+  return lanes
+end
+
+-- The earliest instant at which something wakes in these lanes; 0 = never. Read again where this take has changed it.
+local function next_due(lanes, take_)
+  local next_ = 0
+  for i = 1, #lanes do
+    local lane = lanes[i][1]
+    local due = take_.dues[lane]
+    if take_.stirred[lane] then due = first_due(lane) end
+    if due and (next_ == 0 or due < next_) then next_ = due end
+  end
+  return next_
+end
+
 local function take(keys, args)
   begin(keys, args[1])
   local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {
     carrier = args[3], lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
-    dropped = 0, more = 0, scan = SCAN, decide = REDECIDED,
+    dropped = 0, more = 0, scan = SCAN, decide = REDECIDED, dues = {}, stirred = {},
   }
   function take_.redecide(r, reason, lane)
     redecide[#redecide + 1] = r.id
     redecide[#redecide + 1] = r.raw
     redecide[#redecide + 1] = reason
-    take_.decide = take_.decide - 1
+    take_.decide, take_.stirred[lane] = take_.decide - 1, true
     r.due = token
     local list = group(delays, lane)
     list[#list + 1] = token
@@ -162,14 +200,7 @@ local function take(keys, args)
     touch(r)
   end
 
-  local lanes, pinned = {}, {}
-  for i = 7, #args, 3 do
-    local own = args[i] .. '@' .. take_.carrier .. ':' .. args[i + 2]
-    local otp = tonumber(args[i + 2]) == Priority.OTP
-    if not pinned[own] then lanes[#lanes + 1] = {own, otp} end
-    pinned[own] = true
-    lanes[#lanes + 1] = {args[i] .. '#' .. args[i + 1] .. ':' .. args[i + 2], otp}
-  end
+  local lanes = lanes_asked(args, take_.carrier)
   load_flags()
   for i = 1, #lanes do wake(lanes[i][1], take_) end
   local later, off = delays, undelays
@@ -191,13 +222,8 @@ local function take(keys, args)
     call('SET', P .. 'lease', take_.lease)
     call('HSET', P .. 'x:' .. owner, take_.lease,
       pack('>BBc0', tonumber(args[4]), #take_.carrier, take_.carrier) .. concat(ids), 'n' .. take_.lease, #ids)
+    call('HSET', P .. 'b', owner, now)
   end
-  call('HSET', P .. 'b', owner, now)
   commit()
-  local next_due = 0
-  for i = 1, #lanes do
-    local first = call('ZRANGE', P .. 'y:' .. lanes[i][1], 0, 0, 'WITHSCORES')
-    if first[2] and (next_due == 0 or tonumber(first[2]) < next_due) then next_due = tonumber(first[2]) end
-  end
-  return {take_.lease, token, take_.dropped, take_.more, next_due, take_.leased, redecide}
+  return {take_.lease, token, take_.dropped, take_.more, next_due(lanes, take_), take_.leased, redecide}
 end

@@ -35,8 +35,7 @@ end
 
 local function write_wheel()
   for minute, list in pairs(wheel) do
-    spread('RPUSH', P .. 'w:' .. minute, list)
-    call('ZADD', P .. 'wheel', minute, minute)
+    if spread('RPUSH', P .. 'w:' .. minute, list) == #list then call('ZADD', P .. 'wheel', minute, minute) end
   end
 end
 

@@ -52,16 +52,18 @@ local function undelay(r)
 end
 
 -- Make an account known to the lane's fair order. The tag of one that was away is not older than the lane's clock.
+-- Answers whether the lane is listed already: it is while it has accounts or a clock.
 local function activate(lane, account, refund)
   local key = P .. 'l:' .. lane
   local tag = call('ZSCORE', key, account)
   if tag then
     if refund > 0 then call('ZADD', key, tag - refund, account) end
-    return
+    return true
   end
   local known = call('HMGET', P .. 't:' .. lane, '', account)
   local clock_, last = tonumber(known[1] or 0), tonumber(known[2] or 0)
   call('ZADD', key, refund > 0 and last - refund or max(clock_, last), account)
+  return known[1] ~= false
 end
 
 local function write_lanes()
@@ -71,6 +73,7 @@ local function write_lanes()
     call('SADD', P .. 'lanes', lane)
   end
   for lane, accounts in pairs(pushes) do
+    local listed = true
     for account, queue in pairs(accounts) do
       local key, head = queue_key(lane, account), queue.head
       if #head > 0 then
@@ -79,9 +82,9 @@ local function write_lanes()
         spread('LPUSH', key, turned)
       end
       if #queue.tail > 0 then spread('RPUSH', key, queue.tail) end
-      activate(lane, account, queue.refund)
+      listed = activate(lane, account, queue.refund) and listed
     end
-    call('SADD', P .. 'lanes', lane)
+    if not listed then call('SADD', P .. 'lanes', lane) end
   end
   pushes, delays, undelays = {}, {}, {}
 end
