@@ -115,7 +115,11 @@ class App:
         self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
         self._configure_webhooks(config)
         self.intake = Intake(
-            self.store, self.desk, hint=self._hint, named=self.webhooks.named, max_waiting=config.store.max_waiting
+            self.store,
+            self.desk,
+            hint=self.fleet.accepted,
+            named=self.webhooks.named,
+            max_waiting=config.store.max_waiting,
         )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
@@ -156,8 +160,8 @@ class App:
         """The carriers at work; a reload changes them."""
         return self.fleet.carriages
 
-    def _hint(self, partitions: set[int], *, urgent: bool = False) -> None:
-        self.fleet.hint(partitions, urgent=urgent)
+    def _hint(self, partitions: set[int]) -> None:
+        self.fleet.hint(partitions)
 
     def _poster(self) -> Sender:
         return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")

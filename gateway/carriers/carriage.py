@@ -46,10 +46,11 @@ class Carriage:
         board: Board,
         numbers: Numbers,
         redecide: Callable[[list[Redecide]], None],
+        left: Callable[[Sequence[int]], None] = lambda partitions: None,
         index: Index | None = None,
         first_sequence: int = 1,
     ) -> None:
-        """``index`` is needed for a carrier with ``receipt_key = "id"``: ValueError without it."""
+        """``left``: see ``Dispatcher``. ``index``: a carrier with ``receipt_key = "id"`` needs it, else ValueError."""
         self.carrier = carrier
         progress: ProgressStore = store
         if carrier.receipt_key == "id":
@@ -67,6 +68,7 @@ class Carriage:
             pace=Pace(carrier.rate, asyncio.get_running_loop().time()),
             reporter=self.reporter,
             redecide=redecide,
+            left=left,
         )
         self.pool = Pool(carrier, self, first_sequence=first_sequence)
         self.dispatcher.binds = self.pool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -46,6 +47,7 @@ class Fleet:
         self._redecide = redecide
         self._index = index
         self._routes: Sequence[Route] = config.routes
+        self._partners = _partners(config.routes)
         self._shares: dict[str, Shares] = {}
         self._board = Board([carrier.name for carrier in config.carriers], asyncio.get_running_loop().time())
         self._tasks: dict[Carriage, asyncio.Task[None]] = {}
@@ -62,6 +64,32 @@ class Fleet:
         """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
         for carriage in self.carriages:
             carriage.hint(partitions, urgent=urgent)
+
+    def accepted(self, places: Mapping[str, Iterable[int]], *, urgent: bool = False) -> None:
+        """Messages were accepted. ``places``: route -> the partitions they lie in; ``urgent``: see ``hint``.
+
+        Where several carriers could send them, each partition is told to one, always the same: a second one that asks
+        for the same few messages costs as much as the first. What that one has no room for the others hear of
+        (``_pass_on``), and the sweep of each finds whatever nobody was told.
+        """
+        now = asyncio.get_running_loop().time()
+        for route, partitions in places.items():
+            serving = [carriage for carriage in self.carriages if carriage.dispatcher.serves(route, now)]
+            ready = [carriage for carriage in serving if carriage.dispatcher.ready(now)]
+            if urgent or len(ready) < 2:
+                for carriage in ready or serving:
+                    carriage.hint(partitions, urgent=urgent)
+                continue
+            for place, carriage in enumerate(ready):
+                if mine := [partition for partition in partitions if partition % len(ready) == place]:
+                    carriage.hint(mine)
+
+    def _pass_on(self, name: str, partitions: Sequence[int]) -> None:
+        """A carrier has no room for what these partitions may hold: those that share a route with it are told."""
+        now = asyncio.get_running_loop().time()
+        for carriage in self.carriages:
+            if carriage.carrier.name in self._partners.get(name, ()) and carriage.dispatcher.ready(now):
+                carriage.hint(partitions)
 
     def set_modes(self, modes: Mapping[str, int]) -> None:
         """Carriers stand as operators wish (name -> ``Mode``), those that come later too."""
@@ -132,6 +160,7 @@ class Fleet:
             board=self._board,
             numbers=self._numbers,
             redecide=self._redecide,
+            left=partial(self._pass_on, carrier.name),
             index=self._index,
             first_sequence=carrier.first_sequence,
         )
@@ -142,6 +171,7 @@ class Fleet:
         for lane in [lane for lane in self._shares if shared.get(lane) != former.get(lane)]:
             del self._shares[lane]  # other shares: what was taken so far counts for nothing
         self._routes = routes
+        self._partners = _partners(routes)
         for carriage in self.carriages:
             carriage.dispatcher.set_routes(routes)
 
@@ -172,3 +202,12 @@ class Fleet:
         log.info("carrier has ended", carrier=carriage.carrier.name)
         if carrier is not None:
             self._add(carrier)
+
+
+def _partners(routes: Sequence[Route]) -> dict[str, set[str]]:
+    """Carrier -> the others of its routes."""
+    out: dict[str, set[str]] = {}
+    for route in routes:
+        for carrier in route.carriers:
+            out.setdefault(carrier, set()).update(other for other in route.carriers if other != carrier)
+    return out

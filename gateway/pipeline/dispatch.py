@@ -8,7 +8,7 @@ windows until its answer is stored, so a crash leaves at most binds x window mes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,7 @@ from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Redecide
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
+from gateway.pipeline.returns import Returns, ReturnStore
 from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
@@ -52,10 +53,14 @@ ROOM_MOST = 64
 PERMIT_TIME = 0.01
 """… and until the pace has so many seconds' worth of permits."""
 
+FEW = 24
+COMPANY = 0.005
+"""After a take that brought only a few messages the next one waits so many seconds for more; one-time passwords do
+not."""
+
 TURNS_EVERY = 20
 """Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
 
-STORE_FIRST, STORE_MOST = 0.05, 1.0
 log = structlog.get_logger(__name__)
 
 
@@ -66,15 +71,12 @@ class Binds(Protocol):
     def binds(self) -> Sequence[Port]: ...
 
 
-class TakeStore(Protocol):
+class TakeStore(ReturnStore, Protocol):
     """What dispatching needs of the store."""
 
     partitions: int
 
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
-    async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
-    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None: ...
-    async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
 class Dispatcher:
@@ -91,8 +93,10 @@ class Dispatcher:
         pace: Pace,
         reporter: Reporter,
         redecide: Callable[[list[Redecide]], None],
+        left: Callable[[Sequence[int]], None] = lambda partitions: None,
         clock: Callable[[], float] = time,
     ) -> None:
+        """``left`` hears of partitions that may hold something for which there is no room here."""
         self.name = carrier.name
         self.pace = pace
         self.binds: Binds | None = None  # set before ``run``: the pool needs the dispatcher as its listener first
@@ -103,6 +107,7 @@ class Dispatcher:
         self._board = board
         self._reporter = reporter
         self._redecide = redecide
+        self._left = left
         self._clock = clock
         self._encoder = Encoder(carrier)
         self._senders = Senders(carrier.sender_rates)
@@ -110,14 +115,10 @@ class Dispatcher:
         self._outcomes = Outcomes(carrier, lanes, pace, self._now)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
-        self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
-        self._strayed = False  # the answer of a take was lost: the store may have leased what we never heard of
-        self._untaken: list[tuple[bytes, int]] = []
-        self._postponed: list[tuple[bytes, int, int]] = []
+        self._returns = Returns(carrier.name, store, heart, self._rota)
         self._wake = asyncio.Event()
         self._stopping = False
-        self._swept = 0.0
-        self._store_wait = STORE_FIRST
+        self._swept = self._not_before = 0.0
 
     def __repr__(self) -> str:
         waiting = f", {len(self._writer)} waiting" if self._writer else ""
@@ -144,6 +145,14 @@ class Dispatcher:
         """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
         self._rota.hint(partitions, urgent=urgent)
         self._wake.set()
+
+    def serves(self, route: str, now: float) -> bool:
+        """Whether fresh messages of this route are this carrier's at this instant."""
+        return self._lanes.fresh(route, now)
+
+    def ready(self, now: float) -> bool:
+        """Whether something could be taken and written at this instant."""
+        return bool(self._ports()) and not self._writer and self._room() > 0 and self.pace.available(now) >= 1
 
     def wake(self) -> None:
         """Look again: something has changed about the binds."""
@@ -175,15 +184,15 @@ class Dispatcher:
             self._wake.clear()
             now = loop.time()
             self._tend(now)
-            if self._untaken or self._postponed or self._strayed:
-                await self._give_back()
-            requests, permits = self._plan(now) if not self._strayed else ([], 0)
+            if self._returns:
+                await self._returns.give_back()
+            requests, permits = self._plan(now) if not self._returns.strayed else ([], 0)
             if requests:
                 await self._take(requests, permits)
             else:
                 await self._sleep(self._pause(now))
         self._drop_overdue(loop.time() + WRITE_WITHIN)
-        await self._give_back()
+        await self._returns.give_back()
 
     # ---- planning
 
@@ -204,10 +213,10 @@ class Dispatcher:
         if not ports or not self._rota or self._writer or not self._heart.fresh(now):
             return [], 0
         windows = sum(port.window for port in ports)
-        room = min(TAKE_MOST, windows - self._out, sum(port.free for port in ports))
-        ordinary = room - windows // RESERVE
-        if not self._rota.urgent and ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE):
+        ordinary = self._room()
+        if not self._rota.urgent and (now < self._not_before or ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE)):
             return [], 0
+        room = min(TAKE_MOST, ordinary + windows // RESERVE)
         permits = self._permits(room, now)
         asks = self._rota.pick(permits, max(0, ordinary))
         lanes = self._lanes.now(now) if asks else ()
@@ -217,6 +226,14 @@ class Dispatcher:
         return [
             TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._outcomes.on_unknown) for ask in asks
         ], permits
+
+    def _room(self) -> int:
+        """Parts that the windows have room for now, but for what is kept for one-time passwords."""
+        windows = free = 0
+        for port in self._ports():
+            windows += port.window
+            free += port.free
+        return min(windows - self._out, free) - windows // RESERVE
 
     def _permits(self, room: int, now: float) -> int:
         """Permits for this take: none before there are enough of them to be worth a call."""
@@ -235,7 +252,7 @@ class Dispatcher:
             pause = min(pause, max(0.001, (due - self._now()) / 1000))
         if self._rota:
             least = 1 if self._rota.urgent else max(1, int(self.pace.bucket.rate * PERMIT_TIME))
-            wait = self.pace.wait(least, now)
+            wait = max(self.pace.wait(least, now), self._not_before - now)
             if wait > 0:
                 pause = min(pause, wait)
         return max(0.0005, pause)
@@ -260,20 +277,20 @@ class Dispatcher:
             answers = await self._store.take(self._heart.owner, requests)
         except StoreError as error:
             self.pace.give_back(permits)
-            self._strayed = True
+            self._returns.strayed = True
             self._rota.hint(request.partition for request in requests)
             log.warning("cannot take", carrier=self.name, error=str(error))
-            await self._wait_for_store()
+            await self._returns.wait()
             return
-        self._store_wait = STORE_FIRST
         now = loop.time()
         used = 0
         redecide: list[Redecide] = []
         for request, taken in zip(requests, answers, strict=True):
-            self._rota.answered(request.partition, more=taken.more, next_due=taken.next_due)
+            found = self._lease(taken.leased, now)
+            self._rota.answered(request.partition, found=found, more=taken.more, next_due=taken.next_due)
             self.dropped += taken.dropped
             redecide += taken.redecide
-            used += self._lease(taken.leased, now)
+            used += found
         if used < permits:
             self.pace.give_back(permits - used)
         elif used > permits:
@@ -283,6 +300,10 @@ class Dispatcher:
         self._board.set_full(self.name, any(taken.more for taken in answers) and bool(self._rota), now)
         if self._writer:
             self._write(now)
+        if used < FEW:
+            self._not_before = now + COMPANY
+        if self._rota and not self.ready(now):
+            self._left(self._rota.waiting)
 
     def _write(self, now: float) -> None:
         if self._heart.fresh(now):
@@ -299,7 +320,7 @@ class Dispatcher:
         jobs: list[Job] = []
         decided: list[Answer] = []
         encode, senders = self._encoder.encode, self._senders
-        self._held.update([(message.id, message.lease) for message in leased])
+        self._returns.leased(leased)
         for message in leased:
             counts[message.route] = counts.get(message.route, 0) + 1
             try:
@@ -310,7 +331,7 @@ class Dispatcher:
             if job.left:
                 if senders and (wait := self._turn(job, now)):
                     due = -(-ceil(clock + wait * 1000) // TURNS_EVERY) * TURNS_EVERY
-                    self._postponed.append((message.id, message.lease, due))
+                    self._returns.postpone(message, due)
                     continue
                 parts += job.left
                 jobs.append(job)
@@ -333,43 +354,7 @@ class Dispatcher:
         """What was leased too long ago without being written goes back to its lane."""
         for job in self._writer.overdue(now):
             self._out -= job.left
-            self._untaken.append((job.leased.id, job.leased.lease))
-
-    async def _give_back(self) -> None:
-        """Return what was leased and not written, and what we never heard of."""
-        items, self._untaken = self._untaken, []
-        later, self._postponed = self._postponed, []
-        try:
-            if later:
-                await self._store.postpone(self._heart.owner, later)
-                for message_id, lease, due in later:
-                    self._held.discard((message_id, lease))
-                    self._rota.delayed(partition_of(message_id), due)
-                later = []
-            if items:
-                await self._store.untake(self._heart.owner, items)
-                self._held.difference_update(items)
-                items = []
-            if self._strayed:
-                await self._fetch_strays()
-        except StoreError as error:
-            log.warning("cannot give back what was not written", carrier=self.name, count=len(items), error=str(error))
-            self._untaken += items
-            self._postponed += later
-            await self._wait_for_store()
-
-    async def _wait_for_store(self) -> None:
-        await asyncio.sleep(self._store_wait)
-        self._store_wait = min(STORE_MOST, 2 * self._store_wait)
-
-    async def _fetch_strays(self) -> None:
-        known: dict[int, set[int]] = {}
-        for message_id, lease in self._held:
-            known.setdefault(partition_of(message_id), set()).add(lease)
-        found = await self._store.strays(self._heart.owner, self.name, known)
-        self._strayed = False
-        if found:
-            log.info("leases whose answer was lost went back", carrier=self.name, count=found)
+            self._returns.untake(job.leased)
 
     # ---- what binds tell (see carriers.bind.Listener)
 
@@ -396,10 +381,9 @@ class Dispatcher:
     def reported(self, answers: Sequence[Answer]) -> None:
         """The store holds these answers: their room is free, and what went back can be taken again."""
         parts = 0
-        held = self._held
+        self._returns.reported(answers)
         for answer in answers:
             parts += len(answer.parts)
-            held.discard((answer.id, answer.lease))
             if answer.fate is not Fate.SENT:
                 self._rota.hint((partition_of(answer.id),))
         self._out -= parts

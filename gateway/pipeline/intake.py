@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.config import Account
@@ -50,9 +50,9 @@ class Ledger(Protocol):
 
 
 class Hint(Protocol):
-    """Hears which partitions have something new; ``urgent``: a one-time password or an emergency is among it."""
+    """Hears which partitions of a route have something new; ``urgent``: a one-time password is among it."""
 
-    def __call__(self, partitions: set[int], *, urgent: bool = False) -> None: ...
+    def __call__(self, places: Mapping[str, set[int]], *, urgent: bool = False) -> None: ...
 
 
 _Item = tuple[Account, Submission, Origin | None]
@@ -63,7 +63,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _nobody(partitions: set[int], *, urgent: bool = False) -> None:
+def _nobody(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
     """Nobody is to be told."""
 
 
@@ -213,10 +213,14 @@ class Intake:
 
     def _tell(self, cases: Sequence[Case], rulings: Sequence[Ruling]) -> None:
         """Wake the dispatchers for what may go."""
-        queued = [case for case, ruling in zip(cases, rulings, strict=True) if ruling.state is State.QUEUED]
-        if queued:
-            urgent = any(PRIORITY[case.checked.category] is Priority.OTP for case in queued)
-            self._hint({case.recipient.partition for case in queued}, urgent=urgent)
+        places: dict[str, set[int]] = {}
+        urgent = False
+        for case, ruling in zip(cases, rulings, strict=True):
+            if ruling.state is State.QUEUED:
+                places.setdefault(ruling.route, set()).add(case.recipient.partition)
+                urgent = urgent or PRIORITY[case.checked.category] is Priority.OTP
+        if places:
+            self._hint(places, urgent=urgent)
 
     def _check(
         self,

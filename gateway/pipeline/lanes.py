@@ -117,6 +117,10 @@ class Lanes:
         served = [(route.lane, place) for route in self._mine for place in self._serves(route, now)]
         return tuple(Lane(name, place, priority) for priority in Priority for name, place in served)
 
+    def fresh(self, route: str, now: float) -> bool:
+        """Whether this carrier takes messages of ``route`` that no carrier has had yet."""
+        return any(one.lane == route and 0 in self._serves(one, now) for one in self._mine)
+
     def last(self, route: str, place: int) -> bool:
         """Whether a message of ``route`` that this carrier refuses at ``place`` has no further carrier to go to."""
         return place >= self._places.get(route, 0)

@@ -1,8 +1,9 @@
 """Which partitions to ask next, and how much of each: pure.
 
-A call to the store has a fixed price, so a take asks few partitions for much rather than all for little. A partition is
-worth asking when somebody hinted at it, when its last take left something behind, when something in it wakes, or when
-the sweep comes by. Those with a one-time password go first.
+A call to the store has a fixed price, and a round trip another, so a take asks few partitions for much rather than all
+for little, but all at once when little is to be expected of each. A partition is worth asking when somebody hinted at
+it, when its last take left something behind, when something in it wakes, or when the sweep comes by. Those with a
+one-time password go first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 SLICE = 64
-"""Parts asked of one partition, at least, before a second one is asked in the same call."""
+"""Parts that a partition is expected to hold at most: so many are asked of it before a second one is asked as well."""
 
 
 class Ask(NamedTuple):
@@ -25,13 +26,14 @@ class Ask(NamedTuple):
 class Rota:
     """The partitions that may hold work for one carrier, in the order in which they get their turn."""
 
-    __slots__ = ("_due", "_partitions", "_urgent", "_waiting")
+    __slots__ = ("_due", "_found", "_partitions", "_urgent", "_waiting")
 
     def __init__(self, partitions: int) -> None:
         self._partitions = range(partitions)
         self._waiting: dict[int, None] = dict.fromkeys(self._partitions)  # insertion order is turn order
         self._urgent: dict[int, None] = {}
         self._due: dict[int, int] = {}  # partition -> when its next delayed message wakes (ms)
+        self._found = dict.fromkeys(self._partitions, SLICE)  # what is to be expected: what the last take brought
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._urgent)
@@ -49,6 +51,11 @@ class Rota:
         into = self._urgent if urgent else self._waiting
         for partition in partitions:
             into[partition] = None
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Partitions that have not had their turn."""
+        return tuple(self._waiting)
 
     def sweep(self) -> None:
         """Every partition gets a turn, after those that wait already."""
@@ -78,7 +85,7 @@ class Rota:
         waiting = [*self._urgent, *(p for p in self._waiting if ordinary and p not in self._urgent)]
         if not waiting or budget < 1:
             return []
-        count = max(1, min(len(waiting), budget // SLICE))
+        count = self._enough(waiting, budget)
         asks = []
         for place, partition in enumerate(waiting[:count]):
             limit = budget // count + (place < budget % count)
@@ -89,8 +96,18 @@ class Rota:
                 self._waiting.pop(partition, None)
         return asks
 
-    def answered(self, partition: int, *, more: bool, next_due: int) -> None:
-        """What a take of ``partition`` said."""
+    def _enough(self, waiting: Iterable[int], budget: int) -> int:
+        """How many of them are expected to use the budget up, at least one."""
+        expected = 0
+        for count, partition in enumerate(waiting):
+            expected += self._found[partition]
+            if expected > budget and count:
+                return count
+        return count + 1
+
+    def answered(self, partition: int, *, found: int, more: bool, next_due: int) -> None:
+        """What a take of ``partition`` said: so many parts, and whether it left some behind."""
+        self._found[partition] = SLICE if more else min(SLICE, max(1, found))
         if more:
             self._waiting[partition] = None
         if next_due:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -260,19 +261,20 @@ async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
 
 
 async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
-    heard: list[tuple[set[int], bool]] = []
+    heard: list[tuple[Mapping[str, set[int]], bool]] = []
 
-    def hint(partitions: set[int], *, urgent: bool = False) -> None:
-        heard.append((partitions, urgent))
+    def hint(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
+        heard.append((places, urgent))
 
     intake = Intake(store, desk(), clock=lambda: NOON, hint=hint)
     results = await intake.many(SHOP, [submission(), submission(to="+8613800138000"), submission(category="marketing")])
     partitions = {ids.partition_of(result.id) for result in results if isinstance(result, Result)}
-    assert heard == [(partitions, False)]
+    assert [(set().union(*places.values()), urgent) for places, urgent in heard] == [(partitions, False)]
     await intake.many(SHOP, [submission(category="marketing")])
     assert len(heard) == 1
     await intake.many(SHOP, [submission(), submission(category="otp")])
-    assert heard[1:] == [({hasher().recipient(SWEDE).partition}, True)]
+    ((places, urgent),) = heard[1:]
+    assert (list(places.values()), urgent) == ([{hasher().recipient(SWEDE).partition}], True)
 
 
 async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:

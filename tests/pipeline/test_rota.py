@@ -18,10 +18,21 @@ def test_much_room_is_cut_in_slices() -> None:
     assert sum(ask.limit for ask in asks) == 3 * SLICE + 1
 
 
+def test_all_are_asked_at_once_while_they_hold_little() -> None:
+    rota = Rota(8)
+    for partition in range(8):
+        rota.answered(partition, found=2, more=False, next_due=0)
+    assert [ask.partition for ask in rota.pick(40, 40)] == list(range(8))
+    rota.answered(0, found=5, more=True, next_due=0)
+    rota.hint(range(8))
+    assert [ask.partition for ask in rota.pick(40, 40)] == [0]
+    assert [ask.partition for ask in rota.pick(5, 5)] == [1, 2]
+
+
 def test_what_left_something_behind_comes_again_last() -> None:
     rota = Rota(3)
     (first,) = rota.pick(1, 1)
-    rota.answered(first.partition, more=True, next_due=0)
+    rota.answered(first.partition, found=1, more=True, next_due=0)
     assert [rota.pick(1, 1)[0].partition for _ in range(3)] == [1, 2, 0]
     assert not rota
 
@@ -46,7 +57,7 @@ def test_partitions_wake_when_something_is_due() -> None:
     rota = Rota(2)
     rota.pick(1, 1)
     rota.pick(1, 1)
-    rota.answered(0, more=False, next_due=500)
+    rota.answered(0, found=0, more=False, next_due=500)
     assert rota.next_due() == 500
     rota.wake(499)
     assert not rota
