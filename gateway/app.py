@@ -11,7 +11,6 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from gateway.config import Config, Source, route_table, rulebook
 from gateway.doors.accounts import Accounts
 from gateway.doors.http_api import Api
 from gateway.doors.listener import Listener
-from gateway.doors.reload import ReloadRoom
+from gateway.doors.reload import ReloadRoom, TakeOverRoom
 from gateway.doors.timed import Timed
 from gateway.doors.webhooks import WebhookRoutes
 from gateway.model import Redecide
@@ -57,16 +56,9 @@ from gateway.store.owner import Owner
 from gateway.store.requests import Retention
 from gateway.store.salvage import Salvage
 from gateway.store.store import Store
+from gateway.version import installed_version
 
 log = structlog.get_logger(__name__)
-
-
-def installed_version() -> str:
-    """Of this package; "unknown" when it runs from files that were never installed."""
-    try:
-        return version("smpp-gateway")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class App:
@@ -138,7 +130,7 @@ class App:
         desk = WebhookDesk(hooks, self.webhooks)
         rooms = [
             lambda audit: WebhookRoutes(desk, audit).routes(),
-            lambda audit: ReloadRoom(self.reloader, audit).routes(),
+            lambda audit: (TakeOverRoom(self.reloader) if seat else ReloadRoom(self.reloader, audit)).routes(),
         ]
         self.operators = Operators(
             self,

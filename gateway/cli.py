@@ -21,6 +21,8 @@ from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.config import Loaded
     from gateway.simulator import Faults
 
@@ -105,15 +107,24 @@ def serve(
         import structlog
 
         from gateway import logs
-        from gateway.app import serve as serve_until
         from gateway.config import Source
         from gateway.runner import run
+
+        async def serve_until(stop: asyncio.Event) -> None:
+            if loaded.config.workers > 1:
+                from gateway.workers.supervisor import supervise
+
+                await supervise(loaded.config, source=Source(config), stop=stop)
+            else:
+                from gateway.app import serve as serve_alone
+
+                await serve_alone(loaded.config, source=Source(config), stop=stop)
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        run(lambda stop: serve_until(loaded.config, source=Source(config), stop=stop))
+        run(serve_until)
 
     _start(program)
 

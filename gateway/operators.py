@@ -132,21 +132,29 @@ class Operators:
 
     async def status(self, loop: AbstractEventLoop) -> dict[str, Any]:
         """Everything at a glance."""
-        app, view, depths = self._app, await self._outlook.lanes(), await self._app.store.depths()
+        return {"version": self._version, "store": self._app.store_words, **self._own(loop), **await self._waiting()}
+
+    def _own(self, loop: AbstractEventLoop) -> dict[str, Any]:
+        """What this process is and has done."""
+        app = self._app
         return {
-            "version": self._version,
             "node": app.owner.name,
             "uptime_s": round(time.monotonic() - self._since),
-            "store": app.store_words,
             "policy": {"version": app.desk.rules.version, "epoch": app.desk.rules.epoch},
             "carriers": [carrier_view(carriage, loop.time()) for carriage in app.carriages],
-            "lanes": lanes_json(view),
-            "held": depths.held,
-            "breakers_open": len(app.flags.open),
-            "leases": depths.leases,
-            "parked_receipts": depths.parked,
             "intake": _by_result(app.intake.tally.counts),
             "swept": dict(app.sweeper.counts),
+        }
+
+    async def _waiting(self) -> dict[str, Any]:
+        """What the store holds. Raises StoreError."""
+        view, depths = await self._outlook.lanes(), await self._app.store.depths()
+        return {
+            "lanes": lanes_json(view),
+            "held": depths.held,
+            "breakers_open": len(self._app.flags.open),
+            "leases": depths.leases,
+            "parked_receipts": depths.parked,
         }
 
     async def _servers(self) -> list[tuple[str, Mapping[str, float]]]:

@@ -31,7 +31,7 @@ class Message(NamedTuple):
 class House:
     """One gateway on ``folder``; ``start`` it again after ``kill``, and it goes on with the same store."""
 
-    def __init__(self, folder: Path, carriers: dict[str, Simulator], settings: str = "") -> None:
+    def __init__(self, folder: Path, carriers: dict[str, Simulator], settings: str = "", *, workers: int = 1) -> None:
         self.folder = folder
         self.carriers = carriers
         self.file = folder / "gateway.toml"
@@ -39,6 +39,7 @@ class House:
         self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
         self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
         lines = [
+            f"workers = {workers}",
             f'[store]\ndata_dir = "{folder / "data"}"',
             f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
             f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
@@ -112,13 +113,18 @@ class House:
 
 @asynccontextmanager
 async def house(
-    folder: Path, names: Iterable[str] = ("north", "south"), *, faults: Faults | None = None, settings: str = ""
+    folder: Path,
+    names: Iterable[str] = ("north", "south"),
+    *,
+    faults: Faults | None = None,
+    settings: str = "",
+    workers: int = 1,
 ) -> AsyncIterator[House]:
     """A gateway that is up, with a carrier of each name."""
     carriers = {name: Simulator(faults, ledger=True) for name in names}
     for carrier in carriers.values():
         await carrier.start()
-    built = House(folder, carriers, settings)
+    built = House(folder, carriers, settings, workers=workers)
     try:
         await built.start()
         yield built

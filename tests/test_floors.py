@@ -27,6 +27,7 @@ FLOORS = {
     "operators": 5,
     "access": 0,
     "seat": 3,
+    "version": 0,
     "workers": 6,
     "tally": 0,
     "client": 0,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from gateway.carriers.carriage import Carriage
-from gateway.carriers.pool import Slot
 from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
 from gateway.smpp.status import name as status_name
+
+if TYPE_CHECKING:
+    from gateway.carriers.carriage import Carriage
+    from gateway.carriers.pool import Slot
 
 KINDS = {BIND_TRANSCEIVER: "transceiver", BIND_TRANSMITTER: "transmitter", BIND_RECEIVER: "receiver"}
 
@@ -27,6 +31,7 @@ class BindView(msgspec.Struct, gc=False):
     last_error: str = ""
     failures: int = 0  # of that kind in a row
     next_try_s: float = 0.0
+    worker: str = ""  # whose it is, when there are several workers
 
 
 class CarrierView(msgspec.Struct, gc=False):

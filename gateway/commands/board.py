@@ -30,6 +30,8 @@ def status(body: Body, before: Before | None = None) -> RenderableType:
         f"[dim]{escape(str(body['store']))}[/]"
     )
     parts: list[RenderableType] = [head, carriers(body["carriers"], before), lanes(body["lanes"])]
+    if body.get("workers"):
+        parts.insert(1, workers(body["workers"]))
     notes = [
         (body["held"], f"{body['held']} held", _WAIT),
         (body["breakers_open"], f"{body['breakers_open']} breakers open", _BAD),
@@ -38,6 +40,23 @@ def status(body: Body, before: Before | None = None) -> RenderableType:
     said = [f"[{color}]{words}[/]" for count, words, color in notes if count]
     parts.append(Text.from_markup(" · ".join([*said, _intake(body.get("intake", {}), before)])))
     return Group(*parts)
+
+
+def workers(rows: Sequence[Body]) -> RenderableType:
+    """The processes that share the work."""
+    table = _table("worker", "state", ">pid", ">up", ">restarts", "last died of")
+    for row in rows:
+        state = row["state"]
+        color = _GOOD if state == "up" else _WAIT if state in ("starting", "stopping") else _BAD
+        table.add_row(
+            escape(row["name"]),
+            f"[{color}]{escape(state)}[/]",
+            str(row["pid"]),
+            span(row["up_s"]) if state == "up" else "",
+            str(row["restarts"] or ""),
+            escape(row["last_fault"]),
+        )
+    return table
 
 
 def _intake(counts: Body, before: Before | None) -> str:
@@ -92,11 +111,14 @@ def _trouble(row: Body) -> str:
 
 def binds(row: Body) -> RenderableType:
     """The binds of one carrier."""
-    table = _table("bind", "kind", "mode", "state", "peer", ">up", ">window", ">failures", ">next try", "last error")
+    several = ["worker"] if any(bind.get("worker") for bind in row["binds"]) else []
+    columns = ("kind", "mode", "state", "peer", ">up", ">window", ">failures", ">next try", "last error")
+    table = _table("bind", *several, *columns)
     for bind in row["binds"]:
         color = _GOOD if bind["up"] else _BAD
         table.add_row(
             escape(bind["name"]),
+            *(escape(bind[name]) for name in several),
             bind["kind"],
             mode(bind["mode"]),
             f"[{color}]{bind['state']}[/]",

@@ -20,6 +20,7 @@ breakers = typer.Typer(no_args_is_help=False, help="Open and close breakers: the
 
 Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=complete.carriers)]
 Bind = Annotated[int, typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]")]
+Worker = Annotated[str, typer.Option(help="… and only at this worker, where there are several.")]
 Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.")]
 Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=complete.accounts)]
 Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
@@ -91,17 +92,25 @@ def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Js
 
 
 @carriers.command("pause")
-def carriers_pause(name: Name, bind: Bind = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+def carriers_pause(
+    name: Name, bind: Bind = 0, worker: Worker = "", url: AdminUrl = "", token: Token = "", as_json: Json = False
+) -> None:
     """Give it no more messages; it stays bound, answers and receipts still come. Later carriers of a route take over.
 
     A paused carrier stays paused, over restarts too, until [cyan]resume[/]; a single bind until the gateway ends.
     """
-    _order("pause", name, bind, Desk.at(url, token, as_json))
+    _order("pause", name, (bind, worker), Desk.at(url, token, as_json))
 
 
 @carriers.command("drain")
 def carriers_drain(
-    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+    name: Name,
+    bind: Bind = 0,
+    worker: Worker = "",
+    wait: Wait = 0,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
 ) -> None:
     """Give it no more messages, wait for the answers that are due, then unbind and stay away until [cyan]resume[/].
 
@@ -109,43 +118,63 @@ def carriers_drain(
 
     Example: [cyan]smpp-gateway carriers drain north --wait 60[/]
     """
-    _order("drain", name, bind, Desk.at(url, token, as_json), wait, "drained")
+    _order("drain", name, (bind, worker), Desk.at(url, token, as_json), wait, "drained")
 
 
 @carriers.command("resume")
 def carriers_resume(
-    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+    name: Name,
+    bind: Bind = 0,
+    worker: Worker = "",
+    wait: Wait = 0,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
 ) -> None:
     """Let it work again, with all its binds."""
-    _order("resume", name, bind, Desk.at(url, token, as_json), wait, "running")
+    _order("resume", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
 
 
 @carriers.command("reconnect")
 def carriers_reconnect(
-    name: Name, bind: Bind = 0, wait: Wait = 0, url: AdminUrl = "", token: Token = "", as_json: Json = False
+    name: Name,
+    bind: Bind = 0,
+    worker: Worker = "",
+    wait: Wait = 0,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
 ) -> None:
     """Bind afresh, one bind after the other, each once its answers are in; one that waits for its next try has it now.
 
     For a password that the carrier has mended, or a host that moved.
     """
-    _order("reconnect", name, bind, Desk.at(url, token, as_json), wait, "running")
+    _order("reconnect", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
 
 
-def _order(verb: str, name: str, bind: int, desk: Desk, wait: float = 0, until: str = "") -> None:
+def _order(verb: str, name: str, which: tuple[int, str], desk: Desk, wait: float = 0, until: str = "") -> None:
+    """``which``: number of a bind (0 = all), and its worker ("" = whichever)."""
+    bind, worker = which
+    if worker and not bind:
+        fail(Exit.USAGE, "--worker goes with --bind: a whole carrier is told at every worker")
     path = f"/carriers/{quote(name, safe='')}"
-    body = desk.post(f"{path}/binds/{bind}/{verb}" if bind else f"{path}/{verb}")
+    at = f"?worker={quote(worker)}" if worker else ""
+    body = desk.post(f"{path}/binds/{bind}/{verb}{at}" if bind else f"{path}/{verb}")
     deadline = time.monotonic() + wait
-    while wait and not _stands(body, bind, until) and time.monotonic() < deadline:
+    while wait and not _stands(body, which, until) and time.monotonic() < deadline:
         time.sleep(0.2)
         body = desk.get(path)
     _show_carriers([body], desk.as_json, body)
-    if wait and not _stands(body, bind, until):
+    if wait and not _stands(body, which, until):
         fail(Exit.REFUSED, f"{name} is not there yet after {wait:g} s; it goes on by itself")
 
 
-def _stands(body: dict[str, Any], bind: int, until: str) -> bool:
+def _stands(body: dict[str, Any], which: tuple[int, str], until: str) -> bool:
     """Whether all binds that are meant are where they are to be; running ones are up."""
-    binds = [body["binds"][bind - 1]] if bind else body["binds"]
+    bind, worker = which
+    binds = [one for one in body["binds"] if not worker or one.get("worker") == worker]
+    if bind:
+        binds = [one for one in binds if one["name"].endswith(f"/{bind}")]
     return all(one["mode"] == until and (one["up"] or until != "running") for one in binds)
 
 

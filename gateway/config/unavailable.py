@@ -10,9 +10,6 @@ NOT_YET = "is not available in this version"
 
 def check_available(config: Config, findings: Findings) -> None:
     """Adds a warning for every such key that differs from its default."""
-    if config.workers > 1:
-        fault = f"{NOT_YET}: one gateway runs, whatever is written here"
-        findings.warn("workers", fault, "Leave it at 1; more machines may share one store, each with a node of its own")
     _smpp_door(config, findings)
     for index, account in enumerate(config.accounts):
         if account.allow_ips:

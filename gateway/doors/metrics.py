@@ -69,15 +69,20 @@ class Sources(NamedTuple):
 
 
 class Metrics:
-    """``GET /metrics``, with a registry of its own; ``register`` more collectors into it."""
+    """``GET /metrics``, with a registry of its own; ``register`` more collectors into it.
+
+    ``?part=own`` is what this process has counted, ``?part=store`` what is the same whichever worker tells it.
+    """
 
     def __init__(self, sources: Sources) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._sources = sources
-        self._collector = _Gateway(sources)
+        self._stored = _Stored(sources)
+        self._of_store = CollectorRegistry(auto_describe=False)
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
-        self.registry.register(self._collector)
+        self.registry.register(_Own(sources))
+        self._of_store.register(self._stored)
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
@@ -90,14 +95,21 @@ class Metrics:
     def routes(self) -> list[Route]:
         return [Route("/metrics", self.page)]
 
-    async def page(self, _request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
         """The page; also when the store is away, without what only the store knows."""
+        part = request.query_params.get("part")
+        text = b"" if part == "store" else generate_latest(self.registry)
+        if part != "own":
+            await self._look()
+            text += generate_latest(self._of_store)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def _look(self) -> None:
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if now - self._asked >= FRESH:
                 self._asked = now
-                self._collector.stored = await self._ask()
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+                self._stored.seen = await self._ask()
 
     async def _ask(self) -> Stored:
         sources = self._sources
@@ -110,17 +122,28 @@ class Metrics:
         return Stored(view, depths, servers, queues)
 
 
-class _Gateway(Collector):
+class _Own(Collector):
     def __init__(self, sources: Sources) -> None:
-        self.stored = Stored()
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
         yield gauge("info", "Version and node, as labels; always 1.", (self._sources.version, self._sources.node))
         yield from _intake(self._sources)
         yield from _carriers(self._sources.carriages())
-        yield from _store(self._sources, self.stored)
+        yield from _calls(self._sources)
         yield from _house(self._sources)
+
+
+class _Stored(Collector):
+    def __init__(self, sources: Sources) -> None:
+        self.seen = Stored()
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        up = self.seen.view is not None
+        yield gauge("store_up", "1 when the store answered this scrape.", {(): int(up)}, ())
+        yield from said(self.seen)
+        yield gauge("breakers_open", "Breakers that are open.", {(): len(self._sources.flags.open)}, ())
 
 
 def _intake(sources: Sources) -> Iterator[Metric]:
@@ -271,8 +294,7 @@ def _binds(by_name: Mapping[str, Carriage]) -> Iterator[Metric]:
     )
 
 
-def _store(sources: Sources, stored: Stored) -> Iterator[Metric]:
-    yield gauge("store_up", "1 when the store answered this scrape.", {(): int(stored.view is not None)}, ())
+def _calls(sources: Sources) -> Iterator[Metric]:
     yield histogram(
         "store_call_seconds",
         "Round trips to the store by function, one for a whole batch.",
@@ -282,7 +304,6 @@ def _store(sources: Sources, stored: Stored) -> Iterator[Metric]:
     yield counter(
         "store_errors", "Round trips that failed, by function and kind.", ("function", "kind"), sources.link.errors
     )
-    yield from said(stored)
 
 
 def _house(sources: Sources) -> Iterator[Metric]:
@@ -294,7 +315,6 @@ def _house(sources: Sources) -> Iterator[Metric]:
     )
     age = sources.heart.age(asyncio.get_running_loop().time())
     yield gauge("heartbeat_age_seconds", "Since our last heartbeat; from 8 on nothing is written.", {(): age}, ())
-    yield gauge("breakers_open", "Breakers that are open.", {(): len(sources.flags.open)}, ())
     yield counter(
         "swept",
         "What the time wheel did: expired, ended (no receipt or answer), deleted, matched and orphans (receipts).",

@@ -68,6 +68,7 @@ KINDS: dict[str, Kind] = {
     "store_unavailable": Kind(503, "The store is away; nothing was accepted", retryable=True),
     "store_full": Kind(503, "The store is full; nothing was accepted", retryable=True),
     "audit_unavailable": Kind(503, "The audit cannot be written; nothing was done", retryable=True),
+    "worker_failed": Kind(503, "A worker did not do it", retryable=True),
     "shutting_down": Kind(503, "The gateway is shutting down", retryable=True),
 }
 

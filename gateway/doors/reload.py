@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.config import Change, Changes, ConfigError
+from gateway.config import Change, Changes, Config, ConfigError
 from gateway.doors.answers import JsonAnswer
 from gateway.doors.audit import Audit
 from gateway.doors.problems import FieldError, HttpProblem, refuse
+from gateway.doors.requests import decode
 
+_CONFIG = msgspec.json.Decoder(Config)
 SETTLE = 3.0
 """Seconds that an answer waits for carriers to empty their windows."""
 
@@ -23,6 +26,35 @@ class Reloading(Protocol):
 
     async def reload(self, *, apply: bool = True, wait: float | None = None) -> Changes:
         """Raises ConfigError, StoreError."""
+
+
+class Taking(Protocol):
+    """Who takes over a configuration that is at hand (``gateway.reload.Reloader``)."""
+
+    async def take(self, config: Config, *, apply: bool = True, wait: float | None = None) -> Changes:
+        """Raises ConfigError, StoreError."""
+
+
+class TakeOverRoom:
+    """``routes`` for the socket of a worker: its supervisor has read and checked the file."""
+
+    def __init__(self, reloader: Taking) -> None:
+        self._reloader = reloader
+
+    def routes(self) -> list[Route]:
+        """One."""
+        return [Route("/configuration", self.take_over, methods=["POST"])]
+
+    async def take_over(self, request: Request) -> Response:
+        """``POST /configuration``, the whole of it: 200 once it is in force and carriers that had to end have ended."""
+        config = decode(_CONFIG, await request.body())
+        try:
+            changes = await self._reloader.take(config)
+        except ConfigError as error:
+            raise _unusable(error) from None
+        if changes.refused:
+            raise _needs_restart(changes.refused)
+        return JsonAnswer(_body(changes, applied=bool(changes)))
 
 
 class ReloadRoom:

@@ -1,0 +1,90 @@
+"""Asking workers: HTTP over the socket file of each, on behalf of an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from gateway.doors.guard import Operator
+from gateway.doors.listener import UNIX
+from gateway.doors.private import header
+from gateway.workers.worker import Worker
+
+PATIENCE = 10.0
+"""Seconds that a worker may take to answer; what waits for windows to empty is given longer."""
+
+
+class Question(NamedTuple):
+    """A request as it is passed on. ``operator`` None: the supervisor itself asks, and nothing goes into the audit."""
+
+    path: str  # with its query
+    method: str = "GET"
+    body: bytes = b""
+    operator: Operator | None = None
+
+
+class Reply(NamedTuple):
+    """What a worker answered; status 0: nothing, and ``body`` says why."""
+
+    worker: str
+    status: int
+    body: bytes
+    kind: str = "application/json"
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+async def ask(worker: Worker, question: Question, patience: float | None = PATIENCE) -> Reply:
+    """One worker's answer. ``patience`` None: as long as it lives."""
+    headers = header(question.operator) if question.operator else {}
+    connector = aiohttp.UnixConnector(path=worker.seat.door.removeprefix(UNIX), force_close=True)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(patience)) as session,
+            session.request(
+                question.method,
+                f"http://worker{question.path}",
+                data=question.body or None,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer,
+        ):
+            body = await answer.read()
+            return Reply(worker.name, answer.status, body, answer.headers.get("content-type", ""))
+    except TimeoutError:
+        return Reply(worker.name, 0, f"no answer within {patience:g} s".encode())
+    except (aiohttp.ClientError, OSError) as error:
+        return Reply(worker.name, 0, str(error).encode())
+
+
+async def ask_all(workers: Iterable[Worker], question: Question, patience: float | None = PATIENCE) -> list[Reply]:
+    """The answers of all, in their order, asked at the same time."""
+    return list(await asyncio.gather(*(ask(worker, question, patience) for worker in workers)))
+
+
+async def ask_one(workers: Iterable[Worker], question: Question) -> Reply | None:
+    """The answer of the first that can be reached; None when none can.
+
+    Only a question, or what never reached a worker, is put to the next one: an order may have been carried out.
+    """
+    reply: Reply | None = None
+    for worker in workers:
+        reply = await ask(worker, question)
+        if reply.status or question.method != "GET":
+            return reply
+    return reply
+
+
+def fields(reply: Reply) -> Mapping[str, Any]:
+    """A JSON object; {} when it is none."""
+    try:
+        found = msgspec.json.decode(reply.body)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

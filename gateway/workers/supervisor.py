@@ -1,0 +1,205 @@
+"""The parts list of a supervisor: store, operators' listener, workers; up in this order, down the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import access, logs
+from gateway.config import Config, Source, rulebook
+from gateway.doors.accounts import Accounts
+from gateway.doors.admin import admin_app
+from gateway.doors.audit import Audit
+from gateway.doors.guard import Guard
+from gateway.doors.listener import Listener, bind
+from gateway.doors.reload import ReloadRoom
+from gateway.doors.tokens import open_tokens
+from gateway.policy.rulebook import Rulebook
+from gateway.reload import Reloader
+from gateway.seat import lasting_name
+from gateway.store import privacy
+from gateway.store.embedded import Embedded
+from gateway.store.errors import StoreUnavailable
+from gateway.store.runtime import clear, runtime_dir
+from gateway.version import installed_version
+from gateway.workers.ask import Question, ask_all, fields
+from gateway.workers.crew import Crew
+from gateway.workers.door import Door
+from gateway.workers.locks import Locks
+from gateway.workers.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """``run`` until ``stop`` is set. It takes no messages itself: its workers do."""
+
+    def __init__(self, config: Config, *, node: str, embedded: Embedded | None, source: Source | None) -> None:
+        """Raises ConfigError (policy data), StoreRefused, OSError (the operators' token)."""
+        self.config = config
+        self.node = node
+        self.rules_version = rulebook(config).version
+        self._embedded = embedded
+        self._since = time.monotonic()
+        folder = Path(config.store.data_dir)
+        self.locks = Locks(folder, node)
+        self.reloader = Reloader(self, source, supervised=True)
+        self.audit = Audit(folder)
+        self._runtime = runtime_dir(folder.resolve() / f"workers of {node}")
+        self._place: socket.socket | None = None
+        self.crew = self._crew(config.http.listen)
+        self._door = Door(lambda: self.crew, self.audit, Metrics(lambda: self.crew, self.audit))
+        tokens, self._token_file = open_tokens(config)
+        rooms = [*ReloadRoom(self.reloader, self.audit).routes(), *self._door.routes()]
+        self._guard = Guard(tokens, admin_app(self, rooms), self._is_account)
+        self._accounts = Accounts(config.accounts, 0.0)
+        self.admin = Listener(self._guard, config.admin.listen)
+        self._note: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self.node} {self.crew!r}>"
+
+    def _crew(self, http: str) -> Crew:
+        store = self._embedded.url if self._embedded else self.config.store.url
+        return Crew(self.config, self.locks, node=self.node, store=store, http=http, folder=self._runtime)
+
+    def _is_account(self, authorization: bytes) -> bool:
+        return self._accounts.knows(authorization)
+
+    # ---- life
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[Supervisor], None] | None = None) -> None:
+        """Start the workers, keep them, end them. Raises StoreRefused, OSError (an address), CannotStart."""
+        self.locks.take()
+        await self.admin.start()
+        self._note = access.announce(self.admin.url, self._token_file, self.reloader.file)
+        async with asyncio.TaskGroup() as group:
+            await self.locks.survivors_gone(self.crew.patience)
+            self.crew = self._crew(self._hold_place())
+            await self.crew.begin(group)
+            log.info(
+                "gateway is up",
+                version=installed_version(),
+                http=f"http://{self.crew.http}",
+                admin=self.admin.url,
+                workers=len(self.crew),
+            )
+            if on_ready is not None:
+                on_ready(self)
+            await stop.wait()
+            log.info("stopping: the workers take no new messages and empty their windows")
+            await self.reloader.close()
+            await self.crew.end()
+        log.info("stopped")
+
+    async def close(self) -> None:
+        """Close the door, whatever state it is in."""
+        access.withdraw(self._note)
+        await self.admin.stop(0)
+        if self._place is not None:
+            self._place.close()
+        self.locks.release()
+        clear(self._runtime)
+
+    def _hold_place(self) -> str:
+        """Bind the workers' address without listening, so that it stays ours while none of them lives; host:port.
+
+        First as one who does not share: another gateway on the same port would get half of our connections.
+        """
+        listen = self.config.http.listen
+        bind(listen).close()
+        self._place = bind(listen, reuse_port=True)
+        host = listen.rpartition(":")[0]
+        return f"{host}:{self._place.getsockname()[1]}"
+
+    # ---- reload.House
+
+    async def hears(self) -> None:
+        """Whether every worker can write to the store. Raises StoreUnavailable."""
+        for reply in await ask_all(self.crew.up, Question("/readyz")):
+            if not reply.ok:
+                raise StoreUnavailable(str(fields(reply).get("detail") or reply.body.decode(errors="replace")))
+
+    async def take_over(self, config: Config, rules: Rulebook) -> None:
+        """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
+        self._guard.tokens, self._token_file = open_tokens(config)
+        self._accounts = Accounts(config.accounts, 0.0)
+        if config.log.level != self.config.log.level:
+            logs.configure(config.log.level, config.log.format)
+        self.config = config
+        self.rules_version = rules.version
+        await self.crew.take_over(config)
+
+    # ---- what the operators' door asks (doors.admin.House)
+
+    async def ready(self) -> str:
+        """ "" when one worker at least takes messages: the kernel hands connections to those that listen."""
+        replies = await ask_all(self.crew.up, Question("/readyz"))
+        if any(reply.ok for reply in replies):
+            return ""
+        return next((str(fields(reply).get("detail", "")) for reply in replies), "no worker is up")
+
+    async def status(self) -> dict[str, Any]:
+        """Everything at a glance."""
+        return {
+            **await self._door.status(),
+            "node": self.node,
+            "uptime_s": round(time.monotonic() - self._since),
+            "workers": [
+                {
+                    "name": worker.name,
+                    "node": worker.seat.node,
+                    "pid": worker.pid,
+                    "state": str(worker.state),
+                    "up_s": round(worker.up_s, 1),
+                    "restarts": worker.restarts,
+                    "last_fault": worker.fault,
+                }
+                for worker in self.crew
+            ],
+            **({"store": repr(self._embedded)} if self._embedded else {}),
+        }
+
+
+async def supervise(
+    config: Config,
+    *,
+    source: Source | None = None,
+    on_ready: Callable[[Supervisor], None] | None = None,
+    stop: asyncio.Event,
+) -> None:
+    """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
+    async with _store(config) as embedded:
+        supervisor = Supervisor(config, node=lasting_name(config), embedded=embedded, source=source)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
+        try:
+            await supervisor.run(stop, on_ready)
+        finally:
+            await supervisor.close()
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator[Embedded | None]:
+    """The embedded store, for as long as the workers run, with the secrets they share. Raises StoreError."""
+    folder = Path(config.store.data_dir)
+    if not config.privacy.hashing_secret:
+        privacy.load_or_create(folder)
+    if not config.store.embedded:
+        yield None
+        return
+    embedded = Embedded(folder, config.store.durability)
+    await embedded.start()
+    try:
+        yield embedded
+    finally:
+        await embedded.stop()
