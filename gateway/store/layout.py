@@ -108,6 +108,7 @@ class Size(IntEnum):
     CAP_SIZE = CAP.size
     PERMISSION_SIZE = PERMISSION.size
     HEAD_SIZE = HEAD.size
+    SETTINGS_SIZE = SETTINGS.size
     RAW = WORKING.index("raw") + 1
     FIRST = len(WORKING) + 1
     LAST = len(WORKING) + len(HEAD_FIELDS)

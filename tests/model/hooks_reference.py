@@ -41,9 +41,9 @@ class Outbox:
     def put(self, item: Item, now: int) -> bool:
         """Answers whether it is the batch to be posted now."""
         self.waiting.append((item, now))
-        if not self.frozen:
+        if len(self.waiting) == 1:
             self.frozen = 1
-            return len(self.waiting) == 1
+            return True
         return False
 
     def close(self, first: bytes, *, taken: bool, until: int) -> None:

@@ -56,7 +56,7 @@ def test_a_cluster_of_three_does_what_the_model_says(cluster_url: str) -> None:
 def test_what_stands_beside_the_messages_does_what_its_model_says(
     store_url: str, machine: type[RuleBasedStateMachine]
 ) -> None:
-    run(machine, store_url, (50, 50), (4000, 80))
+    run(machine, store_url, (20, 50), (4000, 80))
 
 
 def test_the_queues_of_webhooks_on_a_cluster(cluster_url: str) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.model.machine import Machine
+from tests.model.stroll import STEPS, stroll
 from tests.model.walk import walk
 from tests.model.world import World
 
@@ -18,20 +20,29 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 FIRST = int(os.environ.get("MODEL_SEED", "0")) * 1_000_000
 
 
-def stroll(url: str, seed: int, steps: int) -> None:
+def take(url: str, seed: int, steps: int) -> None:
     world = World(url)
-    machine = type("Bound", (Machine,), {"world": world})
     try:
-        walk(machine(), seed, steps)
+        walk(type("Bound", (Machine,), {"world": world})(), seed, steps)
     finally:
         world.close()
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + (300 if THOROUGH else 7)))
 def test_a_walk_on_one_server(store_url: str, seed: int) -> None:
-    stroll(store_url, seed, 600 if THOROUGH else 300)
+    take(store_url, seed, 600 if THOROUGH else 300)
 
 
 @pytest.mark.parametrize("seed", range(FIRST + 1000, FIRST + (1100 if THOROUGH else 1003)))
 def test_a_walk_on_a_cluster_of_three(cluster_url: str, seed: int) -> None:
-    stroll(cluster_url, seed, 600 if THOROUGH else 200)
+    take(cluster_url, seed, 600 if THOROUGH else 200)
+
+
+@pytest.mark.parametrize("machine", STEPS)
+def test_walks_beside_the_messages(store_url: str, machine: type[RuleBasedStateMachine]) -> None:
+    world = World(store_url)
+    try:
+        for seed in range(FIRST, FIRST + (300 if THOROUGH else 3)):
+            stroll(type("Bound", (machine,), {"world": world})(), STEPS[machine], seed, 500 if THOROUGH else 250)
+    finally:
+        world.close()

@@ -466,6 +466,21 @@ def test_a_late_answer_overtakes_a_resend(desk: Desk) -> None:
     assert desk.report(receipts=[desk.receipt(message.recipient, b"late")]) == [Match.APPLIED]
 
 
+def test_what_a_late_answer_shows_to_be_begun_waits_for_its_carrier_alone(desk: Desk) -> None:
+    message = desk.message(segments=2)
+    desk.accept(message)
+    (leased,) = desk.take().leased
+    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN * 2))
+    (again,) = desk.take().leased
+    desk.report(desk.answer(again, Fate.RETRY, due=desk.now + 1000, parts=[PartAnswer(0, PartState.PENDING)]))
+    late = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
+    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=late))
+    desk.later(1001)
+    others = tuple(Lane("north", 1, priority) for priority in Priority)  # where its carrier looks, and nobody else
+    (rest,) = desk.take(lanes=others).leased
+    assert (rest.id, rest.pinned) == (message.id, "north")
+
+
 def test_a_receipt_may_come_before_its_answer(desk: Desk) -> None:
     message = desk.message()
     desk.accept(message)

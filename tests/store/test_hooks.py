@@ -161,6 +161,18 @@ async def test_dead_letters(hooks: Hooks, link: Link) -> None:
     assert await hooks.queues() == (set(), [])
 
 
+async def test_what_comes_after_a_replay_waits_behind_it(hooks: Hooks, link: Link) -> None:
+    await hooks.follow()
+    await put(hooks, link, piece(b"piece--0", b"0"))
+    await hooks.next([ask(Became.GIVEN_UP, b"piece--0")])
+    await hooks.replay(0, ask().queue)
+    await happen(link)
+    assert await hooks.move(OURS, [(await read(hooks), [piece(b"piece--1", b"1")])]) == [[(False, 2)]]
+    (batch,) = await hooks.next([ask()])
+    assert batch is not None
+    assert (batch.first, batch.events, batch.plain) == (b"piece--0", 2, b"0,1")
+
+
 async def test_giving_up_takes_what_is_as_old_with_it(hooks: Hooks, link: Link) -> None:
     await hooks.follow()
     for number in range(3):

@@ -6,11 +6,22 @@
 -- reply a flat list: number of an item (from 1), the id that counts instead of its own (or the same: it was there)
 -- Idempotent by the record's existence and by the reference (72 h).
 
+local GROUP = {NUMBER, NUMBER, NAME, NAME, NUMBER, NUMBER, NUMBER, NUMBER}
+
 -- The groups as tables, with the places of their first and last item in args.
 local function read_groups(args)
   local groups, i = {}, 2
   while i <= #args do
     local last = i + 7 + 3 * args[i + 7]
+    if last > #args then error('malformed: count') end
+    expect({unpack_(args, i, i + 7)}, GROUP)
+    if args[i] - State.REJECTED > 0 or args[i + 1] - 255 > 0 then error('malformed: state or reason') end
+    for k = i + 8, last, 3 do
+      local reference = args[k + 1]
+      if #args[k] ~= 16 or (reference ~= '' and #reference ~= 16) or #args[k + 2] <= Size.ACCOUNT_AT then
+        error('malformed: item')
+      end
+    end
     groups[#groups + 1] = {
       state = tonumber(args[i]), reason = tonumber(args[i + 1]), lane = args[i + 2], account = args[i + 3],
       due = tonumber(args[i + 4]), expires = tonumber(args[i + 5]), numbered = args[i + 6] == '1',
@@ -69,6 +80,7 @@ end
 
 local function accept(keys, args)
   begin(keys, args[1])
+  if #args[1] ~= Size.SETTINGS_SIZE then error('malformed: settings') end
   local groups, ids, references = read_groups(args), {}, {}
   for g = 1, #groups do
     for k = groups[g].first, groups[g].last, 3 do

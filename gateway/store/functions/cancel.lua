@@ -21,6 +21,7 @@ end
 
 local function cancel(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE}, {16})
   local ids, reply = {}, {}
   for i = 2, #args do ids[i - 1] = args[i] end
   load(ids)

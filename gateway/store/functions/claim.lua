@@ -16,6 +16,7 @@ end
 
 local function claim(keys, args)
   begin(keys)
+  expect(args, {NAME}, {16, 16, 16})
   local owner, reply = args[1], {}
   for i = 2, #args, 3 do
     local key, body, base = P .. 'j:' .. args[i], args[i + 1], args[i + 2]

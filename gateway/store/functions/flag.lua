@@ -4,6 +4,7 @@
 
 local function flag(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   if args[3] == '0' then call('HDEL', P .. 'f', args[2]) else call('HSET', P .. 'f', args[2], args[3]) end
   return 1
 end

@@ -5,8 +5,10 @@
 
 local function hooks_dead(keys, args)
   begin(keys)
+  expect(args, {NAME, NAME, NUMBER, NUMBER})
   local queue, verb, skip, most = args[1], args[2], tonumber(args[3]), tonumber(args[4])
   local heads, bodies, state = P .. 'dh:' .. queue, P .. 'dq:' .. queue, P .. 's:' .. queue
+  if verb ~= 'list' and verb ~= 'replay' and verb ~= 'drop' then error('malformed: no such verb') end
   local reply, done = {}, 0
   if verb == 'list' then
     local some, sealed = call('LRANGE', heads, skip, skip + most - 1), call('LRANGE', bodies, skip, skip + most - 1)

@@ -7,17 +7,18 @@
 
 local function hooks_move(keys, args)
   begin(keys)
+  expect(args, {NAME, NAME, NAME, NUMBER}, {NAME, SOME, 8, NUMBER, SOME})
   if call('GET', P .. 'gl') ~= args[1] or call('HGET', P .. 'g', 'webhooks') ~= args[2] then return {0} end
   local reply = {1}
   for i = 5, #args, 5 do
     local queue, count = args[i], tonumber(args[i + 3])
     local state = P .. 's:' .. queue
     if call('HSETNX', state, 'm', args[i + 1]) == 1 then call('SADD', P .. 's', queue) end
-    call('RPUSH', P .. 'sh:' .. queue, pack('>c8I2I8', args[i + 2], count, now))
+    local length = call('RPUSH', P .. 'sh:' .. queue, pack('>c8I2I8', args[i + 2], count, now))
     call('RPUSH', P .. 'sq:' .. queue, args[i + 4])
     local n = #reply
-    reply[n + 1] = call('HSETNX', state, 'n', 1)
-    if reply[n + 1] == 1 then call('HSET', state, 'h', args[i + 2], 'f', count) end
+    reply[n + 1] = length == 1 and 1 or 0 -- what was replayed may wait here without being a batch yet
+    if length == 1 then call('HSET', state, 'n', 1, 'h', args[i + 2], 'f', count) end
     reply[n + 2] = call('HINCRBY', state, 'c', count)
   end
   call('HSET', P .. 'g', 'webhooks', args[3])

@@ -29,6 +29,7 @@ end
 
 local function hooks_next(keys, args)
   begin(keys)
+  expect(args, {NAME, NUMBER, ANY, NUMBER, NUMBER, NUMBER})
   local queue, became, limit = args[1], args[2], tonumber(args[4])
   local state = P .. 's:' .. queue
   local known = call('HMGET', state, 'n', 'h', 'f')

@@ -5,6 +5,7 @@
 
 local function hooks_off(keys, args)
   begin(keys)
+  expect(args, {NUMBER})
   local accounts = call('HGETALL', P .. 'ga')
   for i = 1, #accounts, 2 do
     if tonumber(accounts[i + 1]) > now - tonumber(args[1]) then return call('HEXISTS', P .. 'g', 'webhooks') end

@@ -5,6 +5,7 @@
 
 local function hooks_on(keys, args)
   begin(keys)
+  expect(args, {}, {NAME})
   local last = call('XREVRANGE', P .. 'e', '+', '-', 'COUNT', 1)[1]
   local fresh = call('HSETNX', P .. 'g', 'webhooks', last and last[1] or '0-0')
   for i = 1, #args do fresh = fresh + call('HSET', P .. 'ga', args[i], now) end

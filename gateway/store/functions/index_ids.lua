@@ -8,6 +8,7 @@
 
 local function index_ids(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME}, {SOME, 25})
   local carrier, hour, names, list = args[2], floor(now / 3600000), {}, {}
   local key, hours = P .. 'j:' .. carrier .. ':' .. hour, P .. 'jh:' .. carrier
   for i = 3, #args do

@@ -6,6 +6,7 @@
 
 local function locate(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME}, {SOME, SOME})
   local carrier, ids, reply = args[2], {}, {}
   for i = 3, #args, 2 do ids[#ids + 1] = args[i] end
   local values = indexed(carrier, ids)

@@ -5,6 +5,7 @@
 
 local function opt(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE}, {16, Size.RULE_SIZE, ANY})
   local reply, all, changed, details = {}, {}, {}, {}
   for i = 2, #args, 3 do
     local recipient, rule = args[i], args[i + 1]

@@ -21,6 +21,7 @@ end
 
 local function permit(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE}, {16, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, ANY, SOME})
   local ids, reply = {}, {}
   load_flags()
   for i = 2, #args, 9 do ids[#ids + 1] = args[i] end
@@ -28,6 +29,7 @@ local function permit(keys, args)
   for i = 2, #args, 9 do
     local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
     local opens, _, epoch = read('>I8I8I4', args[i + 8])
+    if (#args[i + 8] - Size.PERMISSION_SIZE) % Size.CAP_SIZE ~= 0 then error('malformed: permission') end
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
       and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))
     if good then

@@ -5,6 +5,7 @@
 
 local function postpone(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME}, {32})
   local ids, back = {}, 0
   for i = 3, #args do ids[#ids + 1] = sub(args[i], 1, 16) end
   load(ids)

@@ -52,7 +52,7 @@ local function late(r, blob, pos, count, total, carrier, status, arrived)
   end
   local whole = accepted_in(p) * 3 == #p
   if whole then leave(r) end -- wherever it waits, deferred anew or held as well: there is nothing left to send
-  r.carrier, r.pinned = carrier, 1
+  pin(r, carrier)
   if whole then sent(r, status) end
 end
 
@@ -194,8 +194,22 @@ local function progress(keys, args)
   begin(keys, args[1])
   local carriers = {}
   local at = 3 + args[3]
-  for i = 4, at do carriers[#carriers + 1] = args[i] end
   local answers_end = at + 1 + args[at + 1]
+  if answers_end > #args or #args[1] ~= Size.SETTINGS_SIZE or not fits(args[2], NAME) then error('malformed: counts') end
+  for i = 4, at do carriers[#carriers + 1] = args[i] end
+
+  local blobs, names, fields, states, errs, found, reply = {}, {}, {}, {}, {}, {}, {}
+  for i = answers_end + 1, #args do
+    local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
+    if not carriers[c + 1] then error('malformed: carrier') end
+    blobs[number], states[number], names[number], fields[number] = args[i], state, carriers[c + 1], field
+    if count == 1 then
+      errs[number] = sub(args[i], pos)
+    else
+      c, state, errs[number] = read_receipt(args[i])
+    end
+    if #errs[number] > 64 then error('malformed: error text') end
+  end
 
   if args[at + 1] ~= '0' then
     local ids, arrived = {}, call('EXISTS', P .. 'k') == 1 and {} or nil
@@ -205,16 +219,6 @@ local function progress(keys, args)
     apply_parked(arrived)
   end
 
-  local blobs, names, fields, states, errs, found, reply = {}, {}, {}, {}, {}, {}, {}
-  for i = answers_end + 1, #args do
-    local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
-    blobs[number], states[number], names[number], fields[number] = args[i], state, carriers[c + 1], field
-    if count == 1 then
-      errs[number] = sub(args[i], pos)
-    else
-      c, state, errs[number] = read_receipt(args[i])
-    end
-  end
   if #blobs > 0 then find_messages(blobs, names, fields, found) end
   local ids, puts, ages = {}, {}, {}
   for number = 1, #blobs do

@@ -9,6 +9,7 @@ local TAKES = 20 -- leases per call
 
 local function reclaim(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   local dead, key = args[2], P .. 'x:' .. args[2]
   local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
   if args[3] ~= '1' and now - beat_at < DEAD_AFTER then return {0, 0, 0, 1, 0} end

@@ -14,6 +14,7 @@ end
 
 local function release(keys, args)
   begin(keys, args[1])
+  if args[2] == '' then expect(args, {Size.SETTINGS_SIZE, 0}, {16}) else expect(args, {Size.SETTINGS_SIZE, 8, NUMBER}) end
   local scope, ids, from, on = args[2], {}, tonumber(args[3] or 0), -1
   if scope ~= '' then
     ids = call('ZRANGE', P .. 'held', from, from + BATCH - 1)

@@ -9,6 +9,7 @@ local RELOCATED = 100
 
 local function relocate(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE})
   local aged = call('ZRANGE', P .. 'ja', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, RELOCATED)
   local reply = {0, 0, {}}
   for i = 1, #aged do

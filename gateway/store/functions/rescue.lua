@@ -83,6 +83,8 @@ end
 
 local function rescue(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NUMBER, NUMBER}, {NAME})
+  if 3 + 2 * args[3] > #args then error('malformed: carriers') end
   rescue_ = {
     token = now + TOKEN_LIFE, room = tonumber(args[2]), moved = 0, failed = 0, redecide = {}, routes = {}, trims = {},
   }

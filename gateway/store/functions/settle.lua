@@ -7,6 +7,7 @@
 
 local function settle(keys, args)
   begin(keys)
+  expect(args, {}, {16, 16, ANY})
   for i = 1, #args, 3 do
     local key, base, answer = P .. 'j:' .. args[i], args[i + 1], args[i + 2]
     local kept = call('GET', key)

@@ -6,6 +6,7 @@
 
 local function strays(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME, NAME}, {NUMBER})
   local key, carrier, known = P .. 'x:' .. args[2], args[3], {}
   for i = 4, #args do known[args[i]] = true end
   local all, back, done = call('HGETALL', key), 0, {}

@@ -108,6 +108,7 @@ end
 
 local function sweep(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE})
   local reply = {0, 0, 0, 0, 0, 0, 0}
   local minute = call('ZRANGE', P .. 'wheel', '-inf', floor(now / 60000), 'BYSCORE', 'LIMIT', 0, 1)[1]
   local key = minute and P .. 'w:' .. minute

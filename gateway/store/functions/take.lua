@@ -182,6 +182,7 @@ end
 
 local function take(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE, NAME, NAME, NUMBER, NUMBER, NUMBER}, {NAME, NUMBER, NUMBER})
   local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {

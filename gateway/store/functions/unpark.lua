@@ -5,6 +5,7 @@
 
 local function unpark(keys, args)
   begin(keys, args[1])
+  expect(args, {Size.SETTINGS_SIZE}, {NAME, SOME})
   local names = {}
   for i = 2, #args, 2 do names[#names + 1] = parked_under(args[i], args[i + 1]) end
   if #names == 0 then return 0 end

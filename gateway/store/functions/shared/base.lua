@@ -25,6 +25,27 @@ local function read_settings(packed)
   }
 end
 
+-- What an argument must be: a number of octets, or one of these.
+local NUMBER, NAME, SOME, ANY = -1, -2, -3, -4 -- digits; 1 to 255 octets; not empty; whatever it is
+
+local function fits(arg, want)
+  if want >= 0 then return #arg == want end
+  if want == NUMBER then return #arg <= 16 and find(arg, '^%d+$') ~= nil end
+  if want == NAME then return #arg > 0 and #arg < 256 end
+  return want == ANY or #arg > 0
+end
+
+-- Nothing is rolled back, so a function looks at all its arguments before its first write: `fixed` ones, then, when `each`
+-- is given, any number of items of that shape.
+local function expect(args, fixed, each)
+  local n, k, m = #args, #fixed, each and #each or 1
+  if n < k or (n > k and not each) or (n - k) % m ~= 0 then error('malformed: ' .. n .. ' arguments') end
+  for i = 1, n do
+    local want = fixed[i] or each[(i - k - 1) % m + 1]
+    if not fits(args[i], want) then error('malformed: argument ' .. i) end
+  end
+end
+
 -- A command with a long list of arguments, cut since Lua's unpack fails near 8,000 values. 3,960 divides by 2 and 3.
 -- Answers what the last one answered.
 local function spread(command, key, list)

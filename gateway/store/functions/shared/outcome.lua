@@ -76,6 +76,16 @@ local function unknown(r, reason, status, on_unknown)
   end
 end
 
+-- Whoever has begun it ends it: what is delayed moves along to the lane where only that carrier looks. (What is ready
+-- does so when it is popped.)
+local function pin(r, carrier)
+  if r.pinned == 1 then return end
+  local delayed = r.state <= State.QUEUED and r.due > 0
+  if delayed then undelay(r) end
+  r.carrier, r.pinned = carrier, 1
+  if delayed then delay(r, r.due) end
+end
+
 -- A receipt for one part. Answers what became of it (Match).
 local function receive(r, index, carrier, carrier_id, state, err)
   if r.final == 1 then return Match.REPEATED end
@@ -92,7 +102,8 @@ local function receive(r, index, carrier, carrier_id, state, err)
   touch(r)
   local all = accepted_in(p) * 3 == #p
   if r.state <= State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
-  r.parts, r.pinned = p, 1
+  r.parts = p
+  pin(r, carrier_of(r))
   if r.state == State.SENT or (r.state == State.UNKNOWN and verdict_of(p)) then
     settle(r, carrier_id, err)
   elseif all and (r.state == State.UNKNOWN or r.state <= State.QUEUED) then

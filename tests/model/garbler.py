@@ -1,0 +1,92 @@
+"""A link that makes every now and then a garbled call before the real one, and sees to it that nothing comes of it.
+
+Functions are not rolled back: each must validate what it was given before its first write. So an error reply must have
+left every key as it was. What a garbled call did without an error is undone, for the model knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Any
+
+from gateway.store.connect import Link
+from gateway.store.errors import StoreError
+
+Keys = dict[bytes, tuple[bytes, int]]
+
+SNAPSHOT = """
+local out = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  out[#out + 1] = {key, redis.call('DUMP', key), redis.call('PEXPIRETIME', key)}
+end
+return out
+"""
+
+
+class Garbler:
+    """Stands before a ``Link`` of a single server. ``refused`` counts error replies by function."""
+
+    def __init__(self, link: Link, functions: Collection[str], seed: int, share: float) -> None:
+        """``share`` of the calls to these functions are made in garbled forms before; the first of each are."""
+        self._link = link
+        self._functions = functions
+        self._random = Random(seed)
+        self._share = share
+        self.refused: Counter[str] = Counter()
+        self.obeyed: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def call(self, partition: int, function: str, *args: Any) -> Any:
+        (reply,) = await self.calls([(partition, function, args)])
+        return reply
+
+    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]:
+        for partition, function, args in requests:
+            if function in self._functions and (self._random.random() < self._share or not self.refused[function]):
+                await self._garbled(partition, function, [_octets(arg) for arg in args])
+        return await self._link.calls(requests)
+
+    async def _garbled(self, partition: int, function: str, args: list[bytes]) -> None:
+        before = await self._snapshot()
+        for garbled in self._forms(args):
+            (reply,) = await self._link.calls([(partition, function, garbled)], partial=True)
+            after = await self._snapshot()
+            if isinstance(reply, StoreError):
+                self.refused[function] += 1
+                changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+                assert not changed, f"{function} failed and changed {changed}: {garbled} ({reply})"
+            else:
+                self.obeyed[function] += 1
+                await self._restore(before, after)
+                before = await self._snapshot()  # the same things may be laid out otherwise
+
+    def _forms(self, args: list[bytes]) -> list[list[bytes]]:
+        """Some wrong forms of a call: cut off, one too many, one argument garbled."""
+        r = self._random
+        forms = [args[: r.randrange(len(args))], [*args, r.randbytes(r.randrange(40))]] if args else [[b"x"]]
+        for _ in range(4 if args else 0):
+            at = r.randrange(len(args))
+            one = args[at]
+            sizes = [one[: len(one) // 2], one[:-1], one + b"\0", one * 3]
+            other = r.choice([b"", b"x", b"-1", b"444", b"9" * 25, b"nan", *sizes])
+            forms.append([*args[:at], other, *args[at + 1 :]])
+        return forms
+
+    async def _snapshot(self) -> Keys:
+        (found,) = await self._link.everywhere("EVAL", SNAPSHOT, 0)
+        return {key: (dump, until) for key, dump, until in found}
+
+    async def _restore(self, before: Keys, after: Keys) -> None:
+        for key in after.keys() - before.keys():
+            await self._link.everywhere("DEL", key)
+        for key, (dump, until) in before.items():
+            if after.get(key) != (dump, until):
+                await self._link.everywhere("RESTORE", key, max(until, 0), dump, "REPLACE", "ABSTTL")
+
+
+def _octets(arg: Any) -> bytes:
+    return arg if isinstance(arg, bytes) else str(arg).encode()

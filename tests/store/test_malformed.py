@@ -1,0 +1,43 @@
+"""Whatever stands in the arguments of a function: an error reply has changed nothing.
+
+The arguments are those of the models' random walks, cut short, stretched and garbled in every place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis.stateful import RuleBasedStateMachine
+
+from gateway.store.library import FUNCTIONS
+from tests.model.garbler import Garbler
+from tests.model.machine import Machine
+from tests.model.stroll import STEPS, stroll
+from tests.model.walk import walk
+from tests.model.world import World
+
+WRITING = {name for name, flag in FUNCTIONS.items() if flag != "no-writes"} - {"trim"}
+"""… which nobody calls in the walks."""
+
+
+def bound(world: World, machine: type[RuleBasedStateMachine]) -> Any:
+    return type("Bound", (machine,), {"world": world})()
+
+
+def garbling(url: str, seed: int) -> tuple[World, Garbler]:
+    world = World(url)
+    garbler = Garbler(world.link, WRITING, seed, 0.02)
+    world.link = garbler  # type: ignore[assignment]  # it is one, for all that is called here
+    world.store._link = garbler
+    return world, garbler
+
+
+def test_an_error_has_changed_nothing(store_url: str) -> None:
+    world, garbler = garbling(store_url, 1)
+    try:
+        walk(bound(world, Machine), 1, 250)
+        for machine, steps in STEPS.items():
+            stroll(bound(world, machine), steps, 1, 100)
+    finally:
+        world.close()
+    assert set(garbler.refused) >= WRITING, "functions that were never called wrongly"
