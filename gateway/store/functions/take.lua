@@ -223,8 +223,8 @@ local function take(keys, args)
     call('SET', P .. 'lease', take_.lease)
     call('HSET', P .. 'x:' .. owner, take_.lease,
       pack('>BBc0', tonumber(args[4]), #take_.carrier, take_.carrier) .. concat(ids), 'n' .. take_.lease, #ids)
-    call('HSET', P .. 'b', owner, now)
   end
+  call('HSET', P .. 'b', owner, now)
   commit()
   return {take_.lease, token, take_.dropped, take_.more, next_due(lanes, take_), take_.leased, redecide}
 end
