@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
+from gateway.pipeline.herald import Herald
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.receiver import Sender, Settings
@@ -49,6 +50,7 @@ from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError
+from gateway.store.hints import Hints
 from gateway.store.hooks import Hooks
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
@@ -90,6 +92,7 @@ class App:
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         index = IdIndex(self.store, link)
         self.relocator = Relocator(self.store, index, self.owner)
+        self.herald = Herald(Hints(link, self.owner), self.heart, lambda some, urgent: self._hint(some, urgent=urgent))
         self.fleet = Fleet(
             config,
             store=self.store,
@@ -97,6 +100,7 @@ class App:
             numbers=hasher,
             redecide=self._to_decide.put_nowait,
             index=index,
+            beyond=self.herald.beyond_us,
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         salvage = Salvage(self.store, link, secrets.vault)
@@ -152,8 +156,8 @@ class App:
         """The carriers at work; a reload changes them."""
         return self.fleet.carriages
 
-    def _hint(self, partitions: set[int]) -> None:
-        self.fleet.hint(partitions)
+    def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
+        self.fleet.hint(partitions, urgent=urgent)
 
     def _poster(self) -> Sender:
         return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
@@ -191,6 +195,7 @@ class App:
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
+                group.create_task(self.herald.run(), name="herald"),
                 group.create_task(self.meters.lag.run(), name="lag"),
                 group.create_task(self.webhooks.run(), name="webhooks"),
                 group.create_task(self.upkeep.run(), name="upkeep"),

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+def _nobody(partitions: set[int], urgent: bool) -> None:
+    """No other gateway is to hear of it."""
+
+
 class Fleet:
     """``run`` until ``stop`` has done its work; ``apply`` a new configuration in between."""
 
@@ -40,8 +44,10 @@ class Fleet:
         numbers: Numbers,
         redecide: Callable[[list[Redecide]], None],
         index: Index | None = None,
+        beyond: Callable[[set[int], bool], None] = _nobody,
     ) -> None:
         self._store = store
+        self._beyond = beyond
         self._heart = heart
         self._numbers = numbers
         self._redecide = redecide
@@ -70,12 +76,16 @@ class Fleet:
 
         Where several carriers could send them, each partition is told to one, always the same: a second one that asks
         for the same few messages costs as much as the first. What that one has no room for the others hear of
-        (``_pass_on``), and the sweep of each finds whatever nobody was told.
+        (``_pass_on``), and the sweep of each finds whatever nobody was told. What none of ours can take now is said to
+        ``beyond``.
         """
         now = asyncio.get_running_loop().time()
+        beyond: set[int] = set()
         for route, partitions in places.items():
             serving = [carriage for carriage in self.carriages if carriage.dispatcher.serves(route, now)]
             ready = [carriage for carriage in serving if carriage.dispatcher.ready(now)]
+            if not ready:
+                beyond.update(partitions)
             if urgent or len(ready) < 2:
                 for carriage in ready or serving:
                     carriage.hint(partitions, urgent=urgent)
@@ -83,6 +93,8 @@ class Fleet:
             for place, carriage in enumerate(ready):
                 if mine := [partition for partition in partitions if partition % len(ready) == place]:
                     carriage.hint(mine)
+        if beyond:
+            self._beyond(beyond, urgent)
 
     def _pass_on(self, name: str, partitions: Sequence[int]) -> None:
         """A carrier has no room for what these partitions may hold: those that share a route with it are told."""

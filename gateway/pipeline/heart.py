@@ -41,6 +41,8 @@ class Heart:
         self.owner = owner
         self._store = store
         self._last = float("-inf")
+        self.alone = True
+        """Whether no other worker was alive on this store when we last looked."""
 
     def __repr__(self) -> str:
         return f"<Heart of {self.owner.name}>"
@@ -80,6 +82,8 @@ class Heart:
     async def _look(self, *, only_ours: bool) -> None:
         seen = await self._store.owners()
         youngest = max((one.beat for one in seen), default=0)  # the store's clock, as far as we can know it
+        young = youngest - DEAD_AFTER * 1000
+        self.alone = not any(one.beat > young and one.owner.node != self.owner.node for one in seen)
         for one in seen:
             if one.owner == self.owner:
                 continue

@@ -98,6 +98,14 @@ class Link:
             await node.close()
 
     @property
+    def homes(self) -> dict[Node, list[int]]:
+        """The partitions of each node."""
+        found: dict[Node, list[int]] = {}
+        for partition, node in enumerate(self._homes):
+            found.setdefault(node, []).append(partition)
+        return found
+
+    @property
     def primaries(self) -> list[Node]:
         """The nodes that hold partitions."""
         return list(dict.fromkeys(self._homes))

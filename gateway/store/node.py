@@ -6,7 +6,7 @@ The only module that sees redis-py's exceptions, ``connect`` apart, which follow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from redis import exceptions as foreign
 
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
 
+_SILENCE = 15.0  # seconds without a word on a channel, after which we say something
 _SCHEMES = "unix://, redis://, rediss://, redis+cluster:// or rediss+cluster://"
 
 
@@ -97,6 +98,29 @@ class Node:
         if isinstance(reply, Failure):
             raise translate(reply.error, self.name) from reply.error
         return reply
+
+    async def published(self, channels: Sequence[bytes]) -> AsyncIterator[bytes]:
+        """What is published on these sharded channels, on a connection of its own. Raises StoreError when that ends.
+
+        What is published while nobody listens is gone, and so is what a lost connection had on its way.
+        """
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            # one command each: a cluster takes only channels of one slot in one
+            await connection.send_packed_command(b"".join(pack(b"SSUBSCRIBE", name) for name in channels))
+            while True:
+                said = await connection.read_response(disable_decoding=True, timeout=_SILENCE)
+                if said is None:
+                    await connection.send_packed_command(pack(b"PING"))  # a dead peer is noticed by what we write
+                elif said[0] == b"smessage":
+                    yield said[2]
+                elif said[0] == b"sunsubscribe":
+                    raise StoreUnavailable(f"the store at {self.name} has given {said[1].decode()} to another node")
+        except (foreign.RedisError, OSError) as error:
+            raise translate(error, self.name) from error
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
         while self._idle:
