@@ -47,6 +47,7 @@ from gateway.store.requests import Lane, TakeRequest
 from gateway.store.store import Store
 
 TEXT = "Your parcel arrives today between 14:00 and 16:00. Track it at https://example.com/t/8f3k2 - reply STOP to end"
+OWNER = Owner("bench", "1")
 
 
 class Meter:
@@ -69,7 +70,7 @@ class Meter:
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1000
 
 
-def messages(hasher: Hasher, count: int, start: int) -> list[NewMessage]:
+def messages(hasher: Hasher, count: int, start: int, account: str = "shop") -> list[NewMessage]:
     now = int(time.time() * 1000)
     recipients = [hasher.recipient(f"4670{number:08d}") for number in range(start, start + count)]
     ids = new_ids(now, [recipient.partition for recipient in recipients])
@@ -78,8 +79,8 @@ def messages(hasher: Hasher, count: int, start: int) -> list[NewMessage]:
         now + 86_400_000,
         now + 172_800_000,
         Check.ALL_OPT_OUT,
-        hasher.scope("shop"),
-        hasher.scope("shop", "brand"),
+        hasher.scope(account),
+        hasher.scope(account, "brand"),
     )
     return [
         NewMessage(
@@ -94,25 +95,25 @@ def messages(hasher: Hasher, count: int, start: int) -> list[NewMessage]:
             1,
             1,
             permission,
-            Envelope(recipient.digits, "Shop", "shop", int(Category.TRANSACTIONAL), "brand", encoding="gsm7"),
+            Envelope(recipient.digits, "Shop", account, int(Category.TRANSACTIONAL), "brand", encoding="gsm7"),
             Content(TEXT),
-            hasher.reference("shop", recipient, str(number)),
+            hasher.reference(account, recipient, str(number)),
         )
         for number, (message_id, recipient) in enumerate(zip(ids, recipients, strict=True), start)
     ]
 
 
-async def life(store: Store, meter: Meter, numbers: range) -> None:
+async def life(store: Store, meter: Meter, numbers: range, account: str = "shop") -> None:
     """Messages to these numbers in batches (the range's step) from accept to delivered.
 
     Answers and the receipts of the batch before share a call.
     """
     hasher, batch = store.hasher, numbers.step
-    owner, lanes = Owner("bench", "1"), (Lane("north", 0, Priority.OTP), Lane("north", 0, Priority.TRANSACTIONAL))
+    owner, lanes = OWNER, (Lane("north", 0, Priority.OTP), Lane("north", 0, Priority.TRANSACTIONAL))
     receipts: list[ReceiptFact] = []
     limit = batch // store.partitions * 2
     for start in numbers:
-        items = messages(hasher, batch, start)
+        items = messages(hasher, batch, start, account)
         with meter.step("accept"):
             await store.accept(items)
         with meter.step("take"):

@@ -5,7 +5,7 @@ Only what an account wants is taken apart: most events are of moves that nobody 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from struct import Struct, calcsize
 from typing import NamedTuple
@@ -13,9 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.model import Reason, State
-from gateway.store.hooks import Address, Entry, Sight
-from gateway.store.ids import text
-from gateway.store.layout import EVENT
+from gateway.store.hooks import UNSEEN, Address, Cover, Entry, Sight
+from gateway.store.layout import EVENT, TOLD
 
 
 class Data(msgspec.Struct, gc=False):
@@ -54,7 +53,7 @@ class Wish(NamedTuple):
     own: bool = True  # the account has a receiver; else only messages that name one are told of
 
 
-class Told(msgspec.Struct, gc=False):
+class Told(NamedTuple):
     """An event that somebody wants."""
 
     wish: Wish
@@ -64,9 +63,12 @@ class Told(msgspec.Struct, gc=False):
     entry: bytes
 
 
+_Queues = dict[Address, list[str]]
+
 _encode = msgspec.json.Encoder().encode
 _SEQUENCE_END = calcsize(">16sI")
 _MOVED = Struct(">BBBBIB")  # of layout.EVENT: what lies between the sequence and the lengths
+_SIZE = EVENT.size
 _FINAL = calcsize(">16sIBBB")
 _LENGTHS = calcsize(">16sIBBBBIB")
 _NAMES = {int(state): state.name.lower() for state in State}
@@ -79,7 +81,7 @@ def wanted(entries: Iterable[Entry], wishes: Mapping[bytes, Wish]) -> list[Told]
     out: list[Told] = []
     size = EVENT.size
     everything = any(wish.everything for wish in wishes.values())
-    for _, packed, instant in entries:
+    for packed, instant, _ in entries:
         at, end = 0, len(packed)
         while at < end:
             account, carrier, carrier_id, error = packed[at + _LENGTHS : at + size]
@@ -91,25 +93,87 @@ def wanted(entries: Iterable[Entry], wishes: Mapping[bytes, Wish]) -> list[Told]
     return out
 
 
-def addressed(told: Iterable[Told], sights: Mapping[bytes, Sight]) -> dict[Address, list[str]]:
+def addressed(told: Iterable[Told], sights: Mapping[bytes, Sight]) -> _Queues:
     """The events of every queue they belong to, in order, each as JSON (a ``WebhookEvent``)."""
-    out: dict[Address, list[str]] = {}
-    times: dict[int, str] = {}
-    forms: dict[bytes, _Form] = {}
-    for one in told:
-        sight = sights.get(one.id, _UNSEEN)
-        url = sight.callback_url
-        if not url and not one.wish.own:
-            continue
-        time = times.get(one.instant)
-        if time is None:
-            time = times[one.instant] = iso(one.instant)
-        address = Address(one.wish.account, url)
-        events = out.get(address)
-        if events is None:
-            events = out[address] = []
-        events.append(_event(one, sight, time, forms))
-    return out
+    writer = _Writer()
+    for wish, one_id, instant, at, packed in told:
+        writer.write(wish, packed, at, instant, sights.get(one_id, _UNSEEN))
+    return writer.queues
+
+
+def ends(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callable[[bytes], Cover]) -> _Queues | None:
+    """The same of entries that bring with them what is told of each end; None when one of them does not, or when
+    somebody wants to hear more than ends: then ``wanted``, ``sights`` and ``addressed`` go the longer way.
+
+    ``reveal`` opens a sealed envelope.
+    """
+    if any(wish.everything for wish in wishes.values()):
+        return None
+    writer, size, head, unpack = _Writer(), EVENT.size, TOLD.size, TOLD.unpack_from
+    for packed, instant, told in entries:
+        if told is None:
+            return None
+        at, end = 0, len(told)
+        while at < end:
+            where, segments, carrier_id, envelope = unpack(told, at)
+            cover_at = at + head + carrier_id
+            name_at = where + size
+            wish = wishes.get(packed[name_at : name_at + packed[where + _LENGTHS]])
+            if wish is not None:
+                first_id = told[at + head : cover_at].decode("latin-1")
+                sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id
+                writer.write(wish, packed, where, instant, sight)
+            at = cover_at + envelope
+    return writer.queues
+
+
+class _Writer:
+    """Events as they are written, by the queue they belong to."""
+
+    def __init__(self) -> None:
+        self.queues: _Queues = {}
+        self._lists: dict[tuple[str, str], list[str]] = {}  # the same: an ``Address`` takes longer to make
+        self._times: dict[int, str] = {}
+        self._forms: dict[bytes, _Form] = {}
+
+    def write(self, wish: Wish, packed: bytes, at: int, instant: int, sight: tuple[Cover, int, str]) -> None:
+        """The event that begins at ``at``; ``sight``: what it tells of its message (a ``Sight``).
+
+        By way of structs the JSON takes twice as long, and this is most of what an event costs.
+        """
+        cover, segments, first_id = sight
+        if not cover.callback_url and not wish.own:
+            return
+        account, carrier, carrier_id, error = packed[at + _LENGTHS : at + _SIZE]
+        id_at = at + _SIZE + account + carrier
+        common = packed[at + _SEQUENCE_END : id_at]
+        if error:
+            common += packed[id_at + carrier_id : id_at + carrier_id + error]
+        form = self._forms.get(common) or self._form(common, wish.account, packed[id_at - carrier : id_at], error)
+        h, sequence = packed[at : at + 16].hex(), int.from_bytes(packed[at + 16 : at + _SEQUENCE_END], "big")
+        message = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+        if carrier_id:
+            first_id = packed[id_at : id_at + carrier_id].decode("latin-1")
+        to = f'"+{cover.to}"' if cover.to else "null"
+        address = wish.account, cover.callback_url
+        (self._lists.get(address) or self._queue(*address)).append(
+            f'{{"id":"{message}.{sequence}",{form.type}{self._times.get(instant) or self._time(instant)}{form.account}'
+            f'{sequence},"data":{{"message_id":"{message}","client_ref":{_quoted(cover.client_ref)},"to":{to},{form.states}'
+            f"{_quoted(first_id)}{form.answers}{segments}{form.parts}"
+        )
+
+    def _queue(self, account: str, url: str) -> list[str]:
+        queue = self.queues[Address(account, url)] = self._lists[account, url] = []
+        return queue
+
+    def _time(self, instant: int) -> str:
+        time = self._times[instant] = iso(instant)
+        return time
+
+    def _form(self, common: bytes, account: str, carrier: bytes, error: int) -> _Form:
+        why = common[len(common) - error :]
+        form = self._forms[common] = _form(account, common, carrier, why)
+        return form
 
 
 class _Form(NamedTuple):
@@ -122,30 +186,7 @@ class _Form(NamedTuple):
     parts: str
 
 
-_UNSEEN = Sight("", "", "", 0, "")
-
-
-def _event(one: Told, sight: Sight, time: str, forms: dict[bytes, _Form]) -> str:
-    """The JSON of one event. (By way of structs it takes twice as long, and this is most of what an event costs.)"""
-    packed, at = one.entry, one.at
-    account, carrier, carrier_id, error = packed[at + _LENGTHS : at + EVENT.size]
-    id_at = at + EVENT.size + account + carrier
-    error_at = id_at + carrier_id
-    common = packed[at + _SEQUENCE_END : id_at]
-    if error:
-        common += packed[error_at : error_at + error]
-    form = forms.get(common)
-    if form is None:
-        why = packed[error_at : error_at + error]
-        form = forms[common] = _form(one.wish.account, common, packed[id_at - carrier : id_at], why)
-    message, sequence = text(one.id), int.from_bytes(packed[at + 16 : at + _SEQUENCE_END], "big")
-    of_carrier = packed[id_at:error_at].decode("latin-1") if carrier_id else sight.carrier_id
-    to = f'"+{sight.to}"' if sight.to else "null"
-    return (
-        f'{{"id":"{message}.{sequence}",{form.type}{time}{form.account}{sequence},"data":{{"message_id":"{message}",'
-        f'"client_ref":{_quoted(sight.client_ref)},"to":{to},{form.states}{_quoted(of_carrier)}{form.answers}'
-        f"{sight.segments}{form.parts}"
-    )
+_UNSEEN = Sight(UNSEEN, 0, "")
 
 
 def _form(account: str, moved: bytes, carrier: bytes, error: bytes) -> _Form:

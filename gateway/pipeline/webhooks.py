@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.pipeline.addresses import Guard
-from gateway.pipeline.events import Wish, addressed, pieces, wanted
+from gateway.pipeline.events import Wish, addressed, ends, pieces, wanted
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.receiver import Health, Receiver, Sender, Settings, now_ms
 from gateway.store.errors import StoreError
-from gateway.store.hooks import Address, Ask, Batch, Moved, Piece, Queue, Sight, Tail
+from gateway.store.hooks import Address, Ask, Batch, Cover, Moved, Piece, Queue, Sight, Tail
 from gateway.store.owner import Owner
 from gateway.store.requests import OwnerSeen
 
@@ -67,8 +67,9 @@ class HookStore(Protocol):
     def queue(self, address: Address) -> bytes: ...
     async def follow(self, accounts: Iterable[str] = ()) -> None: ...
     async def unfollow(self, of_late: int) -> bool: ...
-    async def read(self, owner: Owner, partitions: Sequence[int]) -> list[Tail]: ...
+    async def read(self, owner: Owner, partitions: Sequence[int], *, ends: bool = False) -> list[Tail]: ...
     async def leave(self, owner: Owner, partitions: Iterable[int]) -> None: ...
+    def reveal(self, sealed: bytes) -> Cover: ...
     async def sights(self, ids: Sequence[bytes]) -> dict[bytes, Sight]: ...
     async def move(self, owner: Owner, moves: Sequence[tuple[Tail, Sequence[Piece]]]) -> list[list[Moved] | None]: ...
     async def next(self, asks: Sequence[Ask]) -> list[Batch | None]: ...
@@ -221,18 +222,17 @@ class Webhooks:
     async def _round(self) -> bool:
         """Read, look up, move; True when there is more."""
         await self._look()
-        tails = await self._store.read(self._owner, self._mine)
+        all_ends = not any(wish.everything for wish in self._wishes.values())
+        tails = await self._store.read(self._owner, self._mine, ends=all_ends)
         await self._learn(tails)
-        tails = [tail for tail in tails if tail.entries]
-        if not tails:
-            return False
-        told = [wanted(tail.entries, self._wishes) for tail in tails]
-        ids = {one.id for some in told for one in some}
-        sights = await self._store.sights(list(ids)) if ids else {}
         moves = []
-        for tail, some in zip(tails, told, strict=True):
-            await asyncio.sleep(0)  # a partition is some milliseconds of work
-            moves.append((tail, self._pieces(addressed(some, sights))))
+        for tail in tails:
+            if tail.entries:
+                await asyncio.sleep(0)  # a partition is some milliseconds of work
+                queues = ends(tail.entries, self._wishes, self._store.reveal)
+                moves.append((tail, self._pieces(await self._sought(tail) if queues is None else queues)))
+        if not moves:
+            return any(tail.more for tail in tails)
         for (tail, put), moved in zip(moves, await self._store.move(self._owner, moves), strict=True):
             if moved is None:
                 self._lose(tail.partition)
@@ -241,6 +241,12 @@ class Webhooks:
                 self.counts["events"] += piece.events
                 self._fresh(tail.partition, piece, state)
         return any(tail.more for tail in tails)
+
+    async def _sought(self, tail: Tail) -> dict[Address, list[str]]:
+        """The events of each queue, when the messages concerned have to be looked up."""
+        told = wanted(tail.entries, self._wishes)
+        ids = {one.id for one in told}
+        return addressed(told, await self._store.sights(list(ids)) if ids else {})
 
     def _pieces(self, events: Mapping[Address, Sequence[str]]) -> list[Piece]:
         out = []

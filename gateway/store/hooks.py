@@ -9,6 +9,7 @@ it was taken or given up. What was given up lies in the queue's dead letters.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
@@ -47,11 +48,11 @@ class Address(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of an event stream, not yet taken apart (see ``layout.EVENT``)."""
+    """One entry of an event stream, not yet taken apart (see ``layout.EVENT`` and ``layout.TOLD``)."""
 
-    name: bytes
     events: bytes
     instant: int
+    told: bytes | None  # None: by a version that told nothing
 
 
 class Tail(NamedTuple):
@@ -62,6 +63,7 @@ class Tail(NamedTuple):
     version: int = 0  # changes when queues or accounts were changed by somebody else
     last: bytes = b""  # entry moved last
     more: bool = False
+    upto: bytes = b""  # entry looked at last
     entries: Sequence[Entry] = ()
 
 
@@ -131,17 +133,7 @@ class Letters(NamedTuple):
     plain: bytes
 
 
-class Sight(msgspec.Struct, gc=False):
-    """What an event tells of its message: the parts of a record that do not change."""
-
-    to: str
-    client_ref: str
-    callback_url: str
-    segments: int
-    carrier_id: str
-
-
-class _Cover(msgspec.Struct, array_like=True, gc=False):
+class Cover(msgspec.Struct, array_like=True, gc=False):
     """The beginning of an ``Envelope``: what comes behind it is passed over."""
 
     to: str
@@ -153,23 +145,34 @@ class _Cover(msgspec.Struct, array_like=True, gc=False):
     callback_url: str = ""
 
 
+class Sight(NamedTuple):
+    """What an event tells of its message: the parts of a record that do not change."""
+
+    cover: Cover
+    segments: int
+    carrier_id: str
+
+
+UNSEEN = Cover("", "", "", 0, "")
+"""Of a message whose record is gone, or is sealed with a key that is."""
+
 _PLACES = {name: place for place, (name, _) in enumerate(HEAD_FIELDS)}
 _SEGMENTS = _PLACES["segments"]
 _LENGTHS = slice(_PLACES["account_len"], _PLACES["trail_len"] + 1)
-_open_cover = msgspec.msgpack.Decoder(_Cover).decode
+_open_cover = msgspec.msgpack.Decoder(Cover).decode
 
 
 def _sight(raw: bytes, vault: Vault) -> Sight:
     head = HEAD.unpack_from(raw)
     account, route, envelope, permission, content, carrier, parts, _ = head[_LENGTHS]
     at = HEAD.size + 16 + account + route
-    seen = _open_cover(vault.open(raw[at : at + envelope]))
+    cover = _open_cover(vault.open(raw[at : at + envelope]))
     carrier_id = ""
     if parts:
         at += envelope + permission + content + carrier
         length = PART.unpack_from(raw, at)[2]
         carrier_id = raw[at + PART.size : at + PART.size + length].decode("latin-1")
-    return Sight(seen.to, seen.client_ref, seen.callback_url, head[_SEGMENTS], carrier_id)
+    return Sight(cover, head[_SEGMENTS], carrier_id)
 
 
 class Hooks:
@@ -200,15 +203,25 @@ class Hooks:
         calls = [(partition, "hooks_off", (of_late * 1000,)) for partition in range(self.partitions)]
         return any(await self._link.calls(calls))
 
-    async def read(self, owner: Owner, partitions: Sequence[int]) -> list[Tail]:
-        """Take or keep the lease on these partitions, and read on."""
-        calls = [(partition, "hooks_read", (owner.name, 1, READ, READ_OCTETS)) for partition in partitions]
+    async def read(self, owner: Owner, partitions: Sequence[int], *, ends: bool = False) -> list[Tail]:
+        """Take or keep the lease on these partitions, and read on; ``ends``: entries in which nothing ends are left
+        out."""
+        asked = (owner.name, 1, READ, READ_OCTETS, int(ends))
+        calls = [(partition, "hooks_read", asked) for partition in partitions]
         replies = await self._link.calls(calls)
         return [_tail(partition, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
     async def leave(self, owner: Owner, partitions: Iterable[int]) -> None:
         """Give leases back."""
         await self._link.calls([(partition, "hooks_read", (owner.name, 0)) for partition in partitions])
+
+    def reveal(self, sealed: bytes) -> Cover:
+        """The cover of an envelope; an empty one when its key was taken away, for that must not keep back the others'
+        events."""
+        try:
+            return _open_cover(self._vault.open(sealed))
+        except StoreRefused:
+            return UNSEEN
 
     async def sights(self, ids: Sequence[bytes]) -> dict[bytes, Sight]:
         """What events tell of these messages; those whose record is gone are missing."""
@@ -235,10 +248,10 @@ class Hooks:
         seal = self._vault.seal
         calls = []
         for tail, pieces in moves:
-            args: list[Any] = [owner.name, tail.last, tail.entries[-1].name, 0 if tail.more else self._keep]
+            args: list[Any] = [owner.name, tail.last, tail.upto, self._keep]
             for piece in pieces:
                 meta = seal("\0".join(piece.address).encode())
-                args += (piece.queue, meta, piece.name, piece.events, seal(piece.plain))
+                args += (piece.queue, meta, piece.name, piece.events, seal(_packed(piece.plain)))
             calls.append((tail.partition, "hooks_move", args))
         return [_moved(reply) for reply in await self._link.calls(calls)]
 
@@ -262,7 +275,11 @@ class Hooks:
         if not reply:
             return None
         waiting, first, events, since, *sealed = reply
-        return Batch(waiting, first, events, since, b",".join([self._vault.open(one) for one in sealed]))
+        return Batch(waiting, first, events, since, b",".join([self._plain(one) for one in sealed]))
+
+    def _plain(self, sealed: bytes) -> bytes:
+        packed = self._vault.open(sealed)
+        return packed if packed[:1] == b"{" else zlib.decompress(packed)  # former versions kept it plain
 
     async def queues(self, partitions: Iterable[int] | None = None) -> tuple[set[str], list[Queue]]:
         """Accounts whose messages named receivers, and every queue that has something in it."""
@@ -282,7 +299,7 @@ class Hooks:
         """Dead letters of a queue, oldest first."""
         reply = await self._link.call(partition, "hooks_dead", queue, "list", skip, most)
         return [
-            Letters(events, since, self._vault.open(sealed))
+            Letters(events, since, self._plain(sealed))
             for events, since, sealed in zip(reply[::3], reply[1::3], reply[2::3], strict=True)
         ]
 
@@ -305,9 +322,15 @@ class Hooks:
 def _tail(partition: int, reply: Sequence[Any]) -> Tail:
     if not reply[0]:
         return Tail(partition, 0)
-    held, version, last, more, *rest = reply
+    held, version, last, more, upto, *rest = reply
     entries = [Entry(*rest[at : at + 3]) for at in range(0, len(rest), 3)]
-    return Tail(partition, held, version, last, more == 1, entries)
+    return Tail(partition, held, version, last, more == 1, upto, entries)
+
+
+def _packed(plain: bytes) -> bytes:
+    """Events of one kind are alike: they shrink to a seventh for a microsecond each, which the copies on their way to
+    the store and to its disk would cost as well."""
+    return zlib.compress(plain, 1)
 
 
 def _moved(reply: Sequence[int]) -> list[Moved] | None:

@@ -97,6 +97,9 @@ PART = Struct(">BIB")  # state, hour of the id map (0: none), length of the carr
 EVENT = Struct(">16sIBBBBIBBBBB")
 """id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
 carrier's id, error; these follow. All events of an entry have its instant."""
+TOLD = Struct(">IBBH")
+"""Beside events, of each final one while they are followed: where it begins, segments, then two lengths: the carrier's
+id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
 

@@ -80,7 +80,7 @@ FUNCTIONS = {
     "hooks_on": "allow-oom",
     "hooks_off": "allow-oom",
     "hooks_read": "allow-oom",
-    "hooks_move": "",
+    "hooks_move": "allow-oom",
     "hooks_next": "allow-oom",
     "hooks_dead": "allow-oom",
     "hooks_queues": "no-writes",
@@ -112,6 +112,7 @@ _FORMATS = {
     "RULE": layout.RULE,
     "ANSWER": layout.ANSWER,
     "RECEIPT": layout.RECEIPT,
+    "TOLD": layout.TOLD,
     "SETTINGS": layout.SETTINGS,
 }
 _TOKEN = re.compile(

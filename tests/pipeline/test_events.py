@@ -9,13 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Reason, State
-from gateway.pipeline.events import Data, Told, WebhookEvent, Wish, addressed, iso, pieces, wanted
-from gateway.store.hooks import Address, Entry, Sight
+from gateway.pipeline.events import Data, Told, WebhookEvent, Wish, addressed, ends, iso, pieces, wanted
+from gateway.store.hooks import Address, Cover, Entry, Sight
 from gateway.store.ids import new_ids, text
-from gateway.store.layout import EVENT
+from gateway.store.layout import EVENT, TOLD
 
 ONE, OTHER = new_ids(1_800_000_000_000, [0, 0])
-SIGHT = Sight("46701234567", "order-1", "", 2, "c0ffee")
+
+
+def seen(ref: str = "order-1", url: str = "", carrier_id: str = "c0ffee", to: str = "46701234567") -> Sight:
+    return Sight(Cover(to, "sender", "shop", 2, "brand", ref, url), 2, carrier_id)
+
+
+SIGHT = seen()
 
 
 def packed(
@@ -35,7 +41,7 @@ def packed(
 
 
 def entry(*events: bytes) -> Entry:
-    return Entry(b"1-1", b"".join(events), 1_800_000_000_123)
+    return Entry(b"".join(events), 1_800_000_000_123, None)
 
 
 def told(entries: list[Entry], wishes: Mapping[bytes, Wish]) -> list[tuple[bytes, int]]:
@@ -109,12 +115,13 @@ def test_the_json_is_what_the_type_says(
     lengths = len(name), 5, len(carrier_id), len(error)
     head = EVENT.pack(ONE, 7, state, 0, reason, 1, 0x411, 3, *lengths)
     event = head + name + b"north" + carrier_id + error
-    sight = Sight("123", ref.encode("utf-8", "replace").decode(), "", 2, "")
+    client_ref = ref.encode("utf-8", "replace").decode()
+    sight = seen(client_ref, to="123", carrier_id="")
     wish = Wish(name.decode())
     ((written,),) = addressed(wanted([entry(event)], {name: wish}), {ONE: sight}).values()
     data = Data(
         text(ONE),
-        sight.client_ref or None,
+        client_ref or None,
         "+123",
         state.name.lower(),
         None,
@@ -135,11 +142,33 @@ def test_the_json_is_what_the_type_says(
 
 
 def test_a_message_may_name_its_receiver() -> None:
-    named = msgspec.structs.replace(SIGHT, callback_url="https://elsewhere.example/")
+    named = seen(url="https://elsewhere.example/")
     assert list(addressed(one(packed()), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
     stranger = Wish("shop", own=False)
     assert list(addressed(one(packed(), stranger), {ONE: named})) == [Address("shop", "https://elsewhere.example/")]
     assert addressed(one(packed(), stranger), {ONE: SIGHT}) == {}
+
+
+def test_entries_that_bring_along_what_is_told_need_no_record() -> None:
+    """The short way and the long way write the same."""
+    sent, shop, bank = packed(state=State.SENT, final=False), packed(carrier=b"north"), packed(OTHER, account=b"bank")
+    told = b"".join(
+        TOLD.pack(where, 2, 6, 8) + b"c0ffee" + envelope
+        for where, envelope in ((len(sent), b"envelope"), (len(sent) + len(shop), b"of bank!"))
+    )
+    given = Entry(sent + shop + bank, 1_800_000_000_123, told)
+    asked: list[bytes] = []
+
+    def reveal(sealed: bytes) -> Cover:
+        asked.append(sealed)
+        return SIGHT.cover
+
+    wishes = {b"shop": SHOP}
+    assert ends([given], wishes, reveal) == addressed(wanted([given], wishes), {ONE: SIGHT})
+    assert asked == [b"envelope"]  # of accounts that nobody hears of nothing is opened
+    assert ends([given, entry(shop)], wishes, reveal) is None
+    assert ends([given], {b"shop": Wish("shop", everything=True)}, reveal) is None
+    assert ends([Entry(sent, 1_800_000_000_123, b"")], wishes, reveal) == {}
 
 
 def test_pieces_are_no_larger_than_asked_for() -> None:

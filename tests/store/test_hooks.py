@@ -9,9 +9,10 @@ import pytest
 
 from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
 from gateway.store.connect import Link, connect
-from gateway.store.hooks import Address, Ask, Became, Hooks, Piece, Sight, Tail
+from gateway.store.hooks import UNSEEN, Address, Ask, Became, Cover, Hooks, Piece, Sight, Tail
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
+from gateway.store.layout import TOLD
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
 from gateway.store.privacy import Vault
@@ -88,7 +89,8 @@ async def test_events_are_followed_from_the_first_wish_on(hooks: Hooks, link: Li
     await happen(link)
     assert (await read(hooks)).held == 0
     await hooks.follow()
-    assert await read(hooks) == Tail(0, 2, 1, (await read(hooks)).last, more=False, entries=[])
+    here = (await read(hooks)).last
+    assert await read(hooks) == Tail(0, 1, 1, here, more=False, upto=here, entries=[])
     ids = await happen(link, 2)
     await hooks.follow()  # again: goes on from where it is
     tail = await read(hooks)
@@ -185,16 +187,45 @@ async def test_giving_up_takes_what_is_as_old_with_it(hooks: Hooks, link: Link) 
 
 async def test_what_was_moved_is_trimmed_and_nothing_else(hooks: Hooks, link: Link) -> None:
     await hooks.follow()
-    tag = tags(1)[0]
+    key = tags(1)[0] + b"e"
     await happen(link, 250, events=100)
-    assert await link.command(0, "XLEN", tag + b"e") == 250  # beyond the usual bound: somebody has not read it yet
+    assert await link.command(0, "XLEN", key) == 250  # beyond the usual bound: nobody has read it yet
     tail = await read(hooks)
-    assert tail.more
+    await happen(link, 20, events=100)
     await hooks.move(OURS, [(tail, [])])
-    assert await link.command(0, "XLEN", tag + b"e") == 250
-    tail = await read(hooks)
-    await hooks.move(OURS, [(tail, [])])
-    assert await link.command(0, "XLEN", tag + b"e") <= 200  # trimmed by whole nodes of a hundred
+    assert len((await read(hooks)).entries) == 250 + 20 - len(tail.entries)
+    for _ in range(5):
+        await happen(link, 100, events=100)
+        await hooks.move(OURS, [(await read(hooks), [])])
+    assert await link.command(0, "XLEN", key) <= 400  # one to two hundred that were moved, in nodes of a hundred
+
+
+async def test_entries_in_which_nothing_ends_are_stepped_over(hooks: Hooks, link: Link) -> None:
+    await hooks.follow()
+    tag = tags(1)[0]
+    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "w", "")
+    (tail,) = await hooks.read(OURS, [0], ends=True)
+    assert (tail.entries, tail.last) == ([], tail.upto)
+    (one,) = await happen(link)
+    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "w", "")
+    (tail,) = await hooks.read(OURS, [0], ends=True)
+    ((events, _, told),) = tail.entries
+    assert told is not None
+    assert events[:16] == one
+    where, segments, id_length, length = TOLD.unpack_from(told)
+    assert (where, segments, id_length, length) == (0, 3, 0, len(told) - TOLD.size)
+    assert hooks.reveal(told[TOLD.size :]).client_ref == "ref"
+    assert len((await read(hooks)).entries) == 2
+    assert await hooks.move(OURS, [(tail, [])]) == [[]]
+    (tail,) = await hooks.read(OURS, [0], ends=True)
+    assert (tail.entries, tail.last) == ([], tail.upto)
+
+
+async def test_entries_of_a_version_that_told_nothing(hooks: Hooks, link: Link) -> None:
+    await hooks.follow()
+    await link.command(0, "XADD", tags(1)[0] + b"e", "*", "d", "packed", "t", 1)
+    (tail,) = await hooks.read(OURS, [0], ends=True)
+    assert tail.entries == [(b"packed", 1, None)]
 
 
 async def test_what_an_event_tells_of_its_message(hooks: Hooks, link: Link) -> None:
@@ -202,13 +233,15 @@ async def test_what_an_event_tells_of_its_message(hooks: Hooks, link: Link) -> N
     missing = new_ids(0, [0])
     sights = await hooks.sights([one, *missing])
     assert list(sights) == [one]
-    assert sights[one] == Sight("46700000001", "ref", "https://a.example/", 3, "")
+    cover = Cover("46700000001", "s", "shop", 2, "b", "ref", "https://a.example/")
+    assert sights[one] == Sight(cover, 3, "")
 
 
 async def test_a_record_that_does_not_open_keeps_nobody_back(hooks: Hooks, link: Link) -> None:
     (one,) = await happen(link)
     stranger = Hooks(link, HASHER, Vault({2: bytes(32)}, 2), partitions=1, keep=100)
     assert await stranger.sights([one]) == {}
+    assert stranger.reveal(VAULT.seal(b"")) == UNSEEN
 
 
 async def test_nothing_readable_lies_in_the_store(hooks: Hooks, link: Link) -> None:
@@ -217,4 +250,5 @@ async def test_nothing_readable_lies_in_the_store(hooks: Hooks, link: Link) -> N
     tag, queue = tags(1)[0], HASHER.scope("shop", "webhook", "")
     (sealed,) = await link.command(0, "LRANGE", tag + b"sq:" + queue, 0, -1)
     assert b"4670" not in sealed
+    assert (await hooks.next([ask()]))[0].plain == b'{"to":"+46700000001"}'
     assert b"shop" not in await link.command(0, "HGET", tag + b"s:" + queue, "m")

@@ -116,6 +116,7 @@ local function accept(keys, args)
         local n, m = #list, #events
         list[n + 1], list[n + 2] = id, args[k + 2]
         events[m + 1], events[m + 2] = id, event
+        tell(rejected and followed() and open(id, args[k + 2]) or group_, #id + #event)
       end
     end
     if group_.numbered then with_numbers(group_, buckets) end

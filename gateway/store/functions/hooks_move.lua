@@ -1,9 +1,17 @@
 -- hooks_move: what was read goes into the queues of its receivers, and counts as read. Both or neither.
 --
--- ARGV  owner, last entry moved (as read), last entry of this move, entries to keep in the stream (0: trim nothing),
+-- ARGV  owner, last entry moved (as read), last entry of this move, entries to keep in the stream,
 --       then per queue: queue, its sealed address, name of the piece (8 octets), number of events, the sealed events
 -- reply {0} when the lease or the place was lost: nothing was done. Else {1, then per queue: 1 when nothing else waits
 --        there, so that this piece is the batch to be posted, and how many events wait}
+
+-- The stream is trimmed up to where the move was when it was `keep` entries shorter: never beyond what was moved.
+local function trim_behind(keep, last)
+  local known = call('HMGET', P .. 'g', 'mark', 'size')
+  if call('XLEN', P .. 'e') - tonumber(known[2] or 0) < keep then return end
+  if known[1] then call('XTRIM', P .. 'e', 'MINID', '~', known[1]) end
+  call('HSET', P .. 'g', 'mark', last, 'size', call('XLEN', P .. 'e'))
+end
 
 local function hooks_move(keys, args)
   begin(keys)
@@ -22,6 +30,6 @@ local function hooks_move(keys, args)
     reply[n + 2] = call('HINCRBY', state, 'c', count)
   end
   call('HSET', P .. 'g', 'webhooks', args[3])
-  if args[4] ~= '0' then call('XTRIM', P .. 'e', 'MAXLEN', '~', args[4]) end
+  trim_behind(tonumber(args[4]), args[3])
   return reply
 end

@@ -12,6 +12,6 @@ local function hooks_off(keys, args)
   end
   if call('SCARD', P .. 's') > 0 then return call('HEXISTS', P .. 'g', 'webhooks') end
   call('DEL', P .. 'ga', P .. 'gl', P .. 'gv')
-  call('HDEL', P .. 'g', 'webhooks')
+  call('HDEL', P .. 'g', 'webhooks', 'mark', 'size')
   return 0
 end

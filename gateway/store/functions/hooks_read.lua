@@ -1,8 +1,10 @@
 -- hooks_read: the lease on this partition's events, and what happened since the last move.
 --
--- ARGV  owner, '0' gives the lease back, most entries, about how many octets of events
+-- ARGV  owner, '0' gives the lease back, most entries, about how many octets of events, '1' when only ends are wanted
 -- reply {held (0: somebody else has it, 1: still ours, 2: ours from now on), version, last entry moved,
---        1 when there is more, entry id, events, instant, …}
+--        1 when there is more, last entry looked at, then per entry: events, instant, what is told of them (false: by a
+--        version that did not)}
+-- Entries in which nothing ends are stepped over when only ends are wanted.
 -- The lease lives 10 s and is renewed by reading. A later incarnation of the same node takes it over at once.
 
 local HOOK_LEASE = 10000
@@ -29,7 +31,7 @@ local function hooks_read(keys, args)
   elseif call('PTTL', key) < HOOK_LEASE / 2 then
     call('PEXPIRE', key, HOOK_LEASE)
   end
-  local reply, left = {held, tonumber(call('GET', P .. 'gv') or 0), cursor, 0}, tonumber(args[4])
+  local reply, left = {held, tonumber(call('GET', P .. 'gv') or 0), cursor, 0, cursor}, tonumber(args[4])
   local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[3])
   if #entries == tonumber(args[3]) then reply[4] = 1 end
   for i = 1, #entries do
@@ -37,9 +39,17 @@ local function hooks_read(keys, args)
       reply[4] = 1
       break
     end
-    left = left - #entries[i][2][2]
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = entries[i][1], entries[i][2][2], tonumber(entries[i][2][4])
+    local packed, told_ = entries[i][2][2], entries[i][2][6] or false
+    reply[5] = entries[i][1]
+    if told_ ~= '' or args[5] ~= '1' then
+      left = left - #packed
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 3] = packed, tonumber(entries[i][2][4]), told_
+    end
+  end
+  if #reply == 5 and reply[5] ~= cursor then
+    reply[3] = reply[5]
+    call('HSET', P .. 'g', 'webhooks', reply[5])
   end
   return reply
 end

@@ -9,7 +9,7 @@ local function begin(keys, args)
   if args then settings = read_settings(args) end
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
-  events, wheel, releases, unheld, held = {}, {}, {}, {}, {}
+  events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
   mapped, listed, closed = {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
 end
@@ -27,9 +27,12 @@ end
 
 local function write_events()
   if #events > 0 then
-    -- Somebody who follows the stream trims it himself, behind what he has moved; then this is only a last bound.
-    local bound = settings.events * (call('EXISTS', P .. 'g') == 1 and 50 or 1)
-    call('XADD', P .. 'e', 'MAXLEN', '~', bound, '*', 'd', concat(events), 't', now)
+    if followed() then
+      -- Who follows the stream trims it behind what he has moved: what nobody has seen yet must not go.
+      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'w', concat(told))
+    else
+      call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
+    end
   end
 end
 

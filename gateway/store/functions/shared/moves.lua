@@ -1,6 +1,6 @@
 -- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
 
-local events, wheel, releases, unheld
+local events, told, wheel, releases, unheld
 
 local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
@@ -29,10 +29,30 @@ local function step(r, state, reason, carrier, status, err)
   end
 end
 
+-- Whether somebody follows the events.
+local function followed()
+  if told.on == nil then told.on = call('EXISTS', P .. 'g') == 1 end
+  return told.on
+end
+
+-- The next event, of so many octets, is r's. Of an end is told what its receiver wants to know of the message, so that
+-- nobody has to look for the record: where the event lies, segments, the carrier's id, the sealed envelope.
+local function tell(r, size)
+  if r.final == 1 and followed() then
+    local from, carrier_id = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)[3] or ''
+    told[#told + 1] = pack($TOLD, told.at, r.segments, #carrier_id, r.envelope_len)
+    told[#told + 1] = carrier_id
+    told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
+  end
+  told.at = told.at + size
+end
+
 local function raise(r, previous, carrier, carrier_id, status, err)
   local account = account_of(r)
-  events[#events + 1] = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
+  local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
+  events[#events + 1] = event
+  tell(r, #event)
 end
 
 -- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.

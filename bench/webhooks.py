@@ -1,0 +1,163 @@
+"""What webhooks cost, and what a dead receiver costs the others: ``python -m bench.webhooks``.
+
+A server, a feeder that drives messages through their whole life in the store, receivers, and in this process the
+webhooks alone, so that nothing else is in the figures. Account "shop" is posted to a healthy receiver; with ``--dead
+KIND`` account "bank" has a backlog for a receiver that is dead in that way (or with ``--dead all`` one for each kind).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+
+from bench.children import Child, say
+from bench.measure import Latency
+from bench.receivers import KINDS
+from bench.store_path import OWNER, Meter, life, server
+from gateway.pipeline.receiver import Settings
+from gateway.pipeline.webhooks import Webhooks, poster
+from gateway.signature import read_secret
+from gateway.store.connect import Link, connect
+from gateway.store.hooks import Hooks
+from gateway.store.keys import Hasher, tags
+from gateway.store.library import build_library
+from gateway.store.privacy import Vault
+from gateway.store.store import Store
+
+HASHING, KEY = bytes(32), bytes(32)
+PARTITIONS = 8
+SECRET = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """Messages of one account, in batches, through their whole life."""
+
+    url: str
+    account: str
+    first: int
+    messages: int
+    batch: int
+    rate: float  # a second; 0 = as fast as it goes
+
+
+class Figures(msgspec.Struct):
+    """What was measured. CPU in µs per event of the healthy receiver."""
+
+    dead: str
+    events: int
+    seconds: float
+    webhooks: float
+    store: float  # its part that the feeder did not cause is not told apart: compare runs
+    posts: int
+    latency: Latency
+
+
+async def _open(url: str) -> tuple[Link, Store, Hooks]:
+    link = await connect(url, tags=tags(PARTITIONS), library=build_library(), durability="always")
+    hasher, vault = Hasher(HASHING, PARTITIONS), Vault({0: KEY}, 0)
+    store = Store(link, hasher, vault, partitions=PARTITIONS)
+    return link, store, Hooks(link, hasher, vault, partitions=PARTITIONS, keep=20_000)
+
+
+async def feed(plan: Feed) -> None:
+    """In a child."""
+    _, store, _ = await _open(plan.url)
+    begun, end = time.monotonic(), plan.first + plan.messages
+    for start in range(plan.first, end, plan.batch):
+        if plan.rate:
+            await asyncio.sleep(begun + (start - plan.first) / plan.rate - time.monotonic())
+        await life(store, Meter(0), range(start, min(end, start + plan.batch), plan.batch), plan.account)
+    say(done=True)
+
+
+async def _feed(plan: Feed, folder: Path) -> Child:
+    text = msgspec.json.encode(plan).decode()
+    return await Child.start("feeder", ["-m", "bench.webhooks", "--feed", text], folder / "feeder.log")
+
+
+async def measure(options: argparse.Namespace) -> Figures:
+    """One run. Raises ChildDied or TimeoutError when something does not come up."""
+    with tempfile.TemporaryDirectory() as name, server(name) as (pid, url):
+        folder = Path(name)
+        out = folder / "ages"
+        receivers = await Child.start("receivers", ["-m", "bench.receivers", str(out)], folder / "receivers.log")
+        try:
+            urls = await receivers.until("urls")
+            figures = await _run(options, folder, pid, url, urls, receivers)
+        finally:
+            await receivers.stop()
+        ages = array("d")
+        ages.frombytes(out.read_bytes())
+        figures.latency = Latency.of(ages)
+        return figures
+
+
+async def _run(
+    options: argparse.Namespace, folder: Path, pid: int, url: str, urls: dict[str, str], receivers: Child
+) -> Figures:
+    link, store, hooks = await _open(url)
+    # The feeder's owner is ours: else it would count as a worker, and be left its share of the partitions.
+    hub = Webhooks(hooks, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
+    dead = KINDS if options.dead == "all" else tuple(filter(None, [options.dead]))
+    hub.configure(
+        [Settings("shop", urls["well"], (SECRET,), options.batch)]
+        + [Settings(f"bank-{kind}", urls[kind], (SECRET,), options.batch) for kind in dead]
+    )
+    await hub.start()
+    for place, kind in enumerate(dead, 1):  # their backlog
+        plan = Feed(url, f"bank-{kind}", place * 1_000_000, options.backlog // len(dead), 500, 0.0)
+        feeder = await _feed(plan, folder)
+        await feeder.until("done", 120)
+        await feeder.stop()
+    task = asyncio.create_task(hub.run())
+    await asyncio.sleep(2.0 if dead else 0.2)  # the backlog is in its queues
+    feeder = await _feed(Feed(url, "shop", 0, options.messages, options.feed_batch, options.rate), folder)
+    meter, begun = Meter(pid), time.monotonic()
+    with meter.step("all"):
+        await receivers.until_at_least("events", options.messages, 60 + options.messages / 1000)
+    seconds = time.monotonic() - begun
+    await feeder.stop()
+    task.cancel()
+    await hub.stop(0.1)
+    await link.close()
+    per = options.messages
+    return Figures(
+        options.dead, per, round(seconds, 2), round(meter.python["all"] / per, 2), round(meter.server["all"] / per, 2),
+        int(receivers.said["posts"]), Latency.of([]),
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.webhooks", description=__doc__)
+    add = parser.add_argument
+    add("--messages", type=int, default=30_000, help="of the healthy receiver's account (default %(default)s)")
+    add("--rate", type=float, default=3000.0, help="messages a second (default %(default)s)")
+    add("--feed-batch", type=int, default=250, help="messages that end together (default %(default)s)")
+    add("--batch", type=int, default=200, help="webhook_batch (default %(default)s)")
+    add("--dead", default="", choices=["", "all", *KINDS], help="how the other account's receiver is dead")
+    add("--backlog", type=int, default=20_000, help="events that wait for it (default %(default)s)")
+    add("--feed", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if options.feed:
+            runner.run(feed(msgspec.json.decode(options.feed, type=Feed)))
+        else:
+            figures: Any = runner.run(measure(options))
+            print(msgspec.json.encode(figures).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
