@@ -83,6 +83,7 @@ def announce(url: str, token_file: Path | None, config: str = "") -> Path | None
         note = {"url": url, "token_file": str(token_file or ""), "config": config, "pid": os.getpid()}
         draft.write_text(json.dumps(note))
         draft.replace(path)
+        _forget_dead()
     except OSError:
         return None
     return path
@@ -110,6 +111,14 @@ def running() -> list[Found]:
         return []
     known = [_read(path) for path in sorted(_folder().glob("*.json"))]
     return [_found(note) for note in known if note and _alive(note["pid"])]
+
+
+def _forget_dead() -> None:
+    """Remove the notes of gateways that were killed: their process ids come to mean somebody else."""
+    for path in _folder().glob("*.json"):
+        note = _read(path)
+        if note and not _alive(note["pid"]):
+            path.unlink(missing_ok=True)
 
 
 def _found(note: dict[str, Any]) -> Found:
