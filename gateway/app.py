@@ -49,7 +49,7 @@ from gateway.store.by_id import IdIndex
 from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
 from gateway.store.embedded import Embedded
-from gateway.store.errors import StoreError
+from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.hints import Hints
 from gateway.store.hooks import Hooks
 from gateway.store.keys import Hasher, tags
@@ -304,6 +304,11 @@ async def _opened(config: Config) -> AsyncIterator[tuple[Link, privacy.Secrets, 
     try:
         async with linked(config, url) as (link, secrets):
             yield link, secrets, embedded
+    except StoreUnavailable as error:
+        why = embedded.obituary() if embedded is not None else ""
+        if why:
+            raise StoreUnavailable(f"the embedded store has died: {why}") from error
+        raise
     finally:
         if embedded is not None:
             await embedded.stop()

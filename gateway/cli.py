@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.commands import keys, operate, recipients
+from gateway.commands import config, keys, operate, recipients
 from gateway.commands.reload import reload
 from gateway.commands.send import send
-from gateway.commands.shared import (
-    Exit,
-    Json,
-    fail,
-    print_json,
-)
+from gateway.commands.shared import Exit, Json, fail, load, print_json
 from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
 if TYPE_CHECKING:
     import asyncio
 
-    from gateway.config import Loaded
     from gateway.simulator import Faults
 
 T = TypeVar("T")
@@ -42,7 +36,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 refused or failed · 2 wrong option or configuration · 3 no gateway answers · "
     "4 cannot start (store or address) · 130 interrupted",
 )
-config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 
 
 def _version(wanted: bool) -> None:
@@ -91,7 +84,7 @@ def demo(
 
 @app.command(rich_help_panel=START)
 def serve(
-    config: Annotated[
+    file: Annotated[
         Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
     ],
 ) -> None:
@@ -101,7 +94,7 @@ def serve(
 
     Example: [cyan]smpp-gateway serve --config config/gateway.toml[/]
     """
-    loaded = _load(config)
+    loaded = load(file)
 
     def program() -> None:
         import structlog
@@ -114,11 +107,11 @@ def serve(
             if loaded.config.workers > 1:
                 from gateway.workers.supervisor import supervise
 
-                await supervise(loaded.config, source=Source(config), stop=stop)
+                await supervise(loaded.config, source=Source(file), stop=stop)
             else:
                 from gateway.app import serve as serve_alone
 
-                await serve_alone(loaded.config, source=Source(config), stop=stop)
+                await serve_alone(loaded.config, source=Source(file), stop=stop)
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()
@@ -201,7 +194,7 @@ def _user(word: str) -> tuple[str, str]:
 
 # ── those of gateway.commands ──────────────────────────────────────────────────────────────────────────────────────
 
-app.add_typer(config_app, name="config", rich_help_panel=SETTING_UP)
+app.add_typer(config.config, name="config", rich_help_panel=SETTING_UP)
 app.add_typer(keys.key, name="key", rich_help_panel=SETTING_UP)
 app.command(rich_help_panel=APPS)(send)
 app.command(rich_help_panel=OPERATORS)(status)
@@ -217,52 +210,7 @@ app.add_typer(recipients.consent, name="consent", rich_help_panel=APPS)
 app.add_typer(recipients.optout, name="optout", rich_help_panel=APPS)
 
 
-# ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@config_app.command("check")
-def config_check(
-    file: Annotated[Path, typer.Argument(help="The TOML file.")],
-    as_json: Json = False,
-) -> None:
-    """Say whether a configuration can be used; if not, every problem with its remedy.
-
-    Example: [cyan]smpp-gateway config check config/gateway.toml && systemctl restart smpp-gateway[/]
-    """
-    loaded = _load(file, as_json)
-    config = loaded.config
-    if as_json:
-        print_json(
-            {
-                "ok": True,
-                "accounts": [account.name for account in config.accounts],
-                "carriers": [carrier.name for carrier in config.carriers],
-                "routes": [route.lane for route in config.routes],
-                "warnings": [warning._asdict() for warning in loaded.warnings],
-            }
-        )
-        return
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    counts = ((config.accounts, "account"), (config.carriers, "carrier"), (config.routes, "route"))
-    typer.echo(f"{file} is good: " + ", ".join(f"{len(have)} {name}{'s' * (len(have) != 1)}" for have, name in counts))
-
-
 # ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _load(file: Path, as_json: bool = False) -> Loaded:
-    """The configuration, or every problem with it and exit code 2."""
-    from gateway.config import ConfigError, read
-
-    try:
-        return read(file)
-    except ConfigError as error:
-        if as_json:
-            print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
-            raise typer.Exit(Exit.USAGE) from None
-        count = len(error.problems)
-        fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
 
 
 def _start(program: Callable[[], T]) -> T:
@@ -280,9 +228,16 @@ def _start(program: Callable[[], T]) -> T:
         if not all(isinstance(cause, ConfigError | StoreError | OSError) for cause in causes):
             raise
         for cause in causes:
-            typer.echo(f"cannot start: {cause}", err=True)
+            typer.echo(f"cannot start: {_reason(cause)}", err=True)
         wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
+
+
+def _reason(error: BaseException) -> str:
+    """Without the number of the system's error, which tells nobody anything."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def main() -> Any:

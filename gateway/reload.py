@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.config import Change, Changes, Config, ConfigError, Problem, Source, compare, rulebook
+from gateway.config import Changes, Config, ConfigError, Problem, Source, compare, rulebook
 from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
 
@@ -86,10 +86,8 @@ class Reloader:
         async with self._lock:
             await self._settled()
             rules = rulebook(config)
-            changes = compare(self._house.config, config, supervised=self._supervised)
-            if rules.version != self._house.rules_version and not _about(changes, "[policy]"):
-                laws = Change("[policy]", "changed", {"jurisdictions": "changed in their files"})
-                changes = changes._replace(changed=(*changes.changed, laws))
+            laws = rules.version != self._house.rules_version
+            changes = compare(self._house.config, config, supervised=self._supervised, laws=laws)
             if changes.refused or not apply or self._closed:
                 return changes
             await self._house.hears()  # before anything is changed
@@ -130,7 +128,3 @@ class Reloader:
                 log.error("reload refused, nothing has changed", needs_restart=[str(c) for c in changes.refused])
             else:
                 log.info("configuration taken over", changes=[str(change) for change in changes.changed])
-
-
-def _about(changes: Changes, table: str) -> bool:
-    return any(change.table == table for change in changes.changed)

@@ -43,16 +43,19 @@ def status_text(status: str) -> str:
 
 
 def _problem(body: dict[str, Any], console: Console) -> None:
-    code = body.get("code") or ""
+    """Title, detail and what is wrong in which place, nothing of it twice."""
+    code, title, detail = body.get("code") or "", str(body["title"]), str(body.get("detail") or "")
     console.print(
-        f"[red]{escape(str(body['title']))}[/]" + (f" [dim]({body.get('status', '')} {code})[/]" if code else "")
+        f"[red]{escape(title)}[/]" + (f" [dim]({body.get('status', '')} {code})[/]" if code else ""), soft_wrap=True
     )
-    if body.get("detail"):
-        console.print(escape(str(body["detail"])))
+    if detail and detail != title:
+        console.print(escape(detail), soft_wrap=True)
     for error in body.get("errors") or ():
-        if isinstance(error, dict):
-            place = error.get("field") or error.get("pointer") or error.get("path") or ""
-            console.print(f"  [bold]{escape(str(place))}[/] {escape(str(error.get('detail', '')))}")
+        words = str(error.get("detail", ""))
+        place = str(error.get("field", ""))
+        if words and words not in detail:
+            shown = "" if place in words else f"[bold]{escape(place)}[/] "
+            console.print(f"  {shown}{escape(words)}", soft_wrap=True)
     if body.get("id"):
         console.print(f"[dim]recorded as {body['id']}[/]")
 

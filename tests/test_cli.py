@@ -173,40 +173,6 @@ def test_key_new_prints_a_key_and_the_hash_of_it() -> None:
     assert "api_keys = [" in invoke("key", "new", "shop")[1]
 
 
-GOOD = """
-[[account]]
-name = "shop"
-api_keys = ["sha256:{digest}"]
-[[carrier]]
-name = "north"
-hosts = ["127.0.0.1:2775"]
-system_id = "gw"
-password = "secret"
-[[route]]
-to = "*"
-carriers = ["north"]
-""".replace("{digest}", "0" * 63 + "1")
-
-
-def test_config_check_accepts_a_good_file(tmp_path: Path) -> None:
-    file = tmp_path / "good.toml"
-    file.write_text(GOOD)
-    code, output = invoke("config", "check", str(file))
-    assert (code, "1 account, 1 carrier, 1 route" in output) == (Exit.OK, True)
-    assert json.loads(invoke("config", "check", str(file), "--json")[1])["carriers"] == ["north"]
-
-
-def test_config_check_shows_every_problem(tmp_path: Path) -> None:
-    file = tmp_path / "bad.toml"
-    file.write_text(GOOD.replace('carriers = ["north"]', 'carriers = ["nowhere"]') + '[http]\nlisten = "nonsense"\n')
-    code, output = invoke("config", "check", str(file))
-    assert code == Exit.USAGE
-    assert "2 problems" in output
-    assert "nowhere" in output
-    assert "listen" in output
-    assert len(json.loads(invoke("config", "check", str(file), "--json")[1])["problems"]) == 2
-
-
 def test_serve_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
     assert invoke("serve")[0] == Exit.USAGE
     assert invoke("serve", "--config", str(tmp_path / "none.toml"))[0] == Exit.USAGE

@@ -27,7 +27,7 @@ def problems(text: str) -> dict[str, str]:
 
 def test_nothing_differs() -> None:
     assert not compare(config(CARRIER), config(CARRIER))
-    assert compare(Config(), Config()).lines() == ["nothing has changed"]
+    assert compare(Config(), Config()).as_json() == {"changes": [], "needs_restart": []}
 
 
 def test_secrets_are_never_shown() -> None:

@@ -281,9 +281,9 @@ async def test_what_needs_a_restart_is_named_and_refuses_the_rest(site: Site, no
         site.write(carrier("north", north, rate=7), route("*", "north"))
         site.file.write_text('node = "b"\n' + site.file.read_text().replace("partitions = 2", "partitions = 4"))
         changes = await app.reloader.reload()
-        assert changes.lines() == [
-            'needs a restart: node changed: "" → b',
-            "needs a restart: [store] changed: partitions 2 → 4",
+        assert [str(change) for change in changes.refused] == [
+            'node changed: "" → b',
+            "[store] changed: partitions 2 → 4",
         ]
         assert app.config is config
         assert app.carriages[0].dispatcher.pace.ceiling == 0
@@ -300,6 +300,7 @@ async def test_operators_reload_over_http(site: Site, north: Simulator) -> None:
         site.write(carrier("north", north, rate=77), route("*", "north"))
         looked = await asyncio.to_thread(post, site, "/reload?dry_run=true")
         assert (looked.status, looked.body["applied"], app.config.carriers[0].rate) == (200, False, 0)
+        assert looked.body["file"] == str(site.file)
         done = await asyncio.to_thread(post, site, "/reload")
         assert (done.status, done.body["applied"], done.body["settling"]) == (200, True, False)
         assert [change["text"] for change in done.body["changes"]] == [

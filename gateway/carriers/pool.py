@@ -160,7 +160,7 @@ class Pool:
         try:
             await bind.connect(host, port)
         except OSError as error:  # includes TimeoutError and TLS errors
-            bind.abort(f"{host}:{port}: {error or type(error).__name__}")
+            bind.abort(f"{host}:{port}: {error.strerror or error or type(error).__name__}")
             return
         try:
             await bind.decided.wait()

@@ -30,6 +30,9 @@ Token = Annotated[
 ]
 
 
+WANTED = "Give the operators' token with --token or in SMPP_GATEWAY_TOKEN (data_dir/admin.token has it)."
+
+
 class Desk(NamedTuple):
     """A gateway to ask and to order about. Every answer that is a refusal ends the command with exit code 1."""
 
@@ -42,6 +45,9 @@ class Desk(NamedTuple):
         from gateway import access
 
         found = access.find(url) if url else access.find() or access.find(ADMIN_URL)
+        several = [one.url for one in access.running()]
+        if not url and found is None and several:
+            fail(Exit.USAGE, f"Several gateways run here; say which: --url {' or --url '.join(several)}")
         known = found.token if found else ""
         return cls(client_of(url or (found.url if found else ADMIN_URL), token or known), as_json)
 
@@ -62,10 +68,14 @@ class Desk(NamedTuple):
         if answer.ok:
             body: dict[str, Any] = answer.body
             return body
-        show_answer(answer, self.as_json)
-        if answer.status == 401:
-            fail(Exit.REFUSED, "Give the token with --token or in SMPP_GATEWAY_TOKEN (data_dir/admin.token has it).")
+        self.show_refusal(answer)
         raise typer.Exit(Exit.REFUSED)
+
+    def show_refusal(self, answer: Answer) -> None:
+        """A problem, with what to do about it."""
+        if answer.status == 404 and not self.as_json and answer.body.get("detail") == answer.body.get("title"):
+            fail(Exit.REFUSED, f"{self.client.url} has no such thing; is it the operators' listener, [admin] listen?")
+        show_answer(answer, self.as_json, WANTED)
 
 
 def _user() -> str:

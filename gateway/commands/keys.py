@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from gateway.commands import complete
-from gateway.commands.shared import Exit, Json, fail, print_json
+from gateway.commands.shared import Exit, Json, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -49,6 +49,10 @@ def key_new(
     import hashlib
     import secrets
 
+    from gateway.config import is_name
+
+    if not is_name(account):
+        fail(Exit.USAGE, f"{account!r} is no name of an account: letters, digits, dots and dashes, 64 at most")
     made = f"sgw_{account}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(made.encode()).hexdigest()
     if as_json:
@@ -72,7 +76,11 @@ def key_list(
 
     Example: [cyan]smpp-gateway key list --config config/gateway.toml[/]
     """
-    found = [one for one in _keys(_load(config, as_json)) if account in ("", one.account)]
+    loaded = load(config, as_json).config
+    known = [one.name for one in loaded.accounts]
+    if account and account not in known:
+        fail(Exit.REFUSED, f"there is no account {account} in {config}; known are: {', '.join(known) or 'none'}")
+    found = [one for one in _keys(loaded) if account in ("", one.account)]
     if as_json:
         print_json({"keys": [{"account": o.account, "fingerprint": o.fingerprint, "kind": o.kind} for o in found]})
         return
@@ -95,7 +103,7 @@ def key_revoke(
     """
     if len(fingerprint) < 6:
         fail(Exit.USAGE, "Give at least 6 digits of the fingerprint; smpp-gateway key list shows them")
-    loaded = _load(config, as_json)
+    loaded = load(config, as_json).config
     found = [one for one in _keys(loaded) if one.fingerprint.startswith(fingerprint.lower()[:FINGERPRINT])]
     if not found:
         fail(Exit.REFUSED, f"No key in {config} has the fingerprint {fingerprint}")
@@ -138,16 +146,3 @@ def _places(config: Path, wanted: Found) -> Iterator[tuple[Path, int]]:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if wanted.value in line and not line.lstrip().startswith("#"):
                 yield file, number
-
-
-def _load(file: Path, as_json: bool) -> Config:
-    """The configuration, or its problems and exit code 2."""
-    from gateway.config import ConfigError, read
-
-    try:
-        return read(file).config
-    except ConfigError as error:
-        if as_json:
-            print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
-            raise typer.Exit(Exit.USAGE) from None
-        fail(Exit.USAGE, str(error))

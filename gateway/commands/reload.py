@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Json, print_json
+from gateway.commands.shared import Exit, Json, print_json
 
 
 def reload(
@@ -19,8 +20,8 @@ def reload(
     """Let the gateway read its configuration file again, check it, and take over what has changed.
 
     Binds that are not concerned stay up; carriers whose binds are concerned empty their windows first. A file that
-    cannot be used, or a change that needs a restart, changes nothing, and every reason is named. SIGHUP does the same
-    and writes to the log.
+    cannot be used, or a change that needs a restart, changes nothing, every reason is named, and the exit code is 1.
+    SIGHUP does the same and writes to the log.
 
     Example: [cyan]smpp-gateway reload --dry-run && smpp-gateway reload[/]
     """
@@ -28,16 +29,17 @@ def reload(
     body = desk.post("/reload?dry_run=true" if dry_run else "/reload")
     if as_json:
         print_json(body)
-        return
-    for line in _lines(body, dry_run):
-        typer.echo(line)
+    else:
+        for line in change_lines(body):
+            typer.echo(line)
+        if body["settling"]:
+            typer.echo("carriers still empty their windows")
+        if dry_run:
+            typer.echo("(nothing done: --dry-run)")
+    raise typer.Exit(Exit.REFUSED if body["needs_restart"] else Exit.OK)
 
 
-def _lines(body: dict[str, Any], dry_run: bool) -> list[str]:
+def change_lines(body: Mapping[str, Any]) -> list[str]:
+    """What a reload changes, or would, for people; from the gateway's answer or ``Changes.as_json``."""
     found = [f"needs a restart: {change['text']}" for change in body["needs_restart"]]
-    found += [change["text"] for change in body["changes"]]
-    if not found:
-        return ["nothing has changed"]
-    if dry_run:
-        return [*found, "(nothing done: --dry-run)"]
-    return [*found, "carriers still empty their windows"] if body["settling"] else found
+    return [*found, *(change["text"] for change in body["changes"])] or ["nothing has changed"]

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, Unreachable
+from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, UnauthorizedError, Unreachable
 from gateway.client.calls import CHUNK
 from gateway.commands.rows import BadFile, Failures, Row, count, read
-from gateway.commands.shared import Exit
+from gateway.commands.shared import KEY_WANTED, Exit
 from gateway.show import status_text
 
 
@@ -72,7 +72,8 @@ class FileSender:
             if waiting:
                 self._hand_in(waiting)
         except ClientError as error:
-            self.tally.stopped = str(error)
+            unknown = isinstance(error, UnauthorizedError)
+            self.tally.stopped = f"the API key is missing or unknown. {KEY_WANTED}" if unknown else str(error)
             self.tally.code = Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.REFUSED
         return self.tally
 
@@ -196,4 +197,5 @@ def show_tally(tally: Tally, failed: Path | None) -> None:
         console.print(f"Those refused are in {escape(str(failed))}, with the reasons.")
     if tally.stopped:
         console.print(f"[red]Stopped after {tally.rows} rows:[/] {escape(tally.stopped)}")
-        console.print("Run the same command again to go on: what was accepted is not sent twice.")
+        mended = "Mend that, then run" if tally.code == Exit.REFUSED else "Run"
+        console.print(f"{mended} the same command again to go on: what was accepted is not sent twice.")

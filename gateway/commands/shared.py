@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gateway.client import Answer, Client
+    from gateway.config import Loaded
 
 T = TypeVar("T")
 
 URL = "http://127.0.0.1:8080"
 ADMIN_URL = "http://127.0.0.1:8081"
+
+
+KEY_WANTED = "Give the account's key with --key or in SMPP_GATEWAY_KEY; smpp-gateway key new ACCOUNT makes one."
 
 
 class Exit(IntEnum):
@@ -47,6 +53,20 @@ def print_json(data: object) -> None:
     typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+def load(file: Path, as_json: bool = False) -> Loaded:
+    """The configuration in a file, or every problem with it and exit code 2."""
+    from gateway.config import ConfigError, read
+
+    try:
+        return read(file)
+    except ConfigError as error:
+        if as_json:
+            print_json({"ok": False, "problems": [problem._asdict() for problem in error.problems]})
+            raise typer.Exit(Exit.USAGE) from None
+        count = len(error.problems)
+        fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
+
+
 def client_of(url: str, key: str, *, patience: float = 5.0) -> Client:
     """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again."""
     from gateway.client import BadAddress, Client, Retry
@@ -58,33 +78,36 @@ def client_of(url: str, key: str, *, patience: float = 5.0) -> Client:
 
 
 def reach(ask: Callable[[], T]) -> T:
-    """What ``ask`` answers, or exit code 3 when nobody does."""
-    from gateway.client import Unreachable
+    """What ``ask`` answers, or exit code 3 when no gateway does."""
+    from gateway.client import Answer, BadAnswer, Unreachable
 
     try:
-        return ask()
+        answer = ask()
     except Unreachable as error:
         fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
+    except BadAnswer as error:
+        fail(Exit.UNREACHABLE, f"{error}\nIs --url the address of a gateway?")
+    if isinstance(answer, Answer) and isinstance(answer.body, dict) and answer.body.keys() == {"text"}:
+        fail(Exit.UNREACHABLE, f"what answers there ({answer.status}) is no gateway\nIs --url the address of one?")
+    return answer
 
 
 def answered(ask: Callable[[], T], as_json: bool) -> T:
     """What ``ask`` answers; when the gateway says no, its problem is shown and the exit code is 1."""
-    from gateway.client import Answer, ApiError, BadAnswer, problem_body
+    from gateway.client import Answer, ApiError, problem_body
 
     try:
         return reach(ask)
     except ApiError as error:
         show_answer(Answer(error.status, problem_body(error.problem)), as_json)
         raise typer.Exit(Exit.REFUSED) from None
-    except BadAnswer as error:
-        fail(Exit.REFUSED, str(error))
 
 
-def show_answer(answer: Answer, as_json: bool) -> None:
-    """An answer as it came, or in a form for people."""
+def show_answer(answer: Answer, as_json: bool, unauthorized: str = KEY_WANTED) -> None:
+    """An answer as it came, or in a form for people, who are told how to give a key or token."""
     if as_json:
         print_json(answer.body)
         return
     from gateway.show import show
 
-    show(answer)
+    show(answer._replace(body=answer.body | {"detail": unauthorized}) if answer.status == 401 else answer)

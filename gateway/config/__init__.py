@@ -24,6 +24,7 @@ from gateway.config.schema import (
     Smpp,
     Store,
     Webhooks,
+    is_name,
     split_address,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "Store",
     "Webhooks",
     "compare",
+    "is_name",
     "load",
     "load_text",
     "read",

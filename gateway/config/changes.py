@@ -51,6 +51,16 @@ class Change(NamedTuple):
             text += ": " + ", ".join(f"{key} {words}".lstrip() for key, words in self.details.items())
         return f"{text} ({self.effect})" if self.effect else text
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "table": self.table,
+            "kind": self.kind,
+            "details": dict(self.details),
+            "effect": self.effect,
+            "text": str(self),
+        }
+
 
 class Changes(NamedTuple):
     """All that differs. With ``refused`` nothing at all is taken over: those keys need a restart."""
@@ -62,15 +72,19 @@ class Changes(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.changed or self.refused)
 
-    def lines(self) -> list[str]:
-        """For a person to read."""
-        if self.refused:
-            return [f"needs a restart: {change}" for change in self.refused]
-        return [str(change) for change in self.changed] or ["nothing has changed"]
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "changes": [change.as_json() for change in self.changed],
+            "needs_restart": [change.as_json() for change in self.refused],
+        }
 
 
-def compare(old: Config, new: Config, *, supervised: bool = False) -> Changes:
-    """What ``new`` changes. A supervisor can change the number of its ``workers``; one process alone cannot."""
+def compare(old: Config, new: Config, *, supervised: bool = False, laws: bool = False) -> Changes:
+    """What ``new`` changes. A supervisor can change the number of its ``workers``; one process alone cannot.
+
+    ``laws``: the rules differ, which comes of the jurisdictions' files when ``[policy]`` is the same.
+    """
     changed: list[Change] = []
     refused: list[Change] = []
     for field in msgspec.structs.fields(Config):
@@ -89,6 +103,8 @@ def compare(old: Config, new: Config, *, supervised: bool = False) -> Changes:
             changed.append(Change(f"[{name}]", "changed", live))
         if fixed:
             refused.append(Change(f"[{name}]", "changed", fixed))
+    if laws and old.policy == new.policy:
+        changed.append(Change("[policy]", "changed", {"jurisdictions": "changed in their files"}))
     for table, attribute in _TABLES:
         changed += _tables(table, getattr(old, attribute), getattr(new, attribute))
     return Changes(tuple(changed), tuple(refused))

@@ -8,6 +8,7 @@ beside ``password``.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import Meta
 
 from gateway.smpp.status import RetryClass
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Seconds = Annotated[float, Meta(ge=1, le=366 * 86400, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 _MARK = "'secret': True"  # as the marks above show in a type's text
@@ -22,6 +24,11 @@ Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
 Octet = Annotated[int, Meta(ge=0, le=255)]
 CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
 RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
+
+
+def is_name(text: str) -> bool:
+    """Whether an account or a carrier may be called so."""
+    return re.match(_NAME, text) is not None
 
 
 def is_secret(kind: object) -> bool:
@@ -136,7 +143,7 @@ class Log(Section, frozen=True, kw_only=True):
 class Account(Section, frozen=True, kw_only=True):
     """An app that submits."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Meta(pattern=_NAME)]
     api_keys: tuple[Secret, ...] = ()
     system_id: Annotated[str, Meta(max_length=15)] = ""
     password: Secret = ""
@@ -175,7 +182,7 @@ class Account(Section, frozen=True, kw_only=True):
 class Carrier(Section, frozen=True, kw_only=True):
     """An SMSC the gateway binds to."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Meta(pattern=_NAME)]
     hosts: Annotated[tuple[str, ...], Meta(min_length=1)]
     system_id: Annotated[str, Meta(max_length=15)]
     password: Secret

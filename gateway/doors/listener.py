@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -249,6 +250,13 @@ class Listener:
         )
 
 
+_REMEDIES = {
+    errno.EADDRINUSE: "stop what listens there, or choose another port",
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
 def bind(listen: str, *, reuse_port: bool = False) -> socket.socket:
     """A socket on this address that does not listen yet. Raises OSError that names the address."""
     try:
@@ -260,7 +268,8 @@ def bind(listen: str, *, reuse_port: bool = False) -> socket.socket:
         )[0]
         return _bound(socket.socket(family, kind, proto), address, reuse_port)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from error
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}{remedy and f'; {remedy}'}") from error
 
 
 def _bind_unix(path: str) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -23,6 +23,10 @@ SETTLE = 3.0
 
 class Reloading(Protocol):
     """Who does it (``gateway.reload.Reloader``)."""
+
+    @property
+    def file(self) -> str:
+        """What is read, "" when there is none."""
 
     async def reload(self, *, apply: bool = True, wait: float | None = None) -> Changes:
         """Raises ConfigError, StoreError."""
@@ -54,7 +58,7 @@ class TakeOverRoom:
             raise _unusable(error) from None
         if changes.refused:
             raise _needs_restart(changes.refused)
-        return JsonAnswer(_body(changes, applied=bool(changes)))
+        return _answer(changes, applied=bool(changes))
 
 
 class ReloadRoom:
@@ -77,11 +81,11 @@ class ReloadRoom:
         if dry not in ("true", "false"):
             raise refuse("malformed", "dry_run is true or false")
         if dry == "true":
-            return JsonAnswer(_body(await self._changes(apply=False), applied=False))
+            return _answer(await self._changes(apply=False), applied=False, file=self._reloader.file)
         async with self._audit.action(request, "reload") as result:
             changes = await self._changes(apply=True)
             result["changes"] = [str(change) for change in changes.changed]
-        return JsonAnswer(_body(changes, applied=bool(changes)))
+        return _answer(changes, applied=bool(changes), file=self._reloader.file)
 
     async def _changes(self, *, apply: bool) -> Changes:
         try:
@@ -93,23 +97,8 @@ class ReloadRoom:
         return changes
 
 
-def _body(changes: Changes, *, applied: bool) -> dict[str, Any]:
-    return {
-        "applied": applied,
-        "settling": changes.settling,
-        "changes": [_change(change) for change in changes.changed],
-        "needs_restart": [_change(change) for change in changes.refused],
-    }
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return {
-        "table": change.table,
-        "kind": change.kind,
-        "details": dict(change.details),
-        "effect": change.effect,
-        "text": str(change),
-    }
+def _answer(changes: Changes, *, applied: bool, file: str = "") -> Response:
+    return JsonAnswer({"file": file, "applied": applied, "settling": changes.settling} | changes.as_json())
 
 
 def _unusable(error: ConfigError) -> HttpProblem:

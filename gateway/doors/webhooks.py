@@ -94,7 +94,7 @@ class WebhookRoutes:
         async with self._audit.action(request, "webhooks.test", choice.account, url=choice.url) as result:
             tested = await self._desk.test(choice.account, choice.url)
             if tested is None:
-                raise refuse("not_found", f"there is no account {choice.account} with a callback_url; name a url")
+                raise refuse("not_found", f"no account {choice.account} has a callback_url; name a url (--to)")
             result["said"] = str(tested.outcome)
         return JsonAnswer(as_json(tested))
 

@@ -6,6 +6,7 @@ One loop, one timer for everything that is due later, no task and no timer per m
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -160,9 +161,13 @@ class Simulator:
     # ---- listening
 
     async def _listen(self) -> None:
-        self._server = await self._loop.create_server(
-            lambda: Link(self), self._host, self.port, backlog=1024, ssl=self._tls
-        )
+        try:
+            self._server = await self._loop.create_server(
+                lambda: Link(self), self._host, self.port, backlog=1024, ssl=self._tls
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise OSError(error.errno, f"cannot listen on {self._host}:{self.port}: {why}") from error
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _shut(self, mode: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -102,13 +103,18 @@ def read_faults(options: Iterable[str]) -> Faults:
             raise ValueError(f"{option!r} is not name=value")
         name = name.replace("-", "_")
         if name not in Faults.__struct_fields__:
-            raise ValueError(f"there is no fault {name!r}; known: {', '.join(Faults.__struct_fields__)}")
+            raise ValueError(f"there is no fault {name!r}; {_hint(name)}")
         try:
             values[name] = _value(text)
             msgspec.convert({name: values[name]}, Faults, strict=False)
         except msgspec.DecodeError as error:  # not JSON, or (its subclass ValidationError) not what the field takes
             raise ValueError(f"{option!r}: {error}") from error
     return msgspec.convert(values, Faults, strict=False)
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, Faults.__struct_fields__, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(Faults.__struct_fields__)}"
 
 
 def _value(text: str) -> object:

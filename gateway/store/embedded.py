@@ -127,6 +127,10 @@ class Embedded:
         finally:
             self._release()
 
+    def obituary(self) -> str:
+        """Why there is no server now, "" while one lives."""
+        return last_words(self.data_dir) if self._died() else ""
+
     async def wait_ready(self) -> None:
         """Return once the server answers."""
         await self.ready.wait()
@@ -152,7 +156,8 @@ class Embedded:
         except OSError as error:
             self._release()
             raise StoreRefused(
-                f"the data folder {self.data_dir} cannot be used: {error.strerror} ({error.filename or 'lock'})"
+                f"the data folder {self.data_dir} cannot be used: {error.strerror} ({error.filename or 'its lock'}); "
+                "mend that, or name another in [store] data_dir"
             ) from error
 
     def _release(self) -> None:

@@ -108,8 +108,8 @@ def test_a_key_that_is_not_known_ends_it(door: Door, tmp_path: Path) -> None:
     door.reply(401, {"status": 401, "title": "T", "code": "unauthorized", "detail": "no such key"})
     code, output = invoke(door, "send", "--file", str(file))
     assert code == Exit.REFUSED
-    assert "Stopped after 0 rows: unauthorized: no such key" in output
-    assert "Run the same command again" in output
+    assert "Stopped after 0 rows: the API key is missing or unknown." in output
+    assert "Mend that, then run the same command again" in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""``smpp-gateway config``: whether a configuration can be used, and what it would change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.commands.admin import AdminUrl, Desk, Token
+from gateway.commands.reload import change_lines
+from gateway.commands.shared import Exit, Json, fail, load, print_json
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+config = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
+
+
+@config.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="The TOML file.", show_default=False)],
+    diff: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="Say what a gateway that runs by this file would change.", show_default=False),
+    ] = None,
+    running: Annotated[
+        bool, typer.Option("--running", help="Say what the gateway that runs by FILE would change.")
+    ] = False,
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Say whether a configuration can be used; if not, every problem with its remedy.
+
+    With --diff or --running also what a reload would change, in the words of [cyan]smpp-gateway reload --dry-run[/].
+    Exit code 2 when the file cannot be used, 1 when a change needs a restart.
+
+    Examples:
+
+    [cyan]smpp-gateway config check config/gateway.toml[/]
+
+    [cyan]smpp-gateway config check new.toml --diff /etc/smpp-gateway/gateway.toml[/]
+
+    [cyan]smpp-gateway config check /etc/smpp-gateway/gateway.toml --running && smpp-gateway reload[/]
+    """
+    if diff is not None and running:
+        fail(Exit.USAGE, "--diff compares with a file, --running with the gateway that runs: give one of the two")
+    loaded = load(file, as_json)
+    changes = _offline(load(diff, as_json).config, loaded.config) if diff is not None else None
+    if running:
+        changes = _running(file, Desk.at(url, token, as_json))
+    if as_json:
+        found = {
+            "ok": True,
+            "accounts": [account.name for account in loaded.config.accounts],
+            "carriers": [carrier.name for carrier in loaded.config.carriers],
+            "routes": [route.lane for route in loaded.config.routes],
+            "warnings": [warning._asdict() for warning in loaded.warnings],
+        }
+        print_json(found | (changes or {}))
+    else:
+        for warning in loaded.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"{file} is good: {_counted(loaded.config)}")
+        for line in change_lines(changes) if changes is not None else ():
+            typer.echo(f"  {line}")
+    raise typer.Exit(Exit.REFUSED if changes and changes["needs_restart"] else Exit.OK)
+
+
+def _offline(old: Config, new: Config) -> dict[str, Any]:
+    from gateway.config import compare
+
+    return compare(old, new, supervised=old.workers > 1).as_json()
+
+
+def _running(file: Path, desk: Desk) -> dict[str, Any]:
+    """What the gateway says; exit code 1 when it runs by another file."""
+    body = desk.post("/reload?dry_run=true")
+    if body["file"] != str(file.resolve()):
+        fail(Exit.REFUSED, f"that gateway runs by {body['file']}; compare with it: --diff {body['file']}")
+    return {name: body[name] for name in ("changes", "needs_restart")}
+
+
+def _counted(config: Config) -> str:
+    counts = ((config.accounts, "account"), (config.carriers, "carrier"), (config.routes, "route"))
+    return ", ".join(f"{len(have)} {name}{'s' * (len(have) != 1)}" for have, name in counts)
