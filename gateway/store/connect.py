@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from redis import exceptions as foreign
 from redis.crc import key_slot
 
+from gateway.store.address import parse
 from gateway.store.checks import check
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
-from gateway.store.node import Failure, Node, pack, parse, translate
+from gateway.store.node import Failure, Node, pack, translate
 
 META = b"gateway:meta"
 """Hash, for ever: what the data was made with (``partitions``, ``secret`` = fingerprint of the hashing secret)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import hiredis
 import redis.asyncio.connection as wire
@@ -17,7 +16,6 @@ from redis import exceptions as foreign
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
 
 _SILENCE = 15.0  # seconds without a word on a channel, after which we say something
-_SCHEMES = "unix://, redis://, rediss://, redis+cluster:// or rediss+cluster://"
 
 
 def pack(*args: Any) -> bytes:
@@ -39,15 +37,15 @@ class _Packing:
         return [hiredis.pack_command(args)]
 
 
-class _Unix(_Packing, wire.UnixDomainSocketConnection):
+class Unix(_Packing, wire.UnixDomainSocketConnection):
     pass
 
 
-class _Tcp(_Packing, wire.Connection):
+class Tcp(_Packing, wire.Connection):
     pass
 
 
-class _Tls(_Packing, wire.SSLConnection):
+class Tls(_Packing, wire.SSLConnection):
     pass
 
 
@@ -63,6 +61,7 @@ class Node:
         kind: type[wire.AbstractConnection] = options["connection_class"]
         given = {key: value for key, value in options.items() if key != "connection_class"}
         self._make: Callable[[], wire.AbstractConnection] = lambda: kind(**given)
+        self._tls = kind is Tls
         self._idle: list[wire.AbstractConnection] = []
         self._room = asyncio.Semaphore(connections)
 
@@ -77,7 +76,7 @@ class Node:
                 waiting = False
                 connection = self._idle.pop() if self._idle else self._make()
                 try:
-                    await _revive(connection)
+                    await self._revive(connection)
                     await connection.send_packed_command(b"".join(packed), check_health=False)
                     return [await _reply(connection) for _ in packed]
                 except BaseException:
@@ -90,6 +89,8 @@ class Node:
                 raise StoreBusy(f"the store at {self.name} has had no connection free for {self.timeout} s") from error
             raise translate(error, self.name) from error
         except (foreign.RedisError, OSError) as error:
+            if self._tls and "closed by server" in str(error):
+                raise self._closed(error) from error
             raise translate(error, self.name) from error
 
     async def command(self, *args: Any) -> Any:
@@ -126,16 +127,22 @@ class Node:
         while self._idle:
             await self._idle.pop().disconnect()
 
+    async def _revive(self, connection: wire.AbstractConnection) -> None:
+        """Connect it, again when the server hung up meanwhile (which can be read as an end of data)."""
+        if connection.is_connected and await connection.can_read():
+            await connection.disconnect(nowait=True)
+        if not connection.is_connected:
+            await connection.connect()  # type: ignore[no-untyped-call]
+
+    def _closed(self, error: Exception) -> StoreUnavailable:
+        """A server that wants a certificate and gets none, or a wrong one, closes a TLS connection without a word."""
+        return StoreUnavailable(
+            f"the store at {self.name} closed the connection ({error}): is it running? If it wants a certificate of "
+            "ours, ?ssl_certfile=…&ssl_keyfile=… in [store] url must be one that it trusts"
+        )
+
     def __repr__(self) -> str:
         return f"<Node {self.name}>"
-
-
-async def _revive(connection: wire.AbstractConnection) -> None:
-    """Connect it, again when the server hung up meanwhile (which can be read as an end of data)."""
-    if connection.is_connected and await connection.can_read():
-        await connection.disconnect(nowait=True)
-    if not connection.is_connected:
-        await connection.connect()  # type: ignore[no-untyped-call]
 
 
 async def _reply(connection: wire.AbstractConnection) -> Any:
@@ -145,11 +152,16 @@ async def _reply(connection: wire.AbstractConnection) -> Any:
         return Failure(error)
 
 
+_TRUST = "?ssl_ca_certs= in [store] url names who signed it, and the host of the url must be in the certificate"
+
+
 def translate(error: Exception, where: str) -> StoreError:
     """A foreign exception in our words, with what to do about it."""
     if isinstance(error.__cause__, foreign.RedisError):  # a refused log-in comes wrapped in a ConnectionError
         error = error.__cause__
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return StoreRefused(f"the store at {where} shows a certificate that is not trusted: {_TRUST} ({text})")
     for kinds, start, ours, said in _OURS:
         if isinstance(error, kinds) and text.startswith(start):
             return ours(f"the store at {where} {said} ({text})")
@@ -186,32 +198,3 @@ _OURS: tuple[tuple[_Kinds, str | tuple[str, ...], type[StoreError], str], ...] =
     (foreign.ConnectionError, ("No connection", "max number of clients"), StoreBusy, "has no connection free"),
     (foreign.BusyLoadingError, "", StoreUnavailable, "is loading its data: try again"),
 )
-
-
-def parse(url: str) -> tuple[dict[str, Any], bool]:
-    """Options for the pool of a node, and whether it is a cluster. Raises StoreRefused."""
-    scheme, _, rest = url.partition("://")
-    clustered = scheme.endswith("+cluster")
-    try:
-        options: dict[str, Any] = dict(wire.parse_url(f"{scheme.removesuffix('+cluster')}://{rest}"))
-    except ValueError as error:
-        raise StoreRefused(f"[store] url {_shown(url)} cannot be read: it starts with {_SCHEMES} ({error})") from error
-    kind = options.get("connection_class")
-    if (kind is wire.UnixDomainSocketConnection) != (scheme == "unix") or (
-        scheme == "unix" and not options.get("path")
-    ):
-        raise StoreRefused(f"[store] url {_shown(url)}: unix:// is followed by the absolute path of the socket")
-    if clustered and options.get("db"):
-        raise StoreRefused(
-            f"[store] url {_shown(url)}: a cluster has no numbered databases; leave /{options['db']} out"
-        )
-    ours = {wire.UnixDomainSocketConnection: _Unix, wire.SSLConnection: _Tls}
-    options["connection_class"] = ours.get(kind, _Tcp) if kind else _Tcp
-    options |= {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": 5.0, "driver_info": None}
-    return options, clustered
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

@@ -9,9 +9,10 @@ import pytest
 from redis import exceptions as foreign
 from redis.crc import key_slot
 
+from gateway.store.address import parse
 from gateway.store.connect import Link, connect
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
-from gateway.store.node import parse, translate
+from gateway.store.node import translate
 from tests.servers import Cluster, Server, free_ports
 
 TAGS = [b"{%d}" % n for n in range(8)]
