@@ -3,7 +3,7 @@
 ``connect`` checks the servers (version, persistence, eviction, what the data was made with), loads the function library
 on every primary and gives a ``Link``. ``Link.calls`` sends a tick's calls as one pipeline per node, all nodes at once.
 A cluster is followed by its own answers: MOVED and ASK are obeyed, the slot table is read again, and a primary that
-does not know the functions yet is given them.
+does not know the functions yet is given them, once it has shown that it has our data.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from redis.crc import key_slot
 from gateway.store.address import parse
 from gateway.store.checks import check
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.identity import Identity
 from gateway.store.node import Failure, Node, pack, translate
 
 META = b"gateway:meta"
-"""Hash, for ever: what the data was made with (``partitions``, ``secret`` = fingerprint of the hashing secret)."""
+"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id`` (``identity``)."""
 
 _HOPS = 5  # MOVED, ASK, TRYAGAIN and missing functions are followed this often before giving up
 _PAUSE = 0.05  # seconds, times the hop: a slot that is being moved or failed over needs a moment
@@ -57,6 +58,7 @@ class Link:
         self._topology = asyncio.Lock()
         self._topology_count = 0
         self._confirm: bytes | None = None
+        self._identity = Identity()
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -89,9 +91,10 @@ class Link:
         return list(await asyncio.gather(*[node.command(*args) for node in self.primaries]))
 
     async def probe(self) -> None:
-        """A write on every primary, for readiness. Raises StoreError when one cannot take it."""
+        """A write on every primary, for readiness. Raises StoreError when one cannot take it, or has lost its data."""
         first = {node.name: partition for partition, node in reversed(list(enumerate(self._homes)))}
         await self.commands([(p, (b"SET", self.tags[p] + b"probe", b"1", b"EX", 60)) for p in first.values()])
+        await self._identity.check(self, first.values())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -162,7 +165,8 @@ class Link:
     async def _again(self, packed: Sequence[tuple[int, bytes]], todo: Sequence[int], replies: list[Any]) -> list[int]:
         """What of the last round has to be sent once more, after doing what its error replies ask for."""
         again: list[int] = []
-        moved = missing = away = False
+        missing: set[Node] = set()
+        moved = away = False
         for index in todo:
             reply = replies[index]
             error = reply.error if isinstance(reply, Failure) else None
@@ -175,7 +179,7 @@ class Link:
                 replies[index] = await self._asking(error, packed[index][1])
                 continue
             elif error is not None and "unction not found" in str(error):
-                missing = True
+                missing.add(self._homes[packed[index][0]])
             elif not (self.clustered and _passing(reply)):
                 continue
             else:
@@ -187,7 +191,8 @@ class Link:
             with contextlib.suppress(StoreUnavailable):
                 await self._follow()
         if missing:
-            await asyncio.gather(*[self._load(node) for node in self.primaries])
+            await self._identity.check(self, [p for p, node in enumerate(self._homes) if node in missing])
+            await asyncio.gather(*[self._load(node) for node in missing])
         return again
 
     async def _asking(self, error: foreign.AskError, command: bytes) -> Any:
@@ -196,7 +201,7 @@ class Link:
         return reply
 
     async def _follow(self) -> None:
-        """Read the slot table again (once for all who ask at the same time) and prepare primaries that are new."""
+        """Read the slot table again, once for all who ask at the same time."""
         count = self._topology_count
         async with self._topology:
             if count == self._topology_count:
@@ -214,9 +219,7 @@ class Link:
                 continue
         else:
             raise StoreUnavailable(f"no node of the cluster answers (tried {', '.join(self._nodes)}): is it running?")
-        known = set(self._homes)
         self._homes = [self._home(key_slot(tag), ranges, node) for tag in self.tags]
-        await asyncio.gather(*[self._load(fresh) for fresh in self.primaries if fresh not in known])
 
     def _home(self, slot: int, ranges: Any, asked: Node) -> Node:
         for first, last, primary, *_ in ranges:
@@ -251,12 +254,14 @@ class Link:
         for node in self.primaries:
             await check(node, self.clustered, durability, volatile)
             await self._load(node)
-        await self._check_meta({b"partitions": str(self.partitions).encode(), b"secret": fingerprint.encode()})
+        made_with = {b"partitions": str(self.partitions).encode(), b"secret": fingerprint.encode()}
+        node = await self._check_meta(made_with)
+        await self._identity.learn(self, node, META)
         if durability == "replicated":
             self._confirm = pack(b"WAITAOF", 1, 1, int(self._timeout * 500))
 
-    async def _check_meta(self, wanted: Mapping[bytes, bytes]) -> None:
-        """Compare with what the data was made with; the first start writes it down."""
+    async def _check_meta(self, wanted: Mapping[bytes, bytes]) -> Node:
+        """Compare with what the data was made with; the first start writes it down. Answers where that is kept."""
         node = self._seed
         if self.clustered:
             node = self._home(key_slot(META), await node.command(b"CLUSTER", b"SLOTS"), node)
@@ -267,6 +272,7 @@ class Link:
             kept = await node.command(b"HGET", META, field)
             if kept != value:
                 raise StoreRefused(_DIFFERS[field].format(kept=kept.decode(), value=value.decode()))
+        return node
 
 
 _DIFFERS = {

@@ -44,8 +44,9 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     sq:<queue>        list    sealed events of the same pieces                         until posted
     dh:<queue>        list    heads of dead letters; dq:<queue> has their events       until replayed or dropped
 
-Beside them ``connect`` keeps ``probe`` (string, 60 s: the store takes writes) in a partition of each node, and without
-a partition ``gateway:meta`` (hash, for ever: what the data was made with).
+Beside them every partition has ``made`` (string, for ever: the store's id, see ``identity``), one partition of each
+node has ``probe`` (string, 60 s: the store takes writes), and without a partition there is ``gateway:meta`` (hash, for
+ever: what the data was made with).
 
 Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, j, k, u are raw octets.
 """

@@ -91,6 +91,7 @@ async def test_a_slot_that_moves_is_followed(cluster_url: str, cluster_servers: 
         owner.run("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
         target.run("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[owner])
         assert await link.call(0, "put", "during", 1) == [b"during", b"1"]  # ASK
+        owner.run("MIGRATE", "127.0.0.1", target.port, TAGS[0] + b"made", 0, 1000)
         for node in (target, owner):
             node.run("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         target.client.function_flush()
