@@ -15,7 +15,7 @@ end
 
 local function hooks_read(keys, args)
   begin(keys)
-  expect(args, args[2] == '0' and {NAME, NUMBER} or {NAME, NUMBER, NUMBER, NUMBER})
+  expect(args, args[2] == '0' and {NAME, NUMBER} or {NAME, NUMBER, NUMBER, NUMBER, NUMBER})
   local owner, key = args[1], P .. 'gl'
   local holder, held = call('GET', key), 1
   if args[2] == '0' then
