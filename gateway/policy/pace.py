@@ -40,6 +40,10 @@ class Bucket:
             return inf if now >= self._tat else 0
         return int(self._saved(now) + _EPSILON)
 
+    def full(self, now: float) -> bool:
+        """Whether there are as many permits as there ever are: then nobody takes them as fast as they come."""
+        return not self.rate or self._saved(now) > self.burst - _EPSILON
+
     def _saved(self, now: float) -> float:
         return max(0.0, min(self.burst, (now - self._tat) * self.rate))
 
@@ -92,6 +96,10 @@ DECREASE = 0.7
 GROWTH = 0.02
 """Additive increase: this share of the rate a second, for each second since the last throttled answer."""
 
+TOLERATED = 0.02
+"""Up to this share of the last second's answers, throttled ones say nothing of our pace: carriers answer so for single
+recipients and senders as well, and to slow down for those would slow down everybody else."""
+
 PAUSE = 0.1
 """Seconds without any new part after a decrease, so that the carrier's own bucket gets a breath."""
 
@@ -119,6 +127,7 @@ class Pace:
         "_limited",
         "_next_decrease",
         "_slots",
+        "_throttles",
         "bucket",
         "ceiling",
         "decreases",
@@ -129,6 +138,7 @@ class Pace:
         self.bucket = Bucket(ceiling, now, burst=burst)
         self.decreases = 0
         self._slots: list[tuple[int, int]] = []  # (tenth of a second, answers accepted in it), the last second only
+        self._throttles: list[tuple[int, int]] = []  # the same of throttled answers
         self._last_throttle = -inf
         self._next_decrease = -inf
         self._episode = (now, 0)  # when the present episode of throttling began, answers accepted in it
@@ -183,27 +193,25 @@ class Pace:
         """Tell what a batch of answers said: ``accepted`` with status 0, ``throttled`` with RTHROTTLED or its like."""
         if accepted:
             self._accepted += accepted
-            slot = int(now * SLOTS)
-            if self._slots and self._slots[-1][0] == slot:
-                self._slots[-1] = (slot, self._slots[-1][1] + accepted)
-            else:
-                self._slots.append((slot, accepted))
-                self._forget(slot)
+            _count(self._slots, accepted, now)
         if throttled:
-            self._throttled(now, response_time)
+            _count(self._throttles, throttled, now)
+            if not self._tolerable(now):
+                self._throttled(now, response_time)
 
     def goodput(self, now: float) -> float:
         """Parts accepted during the last second."""
         slot = int(now * SLOTS)
-        self._forget(slot)
-        if not self._slots:
+        accepted = _recent(self._slots, slot)
+        if not accepted:
             return 0.0
         span = max(1, min(SLOTS, slot - self._slots[0][0] + 1)) / SLOTS
-        return sum(count for _, count in self._slots) / span
+        return accepted / span
 
-    def _forget(self, slot: int) -> None:
-        while self._slots and self._slots[0][0] <= slot - SLOTS:
-            self._slots.pop(0)
+    def _tolerable(self, now: float) -> bool:
+        slot = int(now * SLOTS)
+        throttled = _recent(self._throttles, slot)
+        return throttled <= TOLERATED * (throttled + _recent(self._slots, slot))
 
     def _throttled(self, now: float, response_time: float) -> None:
         rest = max(REST, response_time)
@@ -244,5 +252,22 @@ class Pace:
             if self.ceiling and rate >= self.ceiling:
                 rate = self.ceiling
             self.bucket.set_rate(rate, now)
-            self._limited = False
+            self._limited = not self.bucket.full(now)  # what was taken is still missing: it goes on holding us back
         self._grown = now
+
+
+def _count(slots: list[tuple[int, int]], answers: int, now: float) -> None:
+    """Answers that came now."""
+    slot = int(now * SLOTS)
+    if slots and slots[-1][0] == slot:
+        slots[-1] = (slot, slots[-1][1] + answers)
+    else:
+        slots.append((slot, answers))
+        _recent(slots, slot)
+
+
+def _recent(slots: list[tuple[int, int]], slot: int) -> int:
+    """All of the last second's; older ones are forgotten."""
+    while slots and slots[0][0] <= slot - SLOTS:
+        slots.pop(0)
+    return sum(count for _, count in slots)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.pace import Bucket, Pace
+from gateway.policy.pace import FLOOR, Bucket, Pace
 
 
 def test_starts_empty_and_fills_to_a_twentieth_of_a_second() -> None:
@@ -167,6 +167,33 @@ def test_comes_back_to_the_ceiling_when_the_carrier_recovers() -> None:
         pace.answered(pace.take(1000, now), 0, now)
         assert now < 60
     assert pace.bucket.rate == 1000
+
+
+def test_comes_back_from_the_floor_with_long_messages_while_others_ask() -> None:
+    """A take of one permit sends three parts; hundreds of looks a second find nothing to take."""
+    pace = Pace(0, 0.0)
+    for step in range(40):
+        pace.answered(0, 10, 1 + step * 0.5)
+    assert pace.bucket.rate == FLOOR
+    now = 30.0
+    while pace.bucket.rate < 200:
+        now += 0.003
+        if pace.available(now) >= 1 and pace.take(100, now):
+            pace.spend(2, now)
+            pace.answered(3, 0, now)
+        assert now < 90
+
+
+def test_a_recipient_here_and_there_that_is_throttled_slows_nobody_else() -> None:
+    pace, now, sent = Pace(400, 0.0), 0.0, 0
+    while now < 60:
+        now += 0.01
+        got = pace.take(100, now)
+        bad = (sent + got) // 100 - sent // 100
+        sent += got
+        if got:
+            pace.answered(got - bad, bad, now)
+    assert sent > 0.9 * 400 * 60
 
 
 def test_idle_time_proves_nothing() -> None:
