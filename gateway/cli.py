@@ -99,7 +99,7 @@ def serve(
     def program() -> None:
         import structlog
 
-        from gateway import logs
+        from gateway import logs, process
         from gateway.config import Source
         from gateway.runner import run
 
@@ -117,6 +117,7 @@ def serve(
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
+        process.settle()
         run(serve_until)
 
     _start(program)

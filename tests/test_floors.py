@@ -33,6 +33,7 @@ FLOORS = {
     "client": 0,
     "signature": 0,
     "commands": 6,
+    "process": 0,
     "runner": 0,
     "show": 6,
     "demo": 6,

@@ -20,6 +20,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway import process
 from gateway.config import split_address
 from gateway.doors.problems import CONTENT_TYPE, problem
 
@@ -37,7 +38,7 @@ class Limits(NamedTuple):
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     idle_seconds: float = 60.0
-    connections: int = 10_000
+    connections: int = 10_000  # fewer where the system allows few open files
     connections_per_address: int = 200  # loopback is not counted: a proxy or a load test lives there
 
 
@@ -232,7 +233,8 @@ class Listener:
         self._server = self._task = None
 
     def _config(self) -> uvicorn.Config:
-        protocol = type("Connection", (_Connection,), {"limits": self._limits, "connected": {}})
+        limits = self._limits._replace(connections=min(self._limits.connections, process.clients()))
+        protocol = type("Connection", (_Connection,), {"limits": limits, "connected": {}})
         return uvicorn.Config(
             self._app,
             http=protocol,
