@@ -1,6 +1,7 @@
 """Receivers of webhooks for a run: one that is well, and others that are dead in every way there is.
 
-Runs as ``python -m bench.receivers`` until SIGTERM; tells the URL of each kind, and what the healthy one was given.
+Runs as ``python -m bench.receivers FILE`` until SIGTERM; tells the URL of each kind and how much the healthy one was
+given; how old each event was when it came goes to the file.
 Standard library and plain sockets, so that it costs little of the machine it shares with what is measured.
 """
 
@@ -122,11 +123,10 @@ def _blackhole() -> tuple[str, list[socket.socket]]:
     return f"http://127.0.0.1:{listening.getsockname()[1]}/hook", [listening, *waiting]
 
 
-async def serve(out: Path) -> None:
-    """Until SIGTERM; then the ages of events go to ``out``."""
+async def serve(inbox: Inbox) -> None:
+    """Until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    inbox = Inbox()
     well = await _listen(inbox.take)
     hole, kept = _blackhole()
     with socket.socket() as nobody:
@@ -153,12 +153,13 @@ async def serve(out: Path) -> None:
                 say(posts=inbox.posts, events=told)
     for one in kept:
         one.close()
-    out.write_bytes(inbox.ages.tobytes())
 
 
 def main() -> None:
+    inbox = Inbox()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(Path(sys.argv[1])))
+        runner.run(serve(inbox))
+    Path(sys.argv[1]).write_bytes(inbox.ages.tobytes())
 
 
 if __name__ == "__main__":

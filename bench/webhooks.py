@@ -15,7 +15,7 @@ import tempfile
 import time
 from array import array
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -94,7 +94,7 @@ async def measure(options: argparse.Namespace) -> Figures:
         receivers = await Child.start("receivers", ["-m", "bench.receivers", str(out)], folder / "receivers.log")
         try:
             urls = await receivers.until("urls")
-            figures = await _run(options, folder, pid, url, urls, receivers)
+            figures = await _run(options, folder, Server(pid, url), urls, receivers)
         finally:
             await receivers.stop()
         ages = array("d")
@@ -103,10 +103,17 @@ async def measure(options: argparse.Namespace) -> Figures:
         return figures
 
 
+class Server(NamedTuple):
+    """The store's."""
+
+    pid: int
+    url: str
+
+
 async def _run(
-    options: argparse.Namespace, folder: Path, pid: int, url: str, urls: dict[str, str], receivers: Child
+    options: argparse.Namespace, folder: Path, at: Server, urls: dict[str, str], receivers: Child
 ) -> Figures:
-    link, store, hooks = await _open(url)
+    link, store, hooks = await _open(at.url)
     # The feeder's owner is ours: else it would count as a worker, and be left its share of the partitions.
     hub = Webhooks(hooks, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
     dead = KINDS if options.dead == "all" else tuple(filter(None, [options.dead]))
@@ -116,14 +123,14 @@ async def _run(
     )
     await hub.start()
     for place, kind in enumerate(dead, 1):  # their backlog
-        plan = Feed(url, f"bank-{kind}", place * 1_000_000, options.backlog // len(dead), 500, 0.0)
+        plan = Feed(at.url, f"bank-{kind}", place * 1_000_000, options.backlog // len(dead), 500, 0.0)
         feeder = await _feed(plan, folder)
         await feeder.until("done", 120)
         await feeder.stop()
     task = asyncio.create_task(hub.run())
     await asyncio.sleep(2.0 if dead else 0.2)  # the backlog is in its queues
-    feeder = await _feed(Feed(url, "shop", 0, options.messages, options.feed_batch, options.rate), folder)
-    meter, begun = Meter(pid), time.monotonic()
+    feeder = await _feed(Feed(at.url, "shop", 0, options.messages, options.feed_batch, options.rate), folder)
+    meter, begun = Meter(at.pid), time.monotonic()
     with meter.step("all"):
         await receivers.until_at_least("events", options.messages, 60 + options.messages / 1000)
     seconds = time.monotonic() - begun

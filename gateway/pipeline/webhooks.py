@@ -28,7 +28,7 @@ from gateway.store.hooks import Address, Ask, Batch, Cover, Moved, Piece, Queue,
 from gateway.store.owner import Owner
 from gateway.store.requests import OwnerSeen
 
-ROUND = 0.1
+ROUND = 0.15
 """Seconds between rounds: what happens meanwhile shares its posts."""
 
 LOOK_EVERY = 5.0

@@ -306,7 +306,7 @@ async def test_nobody_follows_events_until_somebody_asks(place: Place, box: Inbo
         await box.until(lambda: len(box.taken) == 8)
     assert await empty(place) or await place.hooks.queues() == ({"shop"}, [])
     assert await place.hooks.unfollow(86400)
-    assert not await place.hooks.unfollow(-1)
+    assert not await place.hooks.unfollow(0)
     assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
 
 
