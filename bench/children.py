@@ -112,6 +112,14 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICK
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes it has started that still run."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def resident(pid: int) -> int:
     """Octets of memory a process holds; 0 when it is gone."""
     try:

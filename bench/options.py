@@ -30,6 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     category: str = "transactional"
     durability: str = "always"
     partitions: int = 8
+    workers: int = 1
     store: str = "embedded"
     memory: int = 10_000  # messages of the memory measurement; 0 = leave it out
     seconds: float = 300.0  # after which the run ends, finished or not
@@ -55,7 +56,7 @@ def parse(arguments: list[str]) -> Options:
     add("--messages", type=int, default=50_000, help="how many (default %(default)s)")
     add("--batch", type=int, default=500, help="messages a request (default %(default)s)")
     add("--single", action="store_true", help="one message a request, by POST /v1/messages")
-    add("--connections", type=int, default=0, help="requests in flight (default 4, with --single 32)")
+    add("--connections", type=int, default=0, help="requests in flight (default 4 a worker, with --single 32)")
     add("--rate", type=float, default=0.0, help="messages handed in a second (default: as fast as they are taken)")
     add("--carriers", type=int, default=2, help="simulated carriers (default %(default)s)")
     add("--binds", type=int, default=2, help="binds to each (default %(default)s)")
@@ -68,6 +69,7 @@ def parse(arguments: list[str]) -> Options:
     add("--category", default="transactional", choices=["otp", "transactional", "marketing"])
     add("--durability", default="always", choices=["always", "everysec"])
     add("--partitions", type=int, default=8)
+    add("--workers", type=int, default=1, help="the gateway's processes; a supervisor besides when more than 1")
     add("--store", default="embedded", metavar="URL", help="another store than the embedded one")
     add("--memory", type=int, default=10_000, help="messages for bytes per live message; 0 = leave it out")
     add("--seconds", type=float, default=300.0, help="end after so long, finished or not (default %(default)s)")
@@ -77,7 +79,7 @@ def parse(arguments: list[str]) -> Options:
     given = vars(parser.parse_args(arguments))
     single = given.pop("single")
     given["batch"] = 1 if single else given["batch"]
-    given["connections"] = given["connections"] or (32 if single else 4)
+    given["connections"] = given["connections"] or (32 if single else 4 * given["workers"])
     given["out"] = str(given["out"] or "")
     options = Options(**given)
     for fault in _faults(options):
@@ -92,6 +94,7 @@ def _faults(options: Options) -> list[str]:
         (1 <= options.batch <= 5000, "--batch is 1 to 5000"),
         (1 <= options.connections <= 1000, "--connections is 1 to 1000"),
         (1 <= options.carriers <= 16, "--carriers is 1 to 16"),
+        (1 <= options.workers <= 64, "--workers is 1 to 64"),
         (1 <= options.binds <= 100, "--binds is 1 to 100"),
         (1 <= options.window <= 10_000, "--window is 1 to 10000"),
         (0 < options.seconds <= MAX_SECONDS, f"--seconds is at most {MAX_SECONDS:.0f}"),

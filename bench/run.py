@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.carrier import Ledger, Serve
-from bench.children import Child, cpu_seconds, free_ports, resident
+from bench.children import Child, children_of, cpu_seconds, free_ports, resident
 from bench.load import Plan, Sent
 from bench.measure import Cost, Counts, Latency, Result, compare
 from bench.options import Options
@@ -69,6 +69,7 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
     http, admin, smpp = listen
     quote = msgspec.json.encode
     lines = [
+        f"workers = {options.workers}",
         "[store]",
         f"url = {quote(options.store).decode()}",
         f"data_dir = {quote(str(folder / 'data')).decode()}",
@@ -84,7 +85,7 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
     ]
     if options.callback:
         lines.append(f"callback_url = {quote(options.callback).decode()}\nwebhook_batch = 200")
-        lines.insert(0, '[webhooks]\nallow_networks = ["127.0.0.0/8"]')
+        lines.insert(1, '[webhooks]\nallow_networks = ["127.0.0.0/8"]')
     for index, port in enumerate(carriers):
         lines.append(
             f'[[carrier]]\nname = "c{index}"\nhosts = ["127.0.0.1:{port}"]\nsystem_id = "bench"\npassword = "bench"\n'
@@ -132,7 +133,7 @@ class Run:
             sent, load_cpu = await self._load(http, "main", options.messages, carriers=carriers, base=warm)
             finished = await self._drained(carriers, gateway, sent.accepted, warm, Progress("messages", sent.accepted))
             after, full = self._snapshot(gateway, store, carriers), await store.memory()
-            held = resident(gateway.process.pid)
+            held = sum(map(resident, _processes(gateway, store)))
             finals, waits = await store.finals()
             live = await self._live_bytes(http, store)
         parts, receipts = (int(carriers.said[name]) - int(first[name]) for name in ("parts", "receipts"))
@@ -234,7 +235,7 @@ class Run:
     def _snapshot(self, gateway: Child, store: StoreView, carriers: Child) -> Snapshot:
         return Snapshot(
             time.monotonic(),
-            cpu_seconds(gateway.process.pid),
+            sum(map(cpu_seconds, _processes(gateway, store))),
             cpu_seconds(store.pid),
             cpu_seconds(carriers.process.pid),
         )
@@ -250,6 +251,12 @@ class Run:
             http, "memory", self.options.memory, first=2 * self.options.messages, send_at=tomorrow
         )
         return round((await store.memory() - before) / max(1, sent.accepted))
+
+
+def _processes(gateway: Child, store: StoreView) -> list[int]:
+    """The gateway's: one, or a supervisor and its workers."""
+    pid = gateway.process.pid
+    return [pid, *(child for child in children_of(pid) if child != store.pid)]
 
 
 def add_up(options: Options, got: Measured) -> Result:
