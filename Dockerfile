@@ -33,7 +33,7 @@ EXPOSE 8080 8081 2776
 # The operators' listener stays on the container's own loopback unless the configuration says otherwise.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8081/healthz', timeout=2)"]
-# No shell and no init between: the gateway is process 1, takes SIGTERM itself and reaps its store. Give it time to
-# empty its windows: docker stop --time 40.
+# No shell and no init between: the gateway is process 1, takes SIGTERM itself and reaps its store and its workers. Give
+# it time to empty its windows: docker stop --time 40.
 ENTRYPOINT ["smpp-gateway"]
 CMD ["serve"]
