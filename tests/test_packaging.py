@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import re
@@ -22,6 +24,7 @@ CONFIG = ROOT / "config"
 UNIT = CONFIG / "systemd" / "smpp-gateway.service"
 COMPOSE = CONFIG / "compose" / "compose.yaml"
 BOARD = CONFIG / "grafana" / "smpp-gateway.json"
+ALERTS = CONFIG / "prometheus" / "alerts.yml"
 YAML = sorted(path for path in CONFIG.rglob("*") if path.suffix in {".yml", ".yaml"})
 
 
@@ -90,6 +93,41 @@ def test_yaml_can_be_read(path: Path) -> None:
     assert yaml.safe_load(path.read_text())
 
 
+def compose() -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return found
+
+
+def test_the_compose_file_is_one() -> None:
+    """What refers to what is there; and its specification is kept, where a reader is installed (compose-spec)."""
+    found = compose()
+    services = found["services"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", ())) <= services.keys(), name
+        assert {one["source"] for one in service.get("configs", ())} <= found["configs"].keys(), name
+        named = {volume.partition(":")[0] for volume in service.get("volumes", ()) if volume[0] not in "./"}
+        assert named <= found["volumes"].keys(), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert "image" in service or "build" in service, name
+    with contextlib.suppress(ImportError):
+        importlib.import_module("compose_spec").PyCompose.from_yaml(COMPOSE.read_text()).validate()
+
+
+def test_prometheus_of_the_compose_file_reaches_the_gateway() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
+    scraped = yaml.safe_load((CONFIG / "prometheus" / "prometheus.yml").read_text())
+    (job,) = scraped["scrape_configs"]
+    found = compose()
+    config = load(COMPOSE.parent / "gateway.toml", {"READ_TOKEN": "for-prometheus-on-this-machine-only"})
+    assert job["static_configs"] == [{"targets": [f"gateway:{config.admin.listen.rpartition(':')[2]}"]}]
+    prometheus = found["services"]["prometheus"]
+    assert job["authorization"]["credentials_file"] == prometheus["configs"][0]["target"]
+    mounted = {volume.split(":")[1] for volume in prometheus["volumes"]}
+    assert set(scraped["rule_files"]) <= mounted
+    assert found["configs"]["read_token"]["content"] == found["services"]["gateway"]["environment"]["READ_TOKEN"]
+
+
 def test_what_the_compose_file_mounts_is_there() -> None:
     mounted = re.findall(r"^ *- (\.\.?/[^:\s]+):", COMPOSE.read_text(), re.MULTILINE)
     assert len(mounted) == 5
@@ -117,6 +155,27 @@ def test_the_image_is_made_of_what_is_there_and_not_ignored() -> None:
     assert [name for name in copied if not any(fnmatch(name, pattern) for pattern in kept)] == []
 
 
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile, comments and line breaks gone."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(line.split()[0], line.partition(" ")[2]) for line in text.splitlines() if line.strip()]
+
+
+def test_the_image_keeps_the_rules() -> None:
+    """In two stages, not as root, looked after, without secrets; hadolint says more where it is installed."""
+    found = instructions()
+    assert [word for word, _ in found].count("FROM") == 2
+    last = dict(found)  # the last of each kind
+    assert re.fullmatch(r"[1-9]\d{3,}", last["USER"])
+    assert f"--uid {last['USER']} " in " ".join(rest for word, rest in found if word == "RUN")
+    assert (last["STOPSIGNAL"], "healthz" in last["HEALTHCHECK"]) == ("SIGTERM", True)
+    assert last["ENTRYPOINT"] == '["smpp-gateway"]'
+    assert [rest for word, rest in found if word == "ADD"] == []
+    assert [rest for word, rest in found if word in {"ARG", "ENV"} and re.search("PASSW|SECRET|TOKEN|KEY", rest)] == []
+    if hadolint := shutil.which("hadolint"):
+        run(hadolint, ROOT / "Dockerfile")
+
+
 # ── Prometheus and Grafana ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -124,13 +183,60 @@ def board() -> Any:
     return json.loads(BOARD.read_text())
 
 
-@pytest.mark.parametrize("path", [BOARD, CONFIG / "prometheus" / "alerts.yml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [BOARD, ALERTS], ids=lambda path: path.name)
 def test_what_is_asked_for_exists(path: Path) -> None:
     source = "".join(found.read_text() for found in (ROOT / "gateway").rglob("*.py"))
     asked = set(re.findall(r"smpp_gateway_([a-z_]+)", path.read_text()))
     names = {re.sub(r"_(total|bucket)$", "", name) for name in asked}
     assert len(names) >= 10
     assert [name for name in sorted(names) if f'"{name}"' not in source] == []
+
+
+def queries() -> list[str]:
+    """Of the board, with values where Grafana puts its own."""
+    asked = [target["expr"] for panel in board()["panels"] for target in panel.get("targets", ())]
+    return [re.sub(r"\$\{?\w+\}?", "x", query.replace("$__rate_interval", "5m")) for query in asked]
+
+
+def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert len(rules) >= 10
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert {"expr", "labels", "annotations"} <= rule.keys(), rule["alert"]
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert rule["annotations"]["summary"]
+
+
+@pytest.mark.parametrize("query", queries())
+def test_brackets_of_queries_close(query: str) -> None:
+    open_ones = []
+    for char in re.sub(r'"[^"]*"', "", query):
+        if char in "([{":
+            open_ones.append(char)
+        elif char in ")]}":
+            assert open_ones.pop() + char in {"()", "[]", "{}"}
+    assert open_ones == []
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on this machine")
+def test_prometheus_understands_what_it_is_given(tmp_path: Path) -> None:
+    """Its configuration, the alerts, and the queries of the board, which are rules for its parser."""
+    rules = [{"record": f"board:query{number}", "expr": query} for number, query in enumerate(queries())]
+    (tmp_path / "board.json").write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))  # JSON is YAML
+    run("promtool", "check", "config", "--syntax-only", CONFIG / "prometheus" / "prometheus.yml")
+    run("promtool", "check", "rules", ALERTS, tmp_path / "board.json")
+
+
+def test_grafana_finds_what_the_board_refers_to() -> None:
+    found = board()
+    variables = {variable["name"] for variable in found["templating"]["list"]}
+    asked = " ".join(target["expr"] for panel in found["panels"] for target in panel.get("targets", ()))
+    assert {name for name in re.findall(r"\$\{?(\w+)", asked) if not name.startswith("__")} <= variables
+    with contextlib.suppress(ImportError):  # pip install grafana-foundation-sdk
+        kind = importlib.import_module("grafana_foundation_sdk.models.dashboard").Dashboard
+        assert len(kind.from_json(found).panels) == len(found["panels"])
 
 
 def test_the_panels_of_the_board_have_room() -> None:
