@@ -31,7 +31,9 @@ class Message(NamedTuple):
 class House:
     """One gateway on ``folder``; ``start`` it again after ``kill``, and it goes on with the same store."""
 
-    def __init__(self, folder: Path, carriers: dict[str, Simulator], settings: str = "", *, workers: int = 1) -> None:
+    def __init__(
+        self, folder: Path, carriers: dict[str, Simulator], settings: str = "", *, workers: int = 1, store: str = ""
+    ) -> None:
         self.folder = folder
         self.carriers = carriers
         self.file = folder / "gateway.toml"
@@ -40,7 +42,7 @@ class House:
         self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
         lines = [
             f"workers = {workers}",
-            f'[store]\ndata_dir = "{folder / "data"}"',
+            f'[store]\ndata_dir = "{folder / "data"}"\n{store}',
             f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
             f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
             f'[[account]]\nname = "shop"\napi_keys = ["plain:{KEY}"]\ndefault_category = "transactional"',
@@ -119,12 +121,13 @@ async def house(
     faults: Faults | None = None,
     settings: str = "",
     workers: int = 1,
+    store: str = "",
 ) -> AsyncIterator[House]:
-    """A gateway that is up, with a carrier of each name."""
+    """A gateway that is up, with a carrier of each name. ``settings`` are every carrier's, ``store`` the store's."""
     carriers = {name: Simulator(faults, ledger=True) for name in names}
     for carrier in carriers.values():
         await carrier.start()
-    built = House(folder, carriers, settings, workers=workers)
+    built = House(folder, carriers, settings, workers=workers, store=store)
     try:
         await built.start()
         yield built
