@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from gateway.pipeline.herald import Herald
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.receiver import Sender, Settings
+from gateway.pipeline.sharing import Keeper, Shared
 from gateway.pipeline.sweeper import Sweeper
 from gateway.pipeline.upkeep import Upkeep
 from gateway.pipeline.webhook_desk import WebhookDesk
@@ -57,6 +59,7 @@ from gateway.store.library import build_library
 from gateway.store.owner import Owner
 from gateway.store.requests import Retention
 from gateway.store.salvage import Salvage
+from gateway.store.sharing import Sharing
 from gateway.store.store import Store
 from gateway.version import installed_version
 
@@ -87,6 +90,7 @@ class App:
         )
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
         self.heart = Heart(self.store, self.owner)
+        self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
         self.sweeper = Sweeper(self.store)
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
@@ -101,6 +105,7 @@ class App:
             redecide=self._to_decide.put_nowait,
             index=index,
             beyond=self.herald.beyond_us,
+            changed=self.shares.changed,
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
         salvage = Salvage(self.store, link, secrets.vault)
@@ -120,7 +125,7 @@ class App:
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
         self.api = Api(
-            Accounts(config.accounts, loop_now),
+            Accounts(config.accounts, loop_now, fresh=self.heart.fresh),
             self.intake,
             self.runs,
             self.store,
@@ -156,6 +161,10 @@ class App:
         """The carriers at work; a reload changes them."""
         return self.fleet.carriages
 
+    def shared(self) -> Iterator[Shared]:
+        """All that has a limit which gateways share."""
+        return chain(self.api.accounts.shared(), self.fleet.shared())
+
     def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
         self.fleet.hint(partitions, urgent=urgent)
 
@@ -168,8 +177,9 @@ class App:
     # ---- life
 
     async def start(self) -> None:
-        """First heartbeat, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
+        """First heartbeat, our shares, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
         await self.heart.start()
+        await self.shares.start()
         await self.flags.start()
         await self.webhooks.start()
         await self.http.start()
@@ -192,6 +202,7 @@ class App:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(self.heart.run(), name="heart"),
+                group.create_task(self.shares.run(), name="shares"),
                 group.create_task(self.sweeper.run(), name="sweeper"),
                 group.create_task(self._decide(), name="decisions"),
                 group.create_task(self.flags.run(), name="flags"),
@@ -212,6 +223,7 @@ class App:
             for task in background:
                 task.cancel()
         await self.webhooks.stop()
+        await self.shares.leave()
         log.info("stopped")
 
     async def close(self) -> None:
@@ -238,6 +250,7 @@ class App:
         self.desk.routes = route_table(config)
         self.desk.rules = rules.with_flags(former.epoch, former.held, former.pulled)
         self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
+        self.shares.changed()
         self.store.set_retention(_retention(config))
         if config.log.level != self.config.log.level:
             logs.configure(config.log.level, config.log.format)

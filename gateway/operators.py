@@ -21,6 +21,7 @@ from gateway.doors.http_api import now_ms
 from gateway.doors.metrics import Metrics, Sources
 from gateway.doors.operations import Operations, lanes_json
 from gateway.doors.private import Private
+from gateway.doors.share_metrics import ShareMetrics
 from gateway.doors.timed import Timed
 from gateway.doors.tokens import open_tokens
 from gateway.pipeline.lag import Lag
@@ -102,6 +103,7 @@ class Operators:
             )
         )
         more = [route for room in rooms for route in room(self.audit)]
+        self.metrics.register(ShareMetrics(app.shares, app.shared))
         behind = admin_app(app, [*operations.routes(), *self.metrics.routes(), *more])
         self._guard = None if private else self._guarded(behind)
         self.door: Private | Guard = self._guard or Private(behind)
@@ -142,6 +144,11 @@ class Operators:
             "uptime_s": round(time.monotonic() - self._since),
             "policy": {"version": app.desk.rules.version, "epoch": app.desk.rules.epoch},
             "carriers": [carrier_view(carriage, loop.time()) for carriage in app.carriages],
+            "gateways": app.shares.members,
+            "accounts": {
+                name: {"rate": one.rate, "share": round(one.share.held, 1), "gateways": one.share.members}
+                for name, one in app.api.accounts.allowances().items()
+            },
             "intake": _by_result(app.intake.tally.counts),
             "swept": dict(app.sweeper.counts),
         }

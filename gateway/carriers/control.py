@@ -60,15 +60,37 @@ class Controls:
         wanted = name if "/" in name else f"{self._pool.carrier.name}/{name}"
         return next((slot for slot in self._pool.slots if slot.name == wanted), None)
 
+    def set_share(self, count: int) -> None:
+        """So many of the configured binds are ours; the others end in order, for other gateways to have."""
+        ours = [unit for unit in self._pool.units if not unit[0].spare]
+        others = [unit for unit in self._pool.units if unit[0].spare]
+        changed: list[Slot] = []
+        if count < len(ours):
+            ours.reverse()
+            leaving = sorted(ours, key=_up)[: len(ours) - count]  # what is down, then the last
+            changed = [slot for unit in leaving for slot in unit]
+        elif count > len(ours):
+            coming = sorted(others, key=_up, reverse=True)[
+                : count - len(ours)
+            ]  # what has not ended yet, then the first
+            changed = [slot for unit in coming for slot in unit]
+        for slot in changed:
+            slot.spare = not slot.spare
+        if changed:
+            log.info("our share of the binds", carrier=self._pool.carrier.name, ours=count, of=len(self._pool.units))
+            self._apply(changed)
+
     def reconnect(self, slots: Iterable[Slot] | None = None) -> None:
         """Bind afresh, one after the other; a bind that waits for its next try has it now."""
         self._start(self._reconnect(list(self._pool.slots if slots is None else slots)))
 
     def state(self, slot: Slot) -> str:
-        """running, paused, draining (still waits for answers), drained, or reconnecting."""
-        mode = max(self.mode, slot.mode)
+        """running, paused, draining (still waits for answers), drained, reconnecting, or elsewhere (not ours)."""
+        mode = self._mode(slot)
         if mode is Mode.DRAINED and slot.bind is not None:
             return "draining"
+        if slot.spare:
+            return "elsewhere"
         if mode is Mode.RUNNING and slot.still:
             return "reconnecting"
         return mode.name.lower()
@@ -78,9 +100,12 @@ class Controls:
         for task in self._tasks:
             task.cancel()
 
+    def _mode(self, slot: Slot) -> Mode:
+        return Mode.DRAINED if slot.spare else max(self.mode, slot.mode)
+
     def _apply(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            mode = max(self.mode, slot.mode)
+            mode = self._mode(slot)
             slot.still, slot.away = mode is not Mode.RUNNING, mode is Mode.DRAINED
             if slot.away:
                 self._start(self._leave(slot))
@@ -104,7 +129,7 @@ class Controls:
 
     async def _reconnect(self, slots: list[Slot]) -> None:
         for slot in slots:
-            if max(self.mode, slot.mode) is Mode.DRAINED:
+            if self._mode(slot) is Mode.DRAINED:
                 continue
             slot.still, old = True, slot.bind
             await self._leave(slot)
@@ -112,7 +137,7 @@ class Controls:
             slot.wake.set()
             while old is not None and slot.bind is old:  # noqa: ASYNC110  # until the pool has taken leave of it
                 await asyncio.sleep(0.005)
-            slot.still = max(self.mode, slot.mode) is not Mode.RUNNING
+            slot.still = self._mode(slot) is not Mode.RUNNING
             if len(slots) > 1:
                 await self._back(slot)
         self._taker.wake()
@@ -129,3 +154,7 @@ class Controls:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _up(unit: list[Slot]) -> bool:
+    return any(slot.bind is not None for slot in unit)

@@ -7,7 +7,7 @@ anew; new ones start at once, those that are gone empty their windows, store the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import structlog
 
 from gateway.carriers.carriage import Carriage, CarriageStore
 from gateway.carriers.mode import Mode
+from gateway.carriers.sharing import BindShare, CarrierRate, SenderRate, shared
 from gateway.config import Config, Route, restarts
 from gateway.model import Redecide
 from gateway.pipeline.by_id import Index
@@ -32,8 +33,15 @@ def _nobody(partitions: set[int], urgent: bool) -> None:
     """No other gateway is to hear of it."""
 
 
+def _no_sharing() -> None:
+    """Nobody shares carriers with us."""
+
+
 class Fleet:
-    """``run`` until ``stop`` has done its work; ``apply`` a new configuration in between."""
+    """``run`` until ``stop`` has done its work; ``apply`` a new configuration in between.
+
+    ``changed`` hears that ``shared`` has something new, before any of it is used.
+    """
 
     def __init__(
         self,
@@ -45,7 +53,9 @@ class Fleet:
         redecide: Callable[[list[Redecide]], None],
         index: Index | None = None,
         beyond: Callable[[set[int], bool], None] = _nobody,
+        changed: Callable[[], None] = _no_sharing,
     ) -> None:
+        self._changed = changed
         self._store = store
         self._beyond = beyond
         self._heart = heart
@@ -112,6 +122,10 @@ class Fleet:
     def _set_mode(self, carriage: Carriage) -> None:
         carriage.controls.set_mode(Mode.of(self._modes.get(carriage.carrier.name, Mode.RUNNING)))
 
+    def shared(self) -> Iterator[BindShare | CarrierRate | SenderRate]:
+        """What of the carriers all gateways share."""
+        return (one for carriage in self.carriages for one in shared(carriage))
+
     def served(self) -> frozenset[str]:
         """Names of the lanes that some carrier serves, now or when it is its turn."""
         return frozenset(name for route in self._routes for name in lanes_of(route))
@@ -157,6 +171,7 @@ class Fleet:
         for name, carrier in wanted.items():
             if name not in present:
                 self._add(carrier)
+        self._changed()
         await asyncio.gather(*(self._replace(carriage, carrier) for carriage, carrier in leaving))
         order = list(wanted)
         self.carriages.sort(key=lambda carriage: order.index(carriage.carrier.name))
@@ -197,6 +212,7 @@ class Fleet:
         carriage = self._build(carrier)
         self._set_mode(carriage)
         self.carriages.append(carriage)
+        self._changed()
         self._start(carriage)
         log.info("carrier begins", carrier=carrier.name)
 

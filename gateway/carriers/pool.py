@@ -44,6 +44,7 @@ class Slot:
         "last",
         "mode",
         "name",
+        "spare",
         "still",
         "try_at",
         "wake",
@@ -59,6 +60,7 @@ class Slot:
         self.try_at = 0.0
         self.wake = asyncio.Event()
         self.mode = Mode.RUNNING  # of this bind alone
+        self.spare = False  # another gateway has it
         self.still = False  # takes no messages
         self.away = False  # is not to be bound
         self.asked = False  # the bind is about to end because an operator wished it
@@ -92,6 +94,9 @@ class Pool:
         self._finishing = False
         self.tries = 0
         self.slots = [Slot(f"{carrier.name}/{number}", kind) for number, kind in enumerate(_kinds(carrier), 1)]
+        self.asked = False  # the store had a word on how many binds are ours; until then all are
+        self.members = 1  # gateways that share the binds, this one included
+        self.first = 0  # binds of other gateways that come before ours when hosts are gone through in turn
 
     def __repr__(self) -> str:
         up = sum(1 for slot in self.slots if slot.bind is not None and slot.bind.session.bound)
@@ -101,6 +106,17 @@ class Pool:
     def binds(self) -> list[Bind]:
         """The binds that carry submits now."""
         return [slot.bind for slot in self.slots if slot.bind is not None and slot.bind.able and not slot.still]
+
+    @property
+    def units(self) -> list[list[Slot]]:
+        """The slots by what the configuration calls a bind: a pair of transmitter and receiver is one."""
+        size = len(self.slots) // self.carrier.binds
+        return [self.slots[start : start + size] for start in range(0, len(self.slots), size)]
+
+    @property
+    def held(self) -> int:
+        """Binds that are ours, those included that others are to have and that still empty their windows."""
+        return sum(any(slot.bind is not None or not slot.spare for slot in unit) for unit in self.units)
 
     @property
     def window(self) -> int:
@@ -145,7 +161,7 @@ class Pool:
             await self._turn(slot)
             if self._finishing:
                 return
-            host, port = hosts[number % len(hosts)]
+            host, port = hosts[(self.first + number) % len(hosts)]
             number += 1  # the next try goes to the next host
             self.tries += 1
             bind = slot.bind = Bind(slot.name, slot.command_id, self._settings, self._listener)

@@ -21,7 +21,7 @@ class BindView(msgspec.Struct, gc=False):
 
     name: str
     kind: str
-    mode: str  # running | paused | draining | drained | reconnecting
+    mode: str  # running | paused | draining | drained | reconnecting | elsewhere
     state: str  # bound, binding, …; "down" without a connection
     up: bool
     peer: str = ""
@@ -35,7 +35,7 @@ class BindView(msgspec.Struct, gc=False):
 
 
 class CarrierView(msgspec.Struct, gc=False):
-    """One carrier. ``rate`` 0: no limit."""
+    """One carrier, as this gateway has it. ``limit`` 0: no rate is configured; then ``rate`` 0 means no limit."""
 
     name: str
     mode: str  # running | paused | drained: what operators want of it
@@ -54,14 +54,17 @@ class CarrierView(msgspec.Struct, gc=False):
     unanswered: int
     receipts: dict[str, int]
     store_away_s: float
-    binds: list[BindView]
+    binds: list[BindView]  # those that are ours, and those that still empty their windows for others to have
+    binds_of: int = 0  # as configured, for all gateways together
+    limit: float = 0.0  # the rate as configured, for all gateways together; ``ceiling`` is our share of it
+    gateways: int = 1  # that share the carrier, this one included
 
 
 def carrier_view(carriage: Carriage, now: float) -> CarrierView:
     """As it is at ``now`` (the loop's time)."""
     dispatcher, pool, pace = carriage.dispatcher, carriage.pool, carriage.dispatcher.pace
     tally = dispatcher.tally
-    binds = [_bind_view(carriage, slot, now) for slot in pool.slots]
+    binds = [_bind_view(carriage, slot, now) for slot in pool.slots if slot.bind is not None or not slot.spare]
     away = carriage.reporter.away_since
     return CarrierView(
         name=carriage.carrier.name,
@@ -70,8 +73,8 @@ def carrier_view(carriage: Carriage, now: float) -> CarrierView:
         taking=bool(pool.binds),
         window=sum(bind.window for bind in binds if bind.up),
         outstanding=sum(bind.outstanding for bind in binds),
-        rate=round(pace.bucket.rate, 1),
-        ceiling=pace.ceiling,
+        rate=0.0 if pace.closed else round(pace.bucket.rate, 1),
+        ceiling=round(pace.ceiling, 1),
         slowed=pace.slowed,
         decreases=pace.decreases,
         leased=dispatcher.out,
@@ -82,6 +85,9 @@ def carrier_view(carriage: Carriage, now: float) -> CarrierView:
         receipts=dict(carriage.receipts.counts),
         store_away_s=0.0 if away is None else round(now - away, 1),
         binds=binds,
+        binds_of=len(pool.slots),
+        limit=pace.share.limit,
+        gateways=pool.members,
     )
 
 

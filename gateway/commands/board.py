@@ -76,7 +76,7 @@ def carriers(rows: Sequence[Body], before: Before | None = None) -> RenderableTy
     table = _table("carrier", "mode", ">binds", ">window", ">pace", ">submitted", ">refused", ">no answer", "trouble")
     earlier = {row["name"]: row for row in before.status["carriers"]} if before is not None else {}
     for row in rows:
-        up, total = row["up"], len(row["binds"])
+        up, total, of = row["up"], len(row["binds"]), row["binds_of"]
         color = _GOOD if up == total else _WAIT if up else _BAD
         rate = ""
         if before is not None and before.seconds > 0 and row["name"] in earlier:
@@ -85,7 +85,7 @@ def carriers(rows: Sequence[Body], before: Before | None = None) -> RenderableTy
         table.add_row(
             escape(row["name"]),
             mode(row["mode"]),
-            f"[{color}]{up}/{total}[/]",
+            f"[{color}]{up}/{total}[/]" + (f" of {of}" if of > total else ""),
             f"{row['outstanding']}/{row['window']}",
             _pace(row),
             f"{row['submitted']}{rate}",
@@ -97,9 +97,14 @@ def carriers(rows: Sequence[Body], before: Before | None = None) -> RenderableTy
 
 
 def _pace(row: Body) -> str:
-    rate, ceiling = row["rate"], row["ceiling"]
+    """What leaves a second at most; of what we may send, and of what all gateways may, where that is more."""
+    rate, ceiling, limit = row["rate"], row["ceiling"], row["limit"]
+    if limit and not ceiling:
+        return f"[{_WAIT}]none[/] of {limit:g}"
     words = f"{rate:g}/s" if rate else "no limit"
-    return f"[{_WAIT}]{words}[/] of {ceiling:g}" if row["slowed"] and ceiling else words
+    if row["slowed"] and ceiling:
+        words = f"[{_WAIT}]{words}[/] of {ceiling:g}"
+    return f"{words} of {limit:g}" if limit and ceiling < limit else words
 
 
 def _trouble(row: Body) -> str:

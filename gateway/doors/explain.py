@@ -198,6 +198,8 @@ def _stands(carrier: CarrierView) -> str:
     """One carrier in half a sentence."""
     if carrier.mode != "running":
         return f"{carrier.name} is {carrier.mode} by an operator"
+    if not carrier.binds:
+        return f"{carrier.name} is served by another gateway, which has its {carrier.binds_of} binds"
     if not carrier.up:
         error = next((bind.last_error for bind in carrier.binds if bind.last_error), "")
         return f"{carrier.name} is down{f' ({error})' if error else ''}"

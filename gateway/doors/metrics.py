@@ -241,7 +241,9 @@ def _binds(by_name: Mapping[str, Carriage]) -> Iterator[Metric]:
     carrier = ("carrier",)
     bound = {name: [s.bind for s in one.pool.slots if s.bind and s.bind.session.bound] for name, one in by_name.items()}
     paces = {name: one.dispatcher.pace for name, one in by_name.items()}
-    yield gauge("binds", "Binds as configured.", {n: len(o.pool.slots) for n, o in by_name.items()}, carrier)
+    yield gauge(
+        "binds", "Binds of ours.", {n: sum(not s.spare for s in o.pool.slots) for n, o in by_name.items()}, carrier
+    )
     yield gauge("binds_up", "Binds that are bound.", {name: len(up) for name, up in bound.items()}, carrier)
     yield gauge(
         "carrier_taking",
@@ -282,7 +284,7 @@ def _binds(by_name: Mapping[str, Carriage]) -> Iterator[Metric]:
     )
     yield gauge(
         "pace_ceiling",
-        "Parts a second as configured; 0: no limit.",
+        "Parts a second that are ours of the configured rate; 0: no limit.",
         {name: pace.ceiling for name, pace in paces.items()},
         carrier,
     )

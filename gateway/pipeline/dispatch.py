@@ -110,7 +110,8 @@ class Dispatcher:
         self._left = left
         self._clock = clock
         self._encoder = Encoder(carrier)
-        self._senders = Senders(carrier.sender_rates)
+        self.senders = Senders(carrier.sender_rates)
+        self._elsewhere = False
         self._writer = Writer()
         self._outcomes = Outcomes(carrier, lanes, pace, self._now)
         self._rota = Rota(store.partitions)
@@ -163,13 +164,17 @@ class Dispatcher:
         self._lanes.set_routes(routes)
         self.wake()
 
+    def set_elsewhere(self, up: bool) -> None:
+        """Whether other gateways have binds of this carrier up: then it is not down, whatever we have of it."""
+        self._elsewhere = up
+
     def adjust(self, carrier: Carrier, now: float) -> None:
         """Send by these settings from the next message on."""
         self._encoder = Encoder(carrier)
-        if carrier.sender_rates != self._senders.rates:
-            self._senders = Senders(carrier.sender_rates)
+        if carrier.sender_rates != self.senders.rates:
+            self.senders = Senders(carrier.sender_rates, now)
         self._outcomes.adjust(carrier)
-        self.pace.set_ceiling(carrier.rate, now)
+        self.pace.set_limit(carrier.rate, now)
         self.wake()
 
     def stop(self) -> None:
@@ -198,7 +203,7 @@ class Dispatcher:
 
     def _tend(self, now: float) -> None:
         """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
-        self._board.set_up(self.name, bool(self._ports()), now)
+        self._board.set_up(self.name, self._elsewhere or bool(self._ports()), now)
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
             self._rota.sweep()
@@ -319,7 +324,7 @@ class Dispatcher:
         counts: dict[str, int] = {}
         jobs: list[Job] = []
         decided: list[Answer] = []
-        encode, senders = self._encoder.encode, self._senders
+        encode, senders = self._encoder.encode, self.senders
         self._returns.leased(leased)
         for message in leased:
             counts[message.route] = counts.get(message.route, 0) + 1
@@ -348,7 +353,7 @@ class Dispatcher:
         """Seconds until the sender of this message has its turn, 0 = now."""
         leased = job.leased
         urgent = PRIORITY[leased.category] is Priority.OTP
-        return self._senders.wait(leased.envelope.sender, job.left, leased.id, now, urgent=urgent)
+        return self.senders.wait(leased.envelope.sender, job.left, leased.id, now, urgent=urgent)
 
     def _drop_overdue(self, now: float) -> None:
         """What was leased too long ago without being written goes back to its lane."""

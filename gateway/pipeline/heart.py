@@ -6,6 +6,7 @@ A worker whose own last heartbeat is too old must not write: somebody else may b
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -43,6 +44,8 @@ class Heart:
         self._last = float("-inf")
         self.alone = True
         """Whether no other worker was alive on this store when we last looked."""
+        self.on_lapse: Callable[[], None] | None = None
+        """Called when we beat again after so long that others may have taken over what was ours."""
 
     def __repr__(self) -> str:
         return f"<Heart of {self.owner.name}>"
@@ -75,8 +78,11 @@ class Heart:
                 log.warning("no heartbeat", error=str(error))
 
     async def _beat(self) -> None:
-        before = asyncio.get_running_loop().time()  # the store stamps it later than this, never earlier
+        loop = asyncio.get_running_loop()
+        before = loop.time()  # the store stamps it later than this, never earlier
         await self._store.beat(self.owner)
+        if not self.fresh(loop.time()) and self.on_lapse is not None:
+            self.on_lapse()
         self._last = before
 
     async def _look(self, *, only_ours: bool) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from math import inf
 
+from gateway.policy.share import Demand, Share
+
 BURST = 0.05
 """Share of one second's permits that may leave at once."""
 
@@ -106,12 +108,16 @@ PAUSE = 0.1
 REST = 0.2
 """Decreases are at least this far apart (or one response time, whichever is longer)."""
 
+HEADROOM = 1.25
+"""Of what the carrier taught: so much is wanted of the configured rate, that there is room to grow into."""
+
 FLOOR = 1.0
 """Never slower than this many parts a second: below it nobody would notice that the carrier recovered."""
 
 
 class Pace:
-    """A bucket that learns. ``ceiling`` is the configured rate; 0 means none: a limit exists only after a throttle.
+    """A bucket that learns. ``ceiling`` is the share of the configured rate that is ours, all of it when nobody shares
+    it; where no rate is configured there is none: a limit exists only after a throttle.
 
     Decrease: at the first throttled answer of an episode to ``DECREASE`` of the rate or to the last second's goodput,
     whichever is less; while throttled answers keep coming, at most once per response time, by half at most, and not
@@ -121,22 +127,28 @@ class Pace:
 
     __slots__ = (
         "_accepted",
+        "_demand",
         "_episode",
         "_grown",
         "_last_throttle",
         "_limited",
         "_next_decrease",
+        "_short",
         "_slots",
+        "_taught",
         "_throttles",
         "bucket",
-        "ceiling",
         "decreases",
+        "share",
     )
 
     def __init__(self, ceiling: float, now: float, *, burst: float = BURST) -> None:
-        self.ceiling = ceiling
+        self.share = Share(ceiling)
         self.bucket = Bucket(ceiling, now, burst=burst)
         self.decreases = 0
+        self._taught = inf  # the rate that the carrier's throttling has taught
+        self._demand = Demand(now)
+        self._short = False  # the last take would have used more permits than there were
         self._slots: list[tuple[int, int]] = []  # (tenth of a second, answers accepted in it), the last second only
         self._throttles: list[tuple[int, int]] = []  # the same of throttled answers
         self._last_throttle = -inf
@@ -151,19 +163,46 @@ class Pace:
         return f"<Pace {limit} of {self.ceiling:.0f}/s, {self.decreases} decreases>"
 
     @property
-    def slowed(self) -> bool:
-        """Whether the rate is below what the configuration allows."""
-        return bool(self.bucket.rate) and self.bucket.rate != self.ceiling
+    def ceiling(self) -> float:
+        """Parts a second that leave at most; 0 = no limit (unless ``closed``)."""
+        return self.share.held if self.share.limit else 0.0
 
-    def set_ceiling(self, rate: float, now: float) -> None:
+    @property
+    def closed(self) -> bool:
+        """Whether others have all of the configured rate."""
+        return bool(self.share.limit) and not self.share.held
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the carrier has taught a rate below what is allowed."""
+        return self._taught < (self.ceiling or inf)
+
+    def set_limit(self, rate: float, now: float) -> None:
         """Another configured rate (0 = none). What the carrier taught stays, unless the new rate is below it."""
-        slowed = self.slowed
-        self.ceiling = rate
-        if not slowed or 0 < rate < self.bucket.rate:
+        self.share.set_limit(rate)
+        self._follow(now)
+
+    def grant(self, held: float, members: int, limit: float, now: float) -> None:
+        """The store's word on our share; ``limit`` is what it was asked about."""
+        self.share.grant(held, members, limit)
+        self._follow(now)
+
+    def _follow(self, now: float) -> None:
+        rate = self._taught if self.slowed else self.ceiling
+        if not self.closed and rate != self.bucket.rate:
             self.bucket.set_rate(rate, now)
+
+    def wanted(self, now: float) -> float:
+        """Parts a second that would be sent: all that may be, when the permits were what held us back."""
+        least = inf if self._short else 0.0
+        self._short = False
+        wanted = self._demand.wanted(self.share.limit, now, least=least)
+        return min(wanted, self._taught * HEADROOM)
 
     def available(self, now: float) -> float:
         """Permits that could be taken now; grows the rate when it is time."""
+        if self.closed:
+            return 0
         if self.slowed and now > self._grown:
             self._grow(now)
         return self.bucket.available(now)
@@ -171,18 +210,22 @@ class Pace:
     def take(self, want: int, now: float) -> int:
         """Take up to ``want`` permits; remembers whether the bucket was what held us back."""
         got = min(want, int(min(self.available(now), want)))
+        self._short = got < want
         if got < want:
             self._limited = True
+        self._demand.add(got)
         return self.bucket.take(got, now) if got > 0 else 0
 
     def spend(self, count: int, now: float) -> None:
         """Take permits for parts that will leave in any case (the rest of a long message)."""
+        self._demand.add(count)
         self.bucket.spend(count, now)
 
     def give_back(self, count: int) -> None:
         """Return permits that were taken and not used: it was not the bucket that held us back."""
         if count:
-            self._limited = False
+            self._limited = self._short = False
+            self._demand.add(-count)
         self.bucket.give_back(count)
 
     def wait(self, count: int, now: float) -> float:
@@ -222,7 +265,8 @@ class Pace:
         if fresh:
             self._episode = (now, self._accepted)
         rate = self._lower(now, fresh)
-        self.bucket.set_rate(max(FLOOR, rate), now)
+        self._taught = max(FLOOR, rate)
+        self.bucket.set_rate(min(self._taught, self.ceiling or inf), now)
         self.bucket.pause(now + min(PAUSE, rest))
         self.decreases += 1
         self._next_decrease = now + rest
@@ -249,9 +293,8 @@ class Pace:
             step = min(1.0, now - self._grown)
             quiet = max(0.0, now - self._last_throttle)
             rate = self.bucket.rate * (1 + GROWTH * quiet * step) + step * GROWTH
-            if self.ceiling and rate >= self.ceiling:
-                rate = self.ceiling
-            self.bucket.set_rate(rate, now)
+            self._taught = inf if rate >= (self.share.limit or inf) else rate
+            self.bucket.set_rate(min(rate, self.ceiling or inf), now)
             self._limited = not self.bucket.full(now)  # what was taken is still missing: it goes on holding us back
         self._grown = now
 

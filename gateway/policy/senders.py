@@ -8,8 +8,10 @@ beyond comes back, spread by the rate, to ask once more.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from gateway.policy.pace import Bucket
+from gateway.policy.share import Demand, Share
 
 HORIZON = 2.0
 """Seconds ahead for which turns are given to messages that are not urgent."""
@@ -24,21 +26,45 @@ STALE = 60.0
 class _Line:
     """One sender's queue: its bucket, and the instant at which the next of those beyond the horizon is to ask again."""
 
-    __slots__ = ("bucket", "far")
+    __slots__ = ("bucket", "far", "pattern")
 
-    def __init__(self, rate: float, now: float) -> None:
+    def __init__(self, pattern: Pattern, now: float) -> None:
+        rate = pattern.share.held
+        self.pattern = pattern
         self.bucket = Bucket(rate, now - 1 / rate)  # a first message need not wait
         self.far = now
+
+
+class Pattern:
+    """A rate for each sender of this name, and the share of it that is ours."""
+
+    __slots__ = ("demand", "name", "share", "short")
+
+    def __init__(self, name: str, rate: float, now: float) -> None:
+        self.name = name
+        self.share = Share(rate)
+        self.demand = Demand(now)
+        self.short = False  # a message had to wait for its sender's turn
+
+    def __repr__(self) -> str:
+        return f"<Pattern {self.name} {self.share!r}>"
+
+    def wanted(self, now: float) -> float:
+        """Parts a second that would be sent for one of its senders."""
+        least = inf if self.short else 0.0
+        self.short = False
+        return self.demand.wanted(self.share.limit, now, least=least)
 
 
 class Senders:
     """Rates by sender: an exact name, or the beginning of one and ``*``; the longest that fits counts."""
 
-    def __init__(self, rates: Mapping[str, float]) -> None:
+    def __init__(self, rates: Mapping[str, float], now: float = 0.0) -> None:
         self.rates = dict(rates)
-        self._exact = {name: rate for name, rate in rates.items() if not name.endswith("*")}
-        patterns = [(name[:-1], rate) for name, rate in rates.items() if name.endswith("*")]
-        self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
+        self.patterns = [Pattern(name, rate, now) for name, rate in rates.items()]
+        self._exact = {one.name: one for one in self.patterns if not one.name.endswith("*")}
+        beginnings = [(one.name[:-1], one) for one in self.patterns if one.name.endswith("*")]
+        self._beginnings = sorted(beginnings, key=lambda entry: -len(entry[0]))
         self._lines: dict[str, _Line] = {}
         self._turns: dict[bytes, float] = {}  # message -> when its turn is; in the order given
 
@@ -48,26 +74,45 @@ class Senders:
     def __repr__(self) -> str:
         return f"<Senders {len(self.rates)} rates, {len(self._turns)} turns>"
 
+    def pattern(self, sender: str) -> Pattern | None:
+        """What limits this sender; None = nothing of its own."""
+        found = self._exact.get(sender)
+        if found is None:
+            found = next((one for start, one in self._beginnings if sender.startswith(start)), None)
+        return found
+
     def rate(self, sender: str) -> float:
-        """Parts a second of this sender; 0 = no limit of its own."""
-        rate = self._exact.get(sender)
-        if rate is None:
-            rate = next((rate for start, rate in self._patterns if sender.startswith(start)), 0.0)
-        return rate
+        """Parts a second of this sender, over all gateways; 0 = no limit of its own."""
+        found = self.pattern(sender)
+        return found.share.limit if found else 0.0
+
+    def grant(self, pattern: Pattern, held: float, members: int, limit: float, now: float) -> None:
+        """The store's word on our share of a rate; ``limit`` is what it was asked about."""
+        pattern.share.grant(held, members, limit)
+        if held:
+            for line in self._lines.values():
+                if line.pattern is pattern and line.bucket.rate != held:
+                    line.bucket.set_rate(held, now)
 
     def wait(self, sender: str, parts: int, message: bytes, now: float, *, urgent: bool = False) -> float:
         """Seconds until this message may be written; 0 = now, and its permits are taken.
 
         With anything else it is to be handed in again after so long. ``urgent``: a one-time password.
         """
-        line = self._line(sender, now)
-        if line is None or self._turns.pop(message, None) is not None:
+        pattern = self.pattern(sender)
+        if pattern is None or self._turns.pop(message, None) is not None:
             return 0.0
+        if not pattern.share.held:
+            pattern.short = True
+            return HORIZON
+        line = self._line(sender, pattern, now)
         bucket = line.bucket
+        pattern.demand.add(parts)
         ahead = bucket.wait(1, now)
         if ahead <= 0:
             bucket.spend(parts, now)
             return 0.0
+        pattern.short = True
         if urgent or ahead <= HORIZON:
             bucket.spend(parts, now)
             self._turns[message] = now + ahead
@@ -78,12 +123,12 @@ class Senders:
         line.far += parts / bucket.rate
         return wait
 
-    def _line(self, sender: str, now: float) -> _Line | None:
+    def _line(self, sender: str, pattern: Pattern, now: float) -> _Line:
         line = self._lines.get(sender)
-        if line is None and (rate := self.rate(sender)):
+        if line is None:
             if len(self._lines) >= KEPT:
                 self._lines.clear()
-            line = self._lines[sender] = _Line(rate, now)
+            line = self._lines[sender] = _Line(pattern, now)
         return line
 
     def _forget(self, now: float) -> None:

@@ -18,6 +18,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     lease             string  counter of leases                                        for ever
     x:<owner>         hash    lease -> carrier and ids; n<lease> -> how many are open  while any is open
     b                 hash    owner -> its last heartbeat                              until reclaimed
+    p:<resource>      hash    node -> what it may use of a limit that gateways share          while it uses it
     r                 hash    recipient -> rules (consent, opt-outs)                   for ever
     o                 hash    recipient + group + scope -> sealed detail of a rule     for ever
     c:<recipient…>    string  reservations under one cap                               the cap's window

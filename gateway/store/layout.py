@@ -49,7 +49,7 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = (
 WORKING = ("id", "raw", "dirty", "carrier", "parts", "steps", "bare")
 """Slots of a record in Lua before those of the head: what a function knows or changes beside it."""
 
-_LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "8s": "c8", "16s": "c16"}
+_LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "d": "d", "8s": "c8", "16s": "c16"}
 
 
 class Head(NamedTuple):
@@ -102,6 +102,9 @@ TOLD = Struct(">IBBH")
 id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
+ASK = Struct(">BdddI")  # whole numbers only (0/1), limit, held, wanted, up
+PORTION = Struct(">QdddI")  # round, limit, held, wanted, up; the member's start follows
+GRANT = Struct(">ddIII")  # share, target, members, before, up elsewhere
 
 
 class Size(IntEnum):

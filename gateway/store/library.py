@@ -64,6 +64,7 @@ FUNCTIONS = {
     "flag": "allow-oom",
     "release": "allow-oom",
     "beat": "allow-oom",
+    "share": "allow-oom",
     "reclaim": "allow-oom",
     "sweep": "allow-oom",
     "trim": "allow-oom",
@@ -114,6 +115,9 @@ _FORMATS = {
     "RECEIPT": layout.RECEIPT,
     "TOLD": layout.TOLD,
     "SETTINGS": layout.SETTINGS,
+    "ASK": layout.ASK,
+    "PORTION": layout.PORTION,
+    "GRANT": layout.GRANT,
 }
 _TOKEN = re.compile(
     r"(?P<comment>--[^\n]*)"

@@ -29,7 +29,7 @@ def carrier(views: Mapping[str, CarrierView]) -> CarrierView:
         window=sum(view.window for view in all_of),
         outstanding=sum(view.outstanding for view in all_of),
         rate=round(sum(view.rate for view in all_of), 1),
-        ceiling=sum(view.ceiling for view in all_of),
+        ceiling=round(sum(view.ceiling for view in all_of), 1),
         slowed=any(view.slowed for view in all_of),
         decreases=sum(view.decreases for view in all_of),
         leased=sum(view.leased for view in all_of),
@@ -40,6 +40,9 @@ def carrier(views: Mapping[str, CarrierView]) -> CarrierView:
         receipts=counts(view.receipts for view in all_of),
         store_away_s=max(view.store_away_s for view in all_of),
         binds=[_of(worker, bind) for worker, view in views.items() for bind in view.binds],
+        binds_of=first.binds_of,
+        limit=first.limit,
+        gateways=max(view.gateways for view in all_of),
     )
 
 
@@ -65,6 +68,16 @@ def counts(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(total.most_common())
 
 
+def accounts(said: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """What the workers hold together of each account's rate."""
+    total: dict[str, dict[str, Any]] = {}
+    for one in said:
+        for name, fields in one.items():
+            share = total[name]["share"] if name in total else 0.0
+            total[name] = {**fields, "share": round(share + fields["share"], 1)}
+    return total
+
+
 def status(said: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The status of all (worker -> its own, at least one): what the store holds is the same, whoever tells it."""
     first = next(iter(said.values()))
@@ -72,6 +85,7 @@ def status(said: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         **first,
         "carriers": carriers(views),
+        "accounts": accounts([body["accounts"] for body in said.values()]),
         "intake": counts(body["intake"] for body in said.values()),
         "swept": counts(body["swept"] for body in said.values()),
     }

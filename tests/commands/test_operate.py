@@ -21,6 +21,7 @@ NORTH = {
     **{"name": "north", "mode": "paused", "up": 0, "taking": False, "window": 0, "outstanding": 0, "rate": 40.0},
     **{"ceiling": 500.0, "slowed": True, "decreases": 2, "leased": 0, "submitted": 120, "accepted": 100},
     **{"refused": {"ESME_RTHROTTLED": 20}, "unanswered": 0, "receipts": {}, "store_away_s": 0.0, "binds": [BIND]},
+    **{"binds_of": 1, "limit": 500.0, "gateways": 1},
 }
 LANE = {
     **{"lane": "*#0:2", "ready": 9, "delayed": 0, "oldest_s": 4000.0, "next_due": ""},

@@ -82,13 +82,17 @@ def test_queues_of_receivers_are_not_added_up_and_the_worst_fault_is_shown() -> 
 
 def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None:
     said = {
-        worker: {"node": worker, "held": 3, "carriers": [], "intake": {"queued": 2}, "swept": {"expired": 1}}
-        for worker in ("1", "2")
+        worker: {
+            **{"node": worker, "held": 3, "carriers": [], "intake": {"queued": 2}, "swept": {"expired": 1}},
+            "accounts": {"shop": {"rate": 100.0, "share": share, "gateways": 2}},
+        }
+        for worker, share in (("1", 70.0), ("2", 30.0))
     }
     assert merge.status(said) == {
         "node": "1",
         "held": 3,
         "carriers": [],
+        "accounts": {"shop": {"rate": 100.0, "share": 100.0, "gateways": 2}},
         "intake": {"queued": 4},
         "swept": {"expired": 2},
     }

@@ -1,0 +1,144 @@
+"""Several gateways on one store, as processes of their own, beside one simulated carrier: how limits hold for all of
+them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.children import Child, free_ports
+from gateway.client import Client, Unreachable
+from gateway.simulator import Faults, Simulator
+from gateway.store.embedded import Embedded
+
+KEY, TOKEN = "key", "token-of-the-operators"
+READY = 30.0
+SECRET = b64encode(bytes(32)).decode()
+
+
+class Neighbour:
+    """One gateway of several."""
+
+    def __init__(self, node: str, file: Path, http: int, admin: int) -> None:
+        self.node = node
+        self.file = file
+        self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
+        self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
+        self.child: Child | None = None
+
+    def __repr__(self) -> str:
+        return f"<Neighbour {self.node} {self.child!r}>"
+
+    async def start(self) -> None:
+        """Returns when it takes messages."""
+        self.child = await Child.start(
+            self.node, ["-m", "gateway", "serve", "--config", str(self.file)], self.file.with_suffix(".log")
+        )
+        async with asyncio.timeout(READY):
+            while not await self._ready():
+                self.child.check()
+                await asyncio.sleep(0.02)
+
+    async def _ready(self) -> bool:
+        try:
+            return (await asyncio.to_thread(self.admin.get, "/readyz")).ok
+        except Unreachable:
+            return False
+
+    async def kill(self) -> None:
+        """SIGKILL: no word to anybody."""
+        assert self.child is not None
+        os.kill(self.child.process.pid, signal.SIGKILL)
+        await self.child.process.wait()
+
+    async def stop(self) -> None:
+        if self.child is not None:
+            await self.child.stop()
+
+    async def status(self) -> dict[str, Any]:
+        """What operators see."""
+        body: dict[str, Any] = (await asyncio.to_thread(self.admin.get, "/status")).body
+        return body
+
+
+class Neighbourhood:
+    """Gateways a, b, … with an account ``shop`` and a carrier ``north``."""
+
+    def __init__(self, folder: Path, store: str, carrier: Simulator, count: int, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.carrier = carrier
+        self.gateways = [self._gateway(chr(97 + number), store, settings) for number in range(count)]
+        self._number = 0
+
+    def __repr__(self) -> str:
+        return f"<Neighbourhood {self.gateways!r}>"
+
+    def _gateway(self, node: str, store: str, settings: dict[str, str]) -> Neighbour:
+        http, admin, smpp = free_ports(3)
+        file = self.folder / f"{node}.toml"
+        file.write_text(
+            f'node = "{node}"\n[store]\nurl = "{store}"\ndata_dir = "{self.folder / node}"\ndurability = "everysec"\n'
+            f'[privacy]\nhashing_secret = "{SECRET}"\nencryption_keys = {{ 1 = "{SECRET}" }}\n'
+            f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"\n'
+            f'[smpp]\nlisten = "127.0.0.1:{smpp}"\n'
+            f'[[account]]\nname = "shop"\napi_keys = ["plain:{KEY}"]\ndefault_category = "transactional"\n'
+            f"{settings.get('account', '')}\n"
+            f'[[carrier]]\nname = "north"\nhosts = ["127.0.0.1:{self.carrier.port}"]\nsystem_id = "gw"\n'
+            f'password = "secret"\n{settings.get("carrier", "")}\n'
+            '[[route]]\nto = "*"\ncarriers = ["north"]\n'
+        )
+        return Neighbour(node, file, http, admin)
+
+    async def post(self, gateway: Neighbour, count: int) -> int:
+        """One batch, every message to a number of its own; how many were accepted, 0 when it was refused (429)."""
+        first, self._number = self._number, self._number + count
+        messages = [{"to": f"+4670{number:07d}", "text": "hello"} for number in range(first, first + count)]
+        answer = await asyncio.to_thread(gateway.http.post, "/v1/messages/batch", {"messages": messages})
+        assert answer.status in (202, 429), answer
+        return int(answer.body["accepted"]) if answer.ok else 0
+
+    async def flood(self, gateway: Neighbour, seconds: float, batch: int, pause: float = 0.02) -> int:
+        """Post flat out, as a client that does not heed Retry-After; how many were accepted."""
+        accepted, end = 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            got = await self.post(gateway, batch)
+            accepted += got
+            if not got:
+                await asyncio.sleep(pause)
+        return accepted
+
+    async def shares(self, kind: str) -> list[float]:
+        """What each living gateway says it holds: ``rate`` of the account, ``ceiling`` and ``binds`` of the carrier."""
+        found = []
+        for gateway in self.gateways:
+            if gateway.child is not None and gateway.child.process.returncode is None:
+                status = await gateway.status()
+                (north,) = status["carriers"]
+                found.append(status["accounts"]["shop"]["share"] if kind == "rate" else north[kind])
+        return found
+
+
+@asynccontextmanager
+async def neighbourhood(
+    folder: Path, count: int, settings: dict[str, str], faults: Faults | None = None
+) -> AsyncIterator[Neighbourhood]:
+    """``count`` gateways that are up; ``settings``: lines for the tables of the account and the carrier."""
+    store = Embedded(folder / "store", "everysec")
+    await store.start()
+    try:
+        async with Simulator(faults, ledger=True) as carrier:
+            built = Neighbourhood(folder, store.url, carrier, count, settings)
+            try:
+                await asyncio.gather(*(gateway.start() for gateway in built.gateways))
+                yield built
+            finally:
+                await asyncio.gather(*(gateway.stop() for gateway in built.gateways))
+    finally:
+        await store.stop()

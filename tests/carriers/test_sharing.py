@@ -1,0 +1,119 @@
+# ruff: noqa: SIM117  # who serves whom reads better nested
+"""Binds that gateways share: how many are ours grows and shrinks while messages go, and loses none."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.carriers.fleet import Fleet
+from gateway.carriers.sharing import BindShare, CarrierRate, SenderRate
+from gateway.carriers.view import carrier_view
+from gateway.model import State
+from gateway.simulator import Faults, Simulator
+from gateway.store.sharing import Granted
+from tests.carriers.test_carriage import until
+from tests.carriers.test_keys import serving
+from tests.carriers.test_with_store import opened, submit, until_states
+
+
+def binds_of(fleet: Fleet) -> BindShare:
+    share = next(iter(fleet.shared()))
+    assert isinstance(share, BindShare)
+    return share
+
+
+def grant(share: BindShare, count: float, *, before: int = 0, up: int = 0) -> None:
+    share.grant(Granted(count, count, 2, before, up), share.ask(0.0), 0.0)
+
+
+async def test_what_is_shared_has_a_name_for_all_gateways(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator() as simulator:
+        async with serving(store, simulator, rate=5, binds=3, sender_rates={"SHOP": 1}) as fleet:
+            shared = list(fleet.shared())
+            assert [(type(one), one.name, one.limit) for one in shared] == [
+                (BindShare, "binds/north", 3),
+                (CarrierRate, "carrier/north", 5.0),
+                (SenderRate, "sender/north/SHOP", 1.0),
+            ]
+            assert [one.held for one in shared] == [3, 5.0, 1.0]
+        async with serving(store, simulator, rate=0) as fleet:
+            assert [one.name for one in fleet.shared()] == ["binds/north"]
+
+
+async def test_binds_grow_and_shrink_under_load_and_lose_nothing(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(Faults(latency_ms=30), ledger=True) as simulator:
+        ids = await submit(store, 600)
+        async with serving(store, simulator, binds=4, window=10) as fleet:
+            share, (carriage,) = binds_of(fleet), fleet.carriages
+            await until(lambda: simulator.stats.bound == 4)
+            for count in (1, 0, 2):
+                grant(share, count)
+                await until(lambda count=count: share.held == count and simulator.stats.bound == count)  # type: ignore[misc]
+            view = carrier_view(carriage, 0.0)
+            assert (view.up, len(view.binds), view.binds_of, view.gateways) == (2, 2, 4, 2)
+            await until_states(store, ids, State.DELIVERED)
+        assert len(simulator.ledger) == 600
+        assert simulator.stats.cut == 0
+
+
+async def test_a_bind_that_is_to_go_counts_as_ours_until_its_window_is_empty(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(Faults(latency_ms=300)) as simulator:
+        await submit(store, 5)
+        async with serving(store, simulator, binds=1) as fleet:
+            share, (carriage,) = binds_of(fleet), fleet.carriages
+            await until(lambda: carriage.dispatcher.submitted == 5)
+            grant(share, 0)
+            assert (share.held, carriage.pool.binds) == (1, [])
+            assert carriage.controls.state(carriage.pool.slots[0]) == "draining"
+            await until(lambda: share.held == 0)
+            assert carriage.controls.state(carriage.pool.slots[0]) == "elsewhere"
+            tally = carriage.dispatcher.tally
+            assert (tally.accepted, tally.lost) == (5, 0)
+
+
+async def test_a_pair_of_transmitter_and_receiver_is_one(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator() as simulator:
+        async with serving(store, simulator, binds=2, bind="transmitter+receiver") as fleet:
+            share = binds_of(fleet)
+            await until(lambda: simulator.stats.bound == 4)
+            assert (share.held, share.ask(0.0).up) == (2, 2)
+            grant(share, 1)
+            await until(lambda: simulator.stats.bound == 2 and share.held == 1)
+            kinds = {slot.command_id for slot in fleet.carriages[0].pool.slots if slot.bind is not None}
+            assert len(kinds) == 2
+
+
+async def test_gateways_go_through_the_hosts_from_different_places(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator() as one, Simulator() as two:
+        hosts = (f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}")
+        async with serving(store, one, binds=2, hosts=hosts) as fleet:
+            grant(binds_of(fleet), 1, before=1)
+            await until(lambda: two.stats.bound == 1 and one.stats.bound == 0)
+
+
+async def test_a_carrier_that_others_have_up_is_not_down(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator() as simulator:
+        async with serving(store, simulator, binds=1) as fleet:
+            share, board = binds_of(fleet), fleet._board
+            await until(lambda: simulator.stats.bound == 1)
+            grant(share, 0, up=1)
+            await until(lambda: simulator.stats.bound == 0)
+            await asyncio.sleep(0.3)
+            later = asyncio.get_running_loop().time() + 60
+            assert not board.down("north", later)
+            grant(share, 0, up=0)
+            await until(lambda: board.down("north", later))
+
+
+async def test_before_the_store_has_spoken_nothing_is_bound_and_after_a_lapse_binds_stay(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator() as simulator:
+        async with serving(store, simulator, binds=2) as fleet:
+            share = binds_of(fleet)
+            share.close(0.0)
+            await asyncio.sleep(0.1)
+            assert share.held == 0
+            grant(share, 2)
+            await until(lambda: simulator.stats.bound == 2)
+            share.close(0.0)
+            await asyncio.sleep(0.1)
+            assert (share.held, simulator.stats.bound) == (2, 2)

@@ -1,0 +1,68 @@
+"""Two gateways, processes of their own, on one store: limits hold for both together, and whole for one alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.neighbours import Neighbour, Neighbourhood, neighbourhood
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+RATE, PACE = 200, 100
+SETTINGS = {"account": f"rate = {RATE}", "carrier": f"rate = {PACE}\nbinds = 2"}
+
+
+async def both_share(hood: Neighbourhood, kind: str, total: float, count: int) -> None:
+    """Wait until ``count`` gateways hold ``total`` together, none of them nothing."""
+    async with asyncio.timeout(20):
+        while len(held := await hood.shares(kind)) != count or sum(held) < total - 1 or min(held) == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert sum(held) <= total + 1
+
+
+async def rates(hood: Neighbourhood, gateways: Sequence[Neighbour], seconds: float) -> tuple[float, float]:
+    """Accepted and submitted a second, when these are posted to flat out."""
+    submits, start = hood.carrier.stats.submits, time.monotonic()
+    accepted = await asyncio.gather(*(hood.flood(gateway, seconds, 10) for gateway in gateways))
+    took = time.monotonic() - start
+    return sum(accepted) / took, (hood.carrier.stats.submits - submits) / took
+
+
+async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_path: Path) -> None:
+    async with neighbourhood(tmp_path, 2, SETTINGS) as hood:
+        one, two = hood.gateways
+        await both_share(hood, "up", 2, 2)
+        assert hood.carrier.stats.bound == 2
+        await both_share(hood, "ceiling", PACE, 2)
+        await both_share(hood, "rate", RATE, 2)
+        await rates(hood, [one, two], 1.0)  # a second's worth was saved up
+        accepted, submitted = await rates(hood, [one, two], 2.0)
+        assert RATE * 0.8 <= accepted <= RATE * 1.1
+        assert PACE * 0.7 <= submitted <= PACE * 1.1
+        await one.stop()
+        await both_share(hood, "rate", RATE, 1)
+        await both_share(hood, "up", 2, 1)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="waits ten seconds for a killed gateway's share: HYPOTHESIS_PROFILE=thorough")
+async def test_a_killed_gateways_share_is_the_others_within_ten_seconds(tmp_path: Path) -> None:
+    async with neighbourhood(tmp_path, 3, SETTINGS) as hood:
+        one, two, three = hood.gateways
+        await rates(hood, hood.gateways, 4.0)
+        accepted, submitted = await rates(hood, hood.gateways, 10.0)
+        assert RATE * 0.95 <= accepted <= RATE * 1.05
+        assert PACE * 0.9 <= submitted <= PACE * 1.05
+        await rates(hood, [three], 4.0)
+        accepted, _ = await rates(hood, [three], 5.0)
+        assert RATE * 0.95 <= accepted <= RATE * 1.05, "what the others do not want is all its own"
+        await asyncio.gather(one.kill(), two.kill())
+        await asyncio.sleep(12.0)
+        await both_share(hood, "up", 2, 1)
+        accepted, submitted = await rates(hood, [three], 5.0)
+        assert RATE * 0.95 <= accepted <= RATE * 1.3
+        assert PACE * 0.9 <= submitted <= PACE * 1.05

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.pipeline import sharing as module
+from gateway.pipeline.heart import Heart
+from gateway.pipeline.sharing import Keeper
+from gateway.store.errors import StoreUnavailable
+from gateway.store.owner import Owner
+from gateway.store.sharing import Ask, Granted
+from tests.pipeline.test_heart import Registry
+
+ME = Owner("here", "1")
+
+
+class Limited:
+    """A rate that says what it was told."""
+
+    def __init__(self, name: str, limit: float = 100.0) -> None:
+        self.name = name
+        self.limit = limit
+        self.held = limit
+        self.asked = False
+        self.wanted = limit
+
+    def ask(self, now: float) -> Ask:
+        return Ask(self.name, self.limit, self.held, self.wanted)
+
+    def grant(self, granted: Granted, asked: Ask, now: float) -> None:
+        self.held, self.asked = granted.share, True
+
+    def close(self, now: float) -> None:
+        self.held, self.asked = 0.0, True
+
+
+class Town:
+    """A store that answers with ``share`` and ``target`` of a resource; ``said``: the calls, name -> (limit, held)."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, tuple[float, float]]] = []
+        self.share_of: dict[str, float] = {}
+        self.target = 100.0
+        self.away = False
+        self.meanwhile = lambda: None
+
+    async def share(self, asks: Sequence[Ask]) -> list[Granted]:
+        self.said.append({ask.name: (ask.limit, ask.held) for ask in asks})
+        if self.away:
+            raise StoreUnavailable("away")
+        self.meanwhile()
+        return [Granted(self.share_of.get(ask.name, ask.limit), self.target, 2) for ask in asks]
+
+
+async def keeper(town: Town, *shared: Limited) -> tuple[Keeper, Heart]:
+    heart = Heart(Registry(), ME)
+    built = Keeper(town, heart, lambda: shared)
+    await heart.start()
+    return built, heart
+
+
+async def test_a_start_begins_with_nothing_and_has_all_that_is_free_at_once() -> None:
+    town, rate = Town(), Limited("rate")
+    built, _ = await keeper(town, rate)
+    assert rate.held == 0.0, "the heart beats, the store has not spoken"
+    await built.start()
+    assert (rate.held, town.said) == (100.0, [{"rate": (100.0, 0.0)}])
+    assert (built.waiting, built.members) == (False, 2)
+
+
+async def test_a_newcomer_waits_a_moment_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROMPT", 0.005)
+    town, rate = Town(), Limited("rate")
+    built, _ = await keeper(town, rate)
+    town.share_of["rate"], town.target = 0.0, 50.0
+
+    def after_three() -> None:
+        if len(town.said) == 3:
+            town.share_of["rate"] = 50.0
+
+    town.meanwhile = after_three
+    await built.start()
+    assert (len(town.said), rate.held) == (3, 50.0)
+
+
+async def test_one_that_never_gets_its_part_opens_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROMPT", 0.005)
+    monkeypatch.setattr(module, "SETTLE", 0.03)
+    town = Town()
+    built, _ = await keeper(town, Limited("rate"))
+    town.share_of["rate"] = 0.0
+    await built.start()
+    assert built.waiting
+    assert repr(built) == "<Keeper of 1 shares, 2 gateways, waiting for others>"
+
+
+async def test_what_is_to_be_lowered_is_lowered_and_said_at_once() -> None:
+    town, one, two = Town(), Limited("one"), Limited("two")
+    built, _ = await keeper(town, one, two)
+    await built.start()
+    town.said.clear()
+    town.share_of["two"] = 30.0
+    await built._round()
+    assert town.said == [{"one": (100.0, 100.0), "two": (100.0, 100.0)}, {"two": (100.0, 30.0)}]
+    assert (one.held, two.held) == (100.0, 30.0)
+
+
+async def test_after_a_lapse_nothing_is_used_until_the_store_has_spoken() -> None:
+    town, rate = Town(), Limited("rate")
+    built, heart = await keeper(town, rate)
+    await built.start()
+    heart._last -= 9.0
+    await built._round()
+    assert len(town.said) == 1, "who does not beat asks for nothing"
+    await heart._beat()
+    assert rate.held == 0.0
+    await built._round()
+    assert (rate.held, town.said[-1]) == (100.0, {"rate": (100.0, 0.0)})
+
+
+async def test_an_answer_from_before_a_lapse_is_not_obeyed() -> None:
+    town, rate = Town(), Limited("rate")
+    built, _ = await keeper(town, rate)
+    await built.start()
+    town.meanwhile = built.close
+    await built._round()
+    assert rate.held == 0.0
+
+
+async def test_something_new_waits_for_its_share_and_what_is_gone_is_given_back() -> None:
+    town, shared = Town(), [Limited("one")]
+    heart = Heart(Registry(), ME)
+    built = Keeper(town, heart, lambda: shared)
+    await heart.start()
+    await built.start()
+    running = asyncio.create_task(built.run())
+    shared[0] = Limited("two")
+    built.changed()
+    assert shared[0].held == 0.0
+    async with asyncio.timeout(5):
+        while shared[0].held == 0.0:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    running.cancel()
+    assert town.said[-1] == {"two": (100.0, 0.0), "one": (0.0, 0.0)}
+    await built.leave()
+    assert town.said[-1] == {"two": (0.0, 0.0)}
+
+
+async def test_a_store_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 0.005)
+    town, rate = Town(), Limited("rate")
+    built, _ = await keeper(town, rate)
+    await built.start()
+    running = asyncio.create_task(built.run())
+    town.away = True
+    await asyncio.sleep(0.05)
+    assert rate.held == 100.0, "as long as the heart beats it is ours"
+    town.away = False
+    town.share_of["rate"] = 70.0
+    async with asyncio.timeout(5):
+        while rate.held != 70.0:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    running.cancel()
+    town.away = True
+    await built.leave()
