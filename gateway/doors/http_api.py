@@ -28,6 +28,8 @@ from gateway.store.record import Record
 from gateway.store.requests import CancelResult
 
 MAX_FOUND = 100
+SURE = 64
+"""Fewer messages than these under one reference are all there are: the store keeps so many of a day and partition."""
 Clock = Callable[[], int]
 
 
@@ -113,7 +115,7 @@ class Api:
     async def look_up(self, request: Request) -> Response:
         """``GET /v1/messages?client_ref=…[&to=…]``: what was accepted under a reference within 72 hours.
 
-        Without ``to`` every recipient's, the oldest first, at most ``MAX_FOUND``.
+        Without ``to`` every recipient's, the oldest first, at most ``MAX_FOUND``; ``more``: there may be others.
         """
         account = self.caller(request)
         reference, to = query(request.query_params, "client_ref", 128), request.query_params.get("to")
@@ -126,7 +128,7 @@ class Api:
             found = [first] if first else []
         records = await self._store.find(found[:MAX_FOUND]) if found else []
         mine = [record for record in records if record is not None and record.account == account.name]
-        return JsonAnswer(wire.Found([wire.message(record) for record in mine]))
+        return JsonAnswer(wire.Found([wire.message(record) for record in mine], more=len(found) >= SURE))
 
     async def decisions(self, request: Request) -> Response:
         """``GET /v1/messages/{id}/decisions``: what policy said, from the door to the last hand-out."""

@@ -120,7 +120,7 @@ OPERATIONS = (
         "messages",
         "Find messages by your reference",
         "What was accepted under a `client_ref` within 72 hours. Without `to` those of every recipient, the oldest "
-        "first, at most 100.",
+        "first, at most 100; `more` says that there may be others, which `to` finds.",
         {200: Answer("None, one or several", wire.Found)},
         ("malformed", "invalid_number", *KEYED, *STORED),
         ("client_ref", "?to"),

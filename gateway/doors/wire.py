@@ -134,10 +134,11 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     metadata: Any = None
 
 
-class Found(msgspec.Struct, gc=False):
-    """The answer to a look-up."""
+class Found(msgspec.Struct, omit_defaults=True, gc=False):
+    """The answer to a look-up. ``more``: there may be others, which a look-up with ``to`` finds."""
 
     messages: list[Message]
+    more: bool = False
 
 
 class Health(msgspec.Struct, gc=False):

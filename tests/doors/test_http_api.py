@@ -65,6 +65,13 @@ async def test_a_reference_alone_finds_every_recipient_s(door: Door) -> None:
     assert (await door("GET", "/v1/messages", params={"client_ref": "a"}, key="other-key")).body == {"messages": []}
 
 
+async def test_a_look_up_says_when_it_may_not_show_all(door: Door) -> None:
+    messages = [{"to": f"+467017{number:05}", "text": "x", "client_ref": "many"} for number in range(120)]
+    await door("POST", "/v1/messages/batch", json={"messages": messages})
+    answer = await door("GET", "/v1/messages", params={"client_ref": "many"})
+    assert (len(answer.body["messages"]), answer.body["more"]) == (100, True)
+
+
 @pytest.mark.parametrize(
     ("state", "status", "word"),
     [
