@@ -54,7 +54,7 @@ async def work(orders: Orders, channel: socket.socket, stop: asyncio.Event) -> N
             app = App(orders.config, link, secrets, seat=orders.seat)
             try:
                 await app.start()
-                writer.write(line(Word("ready")))
+                _say(writer, Word("ready"))
                 await app.run(stop)
             finally:
                 await app.close()
@@ -66,9 +66,15 @@ async def work(orders: Orders, channel: socket.socket, stop: asyncio.Event) -> N
 
 async def _beat(writer: asyncio.StreamWriter) -> None:
     """Tell that the loop turns."""
-    while not writer.is_closing():
-        writer.write(line(Word()))
+    while True:
+        _say(writer, Word())
         await asyncio.sleep(BEAT_EVERY)
+
+
+def _say(writer: asyncio.StreamWriter, word: Word) -> None:
+    """To a supervisor that is gone, nothing."""
+    if not writer.is_closing():
+        writer.write(line(word))
 
 
 async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
