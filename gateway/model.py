@@ -383,7 +383,7 @@ class ReceiptFact(msgspec.Struct, gc=False):
     recipient: Recipient
     state: PartState  # DELIVERED | EXPIRED | UNDELIVERED; ACCEPTED for an intermediate one
     error: str = ""  # the carrier's err field, as it came
-    at: int = 0
+    at: int = 0  # when the carrier was done with it, by its own clock (ms UTC, whole seconds are kept); 0 = not said
 
 
 class Match(IntEnum):

@@ -408,6 +408,18 @@ def test_derived_values():
     assert found.lane == "+861/otp"
 
 
+@pytest.mark.parametrize(("text", "minutes"), [('"+03:00"', 180), ('"-0330"', -210), ("480", 480)])
+def test_offsets(text: str, minutes: int):
+    config = load_text(CARRIER + f"utc_offset = {text}\n", "gw.toml", {}).config
+    assert config.carriers[0].utc_offset == minutes
+
+
+@pytest.mark.parametrize("value", ['"+3"', '"03:00"', '"+20:00"', '"Moscow"', "3.5"])
+def test_what_is_no_offset(value: str):
+    line = problems(f"{CARRIER}utc_offset = {value}")["carrier[0].utc_offset"]
+    assert line.endswith('Write a whole number from -1080 to 1080 (minutes), or like "+03:00"')
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("10m", 600), ("0.5h", 1800)])
 def test_durations(text: str, seconds: float):
     assert duration(text) == seconds

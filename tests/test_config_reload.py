@@ -85,9 +85,6 @@ def test_what_is_checked_and_not_used_is_said() -> None:
     assert "the system_id of shop lets nobody in" in warning.fault
     nets = '[[account]]\nname = "shop"\nallow_ips = ["10.0.0.0/8"]\n'
     assert "account[0].allow_ips" in {one.path for one in load_text(nets, "gw.toml", {}).warnings}
-    assert "carrier[0].utc_offset" in {
-        one.path for one in load_text(CARRIER + "utc_offset = 480", "gw.toml", {}).warnings
-    }
     assert [one for one in load_text("", "gw.toml", {}).warnings if "available" in one.fault] == []
 
 

@@ -121,11 +121,12 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One segment at its carrier."""
+    """One segment at its carrier. ``done_at``: when it was done with it, by the date in its receipt."""
 
     index: int
     status: str
     carrier_message_id: str = ""
+    done_at: datetime | None = None
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -252,7 +253,10 @@ class Suppression(msgspec.Struct, frozen=True):
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """What an event tells of its message. ``to`` and more are missing when the record was gone already."""
+    """What an event tells of its message. ``to`` and more are missing when the record was gone already.
+
+    ``done_at``: when its carrier was done with it, by the date in the receipt, where there is one.
+    """
 
     message_id: str = ""
     client_ref: str | None = None
@@ -266,6 +270,7 @@ class EventData(msgspec.Struct, frozen=True):
     receipt_error: str | None = None
     segments: int = 1
     parts_accepted: int = 0
+    done_at: datetime | None = None
 
 
 class Event(msgspec.Struct, frozen=True):

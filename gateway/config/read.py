@@ -19,6 +19,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 _NAME = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_OFFSET = re.compile(r"^([+-])([01]\d):?([0-5]\d)$")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -28,6 +29,15 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(text)
     return float(match[1]) * _UNITS[match[2]]
+
+
+def offset(text: str) -> int:
+    """``"+03:00"``, ``"-0330"`` in minutes east of UTC. Raises ValueError."""
+    match = _OFFSET.match(text.strip())
+    if match is None:
+        raise ValueError(text)
+    minutes = int(match[2]) * 60 + int(match[3])
+    return -minutes if match[1] == "-" else minutes
 
 
 def substitute(text: str, env: Mapping[str, str], missing: Callable[[str], None]) -> str:
@@ -155,6 +165,9 @@ class Reader:
         if _extra(kind, "duration") and isinstance(value, str):
             with suppress(ValueError):  # a number by substitution, or a fault that the conversion reports
                 value = duration(value)
+        if _extra(kind, "offset") and isinstance(value, str):
+            with suppress(ValueError):
+                value = offset(value)
         try:
             return msgspec.convert(value, annotation, strict=not lax)
         except msgspec.ValidationError:
@@ -212,7 +225,8 @@ def _shown(given: object, kind: inspect.Type) -> str:
 
 def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
     """What fits, in words."""
-    as_duration = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
+    also = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
+    also = ' (minutes), or like "+03:00"' if _extra(kind, "offset") else also
     kind = _bare(kind)
     match kind:
         case inspect.BoolType():
@@ -221,7 +235,7 @@ def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
             word = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             low, high = kind.ge if kind.ge is not None else kind.gt, kind.le
             if low is not None and high is not None:
-                return f"{word} from {low} to {high}{as_duration}"
+                return f"{word} from {low} to {high}{also}"
             return word if low is None else f"{word}, {low} or more"
         case inspect.LiteralType():
             return "one of " + ", ".join(f'"{value}"' for value in kind.values if value != "")

@@ -213,7 +213,7 @@ class Carrier(Section, frozen=True, kw_only=True):
     cert: str = ""
     key: str = ""
     status_table: dict[str, RetryClassName] = {}
-    utc_offset: Annotated[int, Meta(ge=-1080, le=1080)] = 0  # minutes, of the dates in receipts
+    utc_offset: Annotated[int, Meta(ge=-1080, le=1080, extra={"offset": True})] = 0  # minutes, of dates in receipts
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:

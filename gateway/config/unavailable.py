@@ -15,10 +15,6 @@ def check_available(config: Config, findings: Findings) -> None:
         if account.allow_ips:
             fault = f"is for the SMPP door, which {NOT_YET}: it restricts nothing"
             findings.warn(f"account[{index}].allow_ips", fault, "Restrict HTTP in front of the gateway", account.name)
-    for index, carrier in enumerate(config.carriers):
-        if carrier.utc_offset:
-            fault = "is read, but the dates in receipts are shown nowhere in this version: times are those of arrival"
-            findings.warn(f"carrier[{index}].utc_offset", fault, "It may stay for later", carrier.name)
 
 
 def _smpp_door(config: Config, findings: Findings) -> None:

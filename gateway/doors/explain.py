@@ -149,18 +149,36 @@ def _unknown(record: Record, around: Around) -> list[str]:
 
 
 def _delivered(record: Record, around: Around) -> list[str]:
-    return [f"{record.carrier or 'The carrier'} reported it delivered {_when(record.moved_at, around.now)}."]
+    return [
+        f"{record.carrier or 'The carrier'} reported it delivered {_when(record.moved_at, around.now)}.",
+        *_by_its_date(record),
+    ]
 
 
 def _undelivered(record: Record, around: Around) -> list[str]:
     error = next((step.error for step in reversed(record.timeline) if step.error), "")
     detail = f' with the error "{error}"' if error else ""
-    return [f"{record.carrier} accepted it and later reported that it could not be delivered{detail}."]
+    return [
+        f"{record.carrier} accepted it and later reported that it could not be delivered{detail}.",
+        *_by_its_date(record),
+    ]
+
+
+def _by_its_date(record: Record) -> list[str]:
+    """What the carrier's own clock says, and whether it can be right: dates may name minutes only."""
+    done = max((part.done_at for part in record.parts), default=0)
+    if not done:
+        return []
+    said = f"By the date in its receipt it was done with it at {rfc3339(done)}"
+    if record.accepted_at - _INEXACT <= done <= record.moved_at + _INEXACT:
+        return [f"{said}."]
+    return [f"{said}, which cannot be: set utc_offset of this carrier, or its clock is wrong."]
 
 
 def _expired(record: Record, around: Around) -> list[str]:
     if record.reason is Reason.RECEIPT:
-        return [f"{record.carrier} accepted it and let it expire: the recipient could not be reached in time."]
+        said = f"{record.carrier} accepted it and let it expire: the recipient could not be reached in time."
+        return [said, *_by_its_date(record)]
     waited = next((step for step in reversed(record.timeline[:-1])), None)
     where = f" while it was {waited.state.name.lower()} ({_code(waited.reason)})" if waited else ""
     return [f"It expired here{where}, before a carrier took it."]
@@ -222,6 +240,7 @@ def _when(instant: int, now: int) -> str:
     return f"at {rfc3339(instant)} ({f'in {span}' if instant > now else f'{span} ago'})"
 
 
+_INEXACT = 120_000  # ms
 _UNITS = (("d", 172_800 / 2), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 _DECIDED = (PartState.DELIVERED, PartState.EXPIRED, PartState.UNDELIVERED)
 _WORDS: dict[State, Callable[[Record, Around], list[str]]] = {

@@ -15,7 +15,7 @@ import msgspec
 from gateway.model import Category, Outcome, Reason, State, Verdict
 from gateway.pipeline.desk import verdict_of
 from gateway.store import ids
-from gateway.store.record import Record, Step
+from gateway.store.record import PartRecord, Record, Step
 
 OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
 CODES = {reason: "" if reason is Reason.NONE else reason.name.lower() for reason in Reason}
@@ -88,12 +88,14 @@ def _decision(key: _Key) -> Decision:
     return Decision(OUTCOMES[outcome], CODES[code] or None, zones, rules, version, rfc3339(next_at))
 
 
-class Part(msgspec.Struct, frozen=True, gc=False):
-    """One segment at its carrier. ``carrier_message_id`` is the carrier's own id in its normal form."""
+class Part(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """One segment at its carrier. ``carrier_message_id`` is the carrier's own id in its normal form; ``done_at`` when
+    it was done with it, by the done date of its receipt (``utc_offset`` applied)."""
 
     index: int
     status: str
     carrier_message_id: str
+    done_at: str = ""
 
 
 class Move(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -242,7 +244,7 @@ def message(record: Record) -> Message:
         accepted_at=rfc3339(record.accepted_at),
         updated_at=rfc3339(record.moved_at),
         decision=decision(verdict_of(record)),
-        parts=[Part(p.index, p.state.name.lower(), p.carrier_id.decode("latin-1")) for p in record.parts],
+        parts=[_part(part) for part in record.parts],
         timeline=[_move(step) for step in record.timeline],
         expires_at=rfc3339(record.expires),
         cancel_requested=record.cancel_requested,
@@ -251,6 +253,11 @@ def message(record: Record) -> Message:
         route=record.route,
         metadata=e.metadata,
     )
+
+
+def _part(part: PartRecord) -> Part:
+    name = part.carrier_id.decode("latin-1")
+    return Part(part.index, part.state.name.lower(), name, rfc3339(part.done_at))
 
 
 def _move(step: Step) -> Move:

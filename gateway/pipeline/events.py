@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from struct import Struct, calcsize
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Data(msgspec.Struct, gc=False):
     receipt_error: str | None
     segments: int
     parts_accepted: int
+    done_at: str | None
 
 
 class WebhookEvent(msgspec.Struct, gc=False):
@@ -115,13 +117,13 @@ def ends(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callabl
             return None
         at, end = 0, len(told)
         while at < end:
-            where, segments, carrier_id, envelope = unpack(told, at)
+            where, segments, second, carrier_id, envelope = unpack(told, at)
             cover_at = at + head + carrier_id
             name_at = where + size
             wish = wishes.get(packed[name_at : name_at + packed[where + _LENGTHS]])
             if wish is not None:
                 first_id = told[at + head : cover_at].decode("latin-1")
-                sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id
+                sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id, second * 1000
                 writer.write(wish, packed, where, instant, sight)
             at = cover_at + envelope
     return writer.queues
@@ -136,12 +138,12 @@ class _Writer:
         self._times: dict[int, str] = {}
         self._forms: dict[bytes, _Form] = {}
 
-    def write(self, wish: Wish, packed: bytes, at: int, instant: int, sight: tuple[Cover, int, str]) -> None:
+    def write(self, wish: Wish, packed: bytes, at: int, instant: int, sight: tuple[Cover, int, str, int]) -> None:
         """The event that begins at ``at``; ``sight``: what it tells of its message (a ``Sight``).
 
         By way of structs the JSON takes twice as long, and this is most of what an event costs.
         """
-        cover, segments, first_id = sight
+        cover, segments, first_id, done_at = sight
         if not cover.callback_url and not wish.own:
             return
         account, carrier, carrier_id, error = packed[at + _LENGTHS : at + _SIZE]
@@ -159,7 +161,7 @@ class _Writer:
         (self._lists.get(address) or self._queue(*address)).append(
             f'{{"id":"{message}.{sequence}",{form.type}{self._times.get(instant) or self._time(instant)}{form.account}'
             f'{sequence},"data":{{"message_id":"{message}","client_ref":{_quoted(cover.client_ref)},"to":{to},{form.states}'
-            f"{_quoted(first_id)}{form.answers}{segments}{form.parts}"
+            f"{_quoted(first_id)}{form.answers}{segments}{form.parts}{_date(done_at) if form.dated else ''}"
         )
 
     def _queue(self, account: str, url: str) -> list[str]:
@@ -184,6 +186,7 @@ class _Form(NamedTuple):
     states: str
     answers: str
     parts: str
+    dated: bool  # it is the carrier's receipt that it tells of: ``parts`` is open for its date
 
 
 _UNSEEN = Sight(UNSEEN, 0, "")
@@ -191,14 +194,22 @@ _UNSEEN = Sight(UNSEEN, 0, "")
 
 def _form(account: str, moved: bytes, carrier: bytes, error: bytes) -> _Form:
     state, previous, reason, _, status, accepted = _MOVED.unpack_from(moved)
+    dated = reason == Reason.RECEIPT
     return _Form(
         f'"type":"{_TYPES[state]}","time":"',
         f'","account":{_quoted(account)},"sequence":',
         f'"status":"{_NAMES[state]}","previous_status":{_quoted(_NAMES.get(previous, ""))},'
         f'"reason":{_quoted(_REASONS[reason])},"carrier":{_quoted(carrier.decode())},"carrier_message_id":',
         f',"smpp_status":{status},"receipt_error":{_quoted(error.decode("utf-8", "replace"))},"segments":',
-        f',"parts_accepted":{accepted}}}}}',
+        f',"parts_accepted":{accepted},"done_at":{"" if dated else "null}}"}',
+        dated,
     )
+
+
+@lru_cache(maxsize=4096)  # receipts of a minute share their dates
+def _date(instant: int) -> str:
+    """The end of an event that has the carrier's date, if it gave one."""
+    return f'"{iso(instant)}"}}}}' if instant else "null}}"
 
 
 def _quoted(text_: str) -> str:

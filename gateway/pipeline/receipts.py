@@ -7,8 +7,9 @@ less than the alternatives: status 0 would lose it at once, a permanent refusal 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -41,6 +42,9 @@ PATIENCE = 8.0
 """Seconds the store may be away before receipts are answered RMSGQFUL instead of waiting: carriers repeat those."""
 
 COMPLAIN_EVERY = 60.0
+
+AHEAD, BEHIND = 86_400_000, 31 * 86_400_000
+"""How far a carrier's date may lie ahead of our clock, and behind it (ms), to be its word and not its mistake."""
 
 NOBODY = Recipient("", bytes(16), 0)
 """Whoever it is: with ``receipt_key = "id"`` the number in a receipt says nothing."""
@@ -88,10 +92,18 @@ class Receipts:
     Once a guess was right they are made for every receipt of this carrier.
     """
 
-    def __init__(self, carrier: Carrier, numbers: Numbers, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        numbers: Numbers,
+        reporter: Reporter,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self.adjust(carrier)
         self._numbers = numbers
         self._reporter = reporter
+        self._clock = clock
+        self._puzzled = float("-inf")
         self._complained = float("-inf")
         self._guessing = False
         self.counts: Counter[str] = Counter()
@@ -114,9 +126,11 @@ class Receipts:
             return
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
-        lean = not self._guessing
+        lean, wall, odd = not self._guessing, self._clock(), 0
         for message in messages:
             fact = self._fact(message)
+            if fact is not None and fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
+                odd, fact.at = fact.at - wall, 0
             if fact is None:
                 self._not_stored(bind, message, now)
             else:
@@ -125,6 +139,8 @@ class Receipts:
         if facts:
             self.said.update([fact.state for fact in facts])
             self._reporter.receipts(facts, tickets)
+        if odd:
+            self._wonder(odd / 86_400_000, now)
 
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
@@ -142,6 +158,14 @@ class Receipts:
         if again:
             self.counts["parked"] -= len(again)
             self._reporter.receipts([fact for fact, _ in again], [ticket for _, ticket in again])
+
+    def _wonder(self, days: float, now: float) -> None:
+        """A date that cannot be is passed over; say so at most once a minute."""
+        if now - self._puzzled >= COMPLAIN_EVERY:
+            self._puzzled = now
+            log.warning(
+                "done dates in receipts are far off and not kept", carrier=self._name, days_ahead=round(days, 1)
+            )
 
     def _guess(self, fact: ReceiptFact) -> ReceiptFact | None:
         """The receipt with every form its ids may have, None when there is but one."""

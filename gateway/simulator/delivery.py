@@ -151,10 +151,19 @@ def _text(faults: Faults, message: Message, shown_id: bytes, state: int, times: 
     error = faults.receipt_error.encode()
     plain = not message.data_coding and not message.esm_class & UDHI
     text = message.short_message[:20] if plain else b""
+    ahead = faults.receipt_utc_offset
     if faults.receipt_text == "standard":
-        return receipt.build(shown_id, state, submitted=times.submitted, done=times.done, error=error, text=text)
+        return receipt.build(
+            shown_id,
+            state,
+            submitted=times.submitted,
+            done=times.done,
+            error=error,
+            text=text,
+            utc_offset_minutes=ahead,
+        )
     values = {b"id": shown_id, b"stat": receipt.STATE_TEXTS[state], b"err": error, b"text": text}
     for digits in (10, 12, 14):
-        values[b"from%d" % digits] = receipt.date_text(times.submitted, digits)
-        values[b"to%d" % digits] = receipt.date_text(times.done, digits)
+        values[b"from%d" % digits] = receipt.date_text(times.submitted + ahead * 60_000, digits)
+        values[b"to%d" % digits] = receipt.date_text(times.done + ahead * 60_000, digits)
     return _FORMS[faults.receipt_text] % values

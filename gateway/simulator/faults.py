@@ -71,6 +71,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     receipt_text: Literal["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-dates", "none"] = (
         "standard"
     )
+    receipt_utc_offset: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0  # minutes, of its dates
     receipt_from: str = ""  # as the source of every receipt, in place of the recipient's number
     receipt_tlvs: bool = True
     receipt_via: Literal["deliver_sm", "data_sm", "payload"] = "deliver_sm"

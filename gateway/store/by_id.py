@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from gateway.model import PartState, ReceiptFact, Recipient
+from gateway.model import ReceiptFact, Recipient
+from gateway.store.facts import pack_outcome, read_outcome
 from gateway.store.ids import partition_of
 from gateway.store.layout import SETTINGS
 from gateway.store.store import Link, Store
@@ -66,7 +67,7 @@ class IdIndex:
             args: list[Any] = [settings, carrier]
             for at in numbers:
                 receipt = receipts[forms[at][1]]
-                args += (forms[at][0], bytes((receipt.state,)) + receipt.error.encode()[:64])
+                args += (forms[at][0], b"%c%b" % pack_outcome(receipt))
             calls.append((partition, "locate", args))
             orders.append(numbers)
         values = [b""] * len(forms)
@@ -77,8 +78,7 @@ class IdIndex:
         for (one, number), value in zip(forms, values, strict=True):
             if value and out[number] is None:
                 receipt = receipts[number]
-                blob = bytes((receipt.state,)) + receipt.error.encode()
-                out[number] = _fact(carrier, one, blob, value[:16], value[17:25])
+                out[number] = _fact(carrier, one, b"%c%b" % pack_outcome(receipt), value[:16], value[17:25])
         return out
 
     async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None:
@@ -113,6 +113,7 @@ class IdIndex:
 
 
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
-    """A receipt whose recipient is known by its key alone; ``blob``: its state, then the error text."""
+    """A receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` made of it."""
     who = Recipient("", recipient[:8], partition_of(message_id))
-    return ReceiptFact(carrier, (carrier_id,), who, PartState(blob[0]), blob[1:].decode("utf-8", "replace"))
+    state, at, error = read_outcome(blob[0], blob[1:])
+    return ReceiptFact(carrier, (carrier_id,), who, state, error, at)

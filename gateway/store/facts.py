@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.model import Answer, Event, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
-from gateway.store.layout import ANSWER, ANSWER_PART, EVENT, RECEIPT, RULE
+from gateway.model import Answer, Event, PartState, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
+from gateway.store.layout import ANSWER, ANSWER_PART, DATED, EVENT, RECEIPT, RULE
+
+LATEST = 0xFFFFFFFF
+"""The last second that a date may name: early in 2106."""
 
 
 def read_rules(packed: bytes) -> tuple[Rule, ...]:
@@ -44,11 +47,28 @@ def pack_answer(answer: Answer, carriers: Mapping[str, int]) -> bytes:
 
 def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     """A receipt; ``carriers`` numbers the carriers of the call. Its ids go as fields of the id map."""
-    recipient, ids, error = receipt.recipient.key[:8], receipt.ids or (b"",), receipt.error.encode()[:64]
-    head = RECEIPT.pack(carriers[receipt.carrier], receipt.state, len(ids))
+    recipient, ids = receipt.recipient.key[:8], receipt.ids or (b"",)
+    state, rest = pack_outcome(receipt)
+    head = RECEIPT.pack(carriers[receipt.carrier], state, len(ids))
     if len(ids) == 1:
-        return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], error)
-    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], error))
+        return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], rest)
+    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], rest))
+
+
+def pack_outcome(receipt: ReceiptFact) -> tuple[int, bytes]:
+    """State, marked when a date follows; then date and error text. Intermediate receipts are kept without a date."""
+    error, second = receipt.error.encode()[:64], receipt.at // 1000
+    if 0 < second <= LATEST and receipt.state >= PartState.DELIVERED:
+        return receipt.state + DATED, second.to_bytes(4, "big") + error
+    return receipt.state, error
+
+
+def read_outcome(state: int, rest: bytes) -> tuple[PartState, int, str]:
+    """What ``pack_outcome`` made: state, date in ms (0 = none), error text."""
+    at = 0
+    if state >= DATED:
+        state, at, rest = state - DATED, int.from_bytes(rest[:4], "big") * 1000, rest[4:]
+    return PartState(state), at, rest.decode("utf-8", "replace")
 
 
 def read_events(packed: bytes, instant: int) -> list[Event]:

@@ -19,9 +19,9 @@ import msgspec
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
-from gateway.store.layout import HEAD, HEAD_FIELDS, PART
+from gateway.store.layout import HEAD, HEAD_FIELDS
 from gateway.store.owner import Owner
-from gateway.store.record import Vault
+from gateway.store.record import Vault, read_parts
 
 READ = 200
 """Most entries of a partition's stream in one read."""
@@ -151,6 +151,7 @@ class Sight(NamedTuple):
     cover: Cover
     segments: int
     carrier_id: str
+    done_at: int = 0  # the latest of its carrier's dates (ms UTC); 0: it has named none
 
 
 UNSEEN = Cover("", "", "", 0, "")
@@ -167,12 +168,12 @@ def _sight(raw: bytes, vault: Vault) -> Sight:
     account, route, envelope, permission, content, carrier, parts, _ = head[_LENGTHS]
     at = HEAD.size + 16 + account + route
     cover = _open_cover(vault.open(raw[at : at + envelope]))
-    carrier_id = ""
+    carrier_id, done_at = "", 0
     if parts:
         at += envelope + permission + content + carrier
-        length = PART.unpack_from(raw, at)[2]
-        carrier_id = raw[at + PART.size : at + PART.size + length].decode("latin-1")
-    return Sight(cover, head[_SEGMENTS], carrier_id)
+        told = read_parts(raw[at : at + parts])
+        carrier_id, done_at = told[0].carrier_id.decode("latin-1"), max([part.done_at for part in told])
+    return Sight(cover, head[_SEGMENTS], carrier_id, done_at)
 
 
 class Hooks:

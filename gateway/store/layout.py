@@ -92,14 +92,20 @@ CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it
-RECEIPT = Struct(">BBB")  # carrier, state, number of fields of the id map; each with its length, then the error text
-PART = Struct(">BIB")  # state, hour of the id map (0: none), length of the carrier's id behind it
+RECEIPT = Struct(">BBB")
+"""carrier, state, number of fields of the id map; behind it each of these with its length, then the carrier's date when
+the state is marked by ``DATED``, then the error text."""
+PART = Struct(">BIB")
+"""state, hour of the id map (0: none), length of the carrier's id; behind it the id, then the carrier's date when the
+state is marked by ``DATED``."""
+DATED = 128
+"""Added to the state of a part, or of a final receipt, that has the carrier's date: seconds since 1970, 4 octets."""
 EVENT = Struct(">16sIBBBBIBBBBB")
 """id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
 carrier's id, error; these follow. All events of an entry have its instant."""
-TOLD = Struct(">IBBH")
-"""Beside events, of each final one while they are followed: where it begins, segments, then two lengths: the carrier's
-id, the sealed envelope; these follow."""
+TOLD = Struct(">IBIBH")
+"""Beside events, of each final one while they are followed: where it begins, segments, the latest of its carrier's
+dates in seconds (0: none), then two lengths: the carrier's id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
 ASK = Struct(">BdddI")  # whole numbers only (0/1), limit, held, wanted, up
@@ -119,6 +125,7 @@ class Size(IntEnum):
     FIRST = len(WORKING) + 1
     LAST = len(WORKING) + len(HEAD_FIELDS)
     ACCOUNT_AT = HEAD.size + 16
+    DATED = DATED
 
 
 def lua_format(shape: Struct) -> str:

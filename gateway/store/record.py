@@ -24,7 +24,7 @@ from gateway.model import (
     State,
 )
 from gateway.store.ids import partition_of, time_of
-from gateway.store.layout import CAP, HEAD, PART, PERMISSION, Head
+from gateway.store.layout import CAP, DATED, HEAD, PART, PERMISSION, Head
 
 
 class Vault(Protocol):
@@ -40,6 +40,7 @@ class PartRecord(NamedTuple):
     index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in a part
     state: PartState
     carrier_id: bytes
+    done_at: int = 0  # when the carrier was done with it, by its own clock (ms UTC); 0: it has not said
 
 
 class Step(NamedTuple):
@@ -92,6 +93,7 @@ _open_envelope = msgspec.msgpack.Decoder(Envelope).decode
 _open_content = msgspec.msgpack.Decoder(Content).decode
 _FIRST_STEP = bytes(6)  # at acceptance: 0 ms after it, nothing more to say
 _CATEGORIES = tuple(Category)  # by value; an enum's call costs as much as a decryption step
+_PART_STATES = tuple(PartState)
 _INTERMEDIATE = 0xFFFFFFFF  # in place of the status: a step that is no move
 
 
@@ -206,7 +208,7 @@ def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leas
         head.resent == 1,
         s.carrier.decode() if head.pinned else "",
         head.reference_number,
-        bytes([part.state for part in _read_parts(s.parts)]) if s.parts else b"",
+        bytes([part.state for part in read_parts(s.parts)]) if s.parts else b"",
         head.expires,
         int.from_bytes(s.permission[8:16], "big"),
         envelope,
@@ -266,20 +268,24 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         lease=h.lease,
         carrier=s.carrier.decode(),
         pinned=h.pinned == 1,
-        parts=tuple(_read_parts(s.parts)),
+        parts=tuple(read_parts(s.parts)),
         timeline=tuple(timeline),
         envelope=envelope,
         content=_open_content(vault.open(s.content)) if s.content else None,
     )
 
 
-def _read_parts(packed: bytes) -> list[PartRecord]:
+def read_parts(packed: bytes) -> list[PartRecord]:
+    """The parts section of a record."""
     parts: list[PartRecord] = []
     at = 0
     while at < len(packed):
         state, _, length = PART.unpack_from(packed, at)
         at += PART.size + length
-        parts.append(PartRecord(len(parts), PartState(state), packed[at - length : at]))
+        carrier_id, done = packed[at - length : at], 0
+        if state >= DATED:
+            state, done, at = state - DATED, int.from_bytes(packed[at : at + 4], "big") * 1000, at + 4
+        parts.append(PartRecord(len(parts), _PART_STATES[state], carrier_id, done))
     return parts
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import time
 from typing import Any
 
 import pytest
@@ -196,6 +197,33 @@ async def test_vendor_statuses(store_url: str) -> None:
             await until_states(store, ids[1:], State.REJECTED)
             await until_states(store, ids[:1], State.DELIVERED)
     assert simulator.stats.submits == 2
+
+
+@pytest.mark.parametrize("form", ["standard", "seconds", "century"])
+@pytest.mark.parametrize("key", ["recipient", "id"])
+async def test_dates_of_a_carrier_with_a_clock_of_its_own(store_url: str, form: Any, key: str) -> None:
+    """Moscow's says three hours more than UTC; two parts and copies of each receipt, found by number or by id."""
+    faults = Faults(receipt_utc_offset=180, receipt_text=form, receipt_copies=2, receipt_tlvs=False)
+    began = time() * 1000
+    async with opened(store_url) as store, Simulator(faults) as simulator:
+        ids = await submit(store, 5, text="x" * 200)
+        async with serving(store, simulator, utc_offset=180, receipt_key=key):
+            await until_states(store, ids, State.DELIVERED)
+        dates = [part.done_at for record in await store.find(ids) if record for part in record.parts]
+    assert len(dates) == 10
+    exact = 60_000 if form == "standard" else 1000  # the usual form has no seconds
+    assert all(began - exact <= date <= time() * 1000 for date in dates)
+
+
+@pytest.mark.parametrize(
+    "faults", [Faults(receipt_utc_offset=-900_000), Faults(receipt_utc_offset=5000), Faults(receipt_text="no-dates")]
+)
+async def test_dates_that_cannot_be_hurt_nothing(store_url: str, faults: Faults) -> None:
+    async with opened(store_url) as store, Simulator(faults) as simulator:
+        ids = await submit(store, 5)
+        async with serving(store, simulator):
+            await until_states(store, ids, State.DELIVERED)
+        assert {part.done_at for record in await store.find(ids) if record for part in record.parts} == {0}
 
 
 # ── pace of a sender ─────────────────────────────────────────────────────────────────────────────────────────────

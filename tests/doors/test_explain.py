@@ -103,6 +103,12 @@ def test_what_its_carriers_do(carriers: list[CarrierView], words: str) -> None:
     assert words in " ".join(explain(record(State.QUEUED), AROUND._replace(carriers=carriers)))
 
 
+@pytest.mark.parametrize(("hours", "words"), [(0, "was done with it at 2026"), (3, "which cannot be: set utc_offset")])
+def test_the_date_in_its_receipt(hours: int, words: str) -> None:
+    part = PartRecord(0, PartState.DELIVERED, b"a1", NOW + hours * HOUR)
+    assert words in " ".join(explain(record(State.DELIVERED, Reason.RECEIPT, parts=(part,)), AROUND))
+
+
 def test_an_open_breaker() -> None:
     around = AROUND._replace(breakers=["account shop"])
     assert "held by an open breaker: account shop" in explain(record(State.HELD, Reason.BREAKER_OPEN), around)[0]

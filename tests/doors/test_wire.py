@@ -41,7 +41,10 @@ def record(**more: Any) -> Record:
         "lease": 3,
         "carrier": "north",
         "pinned": True,
-        "parts": (PartRecord(0, PartState.DELIVERED, b"a1"), PartRecord(1, PartState.UNDELIVERED, b"\xff")),
+        "parts": (
+            PartRecord(0, PartState.DELIVERED, b"a1", NOON + 60_000),
+            PartRecord(1, PartState.UNDELIVERED, b"\xff"),
+        ),
         "timeline": (
             Step(State.DEFERRED, Reason.QUIET_HOURS, NOON),
             Step(State.SENT, Reason.NONE, NOON + 1000, "north"),
@@ -60,7 +63,7 @@ def test_a_record_as_its_account_sees_it() -> None:
     assert (seen["status"], seen["reason"], seen["final"], seen["carrier"]) == ("undelivered", "receipt", True, "north")
     assert (seen["resent"], seen["cancel_requested"], seen["client_ref"]) == (True, True, None)
     assert seen["parts"] == [
-        {"index": 0, "status": "delivered", "carrier_message_id": "a1"},
+        {"index": 0, "status": "delivered", "carrier_message_id": "a1", "done_at": "2026-11-21T12:01:00.000Z"},
         {"index": 1, "status": "undelivered", "carrier_message_id": "\xff"},
     ]
     assert seen["timeline"] == [

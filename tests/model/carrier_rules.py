@@ -23,7 +23,7 @@ from gateway.model import (
 from gateway.store.ids import partition_of
 from gateway.store.owner import Owner
 from gateway.store.requests import Lane, TakeRequest
-from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, NUMBERS, ROUTES, Pick, indices, seeds
+from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, NUMBERS, ROUTES, Pick, indices, seeds
 from tests.model.intake_rules import IntakeRules
 from tests.model.reference import Message
 from tests.model.world import PARTITIONS
@@ -231,15 +231,15 @@ class CarrierRules(IntakeRules):
         """A receipt: for an id that was given, or of nobody's."""
         kind = pick(["known", "known", "known", "form", "orphan"])
         state = pick([*FINAL_PARTS, PartState.DELIVERED, PartState.ACCEPTED])
-        error = pick(["", "000", "3E8"])
+        error, date = pick(["", "000", "3E8"]), pick([0, self.now, self.now - HOUR, -1, 10**17])
         given = [(c, i, x) for c, i, x in self.given if i in self.model.messages]
         if kind == "orphan" or not given:
             self.count += 1
             who = self.recipients[pick(range(len(NUMBERS)))]
-            return ReceiptFact(pick(CARRIERS), (b"nobody-%d" % self.count,), who, state, error, self.now)
+            return ReceiptFact(pick(CARRIERS), (b"nobody-%d" % self.count,), who, state, error, date)
         carrier, id_, theirs = pick(given)
         ids = (theirs,) if kind == "known" else (b"form-" + theirs, theirs)
-        return ReceiptFact(carrier, ids, self.model.messages[id_].new.recipient, state, error, self.now)
+        return ReceiptFact(carrier, ids, self.model.messages[id_].new.recipient, state, error, date)
 
     @precondition(lambda self: self.given or self.count % 5 == 0)
     @rule(seed=seeds, count=st.integers(1, 3), again=st.booleans())

@@ -11,10 +11,12 @@ from gateway.model import PartState, ReceiptFact, Recipient
 from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.ids import derived_id
 from tests.model.cast import CARRIERS, FINAL_PARTS, HOUR, MINUTE
+from tests.model.message import kept_date
 from tests.model.world import PARTITIONS, World
 
 NOBODY = Recipient("", bytes(16), 0)
 PARKED, ORPHAN = 25 * HOUR, MINUTE
+DATES = (0, 1_800_000_000_999, -5, 10**17)  # of carriers
 
 carriers = st.sampled_from(CARRIERS)
 names = st.sampled_from([b"%d" % number for number in range(6)])
@@ -27,6 +29,7 @@ class Parked:
 
     state: PartState
     error: str
+    date: int
     since: int
     end: int = 0  # of an orphan
 
@@ -54,8 +57,8 @@ class IndexMachine(RuleBasedStateMachine):
             items.append(Indexed(one, message, 1, self.count.to_bytes(8, "big")))
         for _ in range(2):
             early = self.world.run(self.index.index(carrier, items))
-            assert {(fact.ids[0], fact.state, fact.error, fact.recipient.key) for fact in early} == {
-                (one.carrier_id, parked.state, parked.error, one.recipient)
+            assert {(fact.ids[0], fact.state, fact.error, fact.at, fact.recipient.key) for fact in early} == {
+                (one.carrier_id, parked.state, parked.error, parked.date, one.recipient)
                 for one in items
                 if (parked := self.parked.get((carrier, one.carrier_id)))
             }
@@ -68,9 +71,11 @@ class IndexMachine(RuleBasedStateMachine):
         carrier=carriers,
         ids=st.lists(names, min_size=1, max_size=2, unique=True),
         state=st.sampled_from([*FINAL_PARTS, PartState.ACCEPTED]),
+        said=st.sampled_from(DATES),
     )
-    def locate(self, carrier: str, ids: list[bytes], state: PartState) -> None:
-        fact = ReceiptFact(carrier, tuple(ids), NOBODY, state, f"e{self.count}")
+    def locate(self, carrier: str, ids: list[bytes], state: PartState, said: int) -> None:
+        fact = ReceiptFact(carrier, tuple(ids), NOBODY, state, f"e{self.count}", said)
+        date = 0 if state is PartState.ACCEPTED else kept_date(said)
         for _ in range(2):
             (found,) = self.world.run(self.index.locate(carrier, [fact]))
         known = next((one for one in ids if (carrier, one) in self.ids), None)
@@ -79,14 +84,14 @@ class IndexMachine(RuleBasedStateMachine):
         else:
             assert found is not None
             assert (found.ids, found.recipient.key) == ((known,), self.ids[carrier, known][1])
-            assert (found.state, found.error) == (state, fact.error)
+            assert (found.state, found.error, found.at) == (state, fact.error, date)
         for one in ids:
             key = carrier, one
             if key in self.ids:
                 continue
-            kept = self.parked.setdefault(key, Parked(state, fact.error, self.world.now))
+            kept = self.parked.setdefault(key, Parked(state, fact.error, date, self.world.now))
             if kept.state is PartState.ACCEPTED:
-                kept.state, kept.error = state, fact.error
+                kept.state, kept.error, kept.date = state, fact.error, date
 
     @rule(carrier=carriers, one=names)
     def stored(self, carrier: str, one: bytes) -> None:

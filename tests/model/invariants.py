@@ -135,7 +135,7 @@ class Invariants(RuleBasedStateMachine):
             same(m, (record.state, record.final, record.sequence), (m.state, m.final, m.sequence))
             same(m, (record.route, record.place, record.attempts), (m.route, m.place, m.attempts))
             same(m, (record.recipient, record.envelope), (m.new.recipient, m.new.envelope))
-            same(m, [part.state for part in record.parts], [part.state for part in m.parts])
+            same(m, [(p.state, p.done_at) for p in record.parts], [(p.state, p.done_at) for p in m.parts])
             same(m, record.content, None if m.final else m.new.content)
             if not m.final:
                 if m.new.segments > 1:

@@ -13,6 +13,7 @@ from gateway.store.salvage import Rescued
 from tests.model.cast import FINAL_PARTS, HOUR
 from tests.model.gate import GIVEN_BACK
 from tests.model.invariants import Invariants
+from tests.model.message import kept_date
 from tests.model.reference import Message
 from tests.model.world import PARTITIONS, plain
 
@@ -139,7 +140,8 @@ class Judge(Invariants):
             if record is None or m.new.recipient.key != key[1] or m.carrier != key[0] or m.final:
                 continue
             for index, (part, ours) in enumerate(zip(record.parts, m.parts, strict=True)):
-                if part.state is fact.state and part.state in FINAL_PARTS and part.state != ours.state:
+                said = (fact.state, kept_date(fact.at))
+                if (part.state, part.done_at) == said and part.state in FINAL_PARTS and part.state != ours.state:
                     assert not ours.id
                     self.model._receipt(m, index, fact, self.now)
                     return True

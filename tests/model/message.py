@@ -15,6 +15,7 @@ _OUT = (PartState.UNKNOWN, *_HAD)  # on the wire, for all we know
 class Part:
     state: PartState = PartState.PENDING
     id: bytes = b""
+    done_at: int = 0  # the carrier's date
 
 
 @dataclass
@@ -90,3 +91,9 @@ class Message:
     @property
     def pinned(self) -> str:
         return self.carrier if self.had else ""
+
+
+def kept_date(instant: int) -> int:
+    """A carrier's date as it is kept: whole seconds, none that four octets cannot hold."""
+    second = instant // 1000
+    return second * 1000 if 0 < second < 2**32 else 0

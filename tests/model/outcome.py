@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.model import WAITING, Answer, Fate, Match, OnUnknown, PartState, Permit, Reason, ReceiptFact, State
 from gateway.store import keys
 from tests.model.gate import Gate
-from tests.model.message import WORST, Message, Part
+from tests.model.message import WORST, Message, Part, kept_date
 
 _ENDS = {
     PartState.DELIVERED: State.DELIVERED,
@@ -199,7 +199,7 @@ class Outcome(Gate):
         part = m.parts[index]
         if fact.state is PartState.ACCEPTED:
             return Match.APPLIED
-        part.state = fact.state
+        part.state, part.done_at = fact.state, kept_date(fact.at)
         if m.state in (State.SENT, State.UNKNOWN):
             self._finished(m, now)
         if m.state in (State.UNKNOWN, *WAITING):

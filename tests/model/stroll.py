@@ -12,7 +12,7 @@ from gateway.store.hooks import Became
 from tests.model.cast import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE
 from tests.model.claims_machine import ClaimsMachine
 from tests.model.hooks_machine import HooksMachine
-from tests.model.index_machine import IndexMachine
+from tests.model.index_machine import DATES, IndexMachine
 from tests.model.world import PARTITIONS
 
 Steps = dict[Callable[[Any, Random], Any], int]
@@ -42,7 +42,7 @@ CLAIMS: Steps = {
 }
 INDEX: Steps = {
     lambda m, r: m.bring(r.choice(CARRIERS), _names(r, 3)): 10,
-    lambda m, r: m.locate(r.choice(CARRIERS), _names(r, 2), r.choice(FINAL_PARTS)): 20,
+    lambda m, r: m.locate(r.choice(CARRIERS), _names(r, 2), r.choice(FINAL_PARTS), r.choice(DATES)): 20,
     lambda m, r: m.stored(r.choice(CARRIERS), b"%d" % r.randrange(6)): 10,
     lambda m, r: m.relocate(): 8,
     lambda m, r: m.advance(r.choice([1, MINUTE, HOUR, 26 * HOUR])): 8,

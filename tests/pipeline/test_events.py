@@ -18,7 +18,7 @@ ONE, OTHER = new_ids(1_800_000_000_000, [0, 0])
 
 
 def seen(ref: str = "order-1", url: str = "", carrier_id: str = "c0ffee", to: str = "46701234567") -> Sight:
-    return Sight(Cover(to, "sender", "shop", 2, "brand", ref, url), 2, carrier_id)
+    return Sight(Cover(to, "sender", "shop", 2, "brand", ref, url), 2, carrier_id, 1_800_000_000_000)
 
 
 SIGHT = seen()
@@ -34,9 +34,10 @@ def packed(
     carrier: bytes = b"",
     carrier_id: bytes = b"",
     error: bytes = b"",
+    reason: Reason = Reason.RECEIPT,
 ) -> bytes:
     lengths = len(account), len(carrier), len(carrier_id), len(error)
-    head = EVENT.pack(message, sequence, state, State.SENT, Reason.RECEIPT, final, 0, 2, *lengths)
+    head = EVENT.pack(message, sequence, state, State.SENT, reason, final, 0, 2, *lengths)
     return head + account + carrier + carrier_id + error
 
 
@@ -89,8 +90,21 @@ def test_an_event_as_receivers_get_it() -> None:
             "receipt_error": "001",
             "segments": 2,
             "parts_accepted": 2,
+            "done_at": "2027-01-15T08:00:00.000Z",
         },
     }
+
+
+def test_only_a_receipt_brings_the_carriers_date() -> None:
+    """Though the record has it by the time an earlier move is told of."""
+
+    def date(event: bytes, sight: Sight) -> str | None:
+        ((told_of,),) = addressed(one(event), {ONE: sight}).values()
+        return msgspec.json.decode(told_of, type=WebhookEvent, strict=True).data.done_at
+
+    undated = SIGHT._replace(done_at=0)
+    assert date(packed(), undated) is None
+    assert date(packed(reason=Reason.CANCELED), SIGHT) is None
 
 
 def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
@@ -132,6 +146,7 @@ def test_the_json_is_what_the_type_says(
         error.decode("utf-8", "replace") or None,
         2,
         3,
+        "2027-01-15T08:00:00.000Z" if reason is Reason.RECEIPT else None,
     )
     expected = WebhookEvent(
         f"{text(ONE)}.7", f"message.{state.name.lower()}", "2027-01-15T08:00:00.123Z", wish.account, 7, data
@@ -153,7 +168,7 @@ def test_entries_that_bring_along_what_is_told_need_no_record() -> None:
     """The short way and the long way write the same."""
     sent, shop, bank = packed(state=State.SENT, final=False), packed(carrier=b"north"), packed(OTHER, account=b"bank")
     told = b"".join(
-        TOLD.pack(where, 2, 6, 8) + b"c0ffee" + envelope
+        TOLD.pack(where, 2, 1_800_000_000, 6, 8) + b"c0ffee" + envelope
         for where, envelope in ((len(sent), b"envelope"), (len(sent) + len(shop), b"of bank!"))
     )
     given = Entry(sent + shop + bank, 1_800_000_000_123, told)

@@ -51,6 +51,9 @@ def deliver(
 
 DELIVERED = b"id:0A1B sub:001 dlvrd:001 submit date:2611210100 done date:2611210101 stat:DELIVRD err:000 text:hello"
 
+DONE = 1_795_222_860_000
+"""01:01 UTC of that day."""
+
 
 def test_acknowledged_only_when_stored() -> None:
     receipts, reporter = receipts_of()
@@ -63,6 +66,34 @@ def test_acknowledged_only_when_stored() -> None:
     receipts.stored([Match.APPLIED], tickets)
     assert bind.answers == [(7, 0)]
     assert receipts.counts["applied"] == 1
+
+
+@pytest.mark.parametrize(
+    ("date", "kept"),
+    [
+        (b"2611210101", DONE),
+        (b"2611220059", DONE + 86_280_000),  # a day ahead: nobody has set its zone
+        (b"2611230101", 0),
+        (b"2501010101", 0),
+        (b"99999999999999", 0),
+        (b"99991231235959", 0),
+        (b"yesterday", 0),
+        (b"", 0),
+    ],
+)
+def test_the_carriers_date_is_kept_when_it_can_be(date: bytes, kept: int) -> None:
+    receipts, reporter = receipts_of()
+    receipts._clock = lambda: DONE + 60_000
+    receipts.received(FakeBind(), [deliver(DELIVERED.replace(b"2611210101", date))], 0.0)
+    (fact,), _ = reporter.take()
+    assert (fact.state, fact.at) == (PartState.DELIVERED, kept)
+
+
+def test_the_carriers_zone_is_taken_off_its_date() -> None:
+    receipts, reporter = receipts_of(utc_offset=180)
+    receipts._clock = lambda: DONE
+    receipts.received(FakeBind(), [deliver(DELIVERED.replace(b"2611210101", b"2611210401"))], 0.0)
+    assert reporter.take()[0][0].at == DONE
 
 
 @pytest.mark.parametrize(

@@ -203,17 +203,17 @@ async def test_what_was_moved_is_trimmed_and_nothing_else(hooks: Hooks, link: Li
 async def test_entries_in_which_nothing_ends_are_stepped_over(hooks: Hooks, link: Link) -> None:
     await hooks.follow()
     tag = tags(1)[0]
-    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "w", "")
+    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "v", "")
     (tail,) = await hooks.read(OURS, [0], ends=True)
     assert (tail.entries, tail.last) == ([], tail.upto)
     (one,) = await happen(link)
-    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "w", "")
+    await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "v", "")
     (tail,) = await hooks.read(OURS, [0], ends=True)
     ((events, _, told),) = tail.entries
     assert told is not None
     assert events[:16] == one
-    where, segments, id_length, length = TOLD.unpack_from(told)
-    assert (where, segments, id_length, length) == (0, 3, 0, len(told) - TOLD.size)
+    where, segments, second, id_length, length = TOLD.unpack_from(told)
+    assert (where, segments, second, id_length, length) == (0, 3, 0, 0, len(told) - TOLD.size)
     assert hooks.reveal(told[TOLD.size :]).client_ref == "ref"
     assert len((await read(hooks)).entries) == 2
     assert await hooks.move(OURS, [(tail, [])]) == [[]]

@@ -39,7 +39,7 @@ local function hooks_read(keys, args)
       reply[4] = 1
       break
     end
-    local packed, told_ = entries[i][2][2], entries[i][2][6] or false
+    local packed, told_ = entries[i][2][2], entries[i][2][5] == 'v' and entries[i][2][6]
     reply[5] = entries[i][1]
     if told_ ~= '' or args[5] ~= '1' then
       left = left - #packed

@@ -1,6 +1,6 @@
 -- locate: whose receipts these are, by carrier and id alone; those of unknown ids are parked until index_ids brings them.
 --
--- ARGV  settings, carrier, then per receipt: id, what to keep of it (state, then the error text)
+-- ARGV  settings, carrier, then per receipt: id, what to keep of it (state, then date and error text: layout.DATED)
 -- reply per receipt: what the index has (message id, part, 8 octets of the recipient's key), or '' when it was parked
 -- Idempotent: parking again changes nothing; a final receipt is never replaced.
 

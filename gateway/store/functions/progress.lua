@@ -3,7 +3,7 @@
 --
 -- ARGV  settings, owner, number of carriers, carriers, number of answers, answers, receipts
 --       answer:  $ANSWER of layout, then its parts: index, state, status, length, id
---       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; the error text
+--       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
 -- reply one octet per receipt (Match).
 -- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
 
@@ -109,8 +109,8 @@ local function apply_parked(arrived)
   for i = 1, #names do
     if values[i] then
       local r, index, carrier = arrived[i * 3 - 1], arrived[i * 3], carrier_in(names[i])
-      local state, fields, err = read_receipt(values[i])
-      receive(r, index, carrier, sub(names[i], #carrier + 10), state, err)
+      local fields, state, err, done_at = read_receipt(values[i])
+      receive(r, index, carrier, sub(names[i], #carrier + 10), state, err, done_at)
       names_of(carrier, fields, done)
     end
   end
@@ -163,7 +163,7 @@ local function find_messages(blobs, names, fields, found)
     more = false
     for number = 1, #blobs do
       if not found[number] then
-        local _, all = read_receipt(blobs[number])
+        local all = read_receipt(blobs[number])
         if all[form] then others[number], fields[number], more = all[form], all[form], true end
       end
     end
@@ -174,7 +174,7 @@ end
 
 -- Keep a receipt until its id comes. A final one is never replaced.
 local function park(carrier, blob, puts, ages)
-  local _, fields = read_receipt(blob)
+  local fields = read_receipt(blob)
   for k = 1, #fields do
     local name = parked_under(carrier, fields[k])
     local there = puts[name] or call('HGET', P .. 'k', name)
@@ -198,15 +198,15 @@ local function progress(keys, args)
   if answers_end > #args or #args[1] ~= Size.SETTINGS_SIZE or not fits(args[2], NAME) then error('malformed: counts') end
   for i = 4, at do carriers[#carriers + 1] = args[i] end
 
-  local blobs, names, fields, states, errs, found, reply = {}, {}, {}, {}, {}, {}, {}
+  local blobs, names, fields, states, errs, dates, found, reply = {}, {}, {}, {}, {}, {}, {}, {}
   for i = answers_end + 1, #args do
     local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
     if not carriers[c + 1] then error('malformed: carrier') end
-    blobs[number], states[number], names[number], fields[number] = args[i], state, carriers[c + 1], field
+    blobs[number], names[number], fields[number] = args[i], carriers[c + 1], field
     if count == 1 then
-      errs[number] = sub(args[i], pos)
+      states[number], errs[number], dates[number] = end_of_receipt(args[i], state, pos)
     else
-      c, state, errs[number] = read_receipt(args[i])
+      c, states[number], errs[number], dates[number] = read_receipt(args[i])
     end
     if #errs[number] > 64 then error('malformed: error text') end
   end
@@ -229,7 +229,8 @@ local function progress(keys, args)
     local match, value = Match.PARKED, found[number]
     if value then
       local r = records[sub(value, 1, 16)]
-      match = r and receive(r, byte(value, 17), names[number], sub(fields[number], 9), states[number], errs[number])
+      local id, index = sub(fields[number], 9), byte(value, 17)
+      match = r and receive(r, index, names[number], id, states[number], errs[number], dates[number])
         or Match.REPEATED
     else
       park(names[number], blobs[number], puts, ages)

@@ -54,7 +54,7 @@ local function look(r, reply, unmapped)
 end
 
 -- A receipt that found no id: the oldest message of that carrier and recipient that waits for one without an id.
-local function match_lost(carrier, state, fields, err)
+local function match_lost(carrier, fields, state, err, done)
   local ids, list = call('HGET', P .. 'u:' .. carrier, sub(fields[1], 1, 8)), {}
   if not ids then return false end
   for from = 1, #ids, 16 do list[#list + 1] = sub(ids, from, from + 15) end
@@ -65,7 +65,7 @@ local function match_lost(carrier, state, fields, err)
       local p = parts_of(r)
       for k = 1, #p, 3 do
         if p[k] == Part.UNKNOWN or (p[k] == Part.ACCEPTED and p[k + 2] == '') then
-          receive(r, (k - 1) / 3, carrier, sub(fields[1], 9), state, err)
+          receive(r, (k - 1) / 3, carrier, sub(fields[1], 9), state, err, done)
           return true
         end
       end
@@ -81,8 +81,8 @@ local function try_parked(reply)
   for i = 1, #aged do
     local blob, carrier = call('HGET', P .. 'k', aged[i]), carrier_in(aged[i])
     if blob and not over[aged[i]] then
-      local state, fields, err = read_receipt(blob)
-      if match_lost(carrier, state, fields, err) then
+      local fields, state, err, date = read_receipt(blob)
+      if match_lost(carrier, fields, state, err, date) then
         local from = #done + 1
         names_of(carrier, fields, done)
         for k = from, #done do over[done[k]] = true end
@@ -98,7 +98,7 @@ local function try_parked(reply)
   for i = 1, #ended do
     local blob = call('HGET', P .. 'k', ended[i])
     if blob then
-      local _, fields = read_receipt(blob)
+      local fields = read_receipt(blob)
       names_of(carrier_in(ended[i]), fields, done)
     end
   end

@@ -29,7 +29,7 @@ local function write_events()
   if #events > 0 then
     if followed() then
       -- Who follows the stream trims it behind what he has moved: what nobody has seen yet must not go.
-      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'w', concat(told))
+      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(told))
     else
       call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
     end

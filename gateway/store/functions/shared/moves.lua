@@ -36,11 +36,12 @@ local function followed()
 end
 
 -- The next event, of so many octets, is r's. Of an end is told what its receiver wants to know of the message, so that
--- nobody has to look for the record: where the event lies, segments, the carrier's id, the sealed envelope.
+-- nobody has to look for the record: where the event lies, segments, the carrier's date and id, the sealed envelope.
 local function tell(r, size)
   if r.final == 1 and followed() then
-    local from, carrier_id = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)[3] or ''
-    told[#told + 1] = pack($TOLD, told.at, r.segments, #carrier_id, r.envelope_len)
+    local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
+    local carrier_id = p[3] or ''
+    told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
     told[#told + 1] = carrier_id
     told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end

@@ -86,8 +86,8 @@ local function pin(r, carrier)
   if delayed then delay(r, r.due) end
 end
 
--- A receipt for one part. Answers what became of it (Match).
-local function receive(r, index, carrier, carrier_id, state, err)
+-- A receipt for one part; done: the carrier's date in seconds, nil when it gave none. Answers what became of it (Match).
+local function receive(r, index, carrier, carrier_id, state, err, done)
   if r.final == 1 then return Match.REPEATED end
   if state == Part.ACCEPTED then -- intermediate: noted once per text, moves nothing
     local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
@@ -99,6 +99,7 @@ local function receive(r, index, carrier, carrier_id, state, err)
   local p, k = parts_of(r), index * 3 + 1
   if not p[k] or p[k] >= Part.DELIVERED then return Match.REPEATED end
   p[k] = state
+  if done then group(p, 'done')[k] = done end
   touch(r)
   local all = accepted_in(p) * 3 == #p
   if r.state <= State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
@@ -121,12 +122,18 @@ local function carrier_in(name)
   return sub(name, 1, find(name, '\0', 1, true) - 1)
 end
 
--- State, all fields of the id map (the likeliest first) and error text of a packed receipt.
+-- What stands behind the fields of a packed receipt: state, error text, the carrier's date or nil.
+local function end_of_receipt(blob, state, pos)
+  if state < Size.DATED then return state, sub(blob, pos) end
+  return state - Size.DATED, sub(blob, pos + 4), (read('>I4', blob, pos))
+end
+
+-- All fields of the id map (the likeliest first), state, error text and date of a packed receipt.
 local function read_receipt(blob)
   local _, state, count, pos = read($RECEIPT, blob)
   local fields = {}
   for i = 1, count do fields[i], pos = read('>Bc0', blob, pos) end
-  return state, fields, sub(blob, pos)
+  return fields, end_of_receipt(blob, state, pos)
 end
 
 -- Every name that a receipt was parked under is appended to `names`.

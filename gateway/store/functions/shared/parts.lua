@@ -1,4 +1,5 @@
--- The parts of a message at its carrier, flat: p[3k+1] state, p[3k+2] hour of the id map, p[3k+3] the carrier's id.
+-- The parts of a message at its carrier, flat: p[3k+1] state, p[3k+2] hour of the id map, p[3k+3] the carrier's id;
+-- p.done[3k+1] when the carrier was done with it, in seconds, by its own clock; where it said so.
 
 local function parts_of(r)
   if r.parts then return r.parts end
@@ -6,6 +7,10 @@ local function parts_of(r)
   local last = pos + r.parts_len
   while pos < last do
     p[k], p[k + 1], p[k + 2], pos = read('>BI4Bc0', raw, pos)
+    if p[k] >= Size.DATED then
+      p[k], p.done = p[k] - Size.DATED, p.done or {}
+      p.done[k], pos = read('>I4', raw, pos)
+    end
     k = k + 3
   end
   return p
@@ -36,6 +41,13 @@ local function whole(r)
   if r.pinned == 0 then return false end
   local p = parts_of(r)
   return #p > 0 and accepted_in(p) * 3 == #p
+end
+
+-- The latest of the carrier's dates, in seconds; 0: it named none.
+local function latest(p)
+  local at = 0
+  for _, second in pairs(p.done or {}) do at = max(at, second) end
+  return at
 end
 
 -- Parts that a take still has to send.

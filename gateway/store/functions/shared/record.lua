@@ -83,10 +83,16 @@ local function pruned(trail)
   return sub(trail, 1, first) .. sub(trail, from)
 end
 
+local function pack_part(p, k)
+  local done, id = p.done and p.done[k], p[k + 2]
+  if done then return pack('>BI4Bc0I4', p[k] + Size.DATED, p[k + 1], #id, id, done) end
+  return pack('>BI4Bc0', p[k], p[k + 1], #id, id)
+end
+
 local function pack_parts(p)
-  if #p == 3 then return pack('>BI4Bc0', p[1], p[2], #p[3], p[3]) end
+  if #p == 3 then return pack_part(p, 1) end
   local out = {}
-  for i = 1, #p, 3 do out[#out + 1] = pack('>BI4Bc0', p[i], p[i + 1], #p[i + 2], p[i + 2]) end
+  for k = 1, #p, 3 do out[#out + 1] = pack_part(p, k) end
   return concat(out)
 end
 

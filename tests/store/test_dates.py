@@ -1,0 +1,82 @@
+"""A carrier's date stays with the part that its receipt is about, wherever the receipt waited; the first one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from gateway.model import Match, PartState, ReceiptFact, Recipient, State
+from gateway.store.by_id import IdIndex, Indexed
+from gateway.store.hooks import Hooks
+from gateway.store.privacy import Vault
+from tests.servers import Server
+from tests.store.test_functions import Desk
+
+DONE, LATER = 1_799_999_940_000, 1_799_999_950_000
+
+
+@pytest.fixture(scope="module")
+def shared(single_server: Server) -> Iterator[Desk]:
+    single_server.flush()
+    desk = Desk(single_server.url)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def desk(shared: Desk) -> Desk:
+    shared.reset()
+    return shared
+
+
+def dated(desk: Desk, recipient: Recipient, one: bytes, at: int, state: PartState = PartState.DELIVERED) -> ReceiptFact:
+    return msgspec.structs.replace(desk.receipt(recipient, one, state=state), at=at)
+
+
+def test_every_part_has_its_own_and_a_repeat_changes_none(desk: Desk) -> None:
+    message = desk.message(segments=2)
+    who = message.recipient
+    desk.accept(message)
+    desk.report(desk.sent(desk.take().leased[0], b"a", b"b"), receipts=[dated(desk, who, b"a", DONE)])
+    receipts = [dated(desk, who, b"a", LATER), dated(desk, who, b"b", LATER), dated(desk, who, b"b", DONE)]
+    assert desk.report(receipts=receipts) == [Match.REPEATED, Match.APPLIED, Match.REPEATED]
+    record = desk.record(message)
+    assert (record.state, [part.done_at for part in record.parts]) == (State.DELIVERED, [DONE, LATER])
+    hooks = Hooks(desk.link, desk.hasher, Vault({1: bytes(32)}, 1), partitions=desk.store.partitions, keep=1)
+    sight = desk.run(hooks.sights([message.id]))[message.id]
+    assert (sight.done_at, sight.carrier_id) == (LATER, "a"), "a message is done when its last part is"
+
+
+def test_a_receipt_that_came_early_keeps_its_date(desk: Desk) -> None:
+    message = desk.message()
+    desk.accept(message)
+    (leased,) = desk.take().leased
+    early = dated(desk, message.recipient, b"a", DONE, PartState.UNDELIVERED)
+    assert desk.report(receipts=[early]) == [Match.PARKED]
+    desk.report(desk.sent(leased, b"a"))
+    record = desk.record(message)
+    assert (record.state, record.parts[0].done_at) == (State.UNDELIVERED, DONE)
+    assert record.timeline[-1].error == "000"
+
+
+def test_one_without_an_id_that_sweep_finds_a_message_for(desk: Desk) -> None:
+    message = desk.message()
+    desk.accept(message)
+    (leased,) = desk.take().leased
+    desk.report(desk.sent(leased, b""), receipts=[dated(desk, message.recipient, b"unheard-of", DONE)])
+    desk.later(120_000)
+    desk.sweep()
+    assert desk.record(message).parts[0].done_at == DONE
+
+
+def test_one_that_is_found_by_its_id_alone(desk: Desk) -> None:
+    index = IdIndex(desk.store, desk.link)
+    message = desk.message()
+    nobody = ReceiptFact("north", (b"a",), Recipient("", bytes(16), 0), PartState.DELIVERED, "000", DONE)
+    assert desk.run(index.locate("north", [nobody])) == [None]
+    (early,) = desk.run(index.index("north", [Indexed(b"a", message.id, 0, message.recipient.key)]))
+    (found,) = desk.run(index.locate("north", [nobody]))
+    assert found is not None
+    assert (early.at, early.error, found.at, found.error) == (DONE, "000", DONE, "000")
