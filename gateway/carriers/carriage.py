@@ -57,7 +57,7 @@ class Carriage:
             if index is None:
                 raise ValueError("receipt_key = id needs an index of ids")
             progress = ById(store, index, carrier.name)
-        self.reporter = Reporter(progress, heart.owner, self._stored)
+        self.reporter = Reporter(progress, heart.owner, self._stored, window=carrier.binds * carrier.window)
         self.receipts = Receipts(carrier, numbers, self.reporter)
         self.dispatcher = Dispatcher(
             carrier,

@@ -23,9 +23,10 @@ class _Share(NamedTuple, Generic[Item, Answer]):
 class Gatherer(Generic[Item, Answer]):
     """Waits ``gap`` seconds after the first item, then hands all of them (at most ``limit``) to ``flush`` at once.
 
-    One call is in flight at a time: what arrives meanwhile is the next batch and goes as soon as the call is back. So
-    a quiet gateway adds ``gap`` to a request, and a busy one gathers by itself. What one caller puts in is never
-    parted, even when it exceeds the limit by itself.
+    One call is in flight at a time: what arrives meanwhile is the next batch. It goes ``gap`` seconds after the call is
+    back, so that those who were answered and ask again come along, or at once when the limit is reached. So a gateway,
+    quiet or busy, adds ``gap`` to a request, and a busy one gathers by itself. What one caller puts in is never parted,
+    even when it exceeds the limit by itself.
     """
 
     def __init__(self, flush: Flush[Item, Answer], *, gap: float = 0.002, limit: int = 500) -> None:
@@ -46,8 +47,12 @@ class Gatherer(Generic[Item, Answer]):
         future: asyncio.Future[list[Answer]] = loop.create_future()
         self._waiting.append(_Share(items, future))
         if self._call is None and self._timer is None:
-            self._timer = loop.call_later(self._gap, self._start) if self._gap else loop.call_soon(self._start)
+            self._plan()
         return future
+
+    def _plan(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._gap, self._start) if self._gap else loop.call_soon(self._start)
 
     def _start(self) -> None:
         self._timer = None
@@ -62,7 +67,10 @@ class Gatherer(Generic[Item, Answer]):
     def _back(self, shares: Sequence[_Share[Item, Answer]], call: asyncio.Task[list[Answer]]) -> None:
         self._call = None
         if self._waiting:
-            self._start()
+            if self._gap and sum(len(share.items) for share in self._waiting) < self._limit:
+                self._plan()
+            else:
+                self._start()
         error = None if call.cancelled() else call.exception()
         answers = [] if call.cancelled() or error else call.result()
         at = 0

@@ -1,8 +1,9 @@
 """What a carrier said, on its way to the store: gathered, one call in flight, nothing ever dropped.
 
-A quiet carrier's answers wait ``GAP`` seconds for company; a busy one's gather by themselves while a call is out.
-Within a call the store applies answers before receipts. While the store is away everything waits here: answers are
-bounded by the windows, receipts by ``MAX_RECEIPTS``.
+A quiet carrier's answers wait ``GAP`` seconds for company. Where calls follow each other closely, few items wait up to
+``BUSY_GAP``, unless they hold up a good part of the windows; many gather by themselves while a call is out. Within a
+call the store applies answers before receipts. While the store is away everything waits here: answers are bounded by
+the windows, receipts by ``MAX_RECEIPTS``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gateway.model import Answer, Match, ReceiptFact
 from gateway.store.errors import StoreError, StoreRefused
 from gateway.store.owner import Owner
 
-GAP = 0.004
+GAP, BUSY_GAP = 0.004, 0.012
 ENOUGH = 200
 """Items that leave without waiting for the gap."""
 
@@ -47,11 +48,14 @@ class Reporter:
     receipt (who wants its acknowledgement).
     """
 
-    def __init__(self, store: ProgressStore, owner: Owner, done: Done, *, gap: float = GAP) -> None:
+    def __init__(self, store: ProgressStore, owner: Owner, done: Done, *, window: int = 0) -> None:
+        """``window``: submits that may be open at this carrier; a quarter of it is not kept waiting for company."""
         self._store = store
         self._owner = owner
         self._done = done
-        self._gap = gap
+        self._few = min(ENOUGH, window // 4)
+        self._wanted = ENOUGH  # what is waited for
+        self._stored = 0.0  # when the last call was back
         self._answers: list[Answer] = []
         self._facts: list[ReceiptFact] = []
         self._tickets: list[Any] = []
@@ -87,8 +91,7 @@ class Reporter:
         wait = RETRY_FIRST
         while True:
             await self._wake.wait()
-            if len(self._answers) + len(self._facts) < ENOUGH and self._gap:
-                await self._company()
+            await self._company()
             if await self._flush():
                 wait = RETRY_FIRST
             else:
@@ -102,18 +105,28 @@ class Reporter:
     def _notify(self) -> None:
         self._wake.set()
         self._idle.clear()
-        if len(self._answers) + len(self._facts) >= ENOUGH:
+        if len(self._answers) + len(self._facts) >= self._wanted:
             self._enough.set()
 
     async def _company(self) -> None:
-        """Wait for the gap, or until there is enough."""
-        timer = asyncio.get_running_loop().call_later(self._gap, self._enough.set)
+        """Wait until there is enough, or no longer."""
+        busy = asyncio.get_running_loop().time() - self._stored < BUSY_GAP
+        await self._until(ENOUGH, GAP)
+        if busy:
+            await self._until(self._few, BUSY_GAP - GAP)
+
+    async def _until(self, wanted: int, seconds: float) -> None:
+        """Wait for so many, so long at most."""
+        if len(self._answers) + len(self._facts) >= wanted:
+            return
+        self._wanted = wanted
+        self._enough.clear()
+        timer = asyncio.get_running_loop().call_later(seconds, self._enough.set)
         await self._enough.wait()
         timer.cancel()
 
     async def _flush(self) -> bool:
         """One call; False when the store did not take it."""
-        self._enough.clear()
         answers, facts = self._answers[:MOST], self._facts[:MOST]
         self.calls += 1
         try:
@@ -124,7 +137,7 @@ class Reporter:
             if self.away_since is None:
                 self.away_since = asyncio.get_running_loop().time()
             return False
-        self.away_since = None
+        self.away_since, self._stored = None, asyncio.get_running_loop().time()
         tickets = self._tickets[: len(facts)]
         del self._answers[: len(answers)], self._facts[: len(facts)], self._tickets[: len(facts)]
         if not self._answers and not self._facts:

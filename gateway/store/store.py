@@ -28,7 +28,7 @@ from gateway.model import (
 )
 from gateway.store.facts import pack_answer, pack_receipt, read_events, read_rules
 from gateway.store.ids import partition_of
-from gateway.store.keys import Hasher
+from gateway.store.keys import Hasher, tags
 from gateway.store.layout import RULE, SETTINGS
 from gateway.store.owner import Owner
 from gateway.store.record import (
@@ -69,6 +69,7 @@ class Link(Protocol):
 
     async def call(self, partition: int, function: str, *args: Any) -> Any: ...
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
+    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
 
 
 class Store:
@@ -83,6 +84,7 @@ class Store:
         self._link = link
         self._vault = vault
         self._settings = SETTINGS.pack(*retention)
+        self._rules_at = [tag + b"r" for tag in tags(partitions)]
 
     def set_retention(self, retention: Retention) -> None:
         """Keep and wait for so long from now on. What has its time already keeps it."""
@@ -293,11 +295,13 @@ class Store:
 
     async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
         """The rules of each recipient; with ``caps`` (one sequence per recipient) also the reservations under them."""
+        if not caps:
+            return await self._rules(recipients)
         calls, orders = [], []
         for partition, indices in _slices([recipient.partition for recipient in recipients]):
             args: list[Any] = []
             for index in indices:
-                args += (recipients[index].key, pack_caps(tuple(caps[index])) if caps else b"")
+                args += (recipients[index].key, pack_caps(tuple(caps[index])))
             calls.append((partition, "facts", args))
             orders.append(indices)
         out = [Facts()] * len(recipients)
@@ -305,6 +309,19 @@ class Store:
             for index, rules, used in zip(order, reply[::2], reply[1::2], strict=True):
                 if rules or used:
                     out[index] = Facts(read_rules(rules), tuple(used[::2]), tuple(used[1::2]))
+        return out
+
+    async def _rules(self, recipients: Sequence[Recipient]) -> list[Facts]:
+        """An ordinary command costs the store a tenth of a function, which for few recipients is most of it."""
+        commands, orders = [], []
+        for partition, indices in _slices([recipient.partition for recipient in recipients]):
+            commands.append((partition, (b"HMGET", self._rules_at[partition], *[recipients[i].key for i in indices])))
+            orders.append(indices)
+        out = [Facts()] * len(recipients)
+        for order, reply in zip(orders, await self._link.commands(commands), strict=True):
+            for index, rules in zip(order, reply, strict=True):
+                if rules:
+                    out[index] = Facts(read_rules(rules))
         return out
 
     async def opt(self, items: Sequence[OptChange]) -> list[bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ class Link(Protocol):
 
     async def call(self, partition: int, function: str, *args: Any) -> Any: ...
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
+    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
 
 
 class TimedLink:
@@ -37,15 +38,24 @@ class TimedLink:
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]:
         """As the link's. All requests of one call are of one function, as ``Store`` makes them."""
         if not requests:
-            return await self._link.calls(requests)
-        function, start = requests[0][1], perf_counter()
+            return []
+        return await self._timed(requests[0][1], self._link.calls(requests))
+
+    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]:
+        """As the link's, under the name of the command. All requests of one call are of one command."""
+        if not requests:
+            return []
+        return await self._timed(requests[0][1][0].decode().lower(), self._link.commands(requests))
+
+    async def _timed(self, name: str, replies: Awaitable[list[Any]]) -> list[Any]:
+        start = perf_counter()
         try:
-            return await self._link.calls(requests)
+            return await replies
         except StoreError as error:
-            self.errors[function, type(error).__name__] += 1
+            self.errors[name, type(error).__name__] += 1
             raise
         finally:
-            seen = self.seconds.get(function)
+            seen = self.seconds.get(name)
             if seen is None:
-                seen = self.seconds[function] = Histogram()
+                seen = self.seconds[name] = Histogram()
             seen.observe(perf_counter() - start)

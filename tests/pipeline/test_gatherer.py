@@ -33,7 +33,7 @@ async def test_what_arrives_together_goes_together() -> None:
     assert flush.batches == [[0, 1, 2, 3, 4]]
 
 
-async def test_one_call_is_in_flight_and_the_next_goes_as_soon_as_it_is_back() -> None:
+async def test_one_call_is_in_flight_and_those_who_ask_again_come_along_with_the_next() -> None:
     flush = Flush()
     gatherer = Gatherer(flush, gap=0.001)
     first = gatherer.put([1])
@@ -44,8 +44,9 @@ async def test_one_call_is_in_flight_and_the_next_goes_as_soon_as_it_is_back() -
     assert repr(gatherer) == "<Gatherer 2 waiting, one call in flight>"
     flush.go.set()
     assert await first == [1]
-    assert await asyncio.gather(*others) == [[4], [9]]
-    assert flush.batches == [[1], [2, 3]]
+    again = gatherer.put([4])
+    assert await asyncio.gather(*others, again) == [[4], [9], [16]]
+    assert flush.batches == [[1], [2, 3, 4]]
 
 
 async def test_a_batch_has_a_limit() -> None:
