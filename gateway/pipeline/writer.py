@@ -26,6 +26,9 @@ class Port(Protocol):
     def abort(self, reason: str) -> None: ...
 
 
+TOGETHER = 16
+"""So many parts go to one bind before another is used: every bind that is written to costs a write and reads."""
+
 Context = tuple[Job, int]
 """What comes back with an answer: the job and which of its parts."""
 
@@ -49,14 +52,14 @@ class Writer:
         self._waiting.extend(jobs)
 
     def write(self, ports: Sequence[Port], now: float) -> None:
-        """Write what waits, spread over the binds by their room."""
+        """Write what waits, the bind with most room first; more than a few are spread over the binds by their room."""
         waiting = self._waiting
         rooms = [(port.free, port) for port in ports if port not in self._rest]
         rooms = sorted((entry for entry in rooms if entry[0] > 0), key=lambda entry: -entry[0])
         total = sum(free for free, _ in rooms)
         parts = min(total, sum(job.left for job in waiting))
         for free, port in rooms:
-            room, quota = free, -(-parts * free // total)
+            room, quota = free, max(TOGETHER, -(-parts * free // total))
             while waiting and room > 0 and quota > 0:
                 job = waiting[0]
                 if job.left > room and not (room == port.window and job.left > port.window):
