@@ -18,6 +18,7 @@ from gateway.pipeline.cases import Batch, Case, Origin, Ruling, message_of, requ
 from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.frequency import Caps, Frequency
 from gateway.pipeline.gatherer import Gatherer
+from gateway.pipeline.repeats import Item, without_instants
 from gateway.pipeline.submission import Problem, Result, Rights, Submission, check
 from gateway.pipeline.tallies import IntakeTally
 from gateway.policy.decide import caps_for, decide
@@ -46,6 +47,7 @@ class Ledger(Protocol):
     async def accept(self, items: Sequence[NewMessage]) -> list[Accepted]: ...
     async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]: ...
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
+    async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None: ...
     async def depths(self) -> Depths: ...
 
 
@@ -53,9 +55,6 @@ class Hint(Protocol):
     """Hears which partitions of a route have something new; ``urgent``: a one-time password is among it."""
 
     def __call__(self, places: Mapping[str, set[int]], *, urgent: bool = False) -> None: ...
-
-
-_Item = tuple[Account, Submission, Origin | None]
 
 
 def now_ms() -> int:
@@ -93,7 +92,7 @@ class Intake:
         self._hint = hint
         self._named = named
         self._clock = clock
-        self._singles: Gatherer[_Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
+        self._singles: Gatherer[Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._facts: Gatherer[tuple[Recipient, Caps], Facts] = Gatherer(self._look_up, gap=0, limit=TOGETHER)
         self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
         self.tally = IntakeTally()
@@ -121,10 +120,10 @@ class Intake:
         """Results in the order sent, after the store holds them. Raises StoreError when nothing was accepted."""
         return await self._accept([(account, asked, None) for asked in submissions], now)
 
-    async def _gathered(self, items: list[_Item]) -> Outcomes:
+    async def _gathered(self, items: list[Item]) -> Outcomes:
         return await self._accept(items, self._clock())
 
-    async def _accept(self, items: Sequence[_Item], now: int) -> Outcomes:
+    async def _accept(self, items: Sequence[Item], now: int) -> Outcomes:
         accounts = [account.name for account, _, _ in items]
         try:
             results = await self._take_in(items, now)
@@ -134,7 +133,7 @@ class Intake:
         self.tally.add(accounts, results)
         return results
 
-    async def _take_in(self, items: Sequence[_Item], now: int) -> Outcomes:
+    async def _take_in(self, items: Sequence[Item], now: int) -> Outcomes:
         await self._bounds.refresh()
         batch = Batch(now, Frequency())
         results: Outcomes = []
@@ -149,7 +148,8 @@ class Intake:
                 return results + [rest] * (len(items) - start)
         return results
 
-    async def _slice(self, items: Sequence[_Item], batch: Batch) -> Outcomes:
+    async def _slice(self, items: Sequence[Item], batch: Batch) -> Outcomes:
+        items = await without_instants(items, self._store, self._desk.hasher, batch.now)
         results: list[Result | Problem | None] = [None] * len(items)
         cases: list[Case] = []
         refused: list[str] = []
@@ -224,7 +224,7 @@ class Intake:
 
     def _check(
         self,
-        items: Sequence[_Item],
+        items: Sequence[Item],
         start: int,
         results: list[Result | Problem | None],
         now: int,

@@ -242,6 +242,12 @@ def _check_metadata(metadata: dict[str, Any]) -> Problem | None:
     return None
 
 
+def passed(asked: Submission, now: int) -> bool:
+    """Whether an instant of it has passed, so that it would be refused now."""
+    expires_at, send_at = _ms(asked.expires_at), _ms(asked.send_at)
+    return 0 < expires_at <= now or 0 < send_at < now - SKEW
+
+
 def _check_instants(send_at: int, expires_at: int, now: int) -> Problem | None:
     if send_at and send_at < now - SKEW:
         return Problem("invalid_value", "lies in the past", "send_at")
