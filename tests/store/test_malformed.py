@@ -10,11 +10,13 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from gateway.store.library import FUNCTIONS
+from gateway.store.owner import Owner
+from gateway.store.sharing import Ask, Sharing
 from tests.model.garbler import Garbler
 from tests.model.machine import Machine
 from tests.model.stroll import STEPS, stroll
 from tests.model.walk import walk
-from tests.model.world import World
+from tests.model.world import PARTITIONS, World
 
 WRITING = {name for name, flag in FUNCTIONS.items() if flag != "no-writes"} - {"trim"}
 """… which nobody calls in the walks."""
@@ -33,11 +35,14 @@ def garbling(url: str, seed: int) -> tuple[World, Garbler]:
 
 
 def test_an_error_has_changed_nothing(store_url: str) -> None:
-    world, garbler = garbling(store_url, 1)
+    world, garbler = garbling(store_url, 2)
     try:
         walk(bound(world, Machine), 1, 250)
         for machine, steps in STEPS.items():
             stroll(bound(world, machine), steps, 1, 100)
+        sharing = Sharing(garbler, Owner("w0", "1"), PARTITIONS)  # type: ignore[arg-type]
+        for held in (0.0, 3.0, 5.0):
+            world.run(sharing.share([Ask("carrier/north", 10, held, 9), Ask("binds/north", 4, held, 2, 1, whole=True)]))
     finally:
         world.close()
     assert set(garbler.refused) >= WRITING, "functions that were never called wrongly"
