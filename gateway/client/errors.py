@@ -6,7 +6,7 @@
     ├── Unreachable          nobody answered, or not in time: whether it was acted upon is not known
     ├── BadAnswer            what answered was not a gateway: a proxy's page, another program
     └── ApiError             the gateway said no; ``problem`` says why
-        ├── InvalidError         400, 405, 413, 415, 431: the request itself
+        ├── InvalidError         400, 405, 406, 413, 415, 431: the request itself
         ├── UnauthorizedError    401: the key
         ├── ForbiddenError       403: what the account may not
         ├── NotFoundError        404

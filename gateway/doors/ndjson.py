@@ -14,21 +14,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from gateway.config import Account
 from gateway.doors import wire
 from gateway.doors.accounts import Accounts
 from gateway.doors.listener import Receive, Send
 from gateway.doors.problems import FieldError, HttpProblem, Problem, problem, refuse
 from gateway.doors.requests import MAX_MESSAGES, MAX_SINGLE, decode_single, malformed
-from gateway.doors.results import Row, Said, encode, row, store_problem
+from gateway.doors.results import LINES, Count, Row, Said, joined, row, rows_said, store_problem
 from gateway.pipeline import submission
 from gateway.pipeline.submission import Result, Submission
 from gateway.store.errors import StoreError
 
-KIND = b"application/x-ndjson"
-HEADER = (b"content-type", KIND)
 MAX_LINES = 50_000
 SLICE = 512
 _EMPTY = "there is no line in it"
@@ -47,13 +43,6 @@ class Door(Protocol):
 
     accounts: Accounts
     closing: bool
-
-
-class Count(msgspec.Struct, gc=False):
-    """The last line of an answer."""
-
-    accepted: int
-    refused: int
 
 
 class Lines:
@@ -108,25 +97,21 @@ async def _take(
     ]
 
 
-def whole(body: bytes, account: Account, taker: Taker) -> tuple[int, Callable[[bytes | None], Awaitable[Said]]]:
-    """How many lines a body has, and the work that answers it at once. Raises HttpProblem (400, 413)."""
+def whole(
+    body: bytes, account: Account, taker: Taker, kind: bytes
+) -> tuple[int, Callable[[bytes | None], Awaitable[Said]]]:
+    """How many lines a body has, and the work that answers it at once, as ``kind``. Raises HttpProblem (400, 413)."""
     lines = Lines().feed(body, end=True)
     if not lines:
         raise malformed([FieldError("", "malformed", _EMPTY)])
     if len(lines) > MAX_MESSAGES:
-        raise refuse("too_large", f"with an Idempotency-Key a batch may have {MAX_MESSAGES} lines")
+        said = f"with an Idempotency-Key, or answered in JSON, a batch may have {MAX_MESSAGES} lines"
+        raise refuse("too_large", said)
 
     async def work(base: bytes | None) -> Said:
-        rows = await _take(taker, account, lines, 0, base)
-        problems = [each.problem for each in rows if isinstance(each, wire.Refused)]
-        count = Count(len(rows) - len(problems), len(problems))
-        return Said(202, _joined([*rows, count]), HEADER, final=all(each.status < 500 for each in problems))
+        return rows_said(await _take(taker, account, lines, 0, base), kind)
 
     return len(lines), work
-
-
-def _joined(rows: Sequence[object]) -> bytes:
-    return b"".join(encode(each) + b"\n" for each in rows)
 
 
 class Stream:
@@ -155,14 +140,14 @@ class Stream:
                 for start in range(0, len(fresh), SLICE):
                     rows = await self._slice(fresh[start : start + SLICE])
                     writer = writer or asyncio.create_task(self._write(send))
-                    self._out.put_nowait(_joined(rows))
+                    self._out.put_nowait(joined(rows))
             if writer is None:
                 raise malformed([FieldError("", "malformed", _EMPTY)])
             if beyond:
                 said = problem("too_large", f"a stream may have {MAX_LINES} lines; send the rest in another")
-                self._out.put_nowait(_joined([wire.Refused(self._rows, said)]))
+                self._out.put_nowait(joined([wire.Refused(self._rows, said)]))
                 self._rows += 1
-            self._out.put_nowait(_joined([Count(self._accepted, self._rows - self._accepted)]))
+            self._out.put_nowait(joined([Count(self._accepted, self._rows - self._accepted)]))
             self._out.put_nowait(b"")
             await writer
         finally:
@@ -198,7 +183,7 @@ class Stream:
             await asyncio.sleep(wait)
 
     async def _write(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 202, "headers": [HEADER]})
+        await send({"type": "http.response.start", "status": 202, "headers": [LINES]})
         while body := await self._out.get():
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

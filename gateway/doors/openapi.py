@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.doors import recipients, wire
+from gateway.doors import negotiate, recipients, wire
 from gateway.doors.problems import CONTENT_TYPE, KINDS, Problem
 from gateway.doors.requests import MAX_KEY, MAX_MESSAGES, Batch
 from gateway.pipeline.submission import Submission
 
 _REF = "#/components/schemas/{name}"
-_JSON = "application/json"
-_NDJSON = "application/x-ndjson"
+_JSON, _NDJSON = negotiate.JSON.decode(), negotiate.NDJSON.decode()
 _PROBLEM = CONTENT_TYPE.decode()
 
 ALWAYS = ("timeout", "headers_too_large", "internal")
@@ -103,11 +102,12 @@ OPERATIONS = (
         "messages",
         "Hand in many messages",
         f"Up to {MAX_MESSAGES} messages or 8 MiB. Each is accepted or refused by itself; results come in the order "
-        f"sent. As `{_NDJSON}` every line is a message: lines are taken in as they arrive, a result is a line of the "
-        "answer, and its last line holds the counts. A stream may have 50,000 lines (5,000 with an Idempotency-Key) "
-        "and is slowed down to the account's rate.",
+        f"sent. As `{_NDJSON}` every line is a message, in an answer a result, the last one with the counts; a faulty "
+        "line is one refused message. The answer has the form of the body, or the one that `Accept` asks for. Lines "
+        "for lines are a stream: taken in and answered as they arrive, up to 50,000 (5,000 with an Idempotency-Key), "
+        "slowed down to the account's rate.",
         {202: Answer("Taken in; see each result", wire.BatchAnswer, (_NDJSON,))},
-        (*BODY, *TAKEN),
+        (*BODY, "not_acceptable", *TAKEN),
         ("Idempotency-Key",),
         Batch,
         {"two": {"messages": [_HELLO, _HELLO | {"to": "+46701740606", "client_ref": "order-1018"}]}},

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.doors import wire
+from gateway.doors import negotiate, wire
 from gateway.doors.problems import CONTENT_TYPE, FieldError, HttpProblem, Problem, problem, refuse, retry_after
 from gateway.model import State
 from gateway.pipeline import submission
@@ -16,7 +16,8 @@ from gateway.store import ids
 from gateway.store.errors import StoreError, StoreFull
 
 RETRY_SECONDS = 2.0
-JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", negotiate.JSON)
+LINES = (b"content-type", negotiate.NDJSON)
 PROBLEM = (b"content-type", CONTENT_TYPE)
 Header = tuple[bytes, bytes]
 Row = wire.Submitted | wire.Refused
@@ -45,14 +46,32 @@ def single(result: Result | submission.Problem) -> Said:
     return said_problem(said, _come_back(said)) if isinstance(said, Problem) else Said(202, encode(said))
 
 
-def batch(results: Sequence[Result | submission.Problem]) -> Said:
-    """The answer to ``POST /v1/messages/batch``: 202 unless the gateway itself is what refused all of it."""
-    rows = [row(result, index) for index, result in enumerate(results)]
+class Count(msgspec.Struct, gc=False):
+    """The last line of an answer in lines."""
+
+    accepted: int
+    refused: int
+
+
+def batch(results: Sequence[Result | submission.Problem], kind: bytes = negotiate.JSON) -> Said:
+    """The answer to ``POST /v1/messages/batch`` with a body of JSON; ``kind``: its media type."""
+    return rows_said([row(result, index) for index, result in enumerate(results)], kind)
+
+
+def rows_said(rows: list[Row], kind: bytes) -> Said:
+    """A batch's rows as a whole answer: 202 unless the gateway itself is what refused all of it."""
     refused = [each.problem for each in rows if isinstance(each, wire.Refused)]
     if len(refused) == len(rows) and (busy := _busy(refused)) is not None:
         return said_problem(busy, _come_back(busy))
-    body = encode(wire.BatchAnswer(len(rows) - len(refused), len(refused), rows))
-    return Said(202, body, final=all(each.status < 500 for each in refused))
+    accepted, final = len(rows) - len(refused), all(each.status < 500 for each in refused)
+    if kind == negotiate.NDJSON:
+        return Said(202, joined([*rows, Count(accepted, len(refused))]), LINES, final=final)
+    return Said(202, encode(wire.BatchAnswer(accepted, len(refused), rows)), final=final)
+
+
+def joined(rows: Sequence[object]) -> bytes:
+    """One line each."""
+    return b"".join(encode(each) + b"\n" for each in rows)
 
 
 def row(result: Result | submission.Problem, index: int, place: str = "messages[{}].") -> Row:

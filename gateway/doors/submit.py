@@ -12,9 +12,9 @@ from typing import Protocol
 from gateway.config import Account
 from gateway.doors.accounts import Accounts
 from gateway.doors.listener import App, Message, Receive, Scope, Send
-from gateway.doors.ndjson import KIND as NDJSON
 from gateway.doors.ndjson import Stream
 from gateway.doors.ndjson import whole as ndjson_whole
+from gateway.doors.negotiate import JSON, NDJSON, form
 from gateway.doors.problems import HttpProblem, problem, refuse, retry_after
 from gateway.doors.requests import (
     MAX_BATCH,
@@ -119,30 +119,32 @@ class Submit:
         await answer(send, await self._once(account, head, body_hash(b"single", body), 1, work))
 
     async def _batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """JSON or lines in, JSON or lines out: lines for lines are streamed, unless the answer is kept for repeats."""
         account, head = self._enter(scope, NDJSON)
-        if kind_of(head) == NDJSON:
-            await self._lines(account, head, receive, send)
-            return
-        body = await read_body(head, receive, MAX_BATCH)
-        asked = decode_batch(body)
-        if head.idempotency_key is None:
-            self.accounts.admit(account, len(asked), time.monotonic())
-            await answer(send, batch(await self._taker.many(account, asked)))
-            return
-
-        async def work(base: bytes | None) -> Said:
-            return batch(await self._taker.many(account, asked, base))
-
-        await answer(send, await self._once(account, head, body_hash(b"batch", body), len(asked), work))
-
-    async def _lines(self, account: Account, head: Head, receive: Receive, send: Send) -> None:
-        """A batch as lines: streamed, unless the answer is to be kept for repeats."""
-        if head.idempotency_key is None:
+        given = NDJSON if kind_of(head) == NDJSON else JSON
+        wanted = form(scope["headers"], given, (JSON, NDJSON))
+        if given == wanted == NDJSON and head.idempotency_key is None:
             await Stream(self, account, self._taker).run(receive, send)
             return
         body = await read_body(head, receive, MAX_BATCH)
-        count, work = ndjson_whole(body, account, self._taker)
-        await answer(send, await self._once(account, head, body_hash(b"lines", body), count, work))
+        if given == NDJSON:
+            count, work = ndjson_whole(body, account, self._taker, wanted)
+        else:
+            count, work = self._json(account, decode_batch(body), wanted)
+        if head.idempotency_key is None:
+            self.accounts.admit(account, count, time.monotonic())
+            await answer(send, await work(None))
+            return
+        kind = b"lines" if given == NDJSON else b"batch"
+        await answer(send, await self._once(account, head, body_hash(kind, body), count, work))
+
+    def _json(self, account: Account, asked: list[Submission], wanted: bytes) -> tuple[int, Work]:
+        """How many messages, and the work that answers them."""
+
+        async def work(base: bytes | None) -> Said:
+            return batch(await self._taker.many(account, asked, base), wanted)
+
+        return len(asked), work
 
     async def _once(self, account: Account, head: Head, body: bytes, count: int, work: Work) -> Said:
         """Do the work, or give the answer that it was given within 24 hours. ``body``: its hash.

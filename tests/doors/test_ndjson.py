@@ -125,3 +125,47 @@ async def test_a_stream_is_slowed_down_to_the_rate_not_refused(door: Door) -> No
 async def test_the_single_route_takes_no_lines(door: Door) -> None:
     answer = await door("POST", "/v1/messages", data=line(1), headers=HEADERS)
     assert answer.status == 415
+
+
+def both() -> bytes:
+    """Two messages, the second to nobody."""
+    return line(1) + line(2, to="x")
+
+
+async def test_lines_in_json_out(door: Door) -> None:
+    asked = HEADERS | {"Accept": "application/json"}
+    answer = await door("POST", "/v1/messages/batch", data=both(), headers=asked)
+    assert (answer.status, answer.headers["Content-Type"]) == (202, "application/json")
+    assert (answer.body["accepted"], answer.body["refused"]) == (1, 1)
+    assert [row["index"] for row in answer.body["results"]] == [0, 1]
+    assert answer.body["results"][1]["problem"]["errors"][0]["field"] == "to"
+
+
+async def test_json_in_lines_out(door: Door) -> None:
+    messages = [msgspec.json.decode(row) for row in both().splitlines()]
+    answer = await door(
+        "POST", "/v1/messages/batch", json={"messages": messages}, headers={"Accept": "application/x-ndjson"}
+    )
+    assert (answer.status, answer.headers["Content-Type"]) == (202, "application/x-ndjson")
+    first, second, count = [msgspec.json.decode(row) for row in answer.body.splitlines()]
+    assert (first["status"], second["problem"]["code"], count) == (
+        "queued",
+        "invalid_number",
+        {"accepted": 1, "refused": 1},
+    )
+
+
+async def test_an_answer_that_is_kept_comes_again_as_it_was(door: Door) -> None:
+    asked = HEADERS | {"Accept": "application/json", "Idempotency-Key": "k"}
+    first = await door("POST", "/v1/messages/batch", data=both(), headers=asked)
+    again = await door("POST", "/v1/messages/batch", data=both(), headers=asked)
+    assert (again.status, again.body, again.headers["Idempotency-Replayed"]) == (202, first.body, "true")
+
+
+async def test_a_form_that_there_is_not_is_refused_before_anything_is_taken_in(door: Door) -> None:
+    answer = await door("POST", "/v1/messages/batch", data=both(), headers=HEADERS | {"Accept": "text/csv"})
+    assert (answer.status, answer.body["code"]) == (406, "not_acceptable")
+    assert "application/x-ndjson or application/json" in answer.body["detail"]
+    answer = await door("POST", "/v1/messages/batch", data=b"to,text", headers={"Content-Type": "text/csv"})
+    assert (answer.status, "application/json or application/x-ndjson" in answer.body["detail"]) == (415, True)
+    assert [name for name, _ in door.store.calls if name == "accept"] == []
