@@ -19,7 +19,7 @@ async def test_kill_while_posting(tmp_path: Path) -> None:
         house = House(tmp_path, {"north": carrier})
         settings = f'callback_url = "{box.url}"\nwebhook_batch = 20\nwebhook_events = "all"'
         text = house.file.read_text().replace("rate = 1000000", f"rate = 1000000\n{settings}", 1)
-        house.file.write_text('[webhooks]\nallow_networks = ["127.0.0.0/8"]\n' + text)
+        house.file.write_text(text + '\n[webhooks]\nallow_networks = ["127.0.0.0/8"]\n')
         await house.start()
         try:
             box.delay = 0.05
