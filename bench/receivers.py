@@ -147,7 +147,7 @@ async def serve(inbox: Inbox) -> None:
         say(urls=urls, posts=0, events=0)
         told = 0
         while not stop.is_set():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
             if len(inbox.ages) != told:
                 told = len(inbox.ages)
                 say(posts=inbox.posts, events=told)
