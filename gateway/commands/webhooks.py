@@ -136,6 +136,7 @@ def _list(desk: Desk, account: str = "") -> None:
         typer.echo(f"{row['account']}  {row['url'] or '(no callback_url any more)'}")
         typer.echo(f"  {row['waiting']} waiting, the oldest for {row['oldest_s']:g} s; {row['dead']} dead letters")
         if row["tries"]:
-            typer.echo(f"  fails: {row['last_error']} ({row['tries']} tries in a row)")
+            since = f"for {row['failing_s']:g} s, {row['tries']} tries in a row, the next in {row['next_try_s']:g} s"
+            typer.echo(f"  fails: {row['last_error']} ({since})")
         if row["dropped"]:
             typer.echo(f"  {row['dropped']} dead letters went for want of room")

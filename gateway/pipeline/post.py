@@ -89,19 +89,12 @@ class Poster:
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         """POST a body; never raises for what a receiver or the network does."""
-        return await self._request("POST", url, headers, body)
-
-    async def ask(self, url: str, headers: dict[str, str]) -> Outcome:
-        """OPTIONS: whether somebody is there, without handing anything over."""
-        return await self._request("OPTIONS", url, headers, None)
-
-    async def _request(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Outcome:
         fault, clear = self._check(url)
         if fault:
             return Outcome(0, fault)
         session = self._http if clear else self._https
         try:
-            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 left = MOST_READ
                 while left > 0 and (some := await answer.content.read(left)):
                     left -= len(some)

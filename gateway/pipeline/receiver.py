@@ -1,8 +1,9 @@
 """One queue and its receiver: a batch at a time, signed, tried until it is taken or too old.
 
-A receiver that has not answered well since the gateway started, or that failed last, is asked first (OPTIONS): so a
-receiver that is down is not handed the same events again and again. After two minutes of such answers the batch itself
-is tried, for there are servers that answer nothing but POST.
+A receiver that has not answered well since the gateway started, or that failed last, is asked first by a post of no
+events (``[]``, signed as well): so one that is down is not handed the same events again and again. After a minute and a
+half of such answers the events themselves are tried, for it may be that it minds nothing but the question; then it is
+not asked again.
 """
 
 from __future__ import annotations
@@ -11,22 +12,28 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from random import random
+from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import msgspec
 import structlog
 
 from gateway import signature
 from gateway.pipeline.patience import wait
+from gateway.pipeline.servers import Place, Server, Trust
 from gateway.store.errors import StoreError
 from gateway.store.hooks import Address, Ask, Batch, Became
 
 if TYPE_CHECKING:
     from gateway.config import Account
 
-ASK_FIRST = 120.0
+ASK_FIRST = 90.0
 """Seconds of an outage in which a receiver is asked before it is handed anything."""
+
+NOTHING = b"[]"
+GONE = 410
+"""Of a receiver that says so nothing is tried again: as Standard Webhooks want it."""
 
 STORE_AWAY = 1.0
 
@@ -49,7 +56,7 @@ class Outcome(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Somebody is at home, though he may not like the question: 405 or 501 are as good as 200."""
+        """Somebody is at home, though he may not like the question: 400 or 422 are as good as 200."""
         return (0 < self.status < 500 and self.status not in _LATER) or self.status == 501
 
     def __str__(self) -> str:
@@ -77,12 +84,11 @@ class Sender(Protocol):
     """What posts (``post.Poster``)."""
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome: ...
-    async def ask(self, url: str, headers: dict[str, str]) -> Outcome: ...
     async def close(self) -> None: ...
 
 
 class House(Protocol):
-    """What a receiver needs of the whole (``webhooks.Webhooks``)."""
+    """What a receiver needs of the whole (``outbox.Outbox``)."""
 
     give_up_after: int  # seconds
 
@@ -90,33 +96,30 @@ class House(Protocol):
     def poster(self) -> Sender: ...
     def settings(self, account: str) -> Settings | None: ...
     async def next(self, ask: Ask) -> Batch | None: ...
-    def slot(self, account: str) -> asyncio.Semaphore: ...
+    def slot(self, account: str, server: Server) -> AbstractAsyncContextManager[None]: ...
     def count(self, what: str, events: int = 1) -> None: ...
-
-
-class Health(msgspec.Struct):
-    """What is known of one server of one account."""
-
-    proven: bool = False
+    def proven(self, server: Server) -> None: ...
+    def is_gone(self, address: Address) -> bool: ...
+    def gone(self, address: Address) -> None: ...
 
 
 class Receiver:
     """The queue of one address in one partition, while anything is in it."""
 
-    def __init__(self, house: House, place: tuple[int, bytes], address: Address, health: Health) -> None:
-        self.partition, self.queue = place
+    def __init__(self, house: House, place: Place, address: Address, server: Server) -> None:
+        self.place = place
         self.address = address
-        self.health = health
+        self.server = server
         self.tries = 0  # in a row without success
         self.said = ""  # the last fault
+        self.since = 0  # instant of the first failure in a row, ms UTC
         self.waiting = 0
         self.retry_at = 0.0  # of the loop's time; 0 = none planned
         self._house = house
+        self._batch: Batch | None = None  # the one in hand; while it waits for its next try without its events
         self._given: Batch | None = None
         self._failing_since = 0.0
-        self._heard = True  # the last failure was an answer, not silence
-        self._crowded = asyncio.Event()
-        self._again = asyncio.Event()
+        self._crowded = False
 
     def __repr__(self) -> str:
         failing = f", {self.tries} tries: {self.said}" if self.tries else ""
@@ -128,38 +131,38 @@ class Receiver:
         self.waiting = batch.waiting
 
     def crowd(self) -> None:
-        """Too much waits: the older half is given up at the next failure, or now if one was just had."""
-        self._crowded.set()
-        self._again.set()
-
-    def retry(self) -> None:
-        """Do not wait any longer."""
-        self._again.set()
+        """Too much waits: the older half is given up at the next failure."""
+        self._crowded = True
 
     async def run(self) -> None:
-        """Until nothing waits."""
-        batch = self._pop() or await self._next(self._ask())
-        while batch is not None:
-            self.waiting = batch.waiting
-            taken = await self._deliver(batch)
-            self._house.count("posted" if taken else "dead", batch.events)
-            batch = await self._next(self._taken(batch) if taken else self._given_up(batch))
+        """Until nothing waits; or until the receiver fails: then ``retry_at`` says when to run again."""
+        self.retry_at = 0.0
+        if self._batch is None:
+            self._batch = self._pop() or await self._next(self._ask())
+        while self._batch is not None:
+            self.waiting = self._batch.waiting
+            became = await self._deliver(self._batch)
+            if became is Became.UNKNOWN:
+                return
+            batch = self._batch
+            self._house.count("posted" if became is Became.TAKEN else "dead", batch.events)
+            self._batch = await self._next(self._told(became, batch))
         self.waiting = 0
 
     def _ask(self) -> Ask:
         settings = self._house.settings(self.address.account)
-        return Ask(self.partition, self.queue, settings.batch if settings else 100)
+        return Ask(*self.place, settings.batch if settings else 100)
 
-    def _taken(self, batch: Batch) -> Ask:
-        return self._ask()._replace(became=Became.TAKEN, first=batch.first)
-
-    def _given_up(self, batch: Batch) -> Ask:
+    def _told(self, became: Became, batch: Batch) -> Ask:
+        ask = self._ask()._replace(became=became, first=batch.first)
+        if became is Became.TAKEN:
+            return ask
         now = now_ms()
-        until = now - self._house.give_up_after * 1000
-        if self._crowded.is_set():
+        until = now if self._house.is_gone(self.address) else now - self._house.give_up_after * 1000
+        if self._crowded:
             until = max(until, (batch.since + now) // 2)
-            self._crowded.clear()
-        return self._ask()._replace(became=Became.GIVEN_UP, first=batch.first, until=until)
+            self._crowded = False
+        return ask._replace(until=until)
 
     def _pop(self) -> Batch | None:
         batch, self._given = self._given, None
@@ -179,60 +182,78 @@ class Receiver:
 
     # -- posting
 
-    async def _deliver(self, batch: Batch) -> bool:
-        """True when the receiver has it, False when it is given up."""
-        loop = asyncio.get_running_loop()
-        body = b"[" + batch.plain + b"]"
-        name = batch_id(self.queue, batch)
-        while True:
-            async with self._house.slot(self.address.account):
-                outcome = await self._try(name, body)
-            if outcome.good:
-                if self.tries:
-                    log.info("a receiver of webhooks is back", account=self.address.account, tries=self.tries)
-                self.tries, self._failing_since, self.health.proven = 0, 0.0, True
-                return True
-            now = loop.time()
-            if not self.tries:
-                self._failing_since = now
-                log.warning("a receiver of webhooks fails", account=self.address.account, said=str(outcome))
-            self.tries += 1
-            self.said, self._heard, self.health.proven = str(outcome), outcome.status > 0, False
-            self._house.count("failures")
-            if self._crowded.is_set() or batch.since < now_ms() - self._house.give_up_after * 1000:
-                log.warning("webhook events given up", account=self.address.account, said=self.said, tries=self.tries)
-                return False
-            pause = wait(now - self._failing_since, random(), outcome.retry_after)  # noqa: S311  # spreads, hides nothing
-            await self._pause(pause)
+    async def _deliver(self, batch: Batch) -> Became:
+        """Try it once. UNKNOWN: the next try is planned."""
+        if self._house.is_gone(self.address):
+            return Became.GIVEN_UP
+        async with self._house.slot(self.address.account, self.server):
+            outcome = await self._try(batch)
+        if outcome.good:
+            self._recovered()
+            return Became.TAKEN
+        self._failed(outcome)
+        if outcome.status == GONE:
+            log.warning("a receiver of webhooks is gone", account=self.address.account, waiting=self.waiting)
+            self._house.gone(self.address)
+            return Became.GIVEN_UP
+        if self._crowded or batch.since < now_ms() - self._house.give_up_after * 1000:
+            log.warning("webhook events given up", account=self.address.account, said=self.said, tries=self.tries)
+            return Became.GIVEN_UP
+        now = asyncio.get_running_loop().time()
+        pause = wait(now - self._failing_since, random(), outcome.retry_after)  # noqa: S311  # spreads, hides nothing
+        self.retry_at = now + pause
+        self._batch = batch._replace(plain=b"")
+        return Became.UNKNOWN
 
-    async def _pause(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.retry_at = loop.time() + seconds
-        timer = loop.call_at(self.retry_at, self._again.set)
-        try:
-            await self._again.wait()
-        finally:
-            timer.cancel()
-            self._again.clear()
-            self.retry_at = 0.0
+    def _recovered(self) -> None:
+        if self.tries:
+            log.info("a receiver of webhooks is back", account=self.address.account, tries=self.tries)
+        self.tries, self.since, self._failing_since = 0, 0, 0.0
+        if not self.server.proven:
+            self._house.proven(self.server)
 
-    async def _try(self, name: str, body: bytes) -> Outcome:
+    def _failed(self, outcome: Outcome) -> None:
+        if not self.tries:
+            self._failing_since, self.since = asyncio.get_running_loop().time(), now_ms()
+            log.warning("a receiver of webhooks fails", account=self.address.account, said=str(outcome))
+        self.tries += 1
+        self.said = str(outcome)
+        self.server.trust = Trust.FAILING
+        self._house.count("failures")
+
+    async def _try(self, batch: Batch) -> Outcome:
         settings = self._house.settings(self.address.account)
         url = self.address.url or (settings.url if settings else "")
         if settings is None or not url:
             return Outcome(0, "the account has no callback_url any more")
         outage = asyncio.get_running_loop().time() - self._failing_since if self.tries else 0.0
-        if not self.health.proven and (outage < ASK_FIRST or not self._heard):
-            asked = await self._house.poster.ask(url, headers(settings.keys, f"ask_{name}", b""))
+        late = outage >= ASK_FIRST
+        if self.server.asks and not self.server.proven and not late:
+            asked = await self._asked(settings, url)
             if not asked.alive:
                 return asked
-        return await self._house.poster.post(url, headers(settings.keys, name, body), body)
+        if not batch.plain:
+            fresh = self._batch = await self._next(self._ask())
+            if fresh is None:  # somebody else has it now
+                self._batch = batch
+                return Outcome(204)
+            batch = fresh
+        body = b"[" + batch.plain + b"]"
+        name = batch_id(self.place[1], batch)
+        outcome = await self._house.poster.post(url, headers(settings.keys, name, body), body)
+        if outcome.good and late and self.server.asks:
+            self.server.asks = (await self._asked(settings, url)).alive
+        return outcome
+
+    async def _asked(self, settings: Settings, url: str) -> Outcome:
+        named = headers(settings.keys, f"ask_{token_hex(12)}", NOTHING)
+        return await self._house.poster.post(url, named, NOTHING)
 
 
 def headers(keys: Sequence[bytes], name: str, body: bytes) -> dict[str, str]:
     """Of one post, signed now; without a secret there is no signature."""
     stamp = int(time.time())
-    named = {"content-type": "application/json"} if body else {}
+    named = {"content-type": "application/json"}
     if not keys:
         return named | {signature.ID: name, signature.TIMESTAMP: str(stamp)}
     return named | signature.signed_headers(keys, name, stamp, body)

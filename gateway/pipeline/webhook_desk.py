@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway.pipeline.events import iso
+from gateway.pipeline.outbox import Outbox
 from gateway.pipeline.receiver import Outcome, Sender, Settings, headers, now_ms
 from gateway.store.hooks import Address, Letters, Queue
 
@@ -30,6 +32,8 @@ class Standing(msgspec.Struct):
     dropped: int = 0  # dead letters for which there was no room
     tries: int = 0  # in a row without success, of the worker that was asked
     last_error: str = ""
+    failing_s: float = 0.0  # since the first of these tries
+    next_try_s: float = 0.0  # until the next one
 
 
 class Trial(NamedTuple):
@@ -40,15 +44,6 @@ class Trial(NamedTuple):
     signed: bool
 
 
-class Failing(Protocol):
-    """A receiver that does not take what it is sent."""
-
-    tries: int
-    said: str
-
-    def retry(self) -> None: ...
-
-
 class Hub(Protocol):
     """What is needed of ``webhooks.Webhooks``."""
 
@@ -56,7 +51,8 @@ class Hub(Protocol):
     def poster(self) -> Sender: ...
     async def prepare(self) -> None: ...
     def settings(self, account: str) -> Settings | None: ...
-    def failing(self) -> Sequence[tuple[Address, Failing]]: ...
+    @property
+    def outbox(self) -> Outbox: ...
 
 
 class DeskStore(Protocol):
@@ -89,10 +85,13 @@ class WebhookDesk:
             standing.dropped += queue.dropped
             if queue.since:
                 standing.oldest_s = max(standing.oldest_s, round((now - queue.since) / 1000, 1))
-        for address, failing in self._hub.failing():
-            standing = self._standing(out, address)
+        clock = asyncio.get_running_loop().time()
+        for failing in self._hub.outbox.failing():
+            standing = self._standing(out, failing.address)
+            standing.failing_s = max(standing.failing_s, round((now - failing.since) / 1000, 1))
             if failing.tries > standing.tries:
                 standing.tries, standing.last_error = failing.tries, failing.said
+                standing.next_try_s = max(0.0, round(failing.retry_at - clock, 1))
         return sorted(out.values(), key=lambda one: (-one.dead, -one.waiting, one.account, one.url))
 
     def _standing(self, known: dict[Address, Standing], address: Address) -> Standing:
@@ -126,9 +125,10 @@ class WebhookDesk:
 
     def retry(self, account: str = "", url: str = "") -> int:
         """Receivers of this worker that wait for their next try do not wait any longer; how many."""
-        waiting = [failing for address, failing in self._hub.failing() if self._matches(address, account, url)]
+        outbox = self._hub.outbox
+        waiting = [failing for failing in outbox.failing() if self._matches(failing.address, account, url)]
         for failing in waiting:
-            failing.retry()
+            outbox.hurry(failing)
         return len(waiting)
 
     async def test(self, account: str, url: str = "") -> Trial | None:

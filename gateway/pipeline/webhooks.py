@@ -1,8 +1,8 @@
 """Webhooks: follows the event streams of this worker's partitions and keeps every receiver's queue moving.
 
-While nobody has a receiver nothing runs and events are not kept for it. Else one round every tenth of a second reads
-all partitions in one pipeline, looks up the messages concerned in a second and moves their events to queues in a third;
-each queue that has something in it is one task (see ``receiver``), so a dead receiver delays nobody but itself.
+While nobody has a receiver nothing runs and events are not kept for it. Else one round every seventh of a second reads
+all partitions in one pipeline and moves their events to queues in a second; who wants every move, and not only the
+last, has his messages looked up between. What is in the queues the ``outbox`` posts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import contextlib
 import importlib
 import secrets
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import structlog
 
 from gateway.pipeline.addresses import Guard
 from gateway.pipeline.events import Wish, addressed, ends, pieces, wanted
-from gateway.pipeline.gatherer import Gatherer
-from gateway.pipeline.receiver import Health, Receiver, Sender, Settings, now_ms
+from gateway.pipeline.outbox import Outbox
+from gateway.pipeline.receiver import Sender, Settings
 from gateway.store.errors import StoreError
 from gateway.store.hooks import Address, Ask, Batch, Cover, Moved, Piece, Queue, Sight, Tail
 from gateway.store.owner import Owner
@@ -37,17 +35,6 @@ LOOK_EVERY = 5.0
 DEAD_AFTER = 10_000
 OF_LATE = 35 * 86400
 """Seconds a message that names a receiver may live (it may be scheduled for next month)."""
-
-MOST_ACTIVE = 2000
-"""Queues of one account that are worked at once in this worker; more wait for their turn."""
-
-MOST_POSTS = 64
-"""Posts of one account that are under way at once in this worker."""
-
-MOST_WAITING = 100_000
-"""Events in one queue of a receiver that fails; beyond, the older half goes to the dead letters."""
-
-_MOST_KNOWN = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -82,11 +69,6 @@ class Owners(Protocol):
     async def owners(self) -> list[OwnerSeen]: ...
 
 
-class _Active(NamedTuple):
-    receiver: Receiver
-    task: asyncio.Task[None]
-
-
 class Webhooks:
     """``start`` before messages are accepted, ``run`` until it is cancelled, then ``stop``."""
 
@@ -101,8 +83,8 @@ class Webhooks:
     ) -> None:
         self._make_poster = poster
         self._poster: Sender | None = None
-        self.give_up_after = 86400
-        self.counts: Counter[str] = Counter()
+        self.outbox = Outbox(store, self)
+        self.counts = self.outbox.counts
         self._store = store
         self._owners = owners
         self._owner = owner
@@ -114,15 +96,9 @@ class Webhooks:
         self._mine: tuple[int, ...] = tuple(range(store.partitions))
         self._looked = float("-inf")
         self._versions: dict[int, int] = {}
-        self._active: dict[tuple[int, bytes], _Active] = {}
-        self._busy: Counter[str] = Counter()
-        self._turn: dict[str, dict[tuple[int, Address], None]] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._health: OrderedDict[tuple[str, str], Health] = OrderedDict()
-        self._asks: Gatherer[Ask, Batch | None] = Gatherer(store.next, gap=0.001, limit=64)
 
     def __repr__(self) -> str:
-        return f"<Webhooks {len(self._active)} queues at work, {dict(self.counts)}>"
+        return f"<Webhooks {self.outbox!r}, {dict(self.counts)}>"
 
     @property
     def poster(self) -> Sender:
@@ -140,7 +116,7 @@ class Webhooks:
 
     def configure(self, accounts: Iterable[Settings], *, give_up_after: int = 86400) -> None:
         """Take over the accounts' settings, and how many seconds a receiver that fails is tried."""
-        self.give_up_after = give_up_after
+        self.outbox.give_up_after = give_up_after
         self._settings = {one.account: one for one in accounts}
         self._wish()
 
@@ -170,8 +146,7 @@ class Webhooks:
             await former.close()  # posts under way fail and are tried again
         if not self._following.is_set():
             await self.start()
-        for active in self._active.values():
-            active.receiver.retry()
+        self.outbox.retry()
 
     async def named(self, accounts: Iterable[str]) -> None:
         """Messages of these accounts name receivers; to be called before they are stored. Raises StoreError."""
@@ -207,12 +182,7 @@ class Webhooks:
 
     async def stop(self, patience: float = 2.0) -> None:
         """Let posts under way end, give the leases back."""
-        tasks = [active.task for active in self._active.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.outbox.stop(patience)
         if self._versions:
             with contextlib.suppress(StoreError):
                 await self._store.leave(self._owner, list(self._versions))
@@ -238,8 +208,8 @@ class Webhooks:
                 self._lose(tail.partition)
                 continue
             for piece, state in zip(put, moved, strict=True):
-                self.counts["events"] += piece.events
-                self._fresh(tail.partition, piece, state)
+                self.outbox.count("events", piece.events)
+                self.outbox.fresh(tail.partition, piece, state)
         return any(tail.more for tail in tails)
 
     async def _sought(self, tail: Tail) -> dict[Address, list[str]]:
@@ -294,92 +264,9 @@ class Webhooks:
             self._wish()
         for queue in queues:
             if queue.waiting:
-                self._work(queue.partition, queue.address)
+                self.outbox.work(queue.partition, queue.address)
         self._versions.update({tail.partition: tail.version for tail in changed})
 
     def _lose(self, partition: int) -> None:
-        """Another worker has it now; its queues are durable, so a post under way may be cut off."""
-        if self._versions.pop(partition, None) is None:
-            return
-        for (where, _), active in list(self._active.items()):
-            if where == partition:
-                active.task.cancel()
-
-    # -- queues
-
-    def _fresh(self, partition: int, piece: Piece, moved: Moved) -> None:
-        receiver = self._work(partition, piece.address)
-        if receiver is None:
-            return
-        receiver.waiting = moved.waiting
-        if moved.is_batch:
-            receiver.give(Batch(moved.waiting, piece.name, piece.events, now_ms(), piece.plain))
-        elif receiver.tries and moved.waiting > MOST_WAITING:
-            receiver.crowd()
-
-    def _work(self, partition: int, address: Address) -> Receiver | None:
-        """The receiver of a queue, at work; None when it waits for its turn."""
-        place = partition, self._store.queue(address)
-        active = self._active.get(place)
-        if active is not None and not active.task.done():
-            return active.receiver
-        if active is None and self._busy[address.account] >= MOST_ACTIVE:
-            self._turn.setdefault(address.account, {})[partition, address] = None
-            return None
-        receiver = Receiver(self, place, address, self._healthy(address))
-        if active is None:
-            self._busy[address.account] += 1
-        task = asyncio.get_running_loop().create_task(receiver.run(), name=f"webhooks of {address.account}")
-        self._active[place] = _Active(receiver, task)
-        task.add_done_callback(lambda done: self._ended(place, done))
-        return receiver
-
-    def _ended(self, place: tuple[int, bytes], task: asyncio.Task[None]) -> None:
-        active = self._active.get(place)
-        if active is None or active.task is not task:
-            return  # somebody has begun it anew already
-        del self._active[place]
-        account = active.receiver.address.account
-        self._busy[account] -= 1
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a queue of webhooks failed", account=account, exc_info=task.exception())
-        turn = self._turn.get(account)
-        if turn and not task.cancelled():
-            first = next(iter(turn))
-            del turn[first]
-            self._work(*first)
-
-    def _healthy(self, address: Address) -> Health:
-        """Shared by all queues of an account that lead to one server."""
-        settings = self._settings.get(address.account)
-        parts = urlsplit(address.url or (settings.url if settings else ""))
-        key = address.account, f"{parts.scheme}://{parts.netloc}"
-        health = self._health.get(key)
-        if health is None:
-            health = self._health[key] = Health()
-            if len(self._health) > _MOST_KNOWN:
-                self._health.popitem(last=False)
-        return health
-
-    # -- what receivers need, and what operators see
-
-    async def next(self, ask: Ask) -> Batch | None:
-        """What became of a batch, and the next one. Raises StoreError."""
-        (batch,) = await self._asks.put([ask])
-        return batch
-
-    def slot(self, account: str) -> asyncio.Semaphore:
-        """To be held during a post: an account whose receivers are slow keeps the sockets of no other."""
-        slot = self._slots.get(account)
-        if slot is None:
-            slot = self._slots[account] = asyncio.Semaphore(MOST_POSTS)
-        return slot
-
-    def count(self, what: str, events: int = 1) -> None:
-        """For the metrics."""
-        self.counts[what] += events
-
-    def failing(self) -> list[tuple[Address, Receiver]]:
-        """Receivers of this worker that do not take what they are sent."""
-        receivers = [active.receiver for active in self._active.values()]
-        return [(receiver.address, receiver) for receiver in receivers if receiver.tries]
+        if self._versions.pop(partition, None) is not None:
+            self.outbox.lose(partition)

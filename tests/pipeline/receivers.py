@@ -19,10 +19,11 @@ class Inbox:
     def __init__(self) -> None:
         self.port = 0
         self.status = 200
+        self.to_ask = 0  # the status of answers to being asked, when it is another
         self.delay = 0.0
         self.answer = b"{}"
         self.headers: dict[str, str] = {}
-        self.asked = 0  # OPTIONS
+        self.asked = 0  # posts of no events
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.taken: list[dict[str, Any]] = []  # events of posts that were answered well
         self.changed = asyncio.Event()
@@ -38,13 +39,14 @@ class Inbox:
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         status = self.status
-        if request.method == "OPTIONS":
+        if body == b"[]":
             self.asked += 1
+            status = self.to_ask or status
         else:
             self.posts.append(({name.lower(): value for name, value in request.headers.items()}, body))
         if self.delay:
             await asyncio.sleep(self.delay)
-        if request.method == "POST" and status == 200:
+        if status == 200:
             self.taken += msgspec.json.decode(body)
         self.changed.set()
         return web.Response(status=status, body=self.answer, headers=self.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -22,7 +23,9 @@ from gateway.model import (
     Reason,
     State,
 )
-from gateway.pipeline import receiver, webhooks
+from gateway.pipeline import outbox, receiver, webhooks
+from gateway.pipeline.addresses import Guard
+from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Settings
 from gateway.pipeline.webhook_desk import WebhookDesk, as_json, shown
 from gateway.pipeline.webhooks import Webhooks, poster
@@ -40,6 +43,17 @@ from tests.pipeline.receivers import Inbox, inbox
 PARTITIONS = 2
 KEYS = (bytes(range(32)), bytes(32))
 HOUR = 3_600_000
+
+
+@asynccontextmanager
+async def running(hub: Webhooks) -> AsyncIterator[Webhooks]:
+    await hub.start()
+    task = asyncio.create_task(hub.run())
+    try:
+        yield hub
+    finally:
+        task.cancel()
+        await hub.stop(0.1)
 
 
 class Place:
@@ -61,14 +75,8 @@ class Place:
 
     @asynccontextmanager
     async def worker(self, *settings: Settings) -> AsyncIterator[Webhooks]:
-        hub = self.build(*settings)
-        await hub.start()
-        task = asyncio.create_task(hub.run())
-        try:
+        async with running(self.build(*settings)) as hub:
             yield hub
-        finally:
-            task.cancel()
-            await hub.stop(0.1)
 
     async def refuse(self, count: int, account: str = "shop", url: str = "") -> list[str]:
         """Messages with one event each, a final one; their ids."""
@@ -145,7 +153,7 @@ async def test_events_are_posted_signed_and_in_batches(place: Place, box: Inbox)
         await box.until(lambda: len(box.taken) == 300)
         await asyncio.sleep(0.1)
         assert hub.counts == {"events": 300, "posted": 300}
-        assert repr(hub).startswith("<Webhooks 0 queues at work")
+        assert repr(hub).startswith("<Webhooks <Outbox 0 queues at work>")
     assert sorted(messages(box)) == sorted(ids)
     assert {event["data"]["client_ref"] for event in box.taken} == {f"ref-4670{n:07d}" for n in range(300)}
     for headers, body in box.posts:
@@ -162,15 +170,111 @@ async def test_a_receiver_that_is_down_gets_each_event_once(place: Place, box: I
     async with place.worker(Settings("shop", box.url, KEYS)) as hub:
         ids = await place.refuse(20)
         await box.until(lambda: box.asked >= 10)
-        ((address, failing), *_) = hub.failing()
-        assert (address.account, failing.said) == ("shop", "HTTP 503")
+        (failing, *_) = hub.outbox.failing()
+        assert (failing.address.account, failing.said) == ("shop", "HTTP 503")
         assert "HTTP 503" in repr(failing)
         assert box.posts == []
         box.status = 200
         await box.until(lambda: len(box.taken) == 20)
         assert sorted(messages(box)) == sorted(ids)
         await asyncio.sleep(0.1)
-        assert hub.failing() == []
+        assert hub.outbox.failing() == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422, 501])
+async def test_who_minds_the_question_gets_the_events(place: Place, box: Inbox, status: int) -> None:
+    box.to_ask = status
+    async with place.worker(Settings("shop", box.url, KEYS)):
+        await place.refuse(4)
+        await box.until(lambda: len(box.taken) == 4)
+
+
+async def test_who_fails_at_the_question_gets_the_events_and_is_asked_no_more(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "ASK_FIRST", 0.2)
+    box.to_ask = 500
+    async with place.worker(Settings("shop", box.url, KEYS)):
+        await place.refuse(4)
+        await box.until(lambda: len(box.taken) == 4)
+        await asyncio.sleep(0.1)
+        asked, box.status = box.asked, 500
+        await place.refuse(4)
+        await box.until(lambda: len(box.posts) > 4)
+        box.status = 200
+        await box.until(lambda: len(box.taken) == 8)
+        assert box.asked == asked
+    assert max(Counter(messages(box)).values()) == 1
+
+
+async def test_who_says_nothing_when_asked_gets_the_events(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs up on what it does not know."""
+    monkeypatch.setattr(receiver, "ASK_FIRST", 0.2)
+    bodies = []
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = await reader.readexactly(int(head.split(b"content-length:")[1].split()[0]))
+        if body != b"[]":
+            bodies.append(body)
+            writer.write(b"HTTP/1.1 204 No\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(rude, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, place.worker(Settings("shop", url)) as hub:
+        ids = await place.refuse(4)
+
+        async def posted() -> bool:
+            return hub.counts["posted"] == 4
+
+        await eventually(posted)
+        told = [event["data"]["message_id"] for body in bodies for event in msgspec.json.decode(body)]
+        assert sorted(told) == sorted(ids)
+
+
+async def test_who_is_gone_is_not_tried_again(place: Place, box: Inbox) -> None:
+    box.status = 410
+    async with place.worker(Settings("shop", box.url)) as hub:
+        await place.refuse(6)
+        await eventually(lambda: is_dead(place, 6))
+        posts = len(box.posts) + box.asked
+        await place.refuse(6)
+        await eventually(lambda: is_dead(place, 12))
+        assert len(box.posts) + box.asked == posts
+        box.status = 200
+        await hub.renew()  # a reload: perhaps it is another one now
+        assert await WebhookDesk(place.hooks, hub).replay("shop") == 12
+        await place.refuse(1)
+        await place.refuse(20)
+        await box.until(lambda: len(box.taken) == 33)
+
+
+async def test_dead_urls_of_an_account_do_not_crowd_out_a_healthy_one(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More dead receivers than may be worked at once, each on a server of its own that is mute."""
+    monkeypatch.setattr(outbox, "MOST_ACTIVE", 20)
+    monkeypatch.setattr(receiver, "wait", lambda *_: 30.0)
+    mute = [socket.create_server(("127.0.0.1", 0)) for _ in range(40)]
+    hub = place.build(Settings("shop", box.url))
+    hub._make_poster = lambda: Poster(Guard(["127.0.0.0/8"]), connect=0.3, total=0.3)
+    async with running(hub):
+        await hub.named({"shop"})
+        await place.refuse(4)
+        await box.until(lambda: len(box.taken) == 4)
+        for one in mute:
+            await place.refuse(2, url=f"http://127.0.0.1:{one.getsockname()[1]}/")
+        for round_ in range(3):
+            begun = time.monotonic()
+            await place.refuse(4)
+            await box.until(lambda count=8 + 4 * round_: len(box.taken) == count)  # type: ignore[misc]
+            assert time.monotonic() - begun < 1.5
+            await asyncio.sleep(0.2)
+        assert len(hub.outbox.failing()) > 20
+        assert "wait for their next try" in repr(hub.outbox)
+    for one in mute:
+        one.close()
 
 
 async def test_a_batch_keeps_its_name_and_its_octets_until_it_is_taken(
@@ -219,7 +323,7 @@ async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(place: 
     box.status = 500
     settings = Settings("shop", box.url, KEYS)
     async with place.worker(settings) as hub:
-        hub.give_up_after = 0
+        hub.outbox.give_up_after = 0
         desk = WebhookDesk(place.hooks, hub)
         ids = await place.refuse(20)
         await eventually(lambda: is_dead(place, 20))
@@ -230,7 +334,7 @@ async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(place: 
         assert {event["data"]["message_id"] for event in dead} <= set(ids)
         assert await desk.dead("bank") == []
         assert await desk.replay("bank") == 0
-        hub.give_up_after = 86400
+        hub.outbox.give_up_after = 86400
         box.status = 200
         assert await desk.replay("shop", box.url) == 20
         await box.until(lambda: len(box.taken) == 20)
@@ -242,7 +346,7 @@ async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(place: 
 async def test_dead_letters_can_be_dropped(place: Place, box: Inbox) -> None:
     box.status = 500
     async with place.worker(Settings("shop", box.url)) as hub:
-        hub.give_up_after = 0
+        hub.outbox.give_up_after = 0
         desk = WebhookDesk(place.hooks, hub)
         await place.refuse(20)
         await eventually(lambda: is_dead(place, 20))
@@ -253,7 +357,7 @@ async def test_dead_letters_can_be_dropped(place: Place, box: Inbox) -> None:
 async def test_dead_letters_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.hooks.MOST_DEAD", 3)
     async with place.worker(Settings("shop", "http://127.0.0.1:9/", batch=1)) as hub:
-        hub.give_up_after = 0
+        hub.outbox.give_up_after = 0
         await place.refuse(30)
 
         async def all_given_up() -> bool:
@@ -269,7 +373,7 @@ async def test_dead_letters_are_bounded(place: Place, monkeypatch: pytest.Monkey
 async def test_a_receiver_that_fails_keeps_a_bounded_backlog(
     place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "MOST_WAITING", 40)
+    monkeypatch.setattr(outbox, "MOST_WAITING", 40)
     monkeypatch.setattr(receiver, "wait", lambda *_: 60.0)
     box.status = 500
     async with place.worker(Settings("shop", box.url)):
@@ -330,7 +434,7 @@ async def test_an_account_without_a_receiver_keeps_its_events(place: Place, box:
         await place.refuse(4)
         await box.until(lambda: box.asked > 2)
         hub.configure([Settings("shop", "")])
-        await box.until(lambda: any("no callback_url" in failing.said for _, failing in hub.failing()))
+        await box.until(lambda: any("no callback_url" in failing.said for failing in hub.outbox.failing()))
         box.status = 200
         hub.configure([Settings("shop", box.url)])
         await box.until(lambda: len(box.taken) == 4)
@@ -345,7 +449,7 @@ async def test_a_killed_worker_loses_nothing(place: Place, box: Inbox) -> None:
     ids = await place.refuse(40)
     await box.until(lambda: len(box.posts) >= 1)
     task.cancel()
-    for active in hub._active.values():
+    for active in hub.outbox._active.values():
         active.task.cancel()
     await hub.poster.close()
     ids += await place.refuse(40)
