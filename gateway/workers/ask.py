@@ -14,7 +14,7 @@ from gateway.doors.listener import UNIX
 from gateway.doors.private import header
 from gateway.workers.worker import Worker
 
-PATIENCE = 10.0
+LOOK, ORDER = 3.0, 10.0
 """Seconds that a worker may take to answer; what waits for windows to empty is given longer."""
 
 
@@ -40,8 +40,9 @@ class Reply(NamedTuple):
         return 200 <= self.status < 300
 
 
-async def ask(worker: Worker, question: Question, patience: float | None = PATIENCE) -> Reply:
-    """One worker's answer. ``patience`` None: as long as it lives."""
+async def ask(worker: Worker, question: Question, *, long: bool = False) -> Reply:
+    """One worker's answer. ``long``: it may take as long as it lives."""
+    patience = None if long else LOOK if question.method == "GET" else ORDER
     headers = header(question.operator) if question.operator else {}
     connector = aiohttp.UnixConnector(path=worker.seat.door.removeprefix(UNIX), force_close=True)
     try:
@@ -63,15 +64,15 @@ async def ask(worker: Worker, question: Question, patience: float | None = PATIE
         return Reply(worker.name, 0, str(error).encode())
 
 
-async def ask_all(workers: Iterable[Worker], question: Question, patience: float | None = PATIENCE) -> list[Reply]:
+async def ask_all(workers: Iterable[Worker], question: Question) -> list[Reply]:
     """The answers of all, in their order, asked at the same time."""
-    return list(await asyncio.gather(*(ask(worker, question, patience) for worker in workers)))
+    return list(await asyncio.gather(*(ask(worker, question) for worker in workers)))
 
 
 async def ask_one(workers: Iterable[Worker], question: Question) -> Reply | None:
     """The answer of the first that can be reached; None when none can.
 
-    Only a question, or what never reached a worker, is put to the next one: an order may have been carried out.
+    An order is put to the first alone: one that got no answer may have been carried out.
     """
     reply: Reply | None = None
     for worker in workers:

@@ -87,7 +87,7 @@ class Crew:
 
     async def _tell(self, worker: Worker) -> None:
         question = Question("/configuration", "POST", msgspec.json.encode(self.config))
-        reply = await ask(worker, question, None)
+        reply = await ask(worker, question, long=True)
         if reply.ok:
             worker.taken_over()
         elif worker.state is State.UP:

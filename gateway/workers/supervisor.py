@@ -126,7 +126,8 @@ class Supervisor:
         """Whether every worker can write to the store. Raises StoreUnavailable."""
         for reply in await ask_all(self.crew.up, Question("/readyz")):
             if not reply.ok:
-                raise StoreUnavailable(str(fields(reply).get("detail") or reply.body.decode(errors="replace")))
+                why = str(fields(reply).get("detail") or reply.body.decode(errors="replace"))
+                raise StoreUnavailable(f"worker {reply.worker}: {why}")
 
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
