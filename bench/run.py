@@ -111,10 +111,13 @@ class Run:
         try:
             return await self._measure()
         finally:
-            for child in reversed(self._children):  # the load first, the carriers last
-                await child.stop()
-            if not self.options.keep:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            await self._end()
+
+    async def _end(self) -> None:
+        for child in reversed(self._children):  # the load first, the carriers last
+            await child.stop()
+        if not self.options.keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _measure(self) -> Result:
         options = self.options

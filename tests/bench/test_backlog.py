@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.backlog import measure, parse
+
+
+async def test_passwords_pass_what_waits() -> None:
+    words = ["--backlog", "600", "--carrier-rate", "100", "--passwords", "50", "--seconds", "0.5", "--latency", "0"]
+    found = await measure(parse(words))
+    assert found.backlog > 400
+    assert (found.passwords, found.missing) == (25, 0)
+    assert found.passwords_ms.count == 25
+    assert found.sent < 600  # most of the backlog still waits, yet no password does
+
+
+@pytest.mark.parametrize("words", [["--backlog", "0"], ["--passwords", "0"], ["--seconds", "1000"]])
+def test_what_cannot_be_run_ends_with_code_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
