@@ -14,6 +14,9 @@ from gateway.doors.listener import UNIX
 from gateway.doors.private import header
 from gateway.workers.worker import Worker
 
+PASSED = ("Allow", "Retry-After")
+"""What a client needs of a worker's headers, beside the type."""
+
 LOOK, ORDER = 3.0, 10.0
 """Seconds that a worker may take to answer; what waits for windows to empty is given longer."""
 
@@ -34,6 +37,7 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     kind: str = "application/json"
+    headers: Mapping[str, str] = {}  # of those in ``PASSED``
 
     @property
     def ok(self) -> bool:
@@ -57,7 +61,8 @@ async def ask(worker: Worker, question: Question, *, long: bool = False) -> Repl
             ) as answer,
         ):
             body = await answer.read()
-            return Reply(worker.name, answer.status, body, answer.headers.get("content-type", ""))
+            passed = {name: answer.headers[name] for name in PASSED if name in answer.headers}
+            return Reply(worker.name, answer.status, body, answer.headers.get("content-type", ""), passed)
     except TimeoutError:
         return Reply(worker.name, 0, f"no answer within {patience:g} s".encode())
     except (aiohttp.ClientError, OSError) as error:

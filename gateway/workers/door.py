@@ -144,7 +144,7 @@ class Door:
             raise self._nobody()
         if not reply.status:
             raise _failed([reply], [])
-        return Response(reply.body, reply.status, media_type=reply.kind)
+        return Response(reply.body, reply.status, reply.headers, media_type=reply.kind)
 
     async def _all(self, question: Question, only: str = "") -> list[Reply]:
         """Good answers of all that are up (or of one). Raises HttpProblem when any fails for more than not having it.

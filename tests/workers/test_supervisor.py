@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -78,6 +79,17 @@ def page(gateway: House) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
+def allowed(gateway: House, path: str) -> str | None:
+    """What a 405 names."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(f"{gateway.admin.url}{path}", headers=headers, method="DELETE")
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=10)
+    assert refusal.value.code == 405
+    said: str | None = refusal.value.headers["Allow"]
+    return said
+
+
 async def test_messages_of_both_workers_reach_the_carriers_and_finish(gateway: House) -> None:
     accepted = await both_serve(gateway, 40, 46_700_000_000)
     await until(lambda: len(gateway.copies()) >= 40, 10)
@@ -137,6 +149,7 @@ async def test_what_does_not_exist_and_who_may_not(gateway: House) -> None:
     assert (await asyncio.to_thread(gateway.admin.get, "/carriers/east")).status == 404
     assert (await asyncio.to_thread(gateway.admin.get, "/nothing")).status == 404
     assert (await asyncio.to_thread(gateway.admin.post, "/carriers/north/explode", {})).status == 404
+    assert await asyncio.to_thread(allowed, gateway, "/carriers") == "GET, HEAD"
     answer = await asyncio.to_thread(gateway.admin.post, "/carriers/north/binds/1/pause?worker=9", {})
     assert (answer.status, "known are: 1, 2" in answer.body["detail"]) == (404, True)
     assert (await asyncio.to_thread(Client(gateway.admin.url).get, "/status")).status == 401
