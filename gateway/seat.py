@@ -27,4 +27,9 @@ def lasting_name(config: Config) -> str:
     proves that the former is dead; on a shared store another gateway of this host may well be alive.
     """
     host = socket.gethostname()
-    return config.node or (host if config.store.embedded else f"{host}-{token_hex(3)}")
+    return config.node or (host if is_lasting(config) else f"{host}-{token_hex(3)}")
+
+
+def is_lasting(config: Config) -> bool:
+    """Whether the next start gets the same name."""
+    return bool(config.node) or config.store.embedded

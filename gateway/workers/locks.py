@@ -73,16 +73,27 @@ class Locks:
 
     async def survivors_gone(self, patience: float) -> None:
         """Wait until every worker of a former supervisor has ended. Raises StoreRefused."""
-        pattern = re.compile(rf"worker-{re.escape(self._node)}\.(\d+)\.lock")
-        numbers = [int(found[1]) for path in self._folder.iterdir() if (found := pattern.fullmatch(path.name))]
-        for descriptor in await asyncio.gather(*(self.worker(number, patience) for number in numbers)):
+        for descriptor in await asyncio.gather(*(self.worker(number, patience) for number in self._numbers())):
             os.close(descriptor)
 
-    def release(self) -> None:
-        """Let another supervisor begin."""
-        if self._ours >= 0:
-            os.close(self._ours)
-            self._ours = -1
+    def release(self, *, lasting: bool) -> None:
+        """Let another supervisor begin; locks that nobody holds go. ``lasting``: it will have our name."""
+        if self._ours < 0:
+            return
+        for number in self._numbers():
+            descriptor = open_lock(self._path(number))
+            if try_lock(descriptor):
+                self._path(number).unlink(missing_ok=True)
+            os.close(descriptor)
+        if not lasting:
+            (self._folder / f"supervisor-{self._node}.lock").unlink(missing_ok=True)
+        os.close(self._ours)
+        self._ours = -1
+
+    def _numbers(self) -> list[int]:
+        """Of the workers that there are, or were."""
+        pattern = re.compile(rf"worker-{re.escape(self._node)}\.(\d+)\.lock")
+        return [int(found[1]) for path in self._folder.iterdir() if (found := pattern.fullmatch(path.name))]
 
     def _path(self, number: int) -> Path:
         return self._folder / f"worker-{self._node}.{number}.lock"

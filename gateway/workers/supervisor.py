@@ -24,7 +24,7 @@ from gateway.doors.reload import ReloadRoom
 from gateway.doors.tokens import open_tokens
 from gateway.policy.rulebook import Rulebook
 from gateway.reload import Reloader
-from gateway.seat import lasting_name
+from gateway.seat import is_lasting, lasting_name
 from gateway.store import privacy
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreUnavailable
@@ -106,7 +106,7 @@ class Supervisor:
         await self.admin.stop(0)
         if self._place is not None:
             self._place.close()
-        self.locks.release()
+        self.locks.release(lasting=is_lasting(self.config))
         clear(self._runtime)
 
     def _hold_place(self) -> str:

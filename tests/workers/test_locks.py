@@ -13,14 +13,22 @@ from gateway.store.errors import StoreRefused
 from gateway.workers.locks import Locks, hand_over
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 async def test_a_second_supervisor_of_the_same_name_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     first, second = Locks(tmp_path, "host"), Locks(tmp_path, "host")
     first.take()
     with pytest.raises(StoreRefused, match=rf"host runs on .* \(pid {os.getpid()}\)"):
         second.take()
     Locks(tmp_path, "other").take()
-    first.release()
+    os.close(await first.worker(1, 1.0))
+    first.release(lasting=True)
+    assert names(tmp_path) == ["supervisor-host.lock", "supervisor-other.lock"]
     second.take()
+    second.release(lasting=False)
+    assert names(tmp_path) == ["supervisor-other.lock"]
 
 
 def sleeper(descriptor: int, seconds: float) -> subprocess.Popen[bytes]:
