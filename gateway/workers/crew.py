@@ -70,7 +70,7 @@ class Crew:
         self.config = config
         await asyncio.gather(*(self._tell(worker) for worker in self.up if worker.seat.number <= config.workers))
         for number in range(len(self) + 1, config.workers + 1):
-            log.info("worker begins", number=number)
+            log.info("worker begins", worker=str(number))
             self._start(number, first=False)
         await self._end([worker for worker in self if worker.seat.number > config.workers])
 

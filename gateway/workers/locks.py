@@ -63,7 +63,7 @@ class Locks:
                     os.ftruncate(descriptor, 0)
                     return descriptor
                 if pid := _pid(descriptor):
-                    log.error("a worker of a former supervisor does not end: killed", number=number, pid=pid)
+                    log.error("a worker of a former supervisor does not end: killed", worker=str(number), pid=pid)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             raise StoreRefused(f"a worker that holds {self._path(number)} does not end: kill it by hand")
@@ -108,7 +108,7 @@ def hand_over(descriptor: int, pid: int) -> None:
 async def _freed(descriptor: int, number: int, seconds: float) -> bool:
     if try_lock(descriptor):
         return True
-    log.warning("waiting for a worker of a former supervisor to end", number=number, pid=_pid(descriptor))
+    log.warning("waiting for a worker of a former supervisor to end", worker=str(number), pid=_pid(descriptor))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not try_lock(descriptor):  # noqa: ASYNC110 - nothing but its lock tells of its end

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -82,23 +82,22 @@ class Supervisor:
         await self.admin.start()
         self._note = access.announce(self.admin.url, self._token_file, self.reloader.file)
         async with asyncio.TaskGroup() as group:
-            await self.locks.survivors_gone(self.crew.patience)
-            self.crew = self._crew(self._hold_place())
-            await self.crew.begin(group)
-            log.info(
-                "gateway is up",
-                version=installed_version(),
-                http=f"http://{self.crew.http}",
-                admin=self.admin.url,
-                workers=len(self.crew),
-            )
-            if on_ready is not None:
+            await _unless(stop, self._begin(group))
+            if on_ready is not None and not stop.is_set():
                 on_ready(self)
             await stop.wait()
             log.info("stopping: the workers take no new messages and empty their windows")
             await self.reloader.close()
             await self.crew.end()
         log.info("stopped")
+
+    async def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Returns when all workers are up."""
+        await self.locks.survivors_gone(self.crew.patience)
+        self.crew = self._crew(self._hold_place())
+        await self.crew.begin(group)
+        http, workers = f"http://{self.crew.http}", len(self.crew)
+        log.info("gateway is up", version=installed_version(), http=http, admin=self.admin.url, workers=workers)
 
     async def close(self) -> None:
         """Close the door, whatever state it is in."""
@@ -168,6 +167,18 @@ class Supervisor:
             ],
             **({"store": repr(self._embedded)} if self._embedded else {}),
         }
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do this, or as much of it as can be done before ``stop`` is set."""
+    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            await doing
+    finally:
+        doing.cancel()
+        asked.cancel()
 
 
 async def supervise(

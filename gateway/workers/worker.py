@@ -95,7 +95,7 @@ class Worker:
                     pause = BACKOFF[0]
                 self.restarts += 1
                 self._set(State.DOWN)
-                log.error("worker died", number=self.name, pid=self.pid, problem=self.fault, retry_in=pause)
+                log.error("worker died", worker=self.name, pid=self.pid, problem=self.fault, retry_in=pause)
                 await self._rest(pause)
                 pause = min(2 * pause, BACKOFF[1])
         finally:
@@ -115,7 +115,7 @@ class Worker:
 
     def restart(self, why: str) -> None:
         """End the process in order; the next one begins with the configuration in force."""
-        log.warning("worker is started again", number=self.name, why=why)
+        log.warning("worker is started again", worker=self.name, why=why)
         self._signal(signal.SIGTERM)
 
     # ---- one life
@@ -189,7 +189,7 @@ class Worker:
         elif word.say == "ready" and not self._over.is_set():
             self._since = time.monotonic()
             self._set(State.UP)
-            log.info("worker is up", number=self.name, pid=self.pid)
+            log.info("worker is up", worker=self.name, pid=self.pid)
             if self._given is not self._config():
                 self.restart("the configuration has changed meanwhile")
 
@@ -248,4 +248,4 @@ def _environment() -> dict[str, str]:
 def _words(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    return f"ended with exit code {code}" if code else "ended in order, asked by somebody else"
