@@ -11,7 +11,7 @@ import typer
 from gateway.commands import config, keys, operate, recipients
 from gateway.commands.reload import reload
 from gateway.commands.send import send
-from gateway.commands.shared import Exit, Json, fail, load, print_json
+from gateway.commands.shared import Exit, Json, fail, load, print_json, tidy_help
 from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
@@ -75,6 +75,8 @@ def demo(
     Nothing to install or configure besides: the store is embedded, every address is on this machine. The story shows
     deliveries, a refusal for want of consent and a deferral for the night; then everything keeps running for you to
     try, until Ctrl-C.
+
+    Example: [cyan]smpp-gateway demo --once[/]
     """
     from gateway import demo as story
 
@@ -209,6 +211,9 @@ app.add_typer(webhooks, name="webhooks", rich_help_panel=OPERATORS)
 app.command(rich_help_panel=OPERATORS)(operate.audit)
 app.add_typer(recipients.consent, name="consent", rich_help_panel=APPS)
 app.add_typer(recipients.optout, name="optout", rich_help_panel=APPS)
+
+
+tidy_help(app)
 
 
 # ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────

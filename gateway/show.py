@@ -65,7 +65,7 @@ def _record(body: dict[str, Any], console: Console) -> None:
     table.add_column(style="dim")
     table.add_column()
     for name, value in body.items():
-        if value in (None, "", [], {}) or name == "timeline":
+        if value in (None, "", [], {}) or name in ("timeline", "final"):  # the status says whether it is
             continue
         table.add_row(escape(name), status_text(value) if name == "status" else escape(_value(value)))
     console.print(table)

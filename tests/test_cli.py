@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.core
+import typer.main
 from typer.testing import CliRunner
 
 from gateway.cli import Exit, app
@@ -68,6 +70,25 @@ def test_help_says_what_each_command_is_for(command: str) -> None:
     code, output = invoke(*command.split(), "--help")
     assert code == Exit.OK
     assert "Usage:" in output
+
+
+def commands(group: typer.core.TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command, (*path, name))
+        else:
+            yield *path, name
+
+
+def test_every_command_has_an_example_that_can_be_typed() -> None:
+    group = typer.main.get_group(app)
+    for words in commands(group):
+        command: Any = group
+        for word in words:
+            command = command.commands[word]
+        text = command.help.partition("Example")[2]
+        assert f"smpp-gateway {' '.join(words)}" in text, words
 
 
 def test_help_does_not_load_the_house() -> None:

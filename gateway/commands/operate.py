@@ -12,16 +12,15 @@ from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.shared import Exit, Json, fail, print_json
 
-carriers = typer.Typer(
-    no_args_is_help=False, help="Look at carriers and their binds; pause, drain, resume, reconnect them."
-)
-held = typer.Typer(no_args_is_help=False, help="Look at messages that breakers hold; release them.")
-breakers = typer.Typer(no_args_is_help=False, help="Open and close breakers: they hold an account's marketing.")
+carriers, held, breakers = typer.Typer(), typer.Typer(), typer.Typer()
 
 Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=complete.carriers)]
-Bind = Annotated[int, typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]")]
+Bind = Annotated[
+    int,
+    typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]", show_default=False),
+]
 Worker = Annotated[str, typer.Option(help="… and only at this worker, where there are several.")]
-Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.")]
+Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.", show_default=False)]
 Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=complete.accounts)]
 Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
 Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
@@ -86,7 +85,10 @@ def carriers_list(context: typer.Context, url: AdminUrl = "", token: Token = "",
 
 @carriers.command("show")
 def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Show one carrier with its binds, their state and last error."""
+    """Show one carrier with its binds, their state and last error.
+
+    Example: [cyan]smpp-gateway carriers show north --json | jq '.binds[].last_error'[/]
+    """
     body = Desk.at(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
     _show_carriers([body], as_json, body)
 
@@ -98,6 +100,8 @@ def carriers_pause(
     """Give it no more messages; it stays bound, answers and receipts still come. Later carriers of a route take over.
 
     A paused carrier stays paused, over restarts too, until [cyan]resume[/]; a single bind until the gateway ends.
+
+    Example: [cyan]smpp-gateway carriers pause north[/]
     """
     _order("pause", name, (bind, worker), Desk.at(url, token, as_json))
 
@@ -131,7 +135,10 @@ def carriers_resume(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Let it work again, with all its binds."""
+    """Let it work again, with all its binds.
+
+    Example: [cyan]smpp-gateway carriers resume north --wait 10[/]
+    """
     _order("resume", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
 
 
@@ -148,6 +155,8 @@ def carriers_reconnect(
     """Bind afresh, one bind after the other, each once its answers are in; one that waits for its next try has it now.
 
     For a password that the carrier has mended, or a host that moved.
+
+    Example: [cyan]smpp-gateway carriers reconnect north --bind 2[/]
     """
     _order("reconnect", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
 
@@ -219,7 +228,10 @@ def held_release(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Have held messages decided again. A breaker that is still open holds them again: close it instead."""
+    """Have held messages decided again. A breaker that is still open holds them again: close it instead.
+
+    Example: [cyan]smpp-gateway held release --account shop[/]
+    """
     wanted = _scope(account, brand, everybody) if account or everybody or not message else {}
     body = Desk.at(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
     if as_json:
@@ -252,7 +264,10 @@ def breakers_open(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Hold the marketing of an account, of one of its brands, or of everybody, at once."""
+    """Hold the marketing of an account, of one of its brands, or of everybody, at once.
+
+    Example: [cyan]smpp-gateway breakers open --account shop --reason 'complaints'[/]
+    """
     wanted = _scope(account, brand, everybody)
     _show_breakers(Desk.at(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
 
@@ -267,7 +282,10 @@ def breakers_close(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Close a breaker and release what it held; each message is decided afresh."""
+    """Close a breaker and release what it held; each message is decided afresh.
+
+    Example: [cyan]smpp-gateway breakers close --account shop[/]
+    """
     body = Desk.at(url, token, as_json).post(
         "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
     )

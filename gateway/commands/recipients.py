@@ -22,9 +22,9 @@ SCOPES = complete.one_of("marketing", "all")
 
 To = Annotated[str, typer.Argument(help="The recipient in E.164, like +46701234567.", show_default=False)]
 Brand = Annotated[str, typer.Option(help="For one brand. [dim]Default: consent: the account's first; opt-out: all.[/]")]
-Method = Annotated[str, typer.Option(help="How it was given: web_form, keyword, paper, …")]
-Evidence = Annotated[str, typer.Option(help="The words agreed to, or where they are kept.")]
-Instant = Annotated[str, typer.Option(help="When it was given, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")]
+Method = Annotated[str, typer.Option(help="How it was said: web_form, keyword, paper, …")]
+Evidence = Annotated[str, typer.Option(help="The words, or where they are kept.")]
+Instant = Annotated[str, typer.Option(help="When it was said, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")]
 
 
 @consent.command("grant")

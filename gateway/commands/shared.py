@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -11,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typer.models import CommandInfo, TyperInfo
 
     from gateway.client import Answer, Client
     from gateway.config import Loaded
@@ -38,6 +41,20 @@ class Exit(IntEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of the account.", show_default=False)]
 Url = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="Where the gateway listens.")]
+
+
+def tidy_help(app: typer.Typer) -> None:
+    """Let the paragraphs of every command's help run on: they are broken for the source, not for a terminal."""
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            tidy_help(group.typer_instance)
+    known: list[CommandInfo | TyperInfo] = [*app.registered_commands]
+    if app.registered_callback is not None:
+        known.append(app.registered_callback)
+    for one in known:
+        if one.callback is not None and one.callback.__doc__ and not isinstance(one.help, str):
+            paragraphs = inspect.cleandoc(one.callback.__doc__).split("\n\n")
+            one.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
 
 
 def fail(code: Exit, text: str) -> NoReturn:

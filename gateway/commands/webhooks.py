@@ -11,9 +11,7 @@ from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.shared import Exit, Json, print_json
 
-webhooks = typer.Typer(
-    no_args_is_help=False, help="Look at receivers of events; test them, replay or drop their dead letters."
-)
+webhooks = typer.Typer()
 
 Account = Annotated[str, typer.Option(help="Only receivers of this account.", autocompletion=complete.accounts)]
 To = Annotated[str, typer.Option(help="Only this receiver, when the account has several.")]
@@ -61,7 +59,10 @@ def list_(
 
 @webhooks.command("replay")
 def replay(account: Account = "", to: To = "", url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Post dead letters again, as if they were new. Receivers know events they have seen by their id."""
+    """Post dead letters again, as if they were new. Receivers know events they have seen by their id.
+
+    Example: [cyan]smpp-gateway webhooks replay --account shop[/]
+    """
     body = Desk.at(url, token, as_json).post("/webhooks/replay", {"account": account, "url": to})
     _count(body, as_json, "to be posted again")
 
@@ -74,14 +75,20 @@ def drop(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Throw dead letters away, for good."""
+    """Throw dead letters away, for good.
+
+    Example: [cyan]smpp-gateway webhooks drop --account shop[/]
+    """
     body = Desk.at(url, token, as_json).post("/webhooks/drop", {"account": account, "url": to})
     _count(body, as_json, "dropped")
 
 
 @webhooks.command("retry")
 def retry(account: Account = "", to: To = "", url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Try receivers that fail again now, instead of when their wait is over."""
+    """Try receivers that fail again now, instead of when their wait is over.
+
+    Example: [cyan]smpp-gateway webhooks retry --account shop[/]
+    """
     body = Desk.at(url, token, as_json).post("/webhooks/retry", {"account": account, "url": to})
     if as_json:
         print_json(body)
@@ -105,6 +112,8 @@ def test(
     """Post one signed event of type webhook.test now, and say what the receiver answered.
 
     Exit code 1 when it did not answer with success.
+
+    Example: [cyan]smpp-gateway webhooks test shop[/]
     """
     body = Desk.at(url, token, as_json).post("/webhooks/test", {"account": account, "url": to})
     if as_json:
