@@ -135,7 +135,8 @@ class Reason(IntEnum):
     BIND_LOST = 35  # never written, or session fault: back to its place
     RESEND = 36  # unknown, sent once more
     UNTAKEN = 37
-    PACED = 38  # its sender's turn comes later; no attempt counted
+    PACED = 38  # it waits for a turn of its sender; no attempt counted
+    TURN = 39  # its sender's turn at this carrier comes later, and is kept for it
     # ends
     CARRIER_REFUSED = 64  # permanent status of the carrier
     RETRIES_EXHAUSTED = 65
@@ -320,6 +321,7 @@ class Leased(msgspec.Struct, gc=False):
     closes: int
     envelope: Envelope
     content: Content
+    turn: str = ""  # carrier at which its sender's turn has come
 
 
 class Redecide(msgspec.Struct, gc=False):

@@ -34,7 +34,8 @@ RETURNS = {
     Reason.BIND_LOST: "the connection was lost before it left",
     Reason.RESEND: "no answer came to its first submit, so it is sent once more",
     Reason.UNTAKEN: "it was taken but not written in time",
-    Reason.PACED: "its sender may send only so much at this carrier (sender_rates): its turn comes later",
+    Reason.PACED: "its sender may send only so much at this carrier (sender_rates): it waits for a turn",
+    Reason.TURN: "its sender may send only so much at this carrier (sender_rates): its turn comes later",
 }
 
 

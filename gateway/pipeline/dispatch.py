@@ -24,7 +24,7 @@ from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
-from gateway.policy.senders import Senders
+from gateway.policy.senders import NOW, Senders, Turn
 from gateway.smpp.errors import LocalError
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
@@ -334,9 +334,9 @@ class Dispatcher:
                 decided.append(self._outcomes.unsendable(message, error))
                 continue
             if job.left:
-                if senders and (wait := self._turn(job, now)):
-                    due = -(-ceil(clock + wait * 1000) // TURNS_EVERY) * TURNS_EVERY
-                    self._returns.postpone(message, due)
+                if senders and (turn := self._turn(job, now)).wait:
+                    due = -(-ceil(clock + turn.wait * 1000) // TURNS_EVERY) * TURNS_EVERY
+                    self._returns.postpone(message, due, turn=turn.kept)
                     continue
                 parts += job.left
                 jobs.append(job)
@@ -349,11 +349,13 @@ class Dispatcher:
             self._reporter.answers(decided)
         return parts
 
-    def _turn(self, job: Job, now: float) -> float:
-        """Seconds until the sender of this message has its turn, 0 = now."""
+    def _turn(self, job: Job, now: float) -> Turn:
+        """When the sender of this message has its turn."""
         leased = job.leased
+        if leased.turn == self.name:
+            return NOW
         urgent = PRIORITY[leased.category] is Priority.OTP
-        return self.senders.wait(leased.envelope.sender, job.left, leased.id, now, urgent=urgent)
+        return self.senders.turn(leased.envelope.sender, job.left, now, urgent=urgent)
 
     def _drop_overdue(self, now: float) -> None:
         """What was leased too long ago without being written goes back to its lane."""

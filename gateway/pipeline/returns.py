@@ -27,7 +27,7 @@ class ReturnStore(Protocol):
     """What giving back needs of the store."""
 
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None: ...
-    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None: ...
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int, bool]]) -> None: ...
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
@@ -42,7 +42,7 @@ class Returns:
         self._rota = rota
         self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
         self._untaken: list[tuple[bytes, int]] = []
-        self._postponed: list[tuple[bytes, int, int]] = []
+        self._postponed: list[tuple[bytes, int, int, bool]] = []
         self._wait = WAIT_FIRST
 
     def __bool__(self) -> bool:
@@ -64,9 +64,9 @@ class Returns:
         """Back to the head of its lane."""
         self._untaken.append((message.id, message.lease))
 
-    def postpone(self, message: Leased, due: int) -> None:
-        """Back to its lane until ``due`` (ms UTC)."""
-        self._postponed.append((message.id, message.lease, due))
+    def postpone(self, message: Leased, due: int, *, turn: bool) -> None:
+        """Back to its lane until ``due`` (ms UTC), when its sender's turn has come, or is to be asked for again."""
+        self._postponed.append((message.id, message.lease, due, turn))
 
     async def give_back(self) -> None:
         """Return what is to go back, and what we never heard of. What fails is tried again by the next call."""
@@ -82,7 +82,7 @@ class Returns:
         if later := self._postponed[:]:
             await self._store.postpone(owner, later)
             del self._postponed[: len(later)]
-            for message_id, lease, due in later:
+            for message_id, lease, due, _ in later:
                 self._held.discard((message_id, lease))
                 self._rota.delayed(partition_of(message_id), due)
         if items := self._untaken[:]:

@@ -1,14 +1,16 @@
 """Pace per sender: how long a part of a sender has to wait for its turn at a carrier. Pure; instants are handed in.
 
 A message whose turn is near is given that turn and comes back for it; so none is looked at again and again while it
-waits. Turns are given out for ``HORIZON`` seconds only, else a code would queue behind an hour of advertising: what is
-beyond comes back, spread by the rate, to ask once more.
+waits. The turn is written down with the message, since another gateway may be the one that takes it then. Turns are
+given out for ``HORIZON`` seconds only, else a code would queue behind an hour of advertising: what is beyond comes
+back, spread by the rate, to ask once more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import NamedTuple
 
 from gateway.policy.pace import Bucket
 from gateway.policy.share import Demand, Share
@@ -19,8 +21,15 @@ HORIZON = 2.0
 KEPT = 4096
 """Senders remembered at most; one that is forgotten starts with a full bucket of at most a twentieth of a second."""
 
-STALE = 60.0
-"""Seconds after its turn that a message which did not come back is forgotten."""
+
+class Turn(NamedTuple):
+    """Seconds to ``wait``, 0 = now. ``kept``: then it is the message's turn; else it is to ask again."""
+
+    wait: float
+    kept: bool
+
+
+NOW = Turn(0.0, True)
 
 
 class _Line:
@@ -66,13 +75,12 @@ class Senders:
         beginnings = [(one.name[:-1], one) for one in self.patterns if one.name.endswith("*")]
         self._beginnings = sorted(beginnings, key=lambda entry: -len(entry[0]))
         self._lines: dict[str, _Line] = {}
-        self._turns: dict[bytes, float] = {}  # message -> when its turn is; in the order given
 
     def __bool__(self) -> bool:
         return bool(self.rates)
 
     def __repr__(self) -> str:
-        return f"<Senders {len(self.rates)} rates, {len(self._turns)} turns>"
+        return f"<Senders {len(self.rates)} rates, {len(self._lines)} senders>"
 
     def pattern(self, sender: str) -> Pattern | None:
         """What limits this sender; None = nothing of its own."""
@@ -94,34 +102,32 @@ class Senders:
                 if line.pattern is pattern and line.bucket.rate != held:
                     line.bucket.set_rate(held, now)
 
-    def wait(self, sender: str, parts: int, message: bytes, now: float, *, urgent: bool = False) -> float:
-        """Seconds until this message may be written; 0 = now, and its permits are taken.
+    def turn(self, sender: str, parts: int, now: float, *, urgent: bool = False) -> Turn:
+        """When so many parts of this sender may be written; with a turn their permits are taken.
 
-        With anything else it is to be handed in again after so long. ``urgent``: a one-time password.
+        ``urgent``: a one-time password.
         """
         pattern = self.pattern(sender)
-        if pattern is None or self._turns.pop(message, None) is not None:
-            return 0.0
+        if pattern is None:
+            return NOW
         if not pattern.share.held:
             pattern.short = True
-            return HORIZON
+            return Turn(HORIZON, False)
         line = self._line(sender, pattern, now)
         bucket = line.bucket
         pattern.demand.add(parts)
         ahead = bucket.wait(1, now)
         if ahead <= 0:
             bucket.spend(parts, now)
-            return 0.0
+            return NOW
         pattern.short = True
         if urgent or ahead <= HORIZON:
             bucket.spend(parts, now)
-            self._turns[message] = now + ahead
-            self._forget(now)
-            return ahead
+            return Turn(ahead, True)
         line.far = max(line.far, now + HORIZON)
         wait = line.far - now
         line.far += parts / bucket.rate
-        return wait
+        return Turn(wait, False)
 
     def _line(self, sender: str, pattern: Pattern, now: float) -> _Line:
         line = self._lines.get(sender)
@@ -130,10 +136,3 @@ class Senders:
                 self._lines.clear()
             line = self._lines[sender] = _Line(pattern, now)
         return line
-
-    def _forget(self, now: float) -> None:
-        """Turns of messages that never came back (cancelled, expired, taken by another carrier)."""
-        if len(self._turns) < KEPT or len(self._turns) % 256:
-            return
-        for message in [message for message, turn in self._turns.items() if turn < now - STALE]:
-            del self._turns[message]

@@ -108,6 +108,7 @@ TOLD = Struct(">IBIBH")
 dates in seconds (0: none), then two lengths: the carrier's id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIII")
 """``Retention``, in its order."""
+TURN = Struct(">QQB")  # lease, due, whether it is its turn then
 ASK = Struct(">BdddI")  # whole numbers only (0/1), limit, held, wanted, up
 PORTION = Struct(">QdddI")  # round, limit, held, wanted, up; the member's start follows
 GRANT = Struct(">ddIII")  # share, target, members, before, up elsewhere

@@ -115,6 +115,7 @@ _FORMATS = {
     "RECEIPT": layout.RECEIPT,
     "TOLD": layout.TOLD,
     "SETTINGS": layout.SETTINGS,
+    "TURN": layout.TURN,
     "ASK": layout.ASK,
     "PORTION": layout.PORTION,
     "GRANT": layout.GRANT,

@@ -213,6 +213,7 @@ def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leas
         int.from_bytes(s.permission[8:16], "big"),
         envelope,
         _open_content(vault.open(s.content)),
+        s.carrier.decode() if head.reason == Reason.TURN else "",
     )
 
 

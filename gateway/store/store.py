@@ -29,7 +29,7 @@ from gateway.model import (
 from gateway.store.facts import pack_answer, pack_receipt, read_events, read_rules
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher, tags
-from gateway.store.layout import RULE, SETTINGS
+from gateway.store.layout import RULE, SETTINGS, TURN
 from gateway.store.owner import Owner
 from gateway.store.record import (
     Record,
@@ -205,11 +205,12 @@ class Store:
             calls.append((partition, "untake", [self._settings, owner.name, *pairs]))
         await self._link.calls(calls)
 
-    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None:
-        """(id, lease, due) of messages whose sender's turn is at ``due`` (ms UTC): back to their lanes until then."""
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int, bool]]) -> None:
+        """(id, lease, due, turn): back to their lanes until ``due`` (ms UTC), when their senders' turns have come, or
+        (without ``turn``) are to be asked for again."""
         calls = []
         for partition, indices in _slices([partition_of(item[0]) for item in items]):
-            packed = [items[i][0] + items[i][1].to_bytes(8, "big") + items[i][2].to_bytes(8, "big") for i in indices]
+            packed = [items[i][0] + TURN.pack(*items[i][1:]) for i in indices]
             calls.append((partition, "postpone", [self._settings, owner.name, *packed]))
         await self._link.calls(calls)
 

@@ -117,3 +117,20 @@ async def test_before_the_store_has_spoken_nothing_is_bound_and_after_a_lapse_bi
             share.close(0.0)
             await asyncio.sleep(0.1)
             assert (share.held, simulator.stats.bound) == (2, 2)
+
+
+async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: str) -> None:
+    """Two gateways with half of the rate each send at the whole of it: a turn that one gives the other keeps."""
+    words = {"sender_rates": {"sh*": 40}, "binds": 1}
+    async with opened(store_url) as store, Simulator(ledger=True) as simulator:
+        async with serving(store, simulator, **words) as one, serving(store, simulator, **words) as two:
+            for fleet in (one, two):
+                (rate,) = (share for share in fleet.shared() if isinstance(share, SenderRate))
+                rate.grant(Granted(20.0, 20.0, 2), rate.ask(0.0), 0.0)
+            await until(lambda: simulator.stats.bound == 2)
+            ids = await submit(store, 80)
+            start = asyncio.get_running_loop().time()
+            await until(lambda: simulator.stats.submits >= 60)
+            took = asyncio.get_running_loop().time() - start
+            assert 1.2 < took < 2.3, "sixty in a second and a half"
+            await until_states(store, ids, State.DELIVERED)

@@ -123,10 +123,10 @@ class CarrierRules(IntakeRules):
         self.do(call, again)
 
     @precondition(lambda self: self.leases)
-    @rule(index=indices, ahead=st.sampled_from(AHEAD), again=st.booleans())
-    def postpone(self, index: int, ahead: int, again: bool) -> None:
+    @rule(index=indices, ahead=st.sampled_from(AHEAD), turn=st.booleans(), again=st.booleans())
+    def postpone(self, index: int, ahead: int, turn: bool, again: bool) -> None:
         owner, id_, lease, _ = self.leases[index % len(self.leases)]
-        item = (id_, lease, self.now + ahead)
+        item = (id_, lease, self.now + ahead, turn)
 
         def call() -> None:
             self.world.run(self.world.store.postpone(Owner.parse(owner), [item]))

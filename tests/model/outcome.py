@@ -44,12 +44,12 @@ class Outcome(Gate):
             if m and m.state is State.SENDING and (m.owner, m.lease) == (owner, lease):
                 self._return(m, Reason.UNTAKEN, now)
 
-    def postpone(self, owner: str, items: Sequence[tuple[bytes, int, int]], now: int) -> None:
-        """(id, lease, due): the sender's turn comes later."""
-        for id_, lease, due in items:
+    def postpone(self, owner: str, items: Sequence[tuple[bytes, int, int, bool]], now: int) -> None:
+        """(id, lease, due, turn): the sender's turn comes later, or is to be asked for again."""
+        for id_, lease, due, turn in items:
             m = self.messages.get(id_)
             if m and m.state is State.SENDING and (m.owner, m.lease) == (owner, lease):
-                self._return(m, Reason.PACED, now, due)
+                self._return(m, Reason.TURN if turn else Reason.PACED, now, due)
 
     def strays(self, owner: str, carrier: str, known: set[tuple[int, int]], now: int) -> int:
         """What an owner holds without knowing it: the answer of a take was lost. ``known``: partition, lease."""

@@ -81,7 +81,7 @@ STEPS: dict[Step, int] = {
     _if_sending(lambda m, r: m.early_receipt(_big(r), r.choice([*FINAL_PARTS, PartState.ACCEPTED]), _again(r))): 8,
     _if_sending(lambda m, r: m.strays(r.randrange(2), r.choice(CARRIERS), _big(r), _again(r))): 2,
     _if_leased(lambda m, r: m.untake(_big(r), _again(r))): 5,
-    _if_leased(lambda m, r: m.postpone(_big(r), r.choice(AHEAD), _again(r))): 4,
+    _if_leased(lambda m, r: m.postpone(_big(r), r.choice(AHEAD), r.random() < 0.5, _again(r))): 4,
     _if_leased(lambda m, r: m.late_answer(_big(r), _again(r))): 8,
     lambda m, r: m.receipts(_big(r), r.randrange(1, 4), _again(r)): 15,
     lambda m, r: m.cancel(_big(r), _again(r)): 4,

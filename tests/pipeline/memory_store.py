@@ -37,6 +37,7 @@ class Row:
     message: Leased
     state: State = State.QUEUED
     due: int = 0
+    carrier: str = ""
     parts: dict[int, PartState] = field(default_factory=dict)
     history: list[tuple[Fate, str, int]] = field(default_factory=list)
 
@@ -128,7 +129,7 @@ class MemoryStore:
             if message.pinned not in ("", request.carrier):
                 continue
             queue.remove(one)
-            row.state = State.SENDING
+            row.state, row.carrier = State.SENDING, request.carrier
             message.lease = self.lease
             leased.append(message)
             budget -= max(1, message.envelope.segments)
@@ -146,14 +147,14 @@ class MemoryStore:
             self.untaken.append((one, lease))
             self._back(one, row)
 
-    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int]]) -> None:
+    async def postpone(self, owner: Owner, items: Sequence[tuple[bytes, int, int, bool]]) -> None:
         self._check("postpone")
-        for one, lease, due in items:
+        for one, lease, due, turn in items:
             row = self.rows[one]
             assert row.state is State.SENDING
             assert row.message.lease == lease
             self._back(one, row)
-            row.due = due
+            row.due, row.message.turn = due, row.carrier if turn else ""
 
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
         self._check("strays")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.policy.senders import HORIZON, Senders
+from gateway.policy.senders import HORIZON, NOW, Senders
 
 
 def test_the_exact_name_counts_before_the_longest_beginning() -> None:
@@ -17,51 +17,50 @@ def test_the_exact_name_counts_before_the_longest_beginning() -> None:
 
 def test_without_a_rate_nobody_waits() -> None:
     senders = Senders({"SHOP": 1})
-    assert [senders.wait("BANK", 1, b"%d" % n, 0.0) for n in range(100)] == [0.0] * 100
+    assert [senders.turn("BANK", 1, 0.0).wait for n in range(100)] == [0.0] * 100
 
 
 def test_each_gets_its_turn_and_is_let_through_when_it_comes() -> None:
     senders = Senders({"SHOP": 10})
-    waits = [senders.wait("SHOP", 1, b"%d" % n, 100.0) for n in range(5)]
+    waits = [senders.turn("SHOP", 1, 100.0).wait for n in range(5)]
     assert waits == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    assert senders.wait("SHOP", 1, b"new", 100.1) == pytest.approx(0.4)  # behind those that have a turn
-    assert [senders.wait("SHOP", 1, b"%d" % n, 100.0 + waits[n]) for n in range(1, 5)] == [0] * 4
-    assert senders.wait("OTHER", 1, b"x", 100.0) == 0
+    assert senders.turn("SHOP", 1, 100.1).wait == pytest.approx(0.4)  # behind those that have a turn
+    assert senders.turn("OTHER", 1, 100.0).wait == 0
 
 
 def test_senders_of_a_pattern_have_a_rate_each() -> None:
     senders = Senders({"1069*": 1})
-    assert [senders.wait(name, 1, name.encode(), 5.0) for name in ("10691", "10692", "10693")] == [0, 0, 0]
-    assert senders.wait("10691", 1, b"y", 5.0) == pytest.approx(1)
+    assert [senders.turn(name, 1, 5.0).wait for name in ("10691", "10692", "10693")] == [0, 0, 0]
+    assert senders.turn("10691", 1, 5.0).wait == pytest.approx(1)
 
 
 def test_parts_count() -> None:
     senders = Senders({"SHOP": 10})
-    assert senders.wait("SHOP", 4, b"long", 50.0) == 0
-    assert senders.wait("SHOP", 1, b"next", 50.0) == pytest.approx(0.4)
+    assert senders.turn("SHOP", 4, 50.0).wait == 0
+    assert senders.turn("SHOP", 1, 50.0).wait == pytest.approx(0.4)
 
 
 def test_a_backlog_is_spread_and_a_code_does_not_queue_behind_it() -> None:
     senders = Senders({"SHOP": 2})
-    waits = [senders.wait("SHOP", 1, b"%d" % n, 0.0) for n in range(1000)]
+    waits = [senders.turn("SHOP", 1, 0.0).wait for n in range(1000)]
     near = [wait for wait in waits if wait <= HORIZON]
     assert len(near) == 1 + HORIZON * 2 + 1  # now, the turns given, and the first to ask again
     assert waits[-1] == pytest.approx((1000 - len(near)) / 2 + HORIZON)
-    assert senders.wait("SHOP", 1, b"code", 0.0, urgent=True) == pytest.approx(HORIZON + 0.5)
+    assert senders.turn("SHOP", 1, 0.0, urgent=True).wait == pytest.approx(HORIZON + 0.5)
 
 
 def test_the_rate_holds_over_a_long_backlog() -> None:
     senders = Senders({"SHOP": 50})
-    waiting = [(0.0, b"%d" % number) for number in range(1000)]
+    waiting = [(0.0, number, False) for number in range(1000)]
     written: list[float] = []
     asked = 0
     while waiting:
         waiting.sort()
-        at, message = waiting.pop(0)
+        at, message, kept = waiting.pop(0)
         asked += 1
-        wait = senders.wait("SHOP", 1, message, at)
-        if wait:
-            waiting.append((at + wait, message))
+        turn = NOW if kept else senders.turn("SHOP", 1, at)
+        if turn.wait:
+            waiting.append((at + turn.wait, message, turn.kept))
         else:
             written.append(at)
     assert written[-1] == pytest.approx(1000 / 50, rel=0.05)

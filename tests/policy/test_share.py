@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.pace import Pace
-from gateway.policy.senders import HORIZON, Senders
+from gateway.policy.senders import HORIZON, NOW, Senders, Turn
 from gateway.policy.share import Demand, Share
 
 
@@ -83,10 +83,10 @@ def test_senders_keep_to_their_share_of_a_rate() -> None:
     senders = Senders({"SHOP": 10, "1069*": 4})
     (shop, codes) = senders.patterns
     senders.grant(shop, 5.0, 2, 10.0, 0.0)
-    assert [senders.wait("SHOP", 1, bytes([n]), 0.0) for n in range(3)] == pytest.approx([0.0, 0.2, 0.4])
+    assert [senders.turn("SHOP", 1, 0.0).wait for n in range(3)] == pytest.approx([0.0, 0.2, 0.4])
     senders.grant(shop, 10.0, 1, 10.0, 0.0)
-    assert senders.wait("SHOP", 1, b"x", 0.0) == pytest.approx(0.5)
+    assert senders.turn("SHOP", 1, 0.0).wait == pytest.approx(0.5)
     codes.share.close()
-    assert senders.wait("10691", 1, b"y", 0.0) == HORIZON, "no share: to ask again"
-    assert senders.wait("OTHER", 1, b"z", 0.0) == 0.0
+    assert senders.turn("10691", 1, 0.0) == Turn(HORIZON, False), "no share: to ask again"
+    assert senders.turn("OTHER", 1, 0.0) is NOW
     assert (shop.wanted(1.0), codes.wanted(1.0)) == (10.0, 4.0)

@@ -1,23 +1,24 @@
 -- postpone: leased but not written, since its sender's turn comes later: back to its lane, delayed, no attempt counted.
 --
--- ARGV  settings, owner, then id .. lease .. due (32 octets) each
+-- ARGV  settings, owner, then id .. lease .. due .. turn (33 octets) each; turn 1: at that instant it is its turn, whoever
+--       takes it then for this carrier; 0: it is to ask again
 -- reply how many went back. Idempotent: only what is SENDING under that lease moves.
 
 local function postpone(keys, args)
   begin(keys, args[1])
-  expect(args, {Size.SETTINGS_SIZE, NAME}, {32})
+  expect(args, {Size.SETTINGS_SIZE, NAME}, {33})
   local ids, back = {}, 0
   for i = 3, #args do ids[#ids + 1] = sub(args[i], 1, 16) end
   load(ids)
   for i = 3, #args do
-    local r, lease, due = records[ids[i - 2]], read('>I8I8', args[i], 17)
+    local r, lease, due, turn = records[ids[i - 2]], read($TURN, args[i], 17)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
       if whole(r) or r.cancel == 1 then
         untaken(r)
       else
-        move(r, State.QUEUED, Reason.PACED, carrier_of(r))
+        move(r, State.QUEUED, turn == 1 and Reason.TURN or Reason.PACED, carrier_of(r))
         delay(r, max(due, 1))
       end
     end
