@@ -132,5 +132,5 @@ async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: s
             start = asyncio.get_running_loop().time()
             await until(lambda: simulator.stats.submits >= 60)
             took = asyncio.get_running_loop().time() - start
-            assert 1.2 < took < 2.3, "sixty in a second and a half"
+            assert 1.2 < took < 5.0, "a second and a half; ten and more if turns went with the one that gave them"
             await until_states(store, ids, State.DELIVERED)
