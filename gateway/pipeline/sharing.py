@@ -24,6 +24,9 @@ EVERY = 1.0
 PROMPT = 0.25
 """Seconds between two rounds while others still hold what is to be ours."""
 
+MANY = 64
+"""With more shares than this, those where nothing moves are asked for in every third round only."""
+
 SETTLE = 3.0
 """Seconds that a start waits for others to let go of our part; one that has died holds on for ten."""
 
@@ -74,6 +77,8 @@ class Keeper:
         self._heart = heart
         self._sources = sources
         self._names: set[str] = set()  # known to the store as ours
+        self._said: dict[str, Ask] = {}  # what we said last
+        self._rounds = 0
         self._wake = asyncio.Event()
         self._closings = 0
         self.members = 1
@@ -146,19 +151,28 @@ class Keeper:
         now, closings = loop.time(), self._closings
         if not self._heart.fresh(now):
             return  # whatever we hold is closed with the next beat
-        shared = list(self._sources())
-        asks = [one.ask(now) for one in shared]
-        names = {one.name for one in shared}
+        everything = [(one, one.ask(now)) for one in self._sources()]
+        names = {ask.name for _, ask in everything}
+        shared, asks = self._moving(everything)
         granted = await self._store.share([*asks, *(_gone(name) for name in self._names - names)])
-        self._names = names
+        self._names, self._said = names, {ask.name: ask for _, ask in everything}
         if closings != self._closings:
             return  # granted to somebody who was given up meanwhile
+        self.members = max((said.members for said in granted), default=self.members)
+        self.waiting = any(said.share < said.target * 0.99 for said in granted)
         lowered = self._obey(shared, asks, granted)
         if lowered:
             again = [ask._replace(held=one.held) for one, ask in lowered]
             freed = await self._store.share(again)
             if closings == self._closings:
                 self._obey([one for one, _ in lowered], again, freed)
+
+    def _moving(self, everything: list[tuple[Shared, Ask]]) -> tuple[list[Shared], list[Ask]]:
+        """What to ask for in this round."""
+        self._rounds += 1
+        if len(everything) > MANY and self._rounds % 3 and not self.waiting:
+            everything = [(one, ask) for one, ask in everything if ask.whole or self._said.get(ask.name) != ask]
+        return [one for one, _ in everything], [ask for _, ask in everything]
 
     def _obey(
         self, shared: Sequence[Shared], asks: Sequence[Ask], granted: Sequence[Granted]
@@ -170,8 +184,6 @@ class Keeper:
             one.grant(said, ask, now)
             if one.held < ask.held:
                 lowered.append((one, ask))
-        self.members = max((said.members for said in granted), default=1)
-        self.waiting = any(said.share < said.target * 0.99 for said in granted)
         return lowered
 
 

@@ -165,3 +165,14 @@ async def test_a_store_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPat
     running.cancel()
     town.away = True
     await built.leave()
+
+
+async def test_of_many_shares_those_where_nothing_moves_are_asked_for_now_and_then() -> None:
+    town, shared = Town(), [Limited(f"rate{number}") for number in range(100)]
+    built, _ = await keeper(town, *shared)
+    await built.start()
+    for busy in (shared[3], shared[3], shared[5], shared[5], shared[5]):
+        busy.wanted -= 1.0
+        await built._round()
+    assert [len(said) for said in town.said] == [100, 100, 100, 1, 1, 100]
+    assert ["rate5" in said for said in town.said[3:5]] == [True, True]
