@@ -1,14 +1,21 @@
 """Several gateways on one store, as processes of their own, beside one simulated carrier: how limits hold for all of
-them together."""
+them together.
+
+``python -m bench.neighbours`` posts flat out at all of them, at one, kills all the others, and says how much came in
+and went out a second.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
+import sys
+import tempfile
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -114,6 +121,13 @@ class Neighbourhood:
                 await asyncio.sleep(pause)
         return accepted
 
+    async def rates(self, gateways: Sequence[Neighbour], seconds: float, batch: int) -> tuple[float, float]:
+        """Accepted and submitted a second, when these are posted to flat out."""
+        submits, start = self.carrier.stats.submits, time.monotonic()
+        accepted = await asyncio.gather(*(self.flood(gateway, seconds, batch) for gateway in gateways))
+        took = time.monotonic() - start
+        return sum(accepted) / took, (self.carrier.stats.submits - submits) / took
+
     async def shares(self, kind: str) -> list[float]:
         """What each living gateway says it holds: ``rate`` of the account, ``ceiling`` and ``binds`` of the carrier."""
         found = []
@@ -142,3 +156,42 @@ async def neighbourhood(
                 await asyncio.gather(*(gateway.stop() for gateway in built.gateways))
     finally:
         await store.stop()
+
+
+async def measure(count: int, rate: int, pace: int, seconds: float) -> None:
+    """One line per phase; the first four seconds of each, in which shares move, are not counted."""
+    settings = {"account": f"rate = {rate}", "carrier": f"rate = {pace}\nbinds = {count}"}
+    batch = max(1, rate // 20)
+    with tempfile.TemporaryDirectory() as folder:
+        async with neighbourhood(Path(folder), count, settings) as hood:
+
+            async def phase(words: str, gateways: Sequence[Neighbour]) -> None:
+                await hood.rates(gateways, 4.0, batch)
+                accepted, submitted = await hood.rates(gateways, seconds, batch)
+                print(f"{words:<36} {accepted:8.1f} of {rate} accepted {submitted:8.1f} of {pace} submitted")
+
+            await phase(f"flat out at all {count}", hood.gateways)
+            await phase("flat out at the first alone", hood.gateways[:1])
+            await phase(f"flat out at all {count} again", hood.gateways)
+            await asyncio.gather(*(gateway.kill() for gateway in hood.gateways[1:]))
+            killed = time.monotonic()
+            while (await hood.shares("rate"))[0] < rate * 0.99 or (await hood.shares("up"))[0] < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            print(f"{'kill -9 of all but the first':<36} it has everything after {time.monotonic() - killed:.1f} s")
+            await phase("flat out at the one left", hood.gateways[:1])
+
+
+def main() -> int:
+    """0 when it was measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.neighbours", description=__doc__)
+    parser.add_argument("--gateways", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=200, help="of the account, messages a second")
+    parser.add_argument("--pace", type=int, default=100, help="of the carrier")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
+    options = parser.parse_args()
+    asyncio.run(measure(options.gateways, options.rate, options.pace, options.seconds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,7 @@
 Nothing is asked per message: every limited thing counts for itself within its share. What is lowered is lowered here
 first, and then the store is told; what is raised is granted first. So together the gateways never exceed a limit, and
 while one of them is silent (it died, or is cut off) its share is nobody's: the heart stops its use after 8 seconds, and
-after 10 the others have it.
+after 9 it is free for the others.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Keeper:
         try:
             await self._store.share([_gone(name) for name in names])
         except StoreError as error:
-            log.info("our shares of the limits are not given back: others have them in 10 s", error=str(error))
+            log.info("our shares of the limits are not given back: others have them in 9 s", error=str(error))
 
     # ---- inside
 

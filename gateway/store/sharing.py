@@ -39,7 +39,7 @@ class Granted(NamedTuple):
 
 
 class Sharing:
-    """Raises StoreError. Whoever asks must beat (``Store.beat``): its shares end 10 s after its last beat."""
+    """Raises StoreError. Whoever asks must beat (``Store.beat``): its shares end 9 s after its last beat."""
 
     def __init__(self, link: Link, owner: Owner, partitions: int) -> None:
         self._link = link

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bench.neighbours import Neighbour, Neighbourhood, neighbourhood
+from bench.neighbours import Neighbourhood, neighbourhood
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 RATE, PACE = 200, 100
@@ -25,14 +23,6 @@ async def both_share(hood: Neighbourhood, kind: str, total: float, count: int) -
     assert sum(held) <= total + 1
 
 
-async def rates(hood: Neighbourhood, gateways: Sequence[Neighbour], seconds: float) -> tuple[float, float]:
-    """Accepted and submitted a second, when these are posted to flat out."""
-    submits, start = hood.carrier.stats.submits, time.monotonic()
-    accepted = await asyncio.gather(*(hood.flood(gateway, seconds, 10) for gateway in gateways))
-    took = time.monotonic() - start
-    return sum(accepted) / took, (hood.carrier.stats.submits - submits) / took
-
-
 async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_path: Path) -> None:
     async with neighbourhood(tmp_path, 2, SETTINGS) as hood:
         one, two = hood.gateways
@@ -40,8 +30,8 @@ async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_
         assert hood.carrier.stats.bound == 2
         await both_share(hood, "ceiling", PACE, 2)
         await both_share(hood, "rate", RATE, 2)
-        await rates(hood, [one, two], 1.0)  # a second's worth was saved up
-        accepted, submitted = await rates(hood, [one, two], 2.0)
+        await hood.rates([one, two], 1.0, 10)  # a second's worth was saved up
+        accepted, submitted = await hood.rates([one, two], 2.0, 10)
         assert RATE * 0.8 <= accepted <= RATE * 1.1
         assert PACE * 0.7 <= submitted <= PACE * 1.1
         await one.stop()
@@ -53,16 +43,16 @@ async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_
 async def test_a_killed_gateways_share_is_the_others_within_ten_seconds(tmp_path: Path) -> None:
     async with neighbourhood(tmp_path, 3, SETTINGS) as hood:
         one, two, three = hood.gateways
-        await rates(hood, hood.gateways, 4.0)
-        accepted, submitted = await rates(hood, hood.gateways, 10.0)
+        await hood.rates(hood.gateways, 4.0, 10)
+        accepted, submitted = await hood.rates(hood.gateways, 10.0, 10)
         assert RATE * 0.95 <= accepted <= RATE * 1.05
         assert PACE * 0.9 <= submitted <= PACE * 1.05
-        await rates(hood, [three], 4.0)
-        accepted, _ = await rates(hood, [three], 5.0)
+        await hood.rates([three], 4.0, 10)
+        accepted, _ = await hood.rates([three], 5.0, 10)
         assert RATE * 0.95 <= accepted <= RATE * 1.05, "what the others do not want is all its own"
         await asyncio.gather(one.kill(), two.kill())
         await asyncio.sleep(12.0)
         await both_share(hood, "up", 2, 1)
-        accepted, submitted = await rates(hood, [three], 5.0)
+        accepted, submitted = await hood.rates([three], 5.0, 10)
         assert RATE * 0.95 <= accepted <= RATE * 1.3
         assert PACE * 0.9 <= submitted <= PACE * 1.05

@@ -108,13 +108,13 @@ def test_many_resources_of_one_each_are_spread(world: World) -> None:
     assert 4 <= sum(first for first, _ in held) <= 20
 
 
-def test_a_dead_members_share_is_free_ten_seconds_after_its_last_beat(world: World) -> None:
+def test_a_dead_members_share_is_free_nine_seconds_after_its_last_beat(world: World) -> None:
     one, two = Member(world, "a"), Member(world, "b")
     settled([one, two], [1000.0, 1000.0])
-    world.set_clock(START + 9_999)
+    world.set_clock(START + 8_999)
     two.beat()
     assert two.ask(1000.0).share == 500.0
-    world.set_clock(START + 10_000)
+    world.set_clock(START + 9_000)
     assert two.ask(1000.0) == Granted(1000.0, 1000.0, 1)
 
 

@@ -8,12 +8,12 @@
 -- p:<resource> holds what each member may be using: an upper bound, for a member says `held` after it has lowered it and
 -- hears `share` before it raises it. Shrinking so takes two calls: the first is told a share below what it holds and
 -- changes nothing here; the second, made when no more than that is used, sets the rest free. What is free is granted,
--- and noted, at once. A member counts as long as it beats (`beat`): 10 s after its last beat its share is free, and 8 s
+-- and noted, at once. A member counts as long as it beats (`beat`): 9 s after its last beat its share is free, and 8 s
 -- after it the member itself uses nothing any more. A later incarnation of a node replaces the former one at once.
 -- Rounds of an incarnation count up: what an older call would do, that comes late or twice, is left.
 -- The limit is the least that any member says, so a lower one holds as soon as one of them knows it.
 
-local SILENT = 10000
+local SILENT = 9000
 
 -- Living members beside this node; fields of dead ones; what this node's last call left.
 local function members_of(key, node, beats)
