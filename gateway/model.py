@@ -339,6 +339,18 @@ class Redecide(msgspec.Struct, gc=False):
     content: Content
 
 
+class Ruled(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What else policy said with a decision, kept beside the step of the timeline that it made.
+
+    None: as it was at the door, where the envelope has it.
+    """
+
+    next_at: int = 0
+    rules: tuple[str, ...] | None = None
+    zones: tuple[str, ...] | None = None
+    policy_version: str | None = None
+
+
 class Permit(msgspec.Struct, gc=False):
     """A fresh decision for a message handed back by ``take`` or released from ``held``."""
 
@@ -349,6 +361,7 @@ class Permit(msgspec.Struct, gc=False):
     due: int
     route: str
     permission: Permission
+    ruled: Ruled | None = None
 
 
 class PartAnswer(NamedTuple):

@@ -83,8 +83,9 @@ def test_what_is_checked_and_not_used_is_said() -> None:
     login = '[[account]]\nname = "shop"\nsystem_id = "shop"\npassword = "pw"\n'
     (warning,) = (one for one in load_text(login, "gw.toml", {}).warnings if one.path == "smpp")
     assert "the system_id of shop lets nobody in" in warning.fault
-    nets = '[[account]]\nname = "shop"\nallow_ips = ["10.0.0.0/8"]\n'
-    assert "account[0].allow_ips" in {one.path for one in load_text(nets, "gw.toml", {}).warnings}
+    door = '[[account]]\nname = "shop"\npassword = "pw"\nallow_ips = ["10.0.0.0/8"]\nmax_binds = 2\n'
+    said = [one.path for one in load_text(door, "gw.toml", {}).warnings if "SMPP door" in one.fault]
+    assert said == ["account[0].password", "account[0].allow_ips", "account[0].max_binds"]
     assert [one for one in load_text("", "gw.toml", {}).warnings if "available" in one.fault] == []
 
 

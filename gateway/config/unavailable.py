@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from gateway.config.problems import Findings
-from gateway.config.schema import Config, Smpp
+from gateway.config.schema import Account, Config, Smpp
 
 NOT_YET = "is not available in this version"
+DOOR_KEYS = {
+    "password": ("it lets nobody in", "Let the app submit over HTTP, with one of its api_keys"),
+    "allow_ips": ("it restricts nothing", "Restrict HTTP in front of the gateway"),
+    "max_binds": ("it bounds nothing", "Leave it out, or for later"),
+}
+"""What of an account is for the SMPP door, beside its system_id: what it does not do yet, and what to do instead."""
+
+_USUAL = Account(name="usual")
 
 
 def check_available(config: Config, findings: Findings) -> None:
     """Adds a warning for every such key that differs from its default."""
     _smpp_door(config, findings)
     for index, account in enumerate(config.accounts):
-        if account.allow_ips:
-            fault = f"is for the SMPP door, which {NOT_YET}: it restricts nothing"
-            findings.warn(f"account[{index}].allow_ips", fault, "Restrict HTTP in front of the gateway", account.name)
+        for key, (lack, remedy) in DOOR_KEYS.items():
+            told = key == "password" and account.system_id  # with the door itself
+            if getattr(account, key) != getattr(_USUAL, key) and not told:
+                fault = f"is for the SMPP door, which {NOT_YET}: {lack}"
+                findings.warn(f"account[{index}].{key}", fault, remedy, account.name)
 
 
 def _smpp_door(config: Config, findings: Findings) -> None:

@@ -142,7 +142,8 @@ OPERATIONS = (
         "getDecisions",
         "messages",
         "Why it is where it is",
-        "Every decision of policy about this message, oldest first, and what is permitted now.",
+        "Every decision of policy about this message, oldest first, with the rules that objected, the zones of the "
+        "recipient and the policy's version; and what is permitted now.",
         {200: Answer("The decisions", wire.Decisions)},
         ("not_found", *KEYED, *STORED),
         ("id",),

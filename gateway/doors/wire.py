@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.model import Category, Outcome, Reason, State, Verdict
-from gateway.pipeline.desk import verdict_of
+from gateway.pipeline.desk import said_with, verdict_of
 from gateway.store import ids
 from gateway.store.record import PartRecord, Record, Step
 
@@ -188,19 +188,20 @@ class Decisions(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 def decisions(record: Record) -> Decisions:
-    """The steps of the timeline that policy made. Rules and zones are kept of the first decision alone."""
+    """The steps of the timeline that policy made, each with what it said then."""
     first, *rest = record.timeline
-    e, waits = record.envelope, record.state in {State.SCHEDULED, State.DEFERRED}
-    rulings = [
-        Ruling(rfc3339(first.at), "door", *_word(first), tuple(e.rules), tuple(e.zones), e.policy_version),
-        *(Ruling(rfc3339(step.at), "gate", *_word(step)) for step in _by_policy(first, rest)),
-    ]
-    if waits:
+    rulings = [_ruling(first, "door", record), *(_ruling(step, "gate", record) for step in _by_policy(first, rest))]
+    if record.state in {State.SCHEDULED, State.DEFERRED}:
         rulings[-1] = msgspec.structs.replace(rulings[-1], next_at=rfc3339(record.due))
     granted = Permitted(rfc3339(record.opens), rfc3339(record.closes), rfc3339(record.expires))
     return Decisions(
         ids.text(record.id), STATUSES[record.state], rulings, granted if record.opens and not record.final else None
     )
+
+
+def _ruling(step: Step, by: str, record: Record) -> Ruling:
+    next_at = step.ruled.next_at if step.ruled else 0
+    return Ruling(rfc3339(step.at), by, *_word(step), *said_with(step, record), rfc3339(next_at))
 
 
 _OUTCOME_OF = {

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from gateway.model import Cap, Category, Facts, Permit, Reason, Recipient, Redecide
+from gateway.model import Cap, Category, Facts, Outcome, Permit, Reason, Recipient, Redecide, Ruled
 from gateway.pipeline.desk import Desk, state_of
 from gateway.pipeline.submission import Asked
 from gateway.policy.decide import Request, caps_for, decide
 
 SLICE = 256
+T = TypeVar("T")
 
 
 class Ledger(Protocol):
@@ -70,7 +71,23 @@ class Decisions:
         if not route or not self._desk.has_lane(route):  # taken out of the configuration while the message waited
             route = self._desk.route(envelope.to, envelope.sender, Category(envelope.category), envelope.account)
         verdict = decide(self._request(item, route), facts, now, self._desk.rules)
-        return Permit(item.id, item.token, state_of(verdict), verdict.code, verdict.next_at, route, verdict.permission)
+        state = state_of(verdict)
+        next_at = verdict.next_at if verdict.outcome is Outcome.DEFER else 0
+        return Permit(
+            item.id,
+            item.token,
+            state,
+            verdict.code,
+            verdict.next_at,
+            route,
+            verdict.permission,
+            Ruled(
+                next_at,
+                _unless(verdict.rules, envelope.rules),
+                _unless(verdict.zones, envelope.zones),
+                _unless(verdict.policy_version, envelope.policy_version),
+            ),
+        )
 
     def _request(self, item: Redecide, route: str) -> Request:
         envelope = item.envelope
@@ -91,3 +108,8 @@ class Decisions:
             reason=asked.reason,
             template_scope=self._desk.template_scope(envelope.account, asked.template),
         )
+
+
+def _unless(said: T, at_the_door: T) -> T | None:
+    """None for what need not be kept again."""
+    return None if said == at_the_door else said

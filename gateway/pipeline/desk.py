@@ -11,7 +11,7 @@ from gateway.policy.decide import Rulebook
 from gateway.policy.numbers import describe
 from gateway.policy.route import RouteTable
 from gateway.store.keys import Hasher
-from gateway.store.record import Record
+from gateway.store.record import Record, Step
 
 _STATES = {Outcome.ALLOW: State.QUEUED, Outcome.HOLD: State.HELD, Outcome.REJECT: State.REJECTED}
 
@@ -73,11 +73,36 @@ _OUTCOMES = {
 def verdict_of(record: Record) -> Verdict:
     """What policy says of a stored message: its latest word where that holds it up, else what it said at the door.
 
-    For reading; it permits nothing. ``rules`` and ``zones`` are those of the first decision.
+    For reading; it permits nothing.
     """
-    state, code = record.state, record.reason
+    state, code, step = record.state, record.reason, record.timeline[-1] if record.timeline else None
     if (state not in _OUTCOMES or code > Reason.SCHEDULED) and record.timeline:
-        state, code = record.timeline[0].state, record.timeline[0].reason
+        step = record.timeline[0]
+        state, code = step.state, step.reason
     next_at = record.due if record.state in {State.SCHEDULED, State.DEFERRED} else 0
-    outcome, e = _OUTCOMES.get(state, Outcome.ALLOW), record.envelope
-    return Verdict(outcome, code, _NO_PERMISSION, next_at, tuple(e.rules), tuple(e.zones), e.policy_version)
+    rules, zones, version = said_with(step, record)
+    return Verdict(_OUTCOMES.get(state, Outcome.ALLOW), code, _NO_PERMISSION, next_at, rules, zones, version)
+
+
+GATE_RULES = {
+    Reason.OPTED_OUT: ("opt_out:reject",),
+    Reason.CONSENT_MISSING: ("consent:reject",),
+    Reason.CONSENT_REVOKED: ("consent:reject",),
+    Reason.CONTENT_REFUSED: ("template_pulled:reject",),
+}
+"""What the gate refuses by itself, in the moment before a message would leave."""
+
+
+def said_with(step: Step | None, record: Record) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Rules, zones and policy version of the decision that made a step; none is the first."""
+    e = record.envelope
+    if step is None or step.ruled is None:
+        if step is not None and step is not record.timeline[0]:
+            return GATE_RULES.get(step.reason, ()), (), ""
+        return tuple(e.rules), tuple(e.zones), e.policy_version
+    rules, zones, version = step.ruled.rules, step.ruled.zones, step.ruled.policy_version
+    return (
+        tuple(e.rules) if rules is None else rules,
+        tuple(e.zones) if zones is None else zones,
+        e.policy_version if version is None else version,
+    )

@@ -21,6 +21,7 @@ from gateway.model import (
     Reason,
     Recipient,
     Redecide,
+    Ruled,
     State,
 )
 from gateway.store.ids import partition_of, time_of
@@ -52,6 +53,7 @@ class Step(NamedTuple):
     carrier: str = ""
     status: int = 0
     error: str = ""
+    ruled: Ruled | None = None  # what else policy said, when its decision made this step
 
 
 class Record(msgspec.Struct, gc=False):
@@ -90,10 +92,14 @@ class Record(msgspec.Struct, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _open_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_open_ruled = msgspec.msgpack.Decoder(Ruled).decode
 _open_content = msgspec.msgpack.Decoder(Content).decode
+_PUT_OFF = (State.SCHEDULED, State.DEFERRED)
 _FIRST_STEP = bytes(6)  # at acceptance: 0 ms after it, nothing more to say
 _CATEGORIES = tuple(Category)  # by value; an enum's call costs as much as a decryption step
 _PART_STATES = tuple(PartState)
+_RULED = 0xFFFFFFFE  # in place of the status: what policy said stands in place of the error
+_RULED_MOST = 250  # octets
 _INTERMEDIATE = 0xFFFFFFFF  # in place of the status: a step that is no move
 
 
@@ -115,12 +121,37 @@ def pack_caps(caps: tuple[tuple[bytes, int, int], ...]) -> bytes:
     return b"".join([CAP.pack(*cap) for cap in caps])
 
 
+def pack_ruled(ruled: Ruled) -> bytes:
+    """What policy said, as a step of the timeline has room for it; an ellipsis stands for what has none."""
+    packed = _encode(ruled)
+    zones, rules = ruled.zones or (), ruled.rules or ()
+    while len(packed) > _RULED_MOST and (zones or rules):
+        if zones:  # a toll-free number has dozens
+            zones = zones[: len(zones) // 2]
+            ruled = msgspec.structs.replace(ruled, zones=(*zones, "…"))
+        else:
+            rules = rules[:-1]
+            ruled = msgspec.structs.replace(ruled, rules=(*rules, "…"))
+        packed = _encode(ruled)
+    return packed
+
+
+def _first_step(item: NewMessage, due: int) -> bytes:
+    """How it was accepted, 0 ms after that; and when it is to be decided again, if it is put off."""
+    said = b""
+    if due and item.state in _PUT_OFF:
+        note = pack_ruled(Ruled(due))
+        said = b"%c%b\0%b" % (5 + len(note), _RULED.to_bytes(4, "big"), note)
+    return bytes((item.state, item.reason)) + (_FIRST_STEP[:-1] + said if said else _FIRST_STEP)
+
+
 def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
     """The record of a new message. Raises struct.error for what does not fit a field."""
     envelope = vault.seal(_encode(item.envelope))
     account, route, permission = item.envelope.account.encode(), item.route.encode(), item.permission
     final = item.state is State.REJECTED
     granted, content = (b"", b"") if final else (pack_permission(permission), vault.seal(_encode(item.content)))
+    step = _first_step(item, due)
     head = HEAD.pack(
         0,  # reference number: given by the store
         item.state,
@@ -150,9 +181,8 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         len(content),
         0,  # carrier
         0,  # parts
-        2 + len(_FIRST_STEP),
+        len(step),
     )
-    step = bytes((item.state, item.reason)) + _FIRST_STEP
     return b"".join((head, item.recipient.key, account, route, envelope, granted, content, step))
 
 
@@ -302,13 +332,16 @@ def _read_trail(packed: bytes, accepted: int) -> list[Step]:
         end = at + 8 + packed[at + 7]
         rest = packed[at + 8 : end]
         at = end
-        status, carrier, error = 0, "", ""
+        status, carrier, error, ruled = 0, "", "", None
         if rest:
             status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
-            carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
+            if status == _RULED:
+                status, ruled = 0, _open_ruled(rest[name_end:])
+            else:
+                carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
         if state is State.SENDING:
             there = carrier
-        steps.append(Step(state, reason, accepted + after, carrier or there, status, error))
+        steps.append(Step(state, reason, accepted + after, carrier or there, status, error, ruled))
         if state in WAITING:
             there = ""
     return [step._replace(status=0) if step.status == _INTERMEDIATE else step for step in steps]

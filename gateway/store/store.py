@@ -37,6 +37,7 @@ from gateway.store.record import (
     pack_caps,
     pack_new,
     pack_permission,
+    pack_ruled,
     read_leased,
     read_record,
     read_redecide,
@@ -192,6 +193,7 @@ class Store:
                 int(granted.checks),
                 item.route,
                 pack_permission(granted),
+                pack_ruled(item.ruled) if item.ruled else b"",
             )
 
         replies = await self._by_id("permit", [item.id for item in items], [args_of(item) for item in items])

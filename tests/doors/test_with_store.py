@@ -403,8 +403,45 @@ async def test_decisions_tell_the_whole_story(gateway: Gateway) -> None:
         "outcome": "reject",
         "code": "consent_missing",
         "status": "rejected",
+        "rules": ["consent:reject"],
+        "zones": ["Europe/Stockholm"],
+        "policy_version": first["policy_version"],
     }
-    assert (told["status"], "permitted" in told, "next_at" in first) == ("rejected", False, False)
+    assert (told["status"], "permitted" in told) == ("rejected", False)
+    assert first["next_at"] == "2026-11-22T07:00:00.000Z"
+    _, seen = await gateway("GET", f"/v1/messages/{body['id']}")
+    assert seen["decision"]["rules"] == ["consent:reject"]
+
+
+async def test_every_decision_tells_its_rules_its_instant_and_its_policy(gateway: Gateway) -> None:
+    """Scheduled into the night; over its cap by day, under other rules; opted out before it could leave."""
+    await gateway("PUT", "/v1/consents/+46701740605", GRANT)
+    _, body = await gateway.send(category="marketing", send_at="2026-11-21T22:30:00Z")
+    await gateway.at(MORNING)
+    limits = by_category(otp=(), transactional=(), marketing=((1, 7200),), emergency=())
+    gateway.desk.rules = replace(gateway.desk.rules, caps=limits, version="2-other")
+    _, first = await gateway.send(category="marketing")
+    waiting = await gateway.take()  # the new one goes, which fills the cap
+    assert [one.id for one in waiting.leased] == [uuid.UUID(first["id"]).bytes]
+    await gateway.decisions.redecide(waiting.redecide)
+    met = await gateway.take()
+    await gateway.decisions.redecide(met.redecide)
+    await gateway.at(MORNING + 2 * HOUR)
+    await gateway.decisions.redecide((await gateway.take()).redecide)
+    await gateway("PUT", "/v1/suppressions/+46701740605", {"reason": "STOP"})
+    assert await gateway.taken() == []
+    _, told = await gateway("GET", f"/v1/messages/{body['id']}/decisions")
+    words = [
+        (each["by"], each["code"], each.get("rules"), each.get("next_at", "")[11:16]) for each in told["decisions"]
+    ]
+    assert words == [
+        ("door", "quiet_hours", ["quiet_hours:defer", "send_at:defer"], "07:00"),
+        ("gate", None, None, ""),
+        ("gate", "frequency_cap", ["frequency:defer"], "09:00"),
+        ("gate", None, None, ""),
+        ("gate", "opted_out", ["opt_out:reject"], ""),
+    ]
+    assert [each.get("policy_version", "") for each in told["decisions"]][1:] == ["2-other"] * 3 + [""]
 
 
 async def test_what_a_deferred_message_waited_for_is_a_decision_too(gateway: Gateway) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from gateway.store.hooks import Hooks
 from gateway.store.library import FUNCTIONS
 from gateway.store.owner import Owner
+from gateway.store.privacy import Vault
 from gateway.store.sharing import Ask, Sharing
 from tests.model.garbler import Garbler
 from tests.model.machine import Machine
@@ -18,6 +20,7 @@ from tests.model.stroll import STEPS, stroll
 from tests.model.walk import walk
 from tests.model.world import PARTITIONS, World
 
+VAULT = Vault({1: bytes(32)}, 1)
 WRITING = {name for name, flag in FUNCTIONS.items() if flag != "no-writes"} - {"trim"}
 """… which nobody calls in the walks."""
 
@@ -43,6 +46,9 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
         sharing = Sharing(garbler, Owner("w0", "1"), PARTITIONS)  # type: ignore[arg-type]
         for held in (0.0, 3.0, 5.0):
             world.run(sharing.share([Ask("carrier/north", 10, held, 9), Ask("binds/north", 4, held, 2, 1, whole=True)]))
+        hooks = Hooks(garbler, world.hasher, VAULT, partitions=PARTITIONS, keep=1)  # type: ignore[arg-type]
+        for _ in range(20):  # nearly every name is a good one
+            world.run(hooks.follow(["shop", "bank"]))
     finally:
         world.close()
     assert set(garbler.refused) >= WRITING, "functions that were never called wrongly"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,13 +21,14 @@ from gateway.model import (
     Permission,
     Reason,
     Recipient,
+    Ruled,
     State,
 )
 from gateway.store import layout
 from gateway.store.ids import new_ids
 from gateway.store.library import FUNCTIONS, SHARED, build_library
 from gateway.store.privacy import Vault
-from gateway.store.record import Step, pack_new, read_leased, read_record, read_redecide
+from gateway.store.record import Step, pack_new, pack_ruled, read_leased, read_record, read_redecide
 
 VAULT = Vault({1: bytes(32)}, 1)
 NOW = 1_795_000_000_123
@@ -86,7 +88,9 @@ def test_a_record_reads_back(message: NewMessage) -> None:
     assert (record.opens, record.closes, record.expires) == (permission.opens, permission.closes, permission.expires)
     assert (record.envelope, record.content) == (message.envelope, message.content)
     assert (record.accepted_at, record.moved_at, record.due) == (NOW, NOW, message.due)
-    assert record.timeline == (Step(message.state, message.reason, NOW),)
+    put_off = message.due and message.state in (State.SCHEDULED, State.DEFERRED)
+    ruled = Ruled(message.due) if put_off else None
+    assert record.timeline == (Step(message.state, message.reason, NOW, ruled=ruled),)
     assert (record.parts, record.carrier, record.final) == ((), "", False)
 
     leased = read_leased(message.id, raw, 7, VAULT)
@@ -159,3 +163,29 @@ def test_a_function_uses_its_own_helpers_and_the_shared_ones_only() -> None:
         called = {word for word in words if word.isupper() or f"{word}(" in text}
         strangers = set[str]().union(*(defined[other] for other in FUNCTIONS if other != name))
         assert not (called & strangers) - defined[name] - common, name
+
+
+texts = st.text(max_size=30)
+
+
+@given(
+    st.builds(
+        Ruled,
+        st.integers(0, 2**48),
+        st.none() | st.lists(texts, max_size=9).map(tuple),
+        st.none() | st.lists(texts, max_size=45).map(tuple),
+        st.none() | st.just("1-8d3d60b7-tz2026f"),
+    )
+)
+def test_what_policy_said_fits_a_step_of_the_timeline(ruled: Ruled) -> None:
+    packed = pack_ruled(ruled)
+    kept = msgspec.msgpack.decode(packed, type=Ruled)
+    assert len(packed) <= 250
+    assert (kept.next_at, kept.policy_version) == (ruled.next_at, ruled.policy_version)
+    for some, every in ((kept.rules, ruled.rules), (kept.zones, ruled.zones)):
+        if some != every:
+            assert some is not None
+            assert every is not None
+            assert some == (*every[: len(some) - 1], "…")
+    if len(msgspec.msgpack.encode(ruled)) <= 250:
+        assert kept == ruled

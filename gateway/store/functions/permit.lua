@@ -1,6 +1,7 @@
 -- permit: a fresh decision for a message handed back by take: permitted, deferred, held or refused.
 --
--- ARGV  settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed)
+-- ARGV  settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed),
+--       what else policy said (packed; '' = nothing)
 -- reply one 1 or 0 per message: 0 when it is not waiting under that token (any more), or when it would be queued under an
 --       epoch that is over: the gate would hand it back at once, and so round and round. It comes back when the token ends.
 -- Idempotent: carrying it out changes due, and so uses the token up.
@@ -21,14 +22,15 @@ end
 
 local function permit(keys, args)
   begin(keys, args[1])
-  expect(args, {Size.SETTINGS_SIZE}, {16, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, ANY, SOME})
+  expect(args, {Size.SETTINGS_SIZE}, {16, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, ANY, SOME, ANY})
   local ids, reply = {}, {}
   load_flags()
-  for i = 2, #args, 9 do ids[#ids + 1] = args[i] end
+  for i = 2, #args, 10 do ids[#ids + 1] = args[i] end
   load(ids)
-  for i = 2, #args, 9 do
+  for i = 2, #args, 10 do
     local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
     local opens, _, epoch = read('>I8I8I4', args[i + 8])
+    if #args[i + 9] > 250 then error('malformed: ruling') end
     if (#args[i + 8] - Size.PERMISSION_SIZE) % Size.CAP_SIZE ~= 0 then error('malformed: permission') end
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
       and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))
@@ -41,6 +43,7 @@ local function permit(keys, args)
       if expires < r.expires then look_at(r.id, expires) end
       r.expires, r.checks = expires, tonumber(args[i + 6])
       move(r, state, reason)
+      annotate(r, args[i + 9])
       if state == State.REJECTED then
         r.due = now + settings.refused
         look_at(r.id, r.due)

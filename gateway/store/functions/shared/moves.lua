@@ -17,6 +17,8 @@ local function look_at(id, at, ids)
   for i = 1, #ids do list[n + i] = ids[i] end
 end
 
+local RULED = 4294967294 -- stands for the status in a step that tells what policy said
+
 -- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
 local function step(r, state, reason, carrier, status, err)
   local after = max(now - accepted_at(r), 0)
@@ -27,6 +29,11 @@ local function step(r, state, reason, carrier, status, err)
     r.steps = r.steps
       .. pack('>BBI5BI4Bc0c0', state, reason, after, 5 + #carrier + #err, status, #carrier, carrier, err)
   end
+end
+
+-- What policy said goes into the step that its decision has just made, which has nothing else to tell.
+local function annotate(r, note)
+  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, RULED, 0) .. note end
 end
 
 -- Whether somebody follows the events.
