@@ -26,6 +26,7 @@ from bench.store import StoreView
 from gateway.client import Client, Unreachable
 
 KEY = "bench"
+TOKEN = "token-of-the-benchmark"
 QUIET = 20.0  # seconds without any progress, after which the rest counts as lost
 
 
@@ -76,7 +77,7 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
         f'durability = "{options.durability}"',
         f"partitions = {options.partitions}",
         f'[http]\nlisten = "127.0.0.1:{http}"',
-        f'[admin]\nlisten = "127.0.0.1:{admin}"',
+        f'[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
         f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
         '[log]\nlevel = "info"\nformat = "json"',
         f'[[account]]\nname = "bench"\napi_keys = ["plain:{KEY}"]',
@@ -182,12 +183,12 @@ class Run:
         self._config = self._folder / "bench.toml"
         self._config.write_text(config_text(self.options, self._folder, (http, admin, smpp), carriers))
         child = await self._start("gateway", "-m", "gateway", "serve", "--config", str(self._config))
-        client = Client(f"http://127.0.0.1:{admin}", timeout=2.0)
+        client = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=2.0)
         async with asyncio.timeout(30):
             while True:
                 child.check()
                 with contextlib.suppress(Unreachable):
-                    if (await asyncio.to_thread(client.get, "/readyz")).ok:
+                    if await asyncio.to_thread(_all_ready, client):
                         return child, http
                 await asyncio.sleep(0.05)
 
@@ -254,6 +255,12 @@ class Run:
             http, "memory", self.options.memory, first=2 * self.options.messages, send_at=tomorrow
         )
         return round((await store.memory() - before) / max(1, sent.accepted))
+
+
+def _all_ready(client: Client) -> bool:
+    """Whether every worker takes messages. Raises Unreachable."""
+    status = client.get("/status")
+    return status.ok and all(worker["state"] == "up" for worker in status.body.get("workers", ()))
 
 
 def _processes(gateway: Child, store: StoreView) -> list[int]:

@@ -99,6 +99,8 @@ async def test_messages_of_both_workers_reach_the_carriers_and_finish(gateway: H
     assert sum(taken.values()) >= 40
     client = gateway.http  # whichever worker answers: the record is the same
     await until(lambda: client.get(f"/v1/messages/{accepted[-1]['id']}").body["status"] == "delivered", 10)
+    code, said = await asyncio.to_thread(command, gateway, "explain", accepted[-1]["id"])
+    assert (code, "reported it delivered" in said) == (0, True)
 
 
 async def test_one_page_of_metrics(gateway: House) -> None:
