@@ -18,18 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.carriers.carriage import Carriage
-from gateway.carriers.mode import Mode
 from gateway.doors.audit import Audit
+from gateway.doors.carrier_metrics import carriers
 from gateway.doors.families import counter, gauge, histogram
 from gateway.doors.store_metrics import Stored, said
 from gateway.doors.timed import Timed
-from gateway.model import Fate, Reason
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.lag import Lag
 from gateway.pipeline.tallies import IntakeTally
-from gateway.smpp.status import classify
-from gateway.smpp.status import name as status_name
 from gateway.store.errors import StoreError
 from gateway.store.outlook import Outlook
 from gateway.store.requests import Depths
@@ -129,7 +126,7 @@ class _Own(Collector):
     def collect(self) -> Iterator[Metric]:
         yield gauge("info", "Version and node, as labels; always 1.", (self._sources.version, self._sources.node))
         yield from _intake(self._sources)
-        yield from _carriers(self._sources.carriages())
+        yield from carriers(self._sources.carriages())
         yield from _calls(self._sources)
         yield from _house(self._sources)
 
@@ -160,140 +157,6 @@ def _intake(sources: Sources) -> Iterator[Metric]:
         {(route, str(status)): count for (route, status), count in sources.http.answers.items()},
     )
     yield histogram("http_request_seconds", "Time to answer a request of an app.", ("route",), sources.http.seconds)
-
-
-def _carriers(carriages: Sequence[Carriage]) -> Iterator[Metric]:
-    carrier = ("carrier",)
-    by_name = {one.carrier.name: one for one in carriages}  # of two with one name the newer is shown
-    tallies = {name: one.dispatcher.tally for name, one in by_name.items()}
-    dispatchers = {name: one.dispatcher for name, one in by_name.items()}
-    yield counter(
-        "submits", "Parts written to a carrier (submit_sm).", carrier, {n: d.submitted for n, d in dispatchers.items()}
-    )
-    yield counter(
-        "submit_answers",
-        "Answers to submit_sm by class; unanswered: none came in time, or the connection was lost first.",
-        ("carrier", "class"),
-        _answers(by_name),
-    )
-    yield counter(
-        "submit_refusals",
-        "Answers to submit_sm with a status other than 0, by status.",
-        ("carrier", "status"),
-        {(name, status_name(s)): count for name, t in tallies.items() for s, count in t.refused.items()},
-    )
-    yield counter(
-        "outcomes",
-        "Messages that a carrier did not simply accept, by what became of them and why.",
-        ("carrier", "fate", "reason"),
-        {
-            (name, Fate(fate).name.lower(), Reason(reason).name.lower()): count
-            for name, tally in tallies.items()
-            for (fate, reason), count in tally.fates.items()
-        },
-    )
-    yield counter(
-        "gate_drops",
-        "Messages ended at the last moment: expired, opted out, consent revoked.",
-        carrier,
-        {name: dispatcher.dropped for name, dispatcher in dispatchers.items()},
-    )
-    yield counter(
-        "receipts",
-        "Delivery receipts (and other deliver_sm) by what was done with them.",
-        ("carrier", "outcome"),
-        {(name, what): count for name, one in by_name.items() for what, count in one.receipts.counts.items()},
-    )
-    yield counter(
-        "receipt_states",
-        "Delivery receipts by what they say (accepted: an intermediate one).",
-        ("carrier", "state"),
-        {(name, state.name.lower()): n for name, one in by_name.items() for state, n in one.receipts.said.items()},
-    )
-    yield histogram(
-        "accept_to_submit_seconds",
-        "From acceptance to the last submit_sm, deferrals and retries included.",
-        ("carrier", "category"),
-        {(name, c.name.lower()): seen for name, t in tallies.items() for c, seen in t.submit.items() if seen.count},
-    )
-    yield histogram(
-        "submit_to_answer_seconds",
-        "From submit_sm to its answer.",
-        carrier,
-        {name: tally.answer for name, tally in tallies.items()},
-    )
-    yield from _binds(by_name)
-
-
-def _answers(by_name: Mapping[str, Carriage]) -> dict[tuple[str, str], float]:
-    """By retry class, with the carrier's own table of statuses."""
-    found: dict[tuple[str, str], float] = {}
-    for name, one in by_name.items():
-        tally, overrides = one.dispatcher.tally, one.carrier.overrides or None
-        found[name, "ok"], found[name, "unanswered"] = tally.accepted, tally.lost
-        for status, count in tally.refused.items():
-            key = name, classify(status, overrides).name.lower()
-            found[key] = found.get(key, 0) + count
-    return found
-
-
-def _binds(by_name: Mapping[str, Carriage]) -> Iterator[Metric]:
-    carrier = ("carrier",)
-    bound = {name: [s.bind for s in one.pool.slots if s.bind and s.bind.session.bound] for name, one in by_name.items()}
-    paces = {name: one.dispatcher.pace for name, one in by_name.items()}
-    yield gauge(
-        "binds", "Binds of ours.", {n: sum(not s.spare for s in o.pool.slots) for n, o in by_name.items()}, carrier
-    )
-    yield gauge("binds_up", "Binds that are bound.", {name: len(up) for name, up in bound.items()}, carrier)
-    yield gauge(
-        "carrier_taking",
-        "1 when the carrier takes messages now (bound, and not told to stand still).",
-        {name: int(bool(one.pool.binds)) for name, one in by_name.items()},
-        carrier,
-    )
-    yield gauge(
-        "carrier_mode",
-        "What operators want of the carrier: 1 for its mode, 0 for the others.",
-        {(n, mode.name.lower()): int(o.controls.mode is mode) for n, o in by_name.items() for mode in Mode},
-        ("carrier", "mode"),
-    )
-    yield counter("bind_tries", "Connections tried.", carrier, {name: one.pool.tries for name, one in by_name.items()})
-    yield gauge(
-        "window",
-        "Submits that may be unanswered, over the binds that are up.",
-        {name: sum(bind.window for bind in up) for name, up in bound.items()},
-        carrier,
-    )
-    yield gauge(
-        "window_used",
-        "Submits that are unanswered.",
-        {name: sum(bind.session.outstanding for bind in up) for name, up in bound.items()},
-        carrier,
-    )
-    yield gauge(
-        "leased_parts",
-        "Parts handed to the carrier's side whose outcome is not stored yet.",
-        {name: one.dispatcher.out for name, one in by_name.items()},
-        carrier,
-    )
-    yield gauge(
-        "pace_rate",
-        "Parts a second that the pace allows now; 0: no limit.",
-        {name: pace.bucket.rate for name, pace in paces.items()},
-        carrier,
-    )
-    yield gauge(
-        "pace_ceiling",
-        "Parts a second that are ours of the configured rate; 0: no limit.",
-        {name: pace.ceiling for name, pace in paces.items()},
-        carrier,
-    )
-    yield counter(
-        "pace_decreases",
-        "Times that throttling made the pace slower.",
-        carrier,
-        {name: pace.decreases for name, pace in paces.items()},
-    )
 
 
 def _calls(sources: Sources) -> Iterator[Metric]:
