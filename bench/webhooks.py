@@ -128,7 +128,7 @@ async def _run(
         await feeder.until("done", 120)
         await feeder.stop()
     task = asyncio.create_task(hub.run())
-    await asyncio.sleep(2.0 if dead else 0.2)  # the backlog is in its queues
+    await asyncio.sleep(options.settle)  # the backlog is in its queues
     feeder = await _feed(Feed(at.url, "shop", 0, options.messages, options.feed_batch, options.rate), folder)
     meter, begun = Meter(at.pid), time.monotonic()
     with meter.step("all"):
@@ -157,6 +157,7 @@ def main() -> int:
     add("--batch", type=int, default=200, help="webhook_batch (default %(default)s)")
     add("--dead", default="", choices=["", "all", *KINDS], help="how the other account's receiver is dead")
     add("--backlog", type=int, default=20_000, help="events that wait for it (default %(default)s)")
+    add("--settle", type=float, default=2.0, help="seconds they are dead before it begins (default %(default)s)")
     add("--feed", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -91,7 +91,7 @@ class Operators:
                 carriages=lambda: app.carriages,
                 heart=app.heart,
                 swept=app.sweeper.counts,
-                webhooks=app.webhooks.counts,
+                webhooks=app.webhooks.outbox,
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,

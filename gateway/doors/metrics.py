@@ -26,6 +26,7 @@ from gateway.doors.timed import Timed
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.lag import Lag
+from gateway.pipeline.outbox import Outbox
 from gateway.pipeline.tallies import IntakeTally
 from gateway.store.errors import StoreError
 from gateway.store.outlook import Outlook
@@ -52,7 +53,7 @@ class Sources(NamedTuple):
     carriages: Callable[[], Sequence[Carriage]]
     heart: Heart
     swept: Mapping[str, int]
-    webhooks: Mapping[str, int]
+    webhooks: Outbox
     flags: Flags
     audit: Audit
     lag: Lag
@@ -176,7 +177,13 @@ def _house(sources: Sources) -> Iterator[Metric]:
         "webhook_events",
         "Events picked up, posted, given up (dead); failures: posts that failed.",
         ("what",),
-        sources.webhooks,
+        sources.webhooks.counts,
+    )
+    yield gauge(
+        "webhook_failing_seconds",
+        "How long an account's receivers have been failing, the longest of them.",
+        sources.webhooks.outages(),
+        ("account",),
     )
     age = sources.heart.age(asyncio.get_running_loop().time())
     yield gauge("heartbeat_age_seconds", "Since our last heartbeat; from 8 on nothing is written.", {(): age}, ())

@@ -234,6 +234,14 @@ class Outbox:
         receivers += [receiver for turn in self._turn.values() for receiver in turn.values()]
         return [receiver for receiver in receivers if receiver.tries]
 
+    def outages(self) -> dict[str, float]:
+        """Seconds since the first failure, of the receiver of each account that fails the longest."""
+        out: dict[str, float] = {}
+        for receiver in self.failing():
+            account = receiver.address.account
+            out[account] = max(out.get(account, 0.0), (now_ms() - receiver.since) / 1000)
+        return out
+
     def hurry(self, receiver: Receiver) -> None:
         """Try it now, also when it said that it was gone."""
         self._gone.pop(receiver.address, None)

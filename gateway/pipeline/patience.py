@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SHORTEST = 0.25
 LONGEST = 900.0
+LONGEST_ASKED = 6 * 3600.0
 SHARE = 0.1
 JITTER = 0.25
 
@@ -15,7 +16,7 @@ JITTER = 0.25
 def wait(outage: float, random: float, asked: float = 0.0) -> float:
     """Seconds until the next try. ``outage``: seconds since the first failure in a row; ``random``: 0 to 1.
 
-    ``asked``: the receiver's own wish (Retry-After), which counts up to the longest wait.
+    ``asked``: the receiver's own wish (Retry-After), which counts up to six hours.
     """
     plain = min(LONGEST, max(SHORTEST, outage * SHARE)) * (1 - JITTER + 2 * JITTER * random)
-    return max(plain, min(asked, LONGEST))
+    return max(plain, min(asked, LONGEST_ASKED))

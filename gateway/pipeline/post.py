@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
+import time
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -69,10 +72,11 @@ class Poster:
     ) -> None:
         self._guard = guard
         timeout = aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect)
+        trust = ssl.create_default_context()
         self._https, self._http = (
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=Resolver(guard, clear=clear), limit=0, ttl_dns_cache=10, keepalive_timeout=30
+                    resolver=Resolver(guard, clear=clear), limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=trust
                 ),
                 timeout=timeout,
                 trust_env=False,
@@ -141,4 +145,10 @@ def _said(error: Exception) -> str:
 
 
 def _seconds(text: str) -> float:
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0.0
+    """Of a Retry-After: a number of seconds or a date (RFC 9110, 10.2.3); 0 for what is neither, or is over."""
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

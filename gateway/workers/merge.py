@@ -97,7 +97,8 @@ def standings(said: Iterable[Sequence[Standing]]) -> list[Standing]:
     for one in (one for several in said for one in several):
         known = out.setdefault((one.account, one.url), one)
         if one.tries > known.tries:
-            known.tries, known.last_error = one.tries, one.last_error
+            known.tries, known.last_error, known.next_try_s = one.tries, one.last_error, one.next_try_s
+        known.failing_s = max(known.failing_s, one.failing_s)
     return sorted(out.values(), key=lambda one: (-one.dead, -one.waiting, one.account, one.url))
 
 

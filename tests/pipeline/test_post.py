@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
+from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.pipeline.addresses import Guard
-from gateway.pipeline.post import Poster
+from gateway.pipeline.post import NotPermitted, Poster, Resolver
 from gateway.pipeline.receiver import Outcome
+from tests.certificates import Authority
 from tests.pipeline.receivers import Inbox, inbox
 
 HERE = ["127.0.0.0/8"]
@@ -25,7 +31,7 @@ async def box() -> AsyncIterator[Inbox]:
 
 @pytest.fixture
 async def poster() -> AsyncIterator[Poster]:
-    built = Poster(Guard(HERE), agent="test", connect=0.5, total=0.5)
+    built = Poster(Guard(HERE), agent="test", connect=2.0, total=2.0)
     yield built
     await built.close()
 
@@ -52,10 +58,12 @@ async def test_no_more_than_64_kib_of_an_answer_is_read(box: Inbox, poster: Post
 
 async def test_slow_and_silent_receivers(box: Inbox, poster: Poster) -> None:
     box.delay = 5.0
-    assert await poster.post(box.url, {}, b"[{}]") == Outcome(0, "timed out")
+    quick = Poster(Guard(HERE), total=0.3)
+    assert await quick.post(box.url, {}, b"[{}]") == Outcome(0, "timed out")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
-        assert await poster.post(url, {}, b"[{}]") == Outcome(0, "timed out")
+        assert await quick.post(url, {}, b"[{}]") == Outcome(0, "timed out")
+    await quick.close()
     closed = await poster.post(url, {}, b"[{}]")
     assert closed.status == 0
     assert "Connect" in closed.fault
@@ -88,8 +96,11 @@ def test_who_is_alive(status: int, alive: bool) -> None:
 async def test_retry_after(box: Inbox, poster: Poster) -> None:
     box.status, box.headers = 503, {"retry-after": "7"}
     assert (await poster.post(box.url, {}, b"[{}]")).retry_after == 7.0
-    box.headers = {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}
-    assert (await poster.post(box.url, {}, b"[{}]")).retry_after == 0.0
+    box.headers = {"retry-after": formatdate(time.time() + 100, usegmt=True)}
+    assert 95 < (await poster.post(box.url, {}, b"[{}]")).retry_after <= 100
+    for over in ("Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-1", ""):
+        box.headers = {"retry-after": over}
+        assert (await poster.post(box.url, {}, b"[{}]")).retry_after == 0.0
 
 
 @pytest.mark.parametrize(
@@ -140,6 +151,73 @@ async def test_a_name_that_leads_inside(box: Inbox, monkeypatch: pytest.MonkeyPa
         await closed.close()
         await open_.close()
     assert asked == ["receiver.example"] * 2
+
+
+async def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads to us and to others: what is private is left out, whatever its form and its place."""
+    v4 = ("127.0.0.1", "8.8.8.8", "169.254.169.254", "10.0.0.1")
+    v6 = ("::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "fe80::1%eth0", "2606:4700::1111")
+
+    async def both(_self: Any, host: str, port: int, **_more: Any) -> list[Any]:
+        return [
+            *((socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in v4),
+            *((socket.AF_INET6, socket.SOCK_STREAM, 6, "", (one, port, 0, 0)) for one in v6),
+        ]
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", both)
+    found = await Resolver(Guard(), clear=False).resolve("receiver.example", 443, socket.AF_UNSPEC)
+    assert [one["host"] for one in found] == ["8.8.8.8", "2606:4700::1111"]
+    with pytest.raises(NotPermitted):
+        await Resolver(Guard(), clear=True).resolve("receiver.example", 80, socket.AF_UNSPEC)
+
+
+async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """… of the URL, which the server is told, though the connection goes to an address."""
+    ours = Authority(tmp_path, "ours")
+    certificate, key = ours.issue("receiver.example")
+    names = []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def here(_self: Any, host: str, port: int, **_more: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    stranger = Poster(Guard(HERE))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ours.file))
+    knowing = Poster(Guard(HERE))
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", here)
+    async with server:
+        assert (await knowing.post(f"https://receiver.example:{port}/", {}, b"[{}]")).good
+        assert "Certificate" in (await knowing.post(f"https://other.example:{port}/", {}, b"[{}]")).fault
+        assert "Certificate" in (await stranger.post(f"https://receiver.example:{port}/", {}, b"[{}]")).fault
+        await knowing.close()
+        await stranger.close()
+    assert names == ["receiver.example", "other.example", "receiver.example"]
+
+
+async def test_a_receiver_that_dribbles() -> None:
+    """An octet now and then does not keep a post under way for ever."""
+
+    async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for octet in b"HTTP/1.1 200 OK\r\n" * 100:
+                writer.write(bytes([octet]))
+                await asyncio.sleep(0.05)
+
+    quick = Poster(Guard(HERE), total=0.3)
+    server = await asyncio.start_server(dribble, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert await quick.post(url, {}, b"[{}]") == Outcome(0, "timed out")
+        await quick.close()
 
 
 async def test_proxies_of_the_environment_are_ignored(

@@ -295,6 +295,40 @@ async def test_a_batch_keeps_its_name_and_its_octets_until_it_is_taken(
     assert max(Counter(messages(box)).values()) == 1
 
 
+async def test_a_batch_stays_as_it_is_when_its_size_and_its_secrets_change_and_over_a_restart(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "ASK_FIRST", 0.0)
+    box.status = 500
+
+    def bodies(since: int) -> dict[str, bytes]:
+        return {headers["webhook-id"]: body for headers, body in box.posts[since:]}
+
+    async with place.worker(Settings("shop", box.url, KEYS[:1], 50)) as hub:
+        await place.refuse(30)
+        await box.until(lambda: len(bodies(0)) == PARTITIONS)
+        first, seen = bodies(0), len(box.posts)
+        hub.configure([Settings("shop", box.url, KEYS, 3)])  # a reload: smaller batches, a second secret
+        await hub.renew()
+        await box.until(lambda: len(box.posts) >= seen + 2 * PARTITIONS)
+        headers, body = box.posts[-1]
+        assert len(headers["webhook-signature"].split()) == 2
+        for key in KEYS:
+            assert signature.verify([key], headers, body, time.time())
+    async with place.worker(Settings("shop", box.url, KEYS[1:], 3)):
+        await box.until(lambda: len(box.posts) >= seen + 4 * PARTITIONS)
+        assert bodies(0) == first
+        headers, body = box.posts[-1]
+        assert signature.verify(KEYS[1:], headers, body, time.time())
+        with pytest.raises(signature.BadSignature):
+            signature.verify(KEYS[:1], headers, body, time.time())
+        box.status = 200
+        await box.until(lambda: len(box.taken) == 30)
+        await place.refuse(10)
+        await box.until(lambda: len(box.taken) == 40)
+        assert max(len(msgspec.json.decode(body)) for _, body in box.posts[-2:]) <= 3
+
+
 async def test_one_post_at_a_time_and_a_backlog_goes_in_full_batches(place: Place, box: Inbox) -> None:
     box.delay = 0.15
     async with place.worker(Settings("shop", box.url, KEYS, 500)):

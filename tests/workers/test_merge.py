@@ -75,9 +75,12 @@ def test_carriers_keep_their_order_and_one_that_only_one_worker_has_yet_is_there
 
 def test_queues_of_receivers_are_not_added_up_and_the_worst_fault_is_shown() -> None:
     one = Standing("shop", "https://a", True, waiting=5, oldest_s=3.0)
-    other = Standing("shop", "https://a", True, waiting=5, oldest_s=3.0, tries=4, last_error="503")
+    other = Standing(
+        "shop", "https://a", True, waiting=5, oldest_s=3.0, tries=4, last_error="503", failing_s=9.0, next_try_s=0.5
+    )
     (both,) = merge.standings([[one], [other]])
     assert (both.waiting, both.tries, both.last_error) == (5, 4, "503")
+    assert (both.failing_s, both.next_try_s) == (9.0, 0.5)
 
 
 def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None:
