@@ -28,6 +28,9 @@ MOST_WAITING = 100_000
 GONE_FOR = 3600.0
 """Seconds in which nothing is posted to a receiver that said it was gone (410)."""
 
+AFTER_ERROR = 10.0
+"""Seconds until a queue whose task failed by an error of ours is begun anew: its batch is durable."""
+
 _MOST_GONE = 10_000
 
 log = structlog.get_logger(__name__)
@@ -71,6 +74,7 @@ class Outbox:
         self._parked: dict[Place, _Parked] = {}
         self._busy: Counter[str] = Counter()
         self._turn: dict[str, dict[Place, Receiver]] = {}
+        self._stopping = False
         self._gone: OrderedDict[Address, float] = OrderedDict()
         self._asks: Gatherer[Ask, Batch | None] = Gatherer(store.next, gap=0.001, limit=64)
 
@@ -124,6 +128,7 @@ class Outbox:
 
     async def stop(self, patience: float) -> None:
         """Let posts under way end."""
+        self._stopping = True
         for place in list(self._parked):
             self._unpark(place)
         self._turn.clear()
@@ -159,8 +164,9 @@ class Outbox:
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
-            log.error("a queue of webhooks failed", account=account, exc_info=error)
-        elif receiver.retry_at:
+            log.error("a queue of webhooks failed, and is begun anew", account=account, exc_info=error)
+            receiver.retry_at = asyncio.get_running_loop().time() + AFTER_ERROR
+        if receiver.retry_at and not self._stopping:
             self._park(receiver)
         turn = self._turn.get(account)
         if turn:
