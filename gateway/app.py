@@ -63,6 +63,9 @@ from gateway.store.sharing import Sharing
 from gateway.store.store import Store
 from gateway.version import installed_version
 
+COLLECT = (20_000, 20, 20)
+"""The collector's thresholds: a batch makes thousands of objects that die by themselves, so it is called less often."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -188,6 +191,7 @@ class App:
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         log.info(
             "gateway is up",
             version=installed_version(),

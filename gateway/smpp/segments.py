@@ -109,7 +109,7 @@ def cut(
     octets: bytes, alphabet: Alphabet, data_coding: int, reference: int, long: Long, *, esm_class: int = 0
 ) -> Segments:
     """``octets`` (without a user data header) as parts. Raises TextError when they are too many or too long."""
-    if len(octets) <= capacity(alphabet, 0):
+    if len(octets) <= AIR_OCTETS or len(octets) <= capacity(alphabet, 0):  # so few octets fit in any alphabet
         return Segments(alphabet, data_coding, esm_class, (Segment(octets),))
     if long is Long.PAYLOAD:
         return Segments(alphabet, data_coding, esm_class, (_in_payload(octets),))
