@@ -43,8 +43,8 @@ _RECEIVED = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED})
 
 MOVES: dict[State, frozenset[State]] = {
     State.SCHEDULED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
-    State.DEFERRED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
-    State.HELD: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
+    State.DEFERRED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT, State.FAILED},
+    State.HELD: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT, State.FAILED},
     State.QUEUED: _DECIDED | {State.SENDING, State.CANCELED, State.EXPIRED, State.FAILED, State.SENT},
     State.SENDING: frozenset(
         {State.QUEUED, State.SENT, State.UNKNOWN, State.FAILED, State.REJECTED, State.CANCELED, State.EXPIRED}
@@ -54,6 +54,7 @@ MOVES: dict[State, frozenset[State]] = {
     **dict.fromkeys(FINAL, frozenset()),
 }
 """Design section 4. A waiting state ``-> SENT`` is the late answer that overtakes a resend of an unknown;
+``DEFERRED`` or ``HELD -> FAILED``: such an answer showed that a carrier has begun it, and the carrier is gone;
 ``UNKNOWN -> CANCELED`` is a cancel that was marked while sending and finds the outcome unknown before a resend."""
 
 

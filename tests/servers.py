@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,32 +73,49 @@ class Server:
 
 
 class Cluster:
-    """Three primaries, five and a half thousand slots each."""
+    """Primaries with equal shares of the slots; ``replicas`` adds one to each."""
 
-    def __init__(self, *settings: str, nodes: int = 3) -> None:
-        self.nodes: list[Server] = []
-        ports = free_ports(2 * nodes)
+    def __init__(self, *settings: str, nodes: int = 3, replicas: bool = False) -> None:
+        total = nodes * (1 + replicas)
+        ports = free_ports(2 * total)
+        everyone: list[Server] = []
         for port, bus in zip(ports[::2], ports[1::2], strict=True):
-            self.nodes.append(
+            everyone.append(
                 Server(
                     *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000"),
+                    *("--repl-diskless-sync-delay", "0"),
                     *settings,
                     port=port,
                 )
             )
-        for index, node in enumerate(self.nodes):
-            first, last = 16384 * index // nodes, 16384 * (index + 1) // nodes - 1
-            node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
+        self.nodes, self.replicas = everyone[:nodes], everyone[nodes:]
+        for index, node in enumerate(everyone):
+            if index < nodes:
+                first, last = 16384 * index // nodes, 16384 * (index + 1) // nodes - 1
+                node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
             node.run("CLUSTER", "MEET", "127.0.0.1", ports[0], ports[1])
+        self._wait(lambda: all(self._complete(node) for node in everyone))
+        for replica, primary in zip(self.replicas, self.nodes, strict=False):
+            replica.run("CLUSTER", "REPLICATE", primary.run("CLUSTER", "MYID"))
+        self._wait(
+            lambda: all(one.run("INFO", "replication").get("master_link_status") == "up" for one in self.replicas)
+        )
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
-        while not all(self._complete(node) for node in self.nodes):
+        while not holds():
             if time.monotonic() > deadline:
+                self.stop()
                 raise RuntimeError("the cluster does not come together")
             time.sleep(0.05)
 
     def _complete(self, node: Server) -> bool:
-        return b"cluster_state:ok" in node.run("CLUSTER", "INFO") and len(node.run("CLUSTER", "SLOTS")) == len(
-            self.nodes
+        """Knows everyone, and who has which slots."""
+        known = int(str(node.run("CLUSTER", "INFO")).split("cluster_known_nodes:")[1].split("\\r")[0])
+        return (
+            b"cluster_state:ok" in node.run("CLUSTER", "INFO")
+            and len(node.run("CLUSTER", "SLOTS")) == len(self.nodes)
+            and known == len(self.nodes) + len(self.replicas)
         )
 
     @property
@@ -109,7 +127,7 @@ class Cluster:
             node.client.flushall()
 
     def stop(self) -> None:
-        for node in self.nodes:
+        for node in (*self.nodes, *self.replicas):
             node.stop()
 
 
