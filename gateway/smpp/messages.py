@@ -65,6 +65,7 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
     sm_length points past the end, RINVTLVSTREAM for broken TLVs. A deliver_sm whose text is whole survives broken TLVs
     with those that are whole: real carriers send such receipts, and refusing them means getting them for ever.
     """
+    # In one piece, with the tuple made by place: this runs for every message and every receipt.
     if command_id == DATA_SM:
         return _decode_data_sm(data, start, end, sequence)
     find = data.find

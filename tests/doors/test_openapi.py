@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from starlette.routing import Route
 
-from gateway.doors.openapi import OPERATIONS, POLICY, document
+from gateway.doors.contract import OPERATIONS, POLICY
+from gateway.doors.openapi import document
 from gateway.doors.problems import KINDS
 from gateway.model import Reason
 from gateway.pipeline.submission import Submission
