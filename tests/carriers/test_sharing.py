@@ -42,17 +42,17 @@ async def test_what_is_shared_has_a_name_for_all_gateways(store_url: str) -> Non
 
 async def test_binds_grow_and_shrink_under_load_and_lose_nothing(store_url: str) -> None:
     async with opened(store_url) as store, Simulator(Faults(latency_ms=30), ledger=True) as simulator:
-        ids = await submit(store, 600)
+        ids = await submit(store, 300)
         async with serving(store, simulator, binds=4, window=10) as fleet:
             share, (carriage,) = binds_of(fleet), fleet.carriages
             await until(lambda: simulator.stats.bound == 4)
-            for count in (1, 0, 2):
+            for count in (0, 2):
                 grant(share, count)
                 await until(lambda count=count: share.held == count and simulator.stats.bound == count)  # type: ignore[misc]
             view = carrier_view(carriage, 0.0)
             assert (view.up, len(view.binds), view.binds_of, view.gateways) == (2, 2, 4, 2)
             await until_states(store, ids, State.DELIVERED)
-        assert len(simulator.ledger) == 600
+        assert len(simulator.ledger) == 300
         assert simulator.stats.cut == 0
 
 
@@ -128,9 +128,9 @@ async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: s
                 (rate,) = (share for share in fleet.shared() if isinstance(share, SenderRate))
                 rate.grant(Granted(20.0, 20.0, 2), rate.ask(0.0), 0.0)
             await until(lambda: simulator.stats.bound == 2)
-            ids = await submit(store, 80)
+            ids = await submit(store, 60)
             start = asyncio.get_running_loop().time()
-            await until(lambda: simulator.stats.submits >= 60)
+            await until(lambda: simulator.stats.submits >= 40)
             took = asyncio.get_running_loop().time() - start
-            assert 1.2 < took < 5.0, "a second and a half; ten and more if turns went with the one that gave them"
+            assert 0.8 < took < 4.0, "a second; many if turns went with the one that gave them"
             await until_states(store, ids, State.DELIVERED)
