@@ -13,9 +13,11 @@ import socket
 import ssl
 import time
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.pipeline.addresses import Guard, permits_port
@@ -76,7 +78,12 @@ class Poster:
         self._https, self._http = (
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=Resolver(guard, clear=clear), limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=trust
+                    resolver=Resolver(guard, clear=clear),
+                    socket_factory=partial(_socket, guard, clear),
+                    limit=0,
+                    ttl_dns_cache=10,
+                    keepalive_timeout=30,
+                    ssl=trust,
                 ),
                 timeout=timeout,
                 trust_env=False,
@@ -127,6 +134,14 @@ class Poster:
         except ValueError:
             return "", clear  # a name: the resolver looks at its addresses
         return ("" if self._guard.permits(host, clear=clear) else _forbidden(clear)), clear
+
+
+def _socket(guard: Guard, clear: bool, address: AddrInfoType) -> socket.socket:
+    """The last look, at the very address that is dialled: "①②⑦.0.0.1" is a name to us and none to the resolver."""
+    family, kind, proto, _, target = address
+    if not guard.permits(str(target[0]), clear=clear):
+        raise NotPermitted(_forbidden(clear))
+    return socket.socket(family, kind, proto)
 
 
 def _forbidden(clear: bool) -> str:

@@ -52,7 +52,7 @@ async def test_redirects_are_not_followed(box: Inbox, poster: Poster) -> None:
 
 
 async def test_no_more_than_64_kib_of_an_answer_is_read(box: Inbox, poster: Poster) -> None:
-    box.answer = bytes(32 * 1024 * 1024)
+    box.answer = bytes(4 * 1024 * 1024)
     assert (await poster.post(box.url, {}, b"[{}]")).good
 
 
@@ -218,6 +218,19 @@ async def test_a_receiver_that_dribbles() -> None:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         assert await quick.post(url, {}, b"[{}]") == Outcome(0, "timed out")
         await quick.close()
+
+
+@pytest.mark.parametrize("host", ["①②⑦.⓪.⓪.①", "127。0。0。1", "１２７.0.0.1"])
+async def test_digits_of_another_script_lead_nowhere_either(box: Inbox, host: str) -> None:
+    poster = Poster(Guard(), connect=1.0, total=1.0)
+    try:
+        for scheme in ("http", "https"):
+            outcome = await poster.post(f"{scheme}://{host}:{box.port}/", {}, b"[{}]")
+            assert outcome.status == 0
+            assert "allow_networks" in outcome.fault
+    finally:
+        await poster.close()
+    assert not box.posts
 
 
 async def test_proxies_of_the_environment_are_ignored(
