@@ -15,6 +15,7 @@ from gateway.doors.answers import JsonAnswer
 from gateway.doors.audit import Audit
 from gateway.doors.problems import FieldError, HttpProblem, refuse
 from gateway.doors.requests import decode
+from gateway.store.errors import StoreError
 
 _CONFIG = msgspec.json.Decoder(Config)
 SETTLE = 3.0
@@ -92,6 +93,8 @@ class ReloadRoom:
             changes = await self._reloader.reload(apply=apply, wait=SETTLE)
         except ConfigError as error:
             raise _unusable(error) from None
+        except StoreError as error:
+            raise refuse("store_unavailable", str(error)) from error
         if changes.refused and apply:
             raise _needs_restart(changes.refused)
         return changes

@@ -63,6 +63,7 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._over = asyncio.Event()
         self._since = 0.0
+        self._said = ""  # why this life of it ends, as far as we know more than its exit code tells
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} {self.state} pid={self.pid} restarts={self.restarts}>"
@@ -123,7 +124,7 @@ class Worker:
     async def _live(self) -> None:
         """Start a process and listen until it is gone; ``fault`` then says why."""
         self._set(State.STARTING)
-        self.fault = ""
+        self._said = ""
         try:
             channel = await self._spawn()
         except (OSError, StoreError) as error:
@@ -137,7 +138,7 @@ class Worker:
         finally:
             writer.close()
         code = await self._reap()
-        self.fault = self.fault or _words(code)
+        self.fault = self._said or _words(code)
 
     async def _spawn(self) -> socket.socket:
         """Our end of the channel to a new process. Raises OSError, StoreRefused."""
@@ -175,7 +176,7 @@ class Worker:
                 except TimeoutError:
                     silent += 1  # counted, not measured: when the machine slept, so did it
                     if silent == STUCK:
-                        self.fault = f"stuck: no word for {STUCK} s"
+                        self._said = f"stuck: no word for {STUCK} s"
                         self._signal(signal.SIGKILL)
                     continue
                 if not said:
@@ -185,7 +186,7 @@ class Worker:
 
     def _heard(self, word: Word) -> None:
         if word.say == "failed":
-            self.fault = word.why
+            self._said = word.why
         elif word.say == "ready" and not self._over.is_set():
             self._since = time.monotonic()
             self._set(State.UP)

@@ -83,4 +83,4 @@ async def test_a_worker_that_says_nothing_for_long_is_stuck(tmp_path: Path, monk
     assert killed == [signal.SIGKILL]
     reader.feed_eof()
     await listening
-    assert worker.fault.startswith("stuck")
+    assert worker._said.startswith("stuck")
