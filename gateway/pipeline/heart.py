@@ -6,7 +6,7 @@ A worker whose own last heartbeat is too old must not write: somebody else may b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -42,6 +42,7 @@ class Heart:
         self.owner = owner
         self._store = store
         self._last = float("-inf")
+        self._beats: dict[str, tuple[int, float]] = {}  # of every owner, and since when we have seen no other
         self.alone = True
         """Whether no other worker was alive on this store when we last looked."""
         self.on_lapse: Callable[[], None] | None = None
@@ -85,16 +86,30 @@ class Heart:
             self.on_lapse()
         self._last = before
 
+    def _silence(self, seen: Sequence[OwnerSeen]) -> dict[str, float]:
+        """For how many seconds of ours each owner has not beaten; 0 when it has since we looked last."""
+        now = asyncio.get_running_loop().time()
+        former = self._beats
+        self._beats = {one.owner.name: (one.beat, now) for one in seen}
+        for name, (beat, _) in self._beats.items():
+            if name in former and former[name][0] == beat:
+                self._beats[name] = former[name]
+        return {name: now - since for name, (_, since) in self._beats.items()}
+
     async def _look(self, *, only_ours: bool) -> None:
         seen = await self._store.owners()
         youngest = max((one.beat for one in seen), default=0)  # the store's clock, as far as we can know it
         young = youngest - DEAD_AFTER * 1000
+        silence = self._silence(seen)
         self.alone = not any(one.beat > young and one.owner.node != self.owner.node for one in seen)
         for one in seen:
             if one.owner == self.owner:
                 continue
             ours = one.owner.node == self.owner.node
-            if ours or (not only_ours and youngest - one.beat >= DEAD_AFTER * 1000):
+            silent = silence[one.owner.name]
+            # Two witnesses: the store's clock may have been set, so a beat must stand still before our eyes as well.
+            dead = silent > 0 and (one.beat <= young or silent >= DEAD_AFTER)
+            if ours or (dead and not only_ours):
                 done = await self._store.reclaim(one.owner, self.owner)
                 if not done.alive:
                     log.warning(

@@ -55,6 +55,28 @@ async def test_the_living_look_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(registry.reclaimed) == {"dead/1"}
 
 
+async def test_a_clock_that_is_set_makes_nobody_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour forward: until it beats anew the other seems to be an hour old."""
+    registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(Owner("there", "1"), 99_000, 1))
+    heart = Heart(registry, ME)
+    await heart.start()
+    registry.seen = [OwnerSeen(ME, 3_700_000, 0), OwnerSeen(Owner("there", "1"), 99_900, 1)]
+    await heart._look(only_ours=False)
+    registry.seen = [OwnerSeen(ME, 3_702_000, 0), OwnerSeen(Owner("there", "1"), 3_701_000, 1)]
+    await heart._look(only_ours=False)
+    assert registry.reclaimed == []
+
+
+async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEAD_AFTER", 0.02)
+    registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(Owner("there", "1"), 3_700_000, 1))
+    heart = Heart(registry, ME)
+    await heart.start()
+    await asyncio.sleep(0.03)
+    await heart._look(only_ours=False)
+    assert registry.reclaimed == ["there/1"]
+
+
 async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
     registry = Registry()

@@ -25,11 +25,15 @@ local function hooks_read(keys, args)
   local cursor = call('HGET', P .. 'g', 'webhooks')
   if not cursor then return {0} end
   if holder ~= owner then
-    if holder and not same_node(holder, owner) then return {0} end
+    if holder and not same_node(holder, owner) then
+      if call('PTTL', key) > HOOK_LEASE then call('PEXPIRE', key, HOOK_LEASE) end -- the clock was set back
+      return {0}
+    end
     call('SET', key, owner, 'PX', HOOK_LEASE)
     held = 2
-  elseif call('PTTL', key) < HOOK_LEASE / 2 then
-    call('PEXPIRE', key, HOOK_LEASE)
+  else
+    local left = call('PTTL', key)
+    if left < HOOK_LEASE / 2 or left > HOOK_LEASE then call('PEXPIRE', key, HOOK_LEASE) end
   end
   local reply, left = {held, tonumber(call('GET', P .. 'gv') or 0), cursor, 0, cursor}, tonumber(args[4])
   local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[3])

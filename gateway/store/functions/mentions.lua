@@ -6,7 +6,7 @@
 local function mentions(keys, args)
   begin(keys)
   local reply = {}
-  for day = today() - 3, today() do
+  for day = today() - 3, today() + 1 do
     local list = call('HGET', P .. 'd:' .. day, args[1]) or ''
     for from = 9, #list, 24 do
       local id = sub(list, from, from + 15)

@@ -12,7 +12,11 @@ local function reclaim(keys, args)
   expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   local dead, key = args[2], P .. 'x:' .. args[2]
   local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
-  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then return {0, 0, 0, 1, 0} end
+  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then
+    -- The clock was set back: counted from now on, or a dead owner would seem alive until the clock is there again.
+    if beat_at > now then call('HSET', P .. 'b', dead, now) end
+    return {0, 0, 0, 1, 0}
+  end
   local all, reply, done = call('HGETALL', key), {0, 0, 0, 0, 0}, {}
   for i = 1, #all, 2 do
     if byte(all[i]) ~= 110 then -- not n<lease>

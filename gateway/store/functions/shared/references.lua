@@ -37,14 +37,15 @@ local function look_in(key, references, known, lists)
   end
 end
 
--- reference -> id within the last 72 h, from the hashes of four days; and today's lists, for write_references.
+-- reference -> id within the last 72 h, from the hashes of five days (tomorrow's is there when the clock was set back);
+-- and today's lists, for write_references.
 local function known_references(references)
-  local known, lists = {}, {}
+  local known, lists, today_ = {}, {}, today()
   if #references == 0 then return known, lists end
-  for day = today() - 3, today() do
-    local key = P .. 'd:' .. day
-    lists = {}
-    if call('EXISTS', key) == 1 then look_in(key, references, known, lists) end
+  for day = today_ - 3, today_ + 1 do
+    local key, there = P .. 'd:' .. day, {}
+    if call('EXISTS', key) == 1 then look_in(key, references, known, there) end
+    if day == today_ then lists = there end
   end
   for reference, id in pairs(known) do
     if not fresh_enough(id) then known[reference] = nil end
