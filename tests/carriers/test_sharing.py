@@ -49,6 +49,7 @@ async def test_binds_grow_and_shrink_under_load_and_lose_nothing(store_url: str)
             for count in (0, 2):
                 grant(share, count)
                 await until(lambda count=count: share.held == count and simulator.stats.bound == count)  # type: ignore[misc]
+            await until(lambda: carrier_view(carriage, 0.0).up == 2)  # the carrier knows first
             view = carrier_view(carriage, 0.0)
             assert (view.up, len(view.binds), view.binds_of, view.gateways) == (2, 2, 4, 2)
             await until_states(store, ids, State.DELIVERED)
