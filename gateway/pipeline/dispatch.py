@@ -203,7 +203,9 @@ class Dispatcher:
 
     def _tend(self, now: float) -> None:
         """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
-        self._board.set_up(self.name, self._elsewhere or bool(self._ports()), now)
+        here = bool(self._ports())
+        self._board.set_up(self.name, self._elsewhere or here, now)
+        self._board.set_away(self.name, self._elsewhere and not here)
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
             self._rota.sweep()

@@ -30,11 +30,12 @@ SLACK = 64
 class Board:
     """What is known of every carrier: since when it has no bind, since when no room. Shared by all dispatchers."""
 
-    __slots__ = ("_down", "_full", "version")
+    __slots__ = ("_away", "_down", "_full", "version")
 
     def __init__(self, carriers: Sequence[str], now: float) -> None:
         self._down: dict[str, float] = dict.fromkeys(carriers, now)
         self._full: dict[str, float] = {}
+        self._away: set[str] = set()
         self.version = 0  # changes with every change of what follows
 
     def set_up(self, carrier: str, up: bool, now: float) -> None:
@@ -44,6 +45,12 @@ class Board:
             self.version += 1
         elif not up and carrier not in self._down:
             self._down[carrier] = now
+            self.version += 1
+
+    def set_away(self, carrier: str, away: bool) -> None:
+        """Tell whether only other gateways have binds of ``carrier`` up: it is not down, and nothing of ours sends."""
+        if away != (carrier in self._away):
+            (self._away.add if away else self._away.discard)(carrier)
             self.version += 1
 
     def set_full(self, carrier: str, full: bool, now: float) -> None:
@@ -59,6 +66,10 @@ class Board:
         """Whether ``carrier`` has been without a bind long enough for others to take over."""
         since = self._down.get(carrier)
         return since is not None and now - since >= DOWN_AFTER
+
+    def away(self, carrier: str) -> bool:
+        """Whether other gateways alone send by ``carrier``."""
+        return carrier in self._away
 
     def saturated(self, carrier: str, now: float) -> bool:
         """Whether ``carrier`` has been without room long enough for others to help."""
@@ -149,7 +160,11 @@ class Lanes:
         if not route.weights[route.carriers.index(self._carrier)]:
             return []
         board = self._board
-        absent = [other for other in route.carriers if board.down(other, now) or board.saturated(other, now)]
+        absent = [
+            other
+            for other in route.carriers
+            if board.down(other, now) or board.saturated(other, now) or board.away(other)
+        ]
         able = [other for other in route.carriers if other not in absent]
         shares = self._shares[route.lane]
         shares.excuse(absent, able)

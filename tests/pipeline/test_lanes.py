@@ -94,3 +94,15 @@ def test_the_last_place() -> None:
     assert lanes.last("*", 0)
     assert not Lanes("a", [PREFERENCE], board_of("a"), {}).last("*", 0)
     assert lanes.last("gone from the configuration", 0)
+
+
+def test_weights_do_not_wait_for_a_carrier_that_only_other_gateways_have() -> None:
+    """Each of two gateways has one carrier of a shared route: both go on, or nothing would be sent at all."""
+    for mine, others in ("ab", "ba"):
+        board = board_of("a", "b")
+        lanes = Lanes(mine, [SHARED], board, {})
+        lanes.taken({SHARED.lane: 100 * SLACK})
+        assert not lanes.now(100.0)
+        board.set_away(others, True)
+        assert (board.away(others), board.down(others, 100.0)) == (True, False)
+        assert lanes.now(100.0)
