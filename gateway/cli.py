@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,6 +18,7 @@ from gateway.commands.webhooks import webhooks
 if TYPE_CHECKING:
     import asyncio
 
+    from gateway.runner import Program
     from gateway.simulator import Faults
 
 T = TypeVar("T")
@@ -148,8 +149,6 @@ def simulate(
 
     All faults: [cyan]smpp-gateway simulate --list[/]
     """
-    import asyncio
-    import contextlib
     import json
 
     from gateway.runner import run
@@ -166,17 +165,24 @@ def simulate(
         fail(Exit.USAGE, str(error))
     say = (lambda line: typer.echo(json.dumps({"carrier": line}))) if as_json else typer.echo
 
-    async def program(stop: asyncio.Event) -> None:
-        carrier = asyncio.ensure_future(serve_carrier(port, wanted, host=host, users=users, every=every, say=say))
-        asked = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({carrier, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if not carrier.done():
-            carrier.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await carrier
+    _start(lambda: run(_until_asked(lambda: serve_carrier(port, wanted, host=host, users=users, every=every, say=say))))
 
-    _start(lambda: run(program))
+
+def _until_asked(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[None]:
+    """A program that serves until it is asked to stop, or until serving fails."""
+    import asyncio
+    import contextlib
+
+    async def program(stop: asyncio.Event) -> None:
+        task, asked = asyncio.ensure_future(serving()), asyncio.ensure_future(stop.wait())
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return program
 
 
 def _list_faults(defaults: Faults, as_json: bool) -> None:
