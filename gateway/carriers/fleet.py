@@ -107,10 +107,12 @@ class Fleet:
             self._beyond(beyond, urgent)
 
     def _pass_on(self, name: str, partitions: Sequence[int]) -> None:
-        """A carrier has no room for what these partitions may hold: those that share a route with it are told."""
+        """A carrier has no room for what these partitions may hold: those that take of its routes now are told."""
         now = asyncio.get_running_loop().time()
+        partners = self._partners.get(name, {})
         for carriage in self.carriages:
-            if carriage.carrier.name in self._partners.get(name, ()) and carriage.dispatcher.ready(now):
+            dispatcher, routes = carriage.dispatcher, partners.get(carriage.carrier.name, ())
+            if any(dispatcher.serves(route, now) for route in routes) and dispatcher.ready(now):
                 carriage.hint(partitions)
 
     def set_modes(self, modes: Mapping[str, int]) -> None:
@@ -232,10 +234,12 @@ class Fleet:
             self._add(carrier)
 
 
-def _partners(routes: Sequence[Route]) -> dict[str, set[str]]:
-    """Carrier -> the others of its routes."""
-    out: dict[str, set[str]] = {}
+def _partners(routes: Sequence[Route]) -> dict[str, dict[str, list[str]]]:
+    """Carrier -> the others of its routes -> those routes."""
+    out: dict[str, dict[str, list[str]]] = {}
     for route in routes:
         for carrier in route.carriers:
-            out.setdefault(carrier, set()).update(other for other in route.carriers if other != carrier)
+            for other in route.carriers:
+                if other != carrier:
+                    out.setdefault(carrier, {}).setdefault(other, []).append(route.lane)
     return out
