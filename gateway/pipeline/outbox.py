@@ -20,7 +20,7 @@ from gateway.pipeline.servers import Place, Server, Servers, Trust
 from gateway.store.hooks import Address, Ask, Batch, Moved, Piece
 
 MOST_ACTIVE = 2000
-"""Queues of one account that are worked at once in this worker; more wait for their turn."""
+"""Queues of one account that are worked at once in this worker, on servers of one kind; more wait for their turn."""
 
 MOST_WAITING = 100_000
 """Events in one queue of a receiver that fails; beyond, the older half goes to the dead letters."""
@@ -51,8 +51,13 @@ class Hub(Protocol):
     def settings(self, account: str) -> Settings | None: ...
 
 
+Lane = tuple[str, Trust]
+"""An account's queues on servers of one kind: those that fail do not take the places of the others."""
+
+
 class _Active(NamedTuple):
     receiver: Receiver
+    lane: Lane
     task: asyncio.Task[None]
 
 
@@ -72,8 +77,8 @@ class Outbox:
         self._servers = Servers()
         self._active: dict[Place, _Active] = {}
         self._parked: dict[Place, _Parked] = {}
-        self._busy: Counter[str] = Counter()
-        self._turn: dict[str, dict[Place, Receiver]] = {}
+        self._busy: Counter[Lane] = Counter()
+        self._turn: dict[Lane, dict[Place, Receiver]] = {}
         self._stopping = False
         self._gone: OrderedDict[Address, float] = OrderedDict()
         self._asks: Gatherer[Ask, Batch | None] = Gatherer(store.next, gap=0.001, limit=64)
@@ -98,12 +103,12 @@ class Outbox:
         """The receiver of a queue, at work, or waiting for its turn or its next try."""
         place = partition, self._store.queue(address)
         active = self._active.get(place)
-        if active is not None and not active.task.done():
+        if active is not None and (active.receiver.retry_at or not active.task.done()):
             return active.receiver
         parked = self._parked.get(place)
         if parked is not None:
             return parked.receiver
-        receiver = self._turn.get(address.account, {}).get(place)
+        receiver = next((turn[place] for turn in self._turn.values() if place in turn), None)
         if receiver is None:
             receiver = Receiver(self, place, address, self._servers.of(address.account, self._url(address)))
             self._begin(receiver)
@@ -143,15 +148,19 @@ class Outbox:
 
     def _begin(self, receiver: Receiver) -> None:
         account, place = receiver.address.account, receiver.place
-        former = self._active.get(place)
-        if former is None:
-            if self._busy[account] >= MOST_ACTIVE:
-                self._turn.setdefault(account, {})[place] = receiver
-                return
-            self._busy[account] += 1
         receiver.server = self._servers.of(account, self._url(receiver.address))  # a reload may have changed it
+        lane = account, receiver.server.trust
+        if self._busy[lane] >= MOST_ACTIVE:
+            self._turn.setdefault(lane, {})[place] = receiver
+            return
+        former = self._active.get(place)
+        if former is not None:
+            if not former.task.done():
+                return
+            self._busy[former.lane] -= 1  # its end has not been told yet
+        self._busy[lane] += 1
         task = asyncio.get_running_loop().create_task(receiver.run(), name=f"webhooks of {account}")
-        self._active[place] = _Active(receiver, task)
+        self._active[place] = _Active(receiver, lane, task)
         task.add_done_callback(lambda done: self._ended(receiver, done))
 
     def _ended(self, receiver: Receiver, task: asyncio.Task[None]) -> None:
@@ -160,7 +169,7 @@ class Outbox:
         if active is None or active.task is not task:
             return  # somebody has begun it anew already
         del self._active[place]
-        self._busy[account] -= 1
+        self._busy[active.lane] -= 1
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -168,9 +177,11 @@ class Outbox:
             receiver.retry_at = asyncio.get_running_loop().time() + AFTER_ERROR
         if receiver.retry_at and not self._stopping:
             self._park(receiver)
-        turn = self._turn.get(account)
+        turn = self._turn.get(active.lane)
         if turn:
             self._begin(turn.pop(next(iter(turn))))
+        else:
+            self._turn.pop(active.lane, None)
 
     def _park(self, receiver: Receiver) -> None:
         place = receiver.place

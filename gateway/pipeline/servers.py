@@ -23,12 +23,16 @@ SCOUTS = 4
 """Posts under way to one server that is not known to be well."""
 
 
-class Trust(Enum):
-    """What is known of a server; the value: posts of one account to such servers that are under way at once."""
+MOST_POSTS = 64
+"""Posts of one account that are under way at once, to servers of one kind."""
 
-    PROVEN = 64
-    NEW = 32
-    FAILING = 16
+
+class Trust(Enum):
+    """What is known of a server."""
+
+    PROVEN = "proven"  # it took its last post
+    NEW = "new"
+    FAILING = "failing"
 
 
 class Server:
@@ -42,7 +46,7 @@ class Server:
         self.scouts = asyncio.Semaphore(SCOUTS)
 
     def __repr__(self) -> str:
-        return f"<Server {self.name} {self.trust.name.lower()}, {len(self.waiting)} queues wait>"
+        return f"<Server {self.name} {self.trust.value}, {len(self.waiting)} queues wait>"
 
     @property
     def proven(self) -> bool:
@@ -81,5 +85,5 @@ class Servers:
     def _pool(self, account: str, trust: Trust) -> asyncio.Semaphore:
         pool = self._pools.get((account, trust))
         if pool is None:
-            pool = self._pools[account, trust] = asyncio.Semaphore(trust.value)
+            pool = self._pools[account, trust] = asyncio.Semaphore(MOST_POSTS)
         return pool
