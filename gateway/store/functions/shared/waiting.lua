@@ -12,8 +12,9 @@ end
 
 -- To be called whenever its state may be another.
 local function recount(r)
-  local listed = r.listed
-  local was, is = floor(listed / 2), r.state <= State.QUEUED and r.state or 0
+  local listed, state = r.listed, r.state
+  if state > State.QUEUED and listed < 2 then return end -- the most frequent: it did not wait and does not
+  local was, is = floor(listed / 2), state <= State.QUEUED and state or 0
   if was == is then return end
   local account = account_of(r)
   if was > 0 then tally(account, was, -1) end
