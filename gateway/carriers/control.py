@@ -76,6 +76,7 @@ class Controls:
             changed = [slot for unit in coming for slot in unit]
         for slot in changed:
             slot.spare = not slot.spare
+            slot.failures = 0  # what was tried before says nothing about now
         if changed:
             log.info("our share of the binds", carrier=self._pool.carrier.name, ours=count, of=len(self._pool.units))
             self._apply(changed)

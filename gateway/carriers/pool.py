@@ -25,6 +25,12 @@ from gateway.smpp.status import name as status_name
 if TYPE_CHECKING:
     from gateway.config import Carrier
 
+HOPELESS_AFTER = 3
+"""Failures in a row of every bind of ours after which other gateways may have them."""
+
+HOPELESS_FOR = 60.0
+"""Seconds until we want binds again."""
+
 TRIES_PER_SECOND = 2.0
 TICK = 0.5
 
@@ -95,6 +101,7 @@ class Pool:
         self.tries = 0
         self.slots = [Slot(f"{carrier.name}/{number}", kind) for number, kind in enumerate(_kinds(carrier), 1)]
         self.asked = False  # the store had a word on how many binds are ours; until then all are
+        self._hopeless_until = 0.0
         self.members = 1  # gateways that share the binds, this one included
         self.first = 0  # binds of other gateways that come before ours when hosts are gone through in turn
 
@@ -117,6 +124,15 @@ class Pool:
     def held(self) -> int:
         """Binds that are ours, those included that others are to have and that still empty their windows."""
         return sum(any(slot.bind is not None or not slot.spare for slot in unit) for unit in self.units)
+
+    def hopeless(self, now: float) -> bool:
+        """Whether we cannot reach the carrier, so that another gateway, if there is one, had better try."""
+        ours = [slot for slot in self.slots if not slot.spare]
+        if any(slot.bind is not None and slot.bind.session.bound for slot in ours):
+            self._hopeless_until = 0.0
+        elif ours and all(slot.failures >= HOPELESS_AFTER for slot in ours):
+            self._hopeless_until = now + HOPELESS_FOR
+        return now < self._hopeless_until
 
     @property
     def window(self) -> int:

@@ -39,7 +39,9 @@ class BindShare:
         return self._carriage.pool.held
 
     def ask(self, now: float) -> Ask:
-        return Ask(self.name, self.limit, self.held, self.limit, len(self._carriage.pool.binds), whole=True)
+        pool = self._carriage.pool
+        wanted = 0.0 if pool.hopeless(now) else self.limit
+        return Ask(self.name, self.limit, self.held, wanted, len(pool.binds), whole=True)
 
     def grant(self, granted: Granted, asked: Ask, now: float) -> None:
         carriage = self._carriage

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.carriers.fleet import Fleet
+from gateway.carriers.pool import HOPELESS_AFTER, HOPELESS_FOR
 from gateway.carriers.sharing import BindShare, CarrierRate, SenderRate
 from gateway.carriers.view import carrier_view
 from gateway.model import State
@@ -135,3 +136,23 @@ async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: s
             took = asyncio.get_running_loop().time() - start
             assert 0.8 < took < 4.0, "a second; many if turns went with the one that gave them"
             await until_states(store, ids, State.DELIVERED)
+
+
+async def test_who_cannot_reach_the_carrier_leaves_its_binds_to_others_for_a_while(store_url: str) -> None:
+    async with opened(store_url) as store, Simulator(Faults(refuse_connections=True)) as simulator:
+        async with serving(store, simulator, binds=1) as fleet:
+            share, (slot,) = binds_of(fleet), fleet.carriages[0].pool.slots
+            assert share.ask(0.0).wanted == 1
+            slot.failures = HOPELESS_AFTER
+            assert share.ask(1.0).wanted == 0
+            grant(share, 0)
+            assert share.ask(1.0 + HOPELESS_FOR).wanted == 1
+            grant(share, 1)
+            assert (slot.failures, share.ask(2.0 + HOPELESS_FOR).wanted) == (0, 1)
+            slot.failures = HOPELESS_AFTER
+            assert share.ask(2.0 + HOPELESS_FOR).wanted == 0
+            simulator.faults = Faults()
+            slot.try_at = 0.0
+            slot.wake.set()
+            await until(lambda: simulator.stats.bound == 1)
+            assert share.ask(3.0 + HOPELESS_FOR).wanted == 1, "it has come through"
