@@ -53,6 +53,18 @@ def test_status_shows_what_is_wrong(door: Door) -> None:
     assert [word for word in words if word not in said] == []
 
 
+def test_webhooks_say_which_receiver_is_behind_since_when_and_why(door: Door) -> None:
+    row = {
+        **{"account": "shop", "url": "https://a.example/x", "own": True, "waiting": 70, "oldest_s": 31.5, "dead": 4},
+        **{"dropped": 0, "tries": 9, "last_error": "HTTP 503", "failing_s": 30.0, "next_try_s": 2.5},
+    }
+    door.reply(200, {"receivers": [row]})
+    code, said = invoke(door, "webhooks")
+    assert code == Exit.OK
+    words = ("shop", "https://a.example/x", "70 waiting", "31.5 s", "4 dead", "HTTP 503", "for 30 s", "next in 2.5 s")
+    assert [word for word in words if word not in said] == []
+
+
 def test_status_of_a_gateway_that_is_not_ready(door: Door) -> None:
     door.reply(503, {"title": "The store is away", "status": 503, "code": "store_unavailable"})
     code, said = invoke(door, "status")

@@ -173,6 +173,10 @@ async def test_a_receiver_that_is_down_gets_each_event_once(place: Place, box: I
         (failing, *_) = hub.outbox.failing()
         assert (failing.address.account, failing.said) == ("shop", "HTTP 503")
         assert "HTTP 503" in repr(failing)
+        (standing,) = await WebhookDesk(place.hooks, hub).standings()
+        assert (standing.waiting, standing.last_error) == (20, "HTTP 503")
+        assert 0 < standing.failing_s < 10
+        assert 0 < hub.outbox.outages()["shop"] < 10
         assert box.posts == []
         box.status = 200
         await box.until(lambda: len(box.taken) == 20)
