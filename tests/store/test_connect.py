@@ -201,13 +201,16 @@ async def test_a_server_that_could_lose_messages_is_refused(
 
 async def test_replicated_waits_for_a_replica_to_have_it_on_disk() -> None:
     (port,) = free_ports(1)
-    primary = Server("--repl-diskless-sync-delay", "0", port=port)
-    replica = Server("--replicaof", f"127.0.0.1 {port}")
+    at_once = ("--appendfsync", "always")
+    primary = Server("--repl-diskless-sync-delay", "0", *at_once, port=port)
+    replica = Server("--replicaof", f"127.0.0.1 {port}", *at_once)
     try:
         async with asyncio.timeout(10):
             while "online" not in str(primary.run("INFO", "replication")):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        link = await link_to(primary.url, durability="replicated", timeout=4.0)
+        primary.run("SET", "a", 1)
+        assert primary.run("WAITAOF", 1, 1, 10_000) == [1, 1]  # the replica has written out what it was given at first
+        link = await link_to(primary.url, durability="replicated", timeout=2.0)
         assert await link.calls([(n, "put", ("a", n)) for n in range(8)]) == [[b"a", b"%d" % n] for n in range(8)]
         assert replica.client.get(TAGS[3] + b"a") == b"3"
         with pytest.raises(StoreRefused, match="is a replica"):
