@@ -63,6 +63,7 @@ def _complete(schemas: dict[str, Any]) -> None:
     """What the types cannot say: unions without a tag, closed lists of words, prose."""
     for name, schema in schemas["Submission"]["properties"].items():
         schema["description"] = FIELDS[name]
+    schemas["Submission"]["properties"]["to"] |= PARAMETERS["to"]["schema"]
     schemas["Submission"]["anyOf"] = [{"required": ["text"]}, {"required": ["template"]}]
     schemas["Batch"]["properties"]["messages"] |= {"minItems": 1, "maxItems": MAX_MESSAGES}
     granted = {"properties": {"method": {"minLength": 1}, "evidence": {"minLength": 1}}, "required": _TO_GRANT}
