@@ -47,14 +47,14 @@ async def test_a_killed_gateways_share_is_the_others_within_ten_seconds(tmp_path
         one, two, three = hood.gateways
         await hood.rates(hood.gateways, 4.0, 10)
         accepted, submitted = await hood.rates(hood.gateways, 10.0, 10)
-        assert RATE * 0.95 <= accepted <= RATE * 1.05
-        assert PACE * 0.9 <= submitted <= PACE * 1.05
+        assert RATE * 0.85 <= accepted <= RATE * 1.05
+        assert PACE * 0.8 <= submitted <= PACE * 1.05
         await hood.rates([three], 4.0, 10)
         accepted, _ = await hood.rates([three], 5.0, 10)
-        assert RATE * 0.95 <= accepted <= RATE * 1.05, "what the others do not want is all its own"
+        assert RATE * 0.85 <= accepted <= RATE * 1.05, "what the others do not want is all its own"
         await asyncio.gather(one.kill(), two.kill())
         await asyncio.sleep(12.0)
         await both_share(hood, "up", 2, 1)
         accepted, submitted = await hood.rates([three], 5.0, 10)
-        assert RATE * 0.95 <= accepted <= RATE * 1.3
-        assert PACE * 0.9 <= submitted <= PACE * 1.05
+        assert RATE * 0.85 <= accepted <= RATE * 1.3
+        assert PACE * 0.8 <= submitted <= PACE * 1.05
