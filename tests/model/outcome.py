@@ -80,9 +80,11 @@ class Outcome(Gate):
             return
         mine = m.state is State.SENDING and (m.owner, m.lease) == (owner, a.lease)
         doubted = not m.final and (m.state in (State.UNKNOWN, State.SENDING) or (m.resent and m.state in WAITING))
-        if (mine or (doubted and m.state is not State.SENDING)) and not m.had and len(m.parts) != a.total:
+        news = any(part.state is PartState.ACCEPTED for part in a.parts)  # a late answer without any says nothing
+        late = doubted and news and m.state is not State.SENDING
+        if (mine or late) and not m.had and len(m.parts) != a.total:
             m.parts = [Part() for _ in range(a.total)]
-        if doubted and not m.had and m.state is not State.SENDING:
+        if late and not m.had:
             m.carrier = a.carrier
         arrived = self._parts(m, a, mine, doubted)
         if mine:

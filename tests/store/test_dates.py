@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient, State
+from gateway.pipeline.events import WebhookEvent, Wish, ends, iso
 from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.hooks import Hooks
 from gateway.store.privacy import Vault
 from tests.servers import Server
-from tests.store.test_functions import Desk
+from tests.store.test_functions import OWNER, Desk
 
 DONE, LATER = 1_799_999_940_000, 1_799_999_950_000
 
@@ -47,6 +48,17 @@ def test_every_part_has_its_own_and_a_repeat_changes_none(desk: Desk) -> None:
     hooks = Hooks(desk.link, desk.hasher, Vault({1: bytes(32)}, 1), partitions=desk.store.partitions, keep=1)
     sight = desk.run(hooks.sights([message.id]))[message.id]
     assert (sight.done_at, sight.carrier_id) == (LATER, "a"), "a message is done when its last part is"
+
+
+def test_the_event_of_its_end_brings_the_date_along(desk: Desk) -> None:
+    message = desk.message()
+    hooks = Hooks(desk.link, desk.hasher, Vault({1: bytes(32)}, 1), partitions=desk.store.partitions, keep=1)
+    desk.run(hooks.follow())
+    desk.accept(message)
+    desk.report(desk.sent(desk.take().leased[0], b"a"), receipts=[dated(desk, message.recipient, b"a", DONE)])
+    (tail,) = desk.run(hooks.read(OWNER, [message.recipient.partition], ends=True))
+    ((event,),) = (ends(tail.entries, {b"shop": Wish("shop")}, hooks.reveal) or {}).values()
+    assert msgspec.json.decode(event, type=WebhookEvent).data.done_at == iso(DONE)
 
 
 def test_a_receipt_that_came_early_keeps_its_date(desk: Desk) -> None:
