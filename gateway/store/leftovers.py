@@ -40,7 +40,12 @@ def last_words(data_dir: Path) -> str:
     except OSError as error:
         return f"its log cannot be read ({error.strerror})"
     said = [line for line in lines if " # " in line and "overcommit" not in line] or lines
-    return re.sub(r"^\d+:\w .{0,30} [#*] ", "", said[-1]) if said else "its log is empty"
+    words = [re.sub(r"^\d+:\w .{0,30} [#*] ", "", line) for line in said[-2:]]
+    if not words:
+        return "its log is empty"
+    return (
+        ": ".join(reversed(words)) if words[-1].endswith("Exiting...") else words[-1]
+    )  # why stands in the line before
 
 
 def _tail(log: Path) -> list[str]:

@@ -277,6 +277,15 @@ async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path)
     assert not (tmp_path / "temp-rewriteaof-bg-99.aof").exists()
 
 
+def test_the_last_words_name_the_cause(tmp_path: Path) -> None:
+    assert leftovers.last_words(tmp_path) == "its log is empty"
+    (tmp_path / "server.log").write_text(
+        "9:M 22 Nov 2026 03:54:00.000 # Error writing to the AOF file: No space left on device\n"
+        "9:M 22 Nov 2026 03:54:00.000 # Can't recover from AOF write error. Exiting...\n"
+    )
+    assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_words(tmp_path)
+
+
 async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
