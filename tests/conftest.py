@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import Cluster, Server
+
+settings.register_profile("gateway", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("gateway")
 
 
 @pytest.fixture(scope="session")
