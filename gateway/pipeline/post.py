@@ -1,4 +1,4 @@
-"""One POST to a receiver of webhooks, and what came of it. The only place that knows aiohttp.
+"""One request to a receiver of webhooks, and what came of it. The only place that knows aiohttp.
 
 A name is resolved once and the connection goes to an address that was checked, so that a name which changes its mind
 in between gains nothing. Redirects are not followed, proxies and cookies do not exist, and of the answer no more than
@@ -100,12 +100,19 @@ class Poster:
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         """POST a body; never raises for what a receiver or the network does."""
+        return await self._request("POST", url, headers, body)
+
+    async def ask(self, url: str, headers: dict[str, str]) -> Outcome:
+        """OPTIONS: is anybody there? Never raises, as ``post``."""
+        return await self._request("OPTIONS", url, headers, None)
+
+    async def _request(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Outcome:
         fault, clear = self._check(url)
         if fault:
             return Outcome(0, fault)
         session = self._http if clear else self._https
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
                 left = MOST_READ
                 while left > 0 and (some := await answer.content.read(left)):
                     left -= len(some)

@@ -1,9 +1,9 @@
 """One queue and its receiver: a batch at a time, signed, tried until it is taken or too old.
 
-A receiver that has not answered well since the gateway started, or that failed last, is asked first by a post of no
-events (``[]``, signed as well): so one that is down is not handed the same events again and again. After a minute and a
-half of such answers the events themselves are tried, for it may be that it minds nothing but the question; then it is
-not asked again.
+A receiver that has not answered well since the gateway started, or that failed last, is asked first whether it is there
+(OPTIONS, RFC 9110 section 9.3.7, signed as well). So one that is down is not handed the same events again and again,
+and every POST holds events. After a minute and a half of such answers the events themselves are tried, for it may be
+that it minds nothing but the question; then it is not asked again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ASK_FIRST = 90.0
 """Seconds of an outage in which a receiver is asked before it is handed anything."""
 
-NOTHING = b"[]"
 GONE = 410
 """Of a receiver that says so nothing is tried again: as Standard Webhooks want it."""
 
@@ -56,7 +55,7 @@ class Outcome(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Somebody is at home, though he may not like the question: 400 or 422 are as good as 200."""
+        """Somebody is at home, though he may not like the question: 404 or 405 are as good as 200."""
         return (0 < self.status < 500 and self.status not in _LATER) or self.status == 501
 
     def __str__(self) -> str:
@@ -84,6 +83,7 @@ class Sender(Protocol):
     """What posts (``post.Poster``)."""
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome: ...
+    async def ask(self, url: str, headers: dict[str, str]) -> Outcome: ...
     async def close(self) -> None: ...
 
 
@@ -246,8 +246,7 @@ class Receiver:
         return outcome
 
     async def _asked(self, settings: Settings, url: str) -> Outcome:
-        named = headers(settings.keys, f"ask_{token_hex(12)}", NOTHING)
-        return await self._house.poster.post(url, named, NOTHING)
+        return await self._house.poster.ask(url, headers(settings.keys, f"ask_{token_hex(12)}", b""))
 
 
 def headers(keys: Sequence[bytes], name: str, body: bytes) -> dict[str, str]:

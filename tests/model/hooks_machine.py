@@ -35,7 +35,6 @@ class HooksMachine(RuleBasedStateMachine):
         self.hooks = Hooks(self.world.link, self.world.hasher, self.world.vault, partitions=PARTITIONS, keep=100)
         self.model = [Followed() for _ in range(PARTITIONS)]
         self.owners = [Owner("w0", "0"), Owner("w1", "0")]
-        self.named: dict[str, int] = {}
         self.tails: list[tuple[Owner, Tail, tuple[int, int]]] = []  # with life and entries moved when it was read
         self.count = 0
 
@@ -72,22 +71,22 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(names=st.lists(accounts, max_size=1))
     def follow(self, names: list[str]) -> None:
         self.world.run(self.hooks.follow(names))
-        self.named |= dict.fromkeys(names, self.world.now)
         for followed in self.model:
+            followed.named |= dict.fromkeys(names, self.world.now)
             followed.following = True
 
     @rule()
     def unfollow(self) -> None:
-        late = any(at > self.world.now - OF_LATE * 1000 for at in self.named.values())
         still = self.world.run(self.hooks.unfollow(OF_LATE))
         kept = False
         for followed in self.model:
+            late = any(at > self.world.now - OF_LATE * 1000 for at in followed.named.values())
+            if followed.empty and not late:
+                followed.named.clear()
             if followed.following and followed.empty and not late:
                 followed.following, followed.holder = False, ""
                 followed.entries, followed.moved, followed.life = [], 0, followed.life + 1
             kept = kept or followed.following
-        if not late and all(followed.empty for followed in self.model):
-            self.named.clear()
         assert still == kept
 
     # -- moving --------------------------------------------------------------------------------------------------------
@@ -199,7 +198,7 @@ class HooksMachine(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         named, seen = self.world.run(self.hooks.queues())
-        assert named == set(self.named)
+        assert named == {account for followed in self.model for account in followed.named}
         shown = {(queue.partition, queue.queue): queue for queue in seen}
         for partition, followed in enumerate(self.model):
             for queue, box in followed.outboxes.items():

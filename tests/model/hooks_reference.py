@@ -95,6 +95,7 @@ class Followed:
     following: bool = False
     life: int = 0  # how often it was begun to be followed anew
     holder: str = ""
+    named: dict[str, int] = field(default_factory=dict)  # accounts whose messages named receivers, and when
     outboxes: dict[bytes, Outbox] = field(default_factory=dict)
 
     def outbox(self, queue: bytes) -> Outbox:
