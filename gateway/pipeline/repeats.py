@@ -21,40 +21,40 @@ Item = tuple[Account, Submission, Origin | None]
 class References(Protocol):
     """What this needs of the store."""
 
-    async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None: ...
+    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]: ...
 
 
 async def without_instants(items: Sequence[Item], store: References, hasher: Hasher, now: int) -> Sequence[Item]:
     """The items, but for instants that have passed of what was accepted already: they count no more, only its id does.
 
-    Raises StoreError.
+    One call to the store when there is anything late, else none. Raises StoreError.
     """
-    late = [
-        place
-        for place, (_, asked, origin) in enumerate(items)
-        if (asked.expires_at is not None or asked.send_at is not None)
-        and (asked.client_ref is not None or origin is not None)
-        and passed(asked, now)
-    ]
+    late = {
+        place: named
+        for place, item in enumerate(items)
+        if _has_instants(item[1]) and passed(item[1], now) and (named := _named(item, hasher))
+    }
     if not late:
         return items
     relieved = list(items)
-    for place in late:
-        account, asked, origin = items[place]
-        if await _accepted(account, asked, origin, store, hasher):
+    for place, first in zip(late, await store.by_references(list(late.values())), strict=True):
+        if first is not None:
+            account, asked, origin = items[place]
             relieved[place] = account, msgspec.structs.replace(asked, send_at=None, expires_at=None), origin
     return relieved
 
 
-async def _accepted(
-    account: Account, asked: Submission, origin: Origin | None, store: References, hasher: Hasher
-) -> bool:
+def _has_instants(asked: Submission) -> bool:
+    return asked.expires_at is not None or asked.send_at is not None
+
+
+def _named(item: Item, hasher: Hasher) -> tuple[Recipient, bytes] | None:
+    """The reference that a repeat would share with the first one; None when there is none to share."""
+    account, asked, origin = item
     try:
         recipient = hasher.recipient(parse_e164(asked.to))
     except InvalidNumber:
-        return False
+        return None
     if asked.client_ref is not None:
-        reference = hasher.reference(account.name, recipient, asked.client_ref)
-    elif origin is not None:
-        reference = item_reference(*origin)
-    return await store.by_reference(recipient, reference) is not None
+        return recipient, hasher.reference(account.name, recipient, asked.client_ref)
+    return None if origin is None else (recipient, item_reference(*origin))

@@ -283,8 +283,13 @@ class Store:
 
     async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None:
         """The id that a reference (``Hasher.reference``) was accepted under within 72 h."""
-        (found,) = await self._link.call(recipient.partition, "reference", reference)
-        return found or None
+        return (await self.by_references([(recipient, reference)]))[0]
+
+    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]:
+        """``by_reference`` of many at once."""
+        partitions = [recipient.partition for recipient, _ in wanted]
+        items = [(reference,) for _, reference in wanted]
+        return [found or None for found in await self._each("reference", partitions, items, settings=False)]
 
     async def mentions(self, account: str, client_ref: str) -> list[bytes]:
         """Ids that an account's ``client_ref`` was accepted under within 72 h, whoever the recipients, oldest first.
@@ -446,15 +451,21 @@ class Store:
     async def _by_id(
         self, function: str, ids: Sequence[bytes], items: Sequence[tuple[Any, ...]], *, settings: bool = True
     ) -> list[Any]:
-        """Call a function that answers one value per item, for items sorted by their ids' partitions."""
+        """``_each``, for items in the partitions of these ids."""
+        return await self._each(function, [partition_of(one) for one in ids], items, settings=settings)
+
+    async def _each(
+        self, function: str, partitions: Sequence[int], items: Sequence[tuple[Any, ...]], *, settings: bool
+    ) -> list[Any]:
+        """Call a function that answers one value per item: a call for (a slice of) each partition's."""
         calls, orders = [], []
-        for partition, indices in _slices([partition_of(one) for one in ids]):
+        for partition, indices in _slices(partitions):
             args: list[Any] = [self._settings] if settings else []
             for index in indices:
                 args += items[index]
             calls.append((partition, function, args))
             orders.append(indices)
-        out: list[Any] = [None] * len(ids)
+        out: list[Any] = [None] * len(items)
         for order, reply in zip(orders, await self._link.calls(calls), strict=True):
             for index, value in zip(order, reply, strict=True):
                 out[index] = value

@@ -118,6 +118,9 @@ class FakeStore:
     async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None:
         return self.references.get(reference)
 
+    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]:
+        return [self.references.get(reference) for _, reference in wanted]
+
     async def mentions(self, account: str, client_ref: str) -> list[bytes]:
         return [
             message.id

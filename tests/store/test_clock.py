@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from gateway.model import Match, OnUnknown, Reason, State
 from gateway.store.owner import Owner
-from tests.servers import Server
 from tests.store.test_functions import HOUR, OWNER, Desk
 
 DAY = 24 * HOUR
-
-
-@pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
-    single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
 
 
 @pytest.mark.parametrize("steps", [(-HOUR, HOUR), (HOUR, -HOUR), (-HOUR, -HOUR)])

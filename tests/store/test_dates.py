@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
-import pytest
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient, State
 from gateway.pipeline.events import WebhookEvent, Wish, ends, iso
 from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.hooks import Hooks
 from gateway.store.privacy import Vault
-from tests.servers import Server
 from tests.store.test_functions import OWNER, Desk
 
 DONE, LATER = 1_799_999_940_000, 1_799_999_950_000
-
-
-@pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
-    single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
 
 
 def dated(desk: Desk, recipient: Recipient, one: bytes, at: int, state: PartState = PartState.DELIVERED) -> ReceiptFact:

@@ -5,7 +5,7 @@ The state machine under ``tests/model`` goes everywhere; these say in plain word
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -124,20 +124,6 @@ class Desk(World):
 
     def later(self, ms: int) -> None:
         self.set_clock(self.now + ms)
-
-
-@pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
-    single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
 
 
 def test_a_message_lives_from_accept_to_delivered(desk: Desk) -> None:

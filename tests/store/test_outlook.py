@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from gateway.model import State
 from gateway.store.outlook import Held, Outlook, Waiting
-from tests.servers import Server
 from tests.store.test_functions import BRAND, SCOPE, Desk
-
-
-@pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
-    single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
 
 
 def outlook(desk: Desk) -> Outlook:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from gateway.model import Fate, PartAnswer, PartState, Permit, Reason, State
 from gateway.store.ids import partition_of
 from gateway.store.layout import HEAD, HEAD_FIELDS
-from tests.servers import Server
 from tests.store.test_functions import HOUR, Desk
 
 LISTED_AT = sum({"B": 1, "H": 2}[code] for name, code in HEAD_FIELDS[: [n for n, _ in HEAD_FIELDS].index("listed")])
-
-
-@pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
-    single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
 
 
 def waiting(desk: Desk, account: str = "shop") -> dict[str, int]:
