@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import Child, free_ports
-from gateway.client import Client, Unreachable
+from bench.gateways import ready
+from gateway.client import Client
 from gateway.simulator import Faults, Simulator
 from gateway.store.embedded import Embedded
 
 KEY, TOKEN = "key", "token-of-the-operators"
-READY = 30.0
 SECRET = b64encode(bytes(32)).decode()
 
 
@@ -48,16 +48,7 @@ class Neighbour:
         self.child = await Child.start(
             self.node, ["-m", "gateway", "serve", "--config", str(self.file)], self.file.with_suffix(".log")
         )
-        async with asyncio.timeout(READY):
-            while not await self._ready():
-                self.child.check()
-                await asyncio.sleep(0.02)
-
-    async def _ready(self) -> bool:
-        try:
-            return (await asyncio.to_thread(self.admin.get, "/readyz")).ok
-        except Unreachable:
-            return False
+        await ready(self.child, self.admin)
 
     async def kill(self) -> None:
         """SIGKILL: no word to anybody."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.children import Child, free_ports
+from bench.gateways import ready
 from bench.store import StoreView
-from gateway.client import Client, Unreachable
+from gateway.client import Client
 from gateway.simulator import Faults, Simulator
 
 KEY = "key"
 TOKEN = "token-of-the-operators"
-READY = 30.0
 
 
 class Message(NamedTuple):
@@ -63,16 +63,7 @@ class House:
         self.process = await Child.start(
             "gateway", ["-m", "gateway", "serve", "--config", str(self.file)], self.folder / "gateway.log"
         )
-        async with asyncio.timeout(READY):
-            while not await self._ready():
-                self.process.check()
-                await asyncio.sleep(0.02)
-
-    async def _ready(self) -> bool:
-        try:
-            return (await asyncio.to_thread(self.admin.get, "/readyz")).ok
-        except Unreachable:
-            return False
+        await ready(self.process, self.admin)
 
     async def kill(self) -> None:
         """SIGKILL: no word to anybody."""

@@ -37,6 +37,7 @@ class FakeStore:
         self.messages: dict[bytes, NewMessage] = {}
         self.states: dict[bytes, State] = {}
         self.references: dict[bytes, bytes] = {}
+        self.looked_up: list[int] = []  # how many references each call asked for
         self.rules: dict[bytes, dict[tuple[int, bytes], OptRecord]] = {}
         self.used: dict[tuple[bytes, Cap], int] = {}
         self.permits: list[Permit] = []
@@ -119,6 +120,7 @@ class FakeStore:
         return self.references.get(reference)
 
     async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]:
+        self.looked_up.append(len(wanted))
         return [self.references.get(reference) for _, reference in wanted]
 
     async def mentions(self, account: str, client_ref: str) -> list[bytes]:

@@ -47,6 +47,15 @@ async def test_a_repeat_after_its_instants_have_passed_gets_the_first_id(
     assert len(send.store.messages) == 1
 
 
+async def test_a_late_batch_is_looked_up_in_one_call() -> None:
+    send = Times()
+    batch = [msgspec.structs.replace(FIRST, client_ref=str(number)) for number in range(20)]
+    first = await send.intake.many(SHOP, batch)
+    send.now += HOUR
+    assert [r.id for r in await send.intake.many(SHOP, batch)] == [r.id for r in first]  # type: ignore[union-attr]
+    assert send.store.looked_up == [20]
+
+
 async def test_what_was_never_accepted_is_refused_when_it_comes_late() -> None:
     send = Times()
     send.now += HOUR
