@@ -66,7 +66,10 @@ class PartState(IntEnum):
     UNKNOWN = 2  # written, never answered
     DELIVERED = 3
     EXPIRED = 4  # receipt EXPIRED
-    UNDELIVERED = 5  # receipt UNDELIV, REJECTD, DELETED or UNKNOWN
+    UNDELIVERED = 5  # receipt UNDELIV, REJECTD or DELETED
+    # Only in a receipt, never kept as a part's state: the part stays as it is, a later receipt counts.
+    RECEIPT_UNKNOWN = 6  # the carrier says that it does not know
+    RECEIPT_UNREADABLE = 7  # it says something that nobody can read
 
 
 class Category(IntEnum):
@@ -147,6 +150,10 @@ class Reason(IntEnum):
     NO_ANSWER = 69  # stays unknown
     CANCELED = 70
     RECEIPT = 71  # a delivery receipt said so
+    # it stays sent, and a later receipt still counts
+    RECEIPT_UNKNOWN = 72  # the carrier's receipt says UNKNOWN
+    RECEIPT_UNREADABLE = 73  # no state can be read in the carrier's receipt
+    AMBIGUOUS_RECEIPT = 74  # a receipt came that may be another message's
 
 
 class Fate(IntEnum):
@@ -397,7 +404,7 @@ class ReceiptFact(msgspec.Struct, gc=False):
     carrier: str
     ids: tuple[bytes, ...]  # normalised id first, then fall-back forms in order of likelihood
     recipient: Recipient
-    state: PartState  # DELIVERED | EXPIRED | UNDELIVERED; ACCEPTED for an intermediate one
+    state: PartState  # DELIVERED | EXPIRED | UNDELIVERED; ACCEPTED when intermediate; RECEIPT_UNKNOWN, …_UNREADABLE
     error: str = ""  # the carrier's err field, as it came
     at: int = 0  # when the carrier was done with it, by its own clock (ms UTC, whole seconds are kept); 0 = not said
 
