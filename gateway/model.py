@@ -41,21 +41,25 @@ FINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.FAIL
 _DECIDED = frozenset({State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD, State.REJECTED})
 _RECEIVED = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED})
 
+_OVERTAKEN = frozenset({State.SENT, State.UNKNOWN, State.FAILED, State.UNDELIVERED, State.EXPIRED})
+
 MOVES: dict[State, frozenset[State]] = {
     State.SCHEDULED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT},
-    State.DEFERRED: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT, State.FAILED},
-    State.HELD: _DECIDED | {State.CANCELED, State.EXPIRED, State.SENT, State.FAILED},
-    State.QUEUED: _DECIDED | {State.SENDING, State.CANCELED, State.EXPIRED, State.FAILED, State.SENT},
-    State.SENDING: frozenset(
-        {State.QUEUED, State.SENT, State.UNKNOWN, State.FAILED, State.REJECTED, State.CANCELED, State.EXPIRED}
-    ),
+    State.DEFERRED: _DECIDED | _OVERTAKEN | {State.CANCELED},
+    State.HELD: _DECIDED | _OVERTAKEN | {State.CANCELED},
+    State.QUEUED: _DECIDED | _OVERTAKEN | {State.SENDING, State.CANCELED},
+    State.SENDING: _RECEIVED
+    | {State.QUEUED, State.SENT, State.UNKNOWN, State.FAILED, State.REJECTED, State.CANCELED, State.EXPIRED},
     State.SENT: _RECEIVED,
-    State.UNKNOWN: _RECEIVED | {State.SENT, State.QUEUED, State.FAILED, State.CANCELED},
+    State.UNKNOWN: _RECEIVED | {State.SENT, State.QUEUED, State.FAILED, State.REJECTED, State.CANCELED},
     **dict.fromkeys(FINAL, frozenset()),
 }
-"""Design section 4. A waiting state ``-> SENT`` is the late answer that overtakes a resend of an unknown;
-``DEFERRED`` or ``HELD -> FAILED``: such an answer showed that a carrier has begun it, and the carrier is gone;
-``UNKNOWN -> CANCELED`` is a cancel that was marked while sending and finds the outcome unknown before a resend."""
+"""Design section 4. What waits may be a resend, or the rest of a long message, that news of the first copy overtakes:
+a late answer (``-> SENT``), a failed receipt (``-> UNDELIVERED``, ``EXPIRED``); and when a resend may not leave any
+more, what became of the first copy is not known (``-> UNKNOWN``). ``DEFERRED`` or ``HELD -> FAILED``: the carrier that
+has begun it is gone, or the gate refuses the rest. ``SENDING -> UNDELIVERED``: a part has failed, so the others are not
+sent. ``UNKNOWN -> REJECTED``: the refusal came late. ``UNKNOWN -> CANCELED`` is a cancel that was marked while sending
+and finds the outcome unknown before a resend."""
 
 
 class PartState(IntEnum):
@@ -100,9 +104,9 @@ PRIORITY = {
 class OnUnknown(IntEnum):
     """What to do with a submit that was never answered; the larger (stricter) of carrier and category wins."""
 
-    RESEND = 0  # once, then it stays unknown
-    HOLD = 1  # wait for a receipt until the hold time is over
-    NEVER = 2
+    RESEND = 0  # a few times, at once
+    HOLD = 1  # likewise, but only after the hold time has brought no receipt
+    NEVER = 2  # it stays unknown until a late answer or a receipt settles it
 
 
 class Check(IntFlag):
@@ -321,7 +325,7 @@ class Leased(msgspec.Struct, gc=False):
     route: str
     place: int  # index into the route's carriers it has advanced to
     attempts: int
-    resent: bool
+    resent: int  # how often it was queued once more, since what became of it was unknown
     pinned: str  # carrier that already accepted a part, or ""
     reference_number: int  # for concatenation; the same at every retry
     parts: bytes  # PartState of each part as octets; empty before the first answer
@@ -396,17 +400,30 @@ class Answer(msgspec.Struct, gc=False):
     on_unknown: OnUnknown = OnUnknown.RESEND  # the carrier's word
     last_place: bool = False  # NEXT has nowhere to go: becomes FAILED (routes_exhausted)
     recipient: bytes = b""  # its key, for carriers whose receipts are found by id alone
+    mark: bytes = b""  # what an excerpt of its text in a receipt must agree with; of lost and of nameless ones only
+    host: str = ""  # that answered, where a carrier has several
+
+
+class ReceiptDetail(NamedTuple):
+    """What is told of a receipt whose id is not known, for the guesses that may be made about it."""
+
+    kinds: tuple[int, ...]  # of the form of each id (``smpp.receipt``)
+    host: str  # it came from
+    mark: bytes  # of the excerpt of the text in it; b"" = it has none that can be compared
+    sure: bool  # ids of this host are known by their plain form: that this one is not is no matter of forms
 
 
 class ReceiptFact(msgspec.Struct, gc=False):
     """A delivery receipt as the store needs it."""
 
     carrier: str
-    ids: tuple[bytes, ...]  # normalised id first, then fall-back forms in order of likelihood
+    ids: tuple[bytes, ...]  # in the likeliest form first
     recipient: Recipient
     state: PartState  # DELIVERED | EXPIRED | UNDELIVERED; ACCEPTED when intermediate; RECEIPT_UNKNOWN, …_UNREADABLE
     error: str = ""  # the carrier's err field, as it came
     at: int = 0  # when the carrier was done with it, by its own clock (ms UTC, whole seconds are kept); 0 = not said
+    whole: bool = False  # the carrier sends one receipt for all parts: that of the last speaks for the message
+    detail: ReceiptDetail | None = None
 
 
 class Match(IntEnum):
@@ -415,6 +432,7 @@ class Match(IntEnum):
     APPLIED = 0
     REPEATED = 1  # known already, or after a final state: nothing changed
     PARKED = 2  # no such id yet; applied when the id arrives, an orphan after 60 s
+    AMBIGUOUS = 3  # several open messages to that recipient have this id: told of each, nothing is concluded
 
 
 class Event(msgspec.Struct, gc=False):

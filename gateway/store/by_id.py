@@ -115,5 +115,5 @@ class IdIndex:
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
     """A receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` made of it."""
     who = Recipient("", recipient[:8], partition_of(message_id))
-    state, at, error = read_outcome(blob[0], blob[1:])
-    return ReceiptFact(carrier, (carrier_id,), who, state, error, at)
+    state, at, error, whole = read_outcome(blob[0], blob[1:])
+    return ReceiptFact(carrier, (carrier_id,), who, state, error, at, whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.model import Answer, Event, PartState, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
-from gateway.store.layout import ANSWER, ANSWER_PART, DATED, EVENT, RECEIPT, RULE
+from gateway.store.layout import ANSWER, ANSWER_PART, DATED, DETAIL, DETAILED, EVENT, RECEIPT, RULE, WHOLE
 
 LATEST = 0xFFFFFFFF
 """The last second that a date may name: early in 2106."""
@@ -42,33 +42,49 @@ def pack_answer(answer: Answer, carriers: Mapping[str, int]) -> bytes:
     for index, state, carrier_id, status in parts:
         out.append(ANSWER_PART.pack(index, state, status, len(carrier_id)))
         out.append(carrier_id)
+    out.append(answer.mark)
     return b"".join(out)
 
 
 def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     """A receipt; ``carriers`` numbers the carriers of the call. Its ids go as fields of the id map."""
-    recipient, ids = receipt.recipient.key[:8], receipt.ids or (b"",)
+    recipient, ids, detail = receipt.recipient.key[:8], receipt.ids or (b"",), receipt.detail
     state, rest = pack_outcome(receipt)
-    head = RECEIPT.pack(carriers[receipt.carrier], state, len(ids))
-    if len(ids) == 1:
-        return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], rest)
-    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], rest))
+    if len(ids) == 1 and detail is None:
+        return b"%b%c%b%b%b" % (
+            RECEIPT.pack(carriers[receipt.carrier], state, 1),
+            8 + len(ids[0]),
+            recipient,
+            ids[0],
+            rest,
+        )
+    head = RECEIPT.pack(carriers[receipt.carrier], state, len(ids) + (DETAILED if detail else 0))
+    told = b""
+    if detail is not None:
+        host = detail.host.encode()
+        told = b"".join((bytes(detail.kinds), DETAIL.pack(detail.sure, len(host), len(detail.mark)), host, detail.mark))
+    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], told, rest))
 
 
 def pack_outcome(receipt: ReceiptFact) -> tuple[int, bytes]:
-    """State, marked when a date follows; then date and error text. Intermediate receipts are kept without a date."""
+    """State, marked when it speaks for the whole message and when a date follows; then date and error text.
+
+    A receipt that is not final is kept without a date.
+    """
     error, second = receipt.error.encode()[:64], receipt.at // 1000
-    if 0 < second <= LATEST and receipt.state >= PartState.DELIVERED:
-        return receipt.state + DATED, second.to_bytes(4, "big") + error
-    return receipt.state, error
+    state = receipt.state + WHOLE if receipt.whole else int(receipt.state)
+    if 0 < second <= LATEST and PartState.DELIVERED <= receipt.state <= PartState.UNDELIVERED:
+        return state + DATED, second.to_bytes(4, "big") + error
+    return state, error
 
 
-def read_outcome(state: int, rest: bytes) -> tuple[PartState, int, str]:
-    """What ``pack_outcome`` made: state, date in ms (0 = none), error text."""
+def read_outcome(state: int, rest: bytes) -> tuple[PartState, int, str, bool]:
+    """What ``pack_outcome`` made: state, date in ms (0 = none), error text, whether it speaks for the whole message."""
     at = 0
     if state >= DATED:
         state, at, rest = state - DATED, int.from_bytes(rest[:4], "big") * 1000, rest[4:]
-    return PartState(state), at, rest.decode("utf-8", "replace")
+    whole = state >= WHOLE
+    return PartState(state - WHOLE if whole else state), at, rest.decode("utf-8", "replace"), whole
 
 
 def read_events(packed: bytes, instant: int) -> list[Event]:

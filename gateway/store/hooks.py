@@ -19,7 +19,7 @@ import msgspec
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
-from gateway.store.layout import HEAD, HEAD_FIELDS
+from gateway.store.layout import HEAD, HEAD_FIELDS, upgraded
 from gateway.store.owner import Owner
 from gateway.store.record import Vault, read_parts
 
@@ -164,8 +164,9 @@ _open_cover = msgspec.msgpack.Decoder(Cover).decode
 
 
 def _sight(raw: bytes, vault: Vault) -> Sight:
+    raw = upgraded(raw)
     head = HEAD.unpack_from(raw)
-    account, route, envelope, permission, content, carrier, parts, _ = head[_LENGTHS]
+    account, route, envelope, permission, content, carrier, parts, *_ = head[_LENGTHS]
     at = HEAD.size + 16 + account + route
     cover = _open_cover(vault.open(raw[at : at + envelope]))
     carrier_id, done_at = "", 0

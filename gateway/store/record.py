@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from gateway.model import (
-    FINAL,
     PRIORITY,
     WAITING,
     Category,
@@ -25,7 +24,7 @@ from gateway.model import (
     State,
 )
 from gateway.store.ids import partition_of, time_of
-from gateway.store.layout import CAP, DATED, HEAD, PART, PERMISSION, Head
+from gateway.store.layout import CAP, COPY, DATED, HEAD, PART, PERMISSION, STOPPED, VERSION, Head, upgraded
 
 
 class Vault(Protocol):
@@ -42,6 +41,15 @@ class PartRecord(NamedTuple):
     state: PartState
     carrier_id: bytes
     done_at: int = 0  # when the carrier was done with it, by its own clock (ms UTC); 0: it has not said
+
+
+class CopyRecord(NamedTuple):
+    """One of several copies of a segment that may be on the wire."""
+
+    part: int
+    state: PartState
+    carrier: str
+    carrier_id: bytes
 
 
 class Step(NamedTuple):
@@ -75,7 +83,7 @@ class Record(msgspec.Struct, gc=False):
     attempts: int
     segments: int
     reference_number: int
-    resent: bool
+    resent: int  # how often what was unknown was queued once more
     cancel_requested: bool
     due: int  # waiting: when take looks at it (0 = at once); SENT, UNKNOWN and final ones: when sweep does
     expires: int
@@ -85,6 +93,7 @@ class Record(msgspec.Struct, gc=False):
     carrier: str  # the last one it was handed to
     pinned: bool  # that carrier has accepted a part
     parts: tuple[PartRecord, ...]
+    copies: tuple[CopyRecord, ...]  # of a message that was resent: what became of every copy but the one in flight
     timeline: tuple[Step, ...]
     envelope: Envelope
     content: Content | None  # None once final
@@ -154,6 +163,7 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
     step = _first_step(item, due)
     head = HEAD.pack(
         0,  # reference number: given by the store
+        VERSION,
         item.state,
         item.reason,
         final,
@@ -181,6 +191,7 @@ def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
         len(content),
         0,  # carrier
         0,  # parts
+        0,  # copies
         len(step),
     )
     return b"".join((head, item.recipient.key, account, route, envelope, granted, content, step))
@@ -197,6 +208,7 @@ class _Sections(NamedTuple):
     content: bytes
     carrier: bytes
     parts: bytes
+    copies: bytes
     trail: bytes
 
 
@@ -208,7 +220,8 @@ def _cut(head: Head, raw: bytes) -> _Sections:
     content_at = permission_at + head.permission_len
     carrier_at = content_at + head.content_len
     parts_at = carrier_at + head.carrier_len
-    trail_at = parts_at + head.parts_len
+    copies_at = parts_at + head.parts_len
+    trail_at = copies_at + head.copies_len
     return _Sections(
         raw[HEAD.size : account_at],
         raw[account_at:route_at],
@@ -217,7 +230,8 @@ def _cut(head: Head, raw: bytes) -> _Sections:
         raw[permission_at:content_at],
         raw[content_at:carrier_at],
         raw[carrier_at:parts_at],
-        raw[parts_at:trail_at],
+        raw[parts_at:copies_at],
+        raw[copies_at:trail_at],
         raw[trail_at:],
     )
 
@@ -235,7 +249,7 @@ def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leas
         s.route.decode(),
         head.place,
         head.attempts,
-        head.resent == 1,
+        head.resent,
         s.carrier.decode() if head.pinned else "",
         head.reference_number,
         bytes([part.state for part in read_parts(s.parts)]) if s.parts else b"",
@@ -268,6 +282,7 @@ def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault:
 
 def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
     """All of a record."""
+    raw = upgraded(raw)
     h = Head._make(HEAD.unpack_from(raw))
     s = _cut(h, raw)
     accepted = time_of(message_id)
@@ -279,7 +294,7 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         reason=Reason(h.reason),
         final=h.final == 1,
         accepted_at=accepted,
-        moved_at=_moved_at(timeline),
+        moved_at=_moved_at(timeline, h.final == 1),
         sequence=h.sequence,
         category=Category(h.category),
         priority=Priority(h.priority),
@@ -290,8 +305,8 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         attempts=h.attempts,
         segments=h.segments,
         reference_number=h.reference_number,
-        resent=h.resent == 1,
-        cancel_requested=h.cancel == 1,
+        resent=h.resent,
+        cancel_requested=0 < h.cancel < STOPPED,
         due=h.due,
         expires=h.expires,
         opens=int.from_bytes(s.permission[:8], "big"),
@@ -300,6 +315,7 @@ def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:
         carrier=s.carrier.decode(),
         pinned=h.pinned == 1,
         parts=tuple(read_parts(s.parts)),
+        copies=tuple(read_copies(s.copies)),
         timeline=tuple(timeline),
         envelope=envelope,
         content=_open_content(vault.open(s.content)) if s.content else None,
@@ -318,6 +334,18 @@ def read_parts(packed: bytes) -> list[PartRecord]:
             state, done, at = state - DATED, int.from_bytes(packed[at : at + 4], "big") * 1000, at + 4
         parts.append(PartRecord(len(parts), _PART_STATES[state], carrier_id, done))
     return parts
+
+
+def read_copies(packed: bytes) -> list[CopyRecord]:
+    """The copies section of a record."""
+    copies: list[CopyRecord] = []
+    at = 1 + packed[0] if packed else 0  # the mark of the text comes first
+    while at < len(packed):
+        part, state, _, _, carrier_len, id_len = COPY.unpack_from(packed, at)
+        id_at = at + COPY.size + carrier_len
+        carrier, at = packed[id_at - carrier_len : id_at].decode(), id_at + id_len
+        copies.append(CopyRecord(part, _PART_STATES[state], carrier, packed[id_at:at]))
+    return copies
 
 
 def _read_trail(packed: bytes, accepted: int) -> list[Step]:
@@ -347,9 +375,14 @@ def _read_trail(packed: bytes, accepted: int) -> list[Step]:
     return [step._replace(status=0) if step.status == _INTERMEDIATE else step for step in steps]
 
 
-def _moved_at(timeline: list[Step]) -> int:
-    """The instant of the last step that was a move: an intermediate receipt leaves the state as it is."""
-    moves = (step.at for step in reversed(timeline) if step.reason is not Reason.RECEIPT or step.state in FINAL)
+_REMARKS = {Reason.RECEIPT, Reason.RECEIPT_UNKNOWN, Reason.RECEIPT_UNREADABLE, Reason.AMBIGUOUS_RECEIPT}
+
+
+def _moved_at(timeline: list[Step], final: bool) -> int:
+    """The instant of the last step that was a move: what a receipt remarks leaves the state as it is."""
+    if final:
+        return timeline[-1].at  # nothing is remarked after the end
+    moves = (step.at for step in reversed(timeline) if step.reason not in _REMARKS)
     return next(moves, timeline[0].at)
 
 

@@ -16,10 +16,11 @@ class Retention(NamedTuple):
     finished: int = 6 * 3600  # a record after its final state
     refused: int = 24 * 3600  # a record that policy refused
     receipt_timeout: int = 72 * 3600  # sent without a receipt: final in place
-    hold: int = 600  # unknown, held for a receipt: final in place
+    hold: int = 600  # unknown, held for a receipt: then resent
     parked: int = 25 * 3600  # receipts of unknown ids
     orphan: int = 60  # a parked receipt is tried against messages without a carrier id
     events: int = 20_000  # entries of a partition's event stream (a call's events are one entry)
+    resends: int = 3  # how often an unknown may be sent once more
 
 
 class Lane(NamedTuple):
@@ -43,6 +44,7 @@ class TakeRequest(NamedTuple):
     limit: int  # parts in all
     keep: int = 0  # parts of ``limit`` that only one-time passwords may use
     on_unknown: OnUnknown = OnUnknown.RESEND  # the carrier's word, for a reclaim after our death
+    probe: bool = False  # of a carrier that may be sick: one message at most, which may be resent
 
 
 class Taken(NamedTuple):
@@ -119,6 +121,14 @@ class OwnerSeen(NamedTuple):
     leases: int  # takes that are still open
 
 
+class Guess(NamedTuple):
+    """A receipt whose id leads to one message in another form than its own."""
+
+    carrier: str
+    host: str
+    kind: int  # of the form (``smpp.receipt``)
+
+
 class Swept(NamedTuple):
     """What one ``sweep`` did in a partition."""
 
@@ -129,6 +139,9 @@ class Swept(NamedTuple):
     matched: int  # parked receipts that found a message without an id
     orphans: int  # parked receipts given up
     more: bool  # bounded: call again at once
+    guesses: Sequence[Guess] = ()  # each receipt once
+    strangers: Sequence[tuple[str, bytes]] = ()  # of some of the orphans: carrier and id
+    overflowed: int = 0  # parked receipts dropped since there were too many
 
 
 class Depth(NamedTuple):

@@ -21,6 +21,7 @@ from gateway.model import (
     Match,
     NewMessage,
     Permit,
+    Reason,
     ReceiptFact,
     Recipient,
     Rule,
@@ -47,6 +48,7 @@ from gateway.store.requests import (
     CancelResult,
     Depth,
     Depths,
+    Guess,
     OptChange,
     OptRecord,
     OwnerSeen,
@@ -62,6 +64,7 @@ SLICE = 500
 
 _MATCHES = tuple(Match)
 _DEFAULT_RETENTION = Retention()
+_NO_FORMS: Mapping[tuple[str, str], int] = {}
 _T = TypeVar("_T")
 
 
@@ -162,6 +165,7 @@ class Store:
                 int(request.on_unknown),
                 request.limit,
                 request.keep,
+                int(request.probe),
             ]
             for lane in request.lanes:
                 args += (lane.route, lane.place, int(lane.priority))
@@ -215,6 +219,23 @@ class Store:
             packed = [items[i][0] + TURN.pack(*items[i][1:]) for i in indices]
             calls.append((partition, "postpone", [self._settings, owner.name, *packed]))
         await self._link.calls(calls)
+
+    async def regate(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> list[Reason | None]:
+        """Whether the rest of messages that are being written, (id, lease) each, may still follow: None, or why not.
+
+        What may not is marked, and ends as failed with that reason when its written parts are answered. NONE: the
+        lease is over.
+        """
+        calls, orders = [], []
+        for partition, indices in _slices([partition_of(message_id) for message_id, _ in items]):
+            pairs = [items[index][0] + items[index][1].to_bytes(8, "big") for index in indices]
+            calls.append((partition, "regate", [self._settings, owner.name, *pairs]))
+            orders.append(indices)
+        out: list[Reason | None] = [None] * len(items)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, stop in zip(order, reply, strict=True):
+                out[index] = None if stop == 0 else Reason.NONE if stop == 255 else Reason(stop)
+        return out
 
     async def strays(self, owner: Owner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
         """Messages leased to the owner for this carrier under leases it does not know of go back; answers how many.
@@ -404,11 +425,29 @@ class Store:
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
-    async def sweep(self, partition: int) -> Swept:
-        """Do what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded per call."""
-        reply = await self._link.call(partition, "sweep", self._settings)
-        looked_at, expired, ended, deleted, matched, orphans, more = reply
-        return Swept(looked_at, expired, ended, deleted, matched, orphans, more == 1)
+    async def sweep(self, partition: int, forms: Mapping[tuple[str, str], int] = _NO_FORMS) -> Swept:
+        """Do what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded per call.
+
+        ``forms``: (carrier, host) -> the kind of form, other than the plain one, in which its ids may be read.
+        """
+        allowed = chain.from_iterable((f"{carrier}\0{host}", kind) for (carrier, host), kind in forms.items())
+        reply = await self._link.call(partition, "sweep", self._settings, *allowed)
+        looked_at, expired, ended, deleted, matched, orphans, more, guesses, strangers, overflowed = reply
+        return Swept(
+            looked_at,
+            expired,
+            ended,
+            deleted,
+            matched,
+            orphans,
+            more == 1,
+            [
+                Guess(*host.decode().split("\0", 1), kind)
+                for host, kind in zip(guesses[::2], guesses[1::2], strict=True)
+            ],
+            [(carrier.decode(), one) for carrier, one in zip(strangers[::2], strangers[1::2], strict=True)],
+            overflowed,
+        )
 
     async def depths(self) -> Depths:
         """What waits where."""

@@ -55,13 +55,12 @@ def test_a_receipt_that_came_early_keeps_its_date(desk: Desk) -> None:
     assert record.timeline[-1].error == "000"
 
 
-def test_one_without_an_id_that_sweep_finds_a_message_for(desk: Desk) -> None:
+def test_one_that_settles_a_message_without_an_id(desk: Desk) -> None:
     message = desk.message()
     desk.accept(message)
     (leased,) = desk.take().leased
-    desk.report(desk.sent(leased, b""), receipts=[dated(desk, message.recipient, b"unheard-of", DONE)])
-    desk.later(120_000)
-    desk.sweep()
+    receipt = msgspec.structs.replace(desk.stranger(message.recipient, b"unheard-of"), at=DONE)
+    assert desk.report(desk.sent(leased, b""), receipts=[receipt]) == [Match.APPLIED]
     assert desk.record(message).parts[0].done_at == DONE
 
 

@@ -42,11 +42,18 @@ local function permit(keys, args)
       replace(r, route, permission)
       if expires < r.expires then look_at(r.id, expires) end
       r.expires, r.checks = expires, tonumber(args[i + 6])
-      move(r, state, reason)
+      if state == State.REJECTED then
+        ended(r, state, reason, 0)
+        if r.final == 1 then
+          r.due = now + settings.refused
+          look_at(r.id, r.due)
+        end
+      else
+        move(r, state, reason)
+      end
       annotate(r, args[i + 9])
       if state == State.REJECTED then
-        r.due = now + settings.refused
-        look_at(r.id, r.due)
+        -- over
       elseif state == State.HELD then
         held[#held + 1] = accepted_at(r)
         held[#held + 1] = r.id

@@ -7,53 +7,112 @@
 -- reply one octet per receipt (Match).
 -- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
 
--- Merge what was said about the parts. Answers whether a part was newly accepted.
--- `arrived` (nil when nothing is parked) collects: name of a parked receipt, record, part.
-local function merge(r, p, blob, pos, count, carrier, keep, arrived)
+-- The id map leads from an id to its part; to every part that was given the same one. `arrived` (nil when nothing is
+-- parked) collects: name of a parked receipt, record, part.
+local function remember_id(r, p, index, carrier, carrier_id, arrived)
+  if carrier_id == '' then return end
+  local known, shared = p[index * 3 + 3], index
+  if known == carrier_id and p[index * 3 + 2] > 0 then return end
+  for k = 3, #p, 3 do
+    if k ~= index * 3 + 3 and p[k] == carrier_id then shared = EVERY end
+  end
+  local field = map_id(r, shared, carrier, carrier_id)
+  if arrived then
+    arrived[#arrived + 1] = parked_under(carrier, field)
+    arrived[#arrived + 1] = r
+    arrived[#arrived + 1] = shared
+  end
+end
+
+-- Merge what was said about the parts under the lease that counts. Answers whether a part was newly accepted here, and
+-- the mark of the text.
+local function merge(r, p, blob, pos, count, carrier, arrived)
   local better = false
   for _ = 1, count do
     local index, state, _, carrier_id
     index, state, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
     local k = index * 3 + 1
     if state == Part.ACCEPTED then
-      if carrier_id ~= '' and not (p[k] and p[k + 1] > 0 and p[k + 2] == carrier_id) then
-        local list, field = group(mapped, carrier), short_of(r) .. carrier_id
-        local n = #list
-        list[n + 1], list[n + 2] = field, r.id .. char(index)
-        if arrived then
-          arrived[#arrived + 1] = parked_under(carrier, field)
-          arrived[#arrived + 1] = r
-          arrived[#arrived + 1] = index
-        end
-      end
-      if keep and p[k] and (p[k] == Part.PENDING or p[k] == Part.UNKNOWN) then
+      remember_id(r, p, index, carrier, carrier_id, arrived)
+      local hour = carrier_id ~= '' and this_hour() or 0
+      if p[k] == Part.PENDING or p[k] == Part.UNKNOWN then
         p[k], better = Part.ACCEPTED, true
-        if carrier_id ~= '' then p[k + 1], p[k + 2] = floor(now / 3600000), carrier_id else list_lost(r) end
+        if carrier_id ~= '' then p[k + 1], p[k + 2] = hour, carrier_id else list_lost(r) end
       end
-    elseif state == Part.UNKNOWN and keep and p[k] == Part.PENDING then
-      p[k] = Part.UNKNOWN
+      if copied(r, index) then add_copy(r, index, Part.ACCEPTED, hour, carrier, carrier_id) end
+    elseif state == Part.UNKNOWN then
+      if p[k] == Part.PENDING then
+        p[k] = Part.UNKNOWN
+      elseif copied(r, index) then
+        add_copy(r, index, Part.UNKNOWN, 0, carrier, '')
+      end
     end
   end
-  return better
+  return better, sub(blob, pos)
 end
 
--- An answer to a lease that is over: ids are mapped; a part that was thought unknown counts as accepted.
-local function late(r, blob, pos, count, total, carrier, status, arrived)
-  local p = parts_of(r)
-  local may = r.final == 0
-    and (r.state == State.UNKNOWN or r.state == State.SENDING or (r.state < State.SENDING and r.resent == 1))
-  if may and #p ~= total * 3 and r.pinned == 0 and r.state ~= State.SENDING then p = fresh_parts(total) end
-  if not merge(r, p, blob, pos, count, carrier, may, arrived) then return end
+-- A copy of an earlier lease was answered after all: accepted, or (state PENDING) refused, so that it is none.
+local function answer_copy(r, p, index, lease, state, carrier_id)
+  local c, k = copies_of(r), index * 3 + 1
+  for i = 1, #c, 6 do
+    if c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.UNKNOWN then
+      if state == Part.ACCEPTED then
+        c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
+        if p[k] == Part.PENDING or p[k] == Part.UNKNOWN then p[k] = Part.ACCEPTED end
+      else
+        for _ = 1, 6 do table.remove(c, i) end
+      end
+      if p[k] then weigh(r, p, k, r.state == State.SENDING) end
+      touch(r)
+      return true
+    end
+  end
+  return false
+end
+
+-- Late refusals of all that was unknown: then nothing is on its way. Its text may be gone, so it is not tried again.
+local function refused_late(r, p, fate, reason, status)
+  for k = 1, #p, 3 do
+    if p[k] == Part.UNKNOWN then return end
+  end
+  if stopped(r, status) then return end
+  refused(r, fate == Fate.REJECTED and State.REJECTED or State.FAILED, reason, status)
+end
+
+-- An answer to a lease that is over: ids are mapped; what was thought unknown was accepted, or was refused.
+local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status, arrived)
+  local p, news = parts_of(r), false
+  local open_ = r.final == 0 and (r.state == State.UNKNOWN or r.resent > 0)
+  local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
+  local ours = open_ and lease == r.lease and idle
+  if open_ and idle and #p ~= total * 3 and r.pinned == 0 then p = fresh_parts(total) end -- as that carrier splits it
+  for _ = 1, count do
+    local index, said, _, carrier_id
+    index, said, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
+    local k = index * 3 + 1
+    if said == Part.ACCEPTED then remember_id(r, p, index, carrier, carrier_id, arrived) end
+    if open_ and r.resent > 0 and said ~= Part.UNKNOWN and answer_copy(r, p, index, lease, said, carrier_id) then
+      news = true
+    elseif ours and said == Part.ACCEPTED and (p[k] == Part.UNKNOWN or p[k] == Part.PENDING) then
+      p[k], news = said, true
+      if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
+    elseif ours and said == Part.PENDING and p[k] == Part.UNKNOWN then
+      p[k], news = said, true
+    end
+  end
+  if not news then return end
   r.parts = p
   touch(r)
-  if r.state == State.SENDING then
-    r.pinned = 1
-    return
+  if r.state == State.SENT then return settle(r) end
+  if r.state == State.SENDING then return end
+  local accepted = accepted_in(p)
+  if accepted * 3 == #p then leave(r) end -- wherever it waits, deferred anew or held as well: there is nothing left to send
+  if accepted > 0 then pin(r, carrier) end
+  if accepted * 3 == #p then
+    sent(r, status)
+  elseif r.state == State.UNKNOWN and fate ~= Fate.SENT and not doubtful(r) then
+    refused_late(r, p, fate, reason, status)
   end
-  local whole = accepted_in(p) * 3 == #p
-  if whole then leave(r) end -- wherever it waits, deferred anew or held as well: there is nothing left to send
-  pin(r, carrier)
-  if whole then sent(r, status) end
 end
 
 local function answer(blob, carriers, arrived)
@@ -61,19 +120,28 @@ local function answer(blob, carriers, arrived)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
-    return late(r, blob, pos, count, total, carrier, status, arrived)
+    return late(r, blob, pos, count, total, carrier, lease, fate, reason, status, arrived)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
   local p = r.parts_len > 0 and parts_of(r)
   if not p or (#p ~= total * 3 and r.pinned == 0) then p = fresh_parts(total) end
-  merge(r, p, blob, pos, count, carrier, true, arrived)
+  local better, mark = merge(r, p, blob, pos, count, carrier, arrived)
   r.parts = p
+  if mark ~= '' then copies_of(r).mark = mark end
+  if copied(r) then
+    for k = 1, #p, 3 do weigh(r, p, k, false) end
+  end
   local accepted = accepted_in(p)
-  if accepted > 0 then r.pinned = 1 end
+  if accepted > 0 then
+    if not better and r.pinned == 0 then come_home(r) end
+    r.pinned = 1
+  end
   touch(r)
   if accepted * 3 == #p and accepted > 0 then
     sent(r, status)
+  elseif verdict_of(p) then
+    settle(r)
   elseif fate == Fate.UNKNOWN then
     unknown(r, reason, status, on_unknown)
   elseif fate == Fate.REJECTED then
@@ -100,71 +168,18 @@ local function answer(blob, carriers, arrived)
   end
 end
 
--- Receipts that came before their ids.
-local function apply_parked(arrived)
-  if not arrived or #arrived == 0 then return end
-  local names = {}
-  for i = 1, #arrived, 3 do names[#names + 1] = arrived[i] end
-  local values, done = spread_read('HMGET', P .. 'k', names), {}
-  for i = 1, #names do
-    if values[i] then
-      local r, index, carrier = arrived[i * 3 - 1], arrived[i * 3], carrier_in(names[i])
-      local fields, state, err, done_at = read_receipt(values[i])
-      receive(r, index, carrier, sub(names[i], #carrier + 10), state, err, done_at)
-      names_of(carrier, fields, done)
-    end
-  end
-  if #done > 0 then
-    spread('HDEL', P .. 'k', done)
-    spread('ZREM', P .. 'ka', done)
-    spread('ZREM', P .. 'ko', done)
-  end
-end
-
--- Look these fields of one carrier up: in the hours that have an id map, the newest first, and in this call's answers.
--- found[number] becomes the message id and part.
-local function look_up(carrier, numbers, fields, found)
-  local hours = call('SMEMBERS', P .. 'h:' .. carrier)
-  table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
-  for h = 1, #hours do
-    if #numbers == 0 then return end
-    local wanted, missing = {}, {}
-    for i = 1, #numbers do wanted[i] = fields[numbers[i]] end
-    local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
-    for i = 1, #numbers do
-      if values[i] then found[numbers[i]] = values[i] else missing[#missing + 1] = numbers[i] end
-    end
-    numbers = missing
-  end
-  local list, fresh = mapped[carrier], {}
-  if not list or #numbers == 0 then return end
-  for i = 1, #list, 2 do fresh[list[i]] = list[i + 1] end
-  for i = 1, #numbers do found[numbers[i]] = fresh[fields[numbers[i]]] end
-end
-
--- The same for fields of several carriers; names[number] is the carrier.
-local function look_up_all(names, fields, found)
-  local by_carrier = {}
-  for number, field in pairs(fields) do
-    if not found[number] then
-      local list = group(by_carrier, names[number])
-      list[#list + 1] = number
-    end
-  end
-  for carrier, numbers in pairs(by_carrier) do look_up(carrier, numbers, fields, found) end
-end
-
 -- Which messages these receipts are about: by the likeliest form of the id; what is left by the next, and so on.
-local function find_messages(blobs, names, fields, found)
+local function find_messages(items, names, fields, found)
   look_up_all(names, fields, found)
   local form, more = 2, true
   while more do
     local others = {}
     more = false
-    for number = 1, #blobs do
-      if not found[number] then
-        local all = read_receipt(blobs[number])
-        if all[form] then others[number], fields[number], more = all[form], all[form], true end
+    for number = 1, #items do
+      local t = items[number]
+      -- the kinds of a receipt told in detail are guesses: they have their turn when its plain id had its chance
+      if t and not found[number] and not t.detailed and t.fields[form] then
+        others[number], fields[number], more = t.fields[form], t.fields[form], true
       end
     end
     if more then look_up_all(names, others, found) end
@@ -172,21 +187,47 @@ local function find_messages(blobs, names, fields, found)
   end
 end
 
--- Keep a receipt until its id comes. A final one is never replaced.
-local function park(carrier, blob, puts, ages)
-  local fields = read_receipt(blob)
-  for k = 1, #fields do
-    local name = parked_under(carrier, fields[k])
-    local there = puts[name] or call('HGET', P .. 'k', name)
-    if not there or byte(there, 2) < Part.DELIVERED then puts[name] = blob end
+-- The message that an id stands for. Where several have it: the one that is open, or nobody knows (nil, and it is told).
+local function owner_of(value, carrier)
+  if #value == 17 then return records[sub(value, 1, 16)], byte(value, 17) end
+  local found, index = nil, nil
+  local several = {}
+  for from = 1, #value, 17 do
+    local r = records[sub(value, from, from + 15)]
+    if r and r.final == 0 then
+      found, index = r, byte(value, from + 16)
+      several[#several + 1] = r
+    end
   end
-  ages[#ages + 1] = parked_under(carrier, fields[1])
+  if #several < 2 then return found, index end
+  for i = 1, #several do remark(several[i], Reason.AMBIGUOUS_RECEIPT, carrier, '') end
+  return nil, nil, true
 end
 
-local function write_parked(puts, ages)
-  for name, blob in pairs(puts) do call('HSET', P .. 'k', name, blob) end
-  for i = 1, #ages do
-    if not call('ZSCORE', P .. 'ko', ages[i]) then call('ZADD', P .. 'ka', 'NX', now, ages[i]) end
+-- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
+local function park_all(strangers, reply)
+  local done, asked = {}, {}
+  for i = 1, #strangers, 3 do
+    local number, carrier, t = strangers[i], strangers[i + 1], strangers[i + 2]
+    park(carrier, t)
+    reply[number] = char(Match.PARKED)
+    local short = sub(t.fields[1], 1, 8)
+    if t.sure then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
+  end
+  for i = 1, #asked do
+    local number, carrier, short, name = unpack_(asked[i])
+    local from = #done
+    prove(carrier, short, done)
+    for k = from + 1, #done do
+      for m = 1, #asked do
+        if asked[m][4] == done[k] then reply[asked[m][1]] = char(Match.APPLIED) end
+      end
+    end
+    if #done > from then
+      local now_done = {}
+      for k = from + 1, #done do now_done[#now_done + 1] = done[k] end
+      drop_parked(now_done)
+    end
   end
 end
 
@@ -198,15 +239,17 @@ local function progress(keys, args)
   if answers_end > #args or #args[1] ~= Size.SETTINGS_SIZE or not fits(args[2], NAME) then error('malformed: counts') end
   for i = 4, at do carriers[#carriers + 1] = args[i] end
 
-  local blobs, names, fields, states, errs, dates, found, reply = {}, {}, {}, {}, {}, {}, {}, {}
+  -- Nearly every receipt has one id and nothing more to tell: a table is made for the others only.
+  local items, names, fields, states, errs, dates, wholes, found, reply = {}, {}, {}, {}, {}, {}, {}, {}, {}
   for i = answers_end + 1, #args do
     local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
     if not carriers[c + 1] then error('malformed: carrier') end
-    blobs[number], names[number], fields[number] = args[i], carriers[c + 1], field
+    names[number], fields[number], items[number] = carriers[c + 1], field, false
     if count == 1 then
-      states[number], errs[number], dates[number] = end_of_receipt(args[i], state, pos)
+      states[number], errs[number], dates[number], wholes[number] = end_of_receipt(args[i], state, pos)
     else
-      c, states[number], errs[number], dates[number] = read_receipt(args[i])
+      local t = read_receipt(args[i])
+      items[number], states[number], errs[number], dates[number], wholes[number] = t, t.state, t.err, t.done, t.whole
     end
     if #errs[number] > 64 then error('malformed: error text') end
   end
@@ -219,27 +262,34 @@ local function progress(keys, args)
     apply_parked(arrived)
   end
 
-  if #blobs > 0 then find_messages(blobs, names, fields, found) end
-  local ids, puts, ages = {}, {}, {}
-  for number = 1, #blobs do
-    if found[number] then ids[#ids + 1] = sub(found[number], 1, 16) end
+  if #names > 0 then find_messages(items, names, fields, found) end
+  local ids, strangers = {}, {}
+  for number = 1, #names do
+    local value = found[number]
+    if value then
+      for from = 1, #value, 17 do ids[#ids + 1] = sub(value, from, from + 15) end
+    end
   end
   load(ids)
-  for number = 1, #blobs do
-    local match, value = Match.PARKED, found[number]
-    if value then
-      local r = records[sub(value, 1, 16)]
-      local id, index = sub(fields[number], 9), byte(value, 17)
-      match = r and receive(r, index, names[number], id, states[number], errs[number], dates[number])
-        or Match.REPEATED
+  for number = 1, #names do
+    if found[number] then
+      local carrier = names[number]
+      local r, index, several = owner_of(found[number], carrier)
+      local match = several and Match.AMBIGUOUS or Match.REPEATED
+      if r then
+        match = receive(r, index, carrier, sub(fields[number], 9), states[number], errs[number], dates[number],
+          wholes[number])
+      end
+      reply[number] = char(match)
     else
-      park(names[number], blobs[number], puts, ages)
+      local n = #strangers
+      strangers[n + 1], strangers[n + 2] = number, names[number]
+      strangers[n + 3] = items[number] or read_receipt(args[answers_end + number])
     end
-    reply[number] = char(match)
   end
+  if #strangers > 0 then park_all(strangers, reply) end
 
   commit()
   write_closed(args[2])
-  write_parked(puts, ages)
   return concat(reply)
 end

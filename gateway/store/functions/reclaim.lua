@@ -1,4 +1,4 @@
--- reclaim: what a dead owner had leased is unknown: held, resent once or left, as message and carrier say.
+-- reclaim: what a dead owner had leased is unknown: held, resent or left, as message and carrier say.
 --
 -- ARGV  settings, dead owner, 1 when the caller is its own successor (else its heartbeat must be 10 s old)
 -- reply {unknown, queued, canceled, alive (0/1), more (0/1)}

@@ -25,7 +25,7 @@ end
 local function rescue_one(r, delayed)
   if now > r.expires then
     r.due = 0
-    move(r, State.EXPIRED, Reason.EXPIRED)
+    ended(r, State.EXPIRED, Reason.EXPIRED, 0)
   elseif r.pinned == 1 then
     rescue_pinned(r, delayed)
   else

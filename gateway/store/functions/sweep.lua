@@ -1,23 +1,34 @@
 -- sweep: does what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded; call again.
 --
--- ARGV  settings
--- reply {looked at, expired, ended, deleted, matched, orphans, more (0/1)}
+-- ARGV  settings, then carrier .. NUL .. host and the kind of form that its ids may be read in (learned)
+-- reply {looked at, expired, ended, deleted, matched, orphans, more (0/1), matches by another form: carrier .. NUL .. host,
+--       kind, …; of orphans: carrier, id, …; parked receipts dropped since there were too many}
 -- Idempotent: each look compares the record with the clock. Every record that is not final has an entry in the wheel.
 
 local LOOKS = 500
 
+-- The map forgets an id that leads to this message alone.
+local function unmap(r, unmapped, carrier, hour, carrier_id)
+  if hour == 0 then return end
+  local fields = group(unmapped, 'i:' .. carrier .. ':' .. hour)
+  fields[#fields + 1] = short_of(r) .. carrier_id
+end
+
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
 local function forget(r, unmapped)
   gone[#gone + 1] = r.id
-  local p, recipient, carrier = parts_of(r), short_of(r), carrier_of(r)
-  for k = 1, #p, 3 do
-    if p[k + 1] > 0 then
-      local fields = group(unmapped, 'i:' .. carrier .. ':' .. p[k + 1])
-      fields[#fields + 1] = recipient .. p[k + 2]
+  local p, recipient, carriers = parts_of(r), short_of(r), {[carrier_of(r)] = true}
+  for k = 1, #p, 3 do unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
+  if r.copies_len > 0 then
+    local c = copies_of(r)
+    for k = 1, #c, 6 do
+      unmap(r, unmapped, c[k + 4], c[k + 2], c[k + 5])
+      carriers[c[k + 4]] = true
     end
   end
   recount(r)
-  if r.listed % 2 == 1 then
+  if r.listed % 2 == 0 then return end
+  for carrier in pairs(carriers) do
     local key = P .. 'u:' .. carrier
     local ids = call('HGET', key, recipient)
     local at = ids and find(ids, r.id, 1, true)
@@ -26,6 +37,25 @@ local function forget(r, unmapped)
       if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
     end
   end
+end
+
+-- The time to wait for receipts is over.
+local function give_up(r)
+  local p = parts_of(r)
+  if r.resent > 0 then -- what was open stays so no longer: a failure of another copy counts
+    local c = copies_of(r)
+    for i = 1, #c, 6 do
+      local k = c[i] * 3 + 1
+      if c[i + 1] > Part.DELIVERED and p[k] and p[k] < Part.DELIVERED then p[k] = c[i + 1] end
+    end
+  end
+  r.parts = p
+  if verdict_of(p) then return settle(r) end
+  local reason = Reason.NO_ANSWER
+  if r.state == State.SENT then
+    reason = r.reason >= Reason.RECEIPT_UNKNOWN and r.reason <= Reason.AMBIGUOUS_RECEIPT and r.reason or Reason.NO_RECEIPT
+  end
+  move(r, r.state, reason, carrier_of(r), '', 0, '', true)
 end
 
 local function look(r, reply, unmapped)
@@ -37,79 +67,129 @@ local function look(r, reply, unmapped)
   elseif r.state <= State.QUEUED then
     if now > r.expires then
       leave(r)
-      move(r, State.EXPIRED, Reason.EXPIRED)
+      ended(r, State.EXPIRED, Reason.EXPIRED, 0)
       reply[2] = reply[2] + 1
     else
       look_at(r.id, r.expires)
     end
   elseif r.state == State.SENDING then
     look_at(r.id, max(r.expires, now))
+  elseif r.due <= now and r.state == State.UNKNOWN and r.content_len > 0 then
+    r.parts = parts_of(r)
+    held_enough(r)
   elseif r.due <= now then
-    local reason = r.state == State.SENT and Reason.NO_RECEIPT or Reason.NO_ANSWER
-    move(r, r.state, reason, carrier_of(r), '', 0, '', true)
+    give_up(r)
     reply[3] = reply[3] + 1
   else
     look_at(r.id, r.due)
   end
 end
 
--- A receipt that found no id: the oldest message of that carrier and recipient that waits for one without an id.
-local function match_lost(carrier, fields, state, err, done)
-  local ids, list = call('HGET', P .. 'u:' .. carrier, sub(fields[1], 1, 8)), {}
-  if not ids then return false end
-  for from = 1, #ids, 16 do list[#list + 1] = sub(ids, from, from + 15) end
-  load(list)
-  for i = 1, #list do
-    local r = records[list[i]]
-    if r and r.final == 0 and (r.state == State.SENT or r.state == State.UNKNOWN) and carrier_of(r) == carrier then
-      local p = parts_of(r)
-      for k = 1, #p, 3 do
-        if p[k] == Part.UNKNOWN or (p[k] == Part.ACCEPTED and p[k + 2] == '') then
-          receive(r, (k - 1) / 3, carrier, sub(fields[1], 9), state, err, done)
-          return true
+-- The message that another form of a receipt's id stands for: where that is one alone, it and its part, and which form.
+local function guessed(carrier, t)
+  local others, names, found = {}, {}, {}
+  for i = 2, #t.fields do others[i], names[i] = t.fields[i], carrier end
+  look_up_all(names, others, found)
+  local ids, best = {}, nil
+  for _, value in pairs(found) do ids[#ids + 1] = sub(value, 1, 16) end
+  load(ids)
+  for i, value in pairs(found) do
+    local r = records[sub(value, 1, 16)]
+    local part = r and r.final == 0 and parts_of(r)[byte(value, 17) * 3 + 1]
+    local open_ = part and (byte(value, 17) == EVERY or part < Part.DELIVERED)
+    if #value > 17 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
+    if open_ and (not best or i < best[3]) then best = {r, byte(value, 17), i} end
+  end
+  return best
+end
+
+-- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
+-- to a message; that form counts where it is allowed (`forms`: carrier, NUL, host -> kind) and is told in any case.
+local function try_one(name, t, forms, state)
+  local carrier = carrier_in(name)
+  if t.sure and prove(carrier, sub(t.fields[1], 1, 8), state.done) > 0 then
+    for k = 1, #state.done do state.over[state.done[k]] = true end
+    if state.over[name] then return true end
+  end
+  local best = t.detailed and guessed(carrier, t)
+  if not best then return false end
+  local kind, host = t.kinds[best[3]], carrier .. '\0' .. t.host
+  if t.tries == 0 then
+    local evidence = state.evidence
+    evidence[#evidence + 1] = host
+    evidence[#evidence + 1] = kind
+  end
+  if forms[host] ~= kind then
+    state.waits[name] = t
+    return false
+  end
+  local r, index = best[1], best[2]
+  receive(r, index, carrier, sub(t.fields[best[3]], 9), t.state, t.err, t.done, t.whole)
+  names_of(carrier, t.fields, state.done)
+  return true
+end
+
+-- Beyond so many the oldest go: orphans first.
+local function too_many(out)
+  local over = call('HLEN', P .. 'k') - Size.PARKED_MOST
+  for _, key in ipairs({'ko', 'ka'}) do
+    if over > 0 then
+      local names = call('ZRANGE', P .. key, 0, min(over, 1000) - 1)
+      for i = 1, #names do out[#out + 1] = names[i] end
+      over = over - #names
+    end
+  end
+end
+
+-- Parked receipts that are old enough are tried; what is in vain waits as an orphan for its end, what only lacks
+-- permission to match by another form is tried again. reply[9]: carrier and id of some orphans.
+local function try_parked(reply, forms)
+  local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, 100)
+  local state, orphans, again = {done = {}, over = {}, waits = {}, evidence = reply[8]}, {}, {}
+  for i = 1, #aged do
+    local name = aged[i]
+    local blob = call('HGET', P .. 'k', name)
+    if blob and not state.over[name] then
+      local t = read_parked(blob)
+      local from = #state.done
+      if try_one(name, t, forms, state) then
+        for k = from + 1, #state.done do state.over[state.done[k]] = true end
+        reply[5] = reply[5] + 1
+      elseif state.waits[name] then
+        again[#again + 1] = now
+        again[#again + 1] = name
+        t.tries = t.tries + 1
+        for k = 1, #t.fields do call('HSET', P .. 'k', parked_under(carrier_in(name), t.fields[k]), pack_parked(t)) end
+      else
+        orphans[#orphans + 1] = now + settings.parked - settings.orphan
+        orphans[#orphans + 1] = name
+        reply[6] = reply[6] + 1
+        if #reply[9] < 20 then
+          local carrier = carrier_in(name)
+          table.insert(reply[9], carrier)
+          table.insert(reply[9], sub(name, #carrier + 10))
         end
       end
     end
   end
-  return false
-end
-
--- Parked receipts that are old enough are tried once, then wait as orphans for their end.
-local function try_parked(reply)
-  local aged, done, orphans = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, 100), {}, {}
-  local over = {} -- one receipt may have aged under two forms of its id, and is worth one message
-  for i = 1, #aged do
-    local blob, carrier = call('HGET', P .. 'k', aged[i]), carrier_in(aged[i])
-    if blob and not over[aged[i]] then
-      local fields, state, err, date = read_receipt(blob)
-      if match_lost(carrier, fields, state, err, date) then
-        local from = #done + 1
-        names_of(carrier, fields, done)
-        for k = from, #done do over[done[k]] = true end
-        reply[5] = reply[5] + 1
-      else
-        orphans[#orphans + 1] = now + settings.parked - settings.orphan
-        orphans[#orphans + 1] = aged[i]
-        reply[6] = reply[6] + 1
-      end
-    end
+  local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
+  if #aged == 100 or #ended_ == 100 then reply[7] = 1 end
+  local before = #ended_
+  too_many(ended_)
+  reply[10] = #ended_ - before
+  for i = 1, #ended_ do
+    local blob = call('HGET', P .. 'k', ended_[i])
+    if blob then names_of(carrier_in(ended_[i]), read_parked(blob).fields, state.done) end
+    state.done[#state.done + 1] = ended_[i]
   end
-  local ended = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
-  for i = 1, #ended do
-    local blob = call('HGET', P .. 'k', ended[i])
-    if blob then
-      local fields = read_receipt(blob)
-      names_of(carrier_in(ended[i]), fields, done)
-    end
-  end
-  if #aged == 100 or #ended == 100 then reply[7] = 1 end
-  return aged, ended, done, orphans
+  return aged, state.done, orphans, again
 end
 
 local function sweep(keys, args)
   begin(keys, args[1])
-  expect(args, {Size.SETTINGS_SIZE})
-  local reply = {0, 0, 0, 0, 0, 0, 0}
+  expect(args, {Size.SETTINGS_SIZE}, {NAME, NUMBER})
+  local reply, forms = {0, 0, 0, 0, 0, 0, 0, {}, {}, 0}, {}
+  for i = 2, #args, 2 do forms[args[i]] = tonumber(args[i + 1]) end
   local minute = call('ZRANGE', P .. 'wheel', '-inf', floor(now / 60000), 'BYSCORE', 'LIMIT', 0, 1)[1]
   local key = minute and P .. 'w:' .. minute
   local ids = minute and call('LRANGE', key, 0, LOOKS - 1) or {}
@@ -122,7 +202,7 @@ local function sweep(keys, args)
   end
   reply[1] = #ids
   if minute then reply[7] = 1 end
-  local aged, ended, done, orphans = try_parked(reply)
+  local aged, done, orphans, again = try_parked(reply, forms)
 
   commit()
   if minute then
@@ -141,8 +221,8 @@ local function sweep(keys, args)
   for bucket, list in pairs(buckets) do spread('HDEL', P .. 'm:' .. hex(bucket), list) end
   for name, fields in pairs(unmapped) do spread('HDEL', P .. name, fields) end
   if #aged > 0 then spread('ZREM', P .. 'ka', aged) end
-  if #ended > 0 then spread('ZREM', P .. 'ko', ended) end
   if #orphans > 0 then spread('ZADD', P .. 'ko', orphans) end
-  if #done > 0 then spread('HDEL', P .. 'k', done) end
+  if #again > 0 then spread('ZADD', P .. 'ka', again) end
+  drop_parked(done)
   return reply
 end

@@ -1,16 +1,18 @@
 -- take: wakes what is due, pops the fairest account's oldest, gates, reserves, leases to the owner.
 --
--- ARGV  settings, owner, carrier, on_unknown (the carrier's word), limit and keep in parts,
+-- ARGV  settings, owner, carrier, on_unknown (the carrier's word), limit and keep in parts, 1 for a probe,
 --       then lanes in order: route, place, priority
 -- reply {lease, token, dropped, more (0/1), next due, leased: id, record, …, redecide: id, record, reason, …}
 --       (records as they were before the take; all of this take share lease and token)
 -- Leased: SENDING under this lease, listed in x:<owner>. Redecide: untouched but for due = token = now + 5 s, at which
--- instant somebody else may get it. Dropped: ended by the gate. A repeat takes other messages: what a caller never heard
+-- instant somebody else may get it. A probe of a carrier that may be sick leases one message at most, which may be sent
+-- once more when it is lost, and of the first in each lane the one that was resent least. Dropped: ended by the gate. A repeat takes other messages: what a caller never heard
 -- of is reclaimed with its owner, or handed back by it when it meets a lease it does not know.
 
 local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
+local PROBED = 32 -- messages of an account among which a probe chooses
 local REDECIDED = 200 -- messages handed back for a decision by one take; the rest by the next
 
 -- When the first of a lane's delayed messages is due; nil when there is none.
@@ -42,7 +44,7 @@ local function wake(lane, take_)
       push_head(r)
     elseif now > r.expires then
       leave(r)
-      move(r, State.EXPIRED, Reason.EXPIRED)
+      ended(r, State.EXPIRED, Reason.EXPIRED, 0)
       take_.dropped = take_.dropped + 1
     else
       take_.redecide(r, r.reason, lane)
@@ -79,7 +81,7 @@ local function hand_out(r, lane, take_)
   local good, state, reason = gate(r)
   if not good then
     if state then
-      move(r, state, reason)
+      ended(r, state, reason, 0)
       take_.dropped = take_.dropped + 1
     else
       take_.redecide(r, reason, lane)
@@ -149,10 +151,34 @@ local function drain(lane, budget, take_)
   return budget
 end
 
+-- The message of a lane that is risked at a carrier that may be sick. Answers whether one was leased.
+local function probe(lane, take_)
+  local best, queue, resends = nil, nil, settings.resends
+  for _, account in ipairs(accounts_of(lane)) do
+    local ids = call('LRANGE', queue_key(lane, account.name), 0, PROBED - 1)
+    load(ids)
+    for i = 1, #ids do
+      local r = records[ids[i]]
+      local may = r and r.state == State.QUEUED and r.due <= now and max(r.on_unknown, take_.word) < OnUnknown.NEVER
+      if may and lane == lane_of(r) and r.resent < resends then
+        best, queue, resends = r, queue_key(lane, account.name), r.resent
+      end
+    end
+    if best and resends == 0 then break end
+  end
+  if not best then return false end
+  load_rules({best})
+  local r = best
+  call('LREM', queue, 1, r.id)
+  local parts = hand_out(r, lane, take_)
+  if parts == 0 and call('EXISTS', queue) == 0 then take_.more = 1 end
+  return parts > 0
+end
+
 -- The lanes asked for that have ever held something, in order: {name, for one-time passwords}.
 local function lanes_asked(args, carrier)
   local names, otps, lanes, pinned = {}, {}, {}, {}
-  for i = 7, #args, 3 do
+  for i = 8, #args, 3 do
     local n, otp = #names, tonumber(args[i + 2]) == Priority.OTP
     local own = args[i] .. '@' .. carrier .. ':' .. args[i + 2]
     if not pinned[own] then
@@ -182,11 +208,11 @@ end
 
 local function take(keys, args)
   begin(keys, args[1])
-  expect(args, {Size.SETTINGS_SIZE, NAME, NAME, NUMBER, NUMBER, NUMBER}, {NAME, NUMBER, NUMBER})
+  expect(args, {Size.SETTINGS_SIZE, NAME, NAME, NUMBER, NUMBER, NUMBER, NUMBER}, {NAME, NUMBER, NUMBER})
   local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {
-    carrier = args[3], lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
+    carrier = args[3], word = tonumber(args[4]), lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
     dropped = 0, more = 0, scan = SCAN, decide = REDECIDED, dues = {}, stirred = {},
   }
   function take_.redecide(r, reason, lane)
@@ -210,7 +236,9 @@ local function take(keys, args)
   delays, undelays = later, off
   for i = 1, #lanes do
     local lane, spare = lanes[i][1], lanes[i][2] and 0 or keep
-    if limit > spare then
+    if args[7] == '1' then
+      if probe(lane, take_) then break end
+    elseif limit > spare then
       limit = drain(lane, limit - spare, take_) + spare
     elseif call('EXISTS', P .. 'l:' .. lane) == 1 then
       take_.more = 1

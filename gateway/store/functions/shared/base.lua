@@ -16,12 +16,12 @@ local function clock()
   $CLOCK
 end
 
--- Settings: the retention times in ms (events: a count).
+-- Settings: the retention times in ms (events, resends: counts).
 local function read_settings(packed)
-  local id_map, finished, refused, receipt, hold, parked, orphan, events = read($SETTINGS, packed)
+  local id_map, finished, refused, receipt, hold, parked, orphan, events, resends = read($SETTINGS, packed)
   return {
     id_map = id_map, finished = finished * 1000, refused = refused * 1000, receipt = receipt * 1000,
-    hold = hold * 1000, parked = parked * 1000, orphan = orphan * 1000, events = events,
+    hold = hold * 1000, parked = parked * 1000, orphan = orphan * 1000, events = events, resends = resends,
   }
 end
 

@@ -1,6 +1,7 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
 local mapped, listed, closed, held
+local flying -- see parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end
@@ -12,6 +13,7 @@ local function begin(keys, args)
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
   mapped, listed, closed = {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
+  flying = nil
 end
 
 local function write_records()
@@ -65,10 +67,29 @@ local function new_hour(carrier, key)
   end
 end
 
+-- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
+-- comes (progress, owner_of).
+local function both(old, new)
+  if sub(old, 1, 16) == sub(new, 1, 16) or #old >= 17 * 4 then return new end
+  for from = 1, #old, 17 do
+    if sub(old, from, from + 15) == sub(new, 1, 16) then return old end
+  end
+  return old .. new
+end
+
 local function write_ids()
   local hour = floor(now / 3600000)
   for carrier, list in pairs(mapped) do
-    local key = P .. 'i:' .. carrier .. ':' .. hour
+    local key, fields, places = P .. 'i:' .. carrier .. ':' .. hour, {}, {}
+    for i = 1, #list, 2 do
+      local first = places[list[i]]
+      if first then list[i + 1] = both(list[first + 1], list[i + 1]) end
+      places[list[i]], fields[(i + 1) / 2] = i, list[i]
+    end
+    local known = spread_read('HMGET', key, fields)
+    for i = 1, #fields do
+      if known[i] then list[i * 2] = both(known[i], list[i * 2]) end
+    end
     spread('HSET', key, list)
     if call('SADD', P .. 'h:' .. carrier, hour) == 1 then new_hour(carrier, key) end
   end

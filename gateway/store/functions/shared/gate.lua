@@ -80,10 +80,11 @@ local function write_caps()
 end
 
 -- Nothing: send it. Else a final state with its reason, or nil and the reason for a fresh decision.
-local function gate(r)
+-- `begun`: parts of it are on their way, so that nothing is reserved, and nobody decides afresh for a new epoch.
+local function gate(r, begun)
   if now > r.expires then return false, State.EXPIRED, Reason.EXPIRED end
   local opens, closes, epoch, pos = read('>I8I8I4', r.raw, permission_at(r) + 1)
-  if epoch < (flags.epoch or 0) then return false, nil, Reason.NONE end
+  if epoch < (flags.epoch or 0) and not begun then return false, nil, Reason.NONE end
   local checks, packed, account, brand, template = r.checks, '', nil, nil, nil
   if checks > 0 then packed = rules[recipient_of(r)] end
   if packed ~= '' or guarded then account, brand, template = read('>c8c8c8', r.raw, pos) end
@@ -100,7 +101,7 @@ local function gate(r)
     end
   end
   if now < opens or now >= closes then return false, nil, Reason.QUIET_HOURS end
-  if r.reserved == 0 and r.permission_len > Size.PERMISSION_SIZE and not reserve(r) then
+  if not begun and r.reserved == 0 and r.permission_len > Size.PERMISSION_SIZE and not reserve(r) then
     return false, nil, Reason.FREQUENCY_CAP
   end
   return true

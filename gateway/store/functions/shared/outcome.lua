@@ -1,9 +1,22 @@
--- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, strays and sweep.
+-- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, strays, regate and sweep.
 --
--- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part.
+-- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, once for each
+-- message whose receipts this id may bring; part 255 stands for all parts that were given the id.
 
 local INTERMEDIATE = 4294967295 -- stands for the status in a step of the timeline that is no move
+local EVERY = 255
 
+local function this_hour()
+  return floor(now / 3600000)
+end
+
+-- Have the id map lead from this id to a part.
+local function map_id(r, index, carrier, carrier_id)
+  local list = group(mapped, carrier)
+  local n = #list
+  list[n + 1], list[n + 2] = short_of(r) .. carrier_id, r.id .. char(index)
+  return list[n + 1]
+end
 
 -- List it among those that wait for a receipt without a known id.
 local function list_lost(r)
@@ -12,29 +25,54 @@ local function list_lost(r)
   r.listed = r.listed + 1 - r.listed % 2
 end
 
--- All parts have receipts: the message ends with the worst of them.
+-- The receipts that are there already may end it.
 local function settle(r, carrier_id, err)
   local state = verdict_of(r.parts)
   if state then move(r, state, Reason.RECEIPT, carrier_of(r), carrier_id or r.parts[3], 0, err or '') end
 end
 
 local function sent(r, status, carrier_id, err)
+  if r.resent > 0 then come_home(r) end
   r.due, r.pinned = now + settings.receipt, 1
   if r.due < r.expires then look_at(r.id, r.due) end -- else it is looked at when it expires, and then again
   move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
   settle(r, carrier_id, err)
 end
 
--- Refused for good; once a part was accepted the rest has failed.
-local function refused(r, state, reason, status)
-  if accepted_of(r) > 0 then state, reason = State.FAILED, Reason.PARTIAL end
+-- Nothing more will be sent and nobody knows whether a copy has arrived: that is not final before receipts have had
+-- their time.
+local function left_unknown(r, reason, status)
+  r.due, r.bare = now + settings.receipt, true
+  look_at(r.id, r.due)
+  move(r, State.UNKNOWN, reason, carrier_of(r), '', status)
+end
+
+-- An end that is not the carrier's receipt: refused, expired, dropped by the gate. Where a copy may be on its way nobody
+-- knows; once a part was accepted the rest has failed.
+local function ended(r, state, reason, status)
+  if doubtful(r) then return left_unknown(r, reason, status) end
+  if state == State.REJECTED and accepted_of(r) > 0 then state = State.FAILED end
   move(r, state, reason, carrier_of(r), '', status)
 end
 
--- A cancel was marked while it was at the carrier: it is not sent again.
+local function refused(r, state, reason, status)
+  if accepted_of(r) > 0 then state, reason = State.FAILED, Reason.PARTIAL end
+  ended(r, state, reason, status)
+end
+
+-- It was marked while it was at the carrier that nothing more of it is to be sent: canceled, or stopped by the gate.
 local function stopped(r, status)
-  if r.cancel == 0 then return false end
-  refused(r, State.CANCELED, Reason.CANCELED, status)
+  local mark = r.cancel
+  if mark == 0 then return false end
+  if mark < Size.STOPPED then
+    if accepted_of(r) > 0 then
+      move(r, State.FAILED, Reason.PARTIAL, carrier_of(r), '', status)
+    else
+      move(r, State.CANCELED, Reason.CANCELED, carrier_of(r), '', status)
+    end
+  else
+    move(r, State.FAILED, mark - Size.STOPPED, carrier_of(r), '', status)
+  end
   return true
 end
 
@@ -49,31 +87,25 @@ local function untaken(r)
   end
 end
 
--- Written, never answered. The stricter of the message's and the carrier's word decides; one resend at most.
-local function unknown(r, reason, status, on_unknown)
-  local p, any = parts_of(r), false
-  if #p == 0 then p = fresh_parts(max(r.segments, 1)) end
-  for k = 1, #p, 3 do any = any or p[k] == Part.UNKNOWN end
+-- Once more: what is unknown becomes a copy of its own, and its parts are to be sent again.
+local function resend(r)
+  local p, carrier = parts_of(r), carrier_of(r)
   for k = 1, #p, 3 do
-    if not any and p[k] == Part.PENDING then p[k] = Part.UNKNOWN end
+    if p[k] == Part.UNKNOWN then
+      add_copy(r, (k - 1) / 3, Part.UNKNOWN, 0, carrier, '')
+      p[k] = Part.PENDING
+    end
   end
-  r.parts = p
-  list_lost(r)
-  local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
-  if strict == OnUnknown.RESEND and r.resent == 0 then
-    r.due = 0
-    move(r, State.UNKNOWN, reason, carrier, '', status)
-    if stopped(r, status) then return end
-    r.resent = 1
-    move(r, State.QUEUED, Reason.RESEND, carrier)
-    push_head(r)
-  elseif strict == OnUnknown.HOLD then
-    r.due = now + settings.hold
-    look_at(r.id, r.due)
-    move(r, State.UNKNOWN, reason, carrier, '', status)
-  else
-    move(r, State.UNKNOWN, Reason.NO_ANSWER, carrier, '', status, '', true)
-  end
+  r.parts, r.due, r.resent = p, 0, min(r.resent + 1, 255)
+  move(r, State.QUEUED, Reason.RESEND, carrier)
+  push_head(r)
+end
+
+-- The time to wait for a receipt before a resend is over.
+local function held_enough(r)
+  if stopped(r, 0) then return end
+  if now > r.expires or r.resent >= settings.resends then return left_unknown(r, Reason.NO_ANSWER, 0) end
+  resend(r)
 end
 
 -- Whoever has begun it ends it: what is delayed moves along to the lane where only that carrier looks. (What is ready
@@ -86,57 +118,80 @@ local function pin(r, carrier)
   if delayed then delay(r, r.due) end
 end
 
--- A receipt for one part; done: the carrier's date in seconds, nil when it gave none. Answers what became of it (Match).
-local function receive(r, index, carrier, carrier_id, state, err, done)
-  if r.final == 1 then return Match.REPEATED end
-  if state == Part.ACCEPTED then -- intermediate: noted once per text, moves nothing
-    local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
-    if find(trail_of(r), char(#note) .. note, 1, true) then return Match.REPEATED end
-    step(r, r.state, Reason.RECEIPT, carrier, INTERMEDIATE, err)
-    touch(r)
-    return Match.APPLIED
-  end
-  local p, k = parts_of(r), index * 3 + 1
-  if not p[k] or p[k] >= Part.DELIVERED then return Match.REPEATED end
-  p[k] = state
-  if done then group(p, 'done')[k] = done end
+-- What a receipt says without moving the message: noted once per text. Answers what became of it (Match).
+local function remark(r, reason, carrier, err)
+  local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
+  local told = reason == Reason.RECEIPT or r.reason == reason or r.state ~= State.SENT
+  if told and find(trail_of(r), char(#note) .. note, 1, true) then return Match.REPEATED end
+  if r.state == State.SENT and reason ~= Reason.RECEIPT then r.reason = reason end
+  step(r, r.state, reason, carrier, INTERMEDIATE, err)
   touch(r)
-  local all = accepted_in(p) * 3 == #p
-  if r.state <= State.QUEUED and all then leave(r) end -- before it is pinned, which is another lane
-  r.parts = p
-  pin(r, carrier_of(r))
-  if r.state == State.SENT or (r.state == State.UNKNOWN and verdict_of(p)) then
-    settle(r, carrier_id, err)
-  elseif all and (r.state == State.UNKNOWN or r.state <= State.QUEUED) then
-    sent(r, 0, carrier_id, err) -- the receipt tells what no answer told: there is nothing left to send
-  end
   return Match.APPLIED
 end
 
--- A parked receipt lies under carrier + '\\0' + field, once for every form of its id.
-local function parked_under(carrier, field)
-  return carrier .. '\0' .. field
+local REMARKS -- state that a receipt tells -> the reason it leaves
+
+local function remark_of(state)
+  REMARKS = REMARKS or {
+    [Part.ACCEPTED] = Reason.RECEIPT, [Part.RECEIPT_UNKNOWN] = Reason.RECEIPT_UNKNOWN,
+    [Part.RECEIPT_UNREADABLE] = Reason.RECEIPT_UNREADABLE,
+  }
+  return REMARKS[state]
 end
 
-local function carrier_in(name)
-  return sub(name, 1, find(name, '\0', 1, true) - 1)
+-- What a final receipt makes of one part. `carrier_id` nil: whatever id it was given. Answers whether anything changed.
+local function conclude(r, p, k, carrier, carrier_id, state, done)
+  if not p[k] or p[k] >= Part.DELIVERED then return false end
+  local index = (k - 1) / 3
+  if copied(r, index) then
+    local c, hit = copies_of(r), false
+    for i = 1, #c, 6 do
+      local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id)
+      if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
+    end
+    if not hit then return false end
+    weigh(r, p, k, r.state == State.SENDING)
+  else
+    p[k] = state
+  end
+  if done then group(p, 'done')[k] = done end
+  return true
 end
 
--- What stands behind the fields of a packed receipt: state, error text, the carrier's date or nil.
-local function end_of_receipt(blob, state, pos)
-  if state < Size.DATED then return state, sub(blob, pos) end
-  return state - Size.DATED, sub(blob, pos + 4), (read('>I4', blob, pos))
+-- The parts that a receipt is about: the one its id was given to, all of them when they share it, or all when `whole` is
+-- told and it is the last one's.
+local function conclude_all(r, p, index, carrier, carrier_id, state, done, whole_)
+  local changed = false
+  if index == EVERY or (whole_ and index * 3 + 3 == #p) then
+    for k = 1, #p, 3 do
+      local other = index == EVERY and p[k + 2] ~= carrier_id
+      if not other and p[k] ~= Part.PENDING then
+        changed = conclude(r, p, k, carrier, index == EVERY and carrier_id or nil, state, done) or changed
+      end
+    end
+    return changed
+  end
+  return conclude(r, p, index * 3 + 1, carrier, carrier_id, state, done)
 end
 
--- All fields of the id map (the likeliest first), state, error text and date of a packed receipt.
-local function read_receipt(blob)
-  local _, state, count, pos = read($RECEIPT, blob)
-  local fields = {}
-  for i = 1, count do fields[i], pos = read('>Bc0', blob, pos) end
-  return fields, end_of_receipt(blob, state, pos)
-end
-
--- Every name that a receipt was parked under is appended to `names`.
-local function names_of(carrier, fields, names)
-  for k = 1, #fields do names[#names + 1] = parked_under(carrier, fields[k]) end
+-- A receipt; index: the part that its id was given to; done: the carrier's date in seconds, nil when it gave none;
+-- whole_: it speaks for the whole message. Answers what became of it (Match).
+local function receive(r, index, carrier, carrier_id, state, err, done, whole_)
+  if r.final == 1 then return Match.REPEATED end
+  local remarked = remark_of(state)
+  if remarked then return remark(r, remarked, carrier, err) end
+  local p = parts_of(r)
+  if not conclude_all(r, p, index, carrier, carrier_id, state, done, whole_) then return Match.REPEATED end
+  touch(r)
+  r.parts = p
+  local all, verdict = accepted_in(p) * 3 == #p, verdict_of(p)
+  local waits = r.state <= State.QUEUED
+  if waits and (all or verdict) then leave(r) end -- before it is pinned, which is another lane
+  pin(r, carrier)
+  if verdict and (r.state == State.SENT or r.state == State.UNKNOWN or (waits and not all)) then
+    settle(r, carrier_id, err)
+  elseif all and (r.state == State.UNKNOWN or waits) then
+    sent(r, 0, carrier_id, err) -- the receipt tells what no answer told: there is nothing left to send
+  end
+  return Match.APPLIED
 end

@@ -36,9 +36,92 @@ local function accepted_of(r)
   return accepted_in(parts_of(r))
 end
 
+-- Copies of parts that may be on the wire more than once, flat: c[k] the part, c[k+1] its state there, c[k+2] hour of the
+-- id map, c[k+3] lease, c[k+4] carrier, c[k+5] the carrier's id; c.mark: what an excerpt of the text must agree with.
+-- A part that was written once has none: what is known of it stands in the parts alone.
+local function copies_of(r)
+  if r.copies then return r.copies end
+  local c = {mark = ''}
+  r.copies = c
+  if r.copies_len == 0 then return c end
+  local raw, pos, k = r.raw, copies_at(r) + 1, 1
+  local last, carrier_len, id_len = pos + r.copies_len, nil, nil
+  c.mark, pos = read('>Bc0', raw, pos)
+  while pos < last do
+    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read($COPY, raw, pos)
+    c[k + 4], c[k + 5] = sub(raw, pos, pos + carrier_len - 1), sub(raw, pos + carrier_len, pos + carrier_len + id_len - 1)
+    pos, k = pos + carrier_len + id_len, k + 6
+  end
+  return c
+end
+
+-- Whether this part (any, when nil) has copies of which each counts by itself.
+local function copied(r, index)
+  if r.resent == 0 then return false end
+  local c = copies_of(r)
+  for k = 1, #c, 6 do
+    if not index or c[k] == index then return true end
+  end
+  return false
+end
+
+local function add_copy(r, index, state, hour, carrier, carrier_id)
+  local c = copies_of(r)
+  local n = #c
+  c[n + 1], c[n + 2], c[n + 3], c[n + 4], c[n + 5], c[n + 6] = index, state, hour, r.lease % 4294967296, carrier, carrier_id
+end
+
+-- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open.
+-- `flying`: another copy has been handed out and is not answered.
+local function weigh(r, p, k, flying)
+  local c, index, alive, accepted, worst = copies_of(r), (k - 1) / 3, flying, false, 0
+  for i = 1, #c, 6 do
+    if c[i] == index then
+      local state = c[i + 1]
+      if state == Part.DELIVERED then
+        p[k] = state
+        return
+      end
+      alive = alive or state < Part.DELIVERED
+      accepted = accepted or state == Part.ACCEPTED
+      if state > Part.DELIVERED then worst = max(worst, state) end
+      if state == Part.ACCEPTED and p[k + 2] == '' then p[k + 1], p[k + 2] = c[i + 2], c[i + 5] end
+    end
+  end
+  if worst > 0 and not alive then
+    p[k] = worst
+  elseif accepted or worst > 0 then
+    p[k] = Part.ACCEPTED
+  end
+end
+
+-- Whether a copy of something that no carrier is known to have may be on the wire.
+local function doubtful(r)
+  if r.resent == 0 then return false end
+  local p, c = parts_of(r), copies_of(r)
+  for k = 1, #c, 6 do
+    local part = p[c[k] * 3 + 1] or Part.PENDING
+    if c[k + 1] == Part.UNKNOWN and (part == Part.PENDING or part == Part.UNKNOWN) then return true end
+  end
+  return false
+end
+
+-- The carrier that has it, when that is not the one it was last handed to.
+local function come_home(r)
+  local c, here, there = copies_of(r), carrier_of(r), nil
+  for k = 1, #c, 6 do
+    local state = c[k + 1]
+    if state == Part.ACCEPTED or state >= Part.DELIVERED then
+      if c[k + 4] == here then return end
+      there = there or c[k + 4]
+    end
+  end
+  if there then r.carrier = there end
+end
+
 -- Nothing of it is left to be sent.
 local function whole(r)
-  if r.pinned == 0 then return false end
+  if r.pinned == 0 and r.resent == 0 then return false end
   local p = parts_of(r)
   return #p > 0 and accepted_in(p) * 3 == #p
 end
@@ -59,7 +142,7 @@ end
 
 -- Whether nothing of it can have reached the recipient.
 local function untouched(r)
-  if r.resent == 1 then return false end
+  if r.resent > 0 then return false end
   local p = parts_of(r)
   for k = 1, #p, 3 do
     if p[k] ~= Part.PENDING then return false end
@@ -67,14 +150,13 @@ local function untouched(r)
   return true
 end
 
--- When every part has its receipt: the worst of them; else nil.
+-- What its receipts make of it: a failed part ends it at once; else every part must have its receipt; nil: not yet.
 local function verdict_of(p)
-  local worst = 0
+  local worst, all = 0, #p > 0
   for k = 1, #p, 3 do
-    if p[k] < Part.DELIVERED then return nil end
-    worst = max(worst, p[k])
+    if p[k] < Part.DELIVERED then all = false else worst = max(worst, p[k]) end
   end
   if worst == Part.UNDELIVERED then return State.UNDELIVERED end
   if worst == Part.EXPIRED then return State.EXPIRED end
-  return State.DELIVERED
+  return all and State.DELIVERED or nil
 end

@@ -2,8 +2,15 @@
 
 local records, dirty, gone
 
+-- A record of the first format in today's: see layout.
+local function upgraded(raw)
+  local cut = Size.FORMER_HEAD - 2
+  return sub(raw, 1, 2) .. char(Size.VERSION) .. sub(raw, 3, cut) .. '\0\0' .. sub(raw, cut + 1)
+end
+
 local function open(id, raw)
-  return {id, raw, false, false, false, '', false, read($HEAD, raw)}
+  if byte(raw, 3) < 128 then raw = upgraded(raw) end
+  return {id, raw, false, false, false, false, '', false, read($HEAD, raw)}
 end
 
 -- Read these ids (one HMGET per bucket); records[id] is then the record or false.
@@ -70,9 +77,12 @@ local function carrier_of(r)
   return sub(r.raw, from + 1, from + r.carrier_len)
 end
 
+local function copies_at(r)
+  return carrier_at(r) + r.carrier_len + r.parts_len
+end
+
 local function trail_of(r)
-  local from = carrier_at(r) + r.carrier_len + r.parts_len
-  return sub(r.raw, from + 1) .. r.steps
+  return sub(r.raw, copies_at(r) + r.copies_len + 1) .. r.steps
 end
 
 -- The timeline is bounded: its first step stays, the oldest of the others go.
@@ -96,16 +106,32 @@ local function pack_parts(p)
   return concat(out)
 end
 
+local function pack_copies(c)
+  if #c == 0 and c.mark == '' then return '' end
+  local out = {char(#c.mark) .. c.mark}
+  for k = 1, #c, 6 do
+    local carrier, id = c[k + 4], c[k + 5]
+    out[#out + 1] = pack($COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
+  end
+  return concat(out)
+end
+
 -- The record's value as it is now. Call once: it moves the lengths.
 local function value_of(r)
   local raw, kept, at, steps = r.raw, permission_at(r), carrier_at(r), r.steps
   local parts_at = at + r.carrier_len
-  local trail_at = parts_at + r.parts_len
+  local copies_from = parts_at + r.parts_len
+  local trail_at = copies_from + r.copies_len
   local carrier = r.carrier or sub(raw, at + 1, parts_at)
-  local parts = r.parts and pack_parts(r.parts) or sub(raw, parts_at + 1, trail_at)
+  local parts = r.parts and pack_parts(r.parts) or sub(raw, parts_at + 1, copies_from)
   local trail = sub(raw, trail_at + 1)
   if #trail + #steps > 1000 then trail, steps = pruned(trail .. steps), '' end
   r.carrier_len, r.parts_len, r.trail_len = #carrier, #parts, #trail + #steps
+  if r.copies or r.copies_len > 0 then
+    local copies = r.copies and pack_copies(r.copies) or sub(raw, copies_from + 1, trail_at)
+    r.copies_len = #copies
+    parts = parts .. copies
+  end
   if r.bare then
     r.permission_len, r.content_len = 0, 0
   else

@@ -1,0 +1,355 @@
+-- Receipts whose id nobody knows (yet), and what they may be about.
+--
+-- One lies in `k` under carrier + '\0' + field, once for every form of its id, and is listed in `kr` under carrier + '\0'
+-- + the recipient's 8 octets. It waits for its id; where none comes it may still prove that something was sent whose
+-- answer was lost (`prove`), or match by another form of its id (sweep).
+
+local LISTED_MOST = 64 * 20 -- octets of ids listed per carrier and recipient
+
+local function parked_under(carrier, field)
+  return carrier .. '\0' .. field
+end
+
+local function carrier_in(name)
+  return sub(name, 1, find(name, '\0', 1, true) - 1)
+end
+
+-- What stands behind the ids of a receipt: state, error text, the carrier's date or nil, whether it speaks for all parts.
+local function end_of_receipt(blob, state, pos)
+  local whole_, done = false, nil
+  if state >= Size.DATED then
+    state, done = state - Size.DATED, read('>I4', blob, pos)
+    pos = pos + 4
+  end
+  if state >= Size.WHOLE then state, whole_ = state - Size.WHOLE, true end
+  return state, sub(blob, pos), done, whole_
+end
+
+-- A receipt from its first octet at `pos`: a table. fields: of the id map, the plain form first; kinds: of each form.
+local function read_receipt(blob, pos)
+  local t = {fields = {}, kinds = {}, sure = false, host = '', mark = ''}
+  local carrier, state, count, from = read($RECEIPT, blob, pos or 1)
+  local detailed = count >= Size.DETAILED
+  if detailed then count = count - Size.DETAILED end
+  for i = 1, count do t.fields[i], from = read('>Bc0', blob, from) end
+  if detailed then
+    for i = 1, count do t.kinds[i] = byte(blob, from + i - 1) end
+    from = from + count
+    local sure, host_len, mark_len, at = read($DETAIL, blob, from)
+    t.sure, t.host, t.mark = sure == 1, sub(blob, at, at + host_len - 1), sub(blob, at + host_len, at + host_len + mark_len - 1)
+    from = at + host_len + mark_len
+  end
+  t.carrier, t.detailed, t.body = carrier, detailed, sub(blob, pos or 1)
+  t.state, t.err, t.done, t.whole = end_of_receipt(blob, state, from)
+  return t
+end
+
+-- The same of one that is parked; at: when it came (ms), tries: how often sweep has looked at it.
+local function read_parked(blob)
+  if byte(blob) < 255 then -- the first format
+    local t = read_receipt(blob)
+    t.at, t.tries, t.told = now, 0, 0
+    return t
+  end
+  local _, second, tries, told_ = read($PARKED, blob)
+  local t = read_receipt(blob, Size.PARKED_SIZE + 1)
+  t.at, t.tries, t.told = second * 1000, tries, told_
+  return t
+end
+
+local function pack_parked(t)
+  return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535), t.told) .. t.body
+end
+
+-- Every name that a receipt was parked under is appended to `names`.
+local function names_of(carrier, fields, names)
+  for k = 1, #fields do names[#names + 1] = parked_under(carrier, fields[k]) end
+end
+
+local function listed_under(name, carrier)
+  return sub(name, 1, #carrier + 9), sub(name, #carrier + 10)
+end
+
+local function unlist(name)
+  local under, id = listed_under(name, carrier_in(name))
+  local all = call('HGET', P .. 'kr', under)
+  local at = all and find(all, char(#id) .. id, 1, true)
+  if not at then return end
+  all = sub(all, 1, at - 1) .. sub(all, at + #id + 1)
+  if all == '' then call('HDEL', P .. 'kr', under) else call('HSET', P .. 'kr', under, all) end
+end
+
+-- These names are parked no longer.
+local function drop_parked(names)
+  if #names == 0 then return end
+  for i = 1, #names do unlist(names[i]) end
+  spread('HDEL', P .. 'k', names)
+  spread('ZREM', P .. 'ka', names)
+  spread('ZREM', P .. 'ko', names)
+end
+
+-- Keep a receipt until its id comes. A final one is never replaced, but by itself with more told of it.
+local function park(carrier, t)
+  t.at, t.tries, t.told = now, 0, 0
+  local blob, first = nil, parked_under(carrier, t.fields[1])
+  for i = 1, #t.fields do
+    local name = parked_under(carrier, t.fields[i])
+    local there = call('HGET', P .. 'k', name)
+    local old = there and read_parked(there)
+    if not old or old.state < Part.DELIVERED or old.state > Part.UNDELIVERED or (t.detailed and not old.detailed) then
+      if old then t.at = min(t.at, old.at) end
+      blob = blob or pack_parked(t)
+      call('HSET', P .. 'k', name, blob)
+    end
+  end
+  if not call('ZSCORE', P .. 'ko', first) then call('ZADD', P .. 'ka', 'NX', now, first) end
+  local under, id = listed_under(first, carrier)
+  local all = call('HGET', P .. 'kr', under) or ''
+  if #all < LISTED_MOST and not find(all, char(#id) .. id, 1, true) then
+    call('HSET', P .. 'kr', under, all .. char(#id) .. id)
+  end
+end
+
+-- Receipts that came before their ids. arrived: name of what may be parked, record, part, …
+local function apply_parked(arrived)
+  if not arrived or #arrived == 0 then return end
+  local names = {}
+  for i = 1, #arrived, 3 do names[#names + 1] = arrived[i] end
+  local values, done = spread_read('HMGET', P .. 'k', names), {}
+  for i = 1, #names do
+    if values[i] then
+      local r, index, carrier = arrived[i * 3 - 1], arrived[i * 3], carrier_in(names[i])
+      local t = read_parked(values[i])
+      receive(r, index, carrier, sub(names[i], #carrier + 10), t.state, t.err, t.done, t.whole)
+      names_of(carrier, t.fields, done)
+    end
+  end
+  drop_parked(done)
+end
+
+-- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
+-- All leases are read when this is first asked for in a call, which is rare.
+local function in_flight(carrier, short)
+  if not flying then
+    flying = {}
+    local owners, ids = call('HKEYS', P .. 'b'), {}
+    for i = 1, #owners do
+      local all = call('HGETALL', P .. 'x:' .. owners[i])
+      for k = 1, #all, 2 do
+        if byte(all[k]) ~= 110 then -- not n<lease>
+          local _, _, pos = read('>BBc0', all[k + 1])
+          for from = pos, #all[k + 1], 16 do ids[#ids + 1] = sub(all[k + 1], from, from + 15) end
+        end
+      end
+    end
+    load(ids)
+    for i = 1, #ids do
+      local r = records[ids[i]]
+      if r then
+        local list = group(flying, short_of(r))
+        list[#list + 1] = r
+      end
+    end
+  end
+  for _, r in ipairs(flying[short] or {}) do
+    if r.state == State.SENDING and carrier_of(r) == carrier then return true end
+  end
+  return false
+end
+
+-- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
+local function open_at(r, carrier)
+  local p, out = parts_of(r), {}
+  local here = carrier_of(r) == carrier
+  for k = 1, #p, 3 do
+    local index, found = (k - 1) / 3, nil
+    if p[k] < Part.DELIVERED and copied(r, index) then
+      local c = copies_of(r)
+      for i = 1, #c, 6 do
+        local lost = c[i + 1] == Part.UNKNOWN or (c[i + 1] == Part.ACCEPTED and c[i + 5] == '')
+        if lost and c[i] == index and c[i + 4] == carrier then found = i end
+      end
+    end
+    local lost = p[k] == Part.UNKNOWN or (p[k] == Part.ACCEPTED and p[k + 2] == '')
+    if not found and here and lost then found = false end
+    if found ~= nil then out[#out + 1] = {k, found} end
+  end
+  return out
+end
+
+-- A receipt tells the id that no answer told.
+local function claim_part(r, part, carrier, carrier_id)
+  local k, copy, p = part[1], part[2], parts_of(r)
+  r.parts = p
+  map_id(r, (k - 1) / 3, carrier, carrier_id)
+  if copy then
+    local c = copies_of(r)
+    c[copy + 1], c[copy + 2], c[copy + 5] = Part.ACCEPTED, this_hour(), carrier_id
+    weigh(r, p, k, true)
+  else
+    p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, this_hour(), carrier_id
+  end
+  touch(r)
+end
+
+-- What is lost at this carrier on the way to this recipient: {record, its open parts}, …
+local function lost_at(carrier, short)
+  local ids, out, seen = {}, {}, {}
+  local all = call('HGET', P .. 'u:' .. carrier, short) or ''
+  for from = 1, #all, 16 do ids[#ids + 1] = sub(all, from, from + 15) end
+  for _, id in ipairs((listed[carrier] or {})[short] or {}) do ids[#ids + 1] = id end
+  load(ids)
+  for i = 1, #ids do
+    local r = records[ids[i]]
+    if r and not seen[r] and r.final == 0 then
+      local parts = open_at(r, carrier)
+      if #parts > 0 then out[#out + 1] = {r, parts} end
+    end
+    if r then seen[r] = true end
+  end
+  return out
+end
+
+-- Receipts parked for this carrier and recipient that speak of nothing else: {table, …}, the oldest first.
+local function waiting_for(carrier, short)
+  local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
+  local pos, id = 1, nil
+  while all and pos <= #all do
+    id, pos = read('>Bc0', all, pos)
+    local blob = call('HGET', P .. 'k', parked_under(carrier, short .. id))
+    local t = blob and read_parked(blob)
+    if t and t.sure then out[#out + 1] = t end
+  end
+  table.sort(out, function(a, b) return a.at < b.at end)
+  return out
+end
+
+-- When it was first handed out, as far as its timeline says.
+local function first_written(r)
+  local trail, from, base = trail_of(r), 1, accepted_at(r)
+  while from < #trail do
+    if byte(trail, from) == State.SENDING then return base + read('>I5', trail, from + 2) end
+    from = from + 8 + byte(trail, from + 7)
+  end
+  return base
+end
+
+local function agrees(t, r)
+  local mark = copies_of(r).mark
+  return t.at + 1000 > first_written(r) and (t.mark == '' or mark == '' or mark == t.mark)
+end
+
+-- A receipt whose id is not known proves that something was sent whose answer is missing, where it can be about nothing
+-- else: it came after the write, one message to that recipient is open at that carrier and none in flight, an excerpt of
+-- the text agrees; of a message of several parts there are receipts for all that are open. Where it may be about several
+-- that is told of each (ambiguous_receipt). Names of what was used go to `done`. Answers how many were used.
+local function prove(carrier, short, done)
+  local lost = lost_at(carrier, short)
+  if #lost == 0 then return 0 end
+  local receipts = waiting_for(carrier, short)
+  if #receipts == 0 or in_flight(carrier, short) then return 0 end
+  local fitting, several = {}, {}
+  for i = 1, #receipts do
+    local whose = {}
+    for m = 1, #lost do
+      if agrees(receipts[i], lost[m][1]) then whose[#whose + 1] = lost[m] end
+    end
+    if #whose == 1 then
+      local list = group(fitting, whose[1])
+      list[#list + 1] = receipts[i]
+    elseif #whose > 1 then
+      several[#several + 1] = whose
+    end
+  end
+  for i = 1, #several do
+    for _, entry in ipairs(several[i]) do remark(entry[1], Reason.AMBIGUOUS_RECEIPT, carrier, '') end
+  end
+  local used = 0
+  for entry, list in pairs(fitting) do
+    local r, parts = entry[1], entry[2]
+    if #list >= #parts or list[1].whole then
+      for i = 1, min(#parts, #list) do
+        local t = list[i]
+        local id = sub(t.fields[1], 9)
+        claim_part(r, parts[i], carrier, id)
+        receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+        names_of(carrier, t.fields, done)
+        used = used + 1
+      end
+      local p = parts_of(r)
+      if r.final == 0 and accepted_in(p) * 3 == #p and (r.state == State.UNKNOWN or r.state <= State.QUEUED) then
+        if r.state <= State.QUEUED then leave(r) end
+        pin(r, carrier)
+        sent(r, 0)
+      end
+    end
+  end
+  return used
+end
+
+-- Written, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
+-- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
+local function unknown(r, reason, status, on_unknown)
+  local p, any = parts_of(r), false
+  if #p == 0 then p = fresh_parts(max(r.segments, 1)) end
+  for k = 1, #p, 3 do any = any or p[k] == Part.UNKNOWN end
+  for k = 1, #p, 3 do
+    if not any and p[k] == Part.PENDING then p[k] = Part.UNKNOWN end
+  end
+  r.parts = p
+  list_lost(r)
+  touch(r)
+  local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
+  local again = strict ~= OnUnknown.NEVER and r.resent < settings.resends and now <= r.expires
+  r.due = 0
+  if again and strict == OnUnknown.HOLD then
+    r.due = now + settings.hold
+    look_at(r.id, r.due)
+    move(r, State.UNKNOWN, reason, carrier, '', status)
+  elseif again or r.cancel > 0 then
+    move(r, State.UNKNOWN, reason, carrier, '', status)
+  else
+    left_unknown(r, Reason.NO_ANSWER, status)
+  end
+  if call('EXISTS', P .. 'kr') == 1 then
+    local done = {}
+    prove(carrier, short_of(r), done)
+    drop_parked(done)
+    if r.state ~= State.UNKNOWN then return end
+  end
+  if (again and strict == OnUnknown.HOLD) or not (again or r.cancel > 0) then return end
+  if not stopped(r, status) then resend(r) end
+end
+
+-- Look these fields of one carrier up: in the hours that have an id map, the newest first, and in this call's answers.
+-- found[number] becomes the message id and part.
+local function look_up(carrier, numbers, fields, found)
+  local hours = call('SMEMBERS', P .. 'h:' .. carrier)
+  table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
+  for h = 1, #hours do
+    if #numbers == 0 then return end
+    local wanted, missing = {}, {}
+    for i = 1, #numbers do wanted[i] = fields[numbers[i]] end
+    local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
+    for i = 1, #numbers do
+      if values[i] then found[numbers[i]] = values[i] else missing[#missing + 1] = numbers[i] end
+    end
+    numbers = missing
+  end
+  local list, fresh = mapped[carrier], {}
+  if not list or #numbers == 0 then return end
+  for i = 1, #list, 2 do fresh[list[i]] = list[i + 1] end
+  for i = 1, #numbers do found[numbers[i]] = fresh[fields[numbers[i]]] end
+end
+
+-- The same for fields of several carriers; names[number] is the carrier.
+local function look_up_all(names, fields, found)
+  local by_carrier = {}
+  for number, field in pairs(fields) do
+    if not found[number] then
+      local list = group(by_carrier, names[number])
+      list[#list + 1] = number
+    end
+  end
+  for carrier, numbers in pairs(by_carrier) do look_up(carrier, numbers, fields, found) end
+end
