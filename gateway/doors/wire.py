@@ -249,7 +249,7 @@ def message(record: Record) -> Message:
         timeline=[_move(step) for step in record.timeline],
         expires_at=rfc3339(record.expires),
         cancel_requested=record.cancel_requested,
-        resent=record.resent,
+        resent=record.resent > 0,
         carrier=record.carrier,
         route=record.route,
         metadata=e.metadata,

@@ -118,9 +118,9 @@ RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it; after the last: the mark of the text
 RECEIPT = Struct(">BBB")
-"""carrier, state, number of fields of the id map (+ ``DETAILED``); behind it each of these with its length, then what is
-told of a receipt whose id is not known: the kind of each field, ``DETAIL``, host, mark of its text; then the carrier's
-date when the state is marked by ``DATED``, then the error text."""
+"""carrier, state, number of fields of the id map (+ ``DETAILED``); behind it each of these with its length; then what
+is told of a receipt whose id is not known: the kind of each field, ``DETAIL``, host, mark of its text; then the date
+when the state is marked by ``DATED``, then the error text."""
 DETAILED = 128
 WHOLE = 64
 """Added to the state of a receipt that, for the last part, counts for the whole message."""
@@ -129,7 +129,7 @@ PARKED = Struct(">BIHB")
 """Before a receipt that is parked: 255 (the first format has the carrier's number, which is less), the second it came,
 its tries so far, 1 when it was told to be ambiguous."""
 COPY = Struct(">BBIIBB")
-"""part, state, hour of the id map (0: none), lease (its last four octets), lengths of the carrier and its id behind it."""
+"""part, state, hour of the id map (0: none), lease (its last four octets), lengths of carrier and its id behind it."""
 PART = Struct(">BIB")
 """state, hour of the id map (0: none), length of the carrier's id; behind it the id, then the carrier's date when the
 state is marked by ``DATED``."""

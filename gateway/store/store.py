@@ -441,10 +441,7 @@ class Store:
             matched,
             orphans,
             more == 1,
-            [
-                Guess(*host.decode().split("\0", 1), kind)
-                for host, kind in zip(guesses[::2], guesses[1::2], strict=True)
-            ],
+            [_guess(host, kind) for host, kind in zip(guesses[::2], guesses[1::2], strict=True)],
             [(carrier.decode(), one) for carrier, one in zip(strangers[::2], strangers[1::2], strict=True)],
             overflowed,
         )
@@ -528,3 +525,8 @@ def _slices(partitions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     for partition, indices in _per_partition(partitions).items():
         for start in range(0, len(indices), SLICE):
             yield partition, indices[start : start + SLICE]
+
+
+def _guess(name: bytes, kind: int) -> Guess:
+    carrier, _, host = name.decode().partition("\0")
+    return Guess(carrier, host, kind)

@@ -1,4 +1,4 @@
-"""What is known of a message that may be on the wire more than once, and what a receipt without a known id may settle."""
+"""Messages that may be on the wire more than once, and what a receipt without a known id may settle."""
 
 from __future__ import annotations
 
