@@ -202,7 +202,7 @@ class Carrier(Section, frozen=True, kw_only=True):
     alphabet: Literal["gsm7", "latin1"] = "gsm7"
     long_messages: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
     registered_delivery: Annotated[int, Meta(ge=0, le=31)] = 1
-    id_form: Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"] = "as-is"
+    id_form: Literal["auto", "as-is", "hex-to-dec", "dec-to-hex"] = "auto"
     receipt_key: Literal["recipient", "id"] = "recipient"
     enquire_interval: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
     response_timeout: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0

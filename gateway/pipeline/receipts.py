@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient
+from gateway.smpp.message_id import IdForm, id_forms, receipted_id
 from gateway.smpp.pdus import ESM_RECEIPT
 from gateway.smpp.receipt import (
     DELETED,
@@ -25,10 +26,7 @@ from gateway.smpp.receipt import (
     REJECTED,
     UNDELIVERABLE,
     UNKNOWN,
-    IdForm,
-    id_forms,
     is_receipt,
-    normalise_id,
     parse,
 )
 from gateway.smpp.status import Status
@@ -113,9 +111,7 @@ class Receipts:
     def adjust(self, carrier: Carrier) -> None:
         """Read receipts by these settings from now on."""
         self._name = carrier.name
-        self._form = carrier.id_form
-        # The setting says what becomes of the ids in answers; those in receipts are only tidied (see receipt.id_forms).
-        self._receipt_form: IdForm = "as-is" if carrier.id_form == "as-is" else "auto"
+        self._form: IdForm = carrier.id_form
         self._offset = carrier.utc_offset
         self._by_id = carrier.receipt_key == "id"
 
@@ -188,7 +184,7 @@ class Receipts:
         ids = receipt.ids
         fact = ReceiptFact(
             self._name,
-            (normalise_id(ids[0], self._receipt_form),) if len(ids) == 1 else self._plain(ids),
+            (receipted_id(ids[0], self._form),) if len(ids) == 1 else self._plain(ids),
             NOBODY if self._by_id else self._numbers.recipient(digits),
             PART_STATES.get(receipt.state, PartState.UNDELIVERED),
             receipt.error.decode("latin-1"),
@@ -197,7 +193,7 @@ class Receipts:
         return (self._guess(fact) or fact) if self._guessing else fact
 
     def _plain(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return tuple(dict.fromkeys(normalise_id(one, self._receipt_form) for one in ids))
+        return tuple(dict.fromkeys(receipted_id(one, self._form) for one in ids))
 
     def _refuse_all(self, now: float) -> bool:
         """Whether the store has been away so long, or so much waits, that the carrier had better keep its receipts."""

@@ -1,7 +1,7 @@
-"""Delivery receipts as carriers really write them (SMPP 3.4, appendix B, and every deviation from it), and their ids.
+"""Delivery receipts as carriers really write them (SMPP 3.4, appendix B, and every deviation from it).
 
 The TLVs ``receipted_message_id`` and ``message_state`` win; the text fills the gaps. Nothing after ``text:`` is ever
-read as a field, since that is the user's own message.
+read as a field, since that is the user's own message. Ids and their forms are in ``message_id``, exported here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,38 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.smpp.message_id import IdForm, id_forms, normalise_id
 from gateway.smpp.segments import UDHI, TextError, split_header
 
 if TYPE_CHECKING:
     from gateway.smpp.codec import Message
+
+__all__ = [
+    "ACCEPTED",
+    "DELETED",
+    "DELIVERED",
+    "ENROUTE",
+    "EXPIRED",
+    "INTERMEDIATE",
+    "MESSAGE_STATE",
+    "NETWORK_ERROR_CODE",
+    "RECEIPTED_MESSAGE_ID",
+    "REJECTED",
+    "STATE_TEXTS",
+    "UNDELIVERABLE",
+    "UNKNOWN",
+    "IdForm",
+    "Receipt",
+    "build",
+    "date_text",
+    "id_forms",
+    "is_receipt",
+    "normalise_id",
+    "parse",
+    "parse_text",
+]
 
 RECEIPTED_MESSAGE_ID = 0x001E
 NETWORK_ERROR_CODE = 0x0423
@@ -37,8 +63,6 @@ STATE_TEXTS = {
     UNKNOWN: b"UNKNOWN",
     REJECTED: b"REJECTD",
 }
-
-IdForm = Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"]
 
 _STATES = {text: state for state, text in STATE_TEXTS.items()} | {
     b"DELIVERED": DELIVERED,
@@ -206,64 +230,6 @@ def _instant(date: bytes) -> int:
             continue
         return int(when.timestamp() * 1000)
     return 0
-
-
-# Ids --------------------------------------------------------------------------------------------------------------
-
-
-def normalise_id(raw: bytes, form: IdForm) -> bytes:
-    """The form of a message id from submit_sm_resp (or data_sm_resp) under which receipts will look for it.
-
-    ``form`` says what must happen to the answer's id to become the receipts': nothing (``as-is``), from hexadecimal to
-    decimal, from decimal to hexadecimal, or ``auto``: only what is always right, which is lower case and no leading
-    zeros; then ``id_forms`` tries both directions.
-    """
-    plain = raw.strip(b"\0 ")
-    if form == "as-is":
-        return plain
-    key = _canonical(plain)
-    if form == "hex-to-dec":
-        return _hex_to_dec(key) or key
-    if form == "dec-to-hex":
-        return _dec_to_hex(key) or key
-    return key
-
-
-def id_forms(raw: bytes, form: IdForm) -> tuple[bytes, ...]:
-    """The keys under which the message of a receipt's id may be found: the most likely first, no doubles.
-
-    All but the first are guesses, good only together with the destination.
-    """
-    plain = raw.strip(b"\0 ")
-    key = _canonical(plain)
-    others = tuple(other for other in (_dec_to_hex(key), _hex_to_dec(key)) if other)
-    if form != "as-is":
-        return (key, *others) if key not in others else (key, *(other for other in others if other != key))
-    guesses = [plain, key]
-    for guess in (plain, key, *others):
-        guesses += [guess.lower(), guess.upper()]
-    for other in others:
-        guesses += [other.rjust(8, b"0"), other.rjust(8, b"0").upper(), other.rjust(10, b"0")]
-    return tuple(dict.fromkeys(guesses))
-
-
-def _canonical(raw: bytes) -> bytes:
-    return raw.lower().lstrip(b"0") or raw[-1:]
-
-
-def _hex_to_dec(key: bytes) -> bytes:
-    """Decimal digits of a hexadecimal id of up to 64 bits, b"" when it is none."""
-    if len(key) > 16 or not key.isalnum():
-        return b""
-    try:
-        return b"%d" % int(key, 16)
-    except ValueError:
-        return b""
-
-
-def _dec_to_hex(key: bytes) -> bytes:
-    """Hexadecimal digits of a decimal id of up to 64 bits, b"" when it is none."""
-    return b"%x" % int(key) if len(key) <= 20 and key.isdigit() else b""
 
 
 # Writing ----------------------------------------------------------------------------------------------------------

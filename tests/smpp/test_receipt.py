@@ -47,9 +47,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
             assert getattr(found, f"{field}_date") == receipt._instant(expect[field].encode()) > 0
     if "must_match_any_of" in expect:
         for answered in expect["must_match_any_of"]:
-            form = "as-is" if answered.isdigit() else "auto"
-            assert normalise_id(answered.encode(), form) in id_forms(found.ids[0], form)
-            assert answered.encode() in id_forms(found.ids[0], "as-is")
+            assert normalise_id(answered.encode(), "auto") in id_forms(found.ids[0], "auto")
 
 
 # What counts as a receipt -----------------------------------------------------------------------------------------
@@ -181,50 +179,6 @@ def test_dates(date: bytes, instant: int) -> None:
 def test_dates_are_in_the_carriers_own_time() -> None:
     found = parse(message(b"id:1 done date:2601010200 stat:DELIVRD"), utc_offset_minutes=120)
     assert found is not None and (found.submit_date, found.done_date) == (0, JAN_2026)
-
-
-# Ids --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answered", "form", "receipted"),
-    [
-        (b"1d305b4c", "auto", b"0489708364"),
-        (b"489708364", "auto", b"1D305B4C"),
-        (b"70BA8A69", "auto", b"1891273321"),
-        (b"00B8BE19", "auto", b"B8BE19"),
-        (b"B8BE19", "auto", b"00b8be19"),
-        (b"1d305b4c", "hex-to-dec", b"0489708364"),
-        (b"489708364", "dec-to-hex", b"1D305B4C"),
-        (b"AbC-9", "as-is", b"AbC-9"),
-        (b"AbC-9\0", "auto", b"abc-9"),
-        (b"000", "auto", b"0"),
-        (b"007", "as-is", b"007"),
-    ],
-)
-def test_an_id_is_found_again(answered: bytes, form: Any, receipted: bytes) -> None:
-    assert normalise_id(answered, form) in id_forms(receipted, form)
-
-
-def test_the_first_form_is_the_likely_one() -> None:
-    assert id_forms(b"0489708364", "hex-to-dec")[0] == normalise_id(b"1d305b4c", "hex-to-dec") == b"489708364"
-    assert id_forms(b"1D305B4C", "dec-to-hex")[0] == normalise_id(b"489708364", "dec-to-hex") == b"1d305b4c"
-    assert id_forms(b"74e02ee1-4e2f", "auto") == (b"74e02ee1-4e2f",)
-
-
-@given(st.integers(0, 2**64 - 1), st.integers(0, 20), st.booleans())
-def test_either_side_may_be_hexadecimal_padded_or_upper_case(number: int, width: int, hexadecimal: bool) -> None:
-    dec, hexa = b"%d" % number, b"%X" % number
-    answered, receipted = (hexa, dec) if hexadecimal else (dec, hexa)
-    assert normalise_id(answered.rjust(width, b"0"), "auto") in id_forms(receipted, "auto")
-    assert normalise_id(answered, "auto") in id_forms(receipted.lower().rjust(width, b"0"), "auto")
-
-
-@given(st.binary(max_size=70), st.sampled_from(["as-is", "hex-to-dec", "dec-to-hex", "auto"]))
-def test_any_id_has_forms(raw: bytes, form: Any) -> None:
-    forms = id_forms(raw, form)
-    assert len(set(forms)) == len(forms) > 0
-    assert form != "as-is" or forms[0] == normalise_id(raw, form)
 
 
 # Writing ----------------------------------------------------------------------------------------------------------
