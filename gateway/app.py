@@ -30,6 +30,7 @@ from gateway.doors.webhooks import WebhookRoutes
 from gateway.model import Redecide
 from gateway.operators import Meters, Operators
 from gateway.pipeline.by_id import Relocator
+from gateway.pipeline.coding import demands_of
 from gateway.pipeline.decisions import Decisions
 from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
@@ -92,6 +93,7 @@ class App:
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
         )
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
+        self.desk.demands = demands_of(config.routes, config.carriers)
         self.heart = Heart(self.store, self.owner)
         self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
         self.sweeper = Sweeper(self.store)
@@ -252,6 +254,7 @@ class App:
         former = self.desk.rules
         self.desk.set_accounts(config.accounts)
         self.desk.routes = route_table(config)
+        self.desk.demands = demands_of(config.routes, config.carriers)
         self.desk.rules = rules.with_flags(former.epoch, former.held, former.pulled)
         self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
         self.shares.changed()

@@ -193,6 +193,8 @@ def test_one_table_where_several_may_stand():
         (CARRIER + '[[route]]\ncarriers = ["north"]\naccount = "shop"', "route[0].account"),
         (CARRIER + '[[route]]\ncarriers = ["north"]\n[[route]]\ncarriers = ["north"]', "route[1]"),
         (CARRIER + '[[route]]\nto = "china"\ncarriers = ["north"]', "route[0].to"),
+        (CARRIER + '[[route]]\nsender = "%s"\ncarriers = ["north"]' % ("x" * 201), "route[0].name"),
+        (CARRIER + '[[route]]\nname = "%s"\ncarriers = ["north"]' % ("\U0001f600" * 64), "route[0].name"),
         ('[[account]]\nname = "a"\n[[account]]\nname = "a"', "account[1].name"),
         ('[[account]]\nname = "a b"', "account[0].name"),
         ('[[account]]\nname = "a"\nsystem_id = "x"', "account[0].password"),
@@ -417,7 +419,52 @@ def test_offsets(text: str, minutes: int):
 @pytest.mark.parametrize("value", ['"+3"', '"03:00"', '"+20:00"', '"Moscow"', "3.5"])
 def test_what_is_no_offset(value: str):
     line = problems(f"{CARRIER}utc_offset = {value}")["carrier[0].utc_offset"]
-    assert line.endswith('Write a whole number from -1080 to 1080 (minutes), or like "+03:00"')
+    assert line.endswith('Write minutes from -1080 to 1080, text like "+03:00", or an IANA zone')
+
+
+def test_dates_of_receipts_are_in_the_carriers_time_zone_unless_it_has_another_clock():
+    def clock(text: str) -> int | str:
+        return load_text(CARRIER + text, "gw.toml", {"AHEAD": "-90"}).config.carriers[0].clock
+
+    assert clock("") == 0
+    assert clock('time_zone = "Asia/Kolkata"\n') == "Asia/Kolkata"
+    assert clock('time_zone = "Asia/Kolkata"\nutc_offset = 0\n') == 0
+    assert clock('utc_offset = "Europe/Berlin"\n') == "Europe/Berlin"
+    assert clock('utc_offset = "${AHEAD}"\n') == -90
+    assert "carrier[0].time_zone" in problems(f'{CARRIER}time_zone = "Mars"')
+
+
+def test_parameters_that_a_carrier_demands():
+    text = (
+        CARRIER + 'tlvs = [{ tag = 0x1400, value = "77", type = "int16" }, { tag = 0x1401, metadata = "template_id" }]'
+    )
+    one, two = load_text(text, "gw.toml", {}).config.carriers[0].tlvs
+    assert (one.tag, one.type, one.value, one.required) == (0x1400, "int16", "77", False)
+    assert (two.tag, two.metadata) == (0x1401, "template_id")
+
+
+@pytest.mark.parametrize(
+    ("tlv", "key", "words"),
+    [
+        ('{ tag = 0x1400, value = "70000", type = "int16" }', ".value", "no whole number from 0 to 65535"),
+        ('{ tag = 0x1400, value = "xyz", type = "hex" }', ".value", "pairs of hexadecimal digits"),
+        ('{ tag = 0x1400, templates = { a = "x" }, type = "int8" }', ".templates.a", "no whole number from 0 to 255"),
+        ("{ tag = 0x1400 }", "", "nothing to take a value from"),
+        ('{ tag = 0x0424, value = "x" }', ".tag", "written by the gateway"),
+        ('{ tag = 70000, value = "x" }', ".tag", "does not fit"),
+        ('{ value = "x" }', ".tag", "is missing"),
+        ('{ tag = 0x1400, from = "x" }', ".from", "unknown key"),
+    ],
+)
+def test_parameters_that_cannot_be(tlv: str, key: str, words: str):
+    assert words in problems(f"{CARRIER}tlvs = [{tlv}]")[f"carrier[0].tlvs[0]{key}"]
+    twice = problems(f'{CARRIER}tlvs = [{{ tag = 1, value = "x" }}, {{ tag = 1, value = "y" }}]')
+    assert "stands there twice" in twice["carrier[0].tlvs[1].tag"]
+
+
+def test_a_carrier_without_validity_is_warned_of():
+    (warning,) = [w for w in load_text(CARRIER + 'validity = "none"\n', "x", {}).warnings if "validity" in str(w)]
+    assert "marketing after the permitted hours" in str(warning)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("10m", 600), ("0.5h", 1800)])

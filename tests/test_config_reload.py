@@ -41,7 +41,7 @@ def test_secrets_are_never_shown() -> None:
 def test_what_a_carrier_needs_new_binds_for(key: str) -> None:
     field = next(field for field in msgspec.structs.fields(Carrier) if field.name == key)
     known = {"status_table": {"0x1": "retry"}, "sender_rates": {"A": 1.0}, "on_unknown": "never", "alphabet": "latin1"}
-    known |= {"number_format": "plus", "long_messages": "sar", "id_form": "auto", "receipt_key": "id", "tls_name": "x"}
+    known |= {"number_format": "plus", "long_messages": "sar", "id_form": "as-is", "receipt_key": "id", "tls_name": "x"}
     value = known.get(key, 7)
     assert value != field.default
     assert restarts(NORTH, msgspec.structs.replace(NORTH, **{key: value})) is (key not in ADJUSTED)

@@ -72,6 +72,9 @@ class Settings(NamedTuple):
     password: bytes
     system_type: bytes = b""
     address_range: bytes = b""
+    ton: int = 0  # addr_ton and addr_npi of the bind
+    npi: int = 0
+    interface_version: int = 0x34
     window: int = 100
     enquire_interval: float = 30.0
     response_timeout: float = 30.0
@@ -212,6 +215,9 @@ class Bind(asyncio.Protocol):
                 settings.password,
                 system_type=settings.system_type,
                 address_range=settings.address_range,
+                ton=settings.ton,
+                npi=settings.npi,
+                interface_version=settings.interface_version,
                 now=self._loop.time(),
             )
         except LocalError as error:  # a password that fits no PDU: say so instead of dying in a callback

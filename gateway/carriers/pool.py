@@ -31,6 +31,9 @@ HOPELESS_AFTER = 3
 HOPELESS_FOR = 60.0
 """Seconds until we want binds again."""
 
+VERSIONS = {"3.3": 0x33, "3.4": 0x34, "5.0": 0x50}
+"""interface_version (5.2.4) as the configuration writes it."""
+
 TRIES_PER_SECOND = 2.0
 TICK = 0.5
 
@@ -89,6 +92,9 @@ class Pool:
             password=carrier.password.encode("latin-1", "replace"),
             system_type=carrier.system_type.encode("latin-1", "replace"),
             address_range=carrier.address_range.encode("latin-1", "replace"),
+            ton=carrier.bind_ton,
+            npi=carrier.bind_npi,
+            interface_version=VERSIONS[carrier.interface_version],
             window=carrier.window,
             enquire_interval=carrier.enquire_interval,
             response_timeout=carrier.response_timeout,

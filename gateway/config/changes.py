@@ -30,6 +30,14 @@ ADJUSTED = frozenset(
         "id_form",
         "status_table",
         "utc_offset",
+        "service_type",
+        "default_alphabet",
+        "validity",
+        "time_zone",
+        "tlvs",
+        "receipts",
+        "receipt_text",
+        "country",
     }
 )
 """Keys of a carrier that hold from the next message on; any other key needs its binds made anew."""

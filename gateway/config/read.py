@@ -166,8 +166,8 @@ class Reader:
             with suppress(ValueError):  # a number by substitution, or a fault that the conversion reports
                 value = duration(value)
         if _extra(kind, "offset") and isinstance(value, str):
-            with suppress(ValueError):
-                value = offset(value)
+            with suppress(ValueError):  # a zone's name
+                value = int(value) if lax and value.lstrip("-").isdigit() else offset(value)
         try:
             return msgspec.convert(value, annotation, strict=not lax)
         except msgspec.ValidationError:
@@ -226,9 +226,10 @@ def _shown(given: object, kind: inspect.Type) -> str:
 def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
     """What fits, in words."""
     also = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
-    also = ' (minutes), or like "+03:00"' if _extra(kind, "offset") else also
     kind = _bare(kind)
     match kind:
+        case inspect.UnionType():  # of offsets alone
+            return 'minutes from -1080 to 1080, text like "+03:00", or an IANA zone'
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType() | inspect.FloatType():

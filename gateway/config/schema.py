@@ -21,6 +21,7 @@ Seconds = Annotated[float, Meta(ge=1, le=366 * 86400, extra={"duration": True})]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 _MARK = "'secret': True"  # as the marks above show in a type's text
 Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
+Minutes = Annotated[int, Meta(ge=-1080, le=1080)]
 Octet = Annotated[int, Meta(ge=0, le=255)]
 CategoryName = Literal["otp", "transactional", "marketing", "emergency"]
 RetryClassName = Literal["throttle", "queue_full", "retry", "session", "other", "permanent"]
@@ -179,6 +180,18 @@ class Account(Section, frozen=True, kw_only=True):
         return self.brands[0] if self.brands else self.name
 
 
+class Tlv(Section, frozen=True, kw_only=True):
+    """An optional parameter that a carrier wants in every submit_sm: the first of ``metadata``, ``templates`` and
+    ``value`` that has something for the message."""
+
+    tag: Annotated[int, Meta(ge=0, le=0xFFFF)]
+    type: Literal["string", "cstring", "int8", "int16", "int32", "hex"] = "string"
+    metadata: Annotated[str, Meta(max_length=64)] = ""  # key of the message's metadata that holds the value
+    templates: dict[str, str] = {}  # name of the message's template -> value
+    value: str = ""  # of every message
+    required: bool = False  # a message without a value is refused; else it goes without the TLV
+
+
 class Carrier(Section, frozen=True, kw_only=True):
     """An SMSC the gateway binds to."""
 
@@ -194,16 +207,29 @@ class Carrier(Section, frozen=True, kw_only=True):
     on_unknown: Literal["resend", "hold", "never"] = "resend"
     system_type: Annotated[str, Meta(max_length=12)] = ""
     address_range: Annotated[str, Meta(max_length=40)] = ""
+    bind_ton: Octet = 0
+    bind_npi: Octet = 0
+    interface_version: Literal["3.3", "3.4", "5.0"] = "3.4"
+    service_type: Annotated[str, Meta(max_length=5)] = ""
     source_ton: Annotated[int, Meta(ge=-1, le=255)] = -1  # -1 = by the look of the sender
     source_npi: Annotated[int, Meta(ge=-1, le=255)] = -1
     dest_ton: Octet = 1
     dest_npi: Octet = 1
     number_format: Literal["digits", "plus"] = "digits"
     alphabet: Literal["gsm7", "latin1"] = "gsm7"
+    default_alphabet: Literal["gsm7", "latin1", "ascii"] = "gsm7"  # what data_coding 0 means there
     long_messages: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
+    validity: Literal["absolute", "relative", "none"] = "absolute"
+    time_zone: str = ""  # the SMSC's own, IANA: of absolute validities, and of dates in receipts; "" = UTC
+    tlvs: tuple[Tlv, ...] = ()
     registered_delivery: Annotated[int, Meta(ge=0, le=31)] = 1
-    id_form: Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"] = "as-is"
+    receipts: Literal["each", "last"] = "each"  # part of a long message that gets one
+    receipt_text: bool = False  # esm_class 0 with the text of a receipt is one
+    id_form: Literal["auto", "as-is", "hex-to-dec", "dec-to-hex"] = "auto"
     receipt_key: Literal["recipient", "id"] = "recipient"
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$")] = (
+        ""  # of national numbers in its receipts; "" = there are none
+    )
     enquire_interval: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
     response_timeout: Annotated[float, Meta(ge=0.1, le=3600, extra={"duration": True})] = 30.0
     first_sequence: Annotated[int, Meta(ge=1, le=0x7FFFFFFF)] = 1  # of each bind; for tests of the wrap
@@ -213,7 +239,12 @@ class Carrier(Section, frozen=True, kw_only=True):
     cert: str = ""
     key: str = ""
     status_table: dict[str, RetryClassName] = {}
-    utc_offset: Annotated[int, Meta(ge=-1080, le=1080, extra={"offset": True})] = 0  # minutes, of dates in receipts
+    utc_offset: Annotated[Minutes | str, Meta(extra={"offset": True})] = ""  # of dates in receipts: minutes, or a zone
+
+    @property
+    def clock(self) -> int | str:
+        """The clock of dates in its receipts: minutes ahead of UTC, or an IANA zone."""
+        return (self.time_zone or 0) if self.utc_offset == "" else self.utc_offset
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:

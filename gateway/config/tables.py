@@ -14,13 +14,17 @@ from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
+from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
+from gateway.smpp.parameters import tlv_value
+from gateway.smpp.tlvs import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
 
 EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
 """Secrets that stand in examples. Whoever reads the documentation knows them."""
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN = re.compile(r"plain:[!-~]{1,500}")  # what an Authorization header can hold
+_LANE_OCTETS = 200  # the store keeps the length of a lane's name, with the place behind it, in one octet
 _PASSWORD_OCTETS = 8  # SMPP 3.4, 4.1.1: nine with the closing zero
 
 
@@ -180,8 +184,10 @@ def check_carriers(config: Config, findings: Findings) -> None:
     for index, carrier in enumerate(config.carriers):
         path = f"carrier[{index}]"
         _hosts(carrier, path, findings)
+        _clocks(carrier, path, findings)
+        _parameters(config, carrier, path, findings)
         _carrier_tls(carrier, path, findings)
-        for key in ("system_id", "password", "system_type", "address_range"):
+        for key in ("system_id", "password", "system_type", "address_range", "service_type"):
             if "\0" in getattr(carrier, key):
                 findings.problem(f"{path}.{key}", "holds a NUL, where SMPP ends a text", "Take it out", carrier.name)
         octets = len(carrier.password.encode())
@@ -206,6 +212,49 @@ def _hosts(carrier: Carrier, path: str, findings: Findings) -> None:
             host, port = "", 0
         if not host or not port:
             findings.problem(f"{path}.hosts[{at}]", f'"{text}" is no address', "Write host:port", carrier.name)
+
+
+def _clocks(carrier: Carrier, path: str, findings: Findings) -> None:
+    """Zones exist; advertising is known to end with the permitted hours."""
+    offset = 'Write minutes from -1080 to 1080, text like "+03:00", or an IANA zone'
+    for key, remedy in (("time_zone", "Write an IANA name, like Asia/Shanghai"), ("utc_offset", offset)):
+        zone = getattr(carrier, key)
+        if isinstance(zone, str) and zone and not known_zone(zone):
+            findings.problem(f"{path}.{key}", f'"{zone}" is no time zone', remedy, carrier.name)
+    if carrier.validity == "none":
+        fault = "its carrier may deliver marketing after the permitted hours"
+        remedy = 'Try "relative" and "absolute" with time_zone first, or let marketing go by other carriers'
+        findings.warn(f"{path}.validity", fault, remedy, carrier.name)
+
+
+RESERVED_TLVS = frozenset({SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQNUM, MESSAGE_PAYLOAD})
+"""Those that the gateway writes itself."""
+
+
+def _parameters(config: Config, carrier: Carrier, path: str, findings: Findings) -> None:
+    """TLVs have values that fit their type, and tags of their own."""
+    templates = {name for account in config.accounts for name in account.templates}
+    seen: set[int] = set()
+    for index, tlv in enumerate(carrier.tlvs):
+        at = f"{path}.tlvs[{index}]"
+        if tlv.tag in seen or tlv.tag in RESERVED_TLVS:
+            fault = f"0x{tlv.tag:04X} " + ("stands there twice" if tlv.tag in seen else "is written by the gateway")
+            findings.problem(f"{at}.tag", fault, "Keep one of the two", carrier.name)
+        seen.add(tlv.tag)
+        if not (tlv.metadata or tlv.templates or tlv.value):
+            remedy = "Write value, or metadata (a key of messages), or templates (name -> value)"
+            findings.problem(at, "has nothing to take a value from", remedy, carrier.name)
+        given = {"value": tlv.value} if tlv.value else {}
+        given |= {f"templates.{name}": text for name, text in tlv.templates.items()}
+        for key, text in given.items():
+            try:
+                tlv_value(tlv.type, text)
+            except ValueError as error:
+                remedy = f"Write what fits {tlv.type}, or another type"
+                findings.problem(f"{at}.{key}", f'"{text}" {error}', remedy, carrier.name)
+        for name in sorted(tlv.templates.keys() - templates):
+            remedy = f"Templates are: {', '.join(sorted(templates)) or 'none'}"
+            findings.warn(f"{at}.templates.{name}", "no account has such a template", remedy, carrier.name)
 
 
 def _carrier_tls(carrier: Carrier, path: str, findings: Findings) -> None:
@@ -251,6 +300,9 @@ def check_routes(config: Config, findings: Findings) -> None:
         if route.account and route.account not in {account.name for account in config.accounts}:
             known = ", ".join(account.name for account in config.accounts) or "none"
             findings.problem(f"{path}.account", f'"{route.account}" is no account', f"Known are: {known}", route.lane)
+        if len(route.lane.encode()) > _LANE_OCTETS:
+            fault = f"makes a name of {len(route.lane.encode())} octets"
+            findings.problem(f"{path}.name", fault, f"Give it a name of at most {_LANE_OCTETS}", route.lane[:32] + "…")
         if any(char in route.lane for char in "#:"):
             findings.problem(f"{path}.name", f'"{route.lane}" holds # or :', "Give it a plain name", route.lane)
         if lanes.setdefault(route.lane, index) != index:

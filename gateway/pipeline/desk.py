@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gateway.config import Account
 from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
+from gateway.pipeline.coding import NO_DEMAND, Demand
 from gateway.pipeline.submission import Rights, template_scope
 from gateway.policy.decide import Rulebook
 from gateway.policy.numbers import describe
@@ -23,6 +24,7 @@ class Desk:
         self.hasher = hasher
         self.rules = rules
         self.routes = routes
+        self.demands: Mapping[str, Demand] = {}
         self.rights: dict[str, Rights] = {}
         self.set_accounts(accounts)
 
@@ -48,6 +50,10 @@ class Desk:
         """The lane that leads to a destination, "" when no route does."""
         found = self.routes.match(digits, describe(digits).region, sender, category, account)
         return "" if found is None else found.lane
+
+    def demand(self, lane: str) -> Demand:
+        """What the carrier that a lane leads to first asks of a message."""
+        return self.demands.get(lane, NO_DEMAND)
 
     def has_lane(self, lane: str) -> bool:
         """Whether a route of this name (still) exists."""

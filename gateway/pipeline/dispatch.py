@@ -22,6 +22,7 @@ from gateway.pipeline.outcomes import Outcomes
 from gateway.pipeline.returns import Returns, ReturnStore
 from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
+from gateway.pipeline.validity import Closing
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
 from gateway.policy.senders import NOW, Senders, Turn
@@ -109,11 +110,11 @@ class Dispatcher:
         self._redecide = redecide
         self._left = left
         self._clock = clock
-        self._encoder = Encoder(carrier)
         self.senders = Senders(carrier.sender_rates)
         self._elsewhere = False
         self._writer = Writer()
         self._outcomes = Outcomes(carrier, lanes, pace, self._now)
+        self._encoder = Encoder(carrier, self._outcomes.validity)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
         self._returns = Returns(carrier.name, store, heart, self._rota)
@@ -170,10 +171,10 @@ class Dispatcher:
 
     def adjust(self, carrier: Carrier, now: float) -> None:
         """Send by these settings from the next message on."""
-        self._encoder = Encoder(carrier)
+        self._outcomes.adjust(carrier)
+        self._encoder = Encoder(carrier, self._outcomes.validity)
         if carrier.sender_rates != self.senders.rates:
             self.senders = Senders(carrier.sender_rates, now)
-        self._outcomes.adjust(carrier)
         self.pace.set_limit(carrier.rate, now)
         self.wake()
 
@@ -332,6 +333,9 @@ class Dispatcher:
             counts[message.route] = counts.get(message.route, 0) + 1
             try:
                 job = Job(message, encode(message, clock), now)
+            except Closing as closing:
+                self._returns.postpone(message, closing.at, turn=False)
+                continue
             except (TextError, LocalError) as error:
                 decided.append(self._outcomes.unsendable(message, error))
                 continue

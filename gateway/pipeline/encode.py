@@ -6,20 +6,20 @@ the validity of this second) is joined once and kept.
 
 from __future__ import annotations
 
-from time import gmtime, strftime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.model import Category, PartState
+from gateway.model import PartState
+from gateway.pipeline.coding import coding_of, split_for
+from gateway.pipeline.parameters import Parameters
+from gateway.pipeline.validity import Validity, ValidityRefusals
 from gateway.smpp.codec import submit_template
-from gateway.smpp.text import Alphabet, Long, Segments, split, split_octets
+from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
     from gateway.model import Leased
     from gateway.smpp.messages import Template
-
-MAX_VALIDITY = 30 * 86_400_000
-"""Longer validities are left to the carrier: many refuse (RINVEXPIRY) what exceeds their own limit."""
 
 KEPT = 1024
 """Templates and one-part texts kept; a full table starts afresh, which costs less than ageing each entry."""
@@ -34,70 +34,76 @@ SHORT_CODE = 6
 PRIORITY = 4
 """Where ``pipeline.submission.Asked``, as it comes back from the store, has the priority_flag (5.2.14)."""
 
-ALLOWED = {
-    "gsm7": (Alphabet.GSM7, Alphabet.UCS2),
-    "latin1": (Alphabet.LATIN1, Alphabet.UCS2),
-}
+TEMPLATE = 6
+"""… and the name of the template."""
 
 
 class Encoder:
     """Bodies of submit_sm for one carrier."""
 
-    __slots__ = ("_allowed", "_carrier", "_long", "_plus", "_segments", "_templates", "_validities")
+    __slots__ = ("_carrier", "_coding", "_parameters", "_plus", "_segments", "_templates", "_validity")
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Carrier, refusals: ValidityRefusals | None = None) -> None:
+        """``refusals``: what is known of this carrier and validity_period."""
         self._carrier = carrier
-        self._allowed = ALLOWED[carrier.alphabet]
-        self._long = Long(carrier.long_messages)
+        self._coding = coding_of(carrier)
+        self._parameters = Parameters(carrier.name, carrier.tlvs)
+        self._validity = Validity(carrier, refusals or ValidityRefusals(carrier.name))
         self._plus = "+" if carrier.number_format == "plus" else ""
         self._templates: dict[tuple[str, bytes, int], Template] = {}
         self._segments: dict[tuple[str, str], Segments] = {}
-        self._validities: dict[int, bytes] = {}
 
     def encode(self, leased: Leased, now: int) -> list[bytes | None]:
         """One body per part, in order; None for a part that a carrier has accepted already (``leased.parts``).
 
         Raises TextError when the text cannot be expressed or cut for this carrier, LocalError when an address does not
-        fit its field: then this carrier cannot take the message.
+        fit its field, a parameter that the carrier demands is missing, or it refuses the validity that advertising must
+        have: then this carrier cannot take the message. Raises Closing when it has to wait for other hours.
         """
         cut = self._cut(leased)
         asked = leased.envelope.facts
-        template = self._template(leased.envelope.sender, self._validity(leased, now), asked[PRIORITY] if asked else 0)
+        template = self._template(
+            leased.envelope.sender, self._validity.text(leased, now), asked[PRIORITY] if asked else 0
+        )
         dest = (self._plus + leased.recipient.digits).encode()
         esm_class, coding = cut.esm_class, cut.data_coding
-        if len(cut.parts) == 1:
-            part = cut.parts[0]
+        parts = cut.parts
+        if self._parameters:
+            parts = self._with_parameters(leased, parts)
+        if len(parts) == 1:
+            part = parts[0]
             return [template.encode(dest, part[0], esm_class=esm_class, data_coding=coding, tlvs=part[1])]
-        done = leased.parts if len(leased.parts) == len(cut.parts) else bytes(len(cut.parts))
+        done = leased.parts if len(leased.parts) == len(parts) else bytes(len(parts))
         return [
             template.encode(dest, part[0], esm_class=esm_class, data_coding=coding, tlvs=part[1])
             if state in _TO_SEND
             else None
-            for part, state in zip(cut.parts, done, strict=True)
+            for part, state in zip(parts, done, strict=True)
         ]
+
+    def _with_parameters(self, leased: Leased, parts: Sequence[Segment]) -> tuple[Segment, ...]:
+        """Every part with what the carrier demands of this message."""
+        asked = leased.envelope.facts
+        template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""
+        more = self._parameters.octets(leased.envelope.metadata, template)
+        return tuple(Segment(part[0], part[1] + more) for part in parts)
 
     def _cut(self, leased: Leased) -> Segments:
         content = leased.content
         reference = leased.reference_number
         if content.data or content.encoding == Alphabet.BINARY:
             return split_octets(
-                content.data, content.esm_class, content.data_coding, reference=reference, long=self._long
+                content.data, content.esm_class, content.data_coding, reference=reference, long=self._coding.long
             )
         key = (content.text, content.encoding)
         kept = self._segments.get(key)
         if kept is None:
-            alphabet = self._alphabet(content.encoding)
-            kept = split(content.text, reference=reference, long=self._long, alphabet=alphabet, allowed=self._allowed)
+            kept = split_for(content.text, content.encoding, self._coding, reference)
             if len(kept.parts) == 1:
                 if len(self._segments) >= KEPT:
                     self._segments.clear()
                 self._segments[key] = kept
         return kept
-
-    def _alphabet(self, asked: str) -> Alphabet | None:
-        """The alphabet the app asked for, where this carrier speaks it; None = whichever fits."""
-        alphabet = Alphabet(asked) if asked else None
-        return alphabet if alphabet is Alphabet.LATIN1 or alphabet in self._allowed else None
 
     def _template(self, sender: str, validity: bytes, priority: int) -> Template:
         template = self._templates.get((sender, validity, priority))
@@ -118,32 +124,13 @@ class Encoder:
             dest_ton=carrier.dest_ton,
             dest_npi=carrier.dest_npi,
             registered_delivery=carrier.registered_delivery,
+            service_type=carrier.service_type.encode("latin-1", "replace"),
             validity=validity,
             priority=priority,
         )
 
-    def _validity(self, leased: Leased, now: int) -> bytes:
-        """Until when the carrier may deliver: the expiry, for marketing no later than the end of permitted hours."""
-        until = leased.expires
-        if leased.category == Category.MARKETING and leased.closes < until:
-            until = leased.closes
-        if not now < until <= now + MAX_VALIDITY:
-            return b""
-        second = until // 1000
-        kept = self._validities.get(second)
-        if kept is None:
-            if len(self._validities) >= KEPT:
-                self._validities.clear()
-            kept = self._validities[second] = absolute_time(second)
-        return kept
-
 
 _TO_SEND = frozenset({PartState.PENDING, PartState.UNKNOWN})
-
-
-def absolute_time(second: int) -> bytes:
-    """An instant (seconds UTC) as SMPP writes it, in UTC (7.1.1): 16 octets."""
-    return strftime("%y%m%d%H%M%S000+", gmtime(second)).encode()
 
 
 def source_address(sender: str, plus: bool = False) -> tuple[bytes, int, int]:

@@ -237,7 +237,7 @@ class Intake:
             if isinstance(rights, Problem):
                 results[place] = rights
                 continue
-            checked = check(asked, rights, now)
+            checked = check(asked, rights, now, self._desk)
             if isinstance(checked, Problem):
                 results[place] = checked
                 continue
@@ -257,7 +257,7 @@ class Intake:
 
     def _decide(self, case: Case, facts: Facts, batch: Batch) -> Ruling:
         asked, rights, checked, caps = case.asked, case.rights, case.checked, case.caps
-        route = self._desk.route(checked.digits, checked.sender, checked.category, rights.name)
+        route = checked.route
         if caps:
             facts = batch.frequency.known(case.recipient, caps, facts)
         verdict = decide(request_of(case, route, batch.now), facts, batch.now, self._desk.rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from random import random
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,6 +14,7 @@ from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.retry import Word, decide
 from gateway.pipeline.tallies import CarrierTally
+from gateway.pipeline.validity import REFUSALS, ValidityRefusals
 from gateway.pipeline.writer import Port
 from gateway.policy.pace import Pace
 from gateway.smpp.receipt import normalise_id
@@ -30,6 +32,10 @@ ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnk
 
 UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
 UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
+ENDS = frozenset({Fate.NEXT, Fate.REJECTED, Fate.FAILED})
+"""This carrier sees nothing more of the message."""
+
+WITHOUT_VALIDITY = Word(Fate.BACK, Reason.CARRIER_RETRY)
 LATE = Word(Fate.SENT, Reason.NONE)
 
 log = structlog.get_logger(__name__)
@@ -39,6 +45,7 @@ class Outcomes:
     """Judges the messages of one carrier. Every method answers with the reports that are ready for the store."""
 
     def __init__(self, carrier: Carrier, lanes: Lanes, pace: Pace, clock: Callable[[], int]) -> None:
+        self._habit: tuple[str, str] | None = None
         self.adjust(carrier)
         self._lanes = lanes
         self._pace = pace
@@ -48,9 +55,13 @@ class Outcomes:
 
     def adjust(self, carrier: Carrier) -> None:
         """Judge by these settings from now on."""
+        habit = carrier.validity, carrier.time_zone
+        if habit != self._habit:
+            self._habit, self.validity = habit, ValidityRefusals(carrier.name)
         self._name = carrier.name
         self._overrides = carrier.overrides or None
         self._id_form = carrier.id_form
+        self._set_by_hand = any(status in carrier.overrides for status in REFUSALS)
         self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
 
     @property
@@ -63,6 +74,7 @@ class Outcomes:
         reports: list[Answer] = []
         accepted = throttled = late = 0
         name, form, on_unknown = self._name, self._id_form, self._on_unknown
+        without = self.validity if self.validity.any else None  # messages that went without a validity
         job: Any = None
         index: int
         for context, status, message_id, _ in answers:
@@ -84,6 +96,8 @@ class Outcomes:
                     reports.append(self.judge(job))
                 else:
                     leased, total, key = job.leased, len(job.bodies), job.leased.recipient.key
+                    if without is not None:
+                        without.ended(leased, accepted=True)
                     job.reported = True
                     reports.append(
                         Answer(
@@ -120,6 +134,8 @@ class Outcomes:
         """The report on a message of which nothing is undecided any more."""
         leased = job.leased
         last = self._lanes.last(leased.route, leased.place)
+        if not (job.unknown or self._set_by_hand) and self.validity.again(leased, job.refused, monotonic()):
+            return self._judged(job, WITHOUT_VALIDITY, 0, last)
         word = decide(
             job.refused,
             unknown=job.unknown > 0,
@@ -129,7 +145,12 @@ class Outcomes:
             overrides=self._overrides,
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
+        if word.fate in ENDS and self.validity.any:
+            self.validity.ended(leased, accepted=False)
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
+        return self._judged(job, word, due, last)
+
+    def _judged(self, job: Job, word: Word, due: int, last: bool) -> Answer:
         self.tally.fates[word.fate, word.reason] += 1
         return job.answer(self._name, word, due, self._on_unknown, last)
 

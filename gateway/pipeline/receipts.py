@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient
-from gateway.smpp.pdus import ESM_RECEIPT
+from gateway.pipeline.receipt_number import number_of, shape_of
+from gateway.policy.quiet_hours import zone_of
+from gateway.smpp.message_id import IdForm, id_forms, receipted_id
+from gateway.smpp.pdus import ESM_RECEIPT, command_name
 from gateway.smpp.receipt import (
     DELETED,
     DELIVERED,
@@ -25,10 +29,8 @@ from gateway.smpp.receipt import (
     REJECTED,
     UNDELIVERABLE,
     UNKNOWN,
-    IdForm,
-    id_forms,
+    UNREADABLE,
     is_receipt,
-    normalise_id,
     parse,
 )
 from gateway.smpp.status import Status
@@ -42,6 +44,7 @@ PATIENCE = 8.0
 """Seconds the store may be away before receipts are answered RMSGQFUL instead of waiting: carriers repeat those."""
 
 COMPLAIN_EVERY = 60.0
+"""Seconds between two log lines of one kind."""
 
 AHEAD, BEHIND = 86_400_000, 31 * 86_400_000
 """How far a carrier's date may lie ahead of our clock, and behind it (ms), to be its word and not its mistake."""
@@ -55,8 +58,9 @@ PART_STATES = {
     EXPIRED: PartState.EXPIRED,
     DELETED: PartState.UNDELIVERED,
     UNDELIVERABLE: PartState.UNDELIVERED,
-    UNKNOWN: PartState.UNDELIVERED,
     REJECTED: PartState.UNDELIVERED,
+    UNKNOWN: PartState.RECEIPT_UNKNOWN,
+    UNREADABLE: PartState.RECEIPT_UNREADABLE,
 }
 
 log = structlog.get_logger(__name__)
@@ -75,17 +79,48 @@ class Numbers(Protocol):
 
 
 class Ticket(NamedTuple):
-    """Whom to answer once the receipt is stored."""
+    """Whom to answer once the receipt is stored, and what else to try when nothing is found for it."""
 
     bind: Replier
     command_id: int
     sequence: int
-    fact: ReceiptFact | None = None  # when it is looked up by its plain ids only
-    guessed: bool = False  # when it was not found by those
+    fact: ReceiptFact | None = None  # to be looked up by other forms of its ids
+    turned: ReceiptFact | None = None  # for the number in destination_addr
+    by: str = ""  # what it is looked up by now: "" | "destination" | "form"
+
+
+class Refusal(NamedTuple):
+    """Why a message is not stored. ``kind`` is counted and logged, ``field`` the place of the PDU, ``remedy`` ours."""
+
+    kind: str
+    status: int
+    field: str
+    why: str
+    remedy: str = ""
+
+
+REPLY = Refusal("replies", Status.ESME_RX_T_APPN, "esm_class", "is no receipt's, and replies cannot be stored yet")
+BY_TEXT = Refusal(
+    "receipt_texts",
+    Status.ESME_RX_T_APPN,
+    "esm_class",
+    "is no receipt's, the text is one's",
+    "set receipt_text = true for this carrier",
+)
+# Nothing will ever be read out of these: a temporary refusal would bring them back for ever.
+UNREAD = Refusal("unreadable", Status.ESME_RX_P_APPN, "short_message", "holds neither an id nor a state")
+
+
+def nameless(message: Message) -> Refusal:
+    """A receipt in which no number of a recipient can be read."""
+    why = f"{shape_of(message.source)}, and destination_addr {shape_of(message.dest)}: no recipient's number"
+    remedy = 'set receipt_key = "id" for this carrier (or country, for numbers written as at home)'
+    return Refusal("numberless", Status.ESME_RX_P_APPN, "source_addr", why, remedy)
 
 
 class Receipts:
-    """The receipts of one carrier. ``counts``: applied, repeated, parked, unreadable, replies, refused.
+    """The receipts of one carrier. ``counts``: applied, repeated, parked, refused (the store was away too long), and
+    what is refused for itself: unreadable, numberless, replies, receipt_texts.
 
     A carrier either names its messages by the ids it gave, or it never does. So ids are looked up as they are (after
     ``id_form``); guesses at other forms cost more than all the rest of a receipt and are made when nothing is found.
@@ -103,9 +138,9 @@ class Receipts:
         self._numbers = numbers
         self._reporter = reporter
         self._clock = clock
-        self._puzzled = float("-inf")
-        self._complained = float("-inf")
+        self._logged: dict[str, float] = {}  # kind of line -> when it was written last
         self._guessing = False
+        self._as_submitted: bool | None = None  # source and destination are not swapped; None = nobody knows yet
         self.counts: Counter[str] = Counter()
         self.said: Counter[PartState] = Counter()
         """What the receipts say, told twice or not."""
@@ -113,10 +148,10 @@ class Receipts:
     def adjust(self, carrier: Carrier) -> None:
         """Read receipts by these settings from now on."""
         self._name = carrier.name
-        self._form = carrier.id_form
-        # The setting says what becomes of the ids in answers; those in receipts are only tidied (see receipt.id_forms).
-        self._receipt_form: IdForm = "as-is" if carrier.id_form == "as-is" else "auto"
-        self._offset = carrier.utc_offset
+        self._form: IdForm = carrier.id_form
+        self._clock_there = _clock(carrier.clock)
+        self._by_text = carrier.receipt_text
+        self._country = carrier.country
         self._by_id = carrier.receipt_key == "id"
 
     def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
@@ -129,75 +164,111 @@ class Receipts:
         lean, wall, odd = not self._guessing, self._clock(), 0
         for message in messages:
             fact = self._fact(message)
-            if fact is not None and fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
+            if isinstance(fact, Refusal):
+                self._not_stored(bind, message, fact, now)
+                continue
+            if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                 odd, fact.at = fact.at - wall, 0
-            if fact is None:
-                self._not_stored(bind, message, now)
-            else:
-                facts.append(fact)
-                tickets.append(Ticket(bind, message.command_id, message.sequence, fact if lean else None))
+            ticket = Ticket(bind, message.command_id, message.sequence, fact if lean else None)
+            facts.append(fact)
+            tickets.append(
+                ticket if self._as_submitted is not None or self._by_id else self._both(ticket, message, fact)
+            )
         if facts:
             self.said.update([fact.state for fact in facts])
             self._reporter.receipts(facts, tickets)
-        if odd:
-            self._wonder(odd / 86_400_000, now)
+        if odd and self._may_log("dates", now):
+            log.warning(
+                "done dates in receipts are far off and not kept: set utc_offset or time_zone of this carrier",
+                carrier=self._name,
+                days_ahead=round(odd / 86_400_000, 1),
+            )
 
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, Ticket]] = []
         for match, ticket in zip(matches, tickets, strict=True):
-            bind, command_id, sequence, fact, guessed = ticket
-            if match is Match.PARKED and fact is not None and (wider := self._guess(fact)) is not None:
-                again.append((wider, Ticket(bind, command_id, sequence, None, True)))
+            if match is Match.PARKED and (another := self._another_try(ticket)) is not None:
+                again.append(another)
                 continue
-            bind.respond(command_id, sequence, Status.ESME_ROK)
-            if guessed and match is Match.APPLIED:
-                self._guess_was_right()
+            ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_ROK)
+            if match is Match.APPLIED:
+                self._learn(ticket)
         for match, count in Counter(matches).items():
             self.counts[match.name.lower()] += count
         if again:
             self.counts["parked"] -= len(again)
             self._reporter.receipts([fact for fact, _ in again], [ticket for _, ticket in again])
 
-    def _wonder(self, days: float, now: float) -> None:
-        """A date that cannot be is passed over; say so at most once a minute."""
-        if now - self._puzzled >= COMPLAIN_EVERY:
-            self._puzzled = now
-            log.warning(
-                "done dates in receipts are far off and not kept", carrier=self._name, days_ahead=round(days, 1)
-            )
-
     def _guess(self, fact: ReceiptFact) -> ReceiptFact | None:
         """The receipt with every form its ids may have, None when there is but one."""
         forms = tuple(dict.fromkeys(form for one in fact.ids for form in id_forms(one, self._form)))
         return None if forms == fact.ids else msgspec.structs.replace(fact, ids=forms)
 
-    def _guess_was_right(self) -> None:
-        if not self._guessing:
+    def _another_try(self, ticket: Ticket) -> tuple[ReceiptFact, Ticket] | None:
+        """What to look up when nothing was found: the other number's messages, then other forms of the ids."""
+        if ticket.turned is not None:
+            return ticket.turned, ticket._replace(turned=None, by="destination")
+        if ticket.fact is not None and (wider := self._guess(ticket.fact)) is not None:
+            return wider, ticket._replace(fact=None, by="form")
+        return None
+
+    def _learn(self, ticket: Ticket) -> None:
+        """A receipt has found its message: how, tells of the next ones."""
+        if ticket.by == "form" and not self._guessing:
             self._guessing = True
             log.warning("ids in receipts differ from those in answers: set id_form", carrier=self._name)
+        if self._as_submitted is None and ticket.by != "form" and not self._by_id:
+            self._as_submitted = ticket.by == "destination"
+            if self._as_submitted:
+                log.info("receipts of this carrier name their recipient in destination_addr", carrier=self._name)
 
-    def _fact(self, message: Message) -> ReceiptFact | None:
-        """What the store needs to know, or None when this is no receipt that can be read."""
-        if message.esm_class & 0x3C != ESM_RECEIPT and not is_receipt(message):
-            return None
-        receipt = parse(message, utc_offset_minutes=self._offset)
-        digits = number_of(message.source)
-        if receipt is None or not (digits or self._by_id):
-            return None
+    def _fact(self, message: Message) -> ReceiptFact | Refusal:
+        """What the store needs to know, or why it is not to be told."""
+        if message.esm_class & 0x3C != ESM_RECEIPT and not is_receipt(message, trust_text=self._by_text):
+            return BY_TEXT if not self._by_text and is_receipt(message, trust_text=True) else REPLY
+        receipt = parse(message, clock=self._clock_there)
+        if receipt is None:
+            return UNREAD
+        recipient = NOBODY if self._by_id else self._recipient(message)
+        if recipient is None:
+            return nameless(message)
         ids = receipt.ids
         fact = ReceiptFact(
             self._name,
-            (normalise_id(ids[0], self._receipt_form),) if len(ids) == 1 else self._plain(ids),
-            NOBODY if self._by_id else self._numbers.recipient(digits),
-            PART_STATES.get(receipt.state, PartState.UNDELIVERED),
+            (receipted_id(ids[0], self._form),) if len(ids) == 1 else self._plain(ids),
+            recipient,
+            PART_STATES[receipt.state],
             receipt.error.decode("latin-1"),
             receipt.done_date,
         )
         return (self._guess(fact) or fact) if self._guessing else fact
 
+    def _recipient(self, message: Message) -> Recipient | None:
+        """Whose receipt it is: by source_addr, where most carriers write it, or by destination_addr."""
+        source, dest = self._source, self._dest
+        first, second = (dest, source) if self._as_submitted else (source, dest)
+        digits = first(message) or second(message)
+        return self._numbers.recipient(digits) if digits else None
+
+    def _source(self, message: Message) -> str:
+        return number_of(message.source, message.source_ton, self._country)
+
+    def _dest(self, message: Message) -> str:
+        return number_of(message.dest, message.dest_ton, self._country)
+
+    def _both(self, ticket: Ticket, message: Message, fact: ReceiptFact) -> Ticket:
+        """While it is not known which number is the recipient's, the other one is looked up as well."""
+        dest = self._dest(message)
+        if not dest:
+            return ticket
+        other = self._numbers.recipient(dest)
+        if other == fact.recipient:
+            return ticket._replace(by="destination") if not self._source(message) else ticket
+        return ticket._replace(turned=msgspec.structs.replace(fact, recipient=other))
+
     def _plain(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return tuple(dict.fromkeys(normalise_id(one, self._receipt_form) for one in ids))
+        return tuple(dict.fromkeys(receipted_id(one, self._form) for one in ids))
 
     def _refuse_all(self, now: float) -> bool:
         """Whether the store has been away so long, or so much waits, that the carrier had better keep its receipts."""
@@ -209,25 +280,33 @@ class Receipts:
         for message in messages:
             bind.respond(message.command_id, message.sequence, Status.ESME_RMSGQFUL)
 
-    def _not_stored(self, bind: Replier, message: Message, now: float) -> None:
-        """A reply, or a receipt without id and state: say so at most once a minute, and refuse it."""
-        reply = not is_receipt(message)
-        self.counts["replies" if reply else "unreadable"] += 1
-        # Nothing will ever be read out of an unreadable receipt: a temporary refusal would bring it back for ever.
-        bind.respond(message.command_id, message.sequence, Status.ESME_RX_T_APPN if reply else Status.ESME_RX_P_APPN)
-        if now - self._complained >= COMPLAIN_EVERY:
-            self._complained = now
+    def _not_stored(self, bind: Replier, message: Message, refusal: Refusal, now: float) -> None:
+        """Refuse what is no receipt or cannot be read; one line a minute says so for each kind."""
+        self.counts[refusal.kind] += 1
+        bind.respond(message.command_id, message.sequence, refusal.status)
+        if self._may_log(refusal.kind, now):
             log.warning(
                 "carrier sent what cannot be stored",
                 carrier=self._name,
-                kind="reply" if reply else "unreadable receipt",
+                kind=refusal.kind,
+                pdu=command_name(message.command_id),
+                sequence=message.sequence,
+                field=refusal.field,
+                why=refusal.why,
+                remedy=refusal.remedy,
+                count=self.counts[refusal.kind],
             )
 
+    def _may_log(self, kind: str, now: float) -> bool:
+        """Whether a line of this kind is due."""
+        if now - self._logged.get(kind, float("-inf")) < COMPLAIN_EVERY:
+            return False
+        self._logged[kind] = now
+        return True
 
-def number_of(address: bytes) -> str:
-    """E.164 digits of a receipt's source address, "" when it is no number. Carriers may add ``+`` or ``00``."""
-    if address.isdigit() and address[:1] != b"0":
-        return address.decode()
-    text = address.decode("latin-1").strip()
-    digits = text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
-    return digits if digits.isascii() and digits.isdigit() else ""
+
+def _clock(clock: int | str) -> tzinfo:
+    """The clock of a carrier: minutes ahead of UTC, or a zone."""
+    if isinstance(clock, str):
+        return zone_of(clock)
+    return timezone(timedelta(minutes=clock)) if clock else UTC

@@ -1,21 +1,50 @@
-"""Delivery receipts as carriers really write them (SMPP 3.4, appendix B, and every deviation from it), and their ids.
+"""Delivery receipts as carriers really write them (SMPP 3.4, appendix B, and every deviation from it).
 
 The TLVs ``receipted_message_id`` and ``message_state`` win; the text fills the gaps. Nothing after ``text:`` is ever
-read as a field, since that is the user's own message.
+read as a field, since that is the user's own message. Ids and their forms are in ``message_id``, exported here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.smpp.ids import bounded_id
+from gateway.smpp.message_id import IdForm, id_forms, normalise_id
 from gateway.smpp.segments import UDHI, TextError, split_header
 
 if TYPE_CHECKING:
     from gateway.smpp.codec import Message
+
+__all__ = [
+    "ACCEPTED",
+    "DELETED",
+    "DELIVERED",
+    "ENROUTE",
+    "EXPIRED",
+    "INTERMEDIATE",
+    "MESSAGE_STATE",
+    "NETWORK_ERROR_CODE",
+    "RECEIPTED_MESSAGE_ID",
+    "REJECTED",
+    "STATE_TEXTS",
+    "UNDELIVERABLE",
+    "UNKNOWN",
+    "UNREADABLE",
+    "IdForm",
+    "Receipt",
+    "build",
+    "date_text",
+    "id_forms",
+    "is_receipt",
+    "normalise_id",
+    "parse",
+    "parse_text",
+]
 
 RECEIPTED_MESSAGE_ID = 0x001E
 NETWORK_ERROR_CODE = 0x0423
@@ -24,8 +53,14 @@ MESSAGE_STATE = 0x0427
 ENROUTE, DELIVERED, EXPIRED, DELETED, UNDELIVERABLE, ACCEPTED, UNKNOWN, REJECTED = range(1, 9)
 """message_state values, SMPP 3.4, 5.2.28."""
 
+UNREADABLE = 0
+"""State of a receipt that says something nobody can read, or nothing at all."""
+
 INTERMEDIATE = frozenset({ENROUTE, ACCEPTED})
 """States after which another receipt may come. (The specification calls ACCEPTED final; carriers do not keep to it.)"""
+
+OPEN = INTERMEDIATE | {UNKNOWN, UNREADABLE}
+"""States that end nothing: the carrier does not know (yet), or we do not."""
 
 STATE_TEXTS = {
     ENROUTE: b"ENROUTE",
@@ -37,8 +72,6 @@ STATE_TEXTS = {
     UNKNOWN: b"UNKNOWN",
     REJECTED: b"REJECTD",
 }
-
-IdForm = Literal["as-is", "hex-to-dec", "dec-to-hex", "auto"]
 
 _STATES = {text: state for state, text in STATE_TEXTS.items()} | {
     b"DELIVERED": DELIVERED,
@@ -58,21 +91,38 @@ _STATES = {text: state for state, text in STATE_TEXTS.items()} | {
     b"SCHEDULED": ENROUTE,
     b"SKIPPED": UNDELIVERABLE,
 }
-_FROM_TLV = {0: ENROUTE, 9: UNDELIVERABLE} | {state: state for state in STATE_TEXTS}  # SCHEDULED and SKIPPED are 5.0
+_BEGINNINGS = (
+    (b"DELIV", DELIVERED),
+    (b"UNDEL", UNDELIVERABLE),
+    (b"EXPIR", EXPIRED),
+    (b"REJEC", REJECTED),
+    (b"DELET", DELETED),
+    (b"ACCEP", ACCEPTED),
+    (b"ENROU", ENROUTE),
+    (b"UNKNO", UNKNOWN),
+)
+"""What is left of a state that is cut or written out."""
+
+_PLAIN_STATES = {bytes((state,)): state for state in STATE_TEXTS if state != UNKNOWN}
+_BESIDE = {0: ENROUTE, 9: UNDELIVERABLE}  # SCHEDULED and SKIPPED, of version 5.0
 
 _RECEIPT_TYPES = frozenset({0x04, 0x20})  # esm_class bits 5-2: delivery receipt, intermediate notification
 _USUAL = re.compile(
-    rb"id:(\S+) sub:(\S*) dlvrd:(\S*) submit date:(\d+) done date:(\d+) stat:(\w+) err:(\w*)(?: [Tt]ext:(.*))?",
+    rb"id:([^\s\0]{1,64}) sub:(\S*) dlvrd:(\S*) submit date:(\d{1,32}) done date:(\d{1,32}) stat:(\w+) err:(\w{0,64})"
+    rb"(?: [Tt]ext:(.*))?",
     re.DOTALL,
 )
-_KEY = re.compile(rb"(?<![^\s,;])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
+_BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,8}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
+_BLANK = b" \t\r\n\0"
+_KEY = re.compile(rb"(?<![^\s,;\0])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
 
 
 class Receipt(NamedTuple):
     """What a carrier says became of a message.
 
-    ``ids``: as they came, the one to trust first, () when the receipt names none; ``state``: message_state 1 to 8;
-    ``state_text``: the raw ``stat``, b"" when only the TLV told; dates in ms UTC, 0 when absent or unreadable.
+    ``ids``: as they came, the one to trust first, () when the receipt names none; ``state``: message_state 1 to 8, or
+    UNREADABLE; ``state_text``: the raw ``stat``, b"" when only the TLV told; dates in ms UTC, 0 when absent or
+    unreadable; ``text``: the excerpt of the message, UTF-8 where the receipt was in UCS-2, else as it came.
     """
 
     ids: tuple[bytes, ...]
@@ -87,14 +137,15 @@ class Receipt(NamedTuple):
 
     @property
     def final(self) -> bool:
-        return self.state not in INTERMEDIATE
+        return self.state not in OPEN
 
 
 def is_receipt(message: Message, *, trust_tlv: bool = True, trust_text: bool = False) -> bool:
     """Whether a deliver_sm or data_sm is a receipt and not somebody's reply.
 
     By esm_class; with ``trust_tlv`` also by receipted_message_id, for carriers that leave esm_class at 0. A text alone
-    proves nothing, since anybody can write one, unless the carrier is set so (``trust_text``).
+    proves nothing, since anybody can write one, unless the carrier is set so (``trust_text``): then it has to begin
+    with an id and hold a state.
     """
     kind = message.esm_class & 0x3C
     if kind in _RECEIPT_TYPES:
@@ -103,24 +154,25 @@ def is_receipt(message: Message, *, trust_tlv: bool = True, trust_text: bool = F
         return False
     if trust_tlv and message.tlvs and RECEIPTED_MESSAGE_ID in message.tlvs:
         return True
-    return trust_text and {b"id", b"stat"} <= _fields(message.payload).keys()
+    return trust_text and any(_begins(text) and _whole(parse_text(text)) for text in _readings(message))
 
 
-def parse(message: Message, *, utc_offset_minutes: int = 0) -> Receipt | None:
+def parse(message: Message, *, clock: tzinfo = UTC) -> Receipt | None:
     """The receipt in ``message``, or None when neither an id nor a state can be found. Never raises.
 
-    ``utc_offset_minutes``: the carrier's clock minus UTC, since its dates name no zone.
+    ``clock``: the zone of the carrier's dates, which name none.
     """
-    text = _plain(message)
-    receipt = parse_text(text, utc_offset_minutes=utc_offset_minutes)
+    receipt = parse_text(message.payload.rstrip(b"\0"), clock=clock)
+    if not _whole(receipt):
+        receipt = max((parse_text(text, clock=clock) for text in _readings(message)), key=_worth)  # the first of equals
     tlvs = message.tlvs
     if not tlvs:
         return receipt if receipt.ids or receipt.state_text else None
     return _with_tlvs(receipt, tlvs)
 
 
-def parse_text(text: bytes, *, utc_offset_minutes: int = 0) -> Receipt:
-    """The fields of a receipt's text alone; what is missing stays empty, an unknown ``stat`` is state UNKNOWN."""
+def parse_text(text: bytes, *, clock: tzinfo = UTC) -> Receipt:
+    """The fields of a receipt's text alone; what is missing stays empty, a ``stat`` that nobody knows is UNREADABLE."""
     match = _USUAL.match(text)
     if match is not None:
         id_, sub, dlvrd, submit, done, stat, error, body = match.groups(b"")
@@ -130,32 +182,37 @@ def parse_text(text: bytes, *, utc_offset_minutes: int = 0) -> Receipt:
             fields.get(key, b"")
             for key in (b"id", b"sub", b"dlvrd", b"submitdate", b"donedate", b"stat", b"err", b"text")
         )
-    state = _STATES.get(stat) or _STATES.get(stat.upper(), UNKNOWN)
-    shift = utc_offset_minutes * 60_000
-    submitted, finished = _instant(submit), _instant(done)
+        id_, submit, done, error = bounded_id(id_), submit[:32], done[:32], error[:64]  # a text may have 64 KiB
     return Receipt(
         (id_,) if id_ else (),
-        state,
+        _STATES.get(stat) or _state(stat),
         stat,
         error,
-        submitted - shift if submitted else 0,
-        finished - shift if finished else 0,
+        _instant(submit, clock) if submit else 0,
+        _instant(done, clock) if done else 0,
         sub,
         dlvrd,
         body,
     )
 
 
+def _state(text: bytes) -> int:
+    """The state that a word means, in any case, cut or written out; UNREADABLE when it is none."""
+    word = text.upper()
+    if word in _STATES:
+        return _STATES[word]
+    return next((state for beginning, state in _BEGINNINGS if word.startswith(beginning)), UNREADABLE)
+
+
 def _with_tlvs(receipt: Receipt, tlvs: dict[int, bytes]) -> Receipt | None:
     """``receipt`` as the text tells it, corrected by the TLVs."""
-    ids, state, error = receipt.ids, receipt.state, receipt.error
-    told = tlvs.get(RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0")
-    if told and ids != (told,):
+    ids, error = receipt.ids, receipt.error
+    told = tlvs.get(RECEIPTED_MESSAGE_ID, b"").strip(b"\0 ")
+    if told and ids != (told,) and ids != (told := bounded_id(told),):
         ids = (told, *ids)
-    state_octet = tlvs.get(MESSAGE_STATE)
-    if state_octet:
-        state = _FROM_TLV.get(state_octet[-1], UNKNOWN)
-    elif not ids and not receipt.state_text:
+    value = tlvs.get(MESSAGE_STATE)
+    state = _PLAIN_STATES.get(value) or _told_state(value, receipt.state) if value else receipt.state
+    if not value and not ids and not receipt.state_text:
         return None
     network = tlvs.get(NETWORK_ERROR_CODE)
     if not error and network is not None and len(network) == 3:
@@ -165,15 +222,61 @@ def _with_tlvs(receipt: Receipt, tlvs: dict[int, bytes]) -> Receipt | None:
     return receipt._replace(ids=ids, state=state, error=error)
 
 
-def _plain(message: Message) -> bytes:
-    """The text as octets: without a user data header, and out of UCS-2 where a carrier wraps receipts in it."""
-    text = message.payload
+def _told_state(value: bytes, in_text: int) -> int:
+    """The state of a message_state TLV and of the text: the TLV's where it is one of 1 to 8, unless it says UNKNOWN.
+
+    Where the text says nothing, the values of version 5.0, digits in ASCII and words are read as a person would.
+    """
+    word = value[:64].strip(b"\0 ")
+    number = int.from_bytes(word)
+    if number in STATE_TEXTS and number != UNKNOWN:
+        return number
+    if in_text != UNREADABLE:
+        return in_text
+    if number == UNKNOWN:
+        return UNKNOWN
+    if len(word) == 1 and word.isdigit():
+        number = int(word)
+    return number if number in STATE_TEXTS else _BESIDE.get(number, _state(word))
+
+
+# Readings of the text ---------------------------------------------------------------------------------------------
+
+
+def _readings(message: Message) -> Iterator[bytes]:
+    """The text as octets, in every way that it may be meant: as it is first, since esm_class and data_coding lie.
+
+    Then without the octets before ``id:`` (a quote, a length, a byte order mark), out of UCS-2, and the same without
+    its user data header.
+    """
+    yield from _unwrapped(message.payload)
     if message.esm_class & UDHI:
         with suppress(TextError):
-            text = split_header(text)[1]
-    if message.data_coding == 8 and b"\0" in text:
-        return text.decode("utf-16-be", "replace").encode("latin-1", "replace")
-    return text.rstrip(b"\0")
+            yield from _unwrapped(split_header(message.payload)[1])
+
+
+def _unwrapped(text: bytes) -> Iterator[bytes]:
+    yield text.rstrip(b"\0")
+    if junk := _BEFORE_ID.match(text):
+        yield text[junk.end() :].rstrip(b"\0")
+    if b"\0" in text:
+        for codec in ("utf-16-be", "utf-16-le"):  # an octet too many at the beginning puts one of them out of step
+            wide = text.decode(codec, "replace").encode("utf-8", "replace").replace(b"\0", b"")
+            junk = _BEFORE_ID.match(wide)
+            yield wide[junk.end() :] if junk else wide
+
+
+def _begins(text: bytes) -> bool:
+    return text[:3].lower() == b"id:"
+
+
+def _whole(receipt: Receipt) -> bool:
+    return bool(receipt.ids) and receipt.state != UNREADABLE
+
+
+def _worth(receipt: Receipt) -> int:
+    """How much of a receipt a reading shows."""
+    return 4 * bool(receipt.ids) + 2 * (receipt.state != UNREADABLE) + bool(receipt.state_text)
 
 
 def _fields(text: bytes) -> dict[bytes, bytes]:
@@ -186,84 +289,26 @@ def _fields(text: bytes) -> dict[bytes, bytes]:
         if key == b"text":
             found[key] = text[match.end() :]
             break
-        value = text[match.end() : end].strip()
+        value = text[match.end() : end].strip(_BLANK)
         if not key.endswith(b"date"):
-            value = value.partition(b" ")[0].rstrip(b",;")
+            value = value.partition(b" ")[0].rstrip(b",;").strip(b"\"'")
         found.setdefault(key, value)
     return found
 
 
 @lru_cache(maxsize=4096)  # the receipts of one minute share their dates
-def _instant(date: bytes) -> int:
+def _instant(date: bytes, clock: tzinfo) -> int:
     """Ms UTC of YYMMDDhhmm, YYMMDDhhmmss, YYYYMMDDhhmm or YYYYMMDDhhmmss, separators ignored; 0 when it is none."""
     digits = bytes(octet for octet in date if 0x30 <= octet <= 0x39).decode()
     formats = {10: ("20%s00",), 12: ("20%s", "%s00"), 14: ("%s",)}.get(len(digits), ())
     for pattern in formats:
         full = pattern % digits
         try:
-            when = datetime.strptime(full, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            when = datetime.strptime(full, "%Y%m%d%H%M%S").replace(tzinfo=clock)
         except ValueError:
             continue
         return int(when.timestamp() * 1000)
     return 0
-
-
-# Ids --------------------------------------------------------------------------------------------------------------
-
-
-def normalise_id(raw: bytes, form: IdForm) -> bytes:
-    """The form of a message id from submit_sm_resp (or data_sm_resp) under which receipts will look for it.
-
-    ``form`` says what must happen to the answer's id to become the receipts': nothing (``as-is``), from hexadecimal to
-    decimal, from decimal to hexadecimal, or ``auto``: only what is always right, which is lower case and no leading
-    zeros; then ``id_forms`` tries both directions.
-    """
-    plain = raw.strip(b"\0 ")
-    if form == "as-is":
-        return plain
-    key = _canonical(plain)
-    if form == "hex-to-dec":
-        return _hex_to_dec(key) or key
-    if form == "dec-to-hex":
-        return _dec_to_hex(key) or key
-    return key
-
-
-def id_forms(raw: bytes, form: IdForm) -> tuple[bytes, ...]:
-    """The keys under which the message of a receipt's id may be found: the most likely first, no doubles.
-
-    All but the first are guesses, good only together with the destination.
-    """
-    plain = raw.strip(b"\0 ")
-    key = _canonical(plain)
-    others = tuple(other for other in (_dec_to_hex(key), _hex_to_dec(key)) if other)
-    if form != "as-is":
-        return (key, *others) if key not in others else (key, *(other for other in others if other != key))
-    guesses = [plain, key]
-    for guess in (plain, key, *others):
-        guesses += [guess.lower(), guess.upper()]
-    for other in others:
-        guesses += [other.rjust(8, b"0"), other.rjust(8, b"0").upper(), other.rjust(10, b"0")]
-    return tuple(dict.fromkeys(guesses))
-
-
-def _canonical(raw: bytes) -> bytes:
-    return raw.lower().lstrip(b"0") or raw[-1:]
-
-
-def _hex_to_dec(key: bytes) -> bytes:
-    """Decimal digits of a hexadecimal id of up to 64 bits, b"" when it is none."""
-    if len(key) > 16 or not key.isalnum():
-        return b""
-    try:
-        return b"%d" % int(key, 16)
-    except ValueError:
-        return b""
-
-
-def _dec_to_hex(key: bytes) -> bytes:
-    """Hexadecimal digits of a decimal id of up to 64 bits, b"" when it is none."""
-    return b"%x" % int(key) if len(key) <= 20 and key.isdigit() else b""
 
 
 # Writing ----------------------------------------------------------------------------------------------------------

@@ -73,13 +73,21 @@ def decode(data: bytes, data_coding: int, default: Alphabet = Alphabet.GSM7) -> 
     return data.decode("utf-16-be" if alphabet is Alphabet.UCS2 else "latin-1", "replace")
 
 
-def count(text: str, alphabet: Alphabet | None = None, long: Long = Long.UDH8) -> Count:
-    """Alphabet, parts and units of ``text`` when it is cut for ``long``. Raises TextError when it does not fit."""
-    if alphabet is None or alphabet is Alphabet.GSM7:
+def count(
+    text: str,
+    alphabet: Alphabet | None = None,
+    long: Long = Long.UDH8,
+    allowed: Sequence[Alphabet] = USUAL,
+) -> Count:
+    """Alphabet, parts and units of ``text`` when it is cut for ``long``, as ``split`` does it.
+
+    Raises TextError when it does not fit.
+    """
+    if (alphabet or allowed[0]) is Alphabet.GSM7:
         units = gsm.septets(text)
         if units is not None and units <= segments.SINGLE_SEPTETS:
             return Count(Alphabet.GSM7, 1, units)
-    chosen, octets = _encode_first(text, USUAL if alphabet is None else (alphabet,))
+    chosen, octets = _encode_first(text, allowed if alphabet is None else (alphabet,))
     units = len(octets) >> 1 if chosen is Alphabet.UCS2 else len(octets)
     return Count(chosen, segments.parts_needed(octets, chosen, long), units)
 

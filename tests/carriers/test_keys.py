@@ -152,7 +152,7 @@ async def test_silent_carriers_are_asked_and_given_up(store_url: str, monkeypatc
     ("answer", "receipt", "form"),
     [
         ("dec", "same", "as-is"),
-        ("uuid", "upper", "as-is"),
+        ("uuid", "upper", "auto"),
         ("hex", "dec", "hex-to-dec"),
         ("HEX", "dec-padded", "hex-to-dec"),
         ("hex-padded", "dec", "hex-to-dec"),

@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import Carrier
+from gateway.config import Carrier, Tlv
 from gateway.model import Category, Content, Envelope, Leased, PartState, Recipient
-from gateway.pipeline.encode import Encoder, absolute_time, source_address
+from gateway.pipeline.encode import Encoder, source_address
+from gateway.pipeline.parameters import ParameterError
 from gateway.pipeline.submission import Asked
+from gateway.pipeline.validity import absolute_time
 from gateway.smpp.messages import Message, decode_message
 from gateway.smpp.pdus import SUBMIT_SM
 from gateway.smpp.text import TextError
@@ -117,13 +119,74 @@ def test_the_same_text_keeps_its_own_reference_numbers() -> None:
     assert first != second
 
 
-def test_validity() -> None:
-    marketing = leased(category=Category.MARKETING)
-    assert only(marketing).validity == absolute_time((NOW + 30_000) // 1000)
-    assert only(leased(expires=NOW + 365 * 86_400_000)).validity == b""
-    assert only(leased(expires=0)).validity == b""
-    assert absolute_time(0) == b"700101000000000+"
-    assert len(absolute_time(NOW // 1000)) == 16
+def test_service_type_and_validity_are_those_of_the_carrier() -> None:
+    body = only(leased(), service_type="CMT", validity="relative")
+    assert (body.service_type, body.validity) == (b"CMT", b"000000000100000R")
+    assert only(leased(), validity="none").validity == b""
+
+
+DLT = (
+    Tlv(tag=0x1400, type="cstring", value="1101456789"),
+    Tlv(tag=0x1401, metadata="template_id", templates={"otp": "1107"}, required=True),
+    Tlv(tag=0x1402, type="int16", metadata="campaign"),
+)
+
+
+def test_parameters_are_fixed_from_metadata_or_by_template() -> None:
+    told = leased(
+        envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata={"template_id": "99", "campaign": 7})
+    )
+    assert only(told, tlvs=DLT).tlvs == {0x1400: b"1101456789\0", 0x1401: b"99", 0x1402: b"\0\7"}
+    facts = msgspec.json.decode(msgspec.json.encode(Asked(template="otp")))
+    by_template = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", facts=facts))
+    assert only(by_template, tlvs=DLT).tlvs == {0x1400: b"1101456789\0", 0x1401: b"1107"}
+
+
+def test_every_part_has_the_parameters_beside_its_own() -> None:
+    parts = bodies(leased("x" * 400), tlvs=DLT[:1], long_messages="sar")
+    assert [part.tlvs[0x1400] for part in parts if part and part.tlvs] == [b"1101456789\0"] * 3
+    assert [part.tlvs[0x020F] for part in parts if part and part.tlvs] == [b"\1", b"\2", b"\3"]
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"template_id": ""}, {"template_id": True}, {"template_id": ["1"]}, [1]]
+)
+def test_a_message_without_what_its_carrier_demands_is_refused_by_name(metadata: Any) -> None:
+    message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata=metadata))
+    with pytest.raises(ParameterError, match=r'"north" demands TLV 0x1401; give metadata.template_id .*otp') as caught:
+        bodies(message, tlvs=DLT)
+    assert caught.value.field == "metadata.template_id"
+
+
+def test_a_value_that_does_not_fit_is_refused_by_name() -> None:
+    metadata = {"template_id": "9", "campaign": "70000"}
+    message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata=metadata))
+    with pytest.raises(ParameterError, match="0x1402 as int16: the value is no whole number from 0 to 65535"):
+        bodies(message, tlvs=DLT)
+
+
+@pytest.mark.parametrize(("charset", "codec"), [("latin1", "latin-1"), ("ascii", "ascii")])
+def test_data_coding_0_is_written_as_the_carrier_reads_it(charset: str, codec: str) -> None:
+    body = only(leased("a@b [1] {2} _"), default_alphabet=charset)
+    assert (body.data_coding, body.short_message) == (0, "a@b [1] {2} _".encode(codec))
+
+
+@pytest.mark.parametrize("text", ["½", "`", "€", "Ω"])  # not GSM, not GSM, not Latin-1, not Latin-1
+def test_what_only_one_of_the_two_sets_has_goes_as_ucs2(text: str) -> None:
+    body = only(leased(text), default_alphabet="latin1")
+    assert (body.data_coding, body.short_message) == (8, text.encode("utf-16-be"))
+
+
+def test_latin1_under_data_coding_0_is_cut_by_septets() -> None:
+    text = "[" * 100  # two septets each
+    one, two = bodies(leased(text), default_alphabet="latin1")
+    assert one is not None and two is not None
+    assert (one.data_coding, one.esm_class, one.short_message[:3]) == (0, 0x40, b"\5\0\3")
+    assert one.short_message[6:] + two.short_message[6:] == text.encode()
+    assert len(one.short_message) == 6 + 76
+    assert only(leased("x" * 160), default_alphabet="latin1").short_message == b"x" * 160
+    whole = only(leased("é" * 200), default_alphabet="latin1", long_messages="payload")
+    assert whole.payload == "é".encode("latin-1") * 200
 
 
 def test_senders() -> None:

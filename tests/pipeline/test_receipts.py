@@ -6,7 +6,8 @@ import pytest
 
 from gateway.config import Carrier
 from gateway.model import Match, PartState, ReceiptFact
-from gateway.pipeline.receipts import PATIENCE, Receipts, number_of
+from gateway.pipeline.receipt_number import number_of
+from gateway.pipeline.receipts import PATIENCE, Receipts
 from gateway.pipeline.report import MAX_RECEIPTS
 from gateway.smpp.messages import Message
 from tests.pipeline.memory_store import HASHER
@@ -104,7 +105,8 @@ def test_the_carriers_zone_is_taken_off_its_date() -> None:
         (b"UNDELIV", PartState.UNDELIVERED),
         (b"REJECTD", PartState.UNDELIVERED),
         (b"DELETED", PartState.UNDELIVERED),
-        (b"UNKNOWN", PartState.UNDELIVERED),
+        (b"UNKNOWN", PartState.RECEIPT_UNKNOWN),
+        (b"WHATEVER", PartState.RECEIPT_UNREADABLE),
         (b"ENROUTE", PartState.ACCEPTED),
         (b"ACCEPTD", PartState.ACCEPTED),
     ],
@@ -161,7 +163,7 @@ def test_an_unreadable_receipt_is_refused_for_good() -> None:
     bind = FakeBind()
     receipts.received(bind, [deliver(b"thank you", 9), deliver(DELIVERED, 10, source=b"shop")], 0.0)
     assert bind.answers == [(9, 0x65), (10, 0x65)]
-    assert receipts.counts["unreadable"] == 2
+    assert (receipts.counts["unreadable"], receipts.counts["numberless"]) == (1, 1)
 
 
 def test_refused_while_the_store_is_away_too_long() -> None:
