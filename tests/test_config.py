@@ -193,6 +193,8 @@ def test_one_table_where_several_may_stand():
         (CARRIER + '[[route]]\ncarriers = ["north"]\naccount = "shop"', "route[0].account"),
         (CARRIER + '[[route]]\ncarriers = ["north"]\n[[route]]\ncarriers = ["north"]', "route[1]"),
         (CARRIER + '[[route]]\nto = "china"\ncarriers = ["north"]', "route[0].to"),
+        (CARRIER + '[[route]]\nsender = "%s"\ncarriers = ["north"]' % ("x" * 201), "route[0].name"),
+        (CARRIER + '[[route]]\nname = "%s"\ncarriers = ["north"]' % ("\U0001f600" * 64), "route[0].name"),
         ('[[account]]\nname = "a"\n[[account]]\nname = "a"', "account[1].name"),
         ('[[account]]\nname = "a b"', "account[0].name"),
         ('[[account]]\nname = "a"\nsystem_id = "x"', "account[0].password"),

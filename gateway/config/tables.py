@@ -21,6 +21,7 @@ EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "p
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN = re.compile(r"plain:[!-~]{1,500}")  # what an Authorization header can hold
+_LANE_OCTETS = 200  # the store keeps the length of a lane's name, with the place behind it, in one octet
 _PASSWORD_OCTETS = 8  # SMPP 3.4, 4.1.1: nine with the closing zero
 
 
@@ -251,6 +252,9 @@ def check_routes(config: Config, findings: Findings) -> None:
         if route.account and route.account not in {account.name for account in config.accounts}:
             known = ", ".join(account.name for account in config.accounts) or "none"
             findings.problem(f"{path}.account", f'"{route.account}" is no account', f"Known are: {known}", route.lane)
+        if len(route.lane.encode()) > _LANE_OCTETS:
+            fault = f"makes a name of {len(route.lane.encode())} octets"
+            findings.problem(f"{path}.name", fault, f"Give it a name of at most {_LANE_OCTETS}", route.lane[:32] + "…")
         if any(char in route.lane for char in "#:"):
             findings.problem(f"{path}.name", f'"{route.lane}" holds # or :', "Give it a plain name", route.lane)
         if lanes.setdefault(route.lane, index) != index:

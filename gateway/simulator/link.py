@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from gateway.simulator.faults import Faults
 from gateway.smpp.codec import HEADER
 from gateway.smpp.events import Event
-from gateway.smpp.pdus import ENQUIRE_LINK
+from gateway.smpp.pdus import ENQUIRE_LINK, MAX_PDU
 from gateway.smpp.session import Role, Session
 
 _LINGER = Struct("ii").pack(1, 0)  # close with RST
@@ -137,7 +137,7 @@ class Link(asyncio.Protocol):
         at = 0
         while len(data) - at >= HEADER.size:
             length, command_id, _, _ = HEADER.unpack_from(data, at)
-            if length < HEADER.size or length > 1 << 16:
+            if length < HEADER.size or length > MAX_PDU:
                 kept.append(data[at:])
                 at = len(data)
             elif at + length > len(data):

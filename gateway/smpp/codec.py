@@ -16,6 +16,7 @@ from gateway.smpp.messages import Message, Template, decode_message, encode_sm, 
 from gateway.smpp.pdus import (
     HEADER_LENGTH,
     LAYOUTS,
+    MAX_PDU,
     RESP,
     DistributionList,
     Field,
@@ -99,7 +100,25 @@ class Pdu:
 
 # ---- decoding: a step reads one field (or a run of octets) and says where the next one begins
 
-_Reader = Callable[[bytes, int, int, dict[str, Any]], int]
+_Reader = Callable[[bytes, int, int, Pdu], int]
+
+_OVERLONG: dict[str, int] = {
+    "service_type": Status.ESME_RINVSERTYP,
+    "source_addr": Status.ESME_RINVSRCADR,
+    "destination_addr": Status.ESME_RINVDSTADR,
+    "dest_addresses": Status.ESME_RINVDSTADR,
+    "schedule_delivery_time": Status.ESME_RINVSCHED,
+    "validity_period": Status.ESME_RINVEXPIRY,
+    "message_id": Status.ESME_RINVMSGID,
+    "system_id": Status.ESME_RINVSYSID,
+    "password": Status.ESME_RINVPASWD,
+    "system_type": Status.ESME_RINVSYSTYP,
+}
+"""What to answer when a string is longer than its field; RINVCMDLEN for those that have no status of their own."""
+
+
+_LISTED_ADDRESS = Field("dest_addresses", Kind.CSTRING, 21)
+"""A number or the name of a list among several."""
 
 
 class _Cut(Exception):
@@ -110,51 +129,57 @@ def _read_octets(names: tuple[str, ...]) -> _Reader:
     unpack = Struct(f">{len(names)}B").unpack_from
     size = len(names)
 
-    def read(data: bytes, at: int, end: int, fields: dict[str, Any]) -> int:
+    def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at + size > end:
             raise _Cut(Status.ESME_RINVCMDLEN)
-        fields.update(zip(names, unpack(data, at), strict=True))
+        pdu.fields.update(zip(names, unpack(data, at), strict=True))
         return at + size
 
     return read
 
 
-def _cstring(data: bytes, at: int, end: int) -> int:
+def _cstring(data: bytes, at: int, end: int, field: Field, pdu: Pdu) -> tuple[bytes, int]:
+    """A string within the size of its field, and where the next field begins. In a response it is cut to its size."""
     stop = data.find(0, at, end)
     if stop < 0:
         raise _Cut(Status.ESME_RINVCMDLEN)
-    return stop
+    if stop - at < field.size:
+        return data[at:stop], stop + 1
+    status = _OVERLONG.get(field.name, Status.ESME_RINVCMDLEN)
+    if not pdu.command_id & RESP:
+        raise _Cut(status)
+    pdu.error = PeerError(status, pdu.sequence, f"{field.name} of {stop - at} octets")
+    return data[at : at + field.size - 1], stop + 1
 
 
-def _read_cstring(name: str) -> _Reader:
-    def read(data: bytes, at: int, end: int, fields: dict[str, Any]) -> int:
-        stop = _cstring(data, at, end)
-        fields[name] = data[at:stop]
-        return stop + 1
+def _read_cstring(field: Field) -> _Reader:
+    def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
+        pdu.fields[field.name], at = _cstring(data, at, end, field, pdu)
+        return at
 
     return read
 
 
-def _read_sized(name: str) -> _Reader:
-    def read(data: bytes, at: int, end: int, fields: dict[str, Any]) -> int:
+def _read_sized(field: Field) -> _Reader:
+    def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
             raise _Cut(Status.ESME_RINVCMDLEN)
         stop = at + 1 + data[at]
         if stop > end:
             raise _Cut(Status.ESME_RINVMSGLEN)
-        fields[name] = data[at + 1 : stop]
+        pdu.fields[field.name] = data[at + 1 : stop]
         return stop
 
     return read
 
 
-def _read_address(data: bytes, at: int, end: int) -> tuple[int, int, bytes, int]:
-    stop = _cstring(data, at + 2, end)
-    return data[at], data[at + 1], data[at + 2 : stop], stop + 1
+def _read_address(data: bytes, at: int, end: int, pdu: Pdu) -> tuple[int, int, bytes, int]:
+    address, after = _cstring(data, at + 2, end, _LISTED_ADDRESS, pdu)
+    return data[at], data[at + 1], address, after
 
 
-def _read_destinations(name: str) -> _Reader:
-    def read(data: bytes, at: int, end: int, fields: dict[str, Any]) -> int:
+def _read_destinations(field: Field) -> _Reader:
+    def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
             raise _Cut(Status.ESME_RINVCMDLEN)
         found: list[Sme | DistributionList] = []
@@ -162,39 +187,38 @@ def _read_destinations(name: str) -> _Reader:
         for _ in range(count):
             flag = data[at] if at < end else 0
             if flag == 1:
-                ton, npi, address, at = _read_address(data, at + 1, end)
+                ton, npi, address, at = _read_address(data, at + 1, end, pdu)
                 found.append(Sme(ton, npi, address))
             elif flag == 2:
-                stop = _cstring(data, at + 1, end)
-                found.append(DistributionList(data[at + 1 : stop]))
-                at = stop + 1
+                name, at = _cstring(data, at + 1, end, _LISTED_ADDRESS, pdu)
+                found.append(DistributionList(name))
             else:
                 raise _Cut(Status.ESME_RINVDESTFLAG if at < end else Status.ESME_RINVNUMDESTS)
-        fields[name] = found
+        pdu.fields[field.name] = found
         return at
 
     return read
 
 
-def _read_unsuccessful(name: str) -> _Reader:
-    def read(data: bytes, at: int, end: int, fields: dict[str, Any]) -> int:
+def _read_unsuccessful(field: Field) -> _Reader:
+    def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
             raise _Cut(Status.ESME_RINVCMDLEN)
         found: list[Unsuccess] = []
         at, count = at + 1, data[at]
         for _ in range(count):
-            ton, npi, address, at = _read_address(data, at, end)
+            ton, npi, address, at = _read_address(data, at, end, pdu)
             if at + 4 > end:
                 raise _Cut(Status.ESME_RINVCMDLEN)
             found.append(Unsuccess(ton, npi, address, _LENGTH.unpack_from(data, at)[0]))
             at += 4
-        fields[name] = found
+        pdu.fields[field.name] = found
         return at
 
     return read
 
 
-_READERS: dict[Kind, Callable[[str], _Reader]] = {
+_READERS: dict[Kind, Callable[[Field], _Reader]] = {
     Kind.CSTRING: _read_cstring,
     Kind.SIZED: _read_sized,
     Kind.DESTINATIONS: _read_destinations,
@@ -213,7 +237,7 @@ def _fold(fields: tuple[Field, ...]) -> list[_Reader]:
         if run:
             steps.append(_read_octets(tuple(run)))
             run = []
-        steps.append(_READERS[field.kind](field.name))
+        steps.append(_READERS[field.kind](field))
     if run:
         steps.append(_read_octets(tuple(run)))
     return steps
@@ -222,7 +246,7 @@ def _fold(fields: tuple[Field, ...]) -> list[_Reader]:
 _STEPS: dict[int, list[_Reader]] = {command_id: _fold(layout.fields) for command_id, layout in LAYOUTS.items()}
 
 
-def pdu_length(data: bytes, start: int = 0, max_pdu: int = 65536) -> int | None:
+def pdu_length(data: bytes, start: int = 0, max_pdu: int = MAX_PDU) -> int | None:
     """command_length of the PDU that begins at ``start``; None while its four octets are not all there.
 
     PeerError (RINVCMDLEN, sequence 0) below 16 or above ``max_pdu``: framing is lost (section 3.2.1).
@@ -268,7 +292,7 @@ def _decode_body(pdu: Pdu, steps: list[_Reader], data: bytes, at: int, end: int)
     if not steps and at != end:
         raise _Cut(Status.ESME_RINVCMDLEN)
     for step in steps:
-        at = step(data, at, end, pdu.fields)
+        at = step(data, at, end, pdu)
     if at != end:
         pdu.tlvs, whole = scan(data, at, end)
         if not whole:
@@ -345,23 +369,20 @@ def _write_sized(field: Field, value: bytes | None) -> bytes:
     return bytes((len(value),)) + value
 
 
-_ADDRESS = Field("address", Kind.CSTRING, 21)
-
-
 def _write_destinations(field: Field, value: list[Sme | DistributionList] | None) -> bytes:
     parts = [bytes((len(value or ()),))]
     for item in value or ():
         if isinstance(item, Sme):
-            parts.append(bytes((1, item.ton, item.npi)) + _write_cstring(_ADDRESS, item.address))
+            parts.append(bytes((1, item.ton, item.npi)) + _write_cstring(_LISTED_ADDRESS, item.address))
         else:
-            parts.append(b"\x02" + _write_cstring(_ADDRESS, item.name))
+            parts.append(b"\x02" + _write_cstring(_LISTED_ADDRESS, item.name))
     return b"".join(parts)
 
 
 def _write_unsuccessful(field: Field, value: list[Unsuccess] | None) -> bytes:
     parts = [bytes((len(value or ()),))]
     for ton, npi, address, status in value or ():
-        parts.append(bytes((ton, npi)) + _write_cstring(_ADDRESS, address) + _LENGTH.pack(status))
+        parts.append(bytes((ton, npi)) + _write_cstring(_LISTED_ADDRESS, address) + _LENGTH.pack(status))
     return b"".join(parts)
 
 

@@ -25,7 +25,8 @@ class Message(NamedTuple):
     """A submit_sm, deliver_sm or data_sm. Strings are octets without their NUL, numbers are as on the wire.
 
     ``tlvs`` holds the last value of each tag, None when there are none. What data_sm lacks is 0 or empty.
-    ``salvaged`` says that the TLVs of a deliver_sm broke off and only the whole ones were kept.
+    ``salvaged`` says that the TLVs of a deliver_sm broke off and only the whole ones were kept, or that a string was
+    longer than its field and is cut to its size.
     """
 
     command_id: int
@@ -61,30 +62,33 @@ class Message(NamedTuple):
 def decode_message(data: bytes, start: int, end: int, command_id: int, sequence: int) -> Message:
     """Decode the body ``data[start:end]`` of a submit_sm, deliver_sm or data_sm.
 
-    PeerError says what to answer: RINVCMDLEN for a string without its NUL or a body cut short, RINVMSGLEN when
-    sm_length points past the end, RINVTLVSTREAM for broken TLVs. A deliver_sm whose text is whole survives broken TLVs
-    with those that are whole: real carriers send such receipts, and refusing them means getting them for ever.
+    PeerError says what to answer: RINVCMDLEN for a string without its NUL or a body cut short, the field's own status
+    for a string longer than the field (RINVSRCADR …), RINVMSGLEN when sm_length points past the end, RINVTLVSTREAM for
+    broken TLVs. A deliver_sm whose text is whole survives broken TLVs with those that are whole, and strings that are
+    too long with their beginning: real carriers send such receipts, and refusing them means getting them for ever.
     """
     # In one piece, with the tuple made by place: this runs for every message and every receipt.
     if command_id == DATA_SM:
         return _decode_data_sm(data, start, end, sequence)
     find = data.find
-    type_end = find(0, start, end)
-    source_end = find(0, type_end + 3, end)
-    dest_end = find(0, source_end + 3, end)
-    # One ordered test refuses every -1 before anything is sliced.
+    type_end = find(0, start, start + 6)
+    source_end = find(0, type_end + 3, type_end + 24)
+    dest_end = find(0, source_end + 3, source_end + 24)
+    # One ordered test refuses every -1 before anything is sliced; a NUL of the next PDU puts the text past the end.
     if not start <= type_end < source_end < dest_end:
-        raise PeerError(Status.ESME_RINVCMDLEN, sequence, "address without its NUL")
+        return _decode_overlong(data, start, end, command_id, sequence)
     text = dest_end + 11
     if text > end:
         raise PeerError(Status.ESME_RINVCMDLEN, sequence, "body is cut short")
     esm_class, protocol_id, priority, s, v, registered, replace, coding, default_id, size = _TEN(data, dest_end + 1)
     schedule = validity = b""
     if s or v:
-        schedule_end = find(0, dest_end + 4, end)
-        validity_end = find(0, schedule_end + 1, end)
+        schedule_end = find(0, dest_end + 4, dest_end + 21)
+        validity_end = find(0, schedule_end + 1, schedule_end + 18)
+        if not dest_end < schedule_end < validity_end:
+            return _decode_overlong(data, start, end, command_id, sequence)
         text = validity_end + 6
-        if not dest_end < schedule_end < validity_end or text > end:
+        if text > end:
             raise PeerError(Status.ESME_RINVCMDLEN, sequence, "time without its NUL, or body cut short")
         schedule = data[dest_end + 4 : schedule_end]
         validity = data[schedule_end + 1 : validity_end]
@@ -129,12 +133,37 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
     )
 
 
+_ADDRESSES = ((0, 5, Status.ESME_RINVSERTYP), (2, 20, Status.ESME_RINVSRCADR), (2, 20, Status.ESME_RINVDSTADR))
+_STRINGS = (*_ADDRESSES, (3, 16, Status.ESME_RINVSCHED), (0, 16, Status.ESME_RINVEXPIRY))
+_DATA_STRINGS = (_ADDRESSES[0], *((ahead, 64, status) for ahead, _, status in _ADDRESSES[1:]))
+"""(octets before the string, its size without the NUL, what to answer when it is longer), in order."""
+
+
+def _decode_overlong(data: bytes, start: int, end: int, command_id: int, sequence: int) -> Message:
+    """Decode a body of which a string is longer than its field, or has no end: PeerError, but for a deliver_sm."""
+    pieces: list[bytes] = []
+    at = start
+    for ahead, most, status in _DATA_STRINGS if command_id == DATA_SM else _STRINGS:
+        stop = data.find(0, at + ahead, end)
+        if stop < 0:
+            raise PeerError(Status.ESME_RINVCMDLEN, sequence, "string without its NUL, or body cut short")
+        size = stop - at - ahead
+        if size > most and command_id != DELIVER_SM:
+            raise PeerError(status, sequence, f"string of {size} octets in a field of {most}")
+        pieces += (data[at : at + ahead + min(size, most)], b"\0")
+        at = stop + 1
+    body = b"".join((*pieces, data[at:end]))
+    return decode_message(body, 0, len(body), command_id, sequence)._replace(salvaged=True)
+
+
 def _decode_data_sm(data: bytes, start: int, end: int, sequence: int) -> Message:
     find = data.find
-    type_end = find(0, start, end)
-    source_end = find(0, type_end + 3, end)
-    dest_end = find(0, source_end + 3, end)
-    if not start <= type_end < source_end < dest_end or dest_end + 4 > end:
+    type_end = find(0, start, start + 6)
+    source_end = find(0, type_end + 3, type_end + 68)
+    dest_end = find(0, source_end + 3, source_end + 68)
+    if not start <= type_end < source_end < dest_end:
+        return _decode_overlong(data, start, end, DATA_SM, sequence)
+    if dest_end + 4 > end:
         raise PeerError(Status.ESME_RINVCMDLEN, sequence, "address without its NUL, or body cut short")
     pairs, whole = scan(data, dest_end + 4, end)
     if not whole:

@@ -46,6 +46,12 @@ UNANSWERED = frozenset({ALERT_NOTIFICATION, OUTBIND})
 """Requests that have no response."""
 
 HEADER_LENGTH = 16
+MAX_PDU = 70 * 1024
+"""Octets of a PDU: a message_payload of 65,535, every mandatory field at its largest, and 5 KiB of other TLVs."""
+
+MAX_ID = 64
+"""Octets of a message id, without its NUL."""
+
 MAX_SEQUENCE = 0x7FFFFFFF
 
 # esm_class (section 5.2.12)
@@ -117,7 +123,7 @@ def _address(prefix: str, address: str, size: int = 21) -> tuple[Field, ...]:
 
 
 _SERVICE = _string("service_type", 6)
-_ID = _string("message_id", 65)
+_ID = _string("message_id", MAX_ID + 1)
 _SOURCE = _address("source_addr", "source_addr")
 _DEST = _address("dest_addr", "destination_addr")
 _TIMES = (*_string("schedule_delivery_time", 17), *_string("validity_period", 17))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gateway.smpp.ids import bounded_id
 from gateway.smpp.segments import UDHI, TextError, split_header
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ _FROM_TLV = {0: ENROUTE, 9: UNDELIVERABLE} | {state: state for state in STATE_TE
 
 _RECEIPT_TYPES = frozenset({0x04, 0x20})  # esm_class bits 5-2: delivery receipt, intermediate notification
 _USUAL = re.compile(
-    rb"id:(\S+) sub:(\S*) dlvrd:(\S*) submit date:(\d+) done date:(\d+) stat:(\w+) err:(\w*)(?: [Tt]ext:(.*))?",
+    rb"id:(\S{1,64}) sub:(\S*) dlvrd:(\S*) submit date:(\d{1,32}) done date:(\d{1,32}) stat:(\w+) err:(\w{0,64})"
+    rb"(?: [Tt]ext:(.*))?",
     re.DOTALL,
 )
 _KEY = re.compile(rb"(?<![^\s,;])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
@@ -130,6 +132,7 @@ def parse_text(text: bytes, *, utc_offset_minutes: int = 0) -> Receipt:
             fields.get(key, b"")
             for key in (b"id", b"sub", b"dlvrd", b"submitdate", b"donedate", b"stat", b"err", b"text")
         )
+        id_, submit, done, error = bounded_id(id_), submit[:32], done[:32], error[:64]  # a text may have 64 KiB
     state = _STATES.get(stat) or _STATES.get(stat.upper(), UNKNOWN)
     shift = utc_offset_minutes * 60_000
     submitted, finished = _instant(submit), _instant(done)
@@ -150,7 +153,7 @@ def _with_tlvs(receipt: Receipt, tlvs: dict[int, bytes]) -> Receipt | None:
     """``receipt`` as the text tells it, corrected by the TLVs."""
     ids, state, error = receipt.ids, receipt.state, receipt.error
     told = tlvs.get(RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0")
-    if told and ids != (told,):
+    if told and ids != (told,) and ids != (told := bounded_id(told),):
         ids = (told, *ids)
     state_octet = tlvs.get(MESSAGE_STATE)
     if state_octet:

@@ -17,6 +17,7 @@ from gateway.smpp.events import (
     Requested,
     Unbinding,
 )
+from gateway.smpp.ids import bounded_id
 from gateway.smpp.messages import MAX_SHORT_MESSAGE, Message, decode_message
 from gateway.smpp.operations import BOUND_BY, NOT_AT_ALL, Role, SessionState
 from gateway.smpp.pdus import (
@@ -29,6 +30,7 @@ from gateway.smpp.pdus import (
     GENERIC_NACK,
     HEADER_LENGTH,
     LAYOUTS,
+    MAX_ID,
     OUTBIND,
     QUERY_SM_RESP,
     RESP,
@@ -43,6 +45,7 @@ from gateway.smpp.sending import Sender
 from gateway.smpp.status import Status, name
 from gateway.smpp.tlvs import CONGESTION_STATE, MESSAGE_PAYLOAD, SC_INTERFACE_VERSION, integer, scan
 
+ID_SIZE = MAX_ID + 1
 UNBIND_WAIT = 5.0  # seconds for late answers after the peer's unbind, and for the answer to ours
 FIRST_TLV_VERSION = 0x34
 
@@ -50,6 +53,7 @@ _ID_RESPONSES = frozenset({SUBMIT_SM_RESP, DELIVER_SM_RESP, DATA_SM_RESP})
 _MESSAGES = frozenset({SUBMIT_SM, DELIVER_SM, DATA_SM})
 _REPLIES = frozenset({QUERY_SM_RESP, SUBMIT_MULTI_RESP})
 _LIMITLESS = 1 << 62
+_SPACE = 0x20  # ids are text: what holds a control character is none
 
 _unpack_header = HEADER.unpack_from
 _unpack_length = Struct(">I").unpack_from
@@ -156,8 +160,8 @@ class Receiver(Sender):
                     del window[sequence]
                     message_id = b""
                     if body != end:
-                        stop = data.find(0, body, end)
-                        message_id = data[body:stop] if stop == end - 1 else self._odd_body(data, body, stop, end)
+                        stop = data.find(0, body, body + ID_SIZE)
+                        message_id = data[body:stop] if stop == end - 1 else self._odd_body(data, body, end)
                     late = entry[2] < late_before
                     if late:
                         self.late_answers += 1
@@ -364,21 +368,27 @@ class Receiver(Sender):
                 self._enter(BOUND_BY[self._bind_command])
                 events.append(Bound(self._bind_command, pdu.fields.get("system_id", b""), self.peer_version))
 
-    def _odd_body(self, data: bytes, start: int, stop: int, end: int) -> bytes:
-        """message_id of a response that holds more than it and its NUL, or whose NUL (at ``stop``) is missing.
+    def _odd_body(self, data: bytes, start: int, end: int) -> bytes:
+        """message_id of a response that holds more than it and its NUL, is too long, or has no NUL.
 
-        An accepted message stays accepted, whatever its answer looks like.
+        An accepted message stays accepted, whatever its answer looks like. TLVs alone are no id.
         """
-        if stop < 0:
-            self.salvaged += 1
-            return data[start:end]
-        pairs, whole = scan(data, stop + 1, end)
-        if not whole:
+        stop = data.find(0, start, end)
+        id_end = end if stop < 0 else stop
+        pairs, whole = scan(data, min(id_end + 1, end), end)
+        found = data[start:id_end]
+        if not whole or (found and min(found) < _SPACE):
+            alone, all_tlvs = scan(data, start, end)
+            if all_tlvs:
+                found, pairs, whole = b"", alone, True
+            elif found and min(found) < _SPACE:
+                found = b""
+        if stop < 0 or not whole or len(found) > MAX_ID:
             self.salvaged += 1
         for tag, value in pairs:
             if tag == CONGESTION_STATE:
                 self.congestion = integer(value)
-        return data[start:stop]
+        return bounded_id(found)
 
 
 def _fault(message: Message) -> int:

@@ -14,7 +14,7 @@ from gateway.smpp.codec import encode_body
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Event, TimedOut
 from gateway.smpp.operations import BOUND, BOUND_BY, Role, SessionState
-from gateway.smpp.pdus import BINDS, ENQUIRE_LINK, ENQUIRE_LINK_RESP, RESP, UNBIND
+from gateway.smpp.pdus import BINDS, ENQUIRE_LINK, ENQUIRE_LINK_RESP, MAX_PDU, RESP, UNBIND
 from gateway.smpp.receiving import UNBIND_WAIT, Receiver
 from gateway.smpp.status import Status
 from gateway.smpp.tlvs import SC_INTERFACE_VERSION
@@ -47,7 +47,7 @@ class Session(Receiver):
         late_grace: float = 5.0,
         bind_timeout: float = 10.0,
         first_sequence: int = 1,
-        max_pdu: int = 65536,
+        max_pdu: int = MAX_PDU,
     ) -> None:
         """``window``: our requests without an answer at most. ``inbound_window``: the peer's, beyond it they are
         answered RTHROTTLED (0: no limit). ``enquire_interval`` 0: never ask. All times in seconds.

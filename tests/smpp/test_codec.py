@@ -28,6 +28,7 @@ from gateway.smpp.pdus import (
     DATA_SM,
     DELIVER_SM,
     LAYOUTS,
+    MAX_PDU,
     QUERY_SM,
     RESP,
     SUBMIT_MULTI,
@@ -249,6 +250,72 @@ def test_a_delivery_whose_text_is_lost_with_its_tlvs_is_refused() -> None:
     assert caught.value.status == Status.ESME_RINVTLVSTREAM
 
 
+SM_FIELDS = {"service_type": b"CMT", "source_addr": b"1", "destination_addr": b"2", "short_message": b"hi"}
+
+
+def overlong(command_id: int, field: str) -> tuple[bytes, int]:
+    """A body in which this string is an octet longer than its field; and the size that the field has."""
+    names = [found.name for found in LAYOUTS[command_id].fields]
+    fields = {name: value for name, value in SM_FIELDS.items() if name in names}
+    body = encode_body(command_id, {**fields, field: b"\x01"})
+    size = LAYOUTS[command_id].fields[names.index(field)].size
+    return body.replace(b"\x01\0", b"7" * size + b"\0"), size - 1
+
+
+STRINGS = {
+    "service_type": Status.ESME_RINVSERTYP,
+    "source_addr": Status.ESME_RINVSRCADR,
+    "destination_addr": Status.ESME_RINVDSTADR,
+    "schedule_delivery_time": Status.ESME_RINVSCHED,
+    "validity_period": Status.ESME_RINVEXPIRY,
+}
+
+
+@pytest.mark.parametrize("field", STRINGS)
+def test_a_string_longer_than_its_field_is_refused_by_the_status_of_the_field(field: str) -> None:
+    for command_id in (SUBMIT_SM, DATA_SM):
+        if field not in {found.name for found in LAYOUTS[command_id].fields}:
+            continue
+        body, _ = overlong(command_id, field)
+        with pytest.raises(PeerError) as fast:
+            decode_message(body, 0, len(body), command_id, 7)
+        with pytest.raises(PeerError) as slow:
+            decode(HEADER.pack(16 + len(body), command_id, 0, 7) + body)
+        assert fast.value.status == slow.value.status == STRINGS[field]
+
+
+@pytest.mark.parametrize("field", STRINGS)
+def test_a_delivery_with_a_string_longer_than_its_field_is_kept_cut_and_marked(field: str) -> None:
+    body, size = overlong(DELIVER_SM, field)
+    message = decode_message(body + encode_tlv(0x0427, b"\2"), 0, len(body) + 5, DELIVER_SM, 7)
+    names = {"source_addr": "source", "destination_addr": "dest"}
+    names |= {"schedule_delivery_time": "schedule", "validity_period": "validity"}
+    assert getattr(message, names.get(field, field)) == b"7" * size
+    assert (message.salvaged, message.payload, message.tlvs) == (True, b"hi", {0x0427: b"\2"})
+
+
+@given(pdus(SUBMIT_SM, DELIVER_SM, DATA_SM), st.data())
+def test_no_string_that_is_read_is_longer_than_its_field(pdu: Pdu, data: st.DataObject) -> None:
+    body = bytearray(encode(pdu)[16:])
+    at = data.draw(st.integers(0, len(body)))
+    body[at:at] = b"x" * data.draw(st.integers(1, 300))
+    with contextlib.suppress(PeerError):
+        message = decode_message(bytes(body), 0, len(body), pdu.command_id, 7)
+        address = 64 if pdu.command_id == DATA_SM else 20
+        assert len(message.service_type) <= 5
+        assert max(len(message.source), len(message.dest)) <= address
+        assert max(len(message.schedule), len(message.validity)) <= 16
+
+
+@pytest.mark.parametrize(("command_id", "field"), [(0x80000009, "system_id"), (SUBMIT_SM_RESP, "message_id")])
+def test_a_string_of_a_response_is_cut_to_its_field_and_marked(command_id: int, field: str) -> None:
+    body = b"y" * 300 + b"\0" + encode_tlv(0x0210, b"\x34")
+    found = decode(HEADER.pack(16 + len(body), command_id, 0, 7) + body)
+    assert found.fields[field] == b"y" * (LAYOUTS[command_id].fields[0].size - 1)
+    assert found.tlv(0x0210) == b"\x34"
+    assert found.error is not None
+
+
 @pytest.mark.parametrize(
     ("command_id", "fields"),
     [
@@ -300,7 +367,7 @@ def test_less_than_a_header() -> None:
     assert (caught.value.status, caught.value.sequence) == (Status.ESME_RINVCMDLEN, 0)
 
 
-@pytest.mark.parametrize("length", [0, 15, 65537, 0xFFFFFFFF])
+@pytest.mark.parametrize("length", [0, 15, MAX_PDU + 1, 0xFFFFFFFF])
 def test_lengths_that_no_pdu_has(length: int) -> None:
     with pytest.raises(PeerError) as caught:
         pdu_length(length.to_bytes(4, "big"))

@@ -33,6 +33,7 @@ from gateway.smpp.pdus import (
     ENQUIRE_LINK_RESP,
     GENERIC_NACK,
     LAYOUTS,
+    MAX_PDU,
     MAX_SEQUENCE,
     OUTBIND,
     QUERY_SM,
@@ -428,6 +429,57 @@ class TestAnswers:
         assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body[:-1]), 1) == [Answered("context", 0, b"a1", False)]
         assert session.salvaged == 1
 
+    @pytest.mark.parametrize("end", [b"\0", b"", b"\0" + encode_tlv(0x1400, b"?")])
+    def test_an_id_longer_than_its_field_is_cut_marked_and_still_one_id(self, end: bytes) -> None:
+        session = esme()
+        found = []
+        for long in (b"A" * 300, b"A" * 300, b"A" * 299 + b"B", b"A" * 65):
+            (answer,) = session.receive(pdu(SUBMIT_SM_RESP, submit(session), long + end), 1)
+            assert isinstance(answer, Answered)
+            found.append(answer.message_id)
+        assert session.salvaged == 4
+        assert {len(one) for one in found} == {64}
+        assert all(one.startswith(b"A" * 47 + b"~") for one in found)
+        assert found[0] == found[1]
+        assert len(set(found)) == 3
+
+    def test_an_id_of_the_size_of_its_field_is_kept_whole(self) -> None:
+        session = esme()
+        (answer,) = session.receive(pdu(SUBMIT_SM_RESP, submit(session), b"A" * 64 + b"\0"), 1)
+        assert answer == Answered("context", 0, b"A" * 64, False)
+        assert session.salvaged == 0
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            encode_tlv(CONGESTION_STATE, b"\x05"),
+            encode_tlv(CONGESTION_STATE, b"\x05") + encode_tlv(0x1400, b"abc\0"),
+            encode_tlv(0x001D, b"text\0") + encode_tlv(CONGESTION_STATE, b"\x05"),
+            encode_tlv(0x1401, b"x" * 300) + encode_tlv(CONGESTION_STATE, b"\x05"),
+        ],
+    )
+    def test_tlvs_without_an_id_are_none(self, body: bytes) -> None:
+        session = esme()
+        sequence = submit(session)
+        assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body), 1) == [Answered("context", 0, b"", False)]
+        assert session.congestion == 5
+
+    def test_half_a_tlv_is_no_id_either(self) -> None:
+        session = esme()
+        assert session.receive(pdu(SUBMIT_SM_RESP, submit(session), b"\x04\x28\0\x01"), 1) == [
+            Answered("context", 0, b"", False)
+        ]
+        assert session.salvaged == 1
+
+    @pytest.mark.parametrize("body", [b"a1", b"a1\0\0", b"a1\0x"])
+    def test_an_id_without_its_end_or_with_a_stray_octet_behind_it_is_read(self, body: bytes) -> None:
+        session = esme()
+        next_one = pdu(ENQUIRE_LINK, 0)  # octets with NULs right behind it
+        assert session.receive(pdu(SUBMIT_SM_RESP, submit(session), body) + next_one, 1) == [
+            Answered("context", 0, b"a1", False)
+        ]
+        assert session.salvaged == 1
+
 
 class TestTimeouts:
     def test_late_is_not_lost(self) -> None:
@@ -685,7 +737,7 @@ class TestRequestsOfThePeer:
 
 
 class TestFraming:
-    @pytest.mark.parametrize("length", [0, 4, 15, 65537, 0x80000000, 0xFFFFFFFF])
+    @pytest.mark.parametrize("length", [0, 4, 15, MAX_PDU + 1, 0x80000000, 0xFFFFFFFF])
     def test_a_length_that_no_pdu_has_is_known_by_four_octets(self, length: int) -> None:
         for before in (b"", pdu(ENQUIRE_LINK, 5)):
             session = smsc()
@@ -698,6 +750,18 @@ class TestFraming:
             assert session.framing_faults == 1
             assert session.receive(pdu(ENQUIRE_LINK), 1) == []
             assert session.output() == b""
+
+    def test_a_message_payload_of_64_kib_fits(self) -> None:
+        session = esme()
+        payload = encode_tlv(MESSAGE_PAYLOAD, b"x" * 0xFFFF)
+        times = b"261121235959000+"
+        full = encode_sm(b"s" * 20, b"d" * 20, b"", service_type=b"12345", schedule=times, validity=times, tlvs=payload)
+        others = encode_tlv(0x001E, b"1" * 64 + b"\0") + encode_tlv(0x1400, b"?" * 4000)
+        for body in (encode_sm(b"1", b"2", b"", tlvs=payload), full + others):
+            (event,) = session.receive(pdu(DELIVER_SM, 5, body), 1)
+            assert isinstance(event, Requested)
+            assert len(event.message.payload) == 0xFFFF
+        assert session.bound
 
     def test_the_longest_pdu(self) -> None:
         session = smsc(max_pdu=1024)
