@@ -377,12 +377,11 @@ class Receiver(Sender):
         id_end = end if stop < 0 else stop
         pairs, whole = scan(data, min(id_end + 1, end), end)
         found = data[start:id_end]
-        if not whole or (found and min(found) < _SPACE):
+        if min(found, default=0 if not whole else _SPACE) < _SPACE:  # no id: the tag of a TLV begins so
+            found = b""
             alone, all_tlvs = scan(data, start, end)
             if all_tlvs:
-                found, pairs, whole = b"", alone, True
-            elif found and min(found) < _SPACE:
-                found = b""
+                pairs, whole = alone, True
         if stop < 0 or not whole or len(found) > MAX_ID:
             self.salvaged += 1
         for tag, value in pairs:
