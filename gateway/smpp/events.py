@@ -41,7 +41,7 @@ class BindRequested(NamedTuple):
 class Answered(NamedTuple):
     """The answer to one of our requests. ``message_id`` is empty when the body has none.
 
-    ``late``: it came after the response timeout, but before the request was given up.
+    ``late``: it came after the response timeout, perhaps even after the request was reported as TimedOut.
     """
 
     context: object
@@ -74,7 +74,10 @@ class Operation(NamedTuple):
 
 
 class TimedOut(NamedTuple):
-    """Requests without an answer when response timeout and grace were over: unknown. Oldest first."""
+    """Requests without an answer when response timeout and grace were over: unknown. Oldest first.
+
+    Their places in the window are free. An answer that comes yet, while the link lives, is a late Answered.
+    """
 
     contexts: list[object]
 
@@ -84,7 +87,9 @@ class Unbinding(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The session is over. ``contexts`` are the requests still without an answer, oldest first."""
+    """The session is over. ``contexts`` are the requests still without an answer, oldest first; those that were
+    reported as TimedOut are not among them.
+    """
 
     reason: str
     contexts: list[object]

@@ -16,6 +16,7 @@ from gateway.smpp.tlvs import MESSAGE_PAYLOAD, scan
 
 _TEN = Struct("10B").unpack_from  # esm_class … sm_length when schedule and validity are empty
 _FIVE = Struct("5B").unpack_from  # registered_delivery … sm_length
+_new_tuple = tuple.__new__
 _OCTET = [bytes((value,)) for value in range(256)]
 
 MAX_SHORT_MESSAGE = 254
@@ -105,7 +106,7 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
                 raise PeerError(Status.ESME_RINVTLVSTREAM, sequence, "TLVs break off")
             salvaged = True
         tlvs = dict(pairs)
-    return tuple.__new__(
+    return _new_tuple(
         Message,
         (
             command_id,

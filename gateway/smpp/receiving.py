@@ -43,6 +43,7 @@ from gateway.smpp.pdus import (
 )
 from gateway.smpp.sending import Sender
 from gateway.smpp.status import Status, name
+from gateway.smpp.timing import AnswerTimes
 from gateway.smpp.tlvs import CONGESTION_STATE, MESSAGE_PAYLOAD, SC_INTERFACE_VERSION, integer, scan
 
 ID_SIZE = MAX_ID + 1
@@ -71,15 +72,16 @@ class Receiver(Sender):
         inbound_window: int,
         first_sequence: int,
         max_pdu: int,
-        response_timeout: float,
+        times: AnswerTimes,
         bind_timeout: float,
+        turn: int,
     ) -> None:
         super().__init__(role, window=window, first_sequence=first_sequence, max_pdu=max_pdu)
         self.peer_version = 0  # interface_version of a client, sc_interface_version of a centre; 0: not told
         self.congestion: int | None = None  # last congestion_state (5.0) in an answer, 0 to 99
         self.ignored_answers = 0  # unknown sequence number, or a second answer
         self.mismatched = 0  # known sequence number, wrong kind of answer
-        self.late_answers = 0
+        self.late_answers = 0  # after the response timeout, whether given up or not
         self.malformed = 0  # requests refused for their octets
         self.salvaged = 0  # bodies that were broken, but still of use
         self.wrong_state = 0  # requests refused for the state or the direction
@@ -87,7 +89,10 @@ class Receiver(Sender):
         self.unknown_commands = 0
         self.framing_faults = 0
         self._inbound_window = inbound_window or _LIMITLESS
-        self._response_timeout = response_timeout
+        self.times = times
+        self._response_timeout = times.configured
+        self._answered_at = float("-inf")  # when the last answer to a request of ours came
+        self._turn = turn or _LIMITLESS
         self._bind_timeout = bind_timeout
         self._bind_command = 0  # the bind that waits for an answer, ours or the peer's
         self._bind_sequence = 0  # the peer's number of it
@@ -98,6 +103,7 @@ class Receiver(Sender):
         self._tail: list[bytes] = []  # chunks of a PDU that is not whole yet, or what waits for the bind decision
         self._have = 0  # octets in the tail
         self._need = 0  # octets wanted before the tail is looked at again
+        self.more = False  # a whole PDU waits in the tail, for the next ``receive``
 
     def _start(self, now: float) -> None:
         """The first call of ``receive`` or ``tick`` stands for the moment of the connection."""
@@ -107,7 +113,11 @@ class Receiver(Sender):
                 self._deadline = now + self._bind_timeout
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """What the peer sent, cut anywhere: the same octets give the same events in any chunking."""
+        """What the peer sent, cut anywhere: the same octets give the same events in any chunking.
+
+        One call reads PDUs that begin within the first ``turn`` octets. While ``more`` is true afterwards, whole PDUs
+        wait: call again, with b"" when nothing else has come.
+        """
         events: list[Event] = []
         if self.state is SessionState.CLOSED:
             return events
@@ -138,13 +148,18 @@ class Receiver(Sender):
         return events
 
     def _parse(self, data: bytes, now: float, events: list[Event]) -> None:  # noqa: PLR0912 - no call per hot PDU
-        """Every whole PDU in ``data``; what is left becomes the tail. The kinds that come in floods are done here."""
+        """The whole PDUs in ``data``, of a long one those in its beginning; what is left becomes the tail.
+
+        The kinds that come in floods are done here.
+        """
         window = self._window
+        awaited = len(window)
         max_pdu = self._max_pdu
-        late_before = now - self._response_timeout
+        slow_before = now - self.times.slow
         size = len(data)
+        turn = min(size, self._turn + HEADER_LENGTH - 1)
         at = 0
-        while size - at >= HEADER_LENGTH:
+        while turn - at >= HEADER_LENGTH:
             length, command_id, status, sequence = _unpack_header(data, at)
             end = at + length
             if end > size or not HEADER_LENGTH <= length <= max_pdu:
@@ -153,7 +168,7 @@ class Receiver(Sender):
             if command_id in _ID_RESPONSES:
                 entry = window.get(sequence)
                 if entry is None:
-                    self.ignored_answers += 1
+                    self._after_all(data[at:end], now, events)
                 elif entry[1] != command_id:
                     self.mismatched += 1
                 else:
@@ -162,9 +177,7 @@ class Receiver(Sender):
                     if body != end:
                         stop = data.find(0, body, body + ID_SIZE)
                         message_id = data[body:stop] if stop == end - 1 else self._odd_body(data, body, end)
-                    late = entry[2] < late_before
-                    if late:
-                        self.late_answers += 1
+                    late = entry[2] < slow_before and self._slow(now - entry[2])
                     events.append(_new_tuple(Answered, (entry[0], status, message_id, late)))
             elif command_id in _MESSAGES and command_id in self._accepts:
                 try:
@@ -184,14 +197,22 @@ class Receiver(Sender):
             if not self._steady and self._interrupted(events):
                 break
         if at:
-            self._heard = now
-            self._enquire_sent = None
-            self._enquire_misses = 0
+            self._note(awaited - len(window), now)
         self._keep(data, at, events)
 
+    def _note(self, answers: int, now: float) -> None:
+        """Whole PDUs were read, so many answers to requests of the window among them."""
+        self._heard = now
+        self._enquire_sent = None
+        self._enquire_misses = 0
+        if answers:
+            self._answered_at = now
+            self.times.count(answers)
+
     def _keep(self, data: bytes, at: int, events: list[Event]) -> None:
-        """What follows ``at`` is not whole yet. Its length is judged as soon as four octets of it are there."""
+        """What follows ``at`` is for later. Its length is judged as soon as four octets of it are there."""
         self._have = self._need = len(data) - at
+        self.more = False
         if not self._have or self.state is SessionState.CLOSED:
             return
         if not self._held():
@@ -201,6 +222,7 @@ class Receiver(Sender):
                 if not HEADER_LENGTH <= self._need <= self._max_pdu:
                     self._lose_framing(self._need, events)
                     return
+                self.more = self._have >= self._need
         self._tail.append(data[at:])
 
     def _lose_framing(self, length: int, events: list[Event]) -> None:
@@ -316,7 +338,7 @@ class Receiver(Sender):
             return
         expected = self._expected(pdu.sequence)
         if expected is None:
-            self.ignored_answers += 1
+            self._ended_after_all(pdu, now, events)
         elif expected != pdu.command_id:
             self.mismatched += 1
         elif pdu.sequence in self._control:
@@ -345,14 +367,53 @@ class Receiver(Sender):
             context, late = self._answered(pdu.sequence, now)
             events.append(Answered(context, pdu.status, b"", late))
         else:
+            self._ended_after_all(pdu, now, events)
+
+    def _after_all(self, octets: bytes, now: float, events: list[Event]) -> None:
+        """A response with a message_id that nothing in the window waits for."""
+        _, command_id, status, sequence = _unpack_header(octets)
+        entry = self._take_given_up(sequence, command_id, now)
+        if entry is not None:
+            message_id = self._odd_body(octets, HEADER_LENGTH, len(octets)) if len(octets) > HEADER_LENGTH else b""
+            events.append(Answered(entry[0], status, message_id, True))
+
+    def _ended_after_all(self, pdu: Pdu, now: float, events: list[Event]) -> None:
+        """Any other response that nothing in the window waits for."""
+        entry = self._take_given_up(pdu.sequence, pdu.command_id, now)
+        if entry is None:
+            return
+        if pdu.command_id in _REPLIES:
+            events.append(Replied(entry[0], pdu, True))
+        else:
+            events.append(Answered(entry[0], pdu.status, b"", True))
+
+    def _take_given_up(self, sequence: int, command_id: int, now: float) -> tuple[object, int, float] | None:
+        """What was given up under this number, if this is its answer."""
+        entry = self._given_up.get(sequence)
+        if entry is None:
             self.ignored_answers += 1
+        elif command_id not in (entry[1], GENERIC_NACK):
+            self.mismatched += 1
+        else:
+            del self._given_up[sequence]
+            self.late_answers += 1
+            self._answered_at = now
+            self.times.count(1)
+            self.times.observe(now - entry[2])
+            return entry
+        return None
+
+    def _slow(self, seconds: float) -> bool:
+        """An answer took so long; whether it is late."""
+        self.times.observe(seconds)
+        late = seconds > self._response_timeout
+        self.late_answers += late
+        return late
 
     def _answered(self, sequence: int, now: float) -> tuple[object, bool]:
         """Take a request out of the window: its context, and whether the answer is late."""
         context, _, sent = self._window.pop(sequence)
-        late = sent < now - self._response_timeout
-        self.late_answers += late
-        return context, late
+        return context, now - sent > self.times.slow and self._slow(now - sent)
 
     def _on_control(self, command_id: int, pdu: Pdu, events: list[Event]) -> None:
         """The answer to our bind, unbind or enquire_link: ``command_id`` was awaited, ``pdu`` may be a generic_nack."""
@@ -377,12 +438,11 @@ class Receiver(Sender):
         id_end = end if stop < 0 else stop
         pairs, whole = scan(data, min(id_end + 1, end), end)
         found = data[start:id_end]
-        if not whole or (found and min(found) < _SPACE):
+        if min(found, default=0 if not whole else _SPACE) < _SPACE:  # no id: the tag of a TLV begins so
+            found = b""
             alone, all_tlvs = scan(data, start, end)
             if all_tlvs:
-                found, pairs, whole = b"", alone, True
-            elif found and min(found) < _SPACE:
-                found = b""
+                pairs, whole = alone, True
         if stop < 0 or not whole or len(found) > MAX_ID:
             self.salvaged += 1
         for tag, value in pairs:

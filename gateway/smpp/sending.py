@@ -41,6 +41,8 @@ class Sender:
         self._out: list[bytes] = []
         # sequence -> (context, command_id of the answer, sent at); insertion order is age order
         self._window: dict[int, tuple[object, int, float]] = {}
+        # what was given up, oldest first and at most a window of it: an answer may still come
+        self._given_up: dict[int, tuple[object, int, float]] = {}
         self._control: dict[int, int] = {}  # our bind, unbind, enquire_link: sequence -> command_id of the answer
         self._enter(SessionState.OPEN)
 
@@ -58,12 +60,27 @@ class Sender:
         self._enter(SessionState.CLOSED)
         events.append(Closed(reason, [entry[0] for entry in self._window.values()]))
         self._window.clear()
+        self._given_up.clear()
         self._control.clear()
 
     @property
     def outstanding(self) -> int:
-        """Our requests without an answer."""
+        """Our requests without an answer, but for those that were given up."""
         return len(self._window)
+
+    @property
+    def given_up(self) -> int:
+        """Requests that were given up and whose answers would still be known."""
+        return len(self._given_up)
+
+    def awaits(self, sequence: int) -> bool:
+        """Whether our request of this number waits for its answer."""
+        return sequence in self._window
+
+    @property
+    def pending(self) -> int:
+        """Pieces of output that wait to be fetched: about two for each PDU."""
+        return len(self._out)
 
     @property
     def free(self) -> int:
@@ -79,8 +96,8 @@ class Sender:
     def request(self, command_id: int, body: bytes, context: object, now: float) -> int:
         """Send a request (not a bind, unbind or enquire_link) and return its sequence number.
 
-        ``context`` comes back in Answered, TimedOut or Closed. LocalError when the state forbids it, the window is
-        full or the body is too long.
+        ``context`` comes back in Answered, TimedOut or Closed, after TimedOut perhaps in a late Answered. LocalError
+        when the state forbids it, the window is full or the body is too long.
         """
         if command_id not in self._may_send:
             raise LocalError(f"{self!r} may not send command 0x{command_id:08X}")
@@ -93,7 +110,7 @@ class Sender:
         if length > self._max_pdu:
             raise LocalError(f"{self!r} takes no PDU of {length} octets")
         sequence = self._next
-        if sequence in window or sequence in self._control:
+        if sequence in window or self._control or self._given_up:  # both are nearly always empty
             sequence = self._unused(sequence)
         self._next = sequence + 1 if sequence < MAX_SEQUENCE else 1
         if command_id not in UNANSWERED:
@@ -132,7 +149,7 @@ class Sender:
         return sequence
 
     def _unused(self, sequence: int) -> int:
-        """The first number from ``sequence`` on that no outstanding request has."""
-        while sequence in self._window or sequence in self._control:
+        """The first number from ``sequence`` on that no request has whose answer would be known."""
+        while sequence in self._window or sequence in self._control or sequence in self._given_up:
             sequence = sequence + 1 if sequence < MAX_SEQUENCE else 1
         return sequence

@@ -17,11 +17,15 @@ from gateway.smpp.operations import BOUND, BOUND_BY, Role, SessionState
 from gateway.smpp.pdus import BINDS, ENQUIRE_LINK, ENQUIRE_LINK_RESP, MAX_PDU, RESP, UNBIND
 from gateway.smpp.receiving import UNBIND_WAIT, Receiver
 from gateway.smpp.status import Status
+from gateway.smpp.timing import AnswerTimes
 from gateway.smpp.tlvs import SC_INTERFACE_VERSION
 
 __all__ = ["Role", "Session", "SessionState"]
 
 VERSION = 0x34
+SILENCE_MOST = 44.0
+"""Seconds after the last whole PDU at which a peer that was asked is dead, so that ticks of a second keep 45."""
+
 ENQUIRE_MISSES = 2  # enquire_links in a row without any sign of life that make a peer dead
 
 _OVERDUE = {
@@ -48,9 +52,14 @@ class Session(Receiver):
         bind_timeout: float = 10.0,
         first_sequence: int = 1,
         max_pdu: int = MAX_PDU,
+        turn: int = 0,
+        times: AnswerTimes | None = None,
     ) -> None:
         """``window``: our requests without an answer at most. ``inbound_window``: the peer's, beyond it they are
         answered RTHROTTLED (0: no limit). ``enquire_interval`` 0: never ask. All times in seconds.
+
+        ``turn``: octets that one ``receive`` reads at most, give or take a PDU (0: all). ``times``: of a peer with
+        several sessions; its ``configured`` then counts and not ``response_timeout``.
         """
         super().__init__(
             role,
@@ -58,14 +67,15 @@ class Session(Receiver):
             inbound_window=inbound_window,
             first_sequence=first_sequence,
             max_pdu=max_pdu,
-            response_timeout=response_timeout,
+            times=times or AnswerTimes(response_timeout),
             bind_timeout=bind_timeout,
+            turn=turn,
         )
         self.timed_out = 0  # requests given up
         self.enquires_missed = 0
         self._enquire_interval = enquire_interval
         self._enquire_timeout = enquire_timeout
-        self._give_up = response_timeout + late_grace
+        self._grace = late_grace
 
     @property
     def bound(self) -> bool:
@@ -169,7 +179,7 @@ class Session(Receiver):
         return events
 
     def _sweep(self, now: float, events: list[Event]) -> None:
-        oldest = now - self._give_up
+        oldest = now - self.times.timeout(now) - self._grace
         given_up = []
         for sequence, entry in self._window.items():
             if entry[2] > oldest:
@@ -177,12 +187,42 @@ class Session(Receiver):
             given_up.append(sequence)
         if given_up:
             self.timed_out += len(given_up)
-            events.append(TimedOut([self._window.pop(sequence)[0] for sequence in given_up]))
+            entries = [self._window.pop(sequence) for sequence in given_up]
+            self._given_up.update(zip(given_up, entries, strict=True))
+            while len(self._given_up) > self._window_size:
+                del self._given_up[next(iter(self._given_up))]
+            events.append(TimedOut([entry[0] for entry in entries]))
+
+    def silent_since(self, now: float) -> float | None:
+        """When the oldest request was written of those that were followed by no answer; None when there is none."""
+        since = None
+        for entry in reversed(self._window.values()):
+            if entry[2] < self._answered_at:
+                break
+            since = entry[2]
+        return since
+
+    def excuse(self, seconds: float) -> None:
+        """The owner has not read for so long, though it could have: no time-out counts it."""
+        for table in (self._window, self._given_up):
+            for sequence, (context, answer, sent) in table.items():
+                table[sequence] = (context, answer, sent + seconds)
+        self._answered_at += seconds
+        if self._heard is not None:
+            self._heard += seconds
+        if self._enquire_sent is not None:
+            self._enquire_sent += seconds
+        if self._deadline is not None:
+            self._deadline += seconds
 
     def _keep_alive(self, now: float, events: list[Event]) -> None:
+        silent = now - (self._heard or 0.0)
         if self._enquire_sent is None:
-            if self._enquire_interval and now - (self._heard or 0.0) >= self._enquire_interval:
+            if self._enquire_interval and (silent >= self._enquire_interval or self._unheard(now)):
                 self._enquire(now)
+        elif silent >= SILENCE_MOST:
+            self.enquires_missed += 1
+            self._close(f"nothing heard for {silent:.0f} s", events)
         elif now - self._enquire_sent >= self._enquire_timeout:
             self.enquires_missed += 1
             self._enquire_misses += 1
@@ -190,6 +230,11 @@ class Session(Receiver):
                 self._close("no answer to enquire_link", events)
             else:
                 self._enquire(now)
+
+    def _unheard(self, now: float) -> bool:
+        """Whether a request has waited for a response timeout and nothing at all came since it was sent."""
+        sent = next(iter(self._window.values()))[2] if self._window else now
+        return now - sent >= self._response_timeout and (self._heard or 0.0) <= sent
 
     def _enquire(self, now: float) -> None:
         for sequence, answer in list(self._control.items()):

@@ -498,8 +498,72 @@ class TestTimeouts:
         assert session.tick(137) == [TimedOut([0, 2])]
         assert (session.outstanding, session.timed_out) == (1, 2)
         assert session.tick(138) == [TimedOut([3])]
-        assert session.receive(pdu(SUBMIT_SM_RESP, numbers[0], b"a\0"), 139) == []
-        assert session.ignored_answers == 1
+        assert session.ignored_answers == 0
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "body", "message_id"),
+        [(SUBMIT_SM_RESP, 0, b"a\0", b"a"), (SUBMIT_SM_RESP, 8, b"", b""), (GENERIC_NACK, 3, b"", b"")],
+    )
+    def test_an_answer_after_giving_up_is_a_late_one(
+        self, answer: int, status: int, body: bytes, message_id: bytes
+    ) -> None:
+        session = esme(response_timeout=2, late_grace=5, enquire_interval=0)
+        sequence = submit(session, "a", now=100)
+        assert session.tick(107) == [TimedOut(["a"])]
+        assert (session.free, session.given_up) == (100, 1)
+        late = Answered("a", status, message_id, True)
+        assert session.receive(pdu(answer, sequence, body, status), 109) == [late]
+        assert session.receive(pdu(answer, sequence, body, status), 110) == []
+        assert (session.late_answers, session.timed_out, session.ignored_answers, session.given_up) == (1, 1, 1, 0)
+
+    def test_another_kind_of_answer_after_giving_up_is_none(self) -> None:
+        session = esme(response_timeout=2, enquire_interval=0)
+        query = session.request(QUERY_SM, b"", "q", 0)
+        sequence = submit(session, "a", now=0)
+        session.tick(7)
+        assert session.receive(pdu(DATA_SM_RESP, sequence) + pdu(CANCEL_SM_RESP, sequence), 8) == []
+        assert session.mismatched == 2
+        assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["Replied"]
+
+    def test_at_most_a_window_of_what_was_given_up_is_known(self) -> None:
+        session = esme(window=3, response_timeout=2, enquire_interval=0)
+        numbers = []
+        for now in (0, 10, 20):
+            numbers += [submit(session, (now, n), now=now) for n in range(2)]
+            session.tick(now + 9)
+        assert session.given_up == 3
+        stream = b"".join(pdu(SUBMIT_SM_RESP, number, b"a\0") for number in numbers)
+        found = [event.context for event in session.receive(stream, 30) if isinstance(event, Answered)]
+        assert found == [(10, 1), (20, 0), (20, 1)]
+        assert session.ignored_answers == 3
+
+    def test_numbers_of_what_was_given_up_are_not_used_again(self) -> None:
+        session = esme(response_timeout=2, enquire_interval=0)
+        sequence = submit(session, "a", now=0)
+        session.tick(7)
+        session._next = sequence
+        assert submit(session, "b", now=8) == sequence + 1
+        session._next = sequence
+        session.unbind(9)
+        assert headers(session) == [(UNBIND, 0, sequence + 2)]
+
+    def test_what_was_given_up_is_not_reported_again_at_the_end(self) -> None:
+        session = esme(response_timeout=2, enquire_interval=0)
+        submit(session, "a", now=0)
+        session.tick(7)
+        submit(session, "b", now=7)
+        assert session.close("lost") == [Closed("lost", ["b"])]
+        assert session.given_up == 0
+
+    def test_a_peer_that_answers_slowly_is_waited_for_longer(self) -> None:
+        session = esme(response_timeout=2, late_grace=5, enquire_interval=0)
+        sequence = submit(session, "a", now=100)
+        session.tick(107)
+        session.receive(pdu(SUBMIT_SM_RESP, sequence), 109)
+        submit(session, "b", now=110)
+        assert 13.5 <= session.times.timeout(110) <= 13.5 * 1.15
+        assert session.tick(110 + 18) == []
+        assert session.tick(110 + 21) == [TimedOut(["b"])]
 
     @given(st.data())
     @settings(max_examples=100, deadline=None)
@@ -525,7 +589,9 @@ class TestTimeouts:
                 events = session.receive(
                     pdu(SUBMIT_SM_RESP if step == "answer" else GENERIC_NACK, number, status=8), now
                 )
-            ended += ends(events)
+            late = [event for event in events if isinstance(event, Answered) and event.context in ended]
+            assert all(event.late for event in late)
+            ended += ends([event for event in events if event not in late])
             assert session.outstanding == made - len(ended)
         ended += ends(session.close("over"))
         assert len(ended) == made
@@ -569,7 +635,7 @@ class TestKeepAlive:
         session.tick(72)
         assert session.output() == pdu(ENQUIRE_LINK, 3)
 
-    def test_two_misses_are_the_end(self) -> None:
+    def test_after_30_seconds_of_silence_it_is_asked_twice_before_the_end(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
         submit(session, "a", now=25)
         assert session.tick(30) == []
@@ -577,8 +643,48 @@ class TestKeepAlive:
         assert session.tick(40) == []
         assert headers(session) == [(ENQUIRE_LINK, 0, 3), (ENQUIRE_LINK, 0, 4)]
         assert "missed 1" in repr(session)
-        assert session.tick(50) == [Closed("no answer to enquire_link", ["a"])]
+        assert session.tick(43.9) == []
+        assert session.tick(44) == [Closed("nothing heard for 44 s", ["a"])]
         assert session.enquires_missed == 2
+
+    def test_two_misses_are_the_end(self) -> None:
+        session = esme(enquire_interval=10, enquire_timeout=10)
+        for now in (10, 20, 29.9):
+            assert session.tick(now) == []
+        assert session.tick(30) == [Closed("no answer to enquire_link", [])]
+        assert session.enquires_missed == 2
+
+    @given(st.floats(0.1, 30), st.floats(0.1, 1), st.booleans(), st.floats(0.1, 60))
+    @settings(deadline=None)
+    def test_a_peer_that_falls_silent_is_known_within_45_seconds(
+        self, interval: float, step: float, busy: bool, timeout: float
+    ) -> None:
+        session = esme(enquire_interval=interval, response_timeout=timeout)
+        session.receive(pdu(ENQUIRE_LINK), 100)
+        if busy:
+            submit(session, "a", now=100)
+        now = 100.0
+        while session.state is not SessionState.CLOSED:
+            now += step
+            session.tick(now)
+        assert now - 100 <= 45
+
+    def test_a_peer_that_lets_a_submit_wait_and_says_nothing_is_asked_at_once(self) -> None:
+        session = esme(enquire_interval=30, response_timeout=5)
+        session.receive(pdu(ENQUIRE_LINK), 99)
+        submit(session, "a", now=100)
+        session.tick(104.9)
+        assert session.output() == b""
+        session.tick(105)
+        assert headers(session) == [(ENQUIRE_LINK, 0, 3)]
+
+    def test_a_peer_that_says_anything_is_not_asked_for_a_submit_that_waits(self) -> None:
+        session = esme(enquire_interval=30, response_timeout=5)
+        submit(session, "a", now=100)
+        session.receive(pdu(ENQUIRE_LINK), 101)
+        session.output()
+        session.tick(106)
+        assert session.output() == b""
 
     @pytest.mark.parametrize(
         "sign", [pdu(ENQUIRE_LINK_RESP, 2), pdu(DELIVER_SM, 9, BODY), pdu(GENERIC_NACK, 2, status=3)]
@@ -591,16 +697,16 @@ class TestKeepAlive:
         session.receive(sign[-1:], 49)
         assert session.tick(50) == []
         assert session.tick(78) == []
-        for now in (79, 89, 98):  # asked, missed and asked again, not yet missed twice
+        for now in (79, 89, 92):  # asked, missed and asked again, not yet silent for too long
             assert session.tick(now) == []
-        assert kinds(session.tick(99)) == ["Closed"]
+        assert kinds(session.tick(93)) == ["Closed"]
 
     def test_dribbling_octets_are_none(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
-        for now in range(50):
+        for now in range(44):
             session.receive(b"\0" if now < 2 else b"\1" if now == 2 else b"x", now)
             assert session.tick(now) == []
-        assert kinds(session.tick(50)) == ["Closed"]
+        assert kinds(session.tick(44)) == ["Closed"]
 
     def test_never_when_switched_off(self) -> None:
         session = esme(enquire_interval=0)
@@ -619,6 +725,120 @@ class TestKeepAlive:
         submit(session)
         assert session.receive(pdu(ENQUIRE_LINK, 0xFFFFFFF0), 1) == []
         assert session.output() == pdu(ENQUIRE_LINK_RESP, 0xFFFFFFF0)
+
+
+class TestSilence:
+    """When a peer that lives does not answer what it is asked to do."""
+
+    def test_nothing_out_is_no_silence(self) -> None:
+        session = esme()
+        assert session.silent_since(1000) is None
+
+    def test_it_begins_with_the_first_request_that_no_answer_followed(self) -> None:
+        session = esme()
+        lost, answered = submit(session, now=10), submit(session, now=11)
+        assert session.silent_since(12) == 10
+        session.receive(pdu(SUBMIT_SM_RESP, answered), 13)
+        assert session.silent_since(13) is None  # one answer that is lost is no silence
+        submit(session, now=20)
+        submit(session, now=21)
+        assert session.silent_since(22) == 20
+        session.receive(pdu(SUBMIT_SM_RESP, lost), 23)
+        assert session.silent_since(24) is None
+
+    @pytest.mark.parametrize("sign", [pdu(ENQUIRE_LINK), pdu(DELIVER_SM, 9, BODY), pdu(SUBMIT_SM_RESP, 77)])
+    def test_what_is_no_answer_does_not_end_it(self, sign: bytes) -> None:
+        session = esme()
+        submit(session, now=10)
+        session.receive(sign, 13)
+        assert session.silent_since(14) == 10
+
+    def test_an_answer_after_giving_up_ends_it(self) -> None:
+        session = esme(response_timeout=2, enquire_interval=0)
+        sequence = submit(session, now=10)
+        session.tick(17)
+        submit(session, now=17)
+        assert session.silent_since(18) == 17
+        session.receive(pdu(SUBMIT_SM_RESP, sequence), 19)
+        assert session.silent_since(20) is None
+
+
+class TestExcuse:
+    """Time in which the owner did not read counts for nothing."""
+
+    def test_no_request_is_given_up_nor_an_answer_late(self) -> None:
+        session = esme(response_timeout=30, late_grace=5, enquire_interval=0)
+        sequence = submit(session, now=0)
+        session.excuse(100)
+        assert session.tick(109) == []
+        assert session.receive(pdu(SUBMIT_SM_RESP, sequence), 110) == [Answered("context", 0, b"", False)]
+        submit(session, "b", now=140)
+        session.excuse(10)
+        assert session.silent_since(160) == 150
+        assert session.tick(185) == [TimedOut(["b"])]
+
+    def test_no_peer_is_taken_for_dead(self) -> None:
+        session = esme(enquire_interval=30)
+        session.tick(30)
+        session.excuse(60)
+        assert session.tick(99.9) == []
+        assert session.tick(104) != []
+
+    def test_an_unbind_is_waited_for(self) -> None:
+        session = esme()
+        session.unbind(10)
+        session.excuse(60)
+        assert session.tick(74.9) == []
+        assert kinds(session.tick(75)) == ["Closed"]
+
+
+class TestTurns:
+    """One call reads no more than it was told to."""
+
+    def test_the_rest_waits_for_the_next_call(self) -> None:
+        session = esme(turn=64)
+        stream = b"".join(pdu(ENQUIRE_LINK, n) for n in range(10))
+        assert session.receive(stream, 1) == []
+        assert len(headers(session)) == 4
+        assert session.more
+        session.receive(stream[:20], 1)
+        assert len(headers(session)) == 4
+        session.receive(b"", 1)
+        assert len(headers(session)) == 3
+        assert not session.more
+        session.receive(stream[20:], 1)
+        session.receive(b"", 1)
+        session.receive(b"", 1)
+        assert len(headers(session)) == 9
+        assert not session.more
+
+    def test_a_long_pdu_is_read_whole(self) -> None:
+        session = esme(turn=64)
+        session.receive(pdu(DELIVER_SM, 1, BODY + encode_tlv(MESSAGE_PAYLOAD, b"x" * 60_000)) + pdu(ENQUIRE_LINK), 1)
+        assert (session.unanswered, session.more) == (1, True)
+
+    def test_what_is_buffered_has_been_heard(self) -> None:
+        session = esme(turn=16, enquire_interval=10)
+        session.receive(pdu(ENQUIRE_LINK) * 3, 1)
+        session.receive(b"", 11)
+        session.output()
+        session.tick(12)
+        assert session.output() == b""
+
+    @given(st.lists(pdus(), max_size=8), st.integers(1, 200), st.data())
+    @settings(max_examples=100, deadline=None)
+    def test_any_turn_gives_the_same_events(self, found: list[Pdu], turn: int, data: st.DataObject) -> None:
+        stream = b"".join(encode(one) for one in found) + data.draw(st.binary(max_size=20))
+        at = data.draw(st.integers(0, len(stream)))
+        expected = feed(esme(), [stream])
+        assert feed(esme(turn=turn), [stream[:at], stream[at:]]) == expected
+
+    def test_after_the_end_nothing_more_is_read(self) -> None:
+        session = esme(turn=16)
+        assert kinds(session.receive(pdu(ENQUIRE_LINK) + b"\xff" * 4 + pdu(ENQUIRE_LINK), 1)) == ["Closed"]
+        assert session.receive(b"", 1) == []
+        assert not session.more
+        assert session.state is SessionState.CLOSED
 
 
 class TestRequestsOfThePeer:
@@ -805,10 +1025,10 @@ def feed(session: Session, chunks: list[bytes]) -> list[str]:
     found = []
     for chunk in chunks:
         events: list[Event] = session.receive(chunk, 1)
-        while events:
+        while events or session.more:
             found += [describe(event) for event in events]
-            asked = isinstance(events[-1], BindRequested)
-            events = session.accept_bind(now=1) if asked else []
+            asked = bool(events) and isinstance(events[-1], BindRequested)
+            events = session.accept_bind(now=1) if asked else session.receive(b"", 1) if session.more else []
     return found
 
 
