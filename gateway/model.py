@@ -407,7 +407,7 @@ class Answer(msgspec.Struct, gc=False):
 class ReceiptDetail(NamedTuple):
     """What is told of a receipt whose id is not known, for the guesses that may be made about it."""
 
-    kinds: tuple[int, ...]  # of the form of each id (``smpp.receipt``)
+    guesses: tuple[tuple[int, bytes], ...]  # what the answer may have called it, by kind of form (``smpp.message_id``)
     host: str  # it came from
     mark: bytes  # of the excerpt of the text in it; b"" = it has none that can be compared
     sure: bool  # ids of this host are known by their plain form: that this one is not is no matter of forms

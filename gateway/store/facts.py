@@ -51,18 +51,14 @@ def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     recipient, ids, detail = receipt.recipient.key[:8], receipt.ids or (b"",), receipt.detail
     state, rest = pack_outcome(receipt)
     if len(ids) == 1 and detail is None:
-        return b"%b%c%b%b%b" % (
-            RECEIPT.pack(carriers[receipt.carrier], state, 1),
-            8 + len(ids[0]),
-            recipient,
-            ids[0],
-            rest,
-        )
+        head = RECEIPT.pack(carriers[receipt.carrier], state, 1)
+        return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], rest)
     head = RECEIPT.pack(carriers[receipt.carrier], state, len(ids) + (DETAILED if detail else 0))
     told = b""
     if detail is not None:
-        host = detail.host.encode()
-        told = b"".join((bytes(detail.kinds), DETAIL.pack(detail.sure, len(host), len(detail.mark)), host, detail.mark))
+        host, guesses = detail.host.encode(), detail.guesses
+        told = DETAIL.pack(detail.sure, len(host), len(detail.mark), len(guesses)) + host + detail.mark
+        told += b"".join([b"%c%c%b" % (kind, len(one), one) for kind, one in guesses])
     return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], told, rest))
 
 

@@ -119,12 +119,13 @@ ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_un
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it; after the last: the mark of the text
 RECEIPT = Struct(">BBB")
 """carrier, state, number of fields of the id map (+ ``DETAILED``); behind it each of these with its length; then what
-is told of a receipt whose id is not known: the kind of each field, ``DETAIL``, host, mark of its text; then the date
-when the state is marked by ``DATED``, then the error text."""
+is told of a receipt whose id is not known: ``DETAIL``, host, mark of its text, each guess (kind, id with its length);
+then the date when the state is marked by ``DATED``, then the error text."""
 DETAILED = 128
 WHOLE = 64
 """Added to the state of a receipt that, for the last part, counts for the whole message."""
-DETAIL = Struct(">BBB")  # 1 when nothing but the plain form of its id can be meant; lengths of host and mark
+DETAIL = Struct(">BBBB")
+"""1 when nothing but the plain form of its id can be meant; lengths of host and mark, number of guesses."""
 PARKED = Struct(">BIHB")
 """Before a receipt that is parked: 255 (the first format has the carrier's number, which is less), the second it came,
 its tries so far, 1 when it was told to be ambiguous."""

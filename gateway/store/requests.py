@@ -123,11 +123,12 @@ class OwnerSeen(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """A receipt whose id leads to one message in another form than its own."""
+    """A receipt whose id leads to one message alone, in another form than its own."""
 
     carrier: str
     host: str
-    kind: int  # of the form (``smpp.receipt``)
+    receipted: bytes  # the receipt's id
+    answered: bytes  # the message's
 
 
 class Swept(NamedTuple):

@@ -428,7 +428,7 @@ class Store:
     async def sweep(self, partition: int, forms: Mapping[tuple[str, str], int] = _NO_FORMS) -> Swept:
         """Do what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded per call.
 
-        ``forms``: (carrier, host) -> the kind of form, other than the plain one, in which its ids may be read.
+        ``forms``: (carrier, host) -> the kind of form (``smpp.message_id``) in which its ids may be read.
         """
         allowed = chain.from_iterable((f"{carrier}\0{host}", kind) for (carrier, host), kind in forms.items())
         reply = await self._link.call(partition, "sweep", self._settings, *allowed)
@@ -441,7 +441,7 @@ class Store:
             matched,
             orphans,
             more == 1,
-            [_guess(host, kind) for host, kind in zip(guesses[::2], guesses[1::2], strict=True)],
+            [_guess(*one) for one in zip(*[iter(guesses)] * 3, strict=True)],
             [(carrier.decode(), one) for carrier, one in zip(strangers[::2], strangers[1::2], strict=True)],
             overflowed,
         )
@@ -527,6 +527,6 @@ def _slices(partitions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
             yield partition, indices[start : start + SLICE]
 
 
-def _guess(name: bytes, kind: int) -> Guess:
+def _guess(name: bytes, receipted: bytes, answered: bytes) -> Guess:
     carrier, _, host = name.decode().partition("\0")
-    return Guess(carrier, host, kind)
+    return Guess(carrier, host, receipted, answered)

@@ -209,27 +209,6 @@ def test_no_field_of_a_text_is_longer_than_what_is_kept_of_it() -> None:
         assert found.error == b"9" * 64
 
 
-def test_an_id_longer_than_its_field_is_the_same_in_text_tlv_and_answer() -> None:
-    long = b"7f" * 126
-    text = b"id:%b sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:DELIVRD err:000" % long
-    (in_text,) = parsed(text).ids
-    (in_tlv,) = parsed(b"", {receipt.RECEIPTED_MESSAGE_ID: long.upper() + b"\0"}).ids
-    assert in_text == bounded_id(long)
-    assert in_tlv.lower() == in_text
-    assert len(in_text) == 64
-    assert parsed(text, {receipt.RECEIPTED_MESSAGE_ID: long + b"\0"}).ids == (in_text,)
-
-
-def test_no_field_of_a_text_is_longer_than_what_is_kept_of_it() -> None:
-    for text in (
-        b"id:1 sub:001 dlvrd:001 submit date:%b done date:%b stat:DELIVRD err:%b text:x",
-        b"stat:DELIVRD id:1 submit date:%b done date:%b err:%b",
-    ):
-        found = parsed(text % (b"1" * 20_000, b"2" * 20_000, b"9" * 20_000))
-        assert (found.ids, found.submit_date, found.done_date) == ((b"1",), 0, 0)
-        assert found.error == b"9" * 64
-
-
 # Writing ----------------------------------------------------------------------------------------------------------
 
 

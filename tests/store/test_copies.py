@@ -246,12 +246,20 @@ def test_an_excerpt_of_another_text_proves_nothing(desk: Desk) -> None:
 
 
 def test_where_forms_of_ids_are_not_known_yet_a_receipt_proves_nothing(desk: Desk) -> None:
-    message = desk.message(on_unknown=OnUnknown.NEVER)
+    named, message = desk.message(), desk.message(on_unknown=OnUnknown.NEVER)
+    desk.accept(named)
+    desk.report(desk.sent(desk.take().leased[0], b"1a"))  # 26, in another form: its receipt would prove the wrong one
     lost(desk, message)
     assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
     desk.later(61_000)
     desk.sweep()
     assert desk.record(message).state is State.UNKNOWN
+
+
+def test_a_carrier_that_never_gave_an_id_has_no_forms_to_be_learned_first(desk: Desk) -> None:
+    message = desk.message(on_unknown=OnUnknown.NEVER)
+    lost(desk, message)
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.APPLIED]
 
 
 def test_the_receipts_of_all_unknown_parts_settle_a_long_message(desk: Desk) -> None:
@@ -298,7 +306,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(desk: Desk) -> Non
     partition = message.recipient.partition
     assert desk.run(desk.store.sweep(partition)).guesses == []
     desk.later(2000)
-    assert desk.run(desk.store.sweep(partition)).guesses == [Guess("north", "h", 1)]
+    assert desk.run(desk.store.sweep(partition)).guesses == [Guess("north", "h", b"26", b"1a")]
     assert desk.record(message).state is State.SENT
     desk.later(61_000)
     swept = desk.run(desk.store.sweep(partition, {("north", "h"): 1}))

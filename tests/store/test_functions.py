@@ -111,10 +111,10 @@ class Desk(World):
 
     def stranger(self, recipient: Recipient, *ids: bytes, **changes: Any) -> ReceiptFact:
         """A receipt whose id is not known, told in detail: all that a gateway knows of it."""
-        kinds = tuple(range(len(ids)))
+        guesses = tuple(enumerate(ids[1:], 1))
         told = {"host": "h", "mark": b"", "sure": True} | {k: changes.pop(k) for k in ("mark", "sure") if k in changes}
-        detail = ReceiptDetail(kinds, **told)
-        return msgspec.structs.replace(self.receipt(recipient, *ids, **changes), detail=detail)
+        detail = ReceiptDetail(guesses, **told)
+        return msgspec.structs.replace(self.receipt(recipient, ids[0], **changes), detail=detail)
 
     def record(self, message: NewMessage | Leased) -> Any:
         (found,) = self.run(self.store.find([message.id]))

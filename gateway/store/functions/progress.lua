@@ -177,8 +177,7 @@ local function find_messages(items, names, fields, found)
     more = false
     for number = 1, #items do
       local t = items[number]
-      -- the kinds of a receipt told in detail are guesses: they have their turn when its plain id had its chance
-      if t and not found[number] and not t.detailed and t.fields[form] then
+      if t and not found[number] and t.fields[form] then
         others[number], fields[number], more = t.fields[form], t.fields[form], true
       end
     end
@@ -212,7 +211,7 @@ local function park_all(strangers, reply)
     park(carrier, t)
     reply[number] = char(Match.PARKED)
     local short = sub(t.fields[1], 1, 8)
-    if t.sure then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
+    if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
   for i = 1, #asked do
     local number, carrier, short, name = unpack_(asked[i])

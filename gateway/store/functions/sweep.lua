@@ -1,8 +1,8 @@
 -- sweep: does what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded; call again.
 --
--- ARGV  settings, then carrier .. NUL .. host and the kind of form that its ids may be read in (learned)
+-- ARGV  settings, then carrier .. NUL .. host and the kind of form that its ids may be read in
 -- reply {looked at, expired, ended, deleted, matched, orphans, more (0/1), matches by another form: carrier .. NUL .. host,
---       kind, …; of orphans: carrier, id, …; parked receipts dropped since there were too many}
+--       the receipt's id, the message's, …; of orphans: carrier, id, …; parked receipts dropped since there were too many}
 -- Idempotent: each look compares the record with the clock. Every record that is not final has an entry in the wheel.
 
 local LOOKS = 500
@@ -85,10 +85,10 @@ local function look(r, reply, unmapped)
   end
 end
 
--- The message that another form of a receipt's id stands for: where that is one alone, it and its part, and which form.
+-- The message that another form of a receipt's id stands for, where that is one alone: it, its part, and that id.
 local function guessed(carrier, t)
-  local others, names, found = {}, {}, {}
-  for i = 2, #t.fields do others[i], names[i] = t.fields[i], carrier end
+  local others, names, found, short = {}, {}, {}, sub(t.fields[1], 1, 8)
+  for i = 1, #t.guesses do others[i], names[i] = short .. t.guesses[i][2], carrier end
   look_up_all(names, others, found)
   local ids, best = {}, nil
   for _, value in pairs(found) do ids[#ids + 1] = sub(value, 1, 16) end
@@ -98,7 +98,7 @@ local function guessed(carrier, t)
     local part = r and r.final == 0 and parts_of(r)[byte(value, 17) * 3 + 1]
     local open_ = part and (byte(value, 17) == EVERY or part < Part.DELIVERED)
     if #value > 17 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
-    if open_ and (not best or i < best[3]) then best = {r, byte(value, 17), i} end
+    if open_ then best = {r, byte(value, 17), t.guesses[i][2]} end
   end
   return best
 end
@@ -107,24 +107,26 @@ end
 -- to a message; that form counts where it is allowed (`forms`: carrier, NUL, host -> kind) and is told in any case.
 local function try_one(name, t, forms, state)
   local carrier = carrier_in(name)
-  if t.sure and prove(carrier, sub(t.fields[1], 1, 8), state.done) > 0 then
+  local host = carrier .. '\0' .. t.host
+  local allowed = forms[host]
+  if t.detailed and prove(carrier, sub(t.fields[1], 1, 8), state.done, allowed ~= nil) > 0 then
     for k = 1, #state.done do state.over[state.done[k]] = true end
     if state.over[name] then return true end
   end
   local best = t.detailed and guessed(carrier, t)
   if not best then return false end
-  local kind, host = t.kinds[best[3]], carrier .. '\0' .. t.host
+  local r, index, id, fits_ = best[1], best[2], best[3], false
   if t.tries == 0 then
-    local evidence = state.evidence
-    evidence[#evidence + 1] = host
-    evidence[#evidence + 1] = kind
+    for _, word in ipairs({host, sub(t.fields[1], 9), id}) do table.insert(state.evidence, word) end
   end
-  if forms[host] ~= kind then
+  for i = 1, #t.guesses do
+    if t.guesses[i][1] == allowed and t.guesses[i][2] == id then fits_ = true end
+  end
+  if not fits_ then
     state.waits[name] = t
     return false
   end
-  local r, index = best[1], best[2]
-  receive(r, index, carrier, sub(t.fields[best[3]], 9), t.state, t.err, t.done, t.whole)
+  receive(r, index, carrier, id, t.state, t.err, t.done, t.whole)
   names_of(carrier, t.fields, state.done)
   return true
 end

@@ -25,19 +25,24 @@ local function end_of_receipt(blob, state, pos)
   return state, sub(blob, pos), done, whole_
 end
 
--- A receipt from its first octet at `pos`: a table. fields: of the id map, the plain form first; kinds: of each form.
+-- A receipt from its first octet at `pos`: a table. fields: of the id map, the likeliest first; guesses: other forms of
+-- its id, {kind, id} each.
 local function read_receipt(blob, pos)
-  local t = {fields = {}, kinds = {}, sure = false, host = '', mark = ''}
+  local t = {fields = {}, guesses = {}, sure = false, host = '', mark = ''}
   local carrier, state, count, from = read($RECEIPT, blob, pos or 1)
   local detailed = count >= Size.DETAILED
   if detailed then count = count - Size.DETAILED end
   for i = 1, count do t.fields[i], from = read('>Bc0', blob, from) end
   if detailed then
-    for i = 1, count do t.kinds[i] = byte(blob, from + i - 1) end
-    from = from + count
-    local sure, host_len, mark_len, at = read($DETAIL, blob, from)
-    t.sure, t.host, t.mark = sure == 1, sub(blob, at, at + host_len - 1), sub(blob, at + host_len, at + host_len + mark_len - 1)
-    from = at + host_len + mark_len
+    local sure, host_len, mark_len, guesses, at = read($DETAIL, blob, from)
+    local mark_at = at + host_len
+    t.sure, t.host, t.mark = sure == 1, sub(blob, at, mark_at - 1), sub(blob, mark_at, mark_at + mark_len - 1)
+    from = mark_at + mark_len
+    for i = 1, guesses do
+      local kind, id
+      kind, id, from = read('>BBc0', blob, from)
+      t.guesses[i] = {kind, id}
+    end
   end
   t.carrier, t.detailed, t.body = carrier, detailed, sub(blob, pos or 1)
   t.state, t.err, t.done, t.whole = end_of_receipt(blob, state, from)
@@ -210,15 +215,15 @@ local function lost_at(carrier, short)
   return out
 end
 
--- Receipts parked for this carrier and recipient that speak of nothing else: {table, …}, the oldest first.
-local function waiting_for(carrier, short)
+-- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, the oldest first.
+local function waiting_for(carrier, short, sure)
   local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
   local pos, id = 1, nil
   while all and pos <= #all do
     id, pos = read('>Bc0', all, pos)
     local blob = call('HGET', P .. 'k', parked_under(carrier, short .. id))
     local t = blob and read_parked(blob)
-    if t and t.sure then out[#out + 1] = t end
+    if t and (sure or t.sure) then out[#out + 1] = t end
   end
   table.sort(out, function(a, b) return a.at < b.at end)
   return out
@@ -241,12 +246,15 @@ end
 
 -- A receipt whose id is not known proves that something was sent whose answer is missing, where it can be about nothing
 -- else: it came after the write, one message to that recipient is open at that carrier and none in flight, an excerpt of
--- the text agrees; of a message of several parts there are receipts for all that are open. Where it may be about several
--- that is told of each (ambiguous_receipt). Names of what was used go to `done`. Answers how many were used.
-local function prove(carrier, short, done)
+-- the text agrees; of a message of several parts there are receipts for all that are open. It must be certain that its id
+-- is not that of a known message in another form: the carrier's ids are known by one form (`sure`), or it has never given
+-- any. Where it may be about several messages each is told so (ambiguous_receipt). Names of what was used go to `done`.
+-- Answers how many were used.
+local function prove(carrier, short, done, sure)
   local lost = lost_at(carrier, short)
   if #lost == 0 then return 0 end
-  local receipts = waiting_for(carrier, short)
+  local nameless = not mapped[carrier] and call('EXISTS', P .. 'h:' .. carrier) == 0
+  local receipts = waiting_for(carrier, short, sure or nameless)
   if #receipts == 0 or in_flight(carrier, short) then return 0 end
   local fitting, several = {}, {}
   for i = 1, #receipts do
