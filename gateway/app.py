@@ -36,6 +36,7 @@ from gateway.pipeline.desk import Desk
 from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.herald import Herald
+from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.receiver import Sender, Settings
@@ -96,7 +97,8 @@ class App:
         self.desk.demands = demands_of(config.routes, config.carriers)
         self.heart = Heart(self.store, self.owner)
         self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
-        self.sweeper = Sweeper(self.store)
+        self.forms = Forms(self.store)
+        self.sweeper = Sweeper(self.store, self.forms)
         self.decisions = Decisions(self.store, self.desk, hint=self._hint)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         index = IdIndex(self.store, link)
@@ -107,12 +109,13 @@ class App:
             store=self.store,
             heart=self.heart,
             numbers=hasher,
+            forms=self.forms,
             redecide=self._to_decide.put_nowait,
             index=index,
             beyond=self.herald.beyond_us,
             changed=self.shares.changed,
         )
-        self.flags = Flags(self.store, self.desk, self.fleet.set_modes)
+        self.flags = Flags(self.store, self.desk, self.fleet.set_modes, self.forms.take_over)
         salvage = Salvage(self.store, link, secrets.vault)
         self.upkeep = Upkeep(salvage, self.fleet, self._to_decide.put_nowait)
         hooks = Hooks(
@@ -308,6 +311,7 @@ def _retention(config: Config) -> Retention:
         hold=int(keep.unknown_hold),
         parked=int(keep.orphans),
         events=keep.events,
+        resends=keep.resends,
     )
 
 

@@ -424,6 +424,7 @@ class ReceiptFact(msgspec.Struct, gc=False):
     at: int = 0  # when the carrier was done with it, by its own clock (ms UTC, whole seconds are kept); 0 = not said
     whole: bool = False  # the carrier sends one receipt for all parts: that of the last speaks for the message
     detail: ReceiptDetail | None = None
+    host: str = ""  # it came from, where the ids of a carrier's hosts are kept apart
 
 
 class Match(IntEnum):

@@ -21,6 +21,7 @@ from gateway.policy.pace import Pace
 if TYPE_CHECKING:
     from gateway.config import Carrier
     from gateway.pipeline.heart import Heart
+    from gateway.pipeline.id_forms import Forms
     from gateway.pipeline.lanes import Board, Lanes
     from gateway.smpp.events import Answered
     from gateway.smpp.messages import Message
@@ -46,6 +47,7 @@ class Carriage:
         board: Board,
         numbers: Numbers,
         redecide: Callable[[list[Redecide]], None],
+        forms: Forms,
         left: Callable[[Sequence[int]], None] = lambda partitions: None,
         index: Index | None = None,
         first_sequence: int = 1,
@@ -58,7 +60,7 @@ class Carriage:
                 raise ValueError("receipt_key = id needs an index of ids")
             progress = ById(store, index, carrier.name)
         self.reporter = Reporter(progress, heart.owner, self._stored, window=carrier.binds * carrier.window)
-        self.receipts = Receipts(carrier, numbers, self.reporter)
+        self.receipts = Receipts(carrier, numbers, self.reporter, forms)
         self.dispatcher = Dispatcher(
             carrier,
             store=store,
@@ -69,6 +71,7 @@ class Carriage:
             reporter=self.reporter,
             redecide=redecide,
             left=left,
+            mark=numbers.excerpt,
         )
         self.pool = Pool(carrier, self, first_sequence=first_sequence)
         self.dispatcher.binds = self.pool

@@ -25,6 +25,7 @@ from gateway.pipeline.receipts import Numbers
 if TYPE_CHECKING:
     from gateway.config import Carrier
     from gateway.pipeline.heart import Heart
+    from gateway.pipeline.id_forms import Forms
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class Fleet:
         store: CarriageStore,
         heart: Heart,
         numbers: Numbers,
+        forms: Forms,
         redecide: Callable[[list[Redecide]], None],
         index: Index | None = None,
         beyond: Callable[[set[int], bool], None] = _nobody,
@@ -60,6 +62,7 @@ class Fleet:
         self._beyond = beyond
         self._heart = heart
         self._numbers = numbers
+        self._forms = forms
         self._redecide = redecide
         self._index = index
         self._routes: Sequence[Route] = config.routes
@@ -188,6 +191,7 @@ class Fleet:
             lanes=Lanes(carrier.name, self._routes, self._board, self._shares),
             board=self._board,
             numbers=self._numbers,
+            forms=self._forms,
             redecide=self._redecide,
             left=partial(self._pass_on, carrier.name),
             index=self._index,

@@ -121,7 +121,8 @@ class Retention(Section, frozen=True, kw_only=True):
     refused: Seconds = 24 * 3600.0  # the record of what policy refused at the door
     id_map: Seconds = 72 * 3600.0  # carrier id -> message
     receipt_timeout: Seconds = 72 * 3600.0  # sent without a receipt becomes final
-    unknown_hold: Seconds = 600.0  # a submit without an answer waits so long for a receipt
+    unknown_hold: Seconds = 600.0  # a submit without an answer waits so long for a receipt before it is resent ("hold")
+    resends: Annotated[int, Meta(ge=0, le=100)] = 3  # how often a message whose submit was not answered is sent again
     orphans: Seconds = 25 * 3600.0  # receipts that match nothing
     events: Annotated[int, Meta(ge=100)] = 20_000  # entries of a partition's event stream; a call's events are one
 

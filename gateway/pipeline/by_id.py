@@ -14,7 +14,7 @@ import structlog
 
 from gateway.model import Answer, Match, PartState, ReceiptFact
 from gateway.pipeline.report import ProgressStore
-from gateway.store.by_id import Indexed
+from gateway.store.by_id import Indexed, named
 from gateway.store.errors import StoreError
 from gateway.store.owner import Owner
 
@@ -47,23 +47,36 @@ class ById:
         self, owner: Owner, answers: Sequence[Answer], receipts: Sequence[ReceiptFact] = ()
     ) -> list[Match]:
         """As ``Store.progress``; the recipients of ``receipts`` are not looked at."""
-        given = [
-            Indexed(part.carrier_id, answer.id, part.index, answer.recipient)
-            for answer in answers
-            for part in answer.parts
-            if part.state is PartState.ACCEPTED and part.carrier_id
-        ]
-        early = await self._index.index(self._carrier, given) if given else []
-        located = await self._index.locate(self._carrier, receipts) if receipts else []
+        given: dict[str, list[Indexed]] = {}
+        for answer in answers:
+            for part in answer.parts:
+                if part.state is PartState.ACCEPTED and part.carrier_id:
+                    one = Indexed(part.carrier_id, answer.id, part.index, answer.recipient)
+                    given.setdefault(named(self._carrier, answer.host), []).append(one)
+        early = [fact for name, items in given.items() for fact in await self._index.index(name, items)]
+        located = await self._locate(receipts)
         found = [fact for fact in located if fact is not None]
         matches = iter(await self._store.progress(owner, answers, [*found, *early]))
         out = [Match.PARKED if fact is None else next(matches) for fact in located]
-        done = [one for fact in early for one in fact.ids]
+        done = [(named(fact.carrier, fact.host), one) for fact in early for one in fact.ids]
         for receipt, fact in zip(receipts, located, strict=True):
             if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that nobody knows
-                done += [one for one in receipt.ids if one != fact.ids[0]]
+                name = named(fact.carrier, fact.host)
+                done += [(name, one) for one in receipt.ids if one != fact.ids[0]]
         if done:
-            await self._index.unpark([(self._carrier, one) for one in done])
+            await self._index.unpark(done)
+        return out
+
+    async def _locate(self, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]:
+        """Each with its recipient, None where its id is not known: the ids of each host apart."""
+        hosts: dict[str, list[int]] = {}
+        for number, receipt in enumerate(receipts):
+            hosts.setdefault(receipt.host, []).append(number)
+        out: list[ReceiptFact | None] = [None] * len(receipts)
+        for host, numbers in hosts.items():
+            found = await self._index.locate(named(self._carrier, host), [receipts[number] for number in numbers])
+            for number, fact in zip(numbers, found, strict=True):
+                out[number] = fact
         return out
 
 
@@ -94,5 +107,5 @@ class Relocator:
         self.orphans += orphans
         if facts:
             await self._store.progress(self._owner, [], facts)
-            await self._index.unpark([(fact.carrier, fact.ids[0]) for fact in facts])
+            await self._index.unpark([(named(fact.carrier, fact.host), fact.ids[0]) for fact in facts])
             self.found += len(facts)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Redecide
+from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Reason, Redecide
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
 from gateway.pipeline.returns import Returns, ReturnStore
 from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
-from gateway.pipeline.validity import Closing
+from gateway.pipeline.validity import Closing, ValidityRefusals
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
 from gateway.policy.senders import NOW, Senders, Turn
@@ -59,6 +59,9 @@ COMPANY = 0.005
 """After a take that brought only a few messages the next one waits so many seconds for more; one-time passwords do
 not."""
 
+RECONNECT_AFTER = 60.0
+"""Seconds for which a carrier that answers nothing was asked nothing, since nothing waits that may be resent."""
+
 TURNS_EVERY = 20
 """Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
 
@@ -71,6 +74,10 @@ class Binds(Protocol):
     @property
     def binds(self) -> Sequence[Port]: ...
 
+    @property
+    def sick(self) -> bool:
+        """Whether none of them answers submits."""
+
 
 class TakeStore(ReturnStore, Protocol):
     """What dispatching needs of the store."""
@@ -78,6 +85,7 @@ class TakeStore(ReturnStore, Protocol):
     partitions: int
 
     async def take(self, owner: Owner, requests: Sequence[TakeRequest]) -> list[Taken]: ...
+    async def regate(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> list[Reason | None]: ...
 
 
 class Dispatcher:
@@ -95,9 +103,11 @@ class Dispatcher:
         reporter: Reporter,
         redecide: Callable[[list[Redecide]], None],
         left: Callable[[Sequence[int]], None] = lambda partitions: None,
+        mark: Callable[[str], bytes] = lambda text: b"",
         clock: Callable[[], float] = time,
     ) -> None:
-        """``left`` hears of partitions that may hold something for which there is no room here."""
+        """``left`` hears of partitions that may hold something for which there is no room here. ``mark``: see
+        ``Outcomes``."""
         self.name = carrier.name
         self.pace = pace
         self.binds: Binds | None = None  # set before ``run``: the pool needs the dispatcher as its listener first
@@ -113,7 +123,10 @@ class Dispatcher:
         self.senders = Senders(carrier.sender_rates)
         self._elsewhere = False
         self._writer = Writer()
-        self._outcomes = Outcomes(carrier, lanes, pace, self._now)
+        self._outcomes = Outcomes(carrier, lanes, pace, self._now, mark)
+        self._doubtful = False  # submits were lost, and nothing submitted was answered since
+        self._fruitless = 0  # probes in a row that found nothing to risk
+        self._risked = 0.0  # when something was last risked at a carrier that answers nothing
         self._encoder = Encoder(carrier, self._outcomes.validity)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
@@ -125,6 +138,11 @@ class Dispatcher:
     def __repr__(self) -> str:
         waiting = f", {len(self._writer)} waiting" if self._writer else ""
         return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+
+    @property
+    def validity(self) -> ValidityRefusals:
+        """What this carrier makes of validity_period."""
+        return self._outcomes.validity
 
     @property
     def tally(self) -> CarrierTally:
@@ -192,6 +210,8 @@ class Dispatcher:
             self._tend(now)
             if self._returns:
                 await self._returns.give_back()
+            for port in [port for port in self._writer.rests if self._writer.due(port)]:
+                await self._follow(port)
             requests, permits = self._plan(now) if not self._returns.strayed else ([], 0)
             if requests:
                 await self._take(requests, permits)
@@ -205,6 +225,8 @@ class Dispatcher:
     def _tend(self, now: float) -> None:
         """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
         here = bool(self._ports())
+        self._board.set_sick(self.name, self._sick)
+        self._mend(now)
         self._board.set_up(self.name, self._elsewhere or here, now)
         self._board.set_away(self.name, self._elsewhere and not here)
         if now - self._swept >= SWEEP_EVERY:
@@ -215,11 +237,22 @@ class Dispatcher:
             self._write(now)
             self._drop_overdue(now)
 
+    def _mend(self, now: float) -> None:
+        """Connections over which nothing is answered, and with nothing to ask with for a minute, are made anew."""
+        if not self._sick:
+            self._risked = now
+        elif now - self._risked >= RECONNECT_AFTER and self._fruitless:
+            self._risked, self._doubtful = now, True
+            for port in list(self._ports()):
+                port.abort("submits are not answered")
+
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
         """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
         ports = self._ports()
-        if not ports or not self._rota or self._writer or not self._heart.fresh(now):
+        if not ports or not self._rota or len(self._writer) or not self._heart.fresh(now):
             return [], 0
+        if self._doubtful or self._sick:
+            return self._plan_probe(now)
         windows = sum(port.window for port in ports)
         ordinary = self._room()
         if not self._rota.urgent and (now < self._not_before or ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE)):
@@ -234,6 +267,27 @@ class Dispatcher:
         return [
             TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._outcomes.on_unknown) for ask in asks
         ], permits
+
+    def _plan_probe(self, now: float) -> tuple[list[TakeRequest], int]:
+        """One message at a time until something is answered; at a sick carrier only one that may be resent."""
+        if self._writer or self._outstanding() or not any(port.free > 0 for port in self._ports()):
+            return [], 0
+        lanes = self._lanes.now(now)
+        if not lanes or self.pace.available(now) < 1:
+            return [], 0
+        ask = self._rota.pick(1, 1)[0]
+        self.pace.take(1, now)
+        risk = not self._sick and self._fruitless >= self._store.partitions  # there is nothing else to ask with
+        word = self._outcomes.on_unknown
+        return [TakeRequest(ask.partition, lanes, self.name, 1, 0, word, probe=not risk)], 1
+
+    def _outstanding(self) -> int:
+        """Submits on their way, but for those of a bind that has waited for them too long."""
+        return 0 if self._sick else sum(port.outstanding for port in self._ports())
+
+    @property
+    def _sick(self) -> bool:
+        return self.binds is not None and self.binds.sick and bool(self.binds.binds)
 
     def _room(self) -> int:
         """Parts that the windows have room for now, but for what is kept for one-time passwords."""
@@ -299,6 +353,8 @@ class Dispatcher:
             self.dropped += taken.dropped
             redecide += taken.redecide
             used += found
+        self._fruitless = 0 if used else self._fruitless + 1
+        self._risked = now if used else self._risked
         if used < permits:
             self.pace.give_back(permits - used)
         elif used > permits:
@@ -312,6 +368,20 @@ class Dispatcher:
             self._not_before = now + COMPANY
         if self._rota and not self.ready(now):
             self._left(self._rota.waiting)
+
+    async def _follow(self, port: Port) -> None:
+        """The next window of a message that is longer than one: a transmission of its own, so the gate is asked."""
+        jobs = self._writer.begun(port)
+        try:
+            words = await self._store.regate(self._heart.owner, [(job.leased.id, job.leased.lease) for job in jobs])
+        except StoreError as error:
+            log.warning("cannot ask for the rest of long messages", carrier=self.name, error=str(error))
+            await self._returns.wait()
+            return
+        stopped = {job for job, word in zip(jobs, words, strict=True) if word is not None}
+        now = asyncio.get_running_loop().time()
+        if self._heart.fresh(now):
+            self._report(self._outcomes.lost((), self._writer.follow(port, stopped, now)))
 
     def _write(self, now: float) -> None:
         if self._heart.fresh(now):
@@ -340,11 +410,16 @@ class Dispatcher:
                 decided.append(self._outcomes.unsendable(message, error))
                 continue
             if job.left:
+                if job.left > 1 and self._too_late(job, clock):
+                    self._returns.postpone(message, message.closes, turn=False)
+                    continue
                 if senders and (turn := self._turn(job, now)).wait:
                     due = -(-ceil(clock + turn.wait * 1000) // TURNS_EVERY) * TURNS_EVERY
                     self._returns.postpone(message, due, turn=turn.kept)
                     continue
                 parts += job.left
+                if message.resent:
+                    self.tally.resent += job.left
                 jobs.append(job)
             else:  # every part was accepted before
                 decided.append(self._outcomes.judge(job))
@@ -354,6 +429,18 @@ class Dispatcher:
         if decided:
             self._reporter.answers(decided)
         return parts
+
+    def _too_late(self, job: Job, clock: int) -> bool:
+        """Whether the close of its window would come before its last part is written, at the rate measured.
+
+        A message that may be sent at any hour has its close far away; what is to be decided afresh then, waits for it.
+        """
+        ports = self._ports()
+        window = max((port.window for port in ports), default=1)
+        rounds = -(-job.left // max(1, window)) - 1
+        rate = self.pace.bucket.rate
+        seconds = rounds * self._outcomes.took + (job.left / rate if rate else 0.0)
+        return clock + seconds * 1000 > job.leased.closes
 
     def _turn(self, job: Job, now: float) -> Turn:
         """When the sender of this message has its turn."""
@@ -375,16 +462,16 @@ class Dispatcher:
         """Answers to submits of one bind."""
         reports, late = self._outcomes.answered(port, answers, now)
         self._out += late  # as ``reported`` will take them off again
-        self._writer.go_on(port, now)
+        self._doubtful = False
         self._report(reports)
 
     def timed_out(self, port: Port, contexts: Sequence[Any], now: float) -> None:
         """No answer, and no late one either: unknown."""
         self._report(self._outcomes.lost(contexts))
-        self._writer.go_on(port, now)
 
     def lost(self, port: Port, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
         """A bind is over: no answer can come any more, and the rest of its long messages cannot follow."""
+        self._doubtful = self._doubtful or bool(unknown)
         self._report(self._outcomes.lost(unknown, (*unwritten, *self._writer.give_up(port))))
 
     def room(self, port: Port) -> None:

@@ -42,7 +42,15 @@ class FlagStore(Protocol):
 class Flags:
     """Keeps the desk's rulebook in step with the store. ``on_carriers`` hears which carriers stand still, and how."""
 
-    def __init__(self, store: FlagStore, desk: Desk, on_carriers: Callable[[Mapping[str, int]], None]) -> None:
+    def __init__(
+        self,
+        store: FlagStore,
+        desk: Desk,
+        on_carriers: Callable[[Mapping[str, int]], None],
+        on_flags: Callable[[Mapping[bytes, int]], None] = lambda flags: None,
+    ) -> None:
+        """``on_flags`` hears of all flags whenever they are read."""
+        self._on_flags = on_flags
         self._store = store
         self._desk = desk
         self._on_carriers = on_carriers
@@ -116,6 +124,7 @@ class Flags:
             self._desk.rules = rules.with_flags(epoch, held, gone)
         still = {name[len(CARRIER) :].decode(): mode for name, mode in flags.items() if name.startswith(CARRIER)}
         self._on_carriers(still)
+        self._on_flags(flags)
 
 
 def _scopes(flags: Mapping[bytes, int], kind: bytes) -> dict[bytes, int]:

@@ -28,14 +28,17 @@ SLACK = 64
 
 
 class Board:
-    """What is known of every carrier: since when it has no bind, since when no room. Shared by all dispatchers."""
+    """What is known of every carrier: since when it has no bind, since when no room, whether it is sick.
 
-    __slots__ = ("_away", "_down", "_full", "version")
+    Shared by all dispatchers."""
+
+    __slots__ = ("_away", "_down", "_full", "_sick", "version")
 
     def __init__(self, carriers: Sequence[str], now: float) -> None:
         self._down: dict[str, float] = dict.fromkeys(carriers, now)
         self._full: dict[str, float] = {}
         self._away: set[str] = set()
+        self._sick: set[str] = set()
         self.version = 0  # changes with every change of what follows
 
     def set_up(self, carrier: str, up: bool, now: float) -> None:
@@ -53,6 +56,12 @@ class Board:
             (self._away.add if away else self._away.discard)(carrier)
             self.version += 1
 
+    def set_sick(self, carrier: str, sick: bool) -> None:
+        """Tell whether ``carrier`` answers nothing: then later carriers take over at once."""
+        if sick != (carrier in self._sick):
+            (self._sick.add if sick else self._sick.discard)(carrier)
+            self.version += 1
+
     def set_full(self, carrier: str, full: bool, now: float) -> None:
         """Tell whether ``carrier`` has neither window nor permits left."""
         if not full:
@@ -63,7 +72,9 @@ class Board:
             self.version += 1
 
     def down(self, carrier: str, now: float) -> bool:
-        """Whether ``carrier`` has been without a bind long enough for others to take over."""
+        """Whether ``carrier`` answers nothing, or has been without a bind long enough for others to take over."""
+        if carrier in self._sick:
+            return True
         since = self._down.get(carrier)
         return since is not None and now - since >= DOWN_AFTER
 

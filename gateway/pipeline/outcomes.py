@@ -37,6 +37,8 @@ ENDS = frozenset({Fate.NEXT, Fate.REJECTED, Fate.FAILED})
 
 WITHOUT_VALIDITY = Word(Fate.BACK, Reason.CARRIER_RETRY)
 LATE = Word(Fate.SENT, Reason.NONE)
+LATE_REFUSED = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
+LATE_FAILED = Word(Fate.FAILED, Reason.RETRIES_EXHAUSTED)
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +46,20 @@ log = structlog.get_logger(__name__)
 class Outcomes:
     """Judges the messages of one carrier. Every method answers with the reports that are ready for the store."""
 
-    def __init__(self, carrier: Carrier, lanes: Lanes, pace: Pace, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        lanes: Lanes,
+        pace: Pace,
+        clock: Callable[[], int],
+        mark: Callable[[str], bytes] = lambda text: b"",
+    ) -> None:
+        """``mark``: names how a text begins (``store.keys.Hasher.excerpt``)."""
         self._habit: tuple[str, str] | None = None
         self.adjust(carrier)
+        self._mark = mark
+        self.took = 0.0
+        """Seconds that submits take to be answered, of late."""
         self._lanes = lanes
         self._pace = pace
         self._clock = clock
@@ -63,6 +76,7 @@ class Outcomes:
         self._id_form = carrier.id_form
         self._set_by_hand = any(status in carrier.overrides for status in REFUSALS)
         self._on_unknown = ON_UNKNOWN[carrier.on_unknown]
+        self._hosted = carrier.receipt_key == "id" and len(carrier.hosts) > 1
 
     @property
     def on_unknown(self) -> OnUnknown:
@@ -74,6 +88,7 @@ class Outcomes:
         reports: list[Answer] = []
         accepted = throttled = late = 0
         name, form, on_unknown = self._name, self._id_form, self._on_unknown
+        host = port.peer if self._hosted else ""
         without = self.validity if self.validity.any else None  # messages that went without a validity
         job: Any = None
         index: int
@@ -83,17 +98,20 @@ class Outcomes:
                 accepted += 1
                 if job.reported:
                     late += 1
-                    reports.append(self._late(job, index, message_id))
+                    part = PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, form))
+                    reports.append(self._late(job, part, LATE, host))
                     continue
                 job.accepted(index, normalise_id(message_id, form))
             else:
                 if job.reported:
+                    late += 1
+                    reports.append(self._late_refusal(job, index, status))
                     continue
                 job.refuse(index, status)
                 throttled += self._note(status, port)
             if not job.left:
-                if job.refused or job.unknown or job.unwritten:
-                    reports.append(self.judge(job))
+                if job.refused or job.unknown or job.unwritten or host or not message_id:
+                    reports.append(self.judge(job, host))
                 else:
                     leased, total, key = job.leased, len(job.bodies), job.leased.recipient.key
                     if without is not None:
@@ -110,6 +128,7 @@ class Outcomes:
         if job is not None:
             self.tally.accepted += accepted
             self.tally.answered(answers, now, self._clock())
+            self.took += (now - job.taken - self.took) / 8
             self._pace.answered(accepted, throttled, now, now - job.taken)
         return reports, late
 
@@ -130,12 +149,12 @@ class Outcomes:
                 reports.append(self.judge(job))
         return reports
 
-    def judge(self, job: Job) -> Answer:
-        """The report on a message of which nothing is undecided any more."""
+    def judge(self, job: Job, host: str = "") -> Answer:
+        """The report on a message of which nothing is undecided any more. ``host``: that answered, where it counts."""
         leased = job.leased
         last = self._lanes.last(leased.route, leased.place)
         if not (job.unknown or self._set_by_hand) and self.validity.again(leased, job.refused, monotonic()):
-            return self._judged(job, WITHOUT_VALIDITY, 0, last)
+            return self._judged(job, WITHOUT_VALIDITY, 0, last, host)
         word = decide(
             job.refused,
             unknown=job.unknown > 0,
@@ -148,11 +167,16 @@ class Outcomes:
         if word.fate in ENDS and self.validity.any:
             self.validity.ended(leased, accepted=False)
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
-        return self._judged(job, word, due, last)
+        return self._judged(job, word, due, last, host)
 
-    def _judged(self, job: Job, word: Word, due: int, last: bool) -> Answer:
-        self.tally.fates[word.fate, word.reason] += 1
-        return job.answer(self._name, word, due, self._on_unknown, last)
+    def _judged(self, job: Job, word: Word, due: int, last: bool, host: str) -> Answer:
+        if word.fate is not Fate.SENT:
+            self.tally.fates[word.fate, word.reason] += 1
+        answer = job.answer(self._name, word, due, self._on_unknown, last)
+        answer.host = host
+        if len(job.bodies) == 1 and (job.unknown or not answer.parts[0].carrier_id):
+            answer.mark = self._mark(job.leased.content.text)  # receipts will not know it by an id
+        return answer
 
     def unsendable(self, leased: Leased, error: Exception) -> Answer:
         """This carrier cannot express the message: the next one may."""
@@ -162,11 +186,20 @@ class Outcomes:
         self.tally.fates[word.fate, word.reason] += 1
         return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
 
-    def _late(self, job: Job, index: int, message_id: bytes) -> Answer:
+    def _late(self, job: Job, part: PartAnswer, word: Word, host: str = "") -> Answer:
         """An answer after the message was reported unknown: its id must be known, or its receipt finds nobody."""
         late = Job(job.leased, job.bodies, 0.0)
-        late.parts = [PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, self._id_form))]
-        return late.answer(self._name, LATE, 0, self._on_unknown, False)
+        late.parts = [part]
+        answer = late.answer(self._name, word, 0, self._on_unknown, False)
+        answer.host = host
+        return answer
+
+    def _late_refusal(self, job: Job, index: int, status: int) -> Answer:
+        """A refusal after the message was reported unknown: that copy was none. It is not tried again for it."""
+        self.tally.refused[status] += 1
+        permanent = classify(status, self._overrides) is RetryClass.PERMANENT
+        word = LATE_REFUSED if permanent else LATE_FAILED
+        return self._late(job, PartAnswer(index, PartState.PENDING, b"", status), word._replace(status=status))
 
     def _note(self, status: int, port: Port) -> int:
         """Look at a refusal for what it says of the bind and of the carrier; 1 when it asks for a slower pace."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from gateway.model import Match, PartState, ReceiptFact, Recipient
+from gateway.model import Match, PartState, ReceiptDetail, ReceiptFact, Recipient
 from gateway.pipeline.receipt_number import number_of, shape_of
 from gateway.policy.quiet_hours import zone_of
-from gateway.smpp.message_id import IdForm, id_forms, receipted_id
-from gateway.smpp.pdus import ESM_RECEIPT, command_name
+from gateway.smpp.message_id import FormKind, IdForm, apply, forms_of, receipted_id
+from gateway.smpp.pdus import ESM_RECEIPT, MAX_ID, command_name
 from gateway.smpp.receipt import (
     DELETED,
     DELIVERED,
@@ -30,6 +30,7 @@ from gateway.smpp.receipt import (
     UNDELIVERABLE,
     UNKNOWN,
     UNREADABLE,
+    Receipt,
     is_receipt,
     parse,
 )
@@ -37,6 +38,7 @@ from gateway.smpp.status import Status
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
+    from gateway.pipeline.id_forms import Forms
     from gateway.pipeline.report import Reporter
     from gateway.smpp.messages import Message
 
@@ -69,13 +71,18 @@ log = structlog.get_logger(__name__)
 class Replier(Protocol):
     """The bind that a receipt came over."""
 
+    @property
+    def peer(self) -> str:
+        """The host and port at its other end."""
+
     def respond(self, command_id: int, sequence: int, status: int) -> None: ...
 
 
 class Numbers(Protocol):
-    """Who names recipients (``gateway.store.keys.Hasher``)."""
+    """Who names recipients and texts (``gateway.store.keys.Hasher``)."""
 
     def recipient(self, digits: str) -> Recipient: ...
+    def excerpt(self, text: str) -> bytes: ...
 
 
 class Ticket(NamedTuple):
@@ -84,9 +91,10 @@ class Ticket(NamedTuple):
     bind: Replier
     command_id: int
     sequence: int
-    fact: ReceiptFact | None = None  # to be looked up by other forms of its ids
+    fact: ReceiptFact | None = None  # to be told in detail when its ids are not known
+    receipt: Receipt | None = None  # the same as it was read
     turned: ReceiptFact | None = None  # for the number in destination_addr
-    by: str = ""  # what it is looked up by now: "" | "destination" | "form"
+    by: str = ""  # what it is looked up by now: "" | "destination" | "detail"
 
 
 class Refusal(NamedTuple):
@@ -122,9 +130,9 @@ class Receipts:
     """The receipts of one carrier. ``counts``: applied, repeated, parked, refused (the store was away too long), and
     what is refused for itself: unreadable, numberless, replies, receipt_texts.
 
-    A carrier either names its messages by the ids it gave, or it never does. So ids are looked up as they are (after
-    ``id_form``); guesses at other forms cost more than all the rest of a receipt and are made when nothing is found.
-    Once a guess was right they are made for every receipt of this carrier.
+    Ids are looked up as they are (after ``id_form``), or in the form that was learned for their host. A receipt whose
+    ids are not known is told to the store once more with all that may help to find its message: the other forms of its
+    ids, its host, an excerpt of the text. What the store makes of it is said in ``functions/shared/parked.lua``.
     """
 
     def __init__(
@@ -132,14 +140,16 @@ class Receipts:
         carrier: Carrier,
         numbers: Numbers,
         reporter: Reporter,
+        forms: Forms,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        self._forms = forms
         self.adjust(carrier)
         self._numbers = numbers
         self._reporter = reporter
         self._clock = clock
+        self._host = ""  # of the batch, where ids of several hosts are kept apart
         self._logged: dict[str, float] = {}  # kind of line -> when it was written last
-        self._guessing = False
         self._as_submitted: bool | None = None  # source and destination are not swapped; None = nobody knows yet
         self.counts: Counter[str] = Counter()
         self.said: Counter[PartState] = Counter()
@@ -153,6 +163,10 @@ class Receipts:
         self._by_text = carrier.receipt_text
         self._country = carrier.country
         self._by_id = carrier.receipt_key == "id"
+        self._hosted = self._by_id and len(carrier.hosts) > 1
+        self._whole = carrier.receipts == "last"
+        if self._form != "auto":
+            self._forms.forget(self._name)
 
     def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
         """A batch as it came off the wire. Never raises; every message is answered sooner or later."""
@@ -161,15 +175,19 @@ class Receipts:
             return
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
-        lean, wall, odd = not self._guessing, self._clock(), 0
+        wall, odd = self._clock(), 0
+        form = self._forms.kind((self._name, bind.peer)) if self._form == "auto" else None
+        if self._hosted:
+            self._host = bind.peer
         for message in messages:
-            fact = self._fact(message)
+            receipt = self._read(message)
+            fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
             if isinstance(fact, Refusal):
                 self._not_stored(bind, message, fact, now)
                 continue
             if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                 odd, fact.at = fact.at - wall, 0
-            ticket = Ticket(bind, message.command_id, message.sequence, fact if lean else None)
+            ticket = Ticket(bind, message.command_id, message.sequence, fact, receipt)
             facts.append(fact)
             tickets.append(
                 ticket if self._as_submitted is not None or self._by_id else self._both(ticket, message, fact)
@@ -187,62 +205,82 @@ class Receipts:
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, Ticket]] = []
+        plain: Counter[Replier] = Counter()
         for match, ticket in zip(matches, tickets, strict=True):
             if match is Match.PARKED and (another := self._another_try(ticket)) is not None:
                 again.append(another)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_ROK)
             if match is Match.APPLIED:
-                self._learn(ticket)
+                if self._as_submitted is None:
+                    self._learn(ticket)
+                if not ticket.by:
+                    plain[ticket.bind] += 1
+        if self._form == "auto" and not self._by_id:
+            self._found(plain)
         for match, count in Counter(matches).items():
             self.counts[match.name.lower()] += count
         if again:
             self.counts["parked"] -= len(again)
             self._reporter.receipts([fact for fact, _ in again], [ticket for _, ticket in again])
 
-    def _guess(self, fact: ReceiptFact) -> ReceiptFact | None:
-        """The receipt with every form its ids may have, None when there is but one."""
-        forms = tuple(dict.fromkeys(form for one in fact.ids for form in id_forms(one, self._form)))
-        return None if forms == fact.ids else msgspec.structs.replace(fact, ids=forms)
+    def _found(self, plain: Mapping[Replier, int]) -> None:
+        """So many receipts of each bind were found by their ids alone: as they came, unless a form has been learned."""
+        for bind, times in plain.items():
+            host = (self._name, bind.peer)
+            if self._forms.kind(host) is None:
+                self._forms.plain(host, times)
 
     def _another_try(self, ticket: Ticket) -> tuple[ReceiptFact, Ticket] | None:
-        """What to look up when nothing was found: the other number's messages, then other forms of the ids."""
+        """What to look up when nothing was found: the other number's messages; then all that is known is told."""
         if ticket.turned is not None:
             return ticket.turned, ticket._replace(turned=None, by="destination")
-        if ticket.fact is not None and (wider := self._guess(ticket.fact)) is not None:
-            return wider, ticket._replace(fact=None, by="form")
-        return None
+        if ticket.fact is None or ticket.receipt is None or self._by_id:
+            return None
+        detail = self._detail(ticket.receipt, ticket.bind.peer)
+        return msgspec.structs.replace(ticket.fact, detail=detail), ticket._replace(fact=None, by="detail")
+
+    def _detail(self, receipt: Receipt, host: str) -> ReceiptDetail:
+        """What may help to find the message of a receipt whose ids are not known."""
+        guesses = forms_of(receipt.ids[0]) if receipt.ids and self._form == "auto" else ()
+        told = [(kind, one) for kind, one in guesses if kind and len(one) <= MAX_ID]
+        mark = self._numbers.excerpt(receipt.text.decode("utf-8", "replace"))
+        sure = bool(receipt.ids) and (self._form != "auto" or self._forms.sure((self._name, host)))
+        return ReceiptDetail(tuple(told), host, mark, sure)
 
     def _learn(self, ticket: Ticket) -> None:
-        """A receipt has found its message: how, tells of the next ones."""
-        if ticket.by == "form" and not self._guessing:
-            self._guessing = True
-            log.warning("ids in receipts differ from those in answers: set id_form", carrier=self._name)
-        if self._as_submitted is None and ticket.by != "form" and not self._by_id:
+        """A receipt has found its message: by which number, tells of the next ones."""
+        if ticket.by != "detail" and not self._by_id:
             self._as_submitted = ticket.by == "destination"
             if self._as_submitted:
                 log.info("receipts of this carrier name their recipient in destination_addr", carrier=self._name)
 
-    def _fact(self, message: Message) -> ReceiptFact | Refusal:
-        """What the store needs to know, or why it is not to be told."""
+    def _read(self, message: Message) -> Receipt | Refusal:
+        """The receipt, or why it is none that can be read."""
         if message.esm_class & 0x3C != ESM_RECEIPT and not is_receipt(message, trust_text=self._by_text):
             return BY_TEXT if not self._by_text and is_receipt(message, trust_text=True) else REPLY
-        receipt = parse(message, clock=self._clock_there)
-        if receipt is None:
-            return UNREAD
+        return parse(message, clock=self._clock_there) or UNREAD
+
+    def _fact(self, message: Message, receipt: Receipt, form: FormKind | None) -> ReceiptFact | Refusal:
+        """What the store needs to know, or why it is not to be told."""
         recipient = NOBODY if self._by_id else self._recipient(message)
         if recipient is None:
             return nameless(message)
         ids = receipt.ids
-        fact = ReceiptFact(
+        plain = (receipted_id(ids[0], self._form),) if len(ids) == 1 else self._plain(ids)
+        if form:  # not None, and not as it is
+            plain = tuple(dict.fromkeys((*[apply(form, one) for one in ids], *plain)))
+        return ReceiptFact(
             self._name,
-            (receipted_id(ids[0], self._form),) if len(ids) == 1 else self._plain(ids),
+            plain,
             recipient,
             PART_STATES[receipt.state],
             receipt.error.decode("latin-1"),
             receipt.done_date,
+            self._whole,
+            None,
+            self._host,
         )
-        return (self._guess(fact) or fact) if self._guessing else fact
 
     def _recipient(self, message: Message) -> Recipient | None:
         """Whose receipt it is: by source_addr, where most carriers write it, or by destination_addr."""

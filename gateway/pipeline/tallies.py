@@ -13,14 +13,15 @@ from gateway.tally import SLOW, Histogram, sample
 
 
 class CarrierTally:
-    """One carrier's. ``accepted``, ``refused``, ``lost`` and ``unwritten`` count parts, ``fates`` messages."""
+    """One carrier's: ``accepted``, ``refused``, ``lost``, ``resent``, ``unwritten`` count parts, ``fates`` messages."""
 
-    __slots__ = ("accepted", "answer", "fates", "lost", "refused", "submit", "unwritten")
+    __slots__ = ("accepted", "answer", "fates", "lost", "refused", "resent", "submit", "unwritten")
 
     def __init__(self) -> None:
         self.accepted = 0  # submit_sm answered with status 0
         self.refused: Counter[int] = Counter()  # … with another status, by status
         self.lost = 0  # … never answered
+        self.resent = 0  # parts sent once more, which may be a copy too many
         self.unwritten = 0  # parts that never left
         self.fates: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (fate, reason)
         self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm

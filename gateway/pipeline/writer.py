@@ -6,10 +6,18 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from gateway.model import Category
 from gateway.pipeline.jobs import Job
 
 WRITE_WITHIN = 1.0
 """Seconds after which a leased message that could not be written goes back."""
+
+ALONE_WITHIN = 5.0
+"""… one that waits to be written alone."""
+
+ALONE_FROM = 2
+"""The second resend, and every further one, goes over a bind on which nothing else is unanswered: a link that breaks
+then broke over this message, and the carrier has all but certainly seen it."""
 
 
 class Port(Protocol):
@@ -17,10 +25,20 @@ class Port(Protocol):
 
     name: str
     window: int
+    sick: bool
+    """Whether it answers no submits: what it is given may be lost."""
+
+    @property
+    def peer(self) -> str:
+        """The host and port at its other end."""
 
     @property
     def free(self) -> int:
         """Submits it takes now."""
+
+    @property
+    def outstanding(self) -> int:
+        """Submits that are not answered."""
 
     def submit(self, body: bytes, context: object, now: float) -> None: ...
     def abort(self, reason: str) -> None: ...
@@ -34,27 +52,38 @@ Context = tuple[Job, int]
 
 
 class Writer:
-    """What is leased and not written. ``submitted`` counts submit_sm."""
+    """What is leased and not written. ``submitted`` counts submit_sm.
+
+    A message longer than the room of its bind is written a window at a time: its further parts wait in ``rests`` until
+    ``follow`` is told that they may.
+    """
 
     def __init__(self) -> None:
         self.submitted = 0
+        self.rests: dict[Port, deque[Context]] = {}
         self._waiting: deque[Job] = deque()  # no bind had room yet
-        self._rest: dict[Port, deque[Context]] = {}  # parts of a message longer than a window
+        self._alone: deque[Job] = deque()
+        self._emptied: Port | None = None  # gets nothing until all it has is answered, and then one of ``_alone``
+        self._turn = False  # whether ``_alone`` was served last: with one bind the others have the next turn
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting or self._alone)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, jobs: Iterable[Job]) -> None:
         """Leave messages to be written."""
-        self._waiting.extend(jobs)
+        for job in jobs:
+            (self._alone if job.leased.resent >= ALONE_FROM else self._waiting).append(job)
 
     def write(self, ports: Sequence[Port], now: float) -> None:
         """Write what waits, the bind with most room first; more than a few are spread over the binds by their room."""
+        if self._alone:
+            self._write_alone(ports, now)
         waiting = self._waiting
-        rooms = [(port.free, port) for port in ports if port not in self._rest]
+        open_ = [port for port in ports if port not in self.rests and port is not self._emptied]
+        rooms = [(port.free, port) for port in open_ if not (port.sick and _risky(waiting))]
         rooms = sorted((entry for entry in rooms if entry[0] > 0), key=lambda entry: -entry[0])
         total = sum(free for free, _ in rooms)
         parts = min(total, sum(job.left for job in waiting))
@@ -68,12 +97,40 @@ class Writer:
                 room -= job.left
                 quota -= job.left
                 self._submit(job, port, now)
+                self._turn = False
 
-    def go_on(self, port: Port, now: float) -> None:
-        """A bind has room again: go on with the message that is longer than its window."""
-        rest = self._rest.get(port)
+    def _write_alone(self, ports: Sequence[Port], now: float) -> None:
+        """One message that goes alone, over the bind that is emptied for it."""
+        if self._emptied not in ports:
+            free = [port for port in ports if port.free > 0 and port not in self.rests]
+            only = len(ports) == 1 and self._turn and self._waiting
+            self._emptied = None if only or not free else min(free, key=lambda port: port.outstanding)
+        port = self._emptied
+        if port is not None and port.outstanding == 0 and port.free > 0:
+            self._submit(self._alone.popleft(), port, now)
+            self._turn = True
+            if not self._alone or len(ports) == 1:
+                self._emptied = None
+
+    def due(self, port: Port) -> bool:
+        """Whether a good part of a window of parts that were to follow has room now."""
+        rest = self.rests.get(port)
+        return rest is not None and port.free >= max(1, min(len(rest), port.window // 4))
+
+    def begun(self, port: Port) -> list[Job]:
+        """The messages whose further parts have room now, in order."""
+        room = self.rests[port]
+        return list(dict.fromkeys(job for job, _ in list(room)[: port.free]))
+
+    def follow(self, port: Port, stopped: set[Job], now: float) -> list[Context]:
+        """Write parts that wait for room, as far as there is room; those of ``stopped`` messages are given back."""
+        rest = self.rests.get(port)
+        left: list[Context] = []
         if rest is None:
-            return
+            return left
+        if stopped:
+            left = [context for context in rest if context[0] in stopped]
+            rest = self.rests[port] = deque(context for context in rest if context[0] not in stopped)
         while rest and port.free > 0:
             job, index = rest.popleft()
             body = job.bodies[index]
@@ -81,18 +138,23 @@ class Writer:
             port.submit(body, (job, index), now)
             self.submitted += 1
         if not rest:
-            del self._rest[port]
+            del self.rests[port]
+        return left
 
     def give_up(self, port: Port) -> Sequence[Context]:
         """A bind is over: the parts that were to follow on it."""
-        return self._rest.pop(port, ())
+        if port is self._emptied:
+            self._emptied = None
+        return self.rests.pop(port, ())
 
     def overdue(self, now: float) -> list[Job]:
         """Messages that waited too long; they are no longer ours to write."""
-        waiting = self._waiting
         found = []
-        while waiting and now - waiting[0].taken >= WRITE_WITHIN:
-            found.append(waiting.popleft())
+        for waiting, within in ((self._waiting, WRITE_WITHIN), (self._alone, ALONE_WITHIN)):
+            while waiting and now - waiting[0].taken >= within:
+                found.append(waiting.popleft())
+        if not self._alone:
+            self._emptied = None
         return found
 
     def _submit(self, job: Job, port: Port, now: float) -> None:
@@ -113,4 +175,9 @@ class Writer:
                 port.submit(body, (job, index), now)
                 self.submitted += 1
             else:
-                self._rest.setdefault(port, deque()).append((job, index))
+                self.rests.setdefault(port, deque()).append((job, index))
+
+
+def _risky(waiting: Sequence[Job]) -> bool:
+    """Whether what comes next must not be tried where it may be lost: advertising is not resent."""
+    return bool(waiting) and waiting[0].leased.category is Category.MARKETING

@@ -1,7 +1,9 @@
 """Receipts of carriers that rewrite numbers: found by (carrier, id) alone, wherever their message lives.
 
-The index and what is parked lie in the partition of that pair's hash. An id is indexed before the answer that brought
-it is stored; a receipt found here is then stored with its message like any other, and only after that forgotten here.
+The index and what is parked lie in the partition of that pair's hash. Where a carrier has several hosts each has ids of
+its own: its name is then the carrier's with the host behind it (``named``). An id is indexed before the answer that
+brought it is stored; a receipt found here is then stored with its message like any other, and only after that forgotten
+here.
 """
 
 from __future__ import annotations
@@ -17,6 +19,16 @@ from gateway.store.layout import SETTINGS
 from gateway.store.store import Link, Store
 
 SLICE = 500
+
+
+def named(carrier: str, host: str) -> str:
+    """What ids are kept under: the carrier, or one host of it."""
+    return f"{carrier}\x01{host}" if host else carrier
+
+
+def carrier_of(name: str) -> str:
+    """The carrier in what ids are kept under."""
+    return name.partition("\x01")[0]
 
 
 class Indexed(NamedTuple):
@@ -41,7 +53,10 @@ class IdIndex:
         return int.from_bytes(blake2b(name, digest_size=4).digest(), "big") % self._store.partitions
 
     async def index(self, carrier: str, items: Sequence[Indexed]) -> list[ReceiptFact]:
-        """Remember ids; the receipts that were parked under them, ready to be stored with their messages."""
+        """Remember ids; the receipts that were parked under them, ready to be stored with their messages.
+
+        ``carrier``, here and below: as ``named`` has it.
+        """
         settings = SETTINGS.pack(*self._store.retention)
         calls, orders = [], []
         for partition, numbers in self._slices(carrier, [item.carrier_id for item in items]):
@@ -114,6 +129,7 @@ class IdIndex:
 
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
     """A receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` made of it."""
-    who = Recipient("", recipient[:8], partition_of(message_id))
+    who, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
     state, at, error, whole = read_outcome(blob[0], blob[1:])
-    return ReceiptFact(carrier, (carrier_id,), who, state, error, at, whole)
+    host = carrier[len(name) + 1 :]
+    return ReceiptFact(name, (carrier_id,), who, state, error, at, whole, None, host)

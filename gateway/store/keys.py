@@ -22,10 +22,11 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     r                 hash    recipient -> rules (consent, opt-outs)                   for ever
     o                 hash    recipient + group + scope -> sealed detail of a rule     for ever
     c:<recipient…>    string  reservations under one cap                               the cap's window
-    f                 hash    flags: epoch, breakers, pulled templates                 for ever
-    i:<carrier>:<h>   hash    recipient + carrier's id -> id + part; by hour           entries go with the record
+    f                 hash    flags: epoch, breakers, pulled templates, forms of ids   for ever
+    i:<carrier>:<h>   hash    recipient + carrier's id -> id + part of each; by hour   entries go with the record
     h:<carrier>       set     hours that have an id map                                for ever
     k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
+    kr                hash    carrier + recipient -> ids of receipts parked for it     with them
     ka                zset    parked receipts not tried yet, by the instant they came  60 seconds
     ko                zset    orphans: tried in vain, by the instant of their end      25 hours
     j:<carrier>:<h>   hash    carrier's id -> id + part + recipient, by hour; receipt_key = "id"   as id_map says
@@ -121,6 +122,7 @@ class Hasher:
         self._scope = blake2b(key=secret, digest_size=8, person=b"scope")
         self._reference = blake2b(key=secret, digest_size=8, person=b"reference")
         self._claim = blake2b(key=secret, digest_size=16, person=b"claim")
+        self._excerpt = blake2b(key=secret, digest_size=6, person=b"excerpt")
 
     def recipient(self, digits: str) -> Recipient:
         """The recipient with these digits (E.164 without ``+``)."""
@@ -147,6 +149,17 @@ class Hasher:
         """8 octets that name what an account calls ``client_ref``, whoever the recipient."""
         state = self._reference.copy()
         state.update(_joined((account, client_ref)))
+        return state.digest()
+
+    def excerpt(self, text: str) -> bytes:
+        """6 octets that name how a text begins, to hold against the excerpt of it in a receipt; b"" when too little
+        of that would survive a carrier's alphabet: the first ten letters and digits of ASCII in its first twenty
+        characters, case aside."""
+        told = [char for char in text[:20].lower() if char.isascii() and char.isalnum()][:10]
+        if len(told) < 10:
+            return b""
+        state = self._excerpt.copy()
+        state.update("".join(told).encode())
         return state.digest()
 
     def claim(self, account: str, key: str) -> tuple[bytes, int]:

@@ -16,6 +16,7 @@ from gateway.model import (
     Leased,
     Match,
     PartState,
+    Reason,
     ReceiptFact,
     Recipient,
     State,
@@ -57,6 +58,8 @@ class MemoryStore:
         self.untaken: list[tuple[bytes, int]] = []
         self.away = False
         self.lose_takes = 0
+        self.regated: list[bytes] = []
+        self.stopped: dict[bytes, Reason] = {}
         self.lease = 0
 
     def put(
@@ -128,6 +131,8 @@ class MemoryStore:
                 continue
             if message.pinned not in ("", request.carrier):
                 continue
+            if request.probe and message.category == Category.MARKETING:
+                continue
             queue.remove(one)
             row.state, row.carrier = State.SENDING, request.carrier
             message.lease = self.lease
@@ -137,6 +142,11 @@ class MemoryStore:
         more = any((row.message.route, row.message.place) in lanes and row.due <= now for row in waiting)
         next_due = min((row.due for row in waiting if row.due > now), default=0)
         return Taken(leased, [], 0, more, next_due)
+
+    async def regate(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> list[Reason | None]:
+        self._check("regate")
+        self.regated += [one for one, _ in items]
+        return [self.stopped.get(one) for one, _ in items]
 
     async def untake(self, owner: Owner, items: Sequence[tuple[bytes, int]]) -> None:
         self._check("untake")
