@@ -22,7 +22,7 @@ from gateway.pipeline.outcomes import Outcomes
 from gateway.pipeline.returns import Returns, ReturnStore
 from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
-from gateway.pipeline.validity import Closing
+from gateway.pipeline.validity import Closing, ValidityRefusals
 from gateway.pipeline.writer import WRITE_WITHIN, Port, Writer
 from gateway.policy.pace import Pace
 from gateway.policy.senders import NOW, Senders, Turn
@@ -125,6 +125,11 @@ class Dispatcher:
     def __repr__(self) -> str:
         waiting = f", {len(self._writer)} waiting" if self._writer else ""
         return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+
+    @property
+    def validity(self) -> ValidityRefusals:
+        """What this carrier makes of validity_period."""
+        return self._outcomes.validity
 
     @property
     def tally(self) -> CarrierTally:

@@ -21,7 +21,8 @@ from gateway.smpp.tlvs import MESSAGE_PAYLOAD
 STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
 
 _ID_TLV = Struct(">HH")
-_STATE_TLVS = {state: b"\x04\x27\x00\x01" + bytes((state,)) for state in STATES.values()}
+_STATE_TLV = b"\x04\x27\x00\x01"
+_STATE_TLVS = {state: _STATE_TLV + bytes((state,)) for state in STATES.values()}
 
 
 class Times(NamedTuple):
@@ -75,16 +76,30 @@ def pick_state(faults: Faults, random: Random) -> int:
 def receipt_body(faults: Faults, message: Message, shown_id: bytes, state: int, times: Times) -> tuple[int, bytes]:
     """``(command_id, body)`` of the receipt for ``message``."""
     text = _text(faults, message, shown_id, state, times)
+    if text and (faults.receipt_coding != "plain" or faults.receipt_before):
+        text = _wrapped(faults, text)
     tlvs = b""
     if faults.receipt_tlvs:
-        tlvs = b"%b%b\0%b" % (_ID_TLV.pack(0x001E, len(shown_id) + 1), shown_id, _STATE_TLVS[state])
-    if faults.receipt_from:
-        message = message._replace(dest=faults.receipt_from.encode())
+        told = faults.receipt_message_state
+        state_tlv = _STATE_TLVS[state] if told < 0 else _STATE_TLV + bytes((told,))
+        tlvs = b"%b%b\0%b" % (_ID_TLV.pack(0x001E, len(shown_id) + 1), shown_id, state_tlv)
+    if faults.receipt_from or faults.receipt_national:
+        message = message._replace(dest=_home(faults, message.dest))
+    if not faults.receipt_swapped:
+        message = message._replace(
+            source_ton=message.dest_ton,
+            source_npi=message.dest_npi,
+            source=message.dest,
+            dest_ton=message.source_ton,
+            dest_npi=message.source_npi,
+            dest=message.source,
+        )
+    stray = bytes.fromhex(faults.receipt_behind) if faults.receipt_behind else b""
     if faults.receipt_via == "data_sm":
-        return DATA_SM, _data_body(message, faults.receipt_esm_class, text, tlvs)
+        return DATA_SM, _data_body(message, faults, text, tlvs) + stray
     if faults.receipt_via == "payload":
         tlvs, text = encode_tlv(MESSAGE_PAYLOAD, text) + tlvs, b""
-    return DELIVER_SM, b"\0%c%c%b\0%c%c%b\0%c\0\0\0\0\0\0\0\0%c%b%b" % (
+    return DELIVER_SM, b"\0%c%c%b\0%c%c%b\0%c\0\0\0\0\0\0%c\0%c%b%b%b" % (
         message.dest_ton,
         message.dest_npi,
         message.dest,
@@ -92,10 +107,30 @@ def receipt_body(faults: Faults, message: Message, shown_id: bytes, state: int, 
         message.source_npi,
         message.source,
         faults.receipt_esm_class,
+        faults.receipt_data_coding,
         len(text),
         text,
         tlvs,
+        stray,
     )
+
+
+def _home(faults: Faults, number: bytes) -> bytes:
+    """The recipient's number as receipts write it."""
+    if faults.receipt_from:
+        return faults.receipt_from.encode()
+    code = faults.receipt_national.encode()
+    return b"0" + number[len(code) :] if number.startswith(code) else number
+
+
+def _wrapped(faults: Faults, text: bytes) -> bytes:
+    """A text as careless carriers pack it; of one in UCS-2 no more than fits a short_message."""
+    if faults.receipt_coding != "plain":
+        mark = "\ufeff" if faults.receipt_coding == "ucs2-bom" else ""
+        text = (mark + text.decode("latin-1")).encode("utf-16-be")
+        if faults.receipt_via == "deliver_sm":
+            text = text[:254]
+    return bytes.fromhex(faults.receipt_before) + text
 
 
 def reply_bodies(
@@ -119,15 +154,16 @@ def reply_bodies(
     ]
 
 
-def _data_body(message: Message, esm_class: int, text: bytes, tlvs: bytes) -> bytes:
-    return b"\0%c%c%b\0%c%c%b\0%c\0\0%b%b" % (
+def _data_body(message: Message, faults: Faults, text: bytes, tlvs: bytes) -> bytes:
+    return b"\0%c%c%b\0%c%c%b\0%c\0%c%b%b" % (
         message.dest_ton,
         message.dest_npi,
         message.dest,
         message.source_ton,
         message.source_npi,
         message.source,
-        esm_class,
+        faults.receipt_esm_class,
+        faults.receipt_data_coding,
         encode_tlv(MESSAGE_PAYLOAD, text) if text else b"",
         tlvs,
     )

@@ -110,7 +110,7 @@ class Desk:
             return Status.ESME_RINVDSTADR
         if not faults.status_rules:
             return 0
-        status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload)
+        status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload, message.validity)
         if status:
             self._stats.refused += 1
         return status
@@ -150,6 +150,8 @@ class Desk:
                 message.sequence,
                 message.registered_delivery,
                 message.tlvs,
+                message.validity,
+                message.service_type,
             )
         )
 

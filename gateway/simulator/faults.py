@@ -11,6 +11,7 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
+Octets = Annotated[str, msgspec.Meta(pattern="^([0-9a-fA-F]{2})*$")]  # in hexadecimal
 Code = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 
 StateText = Literal["ENROUTE", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD"]
@@ -26,6 +27,7 @@ class StatusRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     prob: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0  # this share of them, at random
     first: Count = 0  # the first n submits of each (destination, text): temporary for whoever tries again
     dest: str = ""  # destinations that start so, without +
+    validity: Literal["", "any", "absolute", "relative"] = ""  # a validity_period of this form
 
 
 class Faults(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,6 +75,13 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     )
     receipt_utc_offset: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0  # minutes, of its dates
     receipt_from: str = ""  # as the source of every receipt, in place of the recipient's number
+    receipt_swapped: bool = True  # source and destination are those of the submit, turned round
+    receipt_national: str = ""  # country code of numbers that are written as at home in receipts (0 and the rest)
+    receipt_coding: Literal["plain", "ucs2", "ucs2-bom"] = "plain"  # of their texts
+    receipt_data_coding: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0  # … and what the PDU says of it
+    receipt_before: Octets = ""  # octets ahead of their texts
+    receipt_behind: Octets = ""  # octets at the end of their PDUs
+    receipt_message_state: Annotated[int, msgspec.Meta(ge=-1, le=255)] = -1  # the TLV's octet; -1 = the true one
     receipt_tlvs: bool = True
     receipt_via: Literal["deliver_sm", "data_sm", "payload"] = "deliver_sm"
     receipt_esm_class: Annotated[int, msgspec.Meta(ge=0, le=255)] = 4

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from random import Random
 
 from gateway.simulator.faults import Faults, StatusRule
 
 MAX_KEYS = 200_000
 """How many (destination, text) pairs a ``first`` rule remembers before it starts over."""
+
+_FORMS = defaultdict(set[str], {b"R": {"any", "relative"}, b"+": {"any", "absolute"}, b"-": {"any", "absolute"}})
+"""The forms of a validity_period by its last octet."""
 
 
 class Judge:
@@ -27,14 +31,16 @@ class Judge:
         self._full_at = begins + 1 / faults.rate
         return False
 
-    def status(self, rules: list[StatusRule], count: int, dest: bytes, payload: bytes) -> int:
+    def status(self, rules: list[StatusRule], count: int, dest: bytes, payload: bytes, validity: bytes = b"") -> int:
         """The status of the first rule that holds, 0 when none does."""
         for rule in rules:
-            if self._holds(rule, count, dest, payload):
+            if self._holds(rule, count, dest, payload, validity):
                 return rule.status
         return 0
 
-    def _holds(self, rule: StatusRule, count: int, dest: bytes, payload: bytes) -> bool:
+    def _holds(self, rule: StatusRule, count: int, dest: bytes, payload: bytes, validity: bytes) -> bool:
+        if rule.validity and rule.validity not in _FORMS[validity[-1:]]:
+            return False
         if rule.dest and not dest.startswith(rule.dest.encode()):
             return False
         if rule.every and count % rule.every:

@@ -53,3 +53,5 @@ class Entry(NamedTuple):
     sequence: int
     registered_delivery: int
     tlvs: dict[int, bytes] | None = None
+    validity: bytes = b""
+    service_type: bytes = b""

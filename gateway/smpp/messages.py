@@ -10,9 +10,9 @@ from struct import Struct
 from typing import NamedTuple
 
 from gateway.smpp.errors import LocalError, PeerError
-from gateway.smpp.pdus import DATA_SM, DELIVER_SM
+from gateway.smpp.pdus import DATA_SM, DELIVER_SM, ESM_RECEIPT
 from gateway.smpp.status import Status
-from gateway.smpp.tlvs import MESSAGE_PAYLOAD, scan
+from gateway.smpp.tlvs import MESSAGE_PAYLOAD, MESSAGE_STATE, RECEIPTED_MESSAGE_ID, scan
 
 _TEN = Struct("10B").unpack_from  # esm_class … sm_length when schedule and validity are empty
 _FIVE = Struct("5B").unpack_from  # registered_delivery … sm_length
@@ -64,8 +64,9 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
 
     PeerError says what to answer: RINVCMDLEN for a string without its NUL or a body cut short, the field's own status
     for a string longer than the field (RINVSRCADR …), RINVMSGLEN when sm_length points past the end, RINVTLVSTREAM for
-    broken TLVs. A deliver_sm whose text is whole survives broken TLVs with those that are whole, and strings that are
-    too long with their beginning: real carriers send such receipts, and refusing them means getting them for ever.
+    broken TLVs. A deliver_sm whose text is whole, and a receipt whose TLVs say enough, survive broken TLVs with those
+    that are whole, and strings that are too long with their beginning: real carriers send such receipts, and refusing
+    them means getting them for ever.
     """
     # In one piece, with the tuple made by place: this runs for every message and every receipt.
     if command_id == DATA_SM:
@@ -101,7 +102,7 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
             raise PeerError(Status.ESME_RINVMSGLEN, sequence, "sm_length points past the end")
         pairs, whole = scan(data, stop, end)
         if not whole:
-            if command_id != DELIVER_SM or not size:
+            if command_id != DELIVER_SM or not (size or _tells(esm_class, pairs)):
                 raise PeerError(Status.ESME_RINVTLVSTREAM, sequence, "TLVs break off")
             salvaged = True
         tlvs = dict(pairs)
@@ -166,7 +167,7 @@ def _decode_data_sm(data: bytes, start: int, end: int, sequence: int) -> Message
     if dest_end + 4 > end:
         raise PeerError(Status.ESME_RINVCMDLEN, sequence, "address without its NUL, or body cut short")
     pairs, whole = scan(data, dest_end + 4, end)
-    if not whole:
+    if not whole and not _tells(data[dest_end + 1], pairs):
         raise PeerError(Status.ESME_RINVTLVSTREAM, sequence, "TLVs break off")
     return Message(
         DATA_SM,
@@ -182,7 +183,14 @@ def _decode_data_sm(data: bytes, start: int, end: int, sequence: int) -> Message
         registered_delivery=data[dest_end + 2],
         data_coding=data[dest_end + 3],
         tlvs=dict(pairs) or None,
+        salvaged=not whole,
     )
+
+
+def _tells(esm_class: int, pairs: list[tuple[int, bytes]]) -> bool:
+    """Whether the whole TLVs of a receipt (which no app submits) say enough to be of use."""
+    tags = {tag for tag, _ in pairs}
+    return RECEIPTED_MESSAGE_ID in tags or bool(esm_class & ESM_RECEIPT and tags & {MESSAGE_STATE, MESSAGE_PAYLOAD})
 
 
 def encode_sm(

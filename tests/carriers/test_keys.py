@@ -7,16 +7,20 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from time import time
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from gateway.carriers.fleet import Fleet
-from gateway.config import Carrier, Config, Route
+from gateway.config import Carrier, Config, Route, Tlv
 from gateway.model import State
 from gateway.pipeline.heart import Heart
 from gateway.simulator import Faults, Simulator, StatusRule
+from gateway.smpp.codec import decode
 from gateway.smpp.events import BindRequested
 from gateway.smpp.text import Long
 from gateway.store.by_id import IdIndex
@@ -103,6 +107,39 @@ async def test_long_messages(store_url: str, method: Long) -> None:
     assert shapes[method]
 
 
+@pytest.mark.parametrize(("form", "ending"), [("absolute", b"+"), ("relative", b"R"), ("none", b"")])
+async def test_validity_and_service_type(store_url: str, form: str, ending: bytes) -> None:
+    simulator = Simulator(ledger=True)
+    await delivered(store_url, simulator, 3, validity=form, service_type="CMT")
+    assert {(entry.validity[-1:], entry.service_type) for entry in simulator.ledger} == {(ending, b"CMT")}
+
+
+async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_named(store_url: str) -> None:
+    simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="any")]), ledger=True)
+    async with opened(store_url) as store, simulator:
+        ids = await submit(store, 40)
+        async with serving(store, simulator, window=5, binds=1) as fleet:
+            await until_states(store, ids, State.DELIVERED)
+            refusals = fleet.carriages[0].dispatcher.validity
+            assert refusals.off
+            assert 3 <= refusals.omitted == simulator.stats.refused < 40  # once each, until it is left out of all
+    assert (len(simulator.ledger), simulator.stats.duplicates) == (40, 0)
+    assert {entry.validity for entry in simulator.ledger} == {b""}
+
+
+async def test_a_carrier_that_takes_relative_validities_only(store_url: str) -> None:
+    simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="absolute")]), ledger=True)
+    await delivered(store_url, simulator, 10, validity="relative")
+    assert simulator.stats.refused == 0
+
+
+async def test_parameters_that_a_carrier_demands(store_url: str) -> None:
+    seen: list[Any] = []
+    tlvs = (Tlv(tag=0x1400, type="cstring", value="1101456789"), Tlv(tag=0x1401, metadata="template_id"))
+    await delivered(store_url, Simulator(tap=seen.append), 3, tlvs=tlvs, text="x" * 200)
+    assert [message.tlvs[0x1400] for message in seen] == [b"1101456789\0"] * 6
+
+
 # ── how binds are made ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -119,6 +156,28 @@ async def test_what_a_bind_says(store_url: str) -> None:
     await delivered(store_url, simulator, 3, system_type="VMA", address_range="^4670", binds=1)
     (bind,) = said
     assert (bind.system_type, bind.address_range, bind.system_id) == (b"VMA", b"^4670", b"gw")
+
+
+async def test_types_of_number_and_version_of_the_bind(store_url: str) -> None:
+    said = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(4))
+        said.set_result(decode(size.to_bytes(4) + await reader.readexactly(size - 4)))
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with opened(store_url) as store, server:
+        keys: dict[str, Any] = {
+            "bind_ton": 5,
+            "bind_npi": 1,
+            "interface_version": "5.0",
+            "hosts": (f"127.0.0.1:{port}",),
+        }
+        async with serving(store, Simulator(), binds=1, **keys):
+            bind = await asyncio.wait_for(said, 5)
+    assert tuple(bind.fields[key] for key in ("addr_ton", "addr_npi", "interface_version")) == (5, 1, 0x50)
 
 
 async def test_pairs_of_transmitter_and_receiver(store_url: str) -> None:
@@ -180,13 +239,63 @@ async def test_a_carrier_that_rewrites_numbers(store_url: str, faults: Faults, s
 
 
 async def test_its_receipts_find_nobody_without_the_key(store_url: str) -> None:
-    async with opened(store_url) as store, Simulator(Faults(receipt_from="999")) as simulator:
+    async with opened(store_url) as store, Simulator(Faults(receipt_from="46709999999")) as simulator:
         ids = await submit(store, 3)
         async with serving(store, simulator):
             await until_states(store, ids, State.SENT)
             async with asyncio.timeout(5):
                 while (await store.depths()).parked < 3:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
+
+
+AS_WRITTEN = {
+    "UCS-2 under data_coding 8": Faults(receipt_coding="ucs2", receipt_data_coding=8),
+    "UCS-2 under data_coding 0": Faults(receipt_coding="ucs2"),
+    "a byte order mark": Faults(receipt_coding="ucs2-bom", receipt_data_coding=8),
+    "ASCII under data_coding 8": Faults(receipt_data_coding=8),
+    "a header that is none": Faults(receipt_esm_class=0x44),
+    "a header": Faults(receipt_esm_class=0x44, receipt_before="050003010101"),
+    "a quote": Faults(receipt_before="22"),
+    "a NUL": Faults(receipt_before="00"),
+    "a length": Faults(receipt_before="7a"),
+    "an octet too many": Faults(receipt_behind="04"),
+    "half a TLV": Faults(receipt_behind="042300"),
+    "a state that is none": Faults(receipt_message_state=0),
+    "another": Faults(receipt_message_state=12),
+    "a digit": Faults(receipt_message_state=0x35),
+    "not turned round": Faults(receipt_swapped=False),
+}
+
+
+@pytest.mark.parametrize("tlvs", [True, False])
+@pytest.mark.parametrize("name", AS_WRITTEN)
+async def test_receipts_that_a_person_can_read(store_url: str, name: str, tlvs: bool) -> None:
+    await delivered(store_url, Simulator(msgspec.structs.replace(AS_WRITTEN[name], receipt_tlvs=tlvs)), 5)
+
+
+@pytest.mark.parametrize("stray", ["04", "0423", "0423000503"])
+async def test_tlvs_alone_with_a_stray_end(store_url: str, stray: str) -> None:
+    await delivered(store_url, Simulator(Faults(receipt_text="none", receipt_behind=stray)), 5)
+
+
+async def test_receipts_known_by_their_text_alone(store_url: str) -> None:
+    faults = Faults(receipt_esm_class=0, receipt_tlvs=False)
+    await delivered(store_url, Simulator(faults), 5, receipt_text=True)
+
+
+async def test_numbers_written_as_at_home(store_url: str) -> None:
+    await delivered(store_url, Simulator(Faults(receipt_national="46")), 5, country="SE")
+
+
+async def test_receipts_in_the_zone_of_the_carrier(store_url: str) -> None:
+    ahead = int(datetime.now(ZoneInfo("Asia/Tokyo")).utcoffset().total_seconds()) // 60  # type: ignore[union-attr]
+    async with opened(store_url) as store, Simulator(Faults(receipt_utc_offset=ahead)) as simulator:
+        ids = await submit(store, 1)
+        async with serving(store, simulator, time_zone="Asia/Tokyo"):
+            await until_states(store, ids, State.DELIVERED)
+        (record,) = await store.find(ids)
+    assert record is not None
+    assert abs(record.parts[0].done_at - time() * 1000) < 120_000
 
 
 async def test_vendor_statuses(store_url: str) -> None:
