@@ -113,6 +113,7 @@ _USUAL = re.compile(
     re.DOTALL,
 )
 _BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,8}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
+_STARTS = re.compile(rb"[^0-9A-Za-z ]{0,8}id\s?:", re.IGNORECASE)  # what nobody writes to somebody
 _BLANK = b" \t\r\n\0"
 _KEY = re.compile(rb"(?<![^\s,;\0])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
 
@@ -154,7 +155,9 @@ def is_receipt(message: Message, *, trust_tlv: bool = True, trust_text: bool = F
         return False
     if trust_tlv and message.tlvs and RECEIPTED_MESSAGE_ID in message.tlvs:
         return True
-    return trust_text and any(_begins(text) and _whole(parse_text(text)) for text in _readings(message))
+    if not trust_text or _STARTS.match(message.payload.replace(b"\0", b"")) is None:
+        return False
+    return any(_whole(parse_text(text)) for text in _readings(message))
 
 
 def parse(message: Message, *, clock: tzinfo = UTC) -> Receipt | None:
@@ -264,10 +267,6 @@ def _unwrapped(text: bytes) -> Iterator[bytes]:
             wide = text.decode(codec, "replace").encode("utf-8", "replace").replace(b"\0", b"")
             junk = _BEFORE_ID.match(wide)
             yield wide[junk.end() :] if junk else wide
-
-
-def _begins(text: bytes) -> bool:
-    return text[:3].lower() == b"id:"
 
 
 def _whole(receipt: Receipt) -> bool:

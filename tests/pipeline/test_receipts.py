@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gateway.config import Carrier
 from gateway.model import Match, PartState, ReceiptFact
@@ -10,6 +15,7 @@ from gateway.pipeline.receipt_number import number_of
 from gateway.pipeline.receipts import PATIENCE, Receipts
 from gateway.pipeline.report import MAX_RECEIPTS
 from gateway.smpp.messages import Message
+from gateway.store.facts import pack_receipt
 from tests.pipeline.memory_store import HASHER
 
 
@@ -49,6 +55,9 @@ def deliver(
 ) -> Message:
     return Message(5, sequence, b"", 1, 1, source, 5, 0, b"shop", esm_class=esm_class, short_message=text, **rest)
 
+
+EXAMPLES = int(os.environ.get("RECEIPT_EXAMPLES", "200"))
+"""Of the fuzz; RECEIPT_EXAMPLES=100000 runs it for minutes."""
 
 DELIVERED = b"id:0A1B sub:001 dlvrd:001 submit date:2611210100 done date:2611210101 stat:DELIVRD err:000 text:hello"
 
@@ -166,6 +175,145 @@ def test_an_unreadable_receipt_is_refused_for_good() -> None:
     assert (receipts.counts["unreadable"], receipts.counts["numberless"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("message", "kind", "status", "field", "words"),
+    [
+        (deliver(b"thank you", 9), "unreadable", 0x65, "short_message", "neither an id nor a state"),
+        (deliver(DELIVERED, 9, source=b"shop"), "numberless", 0x65, "source_addr", "is alphanumeric"),
+        (deliver(DELIVERED, 9, source=b""), "numberless", 0x65, "source_addr", "is empty"),
+        (deliver(DELIVERED, 9, source=b"0701740605"), "numberless", 0x65, "source_addr", "written as at home"),
+        (deliver(DELIVERED, 9, source=b"72000"), "numberless", 0x65, "source_addr", "has 5 digits"),
+        (deliver(b"STOP", 9, esm_class=0), "replies", 0x64, "esm_class", "is no receipt's"),
+        (deliver(DELIVERED, 9, esm_class=0), "receipt_texts", 0x64, "esm_class", "the text is one's"),
+        (deliver(b"STOP", 9, esm_class=0)._replace(command_id=0x103), "replies", 0x64, "esm_class", "is no receipt's"),
+    ],
+)
+def test_every_refusal_names_pdu_field_and_why(
+    message: Message, kind: str, status: int, field: str, words: str
+) -> None:
+    receipts, reporter = receipts_of()
+    bind = FakeBind()
+    with capture_logs() as lines:
+        receipts.received(bind, [message], 0.0)
+    assert (bind.answers, reporter.facts, receipts.counts[kind]) == ([(9, status)], [], 1)
+    (line,) = lines
+    assert (line["carrier"], line["kind"], line["field"], line["sequence"]) == ("north", kind, field, 9)
+    assert line["pdu"] == ("data_sm" if message.command_id == 0x103 else "deliver_sm")
+    assert words in line["why"]
+    assert "46700000001" not in str(line) and "0701740605" not in str(line)
+
+
+def test_refusals_are_logged_once_a_minute_for_each_kind_and_all_counted() -> None:
+    receipts, _ = receipts_of()
+    with capture_logs() as lines:
+        for second in range(61):
+            receipts.received(FakeBind(), [deliver(b"what", 1), deliver(b"STOP", 2, esm_class=0)], float(second))
+    assert [(line["kind"], line["count"]) for line in lines] == [
+        ("unreadable", 1), ("replies", 1), ("unreadable", 61), ("replies", 61),
+    ]  # fmt: skip
+
+
+def test_the_remedy_is_the_setting_that_would_have_read_it() -> None:
+    with capture_logs() as lines:
+        receipts_of()[0].received(FakeBind(), [deliver(DELIVERED, esm_class=0)], 0.0)
+        receipts_of()[0].received(FakeBind(), [deliver(DELIVERED, source=b"0701740605")], 0.0)
+    assert "receipt_text = true" in lines[0]["remedy"]
+    assert 'receipt_key = "id"' in lines[1]["remedy"] and "country" in lines[1]["remedy"]
+    for keys in ({"receipt_text": True}, {"country": "SE"}, {"receipt_key": "id"}):
+        receipts, reporter = receipts_of(**keys)
+        message = (
+            deliver(DELIVERED, esm_class=0) if "receipt_text" in keys else deliver(DELIVERED, source=b"070-1740605")
+        )
+        receipts.received(FakeBind(), [message], 0.0)
+        assert len(reporter.facts) == 1, keys
+
+
+def test_a_receipts_text_is_no_receipt_by_itself() -> None:
+    receipts, reporter = receipts_of(receipt_text=True)
+    receipts.received(FakeBind(), [deliver(b"my id:7 was stat:DELIVRD?", esm_class=0)], 0.0)
+    receipts.received(FakeBind(), [deliver(b"id:7 please", esm_class=0)], 0.0)
+    assert (reporter.facts, receipts.counts["replies"]) == ([], 2)
+
+
+# Whose number ------------------------------------------------------------------------------------------------------
+
+SENDER, RECIPIENT = b"46790000000", b"46700000001"
+
+
+def turned(sequence: int = 1) -> Message:
+    """A receipt whose addresses are those of the submit."""
+    return deliver(DELIVERED, sequence, source=SENDER)._replace(dest=RECIPIENT, dest_ton=1)
+
+
+def usual(sequence: int = 1) -> Message:
+    return deliver(DELIVERED, sequence, source=RECIPIENT)._replace(dest=SENDER, dest_ton=1)
+
+
+def test_the_destination_is_looked_up_when_the_source_has_nothing_and_first_from_then_on() -> None:
+    receipts, reporter = receipts_of(id_form="as-is")
+    bind = FakeBind()
+    receipts.received(bind, [turned(7)], 0.0)
+    (fact,), tickets = reporter.take()
+    assert fact.recipient == HASHER.recipient(SENDER.decode())
+    receipts.stored([Match.PARKED], tickets)
+    assert bind.answers == []
+    (fact,), tickets = reporter.take()
+    assert (fact.recipient, fact.ids) == (HASHER.recipient(RECIPIENT.decode()), (b"0A1B",))
+    receipts.stored([Match.APPLIED], tickets)
+    assert bind.answers == [(7, 0)]
+    receipts.received(bind, [turned(8)], 0.0)
+    (fact,), tickets = reporter.take()
+    assert fact.recipient == HASHER.recipient(RECIPIENT.decode())
+    receipts.stored([Match.PARKED], tickets)
+    assert (bind.answers, reporter.facts) == ([(7, 0), (8, 0)], [])
+
+
+def test_a_carrier_known_to_turn_addresses_round_is_looked_up_once() -> None:
+    receipts, reporter = receipts_of(id_form="as-is")
+    bind = FakeBind()
+    receipts.received(bind, [usual(1)], 0.0)
+    receipts.stored([Match.APPLIED], reporter.take()[1])
+    receipts.received(bind, [usual(2)], 0.0)
+    receipts.stored([Match.PARKED], reporter.take()[1])
+    assert (bind.answers, reporter.facts) == ([(1, 0), (2, 0)], [])
+
+
+@pytest.mark.parametrize("source", [b"", b"SHOP", b"72000", b"0701740605"])
+def test_a_source_that_is_no_number_leaves_the_destination(source: bytes) -> None:
+    receipts, reporter = receipts_of()
+    receipts.received(FakeBind(), [turned()._replace(source=source)], 0.0)
+    assert [fact.recipient for fact in reporter.facts] == [HASHER.recipient(RECIPIENT.decode())]
+
+
+@pytest.mark.parametrize(
+    ("address", "ton", "country", "digits"),
+    [
+        (b"46700000001", 1, "", "46700000001"),
+        (b"+46700000001", 0, "", "46700000001"),
+        (b"0046700000001", 0, "", "46700000001"),
+        (b"+46 70-000 00 01", 0, "", "46700000001"),
+        (b"46700000001\0", 0, "", "46700000001"),
+        (b"0701740605", 0, "SE", "46701740605"),
+        (b"701740605", 2, "SE", "46701740605"),  # type of number national
+        (b"13800138000", 2, "CN", "8613800138000"),
+        (b"89161234567", 2, "RU", "79161234567"),  # its trunk prefix is no 0
+        (b"0701740605", 0, "", ""),
+        (b"701740605", 2, "", ""),
+        (b"0", 0, "SE", ""),
+        (b"72000", 0, "SE", ""),
+        (b"1234567890123456", 1, "", ""),
+        (b"Acme", 5, "", ""),
+        (b"\xff\xfe", 0, "", ""),
+        (b"", 0, "", ""),
+    ],
+)
+def test_numbers(address: bytes, ton: int, country: str, digits: str) -> None:
+    assert number_of(address, ton, country) == digits
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
 def test_refused_while_the_store_is_away_too_long() -> None:
     receipts, reporter = receipts_of()
     bind = FakeBind()
@@ -184,8 +332,52 @@ def test_refused_when_too_many_wait() -> None:
     assert bind.answers == [(2, 0x14)]
 
 
-def test_numbers() -> None:
-    assert number_of(b"46700000001") == "46700000001"
-    assert number_of(b"+46700000001") == "46700000001"
-    assert number_of(b"0046700000001") == "46700000001"
-    assert number_of(b"Acme") == number_of(b"") == ""
+@pytest.mark.parametrize(
+    ("zone", "date", "instant"),
+    [
+        ("Europe/Berlin", b"2607010200", datetime(2026, 7, 1, 0, 0, tzinfo=UTC)),
+        ("Europe/Berlin", b"2612010100", datetime(2026, 12, 1, 0, 0, tzinfo=UTC)),  # no daylight saving
+        ("Asia/Kathmandu", b"2607010545", datetime(2026, 7, 1, 0, 0, tzinfo=UTC)),
+    ],
+)
+def test_dates_are_read_by_the_zone_of_the_carrier(zone: str, date: bytes, instant: datetime) -> None:
+    at = int(instant.timestamp() * 1000)
+    for keys in ({"time_zone": zone}, {"time_zone": "Asia/Tokyo", "utc_offset": zone}):
+        receipts, reporter = receipts_of(**keys)
+        receipts._clock = lambda: at + 60_000
+        receipts.received(FakeBind(), [deliver(DELIVERED.replace(b"2611210101", date))], 0.0)
+        assert reporter.facts[0].at == at
+
+
+@given(
+    st.builds(
+        Message,
+        st.sampled_from([5, 0x103]),
+        st.just(1),
+        st.just(b""),
+        st.integers(0, 255),
+        st.integers(0, 255),
+        st.binary(max_size=20),
+        st.integers(0, 255),
+        st.integers(0, 255),
+        st.binary(max_size=20),
+        esm_class=st.integers(0, 255),
+        data_coding=st.integers(0, 255),
+        short_message=st.binary(max_size=254) | st.binary(max_size=30).map(lambda junk: DELIVERED + junk),
+        tlvs=st.none() | st.dictionaries(st.sampled_from([0x1E, 0x0423, 0x0427, 0x0424]), st.binary(max_size=300)),
+    ),
+    st.sampled_from([{}, {"receipt_key": "id"}, {"receipt_text": True, "country": "SE", "id_form": "hex-to-dec"}]),
+)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
+    message: Message, keys: dict[str, Any]
+) -> None:
+    receipts, reporter = receipts_of(**keys)
+    bind = FakeBind()
+    receipts.received(bind, [message], 0.0)
+    assert len(bind.answers) + len(reporter.facts) == 1
+    for fact in reporter.facts:
+        wider = receipts._guess(fact) or fact
+        for packed in (fact, wider):
+            assert len(pack_receipt(packed, {"north": 0})) < 8192
+        receipts.stored([Match.PARKED], reporter.take()[1])

@@ -156,6 +156,78 @@ def test_wrapped_in_ucs2_or_under_a_header() -> None:
     assert parsed(text, esm_class=0x44).ids == (b"1",)  # the bit is a lie
 
 
+USUAL = b"id:77 sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:DELIVRD err:000 text:hi"
+WIDE = USUAL.decode().encode("utf-16-be")
+HEADER = b"\5\0\3\x2a\2\1"
+
+
+@pytest.mark.parametrize("data_coding", [0, 1, 3, 8])
+@pytest.mark.parametrize("esm_class", [0x04, 0x44])
+@pytest.mark.parametrize(
+    "text",
+    [
+        USUAL,
+        USUAL + b"\0",
+        USUAL.replace(b"hi", "привет".encode("utf-16-be")),
+        USUAL.replace(b"hi", b"\0h\0i\0"),
+        WIDE,
+        WIDE[:-1],  # cut in the middle of a character
+        b"\xfe\xff" + WIDE,
+        b"\xff\xfe" + USUAL.decode().encode("utf-16-le"),
+        USUAL.decode().encode("utf-16-le"),
+        b"\x7a" + WIDE,
+        b"\xef\xbb\xbf" + USUAL,
+        b"\0" + USUAL,
+        b'"' + USUAL + b'"',
+        b"'" + USUAL,
+        b"z" + USUAL,
+        b"\n " + USUAL,
+        HEADER + USUAL,
+        HEADER + WIDE,
+    ],
+)
+def test_what_a_person_can_read_is_read(text: bytes, esm_class: int, data_coding: int) -> None:
+    found = parsed(text, esm_class=esm_class, data_coding=data_coding)
+    assert (found.ids, found.state, found.error) == ((b"77",), receipt.DELIVERED, b"000")
+    assert found.done_date == JAN_2026 + 60_000
+    if text in {WIDE, HEADER + WIDE, b"\xfe\xff" + WIDE}:
+        assert found.text == b"hi"
+
+
+def test_an_excerpt_in_ucs2_is_told_in_utf8() -> None:
+    wide = USUAL.replace(b"hi", "привет".encode()).decode().encode("utf-16-be")
+    assert parsed(wide).text.decode() == "привет"
+
+
+@pytest.mark.parametrize(
+    ("octets", "text", "state"),
+    [
+        (b"\2", b"UNDELIV", receipt.DELIVERED),  # the TLV wins
+        (b"\1", b"DELIVRD", receipt.ENROUTE),
+        (b"\0", b"DELIVRD", receipt.DELIVERED),
+        (b"\x0c", b"UNDELIV", receipt.UNDELIVERABLE),
+        (b"2", b"EXPIRED", receipt.EXPIRED),
+        (b"\7", b"DELIVRD", receipt.DELIVERED),  # it does not know, the text does
+        (b"\7", b"UNKNOWN", receipt.UNKNOWN),
+        (b"\7", b"WHATEVER", receipt.UNKNOWN),
+        (b"\x0c", b"UNKNOWN", receipt.UNKNOWN),
+        (b"\x0c", b"WHATEVER", receipt.UNREADABLE),
+        (b"\x0c", b"", receipt.UNREADABLE),
+        (b"2", b"", receipt.DELIVERED),
+        (b"5", b"WHATEVER", receipt.UNDELIVERABLE),
+        (b"DELIVRD\0", b"", receipt.DELIVERED),
+        (b"\0\0\0\2", b"", receipt.DELIVERED),
+        (b"\2\0", b"", receipt.DELIVERED),
+        (b"", b"", receipt.UNREADABLE),
+        (b"\xff" * 60_000, b"", receipt.UNREADABLE),
+    ],
+)
+def test_a_message_state_that_is_none_never_overrides_what_can_be_read(octets: bytes, text: bytes, state: int) -> None:
+    found = parsed(b"id:1 stat:" + text if text else b"id:1", {0x0427: octets})
+    assert found.state == state
+    assert found.final is (state not in {receipt.ENROUTE, receipt.UNKNOWN, receipt.UNREADABLE})
+
+
 @given(st.binary(max_size=200), st.dictionaries(st.sampled_from([0x1E, 0x0423, 0x0427]), st.binary(max_size=5)))
 def test_any_octets_are_read_without_error(text: bytes, tlvs: dict[int, bytes]) -> None:
     found = parse(message(b"id:1 stat:" + text, tlvs, data_coding=8))
