@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.model import Category, Fate, PartState, State
 from gateway.pipeline.dispatch import Dispatcher
 from gateway.pipeline.lanes import Board, Lanes
 from gateway.pipeline.report import Reporter
+from gateway.pipeline.validity import LEAST_LEFT
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
 from tests.carriers.test_carriage import until
@@ -260,3 +262,42 @@ async def test_frequent_full_queues_slow_the_pace() -> None:
 async def test_repr_is_a_status_line() -> None:
     async with bench(MemoryStore(), 10) as one:
         assert repr(one.dispatcher) == "<Dispatcher north 0 out, 0 submitted, <Pace unlimited of 0/s, 0 decreases>>"
+
+
+async def test_marketing_waits_for_the_close_when_less_than_a_minute_is_left() -> None:
+    store = MemoryStore()
+    closes = int(time() * 1000) + LEAST_LEFT - 5_000
+    marketing = store.rows[store.put("46700000001", category=Category.MARKETING)]
+    other = store.rows[store.put("46700000002")]
+    marketing.message.closes = other.message.closes = closes
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        await until(lambda: len(port.bodies) == 1 and store.calls["postpone"] == 1)
+        assert (marketing.state, marketing.due, marketing.history) == (State.QUEUED, closes, [])
+        assert b"46700000002" in port.bodies[0]
+
+
+async def test_a_validity_that_is_refused_is_left_out_at_the_second_try_and_only_then() -> None:
+    store = MemoryStore()
+    fill(store, 1)
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        await until(lambda: bool(port.open))
+        one.answer(port, 0x62)
+        await until(lambda: bool(port.open))
+        assert b"000+\0" in port.bodies[0]
+        assert b"000+\0" not in port.bodies[1]
+        one.answer(port, 0x62)
+        await until(lambda: store.states()[State.REJECTED] == 1)
+        (row,) = store.rows.values()
+        assert row.history == [(Fate.BACK, "north", 0), (Fate.REJECTED, "north", 0x62)]
+
+
+async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
+    store = MemoryStore()
+    fill(store, 1)
+    async with bench(store, 10, status_table={"0x62": "permanent"}) as one:
+        await until(lambda: bool(one.ports[0].open))
+        one.answer(one.ports[0], 0x62)
+        await until(lambda: store.states()[State.REJECTED] == 1)
+        assert len(one.ports[0].bodies) == 1

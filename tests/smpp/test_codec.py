@@ -250,6 +250,32 @@ def test_a_delivery_whose_text_is_lost_with_its_tlvs_is_refused() -> None:
     assert caught.value.status == Status.ESME_RINVTLVSTREAM
 
 
+RECEIPT_TLVS = encode_tlv(tlvs.RECEIPTED_MESSAGE_ID, b"77\0") + encode_tlv(tlvs.MESSAGE_STATE, b"\2")
+DATA_RECEIPT = b"\0\1\x0146\0\1\x0147\0\4\0\0"
+
+
+@pytest.mark.parametrize("stray", [b"\4", b"\4\x23", b"\4\x23\0\3", b"\4\x23\0\3\3\0", b"\0"])
+@pytest.mark.parametrize("command_id", [DELIVER_SM, DATA_SM])
+def test_a_receipt_in_tlvs_alone_survives_a_stray_octet_and_half_a_tlv(command_id: int, stray: bytes) -> None:
+    body = DATA_RECEIPT if command_id == DATA_SM else encode_sm(b"46", b"47", b"", esm_class=4)
+    body += RECEIPT_TLVS + stray
+    message = decode_message(body, 0, len(body), command_id, 1)
+    assert message.tlvs == {tlvs.RECEIPTED_MESSAGE_ID: b"77\0", tlvs.MESSAGE_STATE: b"\2"}
+    assert message.salvaged
+
+
+def test_what_no_receipt_is_made_of_is_refused_with_broken_tlvs() -> None:
+    stray = encode_tlv(tlvs.USER_MESSAGE_REFERENCE, b"\0\1") + b"\4"
+    for body, command_id in (
+        (encode_sm(b"46", b"47", b"", esm_class=4) + stray, DELIVER_SM),
+        (encode_sm(b"46", b"47", b"") + encode_tlv(tlvs.MESSAGE_STATE, b"\2") + b"\4", DELIVER_SM),
+        (DATA_RECEIPT + stray, DATA_SM),
+        (encode_sm(b"46", b"47", b"hi") + RECEIPT_TLVS + b"\4", SUBMIT_SM),
+    ):
+        with pytest.raises(PeerError):
+            decode_message(body, 0, len(body), command_id, 1)
+
+
 SM_FIELDS = {"service_type": b"CMT", "source_addr": b"1", "destination_addr": b"2", "short_message": b"hi"}
 
 
