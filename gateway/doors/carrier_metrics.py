@@ -44,6 +44,18 @@ def _submits(by_name: ByName) -> Iterator[Metric]:
         ("carrier", "status"),
         {(name, status_name(s)): count for name, t in tallies.items() for s, count in t.refused.items()},
     )
+    yield counter(
+        "validity_refusals",
+        "Messages that went back to be sent without the validity_period their carrier had refused.",
+        CARRIER,
+        {name: one.dispatcher.validity.omitted for name, one in by_name.items()},
+    )
+    yield gauge(
+        "validity_off",
+        "1 when a carrier has refused validity_period so often that it is left out.",
+        {name: int(one.dispatcher.validity.off) for name, one in by_name.items()},
+        CARRIER,
+    )
     yield histogram(
         "accept_to_submit_seconds",
         "From acceptance to the last submit_sm, deferrals and retries included.",

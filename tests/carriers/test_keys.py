@@ -17,7 +17,7 @@ import pytest
 
 from gateway.carriers.fleet import Fleet
 from gateway.config import Carrier, Config, Route, Tlv
-from gateway.model import State
+from gateway.model import Category, Reason, Redecide, State
 from gateway.pipeline.heart import Heart
 from gateway.simulator import Faults, Simulator, StatusRule
 from gateway.smpp.codec import decode
@@ -112,6 +112,18 @@ async def test_validity_and_service_type(store_url: str, form: str, ending: byte
     simulator = Simulator(ledger=True)
     await delivered(store_url, simulator, 3, validity=form, service_type="CMT")
     assert {(entry.validity[-1:], entry.service_type) for entry in simulator.ledger} == {(ending, b"CMT")}
+
+
+async def test_the_last_minute_of_permitted_hours_sends_no_marketing_and_asks_anew_at_their_end(store_url: str) -> None:
+    handed: list[Redecide] = []
+    async with opened(store_url) as store, Simulator() as simulator:
+        ids = await submit(store, 5, category=Category.MARKETING, closes_in=1_500)
+        async with serving(store, simulator) as fleet:
+            fleet.carriages[0].dispatcher._redecide = handed.extend
+            await until(lambda: len(handed) == 5)
+            assert {message.id for message in handed} == set(ids)
+            assert {message.reason for message in handed} == {Reason.QUIET_HOURS}
+    assert simulator.stats.submits == 0
 
 
 async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_named(store_url: str) -> None:

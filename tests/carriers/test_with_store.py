@@ -52,12 +52,19 @@ async def opened(url: str) -> AsyncIterator[Store]:
 
 
 async def submit(
-    store: Store, count: int, *, text: str = "hello", prefix: str = "4670", sender: str = "shop"
+    store: Store,
+    count: int,
+    *,
+    text: str = "hello",
+    prefix: str = "4670",
+    sender: str = "shop",
+    category: Category = Category.TRANSACTIONAL,
+    closes_in: int = 3_600_000,
 ) -> list[bytes]:
     now = int(time() * 1000)
     recipients = [store.hasher.recipient(f"{prefix}{number:07}") for number in range(count)]
     ids = new_ids(now, [recipient.partition for recipient in recipients])
-    permission = Permission(now, now + 3_600_000, now + 3_600_000, 0, bytes(8), bytes(8))
+    permission = Permission(now, now + closes_in, now + 3_600_000, 0, bytes(8), bytes(8))
     segments = 1 + len(text) // 161
     await store.accept(
         [
@@ -67,7 +74,7 @@ async def submit(
                 state=State.QUEUED,
                 reason=Reason.NONE,
                 due=0,
-                category=Category.TRANSACTIONAL,
+                category=category,
                 on_unknown=OnUnknown.RESEND,
                 route="*",
                 weight=1,
