@@ -1,7 +1,9 @@
 """One connection to a carrier: the asyncio shell around ``smpp.Session``.
 
 It owns the socket and nothing else: what comes in goes through the session and on to the listener in batches, what goes
-out is written once per loop tick. While the transport is full it has no room, so nobody takes work for it.
+out is written once per loop tick. While the transport is full it has no room, so nobody takes work for it. A carrier
+that answers no submit for a response timeout is sick: it has room for one probe at a time until it answers anything
+submitted.
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from ssl import SSLContext
+from struct import Struct
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 
+from gateway.carriers.reading import TURN, Allowance, Reading
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Event, Operation, Requested, TimedOut, Unbinding
 from gateway.smpp.messages import Message
@@ -29,6 +34,7 @@ from gateway.smpp.pdus import (
 )
 from gateway.smpp.session import Role, Session
 from gateway.smpp.status import Status
+from gateway.smpp.timing import AnswerTimes
 
 CONNECT_TIMEOUT = 5.0
 USER_TIMEOUT = 25_000
@@ -55,13 +61,13 @@ class Listener(Protocol):
         """deliver_sm and data_sm: each wants a ``bind.respond``, after it is stored."""
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits without an answer on a living bind, after the grace for late answers."""
+        """Submits without an answer on a living bind, after the grace for late answers. One may come yet."""
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """The bind is over. ``unknown`` were written and not answered, ``unwritten`` never left."""
+        """The bind is over. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
 
     def room(self, bind: Bind) -> None:
-        """The bind can take work: it is bound, or the transport is no longer full."""
+        """The bind can take work (it is bound, or the transport is no longer full), or has become sick or well."""
 
 
 class Settings(NamedTuple):
@@ -86,7 +92,17 @@ class Settings(NamedTuple):
 class Bind(asyncio.Protocol):
     """One connection from connect to close. ``closed`` is set when it is over and everything was reported."""
 
-    def __init__(self, name: str, command_id: int, settings: Settings, listener: Listener) -> None:
+    def __init__(
+        self,
+        name: str,
+        command_id: int,
+        settings: Settings,
+        listener: Listener,
+        *,
+        times: AnswerTimes | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        """``times`` and ``allowance`` are those of the carrier, shared by its binds."""
         self.name = name
         self.command_id = command_id
         self.window = settings.window if command_id != BIND_RECEIVER else 0
@@ -94,6 +110,7 @@ class Bind(asyncio.Protocol):
         self.since = 0.0  # when it was bound
         self.refused: int | None = None  # the status our bind was refused with
         self.reason = ""  # why it is over
+        self.sick = False  # submits have waited for a response timeout and nothing submitted was answered meanwhile
         self.closed = asyncio.Event()
         self.decided = asyncio.Event()  # bound, refused or closed
         self._settings = settings
@@ -103,8 +120,12 @@ class Bind(asyncio.Protocol):
         self._peer = ""
         self._paused = False
         self._finishing = False
+        self._gone = ""  # why the connection is no more
         self._flush_planned = False
         self._unflushed = 0  # submits asked for since the last flush
+        self._stalled = b""  # the last flush, when not all of it went into the socket
+        self._probe = 0  # sequence number of the last submit while sick
+        self._probed = 0.0
         self._session = Session(
             Role.ESME,
             window=settings.window,
@@ -112,15 +133,19 @@ class Bind(asyncio.Protocol):
             enquire_timeout=ENQUIRE_TIMEOUT,
             response_timeout=settings.response_timeout,
             first_sequence=settings.first_sequence,
+            turn=TURN,
+            times=times,
         )
+        self.reading = Reading(name, self._session, allowance or Allowance(), self._read)
 
     def __repr__(self) -> str:
         age = f" up {self._loop.time() - self.since:.0f} s" if self.since and not self.closed.is_set() else ""
         paused = " paused" if self._paused else ""
+        sick = " sick" if self.sick else ""
         tail = f" ({self.reason})" if self.reason else ""
         return (
             f"<Bind {self.name} {_KINDS[self.command_id]} {self._peer or '-'} {self._session.state.value}"
-            f" window {self._session.outstanding}/{self.window}{age}{paused}{tail}>"
+            f" window {self._session.outstanding}/{self.window}{age}{paused}{sick}{tail}>"
         )
 
     @property
@@ -130,8 +155,17 @@ class Bind(asyncio.Protocol):
 
     @property
     def free(self) -> int:
-        """Submits that may be handed over now."""
-        return 0 if self._paused or self._finishing or not self.window else self._session.free
+        """Submits that may be handed over now; while sick one, unless it is ``probing``."""
+        if self._paused or self._finishing or not self.window:
+            return 0
+        return self._session.free if not self.sick else 0 if self.probing else min(1, self._session.free)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the last submit to this sick bind may still be answered in time."""
+        if not self.sick or not self._session.awaits(self._probe):
+            return False
+        return self._loop.time() - self._probed < self._settings.response_timeout
 
     @property
     def ended(self) -> bool:
@@ -146,7 +180,7 @@ class Bind(asyncio.Protocol):
     @property
     def able(self) -> bool:
         """Whether this bind carries submits, be its window full or not."""
-        return bool(self.window) and self._session.bound and not self._finishing
+        return bool(self.window) and self._session.bound and not self._finishing and not self._gone
 
     async def connect(self, host: str, port: int) -> None:
         """Connect and send the bind. Raises OSError or TimeoutError when there is no connection."""
@@ -157,8 +191,10 @@ class Bind(asyncio.Protocol):
 
     def submit(self, body: bytes, context: object, now: float) -> None:
         """Put one submit_sm into the window; it leaves with this loop tick. LocalError beyond ``free``."""
-        self._session.request(SUBMIT_SM, body, context, now)
+        sequence = self._session.request(SUBMIT_SM, body, context, now)
         self._unflushed += 1
+        if self.sick:
+            self._probe, self._probed = sequence, now
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
@@ -172,6 +208,7 @@ class Bind(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Timeouts and enquire_link; to be called about every second."""
+        self._look(now)
         events = self._session.tick(now)
         if events:
             self._handle(events, now)
@@ -204,6 +241,9 @@ class Bind(asyncio.Protocol):
             cast("asyncio.Transport", transport).abort()
             return
         self._transport = cast("asyncio.Transport", transport)
+        # Whatever the socket does not take stays with us: it can be told from what has left.
+        self._transport.set_write_buffer_limits(high=0)
+        self.reading.start(self._transport)
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
         _tune(transport.get_extra_info("socket"))
@@ -226,6 +266,32 @@ class Bind(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._read(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._paused = True
+        self._gone = f"connection lost: {exc}" if exc else "closed by the peer"
+        self.reading.stop()
+        self._read_up()
+
+    def pause_writing(self) -> None:
+        self._paused = self.reading.blocked = True
+
+    def resume_writing(self) -> None:
+        if self._gone:
+            return
+        self._paused = self.reading.blocked = False
+        self._stalled = b""
+        self._flush()
+        if not self._paused:
+            self._listener.room(self)
+
+    # ---- inside
+
+    def _read(self, data: bytes = b"") -> None:
+        """A turn of reading: of ``data``, and of what the session has kept."""
+        started = perf_counter()
         now = self._loop.time()
         events = self._session.receive(data, now)
         if events:
@@ -233,30 +299,39 @@ class Bind(asyncio.Protocol):
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
+        self.reading.turned(perf_counter() - started, now)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        reason = f"connection lost: {exc}" if exc else "closed by the peer"
-        self._handle(self._session.close(reason), self._loop.time())
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._flush()
-        self._listener.room(self)
-
-    # ---- inside
+    def _read_up(self) -> None:
+        """The connection is gone: read what came before, a turn at a time, and be over."""
+        if self._session.more:
+            self._read()
+            self._loop.call_soon(self._read_up)
+        else:
+            self._handle(self._session.close(self._gone), self._loop.time())
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if self._paused:
-            return  # what waits is bounded by the window and by what the peer sends
-        data = self._session.output()
-        if data and self._transport is not None:
-            self._transport.write(data)
-            self._unflushed = 0
+        if not self._paused:
+            data = self._session.output()
+            if data and self._transport is not None:
+                self._transport.write(data)  # may call pause_writing
+                self._unflushed = 0
+                if self._paused:
+                    self._stalled = data
+        self.reading.steer()
+
+    def _look(self, now: float) -> None:
+        """Whether the bind has become sick."""
+        since = self._session.silent_since(now)
+        if not self.sick and since is not None and now - since > self._settings.response_timeout:
+            self.sick = True
+            log.warning("carrier answers no submits", bind=self.name, outstanding=self._session.outstanding)
+            self._listener.room(self)
+
+    def _well(self) -> None:
+        self.sick = False
+        log.info("carrier answers submits again", bind=self.name)
+        self._listener.room(self)
 
     def _handle(self, events: list[Event], now: float) -> None:
         """Sort one batch of events: answers and messages in one piece each, the rest one by one, in order."""
@@ -279,6 +354,8 @@ class Bind(asyncio.Protocol):
         if answers:
             if not self.proven and any(answer.status == 0 for answer in answers):
                 self.proven = True
+            if self.sick:
+                self._well()
             self._listener.answered(self, answers, now)
         if messages:
             self._listener.received(self, messages, now)
@@ -314,9 +391,10 @@ class Bind(asyncio.Protocol):
     def _over(self, reason: str, contexts: list[object], now: float) -> None:
         """The session is closed: write its last octets, close the socket, report what was outstanding."""
         self.reason = self.reason or reason
-        unwritten = contexts[len(contexts) - self._unflushed :] if 0 < self._unflushed <= len(contexts) else []
-        unknown = contexts[: len(contexts) - len(unwritten)]
         transport, self._transport = self._transport, None
+        kept = min(len(contexts), self._unflushed + self._unsent(transport))  # the last ones, since order is kept
+        unknown, unwritten = contexts[: len(contexts) - kept], contexts[len(contexts) - kept :]
+        self.reading.stop()
         if transport is not None:
             if not unwritten:
                 transport.write(self._session.output())
@@ -329,7 +407,24 @@ class Bind(asyncio.Protocol):
             say("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
         self._listener.lost(self, unknown, unwritten, now)
 
+    def _unsent(self, transport: asyncio.Transport | None) -> int:
+        """Submits of the last flush of which no octet went into the socket. Of a lost connection nobody knows."""
+        if transport is None or not self._stalled or self._settings.tls is not None:
+            return 0
+        return _submits(self._stalled, len(self._stalled) - transport.get_write_buffer_size())
 
+
+def _submits(octets: bytes, start: int) -> int:
+    """How many whole submit_sm of ``octets`` begin at ``start`` or later."""
+    at = found = 0
+    while at < len(octets):
+        length, command_id = _unpack_head(octets, at)
+        found += at >= start and command_id == SUBMIT_SM
+        at += length
+    return found
+
+
+_unpack_head = Struct(">II").unpack_from
 _KINDS = {BIND_TRANSCEIVER: "trx", BIND_TRANSMITTER: "tx", BIND_RECEIVER: "rx"}
 
 

@@ -11,16 +11,18 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from random import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from gateway.carriers.backoff import Failure, delay, failure
 from gateway.carriers.bind import Bind, Listener, Settings
 from gateway.carriers.mode import Mode
+from gateway.carriers.reading import Allowance
 from gateway.policy.pace import Bucket
 from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
 from gateway.smpp.status import name as status_name
+from gateway.smpp.timing import AnswerTimes
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
@@ -80,6 +82,14 @@ class Slot:
         return f"<Slot {self.name} down, {self.failures} failures ({self.last or 'not tried yet'})>"
 
 
+class Totals(NamedTuple):
+    """What binds count, over all that a carrier has had."""
+
+    late_answers: int  # to submits, after the response timeout
+    given_up: int  # submits without an answer in time; a late one may have come
+    reading_pauses: int  # times that reading stopped because the carrier sent too much
+
+
 class Pool:
     """The binds of a carrier. ``run`` keeps them up until it is cancelled or ``finish`` was called."""
 
@@ -102,6 +112,9 @@ class Pool:
             tls=tls_context(carrier) if carrier.tls else None,
             tls_name=carrier.tls_name,
         )
+        self.times = AnswerTimes(carrier.response_timeout)
+        self._ended = Totals(0, 0, 0)  # of binds that are over
+        self._allowance = Allowance()
         self._gate: Bucket | None = None
         self._finishing = False
         self.tries = 0
@@ -119,6 +132,20 @@ class Pool:
     def binds(self) -> list[Bind]:
         """The binds that carry submits now."""
         return [slot.bind for slot in self.slots if slot.bind is not None and slot.bind.able and not slot.still]
+
+    @property
+    def sick(self) -> bool:
+        """Whether no bind answers submits: none is up, or all that are have let submits wait for too long."""
+        return all(bind.sick for bind in self.binds)
+
+    def timeout(self, now: float) -> float:
+        """Seconds that a submit is waited for at present: what is configured, or longer for a slow carrier."""
+        return self.times.timeout(now)
+
+    def totals(self) -> Totals:
+        """What all binds so far have counted."""
+        live = [_totals(slot.bind) for slot in self.slots if slot.bind is not None]
+        return Totals(*map(sum, zip(self._ended, *live, strict=True)))
 
     @property
     def units(self) -> list[list[Slot]]:
@@ -186,8 +213,16 @@ class Pool:
             host, port = hosts[(self.first + number) % len(hosts)]
             number += 1  # the next try goes to the next host
             self.tries += 1
-            bind = slot.bind = Bind(slot.name, slot.command_id, self._settings, self._listener)
+            bind = slot.bind = Bind(
+                slot.name,
+                slot.command_id,
+                self._settings,
+                self._listener,
+                times=self.times,
+                allowance=self._allowance,
+            )
             await self._live(slot, bind, host, port)
+            self._ended = Totals(*map(sum, zip(self._ended, _totals(bind), strict=True)))
             slot.bind = None
             if slot.asked:
                 slot.asked, slot.last, slot.failures, slot.try_at = False, "ended by an operator", 0, 0.0
@@ -255,6 +290,10 @@ class Pool:
             if other.bind is None and other.kind is Failure.UNREACHABLE:
                 other.try_at = now
                 other.wake.set()
+
+
+def _totals(bind: Bind) -> Totals:
+    return Totals(bind.session.late_answers, bind.session.timed_out, bind.reading.pauses)
 
 
 def _kinds(carrier: Carrier) -> Sequence[int]:

@@ -105,6 +105,11 @@ class Receiver(Sender):
         self._need = 0  # octets wanted before the tail is looked at again
         self.more = False  # a whole PDU waits in the tail, for the next ``receive``
 
+    @property
+    def waiting(self) -> int:
+        """Octets received and not read yet."""
+        return self._have
+
     def _start(self, now: float) -> None:
         """The first call of ``receive`` or ``tick`` stands for the moment of the connection."""
         if self._heard is None:

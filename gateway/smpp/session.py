@@ -202,19 +202,6 @@ class Session(Receiver):
             since = entry[2]
         return since
 
-    def excuse(self, seconds: float) -> None:
-        """The owner has not read for so long, though it could have: no time-out counts it."""
-        for table in (self._window, self._given_up):
-            for sequence, (context, answer, sent) in table.items():
-                table[sequence] = (context, answer, sent + seconds)
-        self._answered_at += seconds
-        if self._heard is not None:
-            self._heard += seconds
-        if self._enquire_sent is not None:
-            self._enquire_sent += seconds
-        if self._deadline is not None:
-            self._deadline += seconds
-
     def _keep_alive(self, now: float, events: list[Event]) -> None:
         silent = now - (self._heard or 0.0)
         if self._enquire_sent is None:

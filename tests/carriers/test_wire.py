@@ -101,6 +101,9 @@ class Wire(asyncio.Transport):
 
     abort = pause_reading = resume_reading = close
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
 
 class Peer:
     """A carrier's bind with a few submits out, and everything that hears of what comes over it."""

@@ -763,35 +763,6 @@ class TestSilence:
         assert session.silent_since(20) is None
 
 
-class TestExcuse:
-    """Time in which the owner did not read counts for nothing."""
-
-    def test_no_request_is_given_up_nor_an_answer_late(self) -> None:
-        session = esme(response_timeout=30, late_grace=5, enquire_interval=0)
-        sequence = submit(session, now=0)
-        session.excuse(100)
-        assert session.tick(109) == []
-        assert session.receive(pdu(SUBMIT_SM_RESP, sequence), 110) == [Answered("context", 0, b"", False)]
-        submit(session, "b", now=140)
-        session.excuse(10)
-        assert session.silent_since(160) == 150
-        assert session.tick(185) == [TimedOut(["b"])]
-
-    def test_no_peer_is_taken_for_dead(self) -> None:
-        session = esme(enquire_interval=30)
-        session.tick(30)
-        session.excuse(60)
-        assert session.tick(99.9) == []
-        assert session.tick(104) != []
-
-    def test_an_unbind_is_waited_for(self) -> None:
-        session = esme()
-        session.unbind(10)
-        session.excuse(60)
-        assert session.tick(74.9) == []
-        assert kinds(session.tick(75)) == ["Closed"]
-
-
 class TestTurns:
     """One call reads no more than it was told to."""
 
