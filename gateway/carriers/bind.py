@@ -161,6 +161,11 @@ class Bind(asyncio.Protocol):
         return self._session.free if not self.sick else 0 if self.probing else min(1, self._session.free)
 
     @property
+    def outstanding(self) -> int:
+        """Submits that are not answered."""
+        return self._session.outstanding
+
+    @property
     def probing(self) -> bool:
         """Whether the last submit to this sick bind may still be answered in time."""
         if not self.sick or not self._session.awaits(self._probe):

@@ -62,7 +62,7 @@ class Fleet:
         self._beyond = beyond
         self._heart = heart
         self._numbers = numbers
-        self._forms = forms
+        self.forms = forms
         self._redecide = redecide
         self._index = index
         self._routes: Sequence[Route] = config.routes
@@ -191,7 +191,7 @@ class Fleet:
             lanes=Lanes(carrier.name, self._routes, self._board, self._shares),
             board=self._board,
             numbers=self._numbers,
-            forms=self._forms,
+            forms=self.forms,
             redecide=self._redecide,
             left=partial(self._pass_on, carrier.name),
             index=self._index,

@@ -143,7 +143,7 @@ class Receipts:
         forms: Forms,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._forms = forms
+        self.forms = forms
         self.adjust(carrier)
         self._numbers = numbers
         self._reporter = reporter
@@ -166,7 +166,7 @@ class Receipts:
         self._hosted = self._by_id and len(carrier.hosts) > 1
         self._whole = carrier.receipts == "last"
         if self._form != "auto":
-            self._forms.forget(self._name)
+            self.forms.forget(self._name)
 
     def received(self, bind: Replier, messages: Sequence[Message], now: float) -> None:
         """A batch as it came off the wire. Never raises; every message is answered sooner or later."""
@@ -176,14 +176,14 @@ class Receipts:
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
         wall, odd = self._clock(), 0
-        form = self._forms.kind((self._name, bind.peer)) if self._form == "auto" else None
+        form = self.forms.kind((self._name, bind.peer)) if self._form == "auto" else None
         if self._hosted:
             self._host = bind.peer
         for message in messages:
             receipt = self._read(message)
             fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
-            if isinstance(fact, Refusal):
-                self._not_stored(bind, message, fact, now)
+            if isinstance(receipt, Refusal) or isinstance(fact, Refusal):
+                self._not_stored(bind, message, fact, now)  # type: ignore[arg-type]  # one of them is, so this is
                 continue
             if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                 odd, fact.at = fact.at - wall, 0
@@ -228,8 +228,8 @@ class Receipts:
         """So many receipts of each bind were found by their ids alone: as they came, unless a form has been learned."""
         for bind, times in plain.items():
             host = (self._name, bind.peer)
-            if self._forms.kind(host) is None:
-                self._forms.plain(host, times)
+            if self.forms.kind(host) is None:
+                self.forms.plain(host, times)
 
     def _another_try(self, ticket: Ticket) -> tuple[ReceiptFact, Ticket] | None:
         """What to look up when nothing was found: the other number's messages; then all that is known is told."""
@@ -245,7 +245,7 @@ class Receipts:
         guesses = forms_of(receipt.ids[0]) if receipt.ids and self._form == "auto" else ()
         told = [(kind, one) for kind, one in guesses if kind and len(one) <= MAX_ID]
         mark = self._numbers.excerpt(receipt.text.decode("utf-8", "replace"))
-        sure = bool(receipt.ids) and (self._form != "auto" or self._forms.sure((self._name, host)))
+        sure = bool(receipt.ids) and (self._form != "auto" or self.forms.sure((self._name, host)))
         return ReceiptDetail(tuple(told), host, mark, sure)
 
     def _learn(self, ticket: Ticket) -> None:

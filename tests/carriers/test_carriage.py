@@ -14,6 +14,7 @@ import pytest
 from gateway.carriers.carriage import Carriage
 from gateway.config import Carrier, Route
 from gateway.model import Category, Fate, State
+from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.lanes import Board, Lanes, Shares
 from gateway.simulator import Faults, Simulator, StatusRule
 from tests.pipeline.memory_store import HASHER, MemoryStore, beating
@@ -38,6 +39,7 @@ async def serving(simulator: Simulator, store: MemoryStore, **settings: Any) -> 
         lanes=Lanes("north", [Route(carriers=("north",))], board, shares),
         board=board,
         numbers=HASHER,
+        forms=Forms(store),  # type: ignore[arg-type]
         redecide=lambda items: None,
         first_sequence=first_sequence,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.carriers.fleet import Fleet
 from gateway.config import Carrier, Config, Route
 from gateway.model import State
+from gateway.pipeline.id_forms import Forms
 from gateway.simulator import Faults, Simulator
 from tests.carriers.test_carriage import fill, until
 from tests.pipeline.memory_store import HASHER, PARTITIONS, MemoryStore, beating
@@ -32,7 +33,9 @@ async def fleet(store: MemoryStore, north: Simulator, south: Simulator, **route:
         for name, simulator in (("north", north), ("south", south))
     )
     config = Config(carriers=carriers, routes=(Route(carriers=("north", "south"), **route),))
-    one = Fleet(config, store=store, heart=await beating(store), numbers=HASHER, redecide=lambda items: None)
+    one = Fleet(
+        config, store=store, heart=await beating(store), numbers=HASHER, forms=Forms(store), redecide=lambda items: None
+    )
     running = asyncio.create_task(one.run())
     try:
         await until(lambda: north.stats.bound == south.stats.bound == 1)

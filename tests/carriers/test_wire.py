@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from gateway.carriers.bind import Bind, Settings
 from gateway.config import Carrier, Route
-from gateway.model import Answer, ReceiptFact, State
+from gateway.model import Answer, Match, ReceiptFact, State
+from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.lanes import Board, Lanes
 from gateway.pipeline.outcomes import Outcomes
@@ -43,6 +44,7 @@ from gateway.smpp.pdus import (
 from gateway.smpp.receipt import DELIVERED, build
 from gateway.smpp.tlvs import MESSAGE_PAYLOAD, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID
 from gateway.store.facts import pack_answer, pack_outcome, pack_receipt, read_outcome
+from gateway.store.layout import DETAILED
 from tests.carriers.test_carriage import until
 from tests.carriers.test_with_store import opened, serving, submit, until_states
 from tests.pipeline.memory_store import HASHER, MemoryStore
@@ -60,13 +62,15 @@ class Recorder:
         self.room = 20_000
         self.away_since: float | None = None
         self.facts: list[ReceiptFact] = []
+        self.tickets: list[Any] = []
         self.reports: list[Answer] = []
 
     def receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
         self.facts += facts
+        self.tickets += tickets
         for fact in facts:
             packed = pack_receipt(fact, CARRIERS)
-            count, at = packed[2], 3
+            count, at = packed[2] % DETAILED, 3
             for one in fact.ids or (b"",):
                 assert packed[at] == 8 + len(one) <= 72
                 assert packed[at + 9 : at + 9 + len(one)] == one
@@ -114,7 +118,7 @@ class Peer:
         lanes = Lanes("north", [Route(carriers=("north",))], Board(["north"], now), {})
         self.recorder = Recorder()
         self.received_: list[Message] = []
-        self._receipts = Receipts(carrier, HASHER, self.recorder)  # type: ignore[arg-type]
+        self._receipts = Receipts(carrier, HASHER, self.recorder, Forms(self))  # type: ignore[arg-type]
         self._outcomes = Outcomes(carrier, lanes, Pace(0, now), lambda: int(time.time() * 1000))
         self.bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw"), self)
         self.bind.connection_made(Wire())
@@ -129,13 +133,11 @@ class Peer:
 
     def received(self, bind: Bind, messages: list[Message], now: float) -> None:
         self.received_ += messages
-        before = len(self.recorder.facts)
+        before = len(self.recorder.tickets)
         self._receipts.received(bind, messages, now)
-        facts = self.recorder.facts[before:]
-        for fact in facts:  # as if nothing had been found: looked up by other forms
-            wider = self._receipts._guess(fact)
-            if wider is not None:
-                self.recorder.receipts([wider], [None])
+        while tickets := self.recorder.tickets[before:]:  # as if nothing were found: told in detail, then let be
+            before = len(self.recorder.tickets)
+            self._receipts.stored([Match.PARKED] * len(tickets), tickets)
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
         self.recorder.answers(self._outcomes.lost(contexts))

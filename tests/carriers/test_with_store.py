@@ -26,7 +26,9 @@ from gateway.model import (
     State,
 )
 from gateway.pipeline.heart import Heart
+from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.lanes import Board, Lanes
+from gateway.pipeline.sweeper import Sweeper
 from gateway.simulator import Faults, Simulator
 from gateway.store.connect import connect
 from gateway.store.ids import new_ids
@@ -34,7 +36,7 @@ from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
 from gateway.store.privacy import Vault
-from gateway.store.requests import Lane, TakeRequest
+from gateway.store.requests import Lane, Retention, TakeRequest
 from gateway.store.store import Store
 from tests.carriers.test_carriage import until
 
@@ -52,10 +54,17 @@ async def opened(url: str) -> AsyncIterator[Store]:
 
 
 async def submit(
-    store: Store, count: int, *, text: str = "hello", prefix: str = "4670", sender: str = "shop"
+    store: Store,
+    count: int,
+    *,
+    text: str = "hello",
+    prefix: str = "4670",
+    sender: str = "shop",
+    same: bool = False,
 ) -> list[bytes]:
+    """``same``: all to one recipient."""
     now = int(time() * 1000)
-    recipients = [store.hasher.recipient(f"{prefix}{number:07}") for number in range(count)]
+    recipients = [store.hasher.recipient(f"{prefix}{0 if same else number:07}") for number in range(count)]
     ids = new_ids(now, [recipient.partition for recipient in recipients])
     permission = Permission(now, now + 3_600_000, now + 3_600_000, 0, bytes(8), bytes(8))
     segments = 1 + len(text) // 161
@@ -111,6 +120,7 @@ async def serving(store: Store, simulators: dict[str, Simulator], **settings: An
             lanes=Lanes(name, [ROUTE], board, {}),
             board=board,
             numbers=store.hasher,
+            forms=Forms(store),
             redecide=lambda items: None,
         )
         for name, simulator in simulators.items()
@@ -135,13 +145,33 @@ async def test_delivered_once_each(store_url: str) -> None:
         assert (await store.depths()).leases == 0
 
 
+@asynccontextmanager
+async def sweeping(store: Store, forms: Forms) -> AsyncIterator[Sweeper]:
+    """Parked receipts are looked at every second, and need not have waited for a minute."""
+    store.set_retention(Retention(orphan=0))
+    sweeper = Sweeper(store, forms)
+    task = asyncio.create_task(sweeper.run())
+    try:
+        yield sweeper
+    finally:
+        task.cancel()
+
+
 @pytest.mark.parametrize("form", ["dec-padded", "HEX", "hex"])
 async def test_receipts_find_their_message_by_other_forms_of_the_id(store_url: str, form: str) -> None:
     faults = Faults(id_form="hex", receipt_id_form=form)  # type: ignore[arg-type]
     async with opened(store_url) as store, Simulator(faults) as north:
         ids = await submit(store, 60)
-        async with serving(store, {"north": north}):
+        async with serving(store, {"north": north}) as (carriage,), sweeping(store, carriage.receipts.forms) as sweeper:
             await until_states(store, ids, State.DELIVERED)
+            assert carriage.receipts.forms.told("north")  # from 20 receipts in a row
+            async with asyncio.timeout(5):  # other gateways are to know as well
+                while not any(name.startswith(b"i:north\0127.0.0.1:") for name in await store.flags()):
+                    await asyncio.sleep(0.05)
+            again = await submit(store, 30, prefix="4671")
+            before = sweeper.counts["matched"]
+            await until_states(store, again, State.DELIVERED)
+            assert sweeper.counts["matched"] == before, "what was learned is looked up at once"
 
 
 async def test_receipts_before_their_answers(store_url: str) -> None:

@@ -11,11 +11,14 @@ from structlog.testing import capture_logs
 
 from gateway.config import Carrier
 from gateway.model import Match, PartState, ReceiptFact
+from gateway.pipeline.id_forms import ENOUGH, Forms
 from gateway.pipeline.receipt_number import number_of
 from gateway.pipeline.receipts import PATIENCE, Receipts
 from gateway.pipeline.report import MAX_RECEIPTS
+from gateway.smpp.message_id import FormKind
 from gateway.smpp.messages import Message
 from gateway.store.facts import pack_receipt
+from gateway.store.requests import Guess
 from tests.pipeline.memory_store import HASHER
 
 
@@ -37,6 +40,8 @@ class FakeReporter:
 
 
 class FakeBind:
+    peer = "127.0.0.1:1"
+
     def __init__(self) -> None:
         self.answers: list[tuple[int, int]] = []
 
@@ -47,7 +52,7 @@ class FakeBind:
 def receipts_of(**settings: Any) -> tuple[Receipts, FakeReporter]:
     carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **settings)
     reporter = FakeReporter()
-    return Receipts(carrier, HASHER, reporter), reporter  # type: ignore[arg-type]
+    return Receipts(carrier, HASHER, reporter, Forms(reporter)), reporter  # type: ignore[arg-type]
 
 
 def deliver(
@@ -126,20 +131,52 @@ def test_states(stat: bytes, state: PartState) -> None:
     assert reporter.facts[0].state is state
 
 
-def test_other_forms_are_tried_when_nothing_is_found_and_from_then_on_if_they_fit() -> None:
+def test_a_receipt_of_an_unknown_id_is_told_in_detail_before_it_is_acknowledged() -> None:
     receipts, reporter = receipts_of()
     bind = FakeBind()
-    receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
+    receipts.received(bind, [deliver(DELIVERED.replace(b"text:hello", b"text:Your code is 123"), 1)], 0.0)
     receipts.stored([Match.PARKED], reporter.take()[1])
     assert bind.answers == []
     (fact,), tickets = reporter.take()
-    assert fact.ids[0] == b"0A1B"
-    assert b"2587" in fact.ids
+    assert fact.ids == (b"0A1B",)
+    assert fact.detail is not None
+    assert (FormKind.DECIMAL, b"2587") in fact.detail.guesses
+    assert (fact.detail.host, fact.detail.sure) == (bind.peer, False)
+    assert fact.detail.mark == HASHER.excerpt("Your code is 123456, goes on")
     receipts.stored([Match.APPLIED], tickets)
     assert bind.answers == [(1, 0)]
     assert (receipts.counts["parked"], receipts.counts["applied"]) == (0, 1)
-    receipts.received(bind, [deliver(DELIVERED, 2)], 0.0)
-    assert b"2587" in reporter.facts[0].ids
+
+
+def test_a_form_that_was_learned_is_looked_up_first() -> None:
+    receipts, reporter = receipts_of()
+    bind = FakeBind()
+    guess = Guess("north", bind.peer, b"2587", b"a1b")
+    receipts.forms.guessed([guess] * ENOUGH)
+    receipts.received(bind, [deliver(DELIVERED.replace(b"0A1B", b"2587"), 2)], 0.0)
+    assert reporter.facts[0].ids == (b"a1b", b"2587")
+
+
+def test_with_the_form_set_nothing_is_guessed_and_nothing_learned() -> None:
+    receipts, reporter = receipts_of(id_form="as-is")
+    receipts.received(FakeBind(), [deliver(DELIVERED, 1)], 0.0)
+    receipts.stored([Match.PARKED], reporter.take()[1])
+    (fact,), _ = reporter.take()
+    assert fact.detail is not None
+    assert (fact.detail.guesses, fact.detail.sure) == ((), True)
+    assert receipts.forms.allowed() == {}
+
+
+def test_receipts_found_by_their_ids_as_they_came_tell_that_others_are_strangers() -> None:
+    receipts, reporter = receipts_of()
+    bind = FakeBind()
+    receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
+    receipts.stored([Match.APPLIED], reporter.take()[1])
+    receipts.received(bind, [deliver(DELIVERED.replace(b"0A1B", b"7"), 2)], 0.0)
+    receipts.stored([Match.PARKED], reporter.take()[1])
+    (fact,), _ = reporter.take()
+    assert fact.detail is not None
+    assert fact.detail.sure
 
 
 def test_parked_in_every_form_is_stored_all_the_same() -> None:
@@ -265,6 +302,9 @@ def test_the_destination_is_looked_up_when_the_source_has_nothing_and_first_from
     (fact,), tickets = reporter.take()
     assert fact.recipient == HASHER.recipient(RECIPIENT.decode())
     receipts.stored([Match.PARKED], tickets)
+    (told,), tickets = reporter.take()
+    assert (told.recipient, bool(told.detail)) == (fact.recipient, True)
+    receipts.stored([Match.PARKED], tickets)
     assert (bind.answers, reporter.facts) == ([(7, 0), (8, 0)], [])
 
 
@@ -275,6 +315,9 @@ def test_a_carrier_known_to_turn_addresses_round_is_looked_up_once() -> None:
     receipts.stored([Match.APPLIED], reporter.take()[1])
     receipts.received(bind, [usual(2)], 0.0)
     receipts.stored([Match.PARKED], reporter.take()[1])
+    (told,), tickets = reporter.take()
+    assert told.detail, "not looked up for the other number"
+    receipts.stored([Match.PARKED], tickets)
     assert (bind.answers, reporter.facts) == ([(1, 0), (2, 0)], [])
 
 
@@ -377,7 +420,8 @@ def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
     receipts.received(bind, [message], 0.0)
     assert len(bind.answers) + len(reporter.facts) == 1
     for fact in reporter.facts:
-        wider = receipts._guess(fact) or fact
-        for packed in (fact, wider):
-            assert len(pack_receipt(packed, {"north": 0})) < 8192
-        receipts.stored([Match.PARKED], reporter.take()[1])
+        assert len(pack_receipt(fact, {"north": 0})) < 8192
+    while reporter.facts:  # told again, for another recipient or in detail, until it is stored
+        facts, tickets = reporter.take()
+        receipts.stored([Match.PARKED], tickets)
+        assert all(len(pack_receipt(fact, {"north": 0})) < 8192 for fact in (*facts, *reporter.facts))
