@@ -11,7 +11,7 @@ import typer
 from gateway.commands import config, keys, operate, recipients
 from gateway.commands.reload import reload
 from gateway.commands.send import send
-from gateway.commands.shared import Exit, Json, fail, load, print_json, tidy_help
+from gateway.commands.shared import Exit, Json, echo, fail, load, print_json, tidy_help
 from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     help="An SMPP gateway: SMS in over HTTP, out to carriers over SMPP, followed to the delivery report.\n\n"
     "New here? [bold]smpp-gateway demo[/] runs everything on this machine and shows what happens.",
     epilog="Exit codes: 0 done · 1 refused or failed · 2 wrong option or configuration · 3 no gateway answers · "
-    "4 cannot start (store or address) · 130 interrupted",
+    "4 cannot start (store or address) · 5 accepted, but no end within --wait · 130 interrupted",
 )
 
 
@@ -240,7 +240,7 @@ def _start(program: Callable[[], T]) -> T:
         if not all(isinstance(cause, ConfigError | StoreError | OSError) for cause in causes):
             raise
         for cause in causes:
-            typer.echo(f"cannot start: {_reason(cause)}", err=True)
+            echo(f"cannot start: {_reason(cause)}", err=True)
         wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
 

@@ -24,7 +24,7 @@ from gateway.app import serve
 from gateway.client import Answer, Client
 from gateway.config import Config, load
 from gateway.runner import run as run_program
-from gateway.show import status_text
+from gateway.show import SafeConsole, status_text
 from gateway.simulator import Faults, Simulator
 
 KEY = "demo"
@@ -190,7 +190,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 
 async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) -> bool:
-    console = Console(highlight=False, stderr=as_json)
+    console = SafeConsole(highlight=False, stderr=as_json)
     console.print("Starting two carriers and the gateway …", style="dim")
     async with AsyncExitStack() as stack:
         ports = {}

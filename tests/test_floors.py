@@ -28,6 +28,7 @@ FLOORS = {
     "access": 0,
     "seat": 3,
     "version": 0,
+    "visible": 0,
     "workers": 6,
     "tally": 0,
     "client": 0,

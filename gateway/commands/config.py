@@ -9,7 +9,7 @@ import typer
 
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.reload import change_lines
-from gateway.commands.shared import Exit, Json, fail, load, print_json
+from gateway.commands.shared import Exit, Json, echo, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -61,10 +61,10 @@ def check(
         print_json(found | (changes or {}))
     else:
         for warning in loaded.warnings:
-            typer.echo(f"warning: {warning}", err=True)
-        typer.echo(f"{file} is good: {_counted(loaded.config)}")
+            echo(f"warning: {warning}", err=True)
+        echo(f"{file} is good: {_counted(loaded.config)}")
         for line in change_lines(changes) if changes is not None else ():
-            typer.echo(f"  {line}")
+            echo(f"  {line}")
     raise typer.Exit(Exit.REFUSED if changes and changes["needs_restart"] else Exit.OK)
 
 

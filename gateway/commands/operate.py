@@ -10,7 +10,7 @@ import typer
 
 from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, fail, print_json
+from gateway.commands.shared import Exit, Json, echo, fail, print_json
 
 carriers, held, breakers = typer.Typer(), typer.Typer(), typer.Typer()
 
@@ -237,7 +237,7 @@ def held_release(
     if as_json:
         print_json(body)
     else:
-        typer.echo(f"{body['released']} released")
+        echo(f"{body['released']} released")
 
 
 @breakers.callback(invoke_without_command=True)
@@ -290,7 +290,7 @@ def breakers_close(
         "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
     )
     if not as_json:
-        typer.echo(f"{body['released']} released")
+        echo(f"{body['released']} released")
     _show_breakers(body, as_json)
 
 

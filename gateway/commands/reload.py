@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, print_json
+from gateway.commands.shared import Exit, Json, echo, print_json
 
 
 def reload(
@@ -31,11 +31,11 @@ def reload(
         print_json(body)
     else:
         for line in change_lines(body):
-            typer.echo(line)
+            echo(line)
         if body["settling"]:
-            typer.echo("carriers still empty their windows")
+            echo("carriers still empty their windows")
         if dry_run:
-            typer.echo("(nothing done: --dry-run)")
+            echo("(nothing done: --dry-run)")
     raise typer.Exit(Exit.REFUSED if body["needs_restart"] else Exit.OK)
 
 
