@@ -63,6 +63,7 @@ from gateway.store.requests import Retention
 from gateway.store.salvage import Salvage
 from gateway.store.sharing import Sharing
 from gateway.store.store import Store
+from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
 
 COLLECT = (20_000, 20, 20)
@@ -368,20 +369,23 @@ async def serve(
     *,
     source: Source | None = None,
     on_ready: Callable[[App], None] | None = None,
+    notifier: Notifier = NOBODY,
     stop: asyncio.Event,
 ) -> None:
-    """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages.
+    """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages, when ``notifier`` is told.
 
     ``source`` is read again for a reload: on SIGHUP, or as operators ask.
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
-    async with _opened(config) as (link, secrets, embedded):
+    async with told(notifier, stop), _opened(config) as (link, secrets, embedded):
         app = App(config, link, secrets, embedded, source=source)
         try:
             await app.start()
             if source is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloader.signal)
+            app.reloader.notifier = notifier
+            notifier.ready(f"taking messages at {app.http.url}")
             if on_ready is not None:
                 on_ready(app)
             await app.run(stop)

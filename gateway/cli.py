@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -105,16 +106,19 @@ def serve(
         from gateway import logs, process
         from gateway.config import Source
         from gateway.runner import run
+        from gateway.systemd import Notifier
+
+        notifier = Notifier.of(os.environ)
 
         async def serve_until(stop: asyncio.Event) -> None:
             if loaded.config.workers > 1:
                 from gateway.workers.supervisor import supervise
 
-                await supervise(loaded.config, source=Source(file), stop=stop)
+                await supervise(loaded.config, source=Source(file), notifier=notifier, stop=stop)
             else:
                 from gateway.app import serve as serve_alone
 
-                await serve_alone(loaded.config, source=Source(file), stop=stop)
+                await serve_alone(loaded.config, source=Source(file), notifier=notifier, stop=stop)
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()

@@ -14,6 +14,7 @@ import structlog
 from gateway.config import Changes, Config, ConfigError, Problem, Source, compare, rulebook
 from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
+from gateway.systemd import NOBODY
 
 NO_SOURCE = Problem("", "", "this gateway was not started from a file", "Restart it with serve --config FILE")
 
@@ -50,6 +51,7 @@ class Reloader:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: asyncio.Task[None] | None = None
+        self.notifier = NOBODY
 
     def __repr__(self) -> str:
         return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"
@@ -91,6 +93,12 @@ class Reloader:
             if changes.refused or not apply or self._closed:
                 return changes
             await self._house.hears()  # before anything is changed
+            return await self._apply(config, rules, changes, wait)
+
+    async def _apply(self, config: Config, rules: Rulebook, changes: Changes, wait: float | None) -> Changes:
+        """Take over what has been checked. Raises StoreError, OSError."""
+        self.notifier.reloading()
+        try:
             work = asyncio.get_running_loop().create_task(self._house.take_over(config, rules), name="take over")
             self._settling = work
             done, _ = await asyncio.wait({work}, timeout=wait)
@@ -99,6 +107,8 @@ class Reloader:
             self._settling = None
             await work
             return changes
+        finally:
+            self.notifier.ready("configuration taken over")
 
     async def close(self) -> None:
         """Let a reload that is under way end; none begins any more."""

@@ -31,6 +31,7 @@ FLOORS = {
     "visible": 0,
     "workers": 6,
     "tally": 0,
+    "systemd": 0,
     "client": 0,
     "signature": 0,
     "commands": 6,

@@ -13,6 +13,10 @@ from gateway.commands.shared import Exit, Json, echo, print_json
 
 def reload(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, max=300, help="Seconds to wait for carriers that must empty their windows."),
+    ] = 3.0,
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
@@ -21,12 +25,12 @@ def reload(
 
     Binds that are not concerned stay up; carriers whose binds are concerned empty their windows first. A file that
     cannot be used, or a change that needs a restart, changes nothing, every reason is named, and the exit code is 1.
-    SIGHUP does the same and writes to the log.
+    It is 5 when carriers still empty their windows after --wait. SIGHUP does the same and writes to the log.
 
     Example: [cyan]smpp-gateway reload --dry-run && smpp-gateway reload[/]
     """
-    desk = Desk.at(url, token, as_json)
-    body = desk.post("/reload?dry_run=true" if dry_run else "/reload")
+    desk = Desk.at(url, token, as_json, timeout=wait + 10)
+    body = desk.post("/reload?dry_run=true" if dry_run else f"/reload?wait={wait:g}")
     if as_json:
         print_json(body)
     else:
@@ -36,7 +40,9 @@ def reload(
             echo("carriers still empty their windows")
         if dry_run:
             echo("(nothing done: --dry-run)")
-    raise typer.Exit(Exit.REFUSED if body["needs_restart"] else Exit.OK)
+    if body["needs_restart"]:
+        raise typer.Exit(Exit.REFUSED)
+    raise typer.Exit(Exit.TIMED_OUT if body["settling"] else Exit.OK)
 
 
 def change_lines(body: Mapping[str, Any]) -> list[str]:

@@ -92,12 +92,13 @@ def load(file: Path, as_json: bool = False) -> Loaded:
         fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
 
 
-def client_of(url: str, key: str, *, patience: float = 5.0) -> Client:
-    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again."""
+def client_of(url: str, key: str, *, patience: float = 5.0, timeout: float = 10.0) -> Client:
+    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again; ``timeout``: of
+    one answer."""
     from gateway.client import BadAddress, Client, Retry
 
     try:
-        return Client(url, key, retry=Retry(tries=3 if patience < 60 else 100, patience=patience, first=0.1))
+        return Client(url, key, timeout, retry=Retry(tries=3 if patience < 60 else 100, patience=patience, first=0.1))
     except BadAddress as error:
         fail(Exit.USAGE, str(error))
 

@@ -29,6 +29,7 @@ from gateway.store import privacy
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreUnavailable
 from gateway.store.runtime import clear, runtime_dir
+from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
 from gateway.workers.ask import Question, ask_all, fields
 from gateway.workers.crew import Crew
@@ -186,16 +187,24 @@ async def supervise(
     *,
     source: Source | None = None,
     on_ready: Callable[[Supervisor], None] | None = None,
+    notifier: Notifier = NOBODY,
     stop: asyncio.Event,
 ) -> None:
     """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
-    async with _store(config) as embedded:
+    async with told(notifier, stop), _store(config) as embedded:
         supervisor = Supervisor(config, node=lasting_name(config), embedded=embedded, source=source)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
+        supervisor.reloader.notifier = notifier
+
+        def ready(supervisor: Supervisor) -> None:
+            notifier.ready(f"{len(supervisor.crew)} workers take messages at http://{supervisor.crew.http}")
+            if on_ready is not None:
+                on_ready(supervisor)
+
         try:
-            await supervisor.run(stop, on_ready)
+            await supervisor.run(stop, ready)
         finally:
             await supervisor.close()
 
