@@ -193,7 +193,7 @@ class App:
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
-        self.operators.announce(self.admin.url, self.reloader.file)
+        self.operators.announce(self.admin.url, self.reloader.file, self.http.url)
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -245,8 +247,20 @@ def _start(program: Callable[[], T]) -> T:
             raise
         for cause in causes:
             echo(f"cannot start: {_reason(cause)}", err=True)
+            if owner := _owner(cause):
+                echo(owner, err=True)
         wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
+
+
+def _owner(error: BaseException) -> str:
+    """Whose a port is that we cannot have, as far as it can be known."""
+    address = re.match(r"cannot listen on (\S+:\d+): ", str(getattr(error, "strerror", "") or ""))
+    if not address or not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return ""
+    from gateway.commands.ports import whose
+
+    return whose(address[1])
 
 
 def _reason(error: BaseException) -> str:

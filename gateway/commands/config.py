@@ -47,6 +47,7 @@ def check(
     if diff is not None and running:
         fail(Exit.USAGE, "--diff compares with a file, --running with the gateway that runs: give one of the two")
     loaded = load(file, as_json)
+    warnings = [*map(str, loaded.warnings), *([] if as_json else _taken(file, loaded.config))]
     changes = _offline(load(diff, as_json).config, loaded.config) if diff is not None else None
     if running:
         changes = _running(file, Desk.at(url, token, as_json))
@@ -60,12 +61,21 @@ def check(
         }
         print_json(found | (changes or {}))
     else:
-        for warning in loaded.warnings:
+        for warning in warnings:
             echo(f"warning: {warning}", err=True)
         echo(f"{file} is good: {_counted(loaded.config)}")
         for line in change_lines(changes) if changes is not None else ():
             echo(f"  {line}")
     raise typer.Exit(Exit.REFUSED if changes and changes["needs_restart"] else Exit.OK)
+
+
+def _taken(file: Path, config: Config) -> list[str]:
+    """Which of its addresses another gateway of this machine has just now."""
+    from gateway.commands.ports import whose
+
+    addresses = {"http.listen": config.http.listen, "admin.listen": config.admin.listen}
+    found = ((name, address, whose(address, file)) for name, address in addresses.items() if ":" in address)
+    return [f"{file}: {name}: {address} is taken just now; {owner}" for name, address, owner in found if owner]
 
 
 def _offline(old: Config, new: Config) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Supervisor:
         """Start the workers, keep them, end them. Raises StoreRefused, OSError (an address), CannotStart."""
         self.locks.take()
         await self.admin.start()
-        self._note = access.announce(self.admin.url, self._token_file, self.reloader.file)
+        self._note = access.announce(self.admin.url, self._token_file, self.reloader.file, self.config.http.listen)
         async with asyncio.TaskGroup() as group:
             await _unless(stop, self._begin(group))
             if on_ready is not None and not stop.is_set():
