@@ -44,13 +44,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib import metadata
+        from gateway.version import installed_version
 
-        try:
-            installed = metadata.version("smpp-gateway")
-        except metadata.PackageNotFoundError:  # run from files that were never installed
-            installed = "unknown"
-        typer.echo(f"smpp-gateway {installed}")
+        typer.echo(f"smpp-gateway {installed_version()}")
         raise typer.Exit
 
 

@@ -41,7 +41,7 @@ def test_the_wheel_runs_the_demo_from_an_empty_folder(tmp_path: Path) -> None:
     """Built, installed beside nothing of the checkout, started where no file of it is."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path / "dist", ROOT)
-    (wheel,) = (tmp_path / "dist").glob("smpp_gateway-*.whl")
+    (wheel,) = (tmp_path / "dist").glob("smpp_gateway_server-*.whl")
     run(*pip, "install", "--no-deps", "--no-index", "--target", tmp_path / "installed", wheel)
     empty = tmp_path / "empty"
     empty.mkdir()
