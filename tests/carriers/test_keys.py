@@ -139,6 +139,13 @@ async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_na
     assert {entry.validity for entry in simulator.ledger} == {b""}
 
 
+async def test_only_the_refused_parts_of_a_long_message_go_once_more_without_validity(store_url: str) -> None:
+    simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="any", every=3)]), ledger=True)
+    await delivered(store_url, simulator, 10, text="x" * 400, binds=1)
+    assert (len(simulator.ledger), simulator.stats.duplicates) == (30, 0)
+    assert simulator.stats.refused > 0
+
+
 async def test_a_carrier_that_takes_relative_validities_only(store_url: str) -> None:
     simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="absolute")]), ledger=True)
     await delivered(store_url, simulator, 10, validity="relative")
