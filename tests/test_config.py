@@ -462,6 +462,13 @@ def test_parameters_that_cannot_be(tlv: str, key: str, words: str):
     assert "stands there twice" in twice["carrier[0].tlvs[1].tag"]
 
 
+def test_tlvs_to_a_carrier_of_an_old_version_are_warned_of():
+    old = CARRIER + 'interface_version = "3.3"\nlong_messages = "sar"\n'
+    assert any("knows no TLVs" in str(warning) for warning in load_text(old, "x", {}).warnings)
+    plain = old.replace("sar", "udh8")
+    assert not any("knows no TLVs" in str(warning) for warning in load_text(plain, "x", {}).warnings)
+
+
 def test_a_carrier_without_validity_is_warned_of():
     (warning,) = [w for w in load_text(CARRIER + 'validity = "none"\n', "x", {}).warnings if "validity" in str(w)]
     assert "marketing after the permitted hours" in str(warning)

@@ -238,6 +238,26 @@ async def test_keys_and_rates_of_accounts(site: Site, north: Simulator) -> None:
         assert set(app.desk.rights) == {"shop", "bank"}
 
 
+async def test_segments_and_demands_are_those_of_the_carrier_of_the_route(site: Site, north: Simulator) -> None:
+    async def told(app: App) -> object:
+        asked = [Submission("+46701740605", "x" * 150)]
+        (result,) = await app.intake.accept(app.config.accounts[0], asked, int(time() * 1000))
+        return result.segments if isinstance(result, Result) else result.field
+
+    site.write(carrier("north", north, alphabet="latin1"), route("*", "north"))
+    async with running(site) as app:
+        assert await told(app) == 2
+        site.write(carrier("north", north), route("*", "north"))
+        await app.reloader.reload()
+        assert await told(app) == 1
+        tlvs = 'tlvs = [{ tag = 0x1401, metadata = "template_id", required = true }]'
+        site.write(carrier("north", north) + f"\n{tlvs}\n", route("*", "north"))
+        changes = await app.reloader.reload()
+        assert [change.effect for change in changes.changed] == ["its binds stay up"]
+        assert await told(app) == "metadata.template_id"
+        await until(lambda: north.stats.accepted == 3)
+
+
 async def test_other_rules_decide_about_what_waits(site: Site, south: Simulator) -> None:
     south.faults = Faults(bind_status=0x0D)
     tables = carrier("south", south), route("*", "south")

@@ -233,6 +233,9 @@ RESERVED_TLVS = frozenset({SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQN
 
 def _parameters(config: Config, carrier: Carrier, path: str, findings: Findings) -> None:
     """TLVs have values that fit their type, and tags of their own."""
+    if carrier.interface_version == "3.3" and (carrier.tlvs or carrier.long_messages in {"sar", "payload"}):
+        fault = '"3.3" knows no TLVs, which tlvs and long_messages "sar" and "payload" are made of'
+        findings.warn(f"{path}.interface_version", fault, 'Ask the carrier, or write "3.4"', carrier.name)
     templates = {name for account in config.accounts for name in account.templates}
     seen: set[int] = set()
     for index, tlv in enumerate(carrier.tlvs):

@@ -22,7 +22,7 @@ from gateway.pipeline.parameters import ParameterError
 from gateway.policy.numbers import InvalidNumber, parse_e164
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
-from gateway.smpp.text import Alphabet, Count, TextError
+from gateway.smpp.text import Alphabet, Count, TextError, count
 from gateway.store.keys import Hasher
 
 MAX_METADATA = 2048  # octets, as JSON
@@ -173,9 +173,9 @@ def check(asked: Submission, rights: Rights, now: int, routing: Routing | None =
     fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, now)
     if fault is not None:
         return fault
-    text = _text(asked, rights)
-    if isinstance(text, Problem):
-        return text
+    text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
+    if not text or isinstance(text, Problem):
+        return text or Problem("malformed", "this field is required, or template", "text")
     route = "" if routing is None else routing.route(digits, sender, category, rights.name)
     counted = _counted(text, asked, NO_DEMAND if routing is None else routing.demand(route))
     if isinstance(counted, Problem):
@@ -189,7 +189,9 @@ def check(asked: Submission, rights: Rights, now: int, routing: Routing | None =
 def _counted(text: str, asked: Submission, demand: Demand) -> Count | Problem:
     """What the text costs at the carrier, which has everything that it demands."""
     try:
-        if demand.parameters:
+        if demand is NO_DEMAND and asked.encoding is None:
+            return count(text)
+        if demand.parameters is not None:
             demand.parameters.octets(asked.metadata, asked.template or "")
         return count_for(text, asked.encoding or "", demand.coding)
     except TextError as error:
@@ -201,12 +203,6 @@ def _counted(text: str, asked: Submission, demand: Demand) -> Count | Problem:
 def template_scope(hasher: Hasher, account: str, template: str) -> bytes:
     """What names a template in breakers and pulled templates."""
     return hasher.scope(account, "template", template)
-
-
-def _text(asked: Submission, rights: Rights) -> str | Problem:
-    """What is to be sent; never empty."""
-    text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
-    return text or Problem("malformed", "this field is required, or template", "text")
 
 
 def _filled(asked: Submission, rights: Rights) -> str | Problem:

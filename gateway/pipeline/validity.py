@@ -57,16 +57,6 @@ class ValidityRefused(LocalError):
     """This carrier refuses validity_period, and the message may not be sent without."""
 
 
-def capped(leased: Leased, now: int) -> int:
-    """Until when advertising may be delivered (ms UTC): its expiry, no later than the close of permitted hours.
-
-    Raises Closing when so little is left of those that it must not be begun.
-    """
-    if leased.closes - now < LEAST_LEFT:
-        raise Closing(leased.closes)
-    return min(leased.expires or leased.closes, leased.closes, now + MAX_VALIDITY)
-
-
 class ValidityRefusals:
     """Which messages a carrier has refused for their validity, and whether it refuses all.
 
@@ -79,6 +69,7 @@ class ValidityRefusals:
         self._proofs = 0
         self._said = float("-inf")
         self.off = False  # it is left out of all
+        self.any = False  # it is left out of some, or of all: looked at for every message
         self.omitted = 0
 
     def __repr__(self) -> str:
@@ -93,12 +84,13 @@ class ValidityRefusals:
         if not REFUSALS.intersection(statuses):
             return False
         if leased.category == Category.MARKETING or self.omits(leased.id):
-            self._without.pop(leased.id, None)
+            self._forget(leased.id)
             self._proofs = 0
             return False
         if len(self._without) >= KEPT:
             del self._without[next(iter(self._without))]
         self._without[leased.id] = None
+        self.any = True
         self.omitted += 1
         if now - self._said >= SAY_EVERY:
             self._said = now
@@ -114,20 +106,19 @@ class ValidityRefusals:
         """A message that went without a validity was accepted or refused."""
         if leased.id not in self._without:
             return
-        del self._without[leased.id]
+        self._forget(leased.id)
         self._proofs = self._proofs + 1 if accepted else 0
         if self._proofs >= PROOFS and not self.off:
-            self.off = True
+            self.off = self.any = True
             log.warning(
                 "carrier accepts nothing with a validity_period: it is left out until restart or reload of validity, "
                 "and marketing goes to the next carrier or is refused",
                 carrier=self._carrier,
             )
 
-    @property
-    def any(self) -> bool:
-        """Whether some or all messages are to be sent without."""
-        return self.off or bool(self._without)
+    def _forget(self, message_id: bytes) -> None:
+        self._without.pop(message_id, None)
+        self.any = self.off or bool(self._without)
 
 
 class Validity:
@@ -144,11 +135,18 @@ class Validity:
     def text(self, leased: Leased, now: int) -> bytes:
         """The field for a message that is written at ``now`` (ms UTC), b"" for the carrier's own limit.
 
+        It is the expiry, for marketing no later than the close of permitted hours, of which a minute must be left.
         Raises Closing, and ValidityRefused for what may not be sent without.
         """
         at = leased.expires
         if leased.category == Category.MARKETING:
-            at = capped(leased, now)
+            closes = leased.closes
+            if closes - now < LEAST_LEFT:
+                raise Closing(closes)
+            if closes < at or not at:
+                at = closes
+            if at - now > MAX_VALIDITY:
+                at = now + MAX_VALIDITY
         elif not now < at <= now + MAX_VALIDITY:
             return b""
         if self._form != "absolute":

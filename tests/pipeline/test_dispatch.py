@@ -7,8 +7,9 @@ from time import time
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.config import Carrier, Route
+from gateway.config import Carrier, Route, Tlv
 from gateway.model import Category, Fate, PartState, State
 from gateway.pipeline.dispatch import Dispatcher
 from gateway.pipeline.lanes import Board, Lanes
@@ -311,3 +312,14 @@ async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
         one.answer(one.ports[0], 0x62)
         await until(lambda: store.states()[State.REJECTED] == 1)
         assert len(one.ports[0].bodies) == 1
+
+
+async def test_what_a_carrier_cannot_take_is_said_once_a_minute_for_each_reason() -> None:
+    store = MemoryStore()
+    fill(store, 40)
+    tlvs = (Tlv(tag=0x1401, metadata="template_id", required=True),)
+    with capture_logs() as lines:
+        async with bench(store, 10, tlvs=tlvs):
+            await until(lambda: store.states()[State.REJECTED] == 40)
+    said = [line["error"] for line in lines if "cannot be sent" in line["event"]]
+    assert said == ['carrier "north" demands TLV 0x1401; give metadata.template_id (text or a whole number)']

@@ -129,7 +129,8 @@ def test_other_refusals_say_nothing_of_the_validity() -> None:
 def test_marketing_is_never_sent_without() -> None:
     refusals, message = ValidityRefusals("north"), marketing(closes=FOREVER)
     assert not refusals.again(message, [EXPIRY], 0.0)
-    refusals.off = True
+    for number in range(PROOFS):
+        refused(refusals, number)
     with pytest.raises(ValidityRefused):
         text(message, refusals)
     assert text(leased(), refusals) == b""
