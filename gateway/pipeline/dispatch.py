@@ -59,6 +59,9 @@ COMPANY = 0.005
 """After a take that brought only a few messages the next one waits so many seconds for more; one-time passwords do
 not."""
 
+PROBE_EVERY = 0.01
+"""Seconds between two takes of one message: most of them find nothing."""
+
 RECONNECT_AFTER = 60.0
 """Seconds for which a carrier that answers nothing was asked nothing, since nothing waits that may be resent."""
 
@@ -126,7 +129,7 @@ class Dispatcher:
         self._outcomes = Outcomes(carrier, lanes, pace, self._now, mark)
         self._doubtful = False  # submits were lost, and nothing submitted was answered since
         self._fruitless = 0  # probes in a row that found nothing to risk
-        self._risked = 0.0  # when something was last risked at a carrier that answers nothing
+        self._risked: float | None = None  # when something was last risked at the carrier while it was sick
         self._encoder = Encoder(carrier, self._outcomes.validity)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
@@ -240,6 +243,8 @@ class Dispatcher:
     def _mend(self, now: float) -> None:
         """Connections over which nothing is answered, and with nothing to ask with for a minute, are made anew."""
         if not self._sick:
+            self._risked = None
+        elif self._risked is None:
             self._risked = now
         elif now - self._risked >= RECONNECT_AFTER and self._fruitless:
             self._risked, self._doubtful = now, True
@@ -273,10 +278,11 @@ class Dispatcher:
         if self._writer or self._outstanding() or not any(port.free > 0 for port in self._ports()):
             return [], 0
         lanes = self._lanes.now(now)
-        if not lanes or self.pace.available(now) < 1:
+        if not lanes or now < self._not_before or self.pace.available(now) < 1:
             return [], 0
         ask = self._rota.pick(1, 1)[0]
         self.pace.take(1, now)
+        self._not_before = now + PROBE_EVERY
         risk = not self._sick and self._fruitless >= self._store.partitions  # there is nothing else to ask with
         word = self._outcomes.on_unknown
         return [TakeRequest(ask.partition, lanes, self.name, 1, 0, word, probe=not risk)], 1
@@ -354,7 +360,8 @@ class Dispatcher:
             redecide += taken.redecide
             used += found
         self._fruitless = 0 if used else self._fruitless + 1
-        self._risked = now if used else self._risked
+        if used and self._risked is not None:
+            self._risked = now
         if used < permits:
             self.pace.give_back(permits - used)
         elif used > permits:
