@@ -477,7 +477,12 @@ def test_a_carrier_without_validity_is_warned_of():
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("10m", 600), ("0.5h", 1800)])
 def test_durations(text: str, seconds: float):
     assert duration(text) == seconds
-    assert load_text(f'{CARRIER}enquire_interval = "{text}"', "x", {}).config.carriers[0].enquire_interval == seconds
+    assert load_text(f'{CARRIER}response_timeout = "{text}"', "x", {}).config.carriers[0].response_timeout == seconds
+
+
+def test_a_carrier_is_asked_often_enough_to_find_a_dead_link_within_45_seconds():
+    line = problems(f'{CARRIER}enquire_interval = "60s"')["carrier[0].enquire_interval"]
+    assert "0.1 to 30" in line
 
 
 @pytest.mark.parametrize("value", ['"0s"', "inf", "nan", "-1", "true", '"soon"', "[1]"])

@@ -224,6 +224,8 @@ def _stands(carrier: CarrierView) -> str:
         return f"{carrier.name} is down{f' ({error})' if error else ''}"
     if not carrier.taking:
         return f"{carrier.name} is up, but its binds are told to take nothing"
+    if carrier.sick:
+        return f"{carrier.name} is up but answers no submits: one at a time is tried"
     rate = f" at {carrier.rate:g}/s" if carrier.rate else ""
     slowed = f", slowed from {carrier.ceiling:g}/s by throttling" if carrier.slowed and carrier.ceiling else ""
     return f"{carrier.name} is up{rate}{slowed}, {carrier.outstanding} of {carrier.window} in its windows"
