@@ -140,6 +140,15 @@ class Move(msgspec.Struct, frozen=True):
     receipt_error: str = ""
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """One of several submits of a part: the answer to an earlier one did not come."""
+
+    part: int
+    status: str
+    carrier: str = ""
+    carrier_message_id: str = ""
+
+
 class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     """Everything the gateway tells of a message; never its text. ``final``: nothing more will happen to it."""
 
@@ -162,6 +171,7 @@ class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     timeline: tuple[Move, ...] = ()
     cancel_requested: bool = False
     resent: bool = False
+    copies: tuple[Copy, ...] = ()
     carrier: str = ""
     route: str = ""
     metadata: Any = None

@@ -24,6 +24,7 @@ def carriers(carriages: Sequence[Carriage]) -> Iterator[Metric]:
     by_name = {one.carrier.name: one for one in carriages}  # of two with one name the newer is shown
     yield from _submits(by_name)
     yield from _answering(by_name)
+    yield from _copies(by_name)
     yield from _ends(by_name)
     yield from _receipts(by_name)
     yield from _binds(by_name)
@@ -93,6 +94,15 @@ def _answering(by_name: ByName) -> Iterator[Metric]:
         "Times that reading from the carrier stopped because it sent more than was done with.",
         CARRIER,
         {name: total.reading_pauses for name, total in totals.items()},
+    )
+
+
+def _copies(by_name: ByName) -> Iterator[Metric]:
+    yield counter(
+        "resent_parts",
+        "Parts submitted once more since no answer came: copies that may be one too many.",
+        CARRIER,
+        {name: one.dispatcher.tally.resent for name, one in by_name.items()},
     )
 
 
