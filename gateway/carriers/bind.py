@@ -273,8 +273,6 @@ class Bind(asyncio.Protocol):
         self._paused = self.reading.blocked = True
 
     def resume_writing(self) -> None:
-        if self._gone:
-            return
         self._paused = self.reading.blocked = False
         self._stalled = b""
         self._flush()
