@@ -180,8 +180,9 @@ class TestFloods:
         ear = Ear()
         async with bound(ear) as (bind, carrier):
             carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(5000)), pdu(ENQUIRE_LINK, 77))
-            while await carrier.read() != (ENQUIRE_LINK_RESP, 77):
-                pass
+            async with asyncio.timeout(10):
+                while await carrier.read() != (ENQUIRE_LINK_RESP, 77):
+                    pass
             assert len(ear.messages) == 5000
             carrier.writer.close()
             await asyncio.wait_for(bind.closed.wait(), 5)

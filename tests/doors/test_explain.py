@@ -113,6 +113,7 @@ def test_each_state_in_words(one: Record, words: str) -> None:
         ),
         ([north(rate=20.0, slowed=True)], "slowed from 500/s by throttling"),
         ([north(taking=False)], "its binds are told to take nothing"),
+        ([north(sick=True)], "north is up but answers no submits: one at a time is tried"),
     ],
 )
 def test_what_its_carriers_do(carriers: list[CarrierView], words: str) -> None:
