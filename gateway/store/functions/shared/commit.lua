@@ -1,7 +1,7 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
 local mapped, listed, closed, held
-local flying -- see parked.lua
+local flying, arrived -- see parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end
@@ -13,7 +13,7 @@ local function begin(keys, args)
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
   mapped, listed, closed = {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
-  flying = nil
+  flying, arrived = nil, nil
 end
 
 local function write_records()
@@ -70,11 +70,11 @@ end
 -- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
 -- comes (progress, owner_of).
 local function both(old, new)
-  if sub(old, 1, 16) == sub(new, 1, 16) or #old >= 17 * 4 then return new end
+  local id, others = sub(new, 1, 16), ''
   for from = 1, #old, 17 do
-    if sub(old, from, from + 15) == sub(new, 1, 16) then return old end
+    if sub(old, from, from + 15) ~= id then others = others .. sub(old, from, from + 16) end
   end
-  return old .. new
+  return sub(others, -17 * 3) .. new
 end
 
 local function write_ids()
