@@ -55,6 +55,11 @@ def _told(event: Event | Moved) -> tuple[int, State, State | None, bool]:
     return event.sequence, event.state, event.previous, event.final
 
 
+def _under(caps: dict[bytes, dict[bytes, int]], id_: bytes) -> dict[bytes, int]:
+    """The caps that a message is counted under, and since when."""
+    return {cap: ids[id_] for cap, ids in caps.items() if id_ in ids}
+
+
 class Invariants(RuleBasedStateMachine):
     """A model and a world side by side. Set ``world`` in a subclass."""
 
@@ -227,7 +232,8 @@ class Invariants(RuleBasedStateMachine):
             start = self.now - 1000 * int.from_bytes(key[24:28], "big")
             if fresh := {id_: at for id_, at in ids.items() if at > start}:
                 kept[key] = fresh
-        assert kept == expected, "reservations differ"
+        differ = {id_: m for id_, m in self.model.messages.items() if _under(kept, id_) != _under(expected, id_)}
+        assert kept == expected, f"reservations differ: {differ}"
 
     def check_parked(self, partition: int, places: Places) -> None:
         """A receipt waits as long as its id is unknown, and no longer; and is listed as long as it waits."""

@@ -29,6 +29,7 @@ class Copy:
     written_at: int
     state: PartState
     id: bytes = b""
+    again: bool = False  # its part was queued once more since
 
     @property
     def lost(self) -> bool:
@@ -106,7 +107,8 @@ class Message:
             return failed
         if failed or PartState.ACCEPTED in states:
             return PartState.ACCEPTED
-        return PartState.UNKNOWN if states and self.state is State.UNKNOWN else PartState.PENDING
+        waits = any(copy.part == index and not copy.again for copy in self.copies)
+        return PartState.UNKNOWN if waits else PartState.PENDING
 
     def taken(self, index: int) -> bool:
         return self.part(index) in _TAKEN

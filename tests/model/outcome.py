@@ -141,6 +141,9 @@ class Outcome(Receipts):
             if part.state is PartState.ACCEPTED and not any(c.id == part.carrier_id for c in mine):
                 self._named(m, a.carrier, part.carrier_id, now)
             heard += [(c, part) for c in mine if c.state is PartState.UNKNOWN and part.state is not PartState.UNKNOWN]
+            for copy in mine:  # a receipt had told another id, which was perhaps not its own
+                if copy.state is PartState.ACCEPTED and part.carrier_id and not m.final:
+                    copy.id = part.carrier_id
         if m.final or not heard:
             return
         if m.state is not State.SENDING and m.state is not State.SENT and not m.had:
@@ -170,6 +173,8 @@ class Outcome(Receipts):
 
     def _resend(self, m: Message, now: int) -> None:
         m.resent += 1
+        for copy in m.copies:
+            copy.again = True
         self._move(m, State.QUEUED, Reason.RESEND, now)
 
     def held_enough(self, m: Message, now: int) -> None:

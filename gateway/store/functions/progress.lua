@@ -76,29 +76,64 @@ local function refused_late(r, fate, reason, status)
   refused(r, fate == Fate.REJECTED and State.REJECTED or State.FAILED, reason, status)
 end
 
+-- An accepted copy has another id than the one that a receipt seemed to tell, or than none.
+local function rename(r, p, index, carrier_id, copy)
+  local k = index * 3 + 1
+  local old = copy and copies_of(r)[copy + 5] or p[k + 2]
+  if copy then
+    local c = copies_of(r)
+    c[copy + 2], c[copy + 5] = this_hour(), carrier_id
+  end
+  if p[k] and p[k + 2] == old then p[k + 1], p[k + 2] = this_hour(), carrier_id end
+end
+
+-- What a late answer says of one part: of its copy under that lease, or of the part itself while it has no copies. Answers
+-- whether it is news. `doubted`: what is not known to be accepted may have been written.
+local function late_part(r, p, index, lease, said, carrier_id, doubted)
+  local k = index * 3 + 1
+  if copied(r, index) then
+    if said ~= Part.UNKNOWN and answer_copy(r, p, index, lease, said, carrier_id) then return true end
+    local c = copies_of(r)
+    for i = 1, #c, 6 do
+      local mine = c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.ACCEPTED
+      if mine and carrier_id ~= '' and c[i + 5] ~= carrier_id then
+        rename(r, p, index, carrier_id, i)
+        return true
+      end
+    end
+    return false
+  end
+  if lease ~= r.lease or not p[k] then return false end
+  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then
+    if carrier_id == '' or p[k + 2] == carrier_id then return false end
+    rename(r, p, index, carrier_id)
+    return true
+  end
+  if not doubted or p[k] > Part.UNKNOWN or p[k] == Part.ACCEPTED then return false end
+  if said == Part.ACCEPTED then
+    p[k] = said
+    if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
+    return true
+  end
+  if said ~= Part.PENDING or p[k] ~= Part.UNKNOWN then return false end
+  p[k] = said
+  return true
+end
+
 -- An answer to a lease that is over: ids are mapped; what was thought unknown was accepted, or was refused.
 local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
   local p, news = parts_of(r), false
-  local open_ = r.final == 0 and (r.state == State.UNKNOWN or r.resent > 0)
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
-  local ours = open_ and lease == r.lease and idle
-  if open_ and idle and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
+  local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
+  if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
     p = fresh_parts(total)
     weigh_all(r, p)
   end
   for _ = 1, count do
     local index, said, _, carrier_id
     index, said, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
-    local k = index * 3 + 1
     if said == Part.ACCEPTED then remember_id(r, p, index, carrier, carrier_id) end
-    if open_ and r.resent > 0 and said ~= Part.UNKNOWN and answer_copy(r, p, index, lease, said, carrier_id) then
-      news = true
-    elseif ours and said == Part.ACCEPTED and (p[k] == Part.UNKNOWN or p[k] == Part.PENDING) then
-      p[k], news = said, true
-      if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
-    elseif ours and said == Part.PENDING and p[k] == Part.UNKNOWN then
-      p[k], news = said, true
-    end
+    if r.final == 0 and late_part(r, p, index, lease, said, carrier_id, doubted) then news = true end
   end
   if not news then return end
   r.parts = p

@@ -199,6 +199,8 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
     end
     if not hit then return false end
     weigh(r, p, k)
+  elseif carrier_id and p[k + 2] ~= carrier_id then
+    return false
   else
     p[k] = state
   end

@@ -94,10 +94,14 @@ end
 -- The lease is over: what is not answered by now was never written.
 local function land(r)
   if r.resent == 0 then return end
-  local c, lease = copies_of(r), r.lease % 4294967296
+  local c, p, lease = copies_of(r), parts_of(r), r.lease % 4294967296
   for k = #c - 5, 1, -6 do
-    if c[k + 3] == lease and c[k + 1] == Part.UNKNOWN then remove_copy(r, k) end
+    if c[k + 3] == lease and c[k + 1] == Part.UNKNOWN then
+      if p[c[k] * 3 + 1] == Part.UNKNOWN then p[c[k] * 3 + 1] = Part.PENDING end
+      remove_copy(r, k)
+    end
   end
+  r.parts = p
 end
 
 -- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open. A part
