@@ -183,6 +183,7 @@ class Invariants(RuleBasedStateMachine):
             places = self.world.places(partition)
             self.check_caps(partition, places.caps)
             self.check_parked(partition, places)
+            self.check_lost(partition, places.lost)
             mine = [m for m in self.model.messages.values() if partition_of(m.new.id) == partition]
             waits = Counter((m.new.envelope.account, m.state) for m in mine if m.state in WAITING)
             assert {key: n for key, n in places.waiting.items() if n} == waits, "who waits is miscounted"
@@ -234,6 +235,15 @@ class Invariants(RuleBasedStateMachine):
                 kept[key] = fresh
         differ = {id_: m for id_, m in self.model.messages.items() if _under(kept, id_) != _under(expected, id_)}
         assert kept == expected, f"reservations differ: {differ}"
+
+    def check_lost(self, partition: int, lists: dict[str, dict[bytes, list[bytes]]]) -> None:
+        """What may get a receipt of an unknown id is listed at that carrier, and nothing that is gone."""
+        listed = {(carrier, id_) for carrier, by in lists.items() for ids in by.values() for id_ in ids}
+        for m in self.model.messages.values():
+            for copy in m.copies:
+                if partition_of(m.new.id) == partition and not m.final and copy.lost:
+                    assert (copy.carrier, m.new.id) in listed, f"not listed as lost: {m}"
+        assert {id_ for _, id_ in listed} <= self.model.messages.keys(), "listed as lost, but gone"
 
     def check_parked(self, partition: int, places: Places) -> None:
         """A receipt waits as long as its id is unknown, and no longer; and is listed as long as it waits."""

@@ -124,8 +124,9 @@ class Machine(CarrierRules):
         for id_ in due:
             self.model.look(self.model.messages[id_], self.now, lambda one: found[one] is None)
         guesses, matched = self.model.sweep_parked(partition, self.now, forms)
+        self.model.forget_ids()
         told = [Guessed(*guess) for guess in swept.guesses]
-        assert (told, swept.matched) == (guesses, matched)
+        assert (told, swept.matched) == (guesses, matched), f"{told} {swept}, expected {guesses} {matched}"
         self.gone |= {id_ for id_ in due if id_ not in self.model.messages}
         self.outlived |= {one.id for one in self.given if one.message in self.gone}
         return swept.more

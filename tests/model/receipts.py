@@ -261,9 +261,13 @@ class Receipts(Gate):
             copy.state, copy.id = PartState.ACCEPTED, id_
             self.name(m, copy.carrier, id_, now)
             self.arrived.clear()  # it is the one that waited for it
-            self._receive(m, id_, kept.fact, now)
+            if kept.fact.state not in REMARKS:
+                self._receive(m, id_, kept.fact, now)
         if m.state is not State.SENT:
             self._news(m, now)
+        for _, kept in proofs:
+            if kept.fact.state in REMARKS and not m.final:
+                self._remark(m, REMARKS[kept.fact.state])
 
     def sweep_parked(self, partition: int, now: int, forms: Mapping[tuple[str, str], int]) -> tuple[list[Guessed], int]:
         """Those that have waited for a minute are tried by other means, in the order they came; what is in vain is an

@@ -21,6 +21,7 @@ class Model(Outcome):
     def __init__(self, retention: Retention) -> None:
         super().__init__(retention)
         self.begin_receipts()
+        self.forgotten: set[bytes] = set()
 
     # -- words of people -----------------------------------------------------------------------------------------------
 
@@ -92,11 +93,17 @@ class Model(Outcome):
             assert not m.final or now - m.ended_at <= longest + 60_000, f"still kept: {m}"
 
     def _forget(self, m: Message) -> None:
+        """Its record is gone; its ids go when this sweep is done with what else it does."""
         del self.messages[m.new.id]
+        self.forgotten.add(m.new.id)
+
+    def forget_ids(self) -> None:
+        """Ids of the records that are gone lead nowhere."""
         for name, hours in list(self.ids.items()):
             for hour, holders in list(hours.items()):
-                hours[hour] = holders = [id_ for id_ in holders if id_ != m.new.id]
-                if not holders:
+                hours[hour] = [id_ for id_ in holders if id_ not in self.forgotten]
+                if not hours[hour]:
                     del hours[hour]
             if not hours:
                 del self.ids[name]
+        self.forgotten.clear()

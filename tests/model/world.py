@@ -29,7 +29,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     local name, kind = string.sub(key, #tag + 1), string.sub(key, #tag + 1, #tag + 2)
     if kind == 'q:' then out[#out + 1] = {name, redis.call('LRANGE', key, 0, -1)}
     elseif kind == 'y:' or name == 'held' then out[#out + 1] = {name, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
-    elseif kind == 'x:' or name == 'a' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif kind == 'x:' or kind == 'u:' or name == 'a' then out[#out + 1] = {name, redis.call('HGETALL', key)}
     elseif name == 'kr' then out[#out + 1] = {name, redis.call('HGETALL', key)}
     elseif name == 'k' then out[#out + 1] = {name, redis.call('HKEYS', key)}
     elseif kind == 'c:' then out[#out + 1] = {name, redis.call('TYPE', key)['ok'] == 'zset'
@@ -56,6 +56,7 @@ class Places(NamedTuple):
     leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
     parked: set[bytes]  # carrier, NUL, 8 octets of the recipient, carrier's id
     parked_list: set[bytes]  # likewise, as listed by carrier and recipient
+    lost: dict[str, dict[bytes, list[bytes]]]  # carrier -> 8 octets of the recipient -> messages
     caps: dict[bytes, dict[bytes, int]]  # recipient, scope, window -> id -> when
     waiting: Counter[tuple[str, State]]  # how many of an account
 
@@ -99,7 +100,7 @@ class World:
 
     def places(self, partition: int) -> Places:
         raw = self.run(self.link.command(partition, "EVAL", PLACES, 1, self.link.tags[partition]))
-        places = Places({}, {}, {}, {}, set(), set(), {}, Counter())
+        places = Places({}, {}, {}, {}, set(), set(), {}, {}, Counter())
         for name, values in raw:
             kind, _, rest = name.partition(b":")
             match kind:
@@ -116,6 +117,11 @@ class World:
                     places.waiting.update({(field[1:].decode(), State(field[0])): int(n) for field, n in counts})
                 case b"k":
                     places.parked.update(values)
+                case b"u":
+                    lists = zip(values[::2], values[1::2], strict=True)
+                    places.lost[rest.decode()] = {
+                        who: [ids[n : n + 16] for n in range(0, len(ids), 16)] for who, ids in lists
+                    }
                 case b"kr":
                     for under, ids in zip(values[::2], values[1::2], strict=True):
                         places.parked_list.update(under + one for one in _with_lengths(ids))

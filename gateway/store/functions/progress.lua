@@ -41,6 +41,7 @@ local function merge(r, p, blob, pos, count, carrier)
         p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, hour, carrier_id
       end
     elseif state == Part.UNKNOWN then
+      list_lost(r)
       if copied(r, index) then
         add_copy(r, index, Part.UNKNOWN, 0, carrier, '')
       elseif p[k] == Part.PENDING then
@@ -60,7 +61,10 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
+        local carrier, others = c[i + 4], false
         remove_copy(r, i)
+        for other = 5, #c, 6 do others = others or c[other] == carrier end
+        if not others and carrier ~= carrier_of(r) then delist(r, carrier) end
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
       if p[k] then weigh(r, p, k) end
@@ -126,7 +130,7 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
   local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
   if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
-    p = fresh_parts(total)
+    p = resplit(p, total)
     weigh_all(r, p)
   end
   for _ = 1, count do
@@ -154,8 +158,8 @@ local function answer(blob, carriers)
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
   land(r)
-  local p = r.parts_len > 0 and parts_of(r)
-  if not p or (#p ~= total * 3 and r.pinned == 0) then p = fresh_parts(total) end
+  local p = parts_of(r)
+  if #p == 0 or (#p ~= total * 3 and r.pinned == 0) then p = resplit(p, total) end
   local mark = merge(r, p, blob, pos, count, carrier)
   r.parts = p
   if mark ~= '' then copies_of(r).mark = mark end

@@ -9,6 +9,7 @@ local TAKES = 20 -- leases per call
 
 -- What was handed out may have been written, all of it.
 local function lose(r)
+  list_lost(r)
   local p = r.parts_len > 0 and parts_of(r) or fresh_parts(max(r.segments, 1))
   for k = 1, #p, 3 do
     if p[k] == Part.PENDING then

@@ -46,7 +46,7 @@ end
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
 local function forget(r, unmapped)
   gone[#gone + 1] = r.id
-  local p, recipient, carriers = parts_of(r), short_of(r), {[carrier_of(r)] = true}
+  local p, carriers = parts_of(r), {[carrier_of(r)] = true}
   for k = 1, #p, 3 do
     if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
   end
@@ -59,15 +59,7 @@ local function forget(r, unmapped)
   end
   recount(r)
   if r.listed % 2 == 0 then return end
-  for carrier in pairs(carriers) do
-    local key = P .. 'u:' .. carrier
-    local ids = call('HGET', key, recipient)
-    local at = ids and find(ids, r.id, 1, true)
-    if at then
-      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
-      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
-    end
-  end
+  for carrier in pairs(carriers) do delist(r, carrier) end
 end
 
 -- The time to wait for receipts is over.

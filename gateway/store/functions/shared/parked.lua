@@ -318,11 +318,17 @@ function prove(carrier, short, done, sure)
         local t = list[i]
         local id = sub(t.fields[1], 9)
         claim_part(r, parts[i], carrier, id)
-        receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+        if not remark_of(t.state) then
+          receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+        end
         names_of(carrier, t.fields, done)
         used = used + 1
       end
       heard(r, carrier, 0)
+      for i = 1, min(#parts, #list) do -- that it was sent is all they say
+        local t = list[i]
+        if remark_of(t.state) then receive(r, 0, carrier, '', t.state, t.err) end
+      end
     end
   end
   return used
@@ -333,7 +339,6 @@ end
 -- Written, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
 -- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
 local function unknown(r, reason, status, on_unknown)
-  list_lost(r)
   touch(r)
   local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
   local again = strict ~= OnUnknown.NEVER and r.resent < settings.resends and now <= r.expires
@@ -357,25 +362,29 @@ local function unknown(r, reason, status, on_unknown)
   if not stopped(r, status) then resend(r) end
 end
 
--- Look these fields of one carrier up: in the hours that have an id map, the newest first, and in this call's answers.
--- found[number] becomes the message id and part.
+-- Look these fields of one carrier up: in this call's answers, and in the hours that have an id map, the newest first.
+-- found[number] becomes the message id and part, of each message that was given the id in that hour.
 local function look_up(carrier, numbers, fields, found)
+  local list, fresh = mapped[carrier], nil
   local hours = call('SMEMBERS', P .. 'h:' .. carrier)
   table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
+  if list then
+    fresh = {}
+    for i = 1, #list, 2 do fresh[list[i]] = both(fresh[list[i]] or '', list[i + 1]) end
+    if hours[1] ~= tostring(this_hour()) then table.insert(hours, 1, tostring(this_hour())) end
+  end
   for h = 1, #hours do
     if #numbers == 0 then return end
     local wanted, missing = {}, {}
     for i = 1, #numbers do wanted[i] = fields[numbers[i]] end
     local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
     for i = 1, #numbers do
-      if values[i] then found[numbers[i]] = values[i] else missing[#missing + 1] = numbers[i] end
+      local value = values[i]
+      if fresh and fresh[wanted[i]] then value = both(value or '', fresh[wanted[i]]) end
+      if value then found[numbers[i]] = value else missing[#missing + 1] = numbers[i] end
     end
-    numbers = missing
+    numbers, fresh = missing, nil
   end
-  local list, fresh = mapped[carrier], {}
-  if not list or #numbers == 0 then return end
-  for i = 1, #list, 2 do fresh[list[i]] = list[i + 1] end
-  for i = 1, #numbers do found[numbers[i]] = fresh[fields[numbers[i]]] end
 end
 
 -- The same for fields of several carriers; names[number] is the carrier.

@@ -22,6 +22,13 @@ local function fresh_parts(total)
   return p
 end
 
+-- The parts anew, as another carrier splits the message. Dates that were told of their copies stay.
+local function resplit(p, total)
+  local fresh = fresh_parts(total)
+  fresh.done = p.done
+  return fresh
+end
+
 -- How many a carrier accepted, whatever came after.
 local function accepted_in(p)
   local n = 0
