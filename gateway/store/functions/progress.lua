@@ -61,10 +61,9 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
-        local carrier, others = c[i + 4], false
+        local carrier = c[i + 4]
         remove_copy(r, i)
-        for other = 5, #c, 6 do others = others or c[other] == carrier end
-        if not others and carrier ~= carrier_of(r) then delist(r, carrier) end
+        if #open_at(r, carrier) == 0 then delist(r, carrier) end
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
       if p[k] then weigh(r, p, k) end

@@ -141,7 +141,8 @@ local function pin(r, carrier)
   if r.pinned == 1 then return end
   local delayed = r.state <= State.QUEUED and r.due > 0
   if delayed then undelay(r) end
-  r.carrier, r.pinned = carrier, 1
+  bring_to(r, carrier)
+  r.pinned = 1
   if delayed then delay(r, r.due) end
 end
 
@@ -221,8 +222,8 @@ local function conclude_all(r, p, index, carrier, carrier_id, state, done, whole
   local changed = false
   for k = 1, #p, 3 do
     local own = was_given(r, p, k, carrier, carrier_id)
-    local other = all and p[k] ~= Part.PENDING and (carrier == carrier_of(r) or copied(r, (k - 1) / 3))
-    if own or other then
+    local there = copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))
+    if own or (all and there) then
       changed = conclude(r, p, k, carrier, own and carrier_id or nil, state, done) or changed
     end
   end

@@ -156,7 +156,7 @@ local function apply_arrived()
   drop_parked(done)
 end
 
-local prove
+local prove, open_at
 do -- a block of its own, since Lua has room for 200 locals in one: what only the proof needs
 
 -- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
@@ -190,7 +190,7 @@ local function in_flight(carrier, short)
 end
 
 -- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
-local function open_at(r, carrier)
+function open_at(r, carrier)
   local p, out = parts_of(r), {}
   local here = carrier_of(r) == carrier
   for k = 1, #p, 3 do

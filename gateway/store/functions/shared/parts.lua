@@ -159,6 +159,18 @@ local function doubtful(r)
   return false
 end
 
+-- It belongs to another carrier from now on. Where its parts were lost must not be forgotten with that.
+local function bring_to(r, carrier)
+  local here = carrier_of(r)
+  if carrier == here then return end
+  local p = parts_of(r)
+  for k = 1, #p, 3 do
+    local index = (k - 1) / 3
+    if p[k] == Part.UNKNOWN and not copied(r, index) then add_copy(r, index, Part.UNKNOWN, 0, here, '') end
+  end
+  r.carrier = carrier
+end
+
 -- The carrier that has it, when that is not the one it was last handed to. (Parts without copies are with that one.)
 local function come_home(r)
   if r.resent == 0 then return end
@@ -172,7 +184,7 @@ local function come_home(r)
       there = there or c[k + 4]
     end
   end
-  if there then r.carrier = there end
+  if there then bring_to(r, there) end
 end
 
 -- The latest of the carrier's dates, in seconds; 0: it named none.
