@@ -372,7 +372,7 @@ async def test_a_sick_carrier_is_asked_with_a_message_that_may_be_resent_and_is_
 async def test_a_carrier_that_answers_nothing_and_cannot_be_asked_is_connected_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.pipeline.dispatch.RECONNECT_AFTER", 0.3)
+    monkeypatch.setattr("gateway.pipeline.caution.RECONNECT_AFTER", 0.3)
     store = MemoryStore()
     store.put("46700000001", category=Category.MARKETING)
     async with bench(store, 50) as one:
