@@ -288,7 +288,10 @@ FIELDS = {
     "callback_url": "Where events of this message go instead of the account's address.",
     "send_at": "Not before this instant, at most a year ahead.",
     "expires_at": "Not after this instant.",
-    "time_zone": "The recipient's IANA zone, for quiet hours, where the number does not tell.",
+    "time_zone": "The recipient's IANA zone, for quiet hours. It chooses among the zones of the number's country; any "
+    "other one counts beside them: both must permit, unless `residence` is attested.",
+    "residence": "`attested`: you know that the recipient lives in `time_zone`, which then counts alone; kept as "
+    "evidence with the message.",
     "on_quiet": "In quiet hours: put off (`defer`) or refuse (`reject`). Without it the operator's choice.",
     "priority": "SMPP priority_flag, for the carrier. What goes first here follows from the category.",
     "encoding": "Insist on an alphabet; a text that does not fit is refused.",

@@ -10,6 +10,7 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING
 
 from gateway.model import Category, PartState
+from gateway.policy.quiet_hours import LAST_MINUTE
 from gateway.smpp.codec import submit_template
 from gateway.smpp.text import Alphabet, Long, Segments, split, split_octets
 
@@ -125,8 +126,8 @@ class Encoder:
     def _validity(self, leased: Leased, now: int) -> bytes:
         """Until when the carrier may deliver: the expiry, for marketing no later than the end of permitted hours."""
         until = leased.expires
-        if leased.category == Category.MARKETING and leased.closes < until:
-            until = leased.closes
+        if leased.category == Category.MARKETING:
+            until = min(until, leased.closes + LAST_MINUTE)
         if not now < until <= now + MAX_VALIDITY:
             return b""
         second = until // 1000

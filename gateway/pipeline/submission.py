@@ -45,6 +45,7 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     send_at: Annotated[datetime, Meta(tz=True)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     time_zone: Name | None = None
+    residence: Literal["attested"] | None = None  # the app knows that the recipient lives in ``time_zone``
     on_quiet: Literal["defer", "reject"] | None = None
     priority: Annotated[int, Meta(ge=0, le=3)] | None = None  # SMPP priority_flag
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
@@ -64,6 +65,7 @@ class Asked(msgspec.Struct, array_like=True, gc=False):
     priority: int = 0
     reason: str = ""
     template: str = ""
+    residence: str = ""
 
 
 class Problem(NamedTuple):
@@ -222,6 +224,8 @@ def _check_rest(asked: Submission, now: int) -> Problem | None:
             return fault
     if asked.time_zone is not None and not known_zone(asked.time_zone):
         return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
+    if asked.residence is not None and asked.time_zone is None:
+        return Problem("invalid_value", "says where the recipient lives: give time_zone with it", "residence")
     if asked.callback_url is not None and not _is_url(asked.callback_url):
         return Problem(
             "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"

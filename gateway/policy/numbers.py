@@ -8,13 +8,14 @@ they are asked once per prefix and remembered; zones come from its longest-prefi
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 import phonenumbers
 from phonenumbers import PhoneNumberType as Type
 from phonenumbers import ValidationResult
 from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
+
+from gateway.policy.zones import in_country, of_countries
 
 _CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _CACHE_LIMIT = 200_000  # prefixes; about 60 MB were somebody to probe them all
@@ -135,26 +136,28 @@ def _ask(head: str, digits: str) -> _Prefix:
         return _Prefix(Number("", (), "unknown", False), (), {})
     code = str(parsed.country_code)
     kind = _KINDS.get(phonenumbers.number_type(parsed), "unknown")
-    region = phonenumbers.region_code_for_number(parsed)
     # North America has no ranges for mobiles: what fits no plan yet still belongs to its area code.
     geographic = phonenumbers.is_number_geographical(parsed) or (kind == "unknown" and code == "1")
     found = _longest(head) if geographic else TIMEZONE_DATA.get(code, ())
+    region = phonenumbers.region_code_for_number(parsed) or _nearest_region(code, found)
     # A toll-free number is answered anywhere; only where people live does the country narrow the zones.
-    zones = _in_country(found, region or "") if kind in _AT_HOME or kind == "unknown" else _sorted(found)
+    zones = in_country(found, region) if kind in _AT_HOME or kind == "unknown" else _sorted(found)
     possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
-    number = Number(region or _main_region(code), zones, kind, possible)
+    number = Number(region, zones, kind, possible)
     return _Prefix(_earthly(number), _deeper().get(head, ()) if geographic else (), {})
 
 
 def _with_zones(prefix: _Prefix, zones: tuple[str, ...]) -> Number:
-    number = prefix.number._replace(zones=_in_country(zones, prefix.number.region))
+    number = prefix.number._replace(zones=in_country(zones, prefix.number.region))
     prefix.numbers[zones] = number
     return number
 
 
-def _main_region(code: str) -> str:
-    """The country of a code, or the first among those that share it: whose law holds for a number of no plan."""
-    return next(iter(phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())), "")
+def _nearest_region(code: str, zones: tuple[str, ...]) -> str:
+    """Whose law holds for a number of no plan: the country of its code; of several, the first that has its zones."""
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
+    at_home = (region for region in regions if not of_countries().get(region, frozenset()).isdisjoint(zones))
+    return next(at_home, next(iter(regions), ""))
 
 
 def _earthly(number: Number) -> Number:
@@ -170,12 +173,6 @@ def _longest(head: str) -> tuple[str, ...]:
     return ()
 
 
-def _in_country(zones: tuple[str, ...], region: str) -> tuple[str, ...]:
-    """Zones of a number that are zones of its country; all of them when none is (other spellings of a zone)."""
-    country = _country_zones().get(region, frozenset())
-    return _sorted(tuple(zone for zone in zones if zone in country)) or _sorted(zones) or tuple(sorted(country))
-
-
 def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(zone for zone in zones if zone != "Etc/Unknown"))
 
@@ -188,15 +185,3 @@ def _deeper() -> dict[str, tuple[int, ...]]:
         for depth in range(4, min(8, len(prefix))):
             found.setdefault(prefix[:depth], set()).add(len(prefix))
     return {head: tuple(sorted(lengths, reverse=True)) for head, lengths in found.items()}
-
-
-@cache
-def _country_zones() -> dict[str, frozenset[str]]:
-    """ISO country -> its zones, from the table that comes with the zone data."""
-    table = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text(encoding="utf-8")
-    found: dict[str, set[str]] = {}
-    for line in table.splitlines():
-        if not line.startswith("#"):
-            country, _, zone = line.split("\t")[:3]
-            found.setdefault(country, set()).add(zone)
-    return {country: frozenset(zones) for country, zones in found.items()}
