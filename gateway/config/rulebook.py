@@ -164,6 +164,7 @@ def _build(policy: Policy, findings: Findings) -> Rulebook | None:
         on_quiet=policy.on_quiet,
         default_zone=policy.default_zone,
         max_segments=policy.max_segments,
+        allow_prefixes=tuple(prefix[1:] for prefix in policy.allow_prefixes),
     )
 
 

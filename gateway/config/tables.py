@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
+from gateway.policy.dialling import is_country
 from gateway.policy.templates import Template
 
 EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
@@ -81,6 +82,9 @@ def check_accounts(config: Config, findings: Findings) -> None:
         _smpp_login(config, account, path, findings)
         _categories(account, path, findings)
         _callback(config, account, path, findings)
+        if account.default_country and not is_country(account.default_country):
+            fault = f'"{account.default_country}" is no country with telephone numbers'
+            findings.problem(f"{path}.default_country", fault, 'Write its ISO code, like "SE"', account.name)
         for at, text in enumerate(account.allow_ips):
             is_network(text, f"{path}.allow_ips[{at}]", findings, account.name)
         for name, text in account.templates.items():

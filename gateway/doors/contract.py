@@ -34,7 +34,7 @@ POLICY = (
 )
 TAKEN = ("rate_limited", "queue_full", "shutting_down", "idempotency_running", "idempotency_mismatch", *STORED)
 FAULTS = ("invalid_number", "invalid_value", "encoding_mismatch")
-RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed")
+RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed", "destination_not_allowed")
 
 
 class Answer(NamedTuple):
@@ -250,7 +250,7 @@ OPERATIONS = (
     ),
 )
 
-_NUMBER = {"type": "string", "pattern": "^\\+?[1-9][0-9]{6,14}$"}
+_NUMBER = {"type": "string", "pattern": "^\\+?[0-9]{4,20}$"}
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
@@ -279,7 +279,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 FIELDS = {
-    "to": "Destination: E.164, with or without `+`.",
+    "to": "Destination: E.164, with or without `+`; with the account's `default_country` also as it is written there. "
+    "Digits without `+` that could be two numbers are refused. The answer has the number that is dialled.",
     "text": "Up to 255 segments; the alphabet is chosen by what is in it.",
     "from": "Sender: digits, a short code or up to 11 letters. Without it the account's first.",
     "category": "What the message is for. Without it the account's default.",

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "category_not_granted": Kind(403, "The account may not send this category"),
     "sender_not_allowed": Kind(403, "The account may not use this sender", compat=21606),
     "brand_not_allowed": Kind(403, "The account does not have this brand"),
+    "destination_not_allowed": Kind(403, "Numbers of this kind are not written to", compat=21408),
     "forbidden": Kind(403, "This key or token may not do that"),
     "not_found": Kind(404, "There is no such thing", compat=20404),
     "method_not_allowed": Kind(405, "The method is not allowed here"),

@@ -237,7 +237,7 @@ class Intake:
             if isinstance(rights, Problem):
                 results[place] = rights
                 continue
-            checked = check(asked, rights, now)
+            checked = check(asked, rights, now, rules.allow_prefixes)
             if isinstance(checked, Problem):
                 results[place] = checked
                 continue

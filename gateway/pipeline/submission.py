@@ -17,7 +17,8 @@ from msgspec import Meta
 
 from gateway.config import Account
 from gateway.model import Category, OnUnknown, State, Verdict
-from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.dialling import InvalidNumber, parse_e164
+from gateway.policy.numbers import describe
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.smpp.text import Alphabet, TextError, count
@@ -98,6 +99,7 @@ class Rights:
         "brand_scopes",
         "categories",
         "category",
+        "country",
         "name",
         "sender",
         "senders",
@@ -114,6 +116,7 @@ class Rights:
         self.senders = None if "*" in account.senders else frozenset(account.senders)
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
+        self.country = account.default_country
         self.account_scope = hasher.scope(account.name)
         self.templates = {name: Template(text) for name, text in account.templates.items()}
         self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}
@@ -151,12 +154,11 @@ _ALPHABETS = {alphabet.value: alphabet for alphabet in Alphabet}
 _NAMES = {alphabet: alphabet.value for alphabet in Alphabet}  # plain text; reading .value costs 0.3 µs
 
 
-def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
-    """Everything that must hold before policy is asked. ``now`` in milliseconds."""
-    try:
-        digits = parse_e164(asked.to)
-    except InvalidNumber as error:
-        return Problem("invalid_number", str(error), "to")
+def check(asked: Submission, rights: Rights, now: int, allow_prefixes: tuple[str, ...] = ()) -> Checked | Problem:
+    """Everything that must hold before policy is asked. ``now`` in ms; ``allow_prefixes``: digits, of dear numbers."""
+    digits = _destination(asked.to, rights.country, allow_prefixes)
+    if isinstance(digits, Problem):
+        return digits
     category = rights.category if asked.category is None else CATEGORIES[asked.category]
     brand = asked.brand or rights.brand
     sender = rights.sender if asked.sender is None else asked.sender
@@ -175,6 +177,18 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
     starts = send_at if send_at > now else 0
     return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at, text)
+
+
+def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str | Problem:
+    """The digits to dial, of a number that may be written to."""
+    try:
+        digits = parse_e164(to, country)
+    except InvalidNumber as error:
+        return Problem("invalid_number", str(error), "to")
+    if (kind := describe(digits).by_name) and not digits.startswith(allow_prefixes):
+        detail = f"+{digits[:4]}… is a {kind} number: the operator must allow its prefix ([policy] allow_prefixes)"
+        return Problem("destination_not_allowed", detail, "to")
+    return digits
 
 
 def template_scope(hasher: Hasher, account: str, template: str) -> bytes:

@@ -58,6 +58,7 @@ class Rulebook:
     on_quiet: str = "defer"  # or "reject", for messages that do not say
     default_zone: str = ""  # for numbers without one; "" = refuse their marketing
     max_segments: int = MAX_SEGMENTS
+    allow_prefixes: tuple[str, ...] = ()  # digits: dear numbers that may be written to
     held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
     pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates
 

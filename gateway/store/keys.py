@@ -59,6 +59,7 @@ from functools import cache
 from hashlib import blake2b
 
 from gateway.model import Recipient
+from gateway.policy.identity import identity, spellings
 from gateway.store.ids import MAX_PARTITIONS
 
 SLOTS = 16384
@@ -123,9 +124,17 @@ class Hasher:
         self._claim = blake2b(key=secret, digest_size=16, person=b"claim")
 
     def recipient(self, digits: str) -> Recipient:
-        """The recipient with these digits (E.164 without ``+``)."""
+        """The recipient whom these digits (E.164 without ``+``) reach: one name for every spelling of a number."""
+        return self._named(digits, identity(digits))
+
+    def spelled(self, digits: str) -> list[Recipient]:
+        """What the recipient was called, by each other spelling, in a store from before there was one name for all."""
+        own = identity(digits)
+        return [self._named(digits, one) for one in spellings(own)]
+
+    def _named(self, digits: str, name: str) -> Recipient:
         state = self._recipient.copy()
-        state.update(digits.encode())
+        state.update(name.encode())
         key = state.digest()
         return Recipient(digits, key, int.from_bytes(key[8:12], "big") % self.partitions)
 
