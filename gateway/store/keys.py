@@ -64,6 +64,13 @@ from gateway.store.ids import MAX_PARTITIONS
 
 SLOTS = 16384
 
+META = b"gateway:meta"
+"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id`` (see ``identity``),
+``numbers`` (the version of ``policy.identity`` that recipients are named by; none: each spelling had its own name)."""
+
+NUMBERS = b"numbers"
+"""That field."""
+
 GLOBAL_SCOPE = bytes(8)
 """The scope of a rule or breaker that means everybody."""
 
