@@ -62,6 +62,7 @@ from gateway.store.salvage import Salvage
 from gateway.store.sharing import Sharing
 from gateway.store.spelled import SpelledStore
 from gateway.store.store import Store
+from gateway.store.velocity import VelocityCounts
 from gateway.version import installed_version
 
 COLLECT = (20_000, 20, 20)
@@ -126,6 +127,7 @@ class App:
             hint=self.fleet.accepted,
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
+            velocity=VelocityCounts(link),
         )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()

@@ -38,6 +38,7 @@ from gateway.config.load import from_tables
 from gateway.config.read import duration
 from gateway.config.rulebook import jurisdictions_folder
 from gateway.model import Category
+from gateway.policy.velocity import Velocity
 from gateway.smpp.status import RetryClass
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -459,6 +460,34 @@ def test_rulebook_follows_the_settings_and_the_calendar():
     florida = rules.profile("13055550100", "US")
     assert florida.on(date(2021, 6, 30)) == ((600, 1260),)
     assert florida.on(date(2021, 7, 1)) == ((600, 1200),)
+
+
+def test_limits_by_destination_and_dear_prefixes():
+    config = load_text(
+        '[policy]\nallow_prefixes = ["+8816"]\nvelocity = { "+225" = "100/1m", "*" = "5000/1h" }\n'
+        '[[account]]\nname = "shop"\napi_keys = ["plain:12345678901234567890"]\ndefault_country = "SE"\n'
+        'velocity = { "+225" = "5/1m" }\n',
+        "x",
+        {},
+    ).config
+    rules = rulebook(config)
+    assert rules.allow_prefixes == ("8816",)
+    assert rules.velocity.of("2250712345678") == Velocity("225", 100, 60_000)
+    assert rules.velocity.of("46701740605") == Velocity("", 5000, 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "fault"),
+    [
+        ('policy.velocity = { "225" = "1/1m" }', "policy.velocity.225", "is no prefix"),
+        ('policy.velocity = { "+225" = "1 a minute" }', "policy.velocity.+225", '"1 a minute" is no limit'),
+        ('policy.allow_prefixes = ["881"]', "policy.allow_prefixes[0]", '"881" does not fit'),
+        ('[[account]]\nname = "a"\nvelocity = { "+1" = "0/1m" }', "account[0].velocity.+1", "is no limit"),
+        ('[[account]]\nname = "a"\ndefault_country = "XX"', "account[0].default_country", "is no country"),
+    ],
+)
+def test_what_is_no_limit_no_prefix_and_no_country_is_named(text: str, place: str, fault: str):
+    assert fault in problems(text)[place]
 
 
 def test_a_folder_of_own_jurisdictions(tmp_path: Path):

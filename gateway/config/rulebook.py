@@ -23,19 +23,20 @@ import tzdata  # type: ignore[import-untyped]  # a package of data; IANA_VERSION
 from msgspec import Meta
 
 from gateway.config.problems import Findings, Problem
-from gateway.config.read import Reader, duration
+from gateway.config.read import Reader, cap
 from gateway.config.schema import Config, Policy, Section
+from gateway.config.tables import CAP_REMEDY, velocities
 from gateway.model import Category
 from gateway.policy.quiet_hours import ALWAYS, MINUTES, Dated, Hours, Law, Profile, Span, Tightened, tighten
 from gateway.policy.route import Route, RouteTable
 from gateway.policy.rulebook import DEFAULT, Limits, Rulebook, by_category
+from gateway.policy.velocity import Velocities
 
 RULES_VERSION = 2
 """Of the code of gateway.policy: raised whenever the same data would decide otherwise."""
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HOURS = re.compile(r"^([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
-_CAP = re.compile(r"^(\d+)/(\S+)$")
 
 HoursText = Annotated[str, Meta(description="like 08:00-23:00, several with commas, empty for none")]
 
@@ -147,6 +148,7 @@ def _build(policy: Policy, findings: Findings) -> Rulebook | None:
         marketing=_limits("marketing", policy.marketing_caps, findings),
         emergency=(),
     )
+    velocity = velocities(policy.velocity, "policy.velocity", findings)
     if findings.problems:
         return None
     return Rulebook(
@@ -164,6 +166,7 @@ def _build(policy: Policy, findings: Findings) -> Rulebook | None:
         on_quiet=policy.on_quiet,
         default_zone=policy.default_zone,
         max_segments=policy.max_segments,
+        velocity=Velocities(velocity),
         allow_prefixes=tuple(prefix[1:] for prefix in policy.allow_prefixes),
     )
 
@@ -190,15 +193,10 @@ def _limits(category: str, caps: Iterable[str], findings: Findings) -> Limits:
     """``"5/1h"`` as (5, 3600)."""
     limits = []
     for index, text in enumerate(caps):
-        match = _CAP.match(text)
         try:
-            limit, seconds = (int(match[1]), duration(match[2])) if match else (0, 0.0)
+            limits.append(cap(text))
         except ValueError:
-            limit, seconds = 0, 0.0
-        if limit < 1 or seconds < 1:
-            at = f"policy.{category}_caps[{index}]"
-            findings.problem(at, f'"{text}" is no cap', 'Write messages per time, like "5/1h" or "10/1d"')
-        limits.append((limit, round(seconds)))
+            findings.problem(f"policy.{category}_caps[{index}]", f'"{text}" is no cap', CAP_REMEDY)
     return tuple(limits)
 
 

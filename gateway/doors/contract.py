@@ -32,7 +32,15 @@ POLICY = (
     "no_route",
     "zone_unknown",
 )
-TAKEN = ("rate_limited", "queue_full", "shutting_down", "idempotency_running", "idempotency_mismatch", *STORED)
+TAKEN = (
+    "rate_limited",
+    "velocity_limit",
+    "queue_full",
+    "shutting_down",
+    "idempotency_running",
+    "idempotency_mismatch",
+    *STORED,
+)
 FAULTS = ("invalid_number", "invalid_value", "encoding_mismatch")
 RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed", "destination_not_allowed")
 

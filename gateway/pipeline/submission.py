@@ -16,11 +16,13 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import Account
+from gateway.config.read import cap
 from gateway.model import Category, OnUnknown, State, Verdict
 from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.policy.numbers import describe
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
+from gateway.policy.velocity import Velocities
 from gateway.smpp.text import Alphabet, TextError, count
 from gateway.store.keys import Hasher
 
@@ -75,6 +77,8 @@ class Problem(NamedTuple):
     code: str
     detail: str
     field: str = ""
+    retry_at: int = 0  # ms UTC: when the same may be taken; 0 = not known, or never
+    wait: float = 0.0  # … and in seconds from now
 
 
 class Result(msgspec.Struct, gc=False):
@@ -105,6 +109,7 @@ class Rights:
         "senders",
         "template_scopes",
         "templates",
+        "velocity",
         "weight",
     )
 
@@ -117,6 +122,7 @@ class Rights:
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
         self.country = account.default_country
+        self.velocity = Velocities({prefix: cap(text) for prefix, text in account.velocity.items()})
         self.account_scope = hasher.scope(account.name)
         self.templates = {name: Template(text) for name, text in account.templates.items()}
         self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}

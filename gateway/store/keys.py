@@ -36,6 +36,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     wheel             zset    minutes that have a list                                 until it was swept
     e                 stream  events, one entry per call that moved something          until trimmed; bounded
     g                 hash    who follows the events -> last entry moved               while it does
+    v:<limit>:<slot>  string  what an account handed in for a range of numbers         two windows
     gl                string  owner of the lease on webhooks                           10 s
     gv                string  counts changes of queues made by others                  while webhooks follow
     ga                hash    account -> when a message last named a receiver          while webhooks follow

@@ -12,6 +12,7 @@ import pytest
 from gateway.doors.accounts import Accounts
 from gateway.model import Priority
 from gateway.policy.route import Route, RouteTable
+from gateway.policy.velocity import Velocities
 from gateway.store.requests import Lane, TakeRequest
 from tests.doors.test_with_store import GRANT, OWNER, Gateway, open_link
 from tests.pipeline.fakes import NOON, SHOP
@@ -126,3 +127,22 @@ async def test_a_zone_abroad_never_lets_advertising_go_at_night_unless_residence
     assert (body["status"], body["decision"]["zones"]) == ("queued", ["America/New_York"])
     status, body = await gateway.send(to="+8613800138000", residence="attested")
     assert (status, body["errors"][0]["field"]) == (400, "residence")
+
+
+async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_when(gateway: Gateway) -> None:
+    gateway.desk.rules = replace(gateway.desk.rules, velocity=Velocities({"+225": (3, 60)}))
+    messages = [{"to": f"+22507000000{n:02}", "text": "x", "client_ref": str(n)} for n in range(5)]
+    _, body = await gateway(
+        "POST", "/v1/messages/batch", {"messages": [*messages, {"to": "+46701740605", "text": "x"}]}
+    )
+    assert (body["accepted"], body["refused"]) == (4, 2)
+    problem = body["results"][3]["problem"]
+    assert (problem["code"], problem["status"], problem["retryable"]) == ("velocity_limit", 429, True)
+    assert "3 messages in 1 min to numbers that begin with +225" in problem["detail"]
+    assert problem["retry_at"] == "2026-11-21T12:01:10.000Z"
+    status, body = await gateway.send(to="+2250700000099")
+    assert (status, body["code"]) == (429, "velocity_limit")
+    status, repeat = await gateway("POST", "/v1/messages", messages[0])  # taken already: its answer, not a refusal
+    assert (status, repeat["duplicate"]) == (202, True)
+    await gateway.at(NOON + 70_000)
+    assert (await gateway.send(to="+2250700000099"))[0] == 202
