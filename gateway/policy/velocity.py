@@ -22,7 +22,7 @@ class Velocity(NamedTuple):
     @property
     def width(self) -> int:
         """Milliseconds of a slot."""
-        return max(1, self.window // SLOTS)
+        return -(-self.window // SLOTS)  # rounded up: the slots before the current one cover the window
 
     def slots(self, now: int) -> list[int]:
         """Numbers of the slots that count at ``now`` (ms UTC), the current one first."""

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from gateway.doors.accounts import Accounts
+from gateway.doors.results import single
 from gateway.model import Priority
+from gateway.pipeline.submission import Problem
 from gateway.policy.route import Route, RouteTable
 from gateway.policy.velocity import Velocities
 from gateway.store.requests import Lane, TakeRequest
@@ -146,3 +148,9 @@ async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_whe
     assert (status, repeat["duplicate"]) == (202, True)
     await gateway.at(NOON + 70_000)
     assert (await gateway.send(to="+2250700000099"))[0] == 202
+
+
+def test_a_limit_by_destination_says_when_to_come_back() -> None:
+    said = single(Problem("velocity_limit", "enough", "to", NOON + 61_500, 61.5))
+    assert (said.status, said.final) == (429, False)
+    assert said.headers == ((b"retry-after", b"62"),)
