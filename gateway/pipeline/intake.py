@@ -162,21 +162,24 @@ class Intake:
                 if start:
                     await asyncio.sleep(0)
                 cases += self._check(items[start : start + STRIDE], start, results, batch.now)
-            cases = await self._within_velocity(cases, results, batch.now)
-            if cases:
-                await self._store_cases(cases, results, refused, batch)
+            within = await self._within_velocity(cases, results, refused, batch.now)
+            if within:
+                await self._store_cases(within, results, refused, batch)
         finally:
             self._bounds.arrived([case.rights.name for case in cases], refused)
         return [result for result in results if result is not None]
 
-    async def _within_velocity(self, cases: list[Case], results: list[Result | Problem | None], now: int) -> list[Case]:
-        """The cases but for those over a limit of their destination, whose faults go into ``results``."""
+    async def _within_velocity(
+        self, cases: list[Case], results: list[Result | Problem | None], refused: list[str], now: int
+    ) -> list[Case]:
+        """The cases but for those over a limit of their destination: their faults go into ``results``."""
         desk = self._desk
         if self._velocity is None or not (desk.rules.velocity or desk.velocity):
             return cases
         over = await self._velocity.over(cases, desk.rules.velocity, self._reference, now)
         for place, problem in over.items():
             results[place] = problem
+        refused += [case.rights.name for case in cases if case.place in over]
         return [case for case in cases if case.place not in over] if over else cases
 
     async def _store_cases(

@@ -154,3 +154,13 @@ def test_a_limit_by_destination_says_when_to_come_back() -> None:
     said = single(Problem("velocity_limit", "enough", "to", NOON + 61_500, 61.5))
     assert (said.status, said.final) == (429, False)
     assert said.headers == ((b"retry-after", b"62"),)
+
+
+async def test_what_is_over_a_limit_by_destination_takes_no_place_in_the_queue(gateway: Gateway) -> None:
+    gateway.desk.rules = replace(gateway.desk.rules, velocity=Velocities({"+225": (1, 60)}))
+    small = msgspec.structs.replace(SHOP, max_queued=4)
+    gateway.api.accounts = Accounts((small,), time.monotonic())
+    for _ in range(4):
+        await gateway.send(to="+2250700000099")
+    assert (await gateway.send(to="+2250700000099"))[1]["code"] == "velocity_limit"  # and not queue_full
+    assert (await gateway.send())[0] == 202
