@@ -18,8 +18,7 @@ from msgspec import Meta
 from gateway.config import Account
 from gateway.config.read import cap
 from gateway.model import Category, OnUnknown, State, Verdict
-from gateway.policy.dialling import InvalidNumber, parse_e164
-from gateway.policy.numbers import describe
+from gateway.policy.dialling import InvalidNumber, number_of
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.policy.velocity import Velocities
@@ -188,11 +187,13 @@ def check(asked: Submission, rights: Rights, now: int, allow_prefixes: tuple[str
 def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str | Problem:
     """The digits to dial, of a number that may be written to."""
     try:
-        digits = parse_e164(to, country)
+        digits, number = number_of(to, country)
     except InvalidNumber as error:
         return Problem("invalid_number", str(error), "to")
-    if (kind := describe(digits).by_name) and not digits.startswith(allow_prefixes):
-        detail = f"+{digits[:4]}… is a {kind} number: the operator must allow its prefix ([policy] allow_prefixes)"
+    if number.by_name and not digits.startswith(allow_prefixes):
+        detail = (
+            f"+{digits[:4]}… is a {number.by_name} number: the operator must allow its prefix ([policy] allow_prefixes)"
+        )
         return Problem("destination_not_allowed", detail, "to")
     return digits
 

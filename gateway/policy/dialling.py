@@ -13,7 +13,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberFormat
 
 from gateway.policy.identity import identity
-from gateway.policy.numbers import describe
+from gateway.policy.numbers import Number, describe
 
 _CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _SHORTEST, _LONGEST = 7, 15  # digits; E.164 sets the upper bound, no plan assigns fewer than seven
@@ -39,6 +39,11 @@ def parse_e164(text: str, country: str = "") -> str:
     ``country`` (ISO, "" = none): digits without ``+`` that are a number of this country are taken for it, national
     ones (0701740605) included; else they are E.164, country code first.
     """
+    return number_of(text, country)[0]
+
+
+def number_of(text: str, country: str = "") -> tuple[str, Number]:
+    """As ``parse_e164``, with what is known of the number."""
     plus = text[:1] == "+"
     digits = text[1:] if plus else text
     if not (
@@ -47,16 +52,18 @@ def parse_e164(text: str, country: str = "") -> str:
         and digits.isdigit()
         and (digits[:2] in _CODES or digits[0] in _CODES or digits[:3] in _CODES)
     ):
-        if country and not plus and digits.isascii() and digits.isdigit():
-            return _national(digits, country)
-        raise InvalidNumber(_fault(digits))
-    if plus:
-        return digits if describe(digits).possible else _repaired(digits)
-    if country:
-        return _either(digits, country)
-    if len(digits) in _BARE:
+        if plus or not country or not (digits.isascii() and digits.isdigit()):
+            raise InvalidNumber(_fault(digits))
+        digits = _national(digits, country)
+    elif not plus and country:
+        digits = _either(digits, country)
+    elif not plus and len(digits) in _BARE:
         _only_one(digits)
-    return digits if describe(digits).possible else _repaired(digits)
+    number = describe(digits)
+    if not number.possible:
+        digits = _repaired(digits)
+        number = describe(digits)
+    return digits, number
 
 
 def _repaired(digits: str) -> str:

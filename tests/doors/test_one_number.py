@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -105,6 +106,11 @@ async def test_a_default_country_reads_national_numbers(gateway: Gateway) -> Non
     gateway.api.accounts = Accounts((swedish,), time.monotonic())
     _, body = await gateway.send(to="0701740605")
     assert body["to"] == "+46701740605"
+    _, first = await gateway.send(to="0701740605", client_ref="a", expires_at="2026-11-21T12:01:00Z")
+    await gateway.at(NOON + 120_000)
+    _, late = await gateway.send(to="0701740605", client_ref="a", expires_at="2026-11-21T12:01:00Z")
+    _, found = await gateway("GET", "/v1/messages?client_ref=a&to=0701740605")
+    assert first["id"] == late["id"] == found["messages"][0]["id"]
     await gateway("PUT", "/v1/suppressions/0701740605", {"scope": "all", "reason": "asked"})
     assert (await gateway.send(to="+46701740605"))[1]["code"] == "opted_out"
 
@@ -129,6 +135,20 @@ async def test_a_zone_abroad_never_lets_advertising_go_at_night_unless_residence
     assert (body["status"], body["decision"]["zones"]) == ("queued", ["America/New_York"])
     status, body = await gateway.send(to="+8613800138000", residence="attested")
     assert (status, body["errors"][0]["field"]) == (400, "residence")
+
+
+async def test_an_attested_residence_counts_when_a_message_is_decided_again(gateway: Gateway) -> None:
+    await gateway("PUT", "/v1/consents/+8613800138000", GRANT)
+    offer = {"to": "+8613800138000", "category": "marketing", "time_zone": "America/New_York", "residence": "attested"}
+    _, body = await gateway.send(**offer, send_at="2026-11-21T18:00:00Z")  # 13:00 there, 02:00 in Shanghai
+    assert body["status"] == "scheduled"
+    await gateway.at(NOON + 6 * HOUR)
+    who = gateway.desk.hasher.recipient("8613800138000")
+    request = TakeRequest(who.partition, (Lane("everywhere", 0, Priority.MARKETING),), "north", 10)
+    (taken,) = await gateway.store.take(OWNER, [request])
+    await gateway.decisions.redecide(taken.redecide)
+    (taken,) = await gateway.store.take(OWNER, [request])
+    assert [str(uuid.UUID(bytes=leased.id)) for leased in taken.leased] == [body["id"]]
 
 
 async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_when(gateway: Gateway) -> None:

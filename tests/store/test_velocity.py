@@ -49,6 +49,15 @@ async def test_what_was_refused_counts_for_nothing(store_url: str) -> None:
     await link.close()
 
 
+async def test_earlier_slots_of_the_window_count_and_what_was_refused_in_them_does_not(store_url: str) -> None:
+    link = await link_to(store_url)
+    counts = VelocityCounts(link)
+    for after, wanted, granted in ((0, 10, 10), (45_000, 5, 0), (70_000, 10, 10)):
+        (let,) = await counts.take([Want("shop", LIMIT, wanted)], NOW + after)
+        assert let.count == granted, after
+    await link.close()
+
+
 async def test_accounts_and_ranges_are_counted_apart_and_forgotten(store_url: str, single_server: Server) -> None:
     link = await link_to(store_url)
     other = Velocity("46", 10, 60_000)
