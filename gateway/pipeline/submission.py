@@ -191,9 +191,7 @@ def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str 
     except InvalidNumber as error:
         return Problem("invalid_number", str(error), "to")
     if number.by_name and not digits.startswith(allow_prefixes):
-        detail = (
-            f"+{digits[:4]}… is a {number.by_name} number: the operator must allow its prefix ([policy] allow_prefixes)"
-        )
+        detail = f"+{digits[:4]}… is a {number.by_name} number, which [policy] allow_prefixes must name"
         return Problem("destination_not_allowed", detail, "to")
     return digits
 
