@@ -246,8 +246,10 @@ class Bind(asyncio.Protocol):
             cast("asyncio.Transport", transport).abort()
             return
         self._transport = cast("asyncio.Transport", transport)
-        # Whatever the socket does not take stays with us: it can be told from what has left.
-        self._transport.set_write_buffer_limits(high=0)
+        if self._settings.tls is None:
+            # Whatever the socket does not take stays with us: it can be told from what has left. TLS holds every write
+            # back for a moment, and what it holds cannot be told.
+            self._transport.set_write_buffer_limits(high=0)
         self.reading.start(self._transport)
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
@@ -284,8 +286,6 @@ class Bind(asyncio.Protocol):
         self._paused = self.reading.blocked = True
 
     def resume_writing(self) -> None:
-        if self._gone:
-            return
         self._paused = self.reading.blocked = False
         self._stalled = b""
         self._flush()

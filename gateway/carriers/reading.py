@@ -21,7 +21,7 @@ TURN = 32 * 1024
 BACKLOG = 128 * 1024
 """Octets read and not parsed beyond which no more are read."""
 
-INBOUND_WINDOW = 2000
+INBOUND_WINDOW = 1000
 """deliver_sm and data_sm without our answer beyond which nothing is read; half of them let it go on."""
 
 CROWDED_MOST = 2.0

@@ -32,6 +32,7 @@ class BindView(msgspec.Struct, gc=False):
     failures: int = 0  # of that kind in a row
     next_try_s: float = 0.0
     worker: str = ""  # whose it is, when there are several workers
+    sick: bool = False  # it answers no submits: one at a time is tried
 
 
 class CarrierView(msgspec.Struct, gc=False):
@@ -58,11 +59,16 @@ class CarrierView(msgspec.Struct, gc=False):
     binds_of: int = 0  # as configured, for all gateways together
     limit: float = 0.0  # the rate as configured, for all gateways together; ``ceiling`` is our share of it
     gateways: int = 1  # that share the carrier, this one included
+    sick: bool = False  # none of its binds answers submits, or none is up
+    response_timeout: float = 0.0  # seconds that a submit is waited for at present
+    late_answers: int = 0  # to submits, after the configured time-out
+    given_up: int = 0  # submits that had no answer in time; a late one may have come
 
 
 def carrier_view(carriage: Carriage, now: float) -> CarrierView:
     """As it is at ``now`` (the loop's time)."""
     dispatcher, pool, pace = carriage.dispatcher, carriage.pool, carriage.dispatcher.pace
+    totals = pool.totals()
     tally = dispatcher.tally
     binds = [_bind_view(carriage, slot, now) for slot in pool.slots if slot.bind is not None or not slot.spare]
     away = carriage.reporter.away_since
@@ -88,6 +94,10 @@ def carrier_view(carriage: Carriage, now: float) -> CarrierView:
         binds_of=len(pool.slots),
         limit=pace.share.limit,
         gateways=pool.members,
+        sick=pool.sick,
+        response_timeout=round(pool.timeout(now), 1),
+        late_answers=totals.late_answers,
+        given_up=totals.given_up,
     )
 
 
@@ -101,5 +111,5 @@ def _bind_view(carriage: Carriage, slot: Slot, now: float) -> BindView:
     view.state, view.peer = bind.session.state.value, bind.peer
     view.up = bind.session.bound
     view.up_s = round(now - bind.since, 1) if bind.since else 0.0
-    view.window, view.outstanding = bind.window, bind.session.outstanding
+    view.window, view.outstanding, view.sick = bind.window, bind.session.outstanding, bind.sick
     return view

@@ -33,6 +33,7 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     send_at: datetime | None = None
     expires_at: datetime | None = None
     time_zone: str | None = None
+    residence: Literal["attested"] | None = None
     on_quiet: Literal["defer", "reject"] | None = None
     priority: int | None = None
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
@@ -140,6 +141,15 @@ class Move(msgspec.Struct, frozen=True):
     receipt_error: str = ""
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """One of several submits of a part: the answer to an earlier one did not come."""
+
+    part: int
+    status: str
+    carrier: str = ""
+    carrier_message_id: str = ""
+
+
 class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     """Everything the gateway tells of a message; never its text. ``final``: nothing more will happen to it."""
 
@@ -162,6 +172,7 @@ class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     timeline: tuple[Move, ...] = ()
     cancel_requested: bool = False
     resent: bool = False
+    copies: tuple[Copy, ...] = ()
     carrier: str = ""
     route: str = ""
     metadata: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 
 from prometheus_client.core import Metric
 
@@ -22,6 +23,8 @@ def carriers(carriages: Sequence[Carriage]) -> Iterator[Metric]:
     """What went to each carrier and what came back, its binds and its pace."""
     by_name = {one.carrier.name: one for one in carriages}  # of two with one name the newer is shown
     yield from _submits(by_name)
+    yield from _answering(by_name)
+    yield from _copies(by_name)
     yield from _ends(by_name)
     yield from _receipts(by_name)
     yield from _binds(by_name)
@@ -55,6 +58,51 @@ def _submits(by_name: ByName) -> Iterator[Metric]:
         "From submit_sm to its answer.",
         CARRIER,
         {name: tally.answer for name, tally in tallies.items()},
+    )
+
+
+def _answering(by_name: ByName) -> Iterator[Metric]:
+    """How the carriers answer, and how long we wait for them."""
+    totals = {name: one.pool.totals() for name, one in by_name.items()}
+    now = monotonic()
+    yield counter(
+        "submits_given_up",
+        "Submits without an answer in time; a late one may have come.",
+        CARRIER,
+        {name: total.given_up for name, total in totals.items()},
+    )
+    yield counter(
+        "late_answers",
+        "Answers to submit_sm after the configured response_timeout, those to submits given up included.",
+        CARRIER,
+        {name: total.late_answers for name, total in totals.items()},
+    )
+    yield gauge(
+        "response_timeout_seconds",
+        "How long a submit is waited for now: response_timeout, or longer (60 s at most) for a slow carrier.",
+        {name: one.pool.timeout(now) for name, one in by_name.items()},
+        CARRIER,
+    )
+    yield gauge(
+        "binds_sick",
+        "Binds up that answer no submits: nothing for a response_timeout; one submit at a time is tried.",
+        {name: sum(bind.sick for bind in up) for name, up in _up(by_name).items()},
+        CARRIER,
+    )
+    yield counter(
+        "reading_pauses",
+        "Times that reading from the carrier stopped because it sent more than was done with.",
+        CARRIER,
+        {name: total.reading_pauses for name, total in totals.items()},
+    )
+
+
+def _copies(by_name: ByName) -> Iterator[Metric]:
+    yield counter(
+        "resent_parts",
+        "Parts submitted once more since no answer came: copies that may be one too many.",
+        CARRIER,
+        {name: one.dispatcher.tally.resent for name, one in by_name.items()},
     )
 
 

@@ -38,6 +38,20 @@ RETURNS = {
     Reason.TURN: "its sender may send only so much at this carrier (sender_rates): its turn comes later",
 }
 
+COPIES = {
+    PartState.PENDING: "not written",
+    PartState.ACCEPTED: "accepted",
+    PartState.UNKNOWN: "never answered",
+    PartState.DELIVERED: "delivered",
+    PartState.EXPIRED: "expired",
+    PartState.UNDELIVERED: "not delivered",
+}
+REMARKS = {
+    Reason.RECEIPT_UNKNOWN: "Its receipt says UNKNOWN: not even the carrier knows where it is. A later one counts.",
+    Reason.RECEIPT_UNREADABLE: "A receipt came whose state cannot be read. A later one counts.",
+    Reason.AMBIGUOUS_RECEIPT: "A receipt came that may be another message's to that recipient: it decides nothing.",
+}
+
 
 class Around(NamedTuple):
     """What is going on around the message."""
@@ -55,7 +69,7 @@ def explain(record: Record, around: Around) -> list[str]:
     if record.cancel_requested and not record.final:
         said.append("A cancel was asked for: it is not sent again whatever its carrier answers.")
     if record.resent:
-        said.append("It was submitted twice, since no answer came the first time; the recipient may have it twice.")
+        said.append(_copies(record))
     if record.state not in FINAL and not record.final and record.expires:
         said.append(f"It expires {_when(record.expires, around.now)}.")
     return said
@@ -129,7 +143,9 @@ def _sent(record: Record, around: Around) -> list[str]:
     ids = ", ".join(part.carrier_id.decode("latin-1") or "(none)" for part in record.parts)
     said = [f"The carrier {record.carrier} accepted it {_when(record.moved_at, around.now)}; its id there: {ids}."]
     done = sum(part.state >= PartState.DELIVERED for part in record.parts)
-    if record.final:
+    if record.reason in REMARKS:
+        said.append(REMARKS[record.reason] + (" That was its end." if record.final else ""))
+    elif record.final:
         said.append("No delivery receipt came in time: that was its end. Ask the carrier whether receipts are sent.")
     elif done:
         said.append(f"Receipts have come for {done} of {len(record.parts)} parts.")
@@ -143,10 +159,21 @@ def _sent(record: Record, around: Around) -> list[str]:
 def _unknown(record: Record, around: Around) -> list[str]:
     said = [f"It was written to {record.carrier} and never answered: nobody knows whether it was sent."]
     if record.final:
-        said.append("It stays so: on_unknown or its category forbids a resend, or it was resent already.")
+        said.append("It stays so: no answer and no receipt came in time.")
+    elif record.content is None:
+        said.append("It is not sent again: on_unknown or its category forbids that, or it was resent often enough.")
+        said.append(f"A late answer or a receipt may still tell; it is given up {_when(record.due, around.now)}.")
     else:
-        said.append(f"A receipt may still tell; it is given up {_when(record.due, around.now)}.")
+        said.append(f"A receipt may still tell; without one it is sent again {_when(record.due, around.now)}.")
     return said
+
+
+def _copies(record: Record) -> str:
+    """What became of the copies of a message that was sent more than once."""
+    times = "once more" if record.resent == 1 else f"{record.resent} times more"
+    told = "; ".join(f"{copy.carrier}: {COPIES[copy.state]}" for copy in record.copies)
+    said = f"It was submitted {times}, since no answer came; the recipient may have it more than once"
+    return f"{said} (copies: {told})." if told else f"{said}."
 
 
 def _delivered(record: Record, around: Around) -> list[str]:
@@ -224,6 +251,8 @@ def _stands(carrier: CarrierView) -> str:
         return f"{carrier.name} is down{f' ({error})' if error else ''}"
     if not carrier.taking:
         return f"{carrier.name} is up, but its binds are told to take nothing"
+    if carrier.sick:
+        return f"{carrier.name} is up but answers no submits: one at a time is tried"
     rate = f" at {carrier.rate:g}/s" if carrier.rate else ""
     slowed = f", slowed from {carrier.ceiling:g}/s by throttling" if carrier.slowed and carrier.ceiling else ""
     return f"{carrier.name} is up{rate}{slowed}, {carrier.outstanding} of {carrier.window} in its windows"

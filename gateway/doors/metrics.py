@@ -189,7 +189,7 @@ def _house(sources: Sources) -> Iterator[Metric]:
     yield gauge("heartbeat_age_seconds", "Since our last heartbeat; from 8 on nothing is written.", {(): age}, ())
     yield counter(
         "swept",
-        "What the time wheel did: expired, ended (no receipt or answer), deleted, matched and orphans (receipts).",
+        "What time did: expired, ended (no receipt or answer), deleted; of receipts: matched, orphans, overflowed.",
         ("what",),
         dict(sources.swept),
     )

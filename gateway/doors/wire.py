@@ -15,7 +15,7 @@ import msgspec
 from gateway.model import Category, Outcome, Reason, State, Verdict
 from gateway.pipeline.desk import said_with, verdict_of
 from gateway.store import ids
-from gateway.store.record import PartRecord, Record, Step
+from gateway.store.record import CopyRecord, PartRecord, Record, Step
 
 OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
 CODES = {reason: "" if reason is Reason.NONE else reason.name.lower() for reason in Reason}
@@ -109,6 +109,15 @@ class Move(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     receipt_error: str = ""
 
 
+class Copy(msgspec.Struct, frozen=True, gc=False):
+    """One of several submits of a part, where the answer to an earlier one did not come."""
+
+    part: int
+    status: str
+    carrier: str
+    carrier_message_id: str
+
+
 class Message(msgspec.Struct, omit_defaults=True, gc=False):
     """Everything an account may know of its message; the text is not among it."""
 
@@ -131,6 +140,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     expires_at: str = ""
     cancel_requested: bool = False
     resent: bool = False
+    copies: list[Copy] = []
     carrier: str = ""
     route: str = ""
     metadata: Any = None
@@ -250,6 +260,7 @@ def message(record: Record) -> Message:
         expires_at=rfc3339(record.expires),
         cancel_requested=record.cancel_requested,
         resent=record.resent > 0,
+        copies=[_copy(copy) for copy in record.copies],
         carrier=record.carrier,
         route=record.route,
         metadata=e.metadata,
@@ -259,6 +270,10 @@ def message(record: Record) -> Message:
 def _part(part: PartRecord) -> Part:
     name = part.carrier_id.decode("latin-1")
     return Part(part.index, part.state.name.lower(), name, rfc3339(part.done_at))
+
+
+def _copy(copy: CopyRecord) -> Copy:
+    return Copy(copy.part, copy.state.name.lower(), copy.carrier, copy.carrier_id.decode("latin-1"))
 
 
 def _move(step: Step) -> Move:

@@ -104,7 +104,7 @@ class Demand(NamedTuple):
     """What the carrier of a route asks of a message: how it is written, and which parameters it carries."""
 
     coding: Coding = USUAL
-    parameters: Parameters = Parameters("", ())
+    parameters: Parameters | None = None
 
 
 NO_DEMAND = Demand()
@@ -112,11 +112,14 @@ NO_DEMAND = Demand()
 
 def demands_of(routes: Iterable[Route], carriers: Iterable[Carrier]) -> Mapping[str, Demand]:
     """Lane -> what its first carrier asks; only lanes that differ from ``NO_DEMAND``."""
-    by_name = {carrier.name: Demand(coding_of(carrier), Parameters(carrier.name, carrier.tlvs)) for carrier in carriers}
+    by_name = {
+        carrier.name: Demand(coding_of(carrier), Parameters(carrier.name, carrier.tlvs) if carrier.tlvs else None)
+        for carrier in carriers
+    }
     found = {}
     for route in routes:
         demand = by_name.get(_first(route), NO_DEMAND)
-        if demand.coding != USUAL or demand.parameters:
+        if demand != NO_DEMAND:
             found[route.lane] = demand
     return found
 

@@ -47,7 +47,7 @@ class Encoder:
         """``refusals``: what is known of this carrier and validity_period."""
         self._carrier = carrier
         self._coding = coding_of(carrier)
-        self._parameters = Parameters(carrier.name, carrier.tlvs)
+        self._parameters = Parameters(carrier.name, carrier.tlvs) if carrier.tlvs else None
         self._validity = Validity(carrier, refusals or ValidityRefusals(carrier.name))
         self._plus = "+" if carrier.number_format == "plus" else ""
         self._templates: dict[tuple[str, bytes, int], Template] = {}
@@ -68,8 +68,8 @@ class Encoder:
         dest = (self._plus + leased.recipient.digits).encode()
         esm_class, coding = cut.esm_class, cut.data_coding
         parts = cut.parts
-        if self._parameters:
-            parts = self._with_parameters(leased, parts)
+        if self._parameters is not None:
+            parts = _with_parameters(leased, parts, self._parameters)
         if len(parts) == 1:
             part = parts[0]
             return [template.encode(dest, part[0], esm_class=esm_class, data_coding=coding, tlvs=part[1])]
@@ -80,13 +80,6 @@ class Encoder:
             else None
             for part, state in zip(parts, done, strict=True)
         ]
-
-    def _with_parameters(self, leased: Leased, parts: Sequence[Segment]) -> tuple[Segment, ...]:
-        """Every part with what the carrier demands of this message."""
-        asked = leased.envelope.facts
-        template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""
-        more = self._parameters.octets(leased.envelope.metadata, template)
-        return tuple(Segment(part[0], part[1] + more) for part in parts)
 
     def _cut(self, leased: Leased) -> Segments:
         content = leased.content
@@ -128,6 +121,14 @@ class Encoder:
             validity=validity,
             priority=priority,
         )
+
+
+def _with_parameters(leased: Leased, parts: Sequence[Segment], parameters: Parameters) -> tuple[Segment, ...]:
+    """Every part with what the carrier demands of this message."""
+    asked = leased.envelope.facts
+    template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""
+    more = parameters.octets(leased.envelope.metadata, template)
+    return tuple(Segment(part[0], part[1] + more) for part in parts)
 
 
 _TO_SEND = frozenset({PartState.PENDING, PartState.UNKNOWN})

@@ -14,7 +14,7 @@ from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.retry import Word, decide
 from gateway.pipeline.tallies import CarrierTally
-from gateway.pipeline.validity import REFUSALS, ValidityRefusals
+from gateway.pipeline.validity import REFUSALS, SAY_EVERY, ValidityRefusals
 from gateway.pipeline.writer import Port
 from gateway.policy.pace import Pace
 from gateway.smpp.receipt import normalise_id
@@ -32,6 +32,8 @@ ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnk
 
 UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
 UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
+REASONS_KEPT = 64
+
 ENDS = frozenset({Fate.NEXT, Fate.REJECTED, Fate.FAILED})
 """This carrier sees nothing more of the message."""
 
@@ -64,6 +66,7 @@ class Outcomes:
         self._pace = pace
         self._clock = clock
         self.tally = CarrierTally()
+        self._unsendable: dict[str, float] = {}  # reason -> when it was said last
         self._queue_full = self._answers = 0
 
     def adjust(self, carrier: Carrier) -> None:
@@ -180,11 +183,24 @@ class Outcomes:
 
     def unsendable(self, leased: Leased, error: Exception) -> Answer:
         """This carrier cannot express the message: the next one may."""
-        log.info("message cannot be encoded for this carrier", carrier=self._name, error=str(error))
+        self._say_unsendable(error)
         last = self._lanes.last(leased.route, leased.place)
         word = UNSENDABLE if last else UNSENDABLE_HERE
         self.tally.fates[word.fate, word.reason] += 1
         return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
+
+    def _say_unsendable(self, error: Exception) -> None:
+        """One line a minute and reason: what a carrier cannot take, it often cannot take of a whole campaign."""
+        now, reason = monotonic(), str(error)
+        if len(self._unsendable) >= REASONS_KEPT:
+            self._unsendable.clear()
+        if now - self._unsendable.get(reason, float("-inf")) >= SAY_EVERY:
+            self._unsendable[reason] = now
+            log.warning(
+                "message cannot be sent by this carrier: the next one has it, or it is refused",
+                carrier=self._name,
+                error=reason,
+            )
 
     def _late(self, job: Job, part: PartAnswer, word: Word, host: str = "") -> Answer:
         """An answer after the message was reported unknown: its id must be known, or its receipt finds nobody."""

@@ -23,16 +23,13 @@ class ParameterError(LocalError):
 
 
 class Parameters:
-    """The TLVs of one carrier; false when it demands none."""
+    """The TLVs of one carrier."""
 
     def __init__(self, carrier: str, tlvs: Sequence[Tlv]) -> None:
         self._carrier = carrier
         self._tlvs = tlvs
         fixed = not any(tlv.metadata or tlv.templates for tlv in tlvs)
         self._fixed = self._joined(None, "") if fixed else None
-
-    def __bool__(self) -> bool:
-        return bool(self._tlvs)
 
     def __repr__(self) -> str:
         return f"<Parameters {' '.join(f'0x{tlv.tag:04X}' for tlv in self._tlvs) or 'none'}>"

@@ -17,9 +17,14 @@ def number_of(address: bytes, ton: int = 0, country: str = "") -> str:
     """E.164 digits of an address, "" when it is no number that a message can have gone to.
 
     Carriers may add ``+`` or ``00``. Numbers written as at home (with a leading 0, or of that type) are read as those
-    of ``country`` (ISO 3166); without one they are no numbers here.
+    of ``country`` (ISO 3166); without one, a leading 0 makes them no numbers, and the type of number says nothing.
     """
-    if address.isdigit() and address[:1] != b"0" and ton != NATIONAL and SHORTEST <= len(address) <= LONGEST:
+    if (
+        address.isdigit()
+        and address[:1] != b"0"
+        and (ton != NATIONAL or not country)
+        and SHORTEST <= len(address) <= LONGEST
+    ):
         return address.decode()
     text = address.decode("latin-1").strip("\0 \"'")
     digits = text.removeprefix("+").replace("-", "").replace(" ", "")
@@ -29,8 +34,8 @@ def number_of(address: bytes, ton: int = 0, country: str = "") -> str:
         return _international(digits)
     if digits.startswith("00"):
         return _international(digits[2:])
-    if digits.startswith("0") or ton == NATIONAL:
-        return _at_home(digits, country) if country else ""
+    if country and (digits.startswith("0") or ton == NATIONAL):
+        return _at_home(digits, country) or _international(digits)  # the type of number is wrong at times
     return _international(digits)
 
 

@@ -284,9 +284,10 @@ class Receipts:
 
     def _recipient(self, message: Message) -> Recipient | None:
         """Whose receipt it is: by source_addr, where most carriers write it, or by destination_addr."""
-        source, dest = self._source, self._dest
-        first, second = (dest, source) if self._as_submitted else (source, dest)
-        digits = first(message) or second(message)
+        if self._as_submitted:
+            digits = self._dest(message) or self._source(message)
+        else:
+            digits = number_of(message.source, message.source_ton, self._country) or self._dest(message)
         return self._numbers.recipient(digits) if digits else None
 
     def _source(self, message: Message) -> str:

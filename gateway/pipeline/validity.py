@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.model import Category
-from gateway.policy.quiet_hours import zone_of
+from gateway.policy.quiet_hours import LAST_MINUTE, zone_of
 from gateway.smpp.errors import LocalError
 from gateway.smpp.status import Status
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_VALIDITY = 30 * 86_400_000
 """Milliseconds. Longer validities are left to the carrier: many refuse (RINVEXPIRY) what exceeds their own limit."""
-
-LEAST_LEFT = 60_000
-"""Milliseconds to the close of permitted hours below which advertising is not begun: it would be delivered after."""
 
 ON_THE_WAY = 2_000
 """Milliseconds that a submit may take to a carrier, which counts a relative validity from its arrival."""
@@ -46,25 +43,15 @@ log = structlog.get_logger(__name__)
 
 
 class Closing(Exception):  # not a fault: a message that has to wait
-    """The permitted hours of a message end within ``LEAST_LEFT``, at ``at`` (ms UTC): it is to be decided anew then."""
+    """The permission of a message ended while it was on its way here, at ``at`` (ms UTC): it is to be decided anew."""
 
     def __init__(self, at: int) -> None:
-        super().__init__("less than a minute is left of the permitted hours")
+        super().__init__("its permission is over")
         self.at = at
 
 
 class ValidityRefused(LocalError):
     """This carrier refuses validity_period, and the message may not be sent without."""
-
-
-def capped(leased: Leased, now: int) -> int:
-    """Until when advertising may be delivered (ms UTC): its expiry, no later than the close of permitted hours.
-
-    Raises Closing when so little is left of those that it must not be begun.
-    """
-    if leased.closes - now < LEAST_LEFT:
-        raise Closing(leased.closes)
-    return min(leased.expires or leased.closes, leased.closes, now + MAX_VALIDITY)
 
 
 class ValidityRefusals:
@@ -79,6 +66,7 @@ class ValidityRefusals:
         self._proofs = 0
         self._said = float("-inf")
         self.off = False  # it is left out of all
+        self.any = False  # it is left out of some, or of all: looked at for every message
         self.omitted = 0
 
     def __repr__(self) -> str:
@@ -93,12 +81,13 @@ class ValidityRefusals:
         if not REFUSALS.intersection(statuses):
             return False
         if leased.category == Category.MARKETING or self.omits(leased.id):
-            self._without.pop(leased.id, None)
+            self._forget(leased.id)
             self._proofs = 0
             return False
         if len(self._without) >= KEPT:
             del self._without[next(iter(self._without))]
         self._without[leased.id] = None
+        self.any = True
         self.omitted += 1
         if now - self._said >= SAY_EVERY:
             self._said = now
@@ -114,20 +103,19 @@ class ValidityRefusals:
         """A message that went without a validity was accepted or refused."""
         if leased.id not in self._without:
             return
-        del self._without[leased.id]
+        self._forget(leased.id)
         self._proofs = self._proofs + 1 if accepted else 0
         if self._proofs >= PROOFS and not self.off:
-            self.off = True
+            self.off = self.any = True
             log.warning(
                 "carrier accepts nothing with a validity_period: it is left out until restart or reload of validity, "
                 "and marketing goes to the next carrier or is refused",
                 carrier=self._carrier,
             )
 
-    @property
-    def any(self) -> bool:
-        """Whether some or all messages are to be sent without."""
-        return self.off or bool(self._without)
+    def _forget(self, message_id: bytes) -> None:
+        self._without.pop(message_id, None)
+        self.any = self.off or bool(self._without)
 
 
 class Validity:
@@ -144,11 +132,19 @@ class Validity:
     def text(self, leased: Leased, now: int) -> bytes:
         """The field for a message that is written at ``now`` (ms UTC), b"" for the carrier's own limit.
 
+        It is the expiry, for marketing no later than the close of permitted hours, which come a minute after the end of
+        its permission (``policy.quiet_hours.LAST_MINUTE``): so long at least it may be delivered.
         Raises Closing, and ValidityRefused for what may not be sent without.
         """
         at = leased.expires
         if leased.category == Category.MARKETING:
-            at = capped(leased, now)
+            if now >= leased.closes:
+                raise Closing(leased.closes)
+            closes = leased.closes + LAST_MINUTE
+            if closes < at or not at:
+                at = closes
+            if at - now > MAX_VALIDITY:
+                at = now + MAX_VALIDITY
         elif not now < at <= now + MAX_VALIDITY:
             return b""
         if self._form != "absolute":

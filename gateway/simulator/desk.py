@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.simulator.delivery import STATES, Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
 from gateway.simulator.faults import Faults
-from gateway.simulator.judge import Judge
+from gateway.simulator.judge import Judge, has_passed
 from gateway.simulator.link import Link
 from gateway.simulator.outbox import Delivery, Outbox
 from gateway.simulator.stats import Entry, Stats
@@ -108,6 +108,10 @@ class Desk:
         if len(dest) > MAX_ADDRESS or not (dest.isdigit() or dest.removeprefix(b"+").isdigit()):
             self._stats.refused += 1
             return Status.ESME_RINVDSTADR
+        clock = faults.validity_clock
+        if clock is not None and has_passed(message.validity, clock, now + self.wall):
+            self._stats.refused += 1
+            return Status.ESME_RINVEXPIRY
         if not faults.status_rules:
             return 0
         status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload, message.validity)

@@ -51,6 +51,9 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     burst: Amount = 0  # how many may come at once; 0 = a tenth of a second's worth
     rate_status: Code = 0x58
     status_rules: list[StatusRule] = []  # the first that holds, wins
+    validity_clock: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] | None = None
+    """Minutes ahead of UTC of a message centre that ignores the offset in absolute validities: what has passed by its
+    own clock is refused with 0x62."""
     noresp_every: Count = 0  # accepted and never answered
     empty_id_every: Count = 0  # accepted, answered without an id
     duplicate_answer_every: Count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from random import Random
 
 from gateway.simulator.faults import Faults, StatusRule
@@ -12,6 +13,17 @@ MAX_KEYS = 200_000
 
 _FORMS = defaultdict(set[str], {b"R": {"any", "relative"}, b"+": {"any", "absolute"}, b"-": {"any", "absolute"}})
 """The forms of a validity_period by its last octet."""
+
+
+def has_passed(validity: bytes, clock: int, wall: float) -> bool:
+    """Whether an absolute validity lies behind ``wall`` (seconds) for whoever reads it by ``clock`` (minutes)."""
+    if len(validity) != 16 or validity[-1:] not in (b"+", b"-"):
+        return False
+    try:
+        until = datetime.strptime(validity[:12].decode(), "%y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return True
+    return until.timestamp() - clock * 60 <= wall
 
 
 class Judge:

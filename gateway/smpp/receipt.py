@@ -112,7 +112,7 @@ _USUAL = re.compile(
     rb"(?: [Tt]ext:(.*))?",
     re.DOTALL,
 )
-_BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,8}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
+_BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,16}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
 _STARTS = re.compile(rb"[^0-9A-Za-z ]{0,8}id\s?:", re.IGNORECASE)  # what nobody writes to somebody
 _BLANK = b" \t\r\n\0"
 _KEY = re.compile(rb"(?<![^\s,;\0])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)

@@ -3,7 +3,8 @@
     head | recipient | account | route | envelope | permission | content | carrier | parts | copies | trail
 
 The head has a fixed size and ends with the lengths of the sections behind it; the recipient's key has 16 octets. At a
-final state, and once an unknown can no longer be resent, permission and content are cut off. Envelope and content are
+final state, and once an unknown can no longer be resent, permission and content are cut off (the permission of one that
+is counted under caps at its final state only). Envelope and content are
 sealed: the functions never look into them. When it was accepted stands in its id.
 
 ``parts`` is what is known of each segment over all its copies. ``copies`` is empty but for messages that may be on the

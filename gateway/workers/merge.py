@@ -43,6 +43,10 @@ def carrier(views: Mapping[str, CarrierView]) -> CarrierView:
         binds_of=first.binds_of,
         limit=first.limit,
         gateways=max(view.gateways for view in all_of),
+        sick=all(view.sick for view in all_of),
+        response_timeout=max(view.response_timeout for view in all_of),
+        late_answers=sum(view.late_answers for view in all_of),
+        given_up=sum(view.given_up for view in all_of),
     )
 
 

@@ -152,7 +152,7 @@ class TestFloods:
             assert bind.reading.pauses == 1
             await until(lambda: bind.session.waiting == 0 or bind.session.unanswered >= INBOUND_WINDOW)
             assert max(turns) <= reading.TURN + len(octets)
-            assert len(turns) >= 4
+            assert len(turns) >= 2
 
     async def test_deliveries_without_an_answer_stop_the_reading_until_half_are_answered(self) -> None:
         ear = Ear()
@@ -180,8 +180,9 @@ class TestFloods:
         ear = Ear()
         async with bound(ear) as (bind, carrier):
             carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(5000)), pdu(ENQUIRE_LINK, 77))
-            while await carrier.read() != (ENQUIRE_LINK_RESP, 77):
-                pass
+            async with asyncio.timeout(10):
+                while await carrier.read() != (ENQUIRE_LINK_RESP, 77):
+                    pass
             assert len(ear.messages) == 5000
             carrier.writer.close()
             await asyncio.wait_for(bind.closed.wait(), 5)
@@ -192,8 +193,9 @@ class TestFloods:
             bind.submit(BODY, "a", now())
             bind.submit(BODY, "b", now())
             _, sequence = await carrier.read()
+            await carrier.read()
             carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(4000)), pdu(SUBMIT_SM_RESP, sequence, b"id\0"))
-            carrier.writer.close()
+            carrier.writer.write_eof()
             answered = 0
             while not bind.closed.is_set():
                 for message in ear.messages[answered:]:

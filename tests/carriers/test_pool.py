@@ -171,3 +171,40 @@ async def test_a_graceful_end_waits_for_answers() -> None:
             assert (ear.unknown, ear.unwritten) == ([], [])
             assert simulator.stats.cut == 0
             assert bind.reason == "unbound"
+
+
+async def test_a_pool_is_sick_when_no_bind_answers_submits() -> None:
+    ear = Ear()
+    async with Simulator(Faults(noresp_every=1)) as simulator:
+        async with pool_to([simulator.port], ear, binds=2, response_timeout=0.3) as pool:
+            assert pool.sick  # none is up
+            await bound(pool, 2)
+            assert not pool.sick
+            now = asyncio.get_running_loop().time()
+            one, two = pool.binds
+            one.submit(BODY, 1, now)
+            await until(lambda: one.sick)
+            assert not pool.sick
+            two.submit(BODY, 2, now)
+            await until(lambda: pool.sick)
+            assert (one.free, two.free) == (1, 1)
+            simulator.faults.noresp_every = 0
+            one.submit(BODY, "probe", asyncio.get_running_loop().time())
+            await until(lambda: not pool.sick)
+            assert one.free == 4  # the first still has its place
+
+
+async def test_late_answers_count_and_make_the_time_out_longer_over_reconnects() -> None:
+    ear = Ear()
+    async with Simulator(Faults(latency_ms=6000)) as simulator:
+        async with pool_to([simulator.port], ear, response_timeout=0.3) as pool:
+            bind = await bound(pool)
+            bind.submit(BODY, "slow", asyncio.get_running_loop().time())
+            await until(lambda: ear.unknown == ["slow"])
+            await until(lambda: len(ear.answers) == 1)
+            assert (ear.answers[0].context, ear.answers[0].status, ear.answers[0].late) == ("slow", 0, True)
+            assert (pool.totals().late_answers, pool.totals().given_up) == (1, 1)
+            simulator.drop()
+            await until(lambda: pool.binds not in ([], [bind]))
+            assert (pool.totals().late_answers, pool.totals().given_up) == (1, 1)
+            assert 9 <= pool.timeout(asyncio.get_running_loop().time()) < 12

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.carriers.view import BindView, CarrierView
 from gateway.doors.explain import Around, explain
-from gateway.model import Category, Envelope, PartState, Priority, Reason, Recipient, State
+from gateway.model import Category, Content, Envelope, PartState, Priority, Reason, Recipient, State
 from gateway.store.outlook import LaneView, Waiting
-from gateway.store.record import PartRecord, Record, Step
+from gateway.store.record import CopyRecord, PartRecord, Record, Step
 
 NOW = 1_795_262_400_000
 HOUR = 3_600_000
@@ -36,7 +36,15 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Record
         **{"accepted_at": NOW - HOUR, "moved_at": NOW - 2000, "sequence": 2, "category": Category.TRANSACTIONAL},
         **{"priority": Priority.TRANSACTIONAL, "recipient": Recipient("46701740605", bytes(16), 0)},
         **{"account": "shop", "route": "+46", "place": 0, "attempts": 1, "segments": 1, "reference_number": 0},
-        **{"resent": False, "cancel_requested": False, "due": 0, "expires": NOW + HOUR, "opens": 0, "closes": 0},
+        **{
+            "resent": 0,
+            "copies": (),
+            "cancel_requested": False,
+            "due": 0,
+            "expires": NOW + HOUR,
+            "opens": 0,
+            "closes": 0,
+        },
         **{"lease": 1, "carrier": "north", "pinned": False, "parts": (PartRecord(0, PartState.ACCEPTED, b"a1"),)},
         **{"timeline": (Step(State.QUEUED, Reason.NONE, NOW - HOUR), Step(state, reason, NOW - 2000, "north", 0x58))},
         **{
@@ -64,7 +72,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Record
         (record(State.SENT), "its id there: a1"),
         (record(State.SENT), "waited for at"),
         (record(State.SENT, Reason.NO_RECEIPT, final=True), "No delivery receipt came in time"),
-        (record(State.UNKNOWN, due=NOW + 1000), "never answered"),
+        (record(State.UNKNOWN, due=NOW + 1000, content=Content("x")), "without one it is sent again"),
         (record(State.UNKNOWN, Reason.NO_ANSWER, final=True), "It stays so"),
         (record(State.DELIVERED, Reason.RECEIPT), "north reported it delivered"),
         (record(State.UNDELIVERED, Reason.RECEIPT), "could not be delivered"),
@@ -76,7 +84,15 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Record
         (record(State.REJECTED, Reason.CARRIER_REFUSED), "The last answer, of north, was ESME_RTHROTTLED"),
         (record(State.CANCELED, Reason.CANCELED), "It was canceled"),
         (record(State.SENDING, cancel_requested=True), "A cancel was asked for"),
-        (record(State.DELIVERED, Reason.RECEIPT, resent=True), "submitted twice"),
+        (record(State.DELIVERED, Reason.RECEIPT, resent=1), "submitted once more, since no answer came"),
+        (
+            record(State.SENT, resent=2, copies=(CopyRecord(0, PartState.UNKNOWN, "south", b""),)),
+            "submitted 2 times more, since no answer came; the recipient may have it more than once "
+            "(copies: south: never answered)",
+        ),
+        (record(State.SENT, Reason.AMBIGUOUS_RECEIPT), "it decides nothing"),
+        (record(State.SENT, Reason.RECEIPT_UNKNOWN, final=True), "A later one counts. That was its end."),
+        (record(State.UNKNOWN, due=NOW + HOUR), "it is given up"),
     ],
 )
 def test_each_state_in_words(one: Record, words: str) -> None:
@@ -97,6 +113,7 @@ def test_each_state_in_words(one: Record, words: str) -> None:
         ),
         ([north(rate=20.0, slowed=True)], "slowed from 500/s by throttling"),
         ([north(taking=False)], "its binds are told to take nothing"),
+        ([north(sick=True)], "north is up but answers no submits: one at a time is tried"),
     ],
 )
 def test_what_its_carriers_do(carriers: list[CarrierView], words: str) -> None:

@@ -19,6 +19,11 @@ ACCOUNTS = ("shop", "bank")
 CARRIERS = ("north", "south")
 ROUTES = ("world", "home")
 FINAL_PARTS = (PartState.DELIVERED, PartState.EXPIRED, PartState.UNDELIVERED)
+SAYING_NOTHING = (PartState.ACCEPTED, PartState.RECEIPT_UNKNOWN, PartState.RECEIPT_UNREADABLE)
+HOSTS = ("a", "b")
+MARKS = (b"", b"one", b"other")
+FORMS = (1, 2)
+"""Kinds of forms of an id (``smpp.message_id``): here an id of the first kind has an x before it, of the second a y."""
 
 indices = st.integers(0, 2**16)
 seeds = st.integers(0, 2**32)

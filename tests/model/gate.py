@@ -6,7 +6,7 @@ messages, how many at once) the model does not choose: it is told. Time is an ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.model import (
     FINAL,
@@ -16,7 +16,6 @@ from gateway.model import (
     NewMessage,
     OnUnknown,
     Reason,
-    ReceiptFact,
     Rule,
     RuleGroup,
     RuleStatus,
@@ -42,8 +41,6 @@ class Gate:
         self.rules: dict[tuple[bytes, RuleGroup, bytes], Rule] = {}
         self.flags: dict[bytes, int] = {}
         self.reserved: dict[bytes, tuple[int, tuple[Cap, ...]]] = {}  # message -> when, under which caps
-        self.ids: dict[tuple[str, bytes, bytes], tuple[bytes, int]] = {}
-        self.parked: dict[tuple[str, bytes, bytes], tuple[ReceiptFact, int]] = {}
         self.events: list[Moved] = []
 
     # -- moving --------------------------------------------------------------------------------------------------------
@@ -53,14 +50,30 @@ class Gate:
         final = final or state in FINAL
         m.state, m.reason, m.due, m.final, m.released = state, reason, due, final, False
         m.sequence += 1
+        if previous is State.SENDING and state in (State.UNKNOWN, State.SENT):
+            m.handed[m.handed_to][-1] = (m.handed[m.handed_to][-1][0], True)
         if state is not State.SENDING:
-            m.owner = ""
+            m.owner, m.flying = "", set()
         m.since = now
         if final:
-            m.ended_at = now
+            m.ended_at, m.bare = now, True
             if not m.out:
                 self.reserved.pop(m.new.id, None)
-        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final))
+        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted))
+
+    def _left_unknown(self, m: Message, reason: Reason, now: int) -> None:
+        """Nothing more is sent and a copy may have arrived: not final before receipts have had their time."""
+        m.bare = True
+        self._move(m, State.UNKNOWN, reason, now, due=now + 1000 * self.retention.receipt_timeout)
+
+    def _end(self, m: Message, state: State, reason: Reason, now: int) -> None:
+        """Refused by a carrier or the gate, failed or expired: no final state while a copy is doubtful."""
+        if m.doubtful:
+            self._left_unknown(m, reason, now)
+        elif state is State.REJECTED and m.had:
+            self._move(m, State.FAILED, reason, now)
+        else:
+            self._move(m, state, reason, now)
 
     def accept(self, items: Iterable[NewMessage], now: int) -> list[Accepted]:
         fresh: dict[bytes, bytes] = {}  # references of this very call
@@ -95,12 +108,15 @@ class Gate:
             return m.reason
         return m.reason if m.state in (State.SCHEDULED, State.DEFERRED) else None
 
-    def gate(self, m: Message, now: int) -> tuple[State, Reason]:
-        """SENDING: may go out. REJECTED, EXPIRED: dropped. QUEUED with a reason: to be decided afresh."""
+    def gate(self, m: Message, now: int, *, begun: bool = False) -> tuple[State, Reason]:
+        """SENDING: may go out. REJECTED, EXPIRED: dropped. QUEUED with a reason: to be decided afresh.
+
+        ``begun``: its first parts are on their way. Nobody decides afresh, and it is under its caps already.
+        """
         p = m.permission
         if p.expires < now:
             return State.EXPIRED, Reason.EXPIRED
-        if p.epoch < self.flags.get(keys.EPOCH, 0):
+        if p.epoch < self.flags.get(keys.EPOCH, 0) and not begun:
             return State.QUEUED, Reason.NONE
         stopped = self._stopped(m, now)
         if stopped:
@@ -113,7 +129,7 @@ class Gate:
         if not p.opens <= now < p.closes:
             return State.QUEUED, Reason.QUIET_HOURS
         free = all(self.used(m, cap.scope, cap.window, now) < cap.limit for cap in p.caps)
-        if not free and m.new.id not in self.reserved:
+        if not free and m.new.id not in self.reserved and not begun:
             return State.QUEUED, Reason.FREQUENCY_CAP
         return State.SENDING, Reason.NONE
 
@@ -145,8 +161,24 @@ class Gate:
     def lease(self, m: Message, owner: str, lease: int, carrier: str, word: OnUnknown, now: int) -> None:
         if m.permission.caps:
             self.reserved.setdefault(m.new.id, (now, m.permission.caps))
+        m.pinned_then = m.had
+        m.flying = {index for index in range(m.total or m.new.segments) if not m.taken(index)}
         self._move(m, State.SENDING, Reason.NONE, now)
         m.owner, m.lease, m.carrier, m.word = owner, lease, carrier, word
+        m.handed_to = carrier
+        m.handed.setdefault(carrier, []).append((now, False))
+
+    def regate(self, items: Sequence[tuple[bytes, int]], now: int) -> list[Reason | None]:
+        """Whether the other parts of what is being written, (id, lease) each, may follow: None, or why not."""
+        return [self._regate(self.messages.get(id_), lease, now) for id_, lease in items]
+
+    def _regate(self, m: Message | None, lease: int, now: int) -> Reason | None:
+        if m is None or m.state is not State.SENDING or m.lease != lease:
+            return Reason.NONE
+        if not m.stop:
+            verdict, reason = self.gate(m, now, begun=True)
+            m.stop = Reason.NONE if verdict is State.SENDING else reason
+        return m.stop or None
 
     def hand_back(self, m: Message, now: int) -> int:
         """Give a message to a decider; nobody else gets it for 5 s. Answers the token."""
@@ -155,4 +187,4 @@ class Gate:
 
     def drop(self, m: Message, state: State, reason: Reason, now: int) -> None:
         """The gate said so."""
-        self._move(m, state, reason, now)
+        self._end(m, state, reason, now)

@@ -1,30 +1,63 @@
 """What must hold after every call: all seven invariants, asked of the raw structures.
 
-1 every message is in exactly one place · 2 (in ``judge``) nothing revoked, canceled or expired is handed out · 3 no
-more copies than one and the resend of an unknown · 4 every move raises one event, one of them final · 5 caps are never
-exceeded, what is reserved went out · 6 leases belong to who took them · 7 (in ``do``) a repeated call changes nothing.
+1 every message is in exactly one place · 2 (in ``judge``) nothing revoked, canceled or expired is handed out · 3 (in
+``truth``) no more copies than one and the resends of an unknown · 4 every move raises one event, one of them final · 5
+caps are never exceeded, what is reserved went out · 6 leases belong to who took them · 7 (in ``do``) a repeated call
+changes nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import currently_in_test_context, note
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from gateway.model import MOVES, WAITING, Reason, State
+from gateway.model import WAITING, Event, Reason, State
 from gateway.store.ids import partition_of
 from gateway.store.owner import Owner
 from tests.model.cast import HOUR, NUMBERS
-from tests.model.reference import Message, Model
-from tests.model.world import PARTITIONS, World, plain
+from tests.model.message import Message, Moved
+from tests.model.receipts import raw
+from tests.model.reference import Model
+from tests.model.truth import Truth, check_copies
+from tests.model.world import PARTITIONS, Places, World, plain
 
 
 def same(m: Message | None, store: Any, model: Any) -> None:
     """Equal, or told which message differs how."""
     assert store == model, f"the store says {store}, the model {model}, of {m}"
+
+
+class Unanswered(NamedTuple):
+    """Parts that were written under a lease and had no answer in time."""
+
+    owner: str
+    id: bytes
+    lease: int
+    carrier: str
+    total: int
+    parts: list[int]
+
+
+class Given(NamedTuple):
+    """An id that a carrier gave."""
+
+    carrier: str
+    message: bytes
+    id: bytes
+    at: int
+
+
+def _told(event: Event | Moved) -> tuple[int, State, State | None, bool]:
+    return event.sequence, event.state, event.previous, event.final
+
+
+def _under(caps: dict[bytes, dict[bytes, int]], id_: bytes) -> dict[bytes, int]:
+    """The caps that a message is counted under, and since when."""
+    return {cap: ids[id_] for cap, ids in caps.items() if id_ in ids}
 
 
 class Invariants(RuleBasedStateMachine):
@@ -36,6 +69,7 @@ class Invariants(RuleBasedStateMachine):
         """Begin anew, with nothing stored."""
         self.world.reset()
         self.model = Model(self.world.retention)
+        self.truth = Truth(self.world.retention)
         self.recipients = [self.world.hasher.recipient(digits) for digits in NUMBERS]
         self.owners = [Owner("w0", "0"), Owner("w1", "0")]
         self.beats: dict[str, int] = {}
@@ -46,11 +80,10 @@ class Invariants(RuleBasedStateMachine):
         self.said: list[str] = []
         self.tokens: dict[bytes, int] = {}
         self.leases: list[tuple[str, bytes, int, str]] = []  # every lease ever: owner, id, lease, carrier
-        self.given: list[tuple[str, bytes, bytes]] = []  # every id a carrier ever gave: carrier, message, id
+        self.unanswered: list[Unanswered] = []
+        self.given: list[Given] = []  # every id a carrier ever gave
         self.promised: dict[tuple[bytes, int, str], bytes] = {}  # ids whose receipts came before them
         self.calls: list[Callable[[], None]] = []
-        self.finals: Counter[bytes] = Counter()
-        self.copies: Counter[bytes] = Counter()  # that may be on the wire
         self.begun = True
 
     @property
@@ -97,34 +130,20 @@ class Invariants(RuleBasedStateMachine):
 
     def check_events(self) -> None:
         """Invariant 4: every move raises exactly one event, and there is one final event."""
-        expected: dict[bytes, list[Any]] = {}
+        expected: dict[bytes, list[Moved]] = {}
         for moved in self.model.events:
-            expected.setdefault(moved.id, []).append(
-                (moved.sequence, moved.state, moved.previous, moved.reason, moved.final)
-            )
+            expected.setdefault(moved.id, []).append(moved)
         self.model.events.clear()
-        got: dict[bytes, list[Any]] = {}
+        got: dict[bytes, list[Event]] = {}
         for event in self.world.new_events():
-            got.setdefault(event.id, []).append(
-                (event.sequence, event.state, event.previous, event.reason, event.final)
-            )
-            if event.previous is not None and event.previous is not event.state:
-                assert event.state in MOVES[event.previous], f"{event.previous!r} -> {event.state!r}"
-            if event.final:
-                self.finals[event.id] += 1
-                assert self.finals[event.id] == 1, "more than one final event"
-            if event.previous is State.SENDING and event.state in (State.SENT, State.UNKNOWN):
-                self.copies[event.id] += 1
-            if event.reason is Reason.RESEND:
-                self.copies[event.id] -= 1
-            assert self.copies[event.id] <= 1, "more copies than one and the resends"
-        loose = {Reason.NONE}
+            got.setdefault(event.id, []).append(event)
+            self.truth.raised(event)
         for id_ in got.keys() | expected.keys():
             m = self.model.messages.get(id_)
-            same(m, [(*e[:3], e[4]) for e in got.get(id_, ())], [(*e[:3], e[4]) for e in expected.get(id_, ())])
-        for id_, events in got.items():
-            for mine, theirs in zip(expected[id_], events, strict=True):
-                assert mine[3] in loose or mine[3] == theirs[3], f"reason {theirs[3]!r}, expected {mine[3]!r}"
+            same(m, [_told(e) for e in got.get(id_, ())], [_told(e) for e in expected.get(id_, ())])
+            for mine, theirs in zip(expected[id_], got[id_], strict=True):
+                assert mine.reason in (Reason.NONE, theirs.reason), f"{theirs.reason!r}, expected {mine.reason!r}: {m}"
+                assert mine.accepted == theirs.parts_accepted, f"{theirs.parts_accepted} accepted, not {mine}: {m}"
 
     def check_records(self) -> None:
         numbers: set[tuple[bytes, int, int]] = set()
@@ -135,23 +154,36 @@ class Invariants(RuleBasedStateMachine):
             same(m, (record.state, record.final, record.sequence), (m.state, m.final, m.sequence))
             same(m, (record.route, record.place, record.attempts), (m.route, m.place, m.attempts))
             same(m, (record.recipient, record.envelope), (m.new.recipient, m.new.envelope))
-            same(m, [(p.state, p.done_at) for p in record.parts], [(p.state, p.done_at) for p in m.parts])
-            same(m, record.content, None if m.final else m.new.content)
-            if not m.final:
-                if m.new.segments > 1:
-                    number = (m.new.recipient.key, m.accepted_at // (24 * HOUR), record.reference_number)
-                    assert number not in numbers, "two long messages would be joined"
-                    numbers.add(number)
-                same(m, (record.resent, record.pinned, record.cancel_requested), (m.resent, m.had, m.cancel))
-                if m.state in WAITING:
-                    same(m, (record.due, record.expires), (m.due, m.permission.expires))
+            same(m, record.content, None if m.bare else m.new.content)
+            assert m.reason in (Reason.NONE, record.reason), f"because of {record.reason!r}: {m}"
+            check_copies(m, record)
+            self.truth.check(record)
+            if m.final:
+                continue
+            if m.new.segments > 1:
+                number = (m.new.recipient.key, m.accepted_at // (24 * HOUR), record.reference_number)
+                assert number not in numbers, "two long messages would be joined"
+                numbers.add(number)
+            same(m, (record.resent, record.cancel_requested), (m.resent, m.stop is Reason.CANCELED))
+            if m.state is not State.SENDING:
+                same(m, record.pinned, m.had)
+            if m.state in WAITING:
+                same(m, (record.due, record.expires), (m.due, m.permission.expires))
+            elif m.state is not State.SENDING:
+                same(m, record.due, m.due)
+            if m.state is State.SENDING:
+                same(m, (record.carrier, record.lease), (m.carrier, m.lease))
+            elif m.had:  # which of the carriers that have a part is the store's choice
+                assert record.carrier in m.holders, f"at {record.carrier}: {m}"
+                m.carrier = record.carrier
 
     def check_places(self) -> None:
         """Invariants 1 and 6: every message is in exactly one place, leases belong to those who took them."""
         for partition in range(PARTITIONS):
             places = self.world.places(partition)
             self.check_caps(partition, places.caps)
-            self.check_parked(partition, places.parked)
+            self.check_parked(partition, places)
+            self.check_lost(partition, places.lost)
             mine = [m for m in self.model.messages.values() if partition_of(m.new.id) == partition]
             waits = Counter((m.new.envelope.account, m.state) for m in mine if m.state in WAITING)
             assert {key: n for key, n in places.waiting.items() if n} == waits, "who waits is miscounted"
@@ -201,9 +233,23 @@ class Invariants(RuleBasedStateMachine):
             start = self.now - 1000 * int.from_bytes(key[24:28], "big")
             if fresh := {id_: at for id_, at in ids.items() if at > start}:
                 kept[key] = fresh
-        assert kept == expected, "reservations differ"
+        differ = {id_: m for id_, m in self.model.messages.items() if _under(kept, id_) != _under(expected, id_)}
+        assert kept == expected, f"reservations differ: {differ}"
 
-    def check_parked(self, partition: int, parked: set[bytes]) -> None:
-        """A receipt waits as long as its id is unknown, and no longer."""
-        here = [key for key, (fact, _) in self.model.parked.items() if fact.recipient.partition == partition]
-        assert parked == {carrier.encode() + b"\0" + who[:8] + id_ for carrier, who, id_ in here}
+    def check_lost(self, partition: int, lists: dict[str, dict[bytes, list[bytes]]]) -> None:
+        """What may get a receipt of an unknown id is listed at that carrier, and nothing that is gone."""
+        listed = {(carrier, id_) for carrier, by in lists.items() for ids in by.values() for id_ in ids}
+        for m in self.model.messages.values():
+            for copy in m.copies:
+                if partition_of(m.new.id) == partition and not m.final and copy.lost:
+                    assert (copy.carrier, m.new.id) in listed, f"not listed as lost: {m}"
+        assert {id_ for _, id_ in listed} <= self.model.messages.keys(), "listed as lost, but gone"
+
+    def check_parked(self, partition: int, places: Places) -> None:
+        """A receipt waits as long as its id is unknown, and no longer; and is listed as long as it waits."""
+        here = [name for name, kept in self.model.parked.items() if kept.fact.recipient.partition == partition]
+        assert places.parked == {raw(name) for name in here}
+        first = {
+            raw(kept.names[0]) for kept in self.model.parked.values() if kept.fact.recipient.partition == partition
+        }
+        assert first <= places.parked_list <= places.parked, "parked receipts and their lists differ"

@@ -1,21 +1,18 @@
-"""Whether what the store chose was allowed (which messages a take gets, who gets a receipt without an id)."""
+"""Whether what the store chose was allowed: which messages a take gets, what is rescued."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from gateway.model import PRIORITY, WAITING, PartState, Priority, Reason, ReceiptFact, State
+from gateway.model import PRIORITY, WAITING, OnUnknown, PartState, Priority, Reason, State
 from gateway.store.ids import partition_of
 from gateway.store.owner import Owner
 from gateway.store.requests import Taken, TakeRequest
 from gateway.store.salvage import Rescued
-from tests.model.cast import FINAL_PARTS, HOUR
 from tests.model.gate import GIVEN_BACK
 from tests.model.invariants import Invariants
-from tests.model.message import kept_date
-from tests.model.reference import Message
-from tests.model.world import PARTITIONS, plain
+from tests.model.message import Message
+from tests.model.world import plain
 
 
 class Judge(Invariants):
@@ -45,11 +42,11 @@ class Judge(Invariants):
             assert (item.place, item.attempts, item.resent, item.pinned) == (m.place, m.attempts, m.resent, m.pinned)
             assert (item.recipient, item.route, item.category) == (m.new.recipient, m.route, m.new.category)
             assert (item.envelope, item.content) == (m.new.envelope, m.new.content)
-            assert list(item.parts) == [part.state for part in m.parts]
+            assert [_told(state) for state in item.parts] == [_told(m.part(index)) for index in range(m.total)]
             assert m.new.segments > 1 or item.reference_number == 0
             last = m.open_parts
             parts += last
-            if PRIORITY[m.new.category] is not Priority.OTP:
+            if PRIORITY[m.new.category] is not Priority.OTP and not request.probe:
                 assert parts - last < request.limit - request.keep, "took what is kept for one-time passwords"
             assert parts - last < request.limit, "took more than there is room for"
             model.lease(m, owner.name, item.lease, request.carrier, request.on_unknown, now)
@@ -72,6 +69,9 @@ class Judge(Invariants):
             assert (back.state, back.recipient, back.expires) == (m.state, m.new.recipient, m.permission.expires)
             assert (back.envelope, back.content) == (m.new.envelope, m.new.content)
             self.tokens[back.id] = back.token
+        if request.probe:
+            self.judge_probe(request, taken, mine)
+            return
         left = [m for m in mine if m.state is State.QUEUED and m.due <= now and not m.had]
         left = [m for m in left if model.gate(m, now)[0] is State.SENDING]
         if parts < request.limit - request.keep and not taken.more:
@@ -80,13 +80,27 @@ class Judge(Invariants):
             worst = max(PRIORITY[model.messages[item.id].new.category] for item in taken.leased)
             assert all(PRIORITY[m.new.category] >= worst for m in left), "a lower priority went first"
 
+    def judge_probe(self, request: TakeRequest, taken: Taken, mine: list[Message]) -> None:
+        """A carrier that may be sick is tried with one message at most, which may be sent once more."""
+        assert len(taken.leased) <= 1, "a probe risks more than one message"
+        resends = self.model.retention.resends
+        for item in taken.leased:
+            assert _risky(self.model.messages[item.id], request.on_unknown, resends), "a probe risks what is not resent"
+        if taken.leased or taken.dropped or taken.redecide or taken.more:
+            return
+        left = [m for m in mine if m.state is State.QUEUED and m.due <= self.now and not m.had]
+        left = [m for m in left if _risky(m, request.on_unknown, resends)]
+        assert not any(self.model.gate(m, self.now)[0] is State.SENDING for m in left), (
+            "something could have been risked"
+        )
+
     def dropped(self, mine: list[Message], before: dict[bytes, tuple[State, Reason]], waking: set[bytes]) -> int:
         """The store ended some at the gate; it tells how many, the records tell which."""
         may = [m for m in mine if m.due <= self.now and (m.state is State.QUEUED or m.new.id in waking)]
         found = self.world.run(self.world.store.find([m.new.id for m in may]))
         count = 0
         for m, record in zip(may, found, strict=True):
-            if record is None or not record.final:
+            if record is None or record.sequence == m.sequence or record.state is State.SENDING:
                 continue
             state, reason = before[m.new.id]
             assert state in (State.EXPIRED, State.REJECTED), f"dropped without need: {plain(record)}"
@@ -106,7 +120,7 @@ class Judge(Invariants):
             assert record is not None
             reason = Reason.NONE if m.state is State.QUEUED else m.reason
             # what a late answer pinned may still lie where it waited before
-            here = m.lane in lanes or (m.had and (record.final or record.route != m.route))
+            here = m.lane in lanes or (m.had and (record.sequence != m.sequence or record.route != m.route))
             if here and self.model.rescue(m, routes, self.now):
                 asked[m.new.id] = reason
         assert {back.id: back.reason for back in rescued.redecide} == asked
@@ -114,35 +128,11 @@ class Judge(Invariants):
             assert back.token == self.model.messages[back.id].due
             self.tokens[back.id] = back.token
 
-    def settle_orphans(self, found: dict[bytes, Any]) -> None:
-        """Parked receipts that sweep gave to messages without an id: the store chooses, the model judges."""
-        still = [self.world.parked(partition) for partition in range(PARTITIONS)]
-        gone: dict[int, tuple[tuple[str, bytes, bytes], ReceiptFact, int]] = {}
-        for key, (fact, at) in list(self.model.parked.items()):
-            if key[0].encode() + b"\0" + key[1][:8] + key[2] not in still[fact.recipient.partition]:
-                gone[id(fact)] = key, fact, at
-                del self.model.parked[key]
-        oldest = sorted(gone.values(), key=lambda it: (it[2], it[0][0].encode() + b"\0" + it[0][1] + it[1].ids[0]))
-        for key, fact, at in oldest:
-            assert self.now - at >= 60_000
-            if not self.given_to(key, fact, found):
-                noted = fact.state is PartState.ACCEPTED and any(
-                    m.new.recipient.key == key[1] and m.carrier == key[0] and m.parts
-                    for m in self.model.messages.values()
-                )
-                twin = any(other is not fact and set(other.ids) & set(fact.ids) for _, other, _ in gone.values())
-                assert noted or twin or self.now - at >= 25 * HOUR, f"an early receipt is gone: {fact}"
 
-    def given_to(self, key: tuple[str, bytes, bytes], fact: ReceiptFact, found: dict[bytes, Any]) -> bool:
-        """Whether a record shows a receipt that the model does not know of yet: then it was this one."""
-        for id_, record in found.items():
-            m = self.model.messages[id_]
-            if record is None or m.new.recipient.key != key[1] or m.carrier != key[0] or m.final:
-                continue
-            for index, (part, ours) in enumerate(zip(record.parts, m.parts, strict=True)):
-                said = (fact.state, kept_date(fact.at))
-                if (part.state, part.done_at) == said and part.state in FINAL_PARTS and part.state != ours.state:
-                    assert not ours.id
-                    self.model._receipt(m, index, fact, self.now)
-                    return True
-        return False
+def _told(state: int) -> int:
+    """What was lost is to be sent again, as what never left is."""
+    return PartState.PENDING if state == PartState.UNKNOWN else state
+
+
+def _risky(m: Message, word: OnUnknown, resends: int) -> bool:
+    return max(m.new.on_unknown, word) is not OnUnknown.NEVER and m.resent < resends

@@ -1,4 +1,4 @@
-"""What becomes of a message that has left its lane, as the model has it: decided anew, answers, silence, receipts."""
+"""What becomes of a message that has left its lane, as the model has it: decided anew, answers, silence."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from collections.abc import Sequence
 
 from gateway.model import WAITING, Answer, Fate, Match, OnUnknown, PartState, Permit, Reason, ReceiptFact, State
 from gateway.store import keys
-from tests.model.gate import Gate
-from tests.model.message import WORST, Message, Part, kept_date
-
-_ENDS = {
-    PartState.DELIVERED: State.DELIVERED,
-    PartState.EXPIRED: State.EXPIRED,
-    PartState.UNDELIVERED: State.UNDELIVERED,
-}
+from tests.model.message import Copy, Message
+from tests.model.receipts import Receipts
 
 
-class Outcome(Gate):
+class Outcome(Receipts):
     """Messages that are with a decider or a carrier, or were."""
 
     def permit(self, item: Permit, now: int) -> bool:
@@ -30,13 +24,14 @@ class Outcome(Gate):
         m.permission = item.permission
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0
-        early = item.state is State.QUEUED and item.permission.opens > now
-        self._move(m, item.state, item.reason, now, due=item.permission.opens if early else item.due)
-        if m.state is State.QUEUED:
-            self._all_taken(m, now)  # late answers may have completed it while it was decided about
+        if item.state is State.REJECTED:
+            self._end(m, item.state, item.reason, now)
+        else:
+            early = item.state is State.QUEUED and item.permission.opens > now
+            self._move(m, item.state, item.reason, now, due=item.permission.opens if early else item.due)
         return True
 
-    # -- sending -------------------------------------------------------------------------------------------------------
+    # -- a lease is over -----------------------------------------------------------------------------------------------
 
     def untake(self, owner: str, items: Sequence[tuple[bytes, int]], now: int) -> None:
         for id_, lease in items:
@@ -60,155 +55,155 @@ class Outcome(Gate):
         return len(lost)
 
     def _return(self, m: Message, reason: Reason, now: int, due: int = 0) -> None:
-        if m.whole:
-            self._all_taken(m, now)  # a late answer to an earlier lease completed it
-        elif m.cancel:
-            self._stop(m, now)
-        else:
+        """Nothing of it is in flight: back to its lane, unless what was heard meanwhile ends it or stops it."""
+        if not self._landed(m, now) and not self._stopped_now(m, now):
             self._move(m, State.QUEUED, reason, now, due=due)
 
-    def _stop(self, m: Message, now: int) -> None:
-        """A cancel was marked meanwhile: nothing more of it is sent."""
-        if m.had:
-            self._move(m, State.FAILED, Reason.PARTIAL, now)
-        else:
-            self._move(m, State.CANCELED, Reason.CANCELED, now)
+    def _landed(self, m: Message, now: int) -> bool:
+        """Whether there is nothing left to send: every part is taken, or one has failed."""
+        m.flying = set()
+        if m.whole:
+            self._sent(m, now)
+        elif m.verdict:
+            self._settle(m, now)
+        return m.state is not State.SENDING
 
-    def answer(self, owner: str, a: Answer, now: int) -> None:
+    def _stopped_now(self, m: Message, now: int) -> bool:
+        """Whether it was marked that nothing more of it is to be sent; then it ends."""
+        if m.stop is Reason.CANCELED and not m.had:
+            self._move(m, State.CANCELED, Reason.CANCELED, now)
+        elif m.stop:
+            self._end(m, State.FAILED, Reason.PARTIAL if m.stop is Reason.CANCELED else m.stop, now)
+        return bool(m.stop)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def progress(self, owner: str, answers: Sequence[Answer], facts: Sequence[ReceiptFact], now: int) -> list[Match]:
+        """All answers, then the receipts that had come before them, then the receipts of this call."""
+        for answer in answers:
+            self._answer(owner, answer, now)
+        self.apply_arrived(now)
+        return self.receipts(facts, now)
+
+    def _answer(self, owner: str, a: Answer, now: int) -> None:
         m = self.messages.get(a.id)
         if m is None:
             return
-        mine = m.state is State.SENDING and (m.owner, m.lease) == (owner, a.lease)
-        doubted = not m.final and (m.state in (State.UNKNOWN, State.SENDING) or (m.resent and m.state in WAITING))
-        news = any(part.state is PartState.ACCEPTED for part in a.parts)  # a late answer without any says nothing
-        late = doubted and news and m.state is not State.SENDING
-        if (mine or late) and not m.had and len(m.parts) != a.total:
-            m.parts = [Part() for _ in range(a.total)]
-        if late and not m.had:
-            m.carrier = a.carrier
-        arrived = self._parts(m, a, mine, doubted)
-        if mine:
-            self._fate(m, a, now)
-        elif doubted and m.state in (State.UNKNOWN, *WAITING):
-            self._all_taken(m, now)
-        for key in arrived:
-            if key in self.parked:
-                self._receipt(m, self.ids[key][1], self.unpark(key), now)
-
-    def _parts(self, m: Message, a: Answer, mine: bool, doubted: bool) -> list[tuple[str, bytes, bytes]]:
-        """Take over what is said about parts, which only ever rise; a late word counts when it is good."""
-        arrived = []
+        if m.state is not State.SENDING or m.lease != a.lease:
+            self._late(m, a, now)
+            return
+        assert m.owner == owner
+        m.mark = a.mark or m.mark
+        if not m.pinned_then:
+            m.total = a.total
         for part in a.parts:
-            ours = m.parts[part.index] if part.index < len(m.parts) else None
-            if ours and (mine or (doubted and part.state is PartState.ACCEPTED)):
-                rises = ours.state in (PartState.PENDING, PartState.UNKNOWN) and part.state is not PartState.PENDING
-                if rises:
-                    ours.state = part.state
-                    ours.id = part.carrier_id
-            if part.state is PartState.ACCEPTED and part.carrier_id:
-                key = (a.carrier, m.new.recipient.key, part.carrier_id)
-                if key not in self.ids:
-                    self.ids[key] = (a.id, part.index)
-                    arrived.append(key)
-        return arrived
+            if part.state is not PartState.PENDING:
+                m.copies.append(Copy(part.index, a.lease, a.carrier, now, part.state, part.carrier_id))
+                self._named(m, a.carrier, part.carrier_id, now)
+        if not self._landed(m, now):
+            self._fate(m, a, now)
+
+    def _named(self, m: Message, carrier: str, id_: bytes, now: int) -> None:
+        if id_:
+            self.name(m, carrier, id_, now)
 
     def _fate(self, m: Message, a: Answer, now: int) -> None:
         match a.fate:
-            case _ if m.whole:
-                self._all_taken(m, now)
-            case Fate.BACK | Fate.SENT:
-                self._return(m, a.reason, now)
+            case Fate.UNKNOWN:
+                self._unknown(m, a.on_unknown, now)
+            case Fate.REJECTED | Fate.FAILED:
+                self._refused(m, a, now)
+            case _ if self._stopped_now(m, now):
+                pass
             case Fate.RETRY:
-                m.attempts += not m.cancel
-                self._return(m, a.reason, now, a.due)
-            case Fate.NEXT if m.had:
-                self._move(m, State.FAILED, Reason.PARTIAL, now)
-            case Fate.NEXT if m.cancel:
-                self._stop(m, now)
-            case Fate.NEXT if a.last_place:
-                self._move(m, State.FAILED, Reason.ROUTES_EXHAUSTED, now)
+                m.attempts += 1
+                self._move(m, State.QUEUED, a.reason, now, due=a.due)
+            case Fate.NEXT if m.had or a.last_place:
+                self._end(m, State.FAILED, Reason.PARTIAL if m.had else Reason.ROUTES_EXHAUSTED, now)
             case Fate.NEXT:
                 m.place, m.attempts = m.place + 1, 0
                 self._move(m, State.QUEUED, a.reason, now)
-            case Fate.UNKNOWN:
-                self._unknown(m, a.on_unknown, now)
-            case _ if m.had:
-                self._move(m, State.FAILED, Reason.PARTIAL, now)
-            case Fate.REJECTED:
-                self._move(m, State.REJECTED, a.reason, now)
-            case Fate.FAILED:
-                self._move(m, State.FAILED, a.reason, now)
+            case _:
+                self._move(m, State.QUEUED, a.reason, now)
 
-    def _all_taken(self, m: Message, now: int) -> None:
-        """Every part is with a carrier: sent; and finished at once when every receipt was there before."""
-        if m.whole:
-            self._move(m, State.SENT, Reason.NONE, now)
-            self._finished(m, now)
+    def _refused(self, m: Message, a: Answer, now: int) -> None:
+        state = State.REJECTED if a.fate is Fate.REJECTED else State.FAILED
+        if m.had:
+            self._end(m, State.FAILED, Reason.PARTIAL, now)
+        else:
+            self._end(m, state, a.reason, now)
+
+    def _late(self, m: Message, a: Answer, now: int) -> None:
+        """An answer to a lease that is over: of copies whose outcome was unknown. Ids count in any case."""
+        heard = []
+        for part in a.parts:
+            mine = [c for c in m.copies if (c.part, c.lease) == (part.index, a.lease)]
+            if part.state is PartState.ACCEPTED and not any(c.id == part.carrier_id for c in mine):
+                self._named(m, a.carrier, part.carrier_id, now)
+            heard += [(c, part) for c in mine if c.state is PartState.UNKNOWN and part.state is not PartState.UNKNOWN]
+            for copy in mine:  # a receipt had told another id, which was perhaps not its own
+                if copy.state is PartState.ACCEPTED and part.carrier_id and not m.final:
+                    copy.id = part.carrier_id
+        if m.final or not heard:
+            return
+        if m.state is not State.SENDING and m.state is not State.SENT and not m.had:
+            m.total = a.total  # as that carrier splits it
+        for copy, part in heard:
+            if part.state is PartState.ACCEPTED:
+                copy.state, copy.id = PartState.ACCEPTED, part.carrier_id
+            else:
+                m.copies.remove(copy)
+        self._news(m, now)
+        if m.state is State.UNKNOWN and not m.doubtful and a.fate is not Fate.SENT and not self._stopped_now(m, now):
+            self._refused(m, a, now)
+
+    # -- silence -------------------------------------------------------------------------------------------------------
 
     def _unknown(self, m: Message, word: OnUnknown, now: int) -> None:
-        stricter = max(m.new.on_unknown, word)
-        if stricter is OnUnknown.RESEND and not m.resent:
-            self._move(m, State.UNKNOWN, Reason.NONE, now)
-            if m.cancel:
-                self._stop(m, now)
-            else:
-                m.resent = True
-                self._move(m, State.QUEUED, Reason.RESEND, now)
-        elif stricter is OnUnknown.HOLD:
-            self._move(m, State.UNKNOWN, Reason.NONE, now)
+        strict, keep = max(m.new.on_unknown, word), self.retention
+        again = strict is not OnUnknown.NEVER and m.resent < keep.resends and now <= m.permission.expires
+        holds = again and strict is OnUnknown.HOLD
+        if again or m.stop:
+            self._move(m, State.UNKNOWN, Reason.NONE, now, due=now + 1000 * keep.hold if holds else 0)
         else:
+            self._left_unknown(m, Reason.NO_ANSWER, now)
+        self.prove(m.handed_to, m.new.recipient.key, now)
+        if m.state is State.UNKNOWN and (again or m.stop) and not holds and not self._stopped_now(m, now):
+            self._resend(m, now)
+
+    def _resend(self, m: Message, now: int) -> None:
+        m.resent += 1
+        for copy in m.copies:
+            copy.again = True
+        self._move(m, State.QUEUED, Reason.RESEND, now)
+
+    def held_enough(self, m: Message, now: int) -> None:
+        """The time to wait for a receipt before a resend is over."""
+        if self._stopped_now(m, now):
+            return
+        if now > m.permission.expires or m.resent >= self.retention.resends:
+            self._left_unknown(m, Reason.NO_ANSWER, now)
+        else:
+            self._resend(m, now)
+
+    def give_up(self, m: Message, now: int) -> None:
+        """The time to wait for receipts is over: a copy that has failed counts, whatever else is open."""
+        m.waited = True
+        if m.verdict:
+            self._settle(m, now)
+        elif m.state is State.UNKNOWN:
             self._move(m, State.UNKNOWN, Reason.NO_ANSWER, now, final=True)
+        else:
+            self._move(m, State.SENT, m.reason or Reason.NO_RECEIPT, now, final=True)
 
     def reclaim(self, dead: str, now: int) -> int:
+        """What a dead owner had in flight is unknown. Answers how many messages that was."""
         count = 0
         lost = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == dead]
         for m in lost:
-            m.parts = m.parts or [Part() for _ in range(max(m.new.segments, 1))]
-            if not any(part.state is PartState.UNKNOWN for part in m.parts):
-                for part in m.parts:
-                    part.state = PartState.UNKNOWN if part.state is PartState.PENDING else part.state
-            if m.whole:
-                self._all_taken(m, now)
-                continue
-            self._unknown(m, m.word, now)
-            count += 1
+            m.total = m.total or m.new.segments
+            m.copies += [Copy(part, m.lease, m.carrier, now, PartState.UNKNOWN) for part in sorted(m.flying)]
+            if not self._landed(m, now):
+                self._unknown(m, m.word, now)
+                count += 1
         return count
-
-    # -- receipts ------------------------------------------------------------------------------------------------------
-
-    def receipt(self, fact: ReceiptFact, now: int) -> Match:
-        who = fact.recipient.key
-        for id_ in fact.ids:
-            found = self.ids.get((fact.carrier, who, id_))
-            if found and found[0] in self.messages:
-                return self._receipt(self.messages[found[0]], found[1], fact, now)
-        for id_ in fact.ids:
-            kept = self.parked.get((fact.carrier, who, id_))
-            if kept is None or kept[0].state is PartState.ACCEPTED:
-                self.parked[fact.carrier, who, id_] = (fact, kept[1] if kept else now)
-        return Match.PARKED
-
-    def unpark(self, key: tuple[str, bytes, bytes]) -> ReceiptFact:
-        """Take a parked receipt, and with it every form of its id."""
-        fact, _ = self.parked[key]
-        for id_ in fact.ids:
-            self.parked.pop((*key[:2], id_), None)
-        return fact
-
-    def _receipt(self, m: Message, index: int, fact: ReceiptFact, now: int) -> Match:
-        if m.final or index >= len(m.parts) or m.parts[index].state in WORST:
-            return Match.REPEATED
-        part = m.parts[index]
-        if fact.state is PartState.ACCEPTED:
-            return Match.APPLIED
-        part.state, part.done_at = fact.state, kept_date(fact.at)
-        if m.state in (State.SENT, State.UNKNOWN):
-            self._finished(m, now)
-        if m.state in (State.UNKNOWN, *WAITING):
-            self._all_taken(m, now)  # the receipt tells what no answer told
-        return Match.APPLIED
-
-    def _finished(self, m: Message, now: int) -> None:
-        worst = next((state for state in WORST if any(part.state is state for part in m.parts)), None)
-        if worst is not None and all(part.state in WORST for part in m.parts):
-            self._move(m, _ENDS[worst], Reason.RECEIPT, now)

@@ -1,7 +1,7 @@
 """The store's promises as plain dictionaries: what design and state table say, with no thought of how it is done.
 
-``message`` is one of them, ``gate`` its way out to a carrier, ``outcome`` what comes back; here is what people and time
-do to it. Time is an argument, in milliseconds.
+``message`` is one of them, ``gate`` its way out to a carrier, ``outcome`` and ``receipts`` what comes back; here is
+what people and time do to it. Time is an argument, in milliseconds.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.model import WAITING, Reason, Rule, State
 from gateway.store.ids import time_of
-from gateway.store.requests import CancelResult, OptChange
+from gateway.store.requests import CancelResult, OptChange, Retention
 from tests.model.message import Message
 from tests.model.outcome import Outcome
 
 
 class Model(Outcome):
     """A whole store."""
+
+    def __init__(self, retention: Retention) -> None:
+        super().__init__(retention)
+        self.begin_receipts()
+        self.forgotten: set[bytes] = set()
 
     # -- words of people -----------------------------------------------------------------------------------------------
 
@@ -29,7 +34,7 @@ class Model(Outcome):
         if m.state in WAITING:
             self._move(m, State.CANCELED, Reason.CANCELED, now)
             return CancelResult.CANCELED
-        m.cancel = True
+        m.stop = m.stop or Reason.CANCELED
         return CancelResult.REQUESTED
 
     def opt(self, change: OptChange) -> bool:
@@ -53,9 +58,9 @@ class Model(Outcome):
     def rescue(self, m: Message, routes: Mapping[str, str], now: int) -> bool:
         """Out of a lane that nobody serves; ``routes``: one of every carrier. True: it is for a decision."""
         if m.permission.expires < now:
-            self.drop(m, State.EXPIRED, Reason.EXPIRED, now)
+            self._end(m, State.EXPIRED, Reason.EXPIRED, now)
         elif m.had and m.carrier not in routes:
-            self._move(m, State.FAILED, Reason.PARTIAL, now)
+            self._end(m, State.FAILED, Reason.PARTIAL, now)
         elif m.had:
             m.route = routes[m.carrier]
         else:
@@ -66,24 +71,39 @@ class Model(Outcome):
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def sweep(self, now: int, gone: Callable[[bytes], bool]) -> None:
-        """Everything that is due at ``now``, which is a full minute; ``gone`` tells which finished records are."""
+    def look(self, m: Message, now: int, gone: Callable[[bytes], bool]) -> None:
+        """Do to a message what is due; ``gone`` tells whether the record of a finished one is."""
         keep = self.retention
-        for m in list(self.messages.values()):
-            if m.final:
-                if gone(m.new.id):
-                    refused = time_of(m.new.id) + 1000 * keep.refused  # at the door, which made the id
-                    assert now - m.ended_at >= 1000 * keep.finished or now >= refused
-                    self._forget(m)
-                else:
-                    assert now - m.ended_at <= 1000 * max(keep.finished, keep.refused) + 60_000
-            elif m.state in WAITING and m.permission.expires < now:
-                self.drop(m, State.EXPIRED, Reason.EXPIRED, now)
-            elif m.state is State.UNKNOWN and now - m.since >= 1000 * keep.hold:
-                self._move(m, State.UNKNOWN, Reason.NO_ANSWER, now, final=True)
-            elif m.state is State.SENT and now - m.since >= 1000 * keep.receipt_timeout:
-                self._move(m, State.SENT, Reason.NO_RECEIPT, now, final=True)
+        if m.final:
+            if gone(m.new.id):
+                refused = time_of(m.new.id) + 1000 * keep.refused  # at the door, which made the id
+                assert now - m.ended_at >= 1000 * keep.finished or now >= refused
+                self._forget(m)
+        elif m.state in WAITING and m.permission.expires < now:
+            self._end(m, State.EXPIRED, Reason.EXPIRED, now)
+        elif m.state is State.UNKNOWN and not m.bare and m.due <= now:
+            self.held_enough(m, now)
+        elif m.state in (State.UNKNOWN, State.SENT) and m.due <= now:
+            self.give_up(m, now)
+
+    def check_swept(self, now: int) -> None:
+        """No finished record outlives its time."""
+        for m in self.messages.values():
+            longest = 1000 * max(self.retention.finished, self.retention.refused)
+            assert not m.final or now - m.ended_at <= longest + 60_000, f"still kept: {m}"
 
     def _forget(self, m: Message) -> None:
+        """Its record is gone; its ids go when this sweep is done with what else it does."""
         del self.messages[m.new.id]
-        self.ids = {key: found for key, found in self.ids.items() if found[0] != m.new.id}
+        self.forgotten.add(m.new.id)
+
+    def forget_ids(self) -> None:
+        """Ids of the records that are gone lead nowhere."""
+        for name, hours in list(self.ids.items()):
+            for hour, holders in list(hours.items()):
+                hours[hour] = [id_ for id_ in holders if id_ not in self.forgotten]
+                if not hours[hour]:
+                    del hours[hour]
+            if not hours:
+                del self.ids[name]
+        self.forgotten.clear()

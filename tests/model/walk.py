@@ -10,9 +10,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from gateway.model import OnUnknown, PartState, RuleGroup, RuleStatus, State
-from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES
-from tests.model.machine import Machine
+from gateway.model import OnUnknown, RuleGroup, RuleStatus, State
+from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, SAYING_NOTHING
+from tests.model.machine import KNOWN_FORMS, Machine
 
 Step = Callable[[Machine, Random], Any]
 
@@ -48,7 +48,8 @@ def _if_leased(act: Step) -> Step:
 
 def _take(m: Machine, r: Random) -> None:
     places = r.choice([(0,), (0, 1), (1, 2)])
-    m.take(r.randrange(2), r.choice(CARRIERS), r.choice(ROUTES), places, r.choice([1, 2, 10]), r.randrange(3), _word(r))
+    who, carrier, route = r.randrange(2), r.choice(CARRIERS), r.choice(ROUTES)
+    m.take(who, carrier, route, places, r.choice([1, 2, 10]), r.randrange(3), _word(r), r.random() < 0.2)
 
 
 def _word(r: Random) -> OnUnknown:
@@ -78,11 +79,13 @@ STEPS: dict[Step, int] = {
     _permit: 10,
     _if_sending(lambda m, r: m.answer(_big(r), _big(r), r.randrange(3), _again(r))): 20,
     _if_sending(lambda m, r: m.answers(_big(r), r.randrange(2), r.randrange(3))): 10,
-    _if_sending(lambda m, r: m.early_receipt(_big(r), r.choice([*FINAL_PARTS, PartState.ACCEPTED]), _again(r))): 8,
+    _if_sending(lambda m, r: m.early_receipt(_big(r), r.choice([*FINAL_PARTS, *SAYING_NOTHING]), _again(r))): 8,
     _if_sending(lambda m, r: m.strays(r.randrange(2), r.choice(CARRIERS), _big(r), _again(r))): 2,
     _if_leased(lambda m, r: m.untake(_big(r), _again(r))): 5,
     _if_leased(lambda m, r: m.postpone(_big(r), r.choice(AHEAD), r.random() < 0.5, _again(r))): 4,
-    _if_leased(lambda m, r: m.late_answer(_big(r), _again(r))): 8,
+    _if_sending(lambda m, r: m.regate(_big(r), r.randrange(1, 4), _again(r))): 5,
+    lambda m, r: m.late_answer(_big(r), _big(r), _again(r)) if m.unanswered else None: 8,
+    lambda m, r: m.age(_big(r)): 4,
     lambda m, r: m.receipts(_big(r), r.randrange(1, 4), _again(r)): 15,
     lambda m, r: m.cancel(_big(r), _again(r)): 4,
     _opt: 6,
@@ -96,7 +99,7 @@ STEPS: dict[Step, int] = {
     lambda m, r: m.reclaim(_big(r), r.randrange(2), _again(r)): 6,
     lambda m, r: m.advance(r.choice([1, 500, 1999, 5000, 5000, 11_000, 2 * MINUTE, 11 * MINUTE])): 12,
     lambda m, r: m.leap(r.choice([31 * MINUTE, HOUR, 7 * HOUR, 26 * HOUR, 73 * HOUR])): 1,
-    lambda m, r: m.sweep(): 4,
+    lambda m, r: m.sweep(r.choice(KNOWN_FORMS)): 4,
     lambda m, r: m.repeat(_big(r)) if m.calls else None: 8,
 }
 

@@ -29,7 +29,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     local name, kind = string.sub(key, #tag + 1), string.sub(key, #tag + 1, #tag + 2)
     if kind == 'q:' then out[#out + 1] = {name, redis.call('LRANGE', key, 0, -1)}
     elseif kind == 'y:' or name == 'held' then out[#out + 1] = {name, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
-    elseif kind == 'x:' or name == 'a' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif kind == 'x:' or kind == 'u:' or name == 'a' then out[#out + 1] = {name, redis.call('HGETALL', key)}
+    elseif name == 'kr' then out[#out + 1] = {name, redis.call('HGETALL', key)}
     elseif name == 'k' then out[#out + 1] = {name, redis.call('HKEYS', key)}
     elseif kind == 'c:' then out[#out + 1] = {name, redis.call('TYPE', key)['ok'] == 'zset'
       and redis.call('ZRANGE', key, 0, -1) or {redis.call('GET', key)}}
@@ -37,6 +38,12 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   end
 end
 return out
+"""
+
+
+FIRST_DUE = """
+local minute = redis.call('ZRANGE', KEYS[1] .. 'wheel', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1)[1]
+return minute and redis.call('LRANGE', KEYS[1] .. 'w:' .. minute, 0, -1) or {}
 """
 
 
@@ -48,6 +55,8 @@ class Places(NamedTuple):
     held: dict[bytes, int]
     leases: dict[str, dict[bytes, bytes]]  # owner -> lease -> packed ids
     parked: set[bytes]  # carrier, NUL, 8 octets of the recipient, carrier's id
+    parked_list: set[bytes]  # likewise, as listed by carrier and recipient
+    lost: dict[str, dict[bytes, list[bytes]]]  # carrier -> 8 octets of the recipient -> messages
     caps: dict[bytes, dict[bytes, int]]  # recipient, scope, window -> id -> when
     waiting: Counter[tuple[str, State]]  # how many of an account
 
@@ -91,7 +100,7 @@ class World:
 
     def places(self, partition: int) -> Places:
         raw = self.run(self.link.command(partition, "EVAL", PLACES, 1, self.link.tags[partition]))
-        places = Places({}, {}, {}, {}, set(), {}, Counter())
+        places = Places({}, {}, {}, {}, set(), set(), {}, {}, Counter())
         for name, values in raw:
             kind, _, rest = name.partition(b":")
             match kind:
@@ -108,15 +117,36 @@ class World:
                     places.waiting.update({(field[1:].decode(), State(field[0])): int(n) for field, n in counts})
                 case b"k":
                     places.parked.update(values)
+                case b"u":
+                    lists = zip(values[::2], values[1::2], strict=True)
+                    places.lost[rest.decode()] = {
+                        who: [ids[n : n + 16] for n in range(0, len(ids), 16)] for who, ids in lists
+                    }
+                case b"kr":
+                    for under, ids in zip(values[::2], values[1::2], strict=True):
+                        places.parked_list.update(under + one for one in _with_lengths(ids))
                 case b"c":
                     held = b"".join(values)
                     entries = [held[n : n + 24] for n in range(0, len(held), 24)]
                     places.caps[rest] = {entry[8:]: int.from_bytes(entry[:8], "big") for entry in entries}
         return places
 
-    def parked(self, partition: int) -> set[bytes]:
-        """Receipts that wait for their id: carrier, NUL, 8 octets of the recipient, id."""
-        return set(self.run(self.link.command(partition, "HKEYS", self.link.tags[partition] + b"k")))
+    def first_due(self, partition: int) -> list[bytes]:
+        """Ids that the next sweep of a partition looks at."""
+        return self.run(
+            self.link.command(partition, "EVAL", FIRST_DUE, 1, self.link.tags[partition], self.now // 60_000)
+        )
+
+    def raw_record(self, partition: int, id_: bytes) -> bytes | None:
+        """A record as it lies there."""
+        found: bytes | None = self.run(self.link.command(partition, "HGET", self._bucket(partition, id_), id_))
+        return found
+
+    def put_record(self, partition: int, id_: bytes, record: bytes) -> None:
+        self.run(self.link.command(partition, "HSET", self._bucket(partition, id_), id_, record))
+
+    def _bucket(self, partition: int, id_: bytes) -> bytes:
+        return self.link.tags[partition] + b"m:" + id_[:4].hex().encode()
 
     def close(self) -> None:
         self.run(self.link.close())
@@ -125,6 +155,15 @@ class World:
 
 def _scores(values: list[bytes]) -> dict[bytes, int]:
     return {member: int(float(score)) for member, score in zip(values[::2], values[1::2], strict=True)}
+
+
+def _with_lengths(packed: bytes) -> list[bytes]:
+    """Each with an octet of length before it."""
+    out, at = [], 0
+    while at < len(packed):
+        out.append(packed[at + 1 : at + 1 + packed[at]])
+        at += 1 + packed[at]
+    return out
 
 
 def plain(thing: Any) -> Any:

@@ -70,6 +70,7 @@ class MemoryStore:
         category: Category = Category.TRANSACTIONAL,
         route: str = "*",
         sender: str = "shop",
+        closes: int = 0,
     ) -> bytes:
         recipient: Recipient = HASHER.recipient(to)
         (message_id,) = new_ids(int(time() * 1000), [recipient.partition])
@@ -83,12 +84,12 @@ class MemoryStore:
                 route=route,
                 place=0,
                 attempts=0,
-                resent=False,
+                resent=0,
                 pinned="",
                 reference_number=7,
                 parts=b"",
                 expires=expires,
-                closes=expires,
+                closes=closes or expires,
                 envelope=Envelope(to, sender, "acme", int(category), ""),
                 content=Content(text),
             )
@@ -139,6 +140,8 @@ class MemoryStore:
             leased.append(message)
             budget -= max(1, message.envelope.segments)
         waiting = [self.rows[one] for one in queue]
+        if request.probe:
+            waiting = [row for row in waiting if row.message.category != Category.MARKETING]
         more = any((row.message.route, row.message.place) in lanes and row.due <= now for row in waiting)
         next_due = min((row.due for row in waiting if row.due > now), default=0)
         return Taken(leased, [], 0, more, next_due)

@@ -70,6 +70,19 @@ DONE = 1_795_222_860_000
 """01:01 UTC of that day."""
 
 
+@pytest.mark.parametrize("source", [b"447911123456", b"+447911123456", b"00447911123456", b"4407911123456"])
+def test_a_receipt_names_the_recipient_however_the_carrier_writes_the_number(source: bytes) -> None:
+    receipts, reporter = receipts_of()
+    receipts.received(FakeBind(), [deliver(DELIVERED, source=source)], 0.0)
+    assert reporter.take()[0][0].recipient.key == HASHER.recipient("447911123456").key
+
+
+def test_a_mexican_receipt_without_the_1_belongs_to_the_message_dialled_with_it() -> None:
+    receipts, reporter = receipts_of()
+    receipts.received(FakeBind(), [deliver(DELIVERED, source=b"525512345678")], 0.0)
+    assert reporter.take()[0][0].recipient.key == HASHER.recipient("5215512345678").key
+
+
 def test_acknowledged_only_when_stored() -> None:
     receipts, reporter = receipts_of()
     bind = FakeBind()
@@ -341,7 +354,8 @@ def test_a_source_that_is_no_number_leaves_the_destination(source: bytes) -> Non
         (b"13800138000", 2, "CN", "8613800138000"),
         (b"89161234567", 2, "RU", "79161234567"),  # its trunk prefix is no 0
         (b"0701740605", 0, "", ""),
-        (b"701740605", 2, "", ""),
+        (b"46701740605", 2, "", "46701740605"),  # carriers do not mean it
+        (b"46701740605", 2, "SE", "46701740605"),
         (b"0", 0, "SE", ""),
         (b"72000", 0, "SE", ""),
         (b"1234567890123456", 1, "", ""),

@@ -3,7 +3,7 @@ from __future__ import annotations
 from random import Random
 
 from gateway.simulator.faults import Faults, StatusRule
-from gateway.simulator.judge import Judge
+from gateway.simulator.judge import Judge, has_passed
 
 
 def statuses(rules: list[StatusRule], dests: list[bytes]) -> list[int]:
@@ -36,3 +36,22 @@ def test_the_rate_is_kept_over_any_second() -> None:
 def test_without_a_burst_a_tenth_of_a_second_may_come_at_once() -> None:
     judge = Judge(Random(1))
     assert sum(not judge.throttled(Faults(rate=50), 7.0) for _ in range(100)) == 5
+
+
+def test_validities_are_told_apart_by_their_form() -> None:
+    judge = Judge(Random(1))
+    forms = (b"", b"260701120000000+", b"260701120000022-", b"000000001000000R")
+    for form, hits in (("any", 3), ("absolute", 2), ("relative", 1), ("", 4)):
+        rules = [StatusRule(0x62, validity=form)]  # type: ignore[arg-type]
+        assert sum(judge.status(rules, 1, b"46", b"x", each) == 0x62 for each in forms) == hits
+
+
+def test_a_clock_that_ignores_the_offset() -> None:
+    noon = 1_782_907_200  # 2026-07-01 12:00 UTC
+    assert not has_passed(b"260701121000000+", 0, noon)
+    assert has_passed(b"260701115959000+", 0, noon)
+    assert has_passed(b"260701121000000+", 330, noon)
+    assert not has_passed(b"260701174000022+", 330, noon)
+    assert has_passed(b"999999999999000+", 0, noon)
+    assert not has_passed(b"000000001000000R", 0, noon)
+    assert not has_passed(b"", 0, noon)

@@ -184,6 +184,7 @@ HEADER = b"\5\0\3\x2a\2\1"
         b"\n " + USUAL,
         HEADER + USUAL,
         HEADER + WIDE,
+        b"\x0b\5\4\x0b\x84\x23\xf0\0\3\x2a\2\1" + USUAL,  # with ports
     ],
 )
 def test_what_a_person_can_read_is_read(text: bytes, esm_class: int, data_coding: int) -> None:
@@ -192,6 +193,11 @@ def test_what_a_person_can_read_is_read(text: bytes, esm_class: int, data_coding
     assert found.done_date == JAN_2026 + 60_000
     if text in {WIDE, HEADER + WIDE, b"\xfe\xff" + WIDE}:
         assert found.text == b"hi"
+
+
+def test_a_header_is_taken_off_where_it_stands_before_another_field() -> None:
+    found = parsed(HEADER + b"stat:DELIVRD err:000 id:77", esm_class=0x44)
+    assert (found.ids, found.state) == ((b"77",), receipt.DELIVERED)
 
 
 def test_an_excerpt_in_ucs2_is_told_in_utf8() -> None:

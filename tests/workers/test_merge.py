@@ -99,3 +99,11 @@ def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None
         "intake": {"queued": 4},
         "swept": {"expired": 2},
     }
+
+
+def test_a_carrier_is_sick_only_when_it_is_so_for_every_worker() -> None:
+    one = view(sick=True, response_timeout=45.0, late_answers=3, given_up=4)
+    other = view(sick=False, response_timeout=30.0, late_answers=1, given_up=1)
+    both = merge.carrier({"1": one, "2": other})
+    assert (both.sick, both.response_timeout, both.late_answers, both.given_up) == (False, 45.0, 4, 5)
+    assert merge.carrier({"1": one, "2": one}).sick

@@ -58,10 +58,7 @@ local function permit(keys, args)
         held[#held + 1] = accepted_at(r)
         held[#held + 1] = r.id
       elseif state == State.QUEUED then
-        if whole(r) then -- late answers completed it while it was decided about
-          r.parts = parts_of(r)
-          sent(r, 0)
-        elseif opens > now then -- the decider's clock is ahead of ours
+        if opens > now then -- the decider's clock is ahead of ours
           delay(r, opens)
         else
           push_tail(r)

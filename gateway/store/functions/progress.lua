@@ -9,46 +9,47 @@
 
 -- The id map leads from an id to its part; to every part that was given the same one. `arrived` (nil when nothing is
 -- parked) collects: name of a parked receipt, record, part.
-local function remember_id(r, p, index, carrier, carrier_id, arrived)
+local function remember_id(r, p, index, carrier, carrier_id)
   if carrier_id == '' then return end
-  local known, shared = p[index * 3 + 3], index
-  if known == carrier_id and p[index * 3 + 2] > 0 then return end
-  for k = 3, #p, 3 do
-    if k ~= index * 3 + 3 and p[k] == carrier_id then shared = EVERY end
+  local shared = index
+  for k = 1, #p, 3 do
+    if was_given(r, p, k, carrier, carrier_id) then
+      if k == index * 3 + 1 then return end
+      shared = EVERY
+    end
   end
   local field = map_id(r, shared, carrier, carrier_id)
   if arrived then
-    arrived[#arrived + 1] = parked_under(carrier, field)
-    arrived[#arrived + 1] = r
-    arrived[#arrived + 1] = shared
+    local n = #arrived
+    arrived[n + 1], arrived[n + 2], arrived[n + 3] = parked_under(carrier, field), r, shared
   end
 end
 
--- Merge what was said about the parts under the lease that counts. Answers whether a part was newly accepted here, and
--- the mark of the text.
-local function merge(r, p, blob, pos, count, carrier, arrived)
-  local better = false
+-- Merge what was said about the parts under the lease that counts. Answers the mark of the text.
+local function merge(r, p, blob, pos, count, carrier)
   for _ = 1, count do
     local index, state, _, carrier_id
     index, state, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
     local k = index * 3 + 1
     if state == Part.ACCEPTED then
-      remember_id(r, p, index, carrier, carrier_id, arrived)
+      remember_id(r, p, index, carrier, carrier_id)
       local hour = carrier_id ~= '' and this_hour() or 0
-      if p[k] == Part.PENDING or p[k] == Part.UNKNOWN then
-        p[k], better = Part.ACCEPTED, true
-        if carrier_id ~= '' then p[k + 1], p[k + 2] = hour, carrier_id else list_lost(r) end
+      if carrier_id == '' then list_lost(r) end
+      if copied(r, index) then
+        add_copy(r, index, Part.ACCEPTED, hour, carrier, carrier_id)
+      elseif p[k] == Part.PENDING or p[k] == Part.UNKNOWN then
+        p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, hour, carrier_id
       end
-      if copied(r, index) then add_copy(r, index, Part.ACCEPTED, hour, carrier, carrier_id) end
     elseif state == Part.UNKNOWN then
-      if p[k] == Part.PENDING then
-        p[k] = Part.UNKNOWN
-      elseif copied(r, index) then
+      list_lost(r)
+      if copied(r, index) then
         add_copy(r, index, Part.UNKNOWN, 0, carrier, '')
+      elseif p[k] == Part.PENDING then
+        p[k] = Part.UNKNOWN
       end
     end
   end
-  return better, sub(blob, pos)
+  return sub(blob, pos)
 end
 
 -- A copy of an earlier lease was answered after all: accepted, or (state PENDING) refused, so that it is none.
@@ -56,14 +57,16 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
   local c, k = copies_of(r), index * 3 + 1
   for i = 1, #c, 6 do
     if c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.UNKNOWN then
+      note_flying(r, p, index)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
-        if p[k] == Part.PENDING or p[k] == Part.UNKNOWN then p[k] = Part.ACCEPTED end
       else
-        for _ = 1, 6 do table.remove(c, i) end
+        local carrier = c[i + 4]
+        remove_copy(r, i)
+        if #open_at(r, carrier) == 0 then delist(r, carrier) end
+        if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
-      if p[k] then weigh(r, p, k, r.state == State.SENDING) end
-      touch(r)
+      if p[k] then weigh(r, p, k) end
       return true
     end
   end
@@ -71,77 +74,97 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
 end
 
 -- Late refusals of all that was unknown: then nothing is on its way. Its text may be gone, so it is not tried again.
-local function refused_late(r, p, fate, reason, status)
-  for k = 1, #p, 3 do
-    if p[k] == Part.UNKNOWN then return end
-  end
+local function refused_late(r, fate, reason, status)
   if stopped(r, status) then return end
   refused(r, fate == Fate.REJECTED and State.REJECTED or State.FAILED, reason, status)
 end
 
+-- An accepted copy has another id than the one that a receipt seemed to tell, or than none.
+local function rename(r, p, index, carrier_id, copy)
+  local k = index * 3 + 1
+  local old = copy and copies_of(r)[copy + 5] or p[k + 2]
+  if copy then
+    local c = copies_of(r)
+    c[copy + 2], c[copy + 5] = this_hour(), carrier_id
+  end
+  if p[k] and p[k + 2] == old then p[k + 1], p[k + 2] = this_hour(), carrier_id end
+end
+
+-- What a late answer says of one part: of its copy under that lease, or of the part itself while it has no copies. Answers
+-- whether it is news. `doubted`: what is not known to be accepted may have been written.
+local function late_part(r, p, index, lease, said, carrier_id, doubted)
+  local k = index * 3 + 1
+  if copied(r, index) then
+    if said ~= Part.UNKNOWN and answer_copy(r, p, index, lease, said, carrier_id) then return true end
+    local c = copies_of(r)
+    for i = 1, #c, 6 do
+      local mine = c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.ACCEPTED
+      if mine and carrier_id ~= '' and c[i + 5] ~= carrier_id then
+        rename(r, p, index, carrier_id, i)
+        return true
+      end
+    end
+    return false
+  end
+  if lease ~= r.lease or not p[k] then return false end
+  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then
+    if carrier_id == '' or p[k + 2] == carrier_id then return false end
+    rename(r, p, index, carrier_id)
+    return true
+  end
+  if not doubted or p[k] > Part.UNKNOWN or p[k] == Part.ACCEPTED then return false end
+  if said == Part.ACCEPTED then
+    p[k] = said
+    if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
+    return true
+  end
+  if said ~= Part.PENDING or p[k] ~= Part.UNKNOWN then return false end
+  p[k] = said
+  return true
+end
+
 -- An answer to a lease that is over: ids are mapped; what was thought unknown was accepted, or was refused.
-local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status, arrived)
+local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
   local p, news = parts_of(r), false
-  local open_ = r.final == 0 and (r.state == State.UNKNOWN or r.resent > 0)
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
-  local ours = open_ and lease == r.lease and idle
-  if open_ and idle and #p ~= total * 3 and r.pinned == 0 then p = fresh_parts(total) end -- as that carrier splits it
+  local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
+  if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
+    p = resplit(p, total)
+    weigh_all(r, p)
+  end
   for _ = 1, count do
     local index, said, _, carrier_id
     index, said, _, carrier_id, pos = read('>BBI4Bc0', blob, pos)
-    local k = index * 3 + 1
-    if said == Part.ACCEPTED then remember_id(r, p, index, carrier, carrier_id, arrived) end
-    if open_ and r.resent > 0 and said ~= Part.UNKNOWN and answer_copy(r, p, index, lease, said, carrier_id) then
-      news = true
-    elseif ours and said == Part.ACCEPTED and (p[k] == Part.UNKNOWN or p[k] == Part.PENDING) then
-      p[k], news = said, true
-      if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
-    elseif ours and said == Part.PENDING and p[k] == Part.UNKNOWN then
-      p[k], news = said, true
-    end
+    if said == Part.ACCEPTED then remember_id(r, p, index, carrier, carrier_id) end
+    if r.final == 0 and late_part(r, p, index, lease, said, carrier_id, doubted) then news = true end
   end
   if not news then return end
   r.parts = p
   touch(r)
-  if r.state == State.SENT then return settle(r) end
-  if r.state == State.SENDING then return end
-  local accepted = accepted_in(p)
-  if accepted * 3 == #p then leave(r) end -- wherever it waits, deferred anew or held as well: there is nothing left to send
-  if accepted > 0 then pin(r, carrier) end
-  if accepted * 3 == #p then
-    sent(r, status)
-  elseif r.state == State.UNKNOWN and fate ~= Fate.SENT and not doubtful(r) then
-    refused_late(r, p, fate, reason, status)
+  heard(r, carrier, status)
+  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not doubtful(r) then
+    refused_late(r, fate, reason, status)
   end
 end
 
-local function answer(blob, carriers, arrived)
+local function answer(blob, carriers)
   local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read($ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
-    return late(r, blob, pos, count, total, carrier, lease, fate, reason, status, arrived)
+    return late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
-  local p = r.parts_len > 0 and parts_of(r)
-  if not p or (#p ~= total * 3 and r.pinned == 0) then p = fresh_parts(total) end
-  local better, mark = merge(r, p, blob, pos, count, carrier, arrived)
+  land(r)
+  local p = parts_of(r)
+  if #p == 0 or (#p ~= total * 3 and r.pinned == 0) then p = resplit(p, total) end
+  local mark = merge(r, p, blob, pos, count, carrier)
   r.parts = p
   if mark ~= '' then copies_of(r).mark = mark end
-  if copied(r) then
-    for k = 1, #p, 3 do weigh(r, p, k, false) end
-  end
-  local accepted = accepted_in(p)
-  if accepted > 0 then
-    if not better and r.pinned == 0 then come_home(r) end
-    r.pinned = 1
-  end
   touch(r)
-  if accepted * 3 == #p and accepted > 0 then
-    sent(r, status)
-  elseif verdict_of(p) then
-    settle(r)
+  if landed(r, status) then
+    return
   elseif fate == Fate.UNKNOWN then
     unknown(r, reason, status, on_unknown)
   elseif fate == Fate.REJECTED then
@@ -155,7 +178,7 @@ local function answer(blob, carriers, arrived)
     delay(r, max(due, 1))
     move(r, State.QUEUED, reason, carrier, '', status)
   elseif fate == Fate.NEXT then
-    if accepted > 0 or last == 1 or r.place == 255 then
+    if accepted_in(p) > 0 or last == 1 or r.place == 255 then
       refused(r, State.FAILED, Reason.ROUTES_EXHAUSTED, status)
     else
       r.place, r.attempts = r.place + 1, 0
@@ -254,11 +277,12 @@ local function progress(keys, args)
   end
 
   if args[at + 1] ~= '0' then
-    local ids, arrived = {}, call('EXISTS', P .. 'k') == 1 and {} or nil
+    local ids = {}
+    arrived = call('EXISTS', P .. 'k') == 1 and {} or nil
     for i = at + 2, answers_end do ids[#ids + 1] = sub(args[i], 1, 16) end
     load(ids)
-    for i = at + 2, answers_end do answer(args[i], carriers, arrived) end
-    apply_parked(arrived)
+    for i = at + 2, answers_end do answer(args[i], carriers) end
+    apply_arrived()
   end
 
   if #names > 0 then find_messages(items, names, fields, found) end

@@ -7,6 +7,19 @@
 local DEAD_AFTER = 10000
 local TAKES = 20 -- leases per call
 
+-- What was handed out may have been written, all of it.
+local function lose(r)
+  list_lost(r)
+  local p = r.parts_len > 0 and parts_of(r) or fresh_parts(max(r.segments, 1))
+  for k = 1, #p, 3 do
+    if p[k] == Part.PENDING then
+      p[k] = Part.UNKNOWN
+      if copied(r, (k - 1) / 3) then add_copy(r, (k - 1) / 3, Part.UNKNOWN, 0, carrier_of(r), '') end
+    end
+  end
+  r.parts = p
+end
+
 local function reclaim(keys, args)
   begin(keys, args[1])
   expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
@@ -31,9 +44,8 @@ local function reclaim(keys, args)
       for k = 1, #ids do
         local r = records[ids[k]]
         if r and r.state == State.SENDING and r.lease == lease then
-          if whole(r) then
-            untaken(r)
-          else
+          lose(r)
+          if not landed(r, 0) then
             unknown(r, Reason.NO_ANSWER, 0, on_unknown)
             local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
             reply[place] = reply[place] + 1

@@ -7,18 +7,49 @@
 
 local LOOKS = 500
 
--- The map forgets an id that leads to this message alone.
+-- The map forgets that an id leads to this message.
 local function unmap(r, unmapped, carrier, hour, carrier_id)
   if hour == 0 then return end
   local fields = group(unmapped, 'i:' .. carrier .. ':' .. hour)
-  fields[#fields + 1] = short_of(r) .. carrier_id
+  local n = #fields
+  fields[n + 1], fields[n + 2] = short_of(r) .. carrier_id, r.id
+end
+
+-- … it may lead to others too.
+local function write_unmapped(unmapped)
+  for name, list in pairs(unmapped) do
+    local fields, off, left = {}, {}, {}
+    for i = 1, #list, 2 do fields[(i + 1) / 2] = list[i] end
+    local values = spread_read('HMGET', P .. name, fields)
+    for i = 1, #fields do
+      local field = fields[i]
+      local value, rest = left[field] or values[i] or '', ''
+      for from = 1, #value, 17 do
+        if sub(value, from, from + 15) ~= list[i * 2] then rest = rest .. sub(value, from, from + 16) end
+      end
+      left[field] = rest
+    end
+    local kept = {}
+    for field, rest in pairs(left) do
+      if rest == '' then
+        off[#off + 1] = field
+      else
+        kept[#kept + 1] = field
+        kept[#kept + 1] = rest
+      end
+    end
+    if #off > 0 then spread('HDEL', P .. name, off) end
+    if #kept > 0 then spread('HSET', P .. name, kept) end
+  end
 end
 
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
 local function forget(r, unmapped)
   gone[#gone + 1] = r.id
-  local p, recipient, carriers = parts_of(r), short_of(r), {[carrier_of(r)] = true}
-  for k = 1, #p, 3 do unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
+  local p, carriers = parts_of(r), {[carrier_of(r)] = true}
+  for k = 1, #p, 3 do
+    if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
+  end
   if r.copies_len > 0 then
     local c = copies_of(r)
     for k = 1, #c, 6 do
@@ -28,15 +59,7 @@ local function forget(r, unmapped)
   end
   recount(r)
   if r.listed % 2 == 0 then return end
-  for carrier in pairs(carriers) do
-    local key = P .. 'u:' .. carrier
-    local ids = call('HGET', key, recipient)
-    local at = ids and find(ids, r.id, 1, true)
-    if at then
-      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
-      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
-    end
-  end
+  for carrier in pairs(carriers) do delist(r, carrier) end
 end
 
 -- The time to wait for receipts is over.
@@ -46,7 +69,7 @@ local function give_up(r)
     local c = copies_of(r)
     for i = 1, #c, 6 do
       local k = c[i] * 3 + 1
-      if c[i + 1] > Part.DELIVERED and p[k] and p[k] < Part.DELIVERED then p[k] = c[i + 1] end
+      if c[i + 1] > Part.DELIVERED and p[k] and p[k] ~= Part.DELIVERED then p[k] = max(p[k], c[i + 1]) end
     end
   end
   r.parts = p
@@ -94,13 +117,23 @@ local function guessed(carrier, t)
   for _, value in pairs(found) do ids[#ids + 1] = sub(value, 1, 16) end
   load(ids)
   for i, value in pairs(found) do
-    local r = records[sub(value, 1, 16)]
-    local part = r and r.final == 0 and parts_of(r)[byte(value, 17) * 3 + 1]
-    local open_ = part and (byte(value, 17) == EVERY or part < Part.DELIVERED)
+    local r, open_ = records[sub(value, 1, 16)], false
+    if r and r.final == 0 then
+      local p = parts_of(r)
+      for k = 1, #p, 3 do
+        open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
+      end
+    end
     if #value > 17 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
     if open_ then best = {r, byte(value, 17), t.guesses[i][2]} end
   end
   return best
+end
+
+-- These parked receipts have found their message, and are nobody else's.
+local function used_up(names, state)
+  drop_parked(names)
+  for k = 1, #names do state.over[names[k]] = true end
 end
 
 -- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
@@ -109,8 +142,9 @@ local function try_one(name, t, forms, state)
   local carrier = carrier_in(name)
   local host = carrier .. '\0' .. t.host
   local allowed = forms[host]
-  if t.detailed and prove(carrier, sub(t.fields[1], 1, 8), state.done, allowed ~= nil) > 0 then
-    for k = 1, #state.done do state.over[state.done[k]] = true end
+  local proofs = {}
+  if t.detailed and prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) > 0 then
+    used_up(proofs, state)
     if state.over[name] then return true end
   end
   local best = t.detailed and guessed(carrier, t)
@@ -127,7 +161,9 @@ local function try_one(name, t, forms, state)
     return false
   end
   receive(r, index, carrier, id, t.state, t.err, t.done, t.whole)
-  names_of(carrier, t.fields, state.done)
+  local names = {}
+  names_of(carrier, t.fields, names)
+  used_up(names, state)
   return true
 end
 
@@ -153,9 +189,7 @@ local function try_parked(reply, forms)
     local blob = call('HGET', P .. 'k', name)
     if blob and not state.over[name] then
       local t = read_parked(blob)
-      local from = #state.done
       if try_one(name, t, forms, state) then
-        for k = from + 1, #state.done do state.over[state.done[k]] = true end
         reply[5] = reply[5] + 1
       elseif state.waits[name] then
         again[#again + 1] = now
@@ -221,7 +255,7 @@ local function sweep(keys, args)
     list[#list + 1] = gone[i]
   end
   for bucket, list in pairs(buckets) do spread('HDEL', P .. 'm:' .. hex(bucket), list) end
-  for name, fields in pairs(unmapped) do spread('HDEL', P .. name, fields) end
+  write_unmapped(unmapped)
   if #aged > 0 then spread('ZREM', P .. 'ka', aged) end
   if #orphans > 0 then spread('ZADD', P .. 'ko', orphans) end
   if #again > 0 then spread('ZADD', P .. 'ka', again) end

@@ -1,7 +1,7 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
-local mapped, listed, closed, held
-local flying -- see parked.lua
+local mapped, listed, delisted, closed, held
+local flying, arrived -- see parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end
@@ -11,10 +11,31 @@ local function begin(keys, args)
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, listed, closed = {}, {}, {}
+  mapped, listed, delisted, closed = {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
-  flying = nil
+  flying, arrived = nil, nil
 end
+
+-- Leases that were answered: the entry of a take goes with its last message.
+local function write_closed(owner)
+  local key = P .. 'x:' .. owner
+  for lease, n in pairs(closed) do
+    if call('HINCRBY', key, 'n' .. lease, -n) <= 0 then call('HDEL', key, lease, 'n' .. lease) end
+  end
+end
+
+-- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
+-- comes (progress, owner_of).
+local function both(old, new)
+  local id, others = sub(new, 1, 16), ''
+  for from = 1, #old, 17 do
+    if sub(old, from, from + 15) ~= id then others = others .. sub(old, from, from + 16) end
+  end
+  return sub(others, -17 * 3) .. new
+end
+
+local commit
+do -- a block of its own, since Lua has room for 200 locals in one: what only this needs
 
 local function write_records()
   local buckets = {}
@@ -67,16 +88,6 @@ local function new_hour(carrier, key)
   end
 end
 
--- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
--- comes (progress, owner_of).
-local function both(old, new)
-  if sub(old, 1, 16) == sub(new, 1, 16) or #old >= 17 * 4 then return new end
-  for from = 1, #old, 17 do
-    if sub(old, from, from + 15) == sub(new, 1, 16) then return old end
-  end
-  return old .. new
-end
-
 local function write_ids()
   local hour = floor(now / 3600000)
   for carrier, list in pairs(mapped) do
@@ -97,6 +108,15 @@ end
 
 -- Messages that may get a receipt whose id nobody told us, by carrier and recipient.
 local function write_listed()
+  for i = 1, #delisted, 3 do
+    local key, recipient, id = P .. 'u:' .. delisted[i], delisted[i + 1], delisted[i + 2]
+    local ids = call('HGET', key, recipient)
+    local at = ids and find(ids, id, 1, true)
+    if at then
+      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
+      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
+    end
+  end
   for carrier, recipients in pairs(listed) do
     local key = P .. 'u:' .. carrier
     for recipient, ids in pairs(recipients) do
@@ -109,15 +129,7 @@ local function write_listed()
   end
 end
 
--- Leases that were answered: the entry of a take goes with its last message.
-local function write_closed(owner)
-  local key = P .. 'x:' .. owner
-  for lease, n in pairs(closed) do
-    if call('HINCRBY', key, 'n' .. lease, -n) <= 0 then call('HDEL', key, lease, 'n' .. lease) end
-  end
-end
-
-local function commit()
+function commit()
   if #dirty > 0 then write_records() end
   write_lanes()
   write_waiting()
@@ -129,4 +141,5 @@ local function commit()
   if #releases > 0 then write_releases() end
   write_ids()
   write_listed()
+end
 end

@@ -25,6 +25,11 @@ local function list_lost(r)
   r.listed = r.listed + 1 - r.listed % 2
 end
 
+local function delist(r, carrier)
+  local n = #delisted
+  delisted[n + 1], delisted[n + 2], delisted[n + 3] = carrier, short_of(r), r.id
+end
+
 -- The receipts that are there already may end it.
 local function settle(r, carrier_id, err)
   local state = verdict_of(r.parts)
@@ -32,7 +37,7 @@ local function settle(r, carrier_id, err)
 end
 
 local function sent(r, status, carrier_id, err)
-  if r.resent > 0 then come_home(r) end
+  come_home(r)
   r.due, r.pinned = now + settings.receipt, 1
   if r.due < r.expires then look_at(r.id, r.due) end -- else it is looked at when it expires, and then again
   move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
@@ -66,25 +71,47 @@ local function stopped(r, status)
   if mark == 0 then return false end
   if mark < Size.STOPPED then
     if accepted_of(r) > 0 then
-      move(r, State.FAILED, Reason.PARTIAL, carrier_of(r), '', status)
+      ended(r, State.FAILED, Reason.PARTIAL, status)
     else
       move(r, State.CANCELED, Reason.CANCELED, carrier_of(r), '', status)
     end
   else
-    move(r, State.FAILED, mark - Size.STOPPED, carrier_of(r), '', status)
+    ended(r, State.FAILED, mark - Size.STOPPED, status)
   end
   return true
 end
 
--- Never written under its last lease: back to its place, unless late answers completed it or a cancel was marked.
-local function untaken(r)
-  if whole(r) then
-    r.parts = parts_of(r)
-    sent(r, 0)
-  elseif not stopped(r, 0) then
-    move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
-    push_head(r)
+-- A lease is over. Answers whether nothing is left to be sent: every part is taken, or one has failed.
+local function landed(r, status)
+  if not r.parts and r.parts_len == 0 then return false end
+  local p = parts_of(r)
+  r.parts = p
+  weigh_all(r, p)
+  local accepted = accepted_in(p)
+  if accepted > 0 and r.pinned == 0 then
+    come_home(r)
+    r.pinned = 1
   end
+  if accepted > 0 and accepted * 3 == #p then
+    sent(r, status)
+    return true
+  end
+  if not verdict_of(p) then return false end
+  settle(r)
+  return true
+end
+
+-- Never written under its last lease. Answers whether it ends, since late answers completed it or it was marked.
+local function over(r)
+  land(r)
+  return landed(r, 0) or stopped(r, 0)
+end
+
+-- … else it goes back to its place.
+local function untaken(r)
+  if over(r) then return end
+  move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
+  push_head(r)
 end
 
 -- Once more: what is unknown becomes a copy of its own, and its parts are to be sent again.
@@ -92,7 +119,7 @@ local function resend(r)
   local p, carrier = parts_of(r), carrier_of(r)
   for k = 1, #p, 3 do
     if p[k] == Part.UNKNOWN then
-      add_copy(r, (k - 1) / 3, Part.UNKNOWN, 0, carrier, '')
+      if not own_copy(r, (k - 1) / 3) then add_copy(r, (k - 1) / 3, Part.UNKNOWN, 0, carrier, '') end
       p[k] = Part.PENDING
     end
   end
@@ -114,7 +141,8 @@ local function pin(r, carrier)
   if r.pinned == 1 then return end
   local delayed = r.state <= State.QUEUED and r.due > 0
   if delayed then undelay(r) end
-  r.carrier, r.pinned = carrier, 1
+  bring_to(r, carrier)
+  r.pinned = 1
   if delayed then delay(r, r.due) end
 end
 
@@ -139,6 +167,32 @@ local function remark_of(state)
   return REMARKS[state]
 end
 
+-- Something was heard of a copy: what follows from it at once; of what is in flight its answer brings it about.
+local function heard(r, carrier, status, carrier_id, err)
+  if r.final == 1 or r.state == State.SENDING then return end
+  local p = parts_of(r)
+  local accepted, verdict = accepted_in(p), verdict_of(p)
+  local all, waits = accepted * 3 == #p, r.state <= State.QUEUED
+  if waits and (all or verdict) then leave(r) end -- before it is pinned, which is another lane
+  if accepted > 0 then pin(r, carrier) end
+  if verdict and not (waits and all) then
+    settle(r, carrier_id, err)
+  elseif all and r.state ~= State.SENT then
+    sent(r, status, carrier_id, err)
+  end
+end
+
+-- Whether a part was given this id by this carrier.
+local function was_given(r, p, k, carrier, carrier_id)
+  local index = (k - 1) / 3
+  if not copied(r, index) then return p[k + 2] == carrier_id end
+  local c = copies_of(r)
+  for i = 1, #c, 6 do
+    if c[i] == index and c[i + 4] == carrier and c[i + 5] == carrier_id then return true end
+  end
+  return false
+end
+
 -- What a final receipt makes of one part. `carrier_id` nil: whatever id it was given. Answers whether anything changed.
 local function conclude(r, p, k, carrier, carrier_id, state, done)
   if not p[k] or p[k] >= Part.DELIVERED then return false end
@@ -150,7 +204,9 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
       if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
     end
     if not hit then return false end
-    weigh(r, p, k, r.state == State.SENDING)
+    weigh(r, p, k)
+  elseif carrier_id and p[k + 2] ~= carrier_id then
+    return false
   else
     p[k] = state
   end
@@ -159,19 +215,19 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
 end
 
 -- The parts that a receipt is about: the one its id was given to, all of them when they share it, or all when `whole` is
--- told and it is the last one's.
+-- told and the last one has it.
 local function conclude_all(r, p, index, carrier, carrier_id, state, done, whole_)
+  local all = whole_ and #p > 0 and was_given(r, p, #p - 2, carrier, carrier_id)
+  if index ~= EVERY and not all then return conclude(r, p, index * 3 + 1, carrier, carrier_id, state, done) end
   local changed = false
-  if index == EVERY or (whole_ and index * 3 + 3 == #p) then
-    for k = 1, #p, 3 do
-      local other = index == EVERY and p[k + 2] ~= carrier_id
-      if not other and p[k] ~= Part.PENDING then
-        changed = conclude(r, p, k, carrier, index == EVERY and carrier_id or nil, state, done) or changed
-      end
+  for k = 1, #p, 3 do
+    local own = was_given(r, p, k, carrier, carrier_id)
+    local there = copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))
+    if own or (all and there) then
+      changed = conclude(r, p, k, carrier, own and carrier_id or nil, state, done) or changed
     end
-    return changed
   end
-  return conclude(r, p, index * 3 + 1, carrier, carrier_id, state, done)
+  return changed
 end
 
 -- A receipt; index: the part that its id was given to; done: the carrier's date in seconds, nil when it gave none;
@@ -184,14 +240,6 @@ local function receive(r, index, carrier, carrier_id, state, err, done, whole_)
   if not conclude_all(r, p, index, carrier, carrier_id, state, done, whole_) then return Match.REPEATED end
   touch(r)
   r.parts = p
-  local all, verdict = accepted_in(p) * 3 == #p, verdict_of(p)
-  local waits = r.state <= State.QUEUED
-  if waits and (all or verdict) then leave(r) end -- before it is pinned, which is another lane
-  pin(r, carrier)
-  if verdict and (r.state == State.SENT or r.state == State.UNKNOWN or (waits and not all)) then
-    settle(r, carrier_id, err)
-  elseif all and (r.state == State.UNKNOWN or waits) then
-    sent(r, 0, carrier_id, err) -- the receipt tells what no answer told: there is nothing left to send
-  end
+  heard(r, carrier, 0, carrier_id, err)
   return Match.APPLIED
 end

@@ -115,22 +115,49 @@ local function park(carrier, t)
   end
 end
 
--- Receipts that came before their ids. arrived: name of what may be parked, record, part, …
-local function apply_parked(arrived)
-  if not arrived or #arrived == 0 then return end
-  local names = {}
-  for i = 1, #arrived, 3 do names[#names + 1] = arrived[i] end
-  local values, done = spread_read('HMGET', P .. 'k', names), {}
+-- Receipts that came before their ids, which this call's answers have brought. An id that they brought for several
+-- messages at once may mean any of them.
+local function apply_arrived()
+  local list = arrived
+  if not list or #list == 0 then return end
+  arrived = {}
+  local names, whose, done = {}, {}, {}
+  for i = 1, #list, 3 do
+    local mine, at = whose[list[i]], nil
+    if not mine then
+      mine, names[#names + 1] = {}, list[i]
+      whose[list[i]] = mine
+    end
+    for k = 1, #mine, 2 do
+      if mine[k] == list[i + 1] then at = k end
+    end
+    at = at or #mine + 1
+    mine[at], mine[at + 1] = list[i + 1], list[i + 2]
+  end
+  local values = spread_read('HMGET', P .. 'k', names)
   for i = 1, #names do
     if values[i] then
-      local r, index, carrier = arrived[i * 3 - 1], arrived[i * 3], carrier_in(names[i])
-      local t = read_parked(values[i])
-      receive(r, index, carrier, sub(names[i], #carrier + 10), t.state, t.err, t.done, t.whole)
+      local carrier, t, open_ = carrier_in(names[i]), read_parked(values[i]), {}
+      local mine = whose[names[i]]
+      for k = 1, #mine, 2 do
+        local r = mine[k]
+        if r.final == 0 then open_[#open_ + 1] = k end
+      end
+      for _, k in ipairs(open_) do
+        if #open_ > 1 then
+          remark(mine[k], Reason.AMBIGUOUS_RECEIPT, carrier, '')
+        else
+          receive(mine[k], mine[k + 1], carrier, sub(names[i], #carrier + 10), t.state, t.err, t.done, t.whole)
+        end
+      end
       names_of(carrier, t.fields, done)
     end
   end
   drop_parked(done)
 end
+
+local prove, open_at
+do -- a block of its own, since Lua has room for 200 locals in one: what only the proof needs
 
 -- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
 -- All leases are read when this is first asked for in a call, which is rare.
@@ -163,7 +190,7 @@ local function in_flight(carrier, short)
 end
 
 -- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
-local function open_at(r, carrier)
+function open_at(r, carrier)
   local p, out = parts_of(r), {}
   local here = carrier_of(r) == carrier
   for k = 1, #p, 3 do
@@ -176,7 +203,7 @@ local function open_at(r, carrier)
       end
     end
     local lost = p[k] == Part.UNKNOWN or (p[k] == Part.ACCEPTED and p[k + 2] == '')
-    if not found and here and lost then found = false end
+    if here and lost and not copied(r, index) then found = false end
     if found ~= nil then out[#out + 1] = {k, found} end
   end
   return out
@@ -189,8 +216,9 @@ local function claim_part(r, part, carrier, carrier_id)
   map_id(r, (k - 1) / 3, carrier, carrier_id)
   if copy then
     local c = copies_of(r)
+    note_flying(r, p, (k - 1) / 3)
     c[copy + 1], c[copy + 2], c[copy + 5] = Part.ACCEPTED, this_hour(), carrier_id
-    weigh(r, p, k, true)
+    weigh(r, p, k)
   else
     p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, this_hour(), carrier_id
   end
@@ -215,7 +243,7 @@ local function lost_at(carrier, short)
   return out
 end
 
--- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, the oldest first.
+-- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, as they came.
 local function waiting_for(carrier, short, sure)
   local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
   local pos, id = 1, nil
@@ -225,23 +253,32 @@ local function waiting_for(carrier, short, sure)
     local t = blob and read_parked(blob)
     if t and (sure or t.sure) then out[#out + 1] = t end
   end
-  table.sort(out, function(a, b) return a.at < b.at end)
   return out
 end
 
--- When it was first handed out, as far as its timeline says.
-local function first_written(r)
-  local trail, from, base = trail_of(r), 1, accepted_at(r)
+-- When it was first handed to this carrier so that it was lost or sent; where that is not known, when it last was.
+local function written(r, carrier)
+  local trail, from, at, last = trail_of(r), 1, nil, accepted_at(r)
   while from < #trail do
-    if byte(trail, from) == State.SENDING then return base + read('>I5', trail, from + 2) end
-    from = from + 8 + byte(trail, from + 7)
+    local state, rest = byte(trail, from), byte(trail, from + 7)
+    local status, name = 0, ''
+    if rest > 0 then status, name = read('>I4Bc0', trail, from + 8) end
+    if status < RULED then -- a move
+      if at and (state == State.UNKNOWN or state == State.SENT) then return at end
+      at = nil
+      if state == State.SENDING and name == carrier then
+        at = accepted_at(r) + read('>I5', trail, from + 2)
+        last = at
+      end
+    end
+    from = from + 8 + rest
   end
-  return base
+  return last
 end
 
-local function agrees(t, r)
+local function agrees(t, r, carrier)
   local mark = copies_of(r).mark
-  return t.at + 1000 > first_written(r) and (t.mark == '' or mark == '' or mark == t.mark)
+  return t.at + 1000 > written(r, carrier) and (t.mark == '' or mark == '' or mark == t.mark)
 end
 
 -- A receipt whose id is not known proves that something was sent whose answer is missing, where it can be about nothing
@@ -250,7 +287,8 @@ end
 -- is not that of a known message in another form: the carrier's ids are known by one form (`sure`), or it has never given
 -- any. Where it may be about several messages each is told so (ambiguous_receipt). Names of what was used go to `done`.
 -- Answers how many were used.
-local function prove(carrier, short, done, sure)
+function prove(carrier, short, done, sure)
+  apply_arrived()
   local lost = lost_at(carrier, short)
   if #lost == 0 then return 0 end
   local nameless = not mapped[carrier] and call('EXISTS', P .. 'h:' .. carrier) == 0
@@ -260,7 +298,7 @@ local function prove(carrier, short, done, sure)
   for i = 1, #receipts do
     local whose = {}
     for m = 1, #lost do
-      if agrees(receipts[i], lost[m][1]) then whose[#whose + 1] = lost[m] end
+      if agrees(receipts[i], lost[m][1], carrier) then whose[#whose + 1] = lost[m] end
     end
     if #whose == 1 then
       local list = group(fitting, whose[1])
@@ -280,32 +318,27 @@ local function prove(carrier, short, done, sure)
         local t = list[i]
         local id = sub(t.fields[1], 9)
         claim_part(r, parts[i], carrier, id)
-        receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+        if not remark_of(t.state) then
+          receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+        end
         names_of(carrier, t.fields, done)
         used = used + 1
       end
-      local p = parts_of(r)
-      if r.final == 0 and accepted_in(p) * 3 == #p and (r.state == State.UNKNOWN or r.state <= State.QUEUED) then
-        if r.state <= State.QUEUED then leave(r) end
-        pin(r, carrier)
-        sent(r, 0)
+      heard(r, carrier, 0)
+      for i = 1, min(#parts, #list) do -- that it was sent is all they say
+        local t = list[i]
+        if remark_of(t.state) then receive(r, 0, carrier, '', t.state, t.err) end
       end
     end
   end
   return used
 end
 
+end
+
 -- Written, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
 -- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
 local function unknown(r, reason, status, on_unknown)
-  local p, any = parts_of(r), false
-  if #p == 0 then p = fresh_parts(max(r.segments, 1)) end
-  for k = 1, #p, 3 do any = any or p[k] == Part.UNKNOWN end
-  for k = 1, #p, 3 do
-    if not any and p[k] == Part.PENDING then p[k] = Part.UNKNOWN end
-  end
-  r.parts = p
-  list_lost(r)
   touch(r)
   local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
   local again = strict ~= OnUnknown.NEVER and r.resent < settings.resends and now <= r.expires
@@ -329,25 +362,29 @@ local function unknown(r, reason, status, on_unknown)
   if not stopped(r, status) then resend(r) end
 end
 
--- Look these fields of one carrier up: in the hours that have an id map, the newest first, and in this call's answers.
--- found[number] becomes the message id and part.
+-- Look these fields of one carrier up: in this call's answers, and in the hours that have an id map, the newest first.
+-- found[number] becomes the message id and part, of each message that was given the id in that hour.
 local function look_up(carrier, numbers, fields, found)
+  local list, fresh = mapped[carrier], nil
   local hours = call('SMEMBERS', P .. 'h:' .. carrier)
   table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)
+  if list then
+    fresh = {}
+    for i = 1, #list, 2 do fresh[list[i]] = both(fresh[list[i]] or '', list[i + 1]) end
+    if hours[1] ~= tostring(this_hour()) then table.insert(hours, 1, tostring(this_hour())) end
+  end
   for h = 1, #hours do
     if #numbers == 0 then return end
     local wanted, missing = {}, {}
     for i = 1, #numbers do wanted[i] = fields[numbers[i]] end
     local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
     for i = 1, #numbers do
-      if values[i] then found[numbers[i]] = values[i] else missing[#missing + 1] = numbers[i] end
+      local value = values[i]
+      if fresh and fresh[wanted[i]] then value = both(value or '', fresh[wanted[i]]) end
+      if value then found[numbers[i]] = value else missing[#missing + 1] = numbers[i] end
     end
-    numbers = missing
+    numbers, fresh = missing, nil
   end
-  local list, fresh = mapped[carrier], {}
-  if not list or #numbers == 0 then return end
-  for i = 1, #list, 2 do fresh[list[i]] = list[i + 1] end
-  for i = 1, #numbers do found[numbers[i]] = fresh[fields[numbers[i]]] end
 end
 
 -- The same for fields of several carriers; names[number] is the carrier.

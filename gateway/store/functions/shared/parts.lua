@@ -22,6 +22,13 @@ local function fresh_parts(total)
   return p
 end
 
+-- The parts anew, as another carrier splits the message. Dates that were told of their copies stay.
+local function resplit(p, total)
+  local fresh = fresh_parts(total)
+  fresh.done = p.done
+  return fresh
+end
+
 -- How many a carrier accepted, whatever came after.
 local function accepted_in(p)
   local n = 0
@@ -71,59 +78,113 @@ local function add_copy(r, index, state, hour, carrier, carrier_id)
   c[n + 1], c[n + 2], c[n + 3], c[n + 4], c[n + 5], c[n + 6] = index, state, hour, r.lease % 4294967296, carrier, carrier_id
 end
 
--- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open.
--- `flying`: another copy has been handed out and is not answered.
-local function weigh(r, p, k, flying)
-  local c, index, alive, accepted, worst = copies_of(r), (k - 1) / 3, flying, false, 0
+-- Where the copy of a part stands that was written under the present lease and is not answered; nil: there is none.
+local function own_copy(r, index)
+  local c, lease = copies_of(r), r.lease % 4294967296
+  for k = 1, #c, 6 do
+    if c[k] == index and c[k + 3] == lease and c[k + 1] == Part.UNKNOWN then return k end
+  end
+  return nil
+end
+
+local function remove_copy(r, at)
+  for _ = 1, 6 do table.remove(copies_of(r), at) end
+end
+
+-- Something is heard of a copy of a part while another is in flight: that one is open as well, and so has a place in the
+-- list from now on. To be called before the part is told.
+local function note_flying(r, p, index)
+  if r.state ~= State.SENDING or p[index * 3 + 1] ~= Part.PENDING or own_copy(r, index) then return end
+  add_copy(r, index, Part.UNKNOWN, 0, carrier_of(r), '')
+end
+
+-- The lease is over: what is not answered by now was never written.
+local function land(r)
+  if r.resent == 0 then return end
+  local c, p, lease = copies_of(r), parts_of(r), r.lease % 4294967296
+  for k = #c - 5, 1, -6 do
+    if c[k + 3] == lease and c[k + 1] == Part.UNKNOWN then
+      if p[c[k] * 3 + 1] == Part.UNKNOWN then p[c[k] * 3 + 1] = Part.PENDING end
+      remove_copy(r, k)
+    end
+  end
+  r.parts = p
+end
+
+-- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open. A part
+-- without copies is as it is told.
+local function weigh(r, p, k)
+  local c, index, any, alive, accepted, worst = copies_of(r), (k - 1) / 3, false, false, false, 0
   for i = 1, #c, 6 do
     if c[i] == index then
       local state = c[i + 1]
+      any, alive = true, alive or state < Part.DELIVERED
+      accepted = accepted or state ~= Part.UNKNOWN
+      if state ~= Part.UNKNOWN and p[k + 2] == '' then p[k + 1], p[k + 2] = c[i + 2], c[i + 5] end
       if state == Part.DELIVERED then
         p[k] = state
         return
       end
-      alive = alive or state < Part.DELIVERED
-      accepted = accepted or state == Part.ACCEPTED
-      if state > Part.DELIVERED then worst = max(worst, state) end
-      if state == Part.ACCEPTED and p[k + 2] == '' then p[k + 1], p[k + 2] = c[i + 2], c[i + 5] end
+      worst = max(worst, state)
     end
   end
-  if worst > 0 and not alive then
+  if not any then return end
+  if worst > Part.DELIVERED and not alive then
     p[k] = worst
-  elseif accepted or worst > 0 then
+  elseif accepted then
     p[k] = Part.ACCEPTED
+  else
+    local lost = own_copy(r, index) and (r.state == State.UNKNOWN or r.state == State.SENDING)
+    p[k] = lost and Part.UNKNOWN or Part.PENDING
   end
+end
+
+local function weigh_all(r, p)
+  if r.resent == 0 then return end
+  for k = 1, #p, 3 do weigh(r, p, k) end
 end
 
 -- Whether a copy of something that no carrier is known to have may be on the wire.
 local function doubtful(r)
+  local p = parts_of(r)
+  for k = 1, #p, 3 do
+    if p[k] == Part.UNKNOWN then return true end
+  end
   if r.resent == 0 then return false end
-  local p, c = parts_of(r), copies_of(r)
-  for k = 1, #c, 6 do
-    local part = p[c[k] * 3 + 1] or Part.PENDING
-    if c[k + 1] == Part.UNKNOWN and (part == Part.PENDING or part == Part.UNKNOWN) then return true end
+  local c, taken = copies_of(r), {}
+  for k = 1, #c, 6 do taken[c[k]] = taken[c[k]] or c[k + 1] ~= Part.UNKNOWN end
+  for _, known in pairs(taken) do
+    if not known then return true end
   end
   return false
 end
 
--- The carrier that has it, when that is not the one it was last handed to.
+-- It belongs to another carrier from now on. Where its parts were lost must not be forgotten with that.
+local function bring_to(r, carrier)
+  local here = carrier_of(r)
+  if carrier == here then return end
+  local p = parts_of(r)
+  for k = 1, #p, 3 do
+    local index = (k - 1) / 3
+    if p[k] == Part.UNKNOWN and not copied(r, index) then add_copy(r, index, Part.UNKNOWN, 0, here, '') end
+  end
+  r.carrier = carrier
+end
+
+-- The carrier that has it, when that is not the one it was last handed to. (Parts without copies are with that one.)
 local function come_home(r)
-  local c, here, there = copies_of(r), carrier_of(r), nil
+  if r.resent == 0 then return end
+  local c, p, here, there = copies_of(r), parts_of(r), carrier_of(r), nil
+  for k = 1, #p, 3 do
+    if (p[k] == Part.ACCEPTED or p[k] >= Part.DELIVERED) and not copied(r, (k - 1) / 3) then return end
+  end
   for k = 1, #c, 6 do
-    local state = c[k + 1]
-    if state == Part.ACCEPTED or state >= Part.DELIVERED then
+    if c[k + 1] ~= Part.UNKNOWN and p[c[k] * 3 + 1] then
       if c[k + 4] == here then return end
       there = there or c[k + 4]
     end
   end
-  if there then r.carrier = there end
-end
-
--- Nothing of it is left to be sent.
-local function whole(r)
-  if r.pinned == 0 and r.resent == 0 then return false end
-  local p = parts_of(r)
-  return #p > 0 and accepted_in(p) * 3 == #p
+  if there then bring_to(r, there) end
 end
 
 -- The latest of the carrier's dates, in seconds; 0: it named none.
@@ -142,7 +203,7 @@ end
 
 -- Whether nothing of it can have reached the recipient.
 local function untouched(r)
-  if r.resent > 0 then return false end
+  if r.resent > 0 and #copies_of(r) > 0 then return false end
   local p = parts_of(r)
   for k = 1, #p, 3 do
     if p[k] ~= Part.PENDING then return false end

@@ -132,10 +132,15 @@ local function value_of(r)
     r.copies_len = #copies
     parts = parts .. copies
   end
-  if r.bare then
-    r.permission_len, r.content_len = 0, 0
-  else
+  if not r.bare then
     kept = at
+  else
+    if r.final == 0 and r.reserved == 1 then -- its caps, which may be given back
+      kept = kept + r.permission_len
+    else
+      r.permission_len = 0
+    end
+    r.content_len = 0
   end
   return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST))
     .. sub(raw, Size.HEAD_SIZE + 1, kept) .. carrier .. parts .. trail .. steps
