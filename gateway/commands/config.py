@@ -29,12 +29,13 @@ def check(
     ] = False,
     url: AdminUrl = "",
     token: Token = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 also for warnings.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say whether a configuration can be used; if not, every problem with its remedy.
 
     With --diff or --running also what a reload would change, in the words of [cyan]smpp-gateway reload --dry-run[/].
-    Exit code 2 when the file cannot be used, 1 when a change needs a restart.
+    Exit code 2 when the file cannot be used, 1 when a change needs a restart (with --strict also for a warning).
 
     Examples:
 
@@ -47,7 +48,7 @@ def check(
     if diff is not None and running:
         fail(Exit.USAGE, "--diff compares with a file, --running with the gateway that runs: give one of the two")
     loaded = load(file, as_json)
-    warnings = [*map(str, loaded.warnings), *([] if as_json else _taken(file, loaded.config))]
+    warnings = [*map(str, loaded.warnings), *_idle(file, loaded.config), *_taken(file, loaded.config)]
     changes = _offline(load(diff, as_json).config, loaded.config) if diff is not None else None
     if running:
         changes = _running(file, Desk.at(url, token, as_json))
@@ -58,6 +59,7 @@ def check(
             "carriers": [carrier.name for carrier in loaded.config.carriers],
             "routes": [route.lane for route in loaded.config.routes],
             "warnings": [warning._asdict() for warning in loaded.warnings],
+            "notes": warnings[len(loaded.warnings) :],
         }
         print_json(found | (changes or {}))
     else:
@@ -66,7 +68,14 @@ def check(
         echo(f"{file} is good: {_counted(loaded.config)}")
         for line in change_lines(changes) if changes is not None else ():
             echo(f"  {line}")
-    raise typer.Exit(Exit.REFUSED if changes and changes["needs_restart"] else Exit.OK)
+    refused = bool(changes and changes["needs_restart"]) or bool(strict and warnings)
+    raise typer.Exit(Exit.REFUSED if refused else Exit.OK)
+
+
+def _idle(file: Path, config: Config) -> list[str]:
+    """Why a gateway with this file would do nothing."""
+    tables = (("account", config.accounts, "nobody can submit"), ("carrier", config.carriers, "nothing can be sent"))
+    return [f"{file}: there is no [[{name}]]: {so}" for name, have, so in tables if not have]
 
 
 def _taken(file: Path, config: Config) -> list[str]:

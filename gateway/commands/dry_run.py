@@ -10,7 +10,7 @@ from rich.markup import escape
 from gateway.client import Message
 from gateway.commands.rows import Row
 from gateway.commands.send_file import Tally, Wanted, rows_of
-from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.show import SafeConsole
 from gateway.smpp.text import Alphabet, TextError, count
 
