@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import structlog
 from gateway.pipeline.addresses import Guard
 from gateway.pipeline.events import Wish, addressed, ends, pieces, wanted
 from gateway.pipeline.outbox import Outbox
+from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Sender, Settings
 from gateway.store.errors import StoreError
 from gateway.store.hooks import Address, Ask, Batch, Cover, Moved, Piece, Queue, Sight, Tail
@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 def poster(named: Iterable[str], agent: str) -> Sender:
     """What posts to public addresses, and to those in the networks ``named``."""
-    from gateway.pipeline.post import Poster  # noqa: PLC0415
-
     return Poster(Guard(named), agent=agent)
 
 
@@ -102,15 +100,15 @@ class Webhooks:
 
     @property
     def poster(self) -> Sender:
-        """Made when it is first needed (see ``prepare``): an HTTP client takes 15 MB."""
+        """Made when it is first needed (see ``prepare``)."""
         if self._poster is None:
             self._poster = self._make_poster()
         return self._poster
 
     async def prepare(self) -> None:
-        """Import what posts beside the loop: it takes a third of a second, and messages go on meanwhile."""
+        """Make what posts beside the loop: reading the certificates that are trusted takes a while."""
         if self._poster is None:
-            await asyncio.to_thread(importlib.import_module, "gateway.pipeline.post")
+            self._poster = await asyncio.to_thread(self._make_poster)
 
     # -- settings
 
