@@ -17,7 +17,7 @@ _NDJSON = negotiate.NDJSON.decode()
 ALWAYS = ("timeout", "headers_too_large", "internal")
 KEYED = ("unauthorized", *ALWAYS)
 BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *KEYED)
-STORED = ("store_unavailable", "store_full")
+STORED = ("store_unavailable", "write_unconfirmed", "store_full")
 POLICY = (
     "consent_missing",
     "consent_revoked",

@@ -67,11 +67,13 @@ class Asked(msgspec.Struct, array_like=True, gc=False):
 
 
 class Problem(NamedTuple):
-    """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none."""
+    """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none; ``id``
+    when it may have been accepted all the same, or was before."""
 
     code: str
     detail: str
     field: str = ""
+    id: bytes = b""
 
 
 class Result(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from gateway.store.address import parse
 from gateway.store.connect import Link, connect
-from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.node import translate
 from tests.servers import Cluster, Server, free_ports
 
@@ -162,7 +162,7 @@ async def test_calls_that_get_no_connection_in_time_are_told_so(store_url: str, 
     single_server.run("CLIENT", "PAUSE", 600)
     results = await asyncio.gather(*[link.call(n, "put", "a", 1) for n in range(8)], return_exceptions=True)
     single_server.run("CLIENT", "UNPAUSE")
-    assert [type(result) for result in results] == [StoreUnavailable] + [StoreBusy] * 7
+    assert [type(result) for result in results] == [StoreUnconfirmed] + [StoreBusy] * 7
     assert await link.call(0, "put", "a", 2) == [b"a", b"2"]
     await link.close()
 
