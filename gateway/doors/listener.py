@@ -76,7 +76,7 @@ class _Connection(HttpToolsProtocol):
         self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
         self.said_all, self.requests = False, 0
         self.rest = b""  # read, and not yet parsed: too many requests wait
-        self.unread, self.stalled, self.closing = 0, 0.0, 0.0  # octets of answers, and since when
+        self.unread, self.stalled = 0, 0.0  # octets of answers, and since when
         self.flow = self.roomy = _Flow(transport)
         self.address = self.client[0] if self.client else ""
         count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
@@ -165,6 +165,10 @@ class _Connection(HttpToolsProtocol):
         super().pause_writing()
         self.unread, self.stalled = self.transport.get_write_buffer_size(), self.loop.time()
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stalled = 0.0
+
     def _count(self, octets: int) -> None:
         self.octets += octets
         if self.octets > self.limits.headers:
@@ -191,13 +195,13 @@ class _Connection(HttpToolsProtocol):
 
     def sweep(self, now: float) -> None:
         """Hang up on a client that takes too long, to send or to read."""
-        if self.transport.is_closing():
-            self.closing = self.closing or now
-            if now - self.closing > self.limits.write_seconds:
-                self.transport.abort()  # what it was told last it does not read
-            return
-        if self.flow.write_paused and self._unread_too_long(now):
+        closing = self.transport.is_closing()  # and the rest of the last answer is still to be read
+        if not self.stalled and closing:
+            self.unread, self.stalled = self.transport.get_write_buffer_size(), now
+        if (closing or self.flow.write_paused) and self._unread_too_long(now):
             self.transport.abort()
+            return
+        if closing:
             return
         if self.flow.read_paused:
             self.since = now  # it is we who do not read on
@@ -212,7 +216,8 @@ class _Connection(HttpToolsProtocol):
     def _unread_too_long(self, now: float) -> bool:
         """Who still sends a body need not read before its end (see ``ndjson``)."""
         left = self.transport.get_write_buffer_size()
-        if self.unread - left > _PROGRESS or (self.phase == "body" and not self.pipeline):
+        sends = self.phase == "body" and not self.pipeline and not self.transport.is_closing()
+        if sends or self.unread - left > _PROGRESS:
             self.unread, self.stalled = left, now
         return now - self.stalled > self.limits.write_seconds
 
