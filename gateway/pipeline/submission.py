@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from gateway.config import Account
 from gateway.model import Category, OnUnknown, State, Verdict
+from gateway.pipeline import callbacks
+from gateway.pipeline.addresses import Guard
 from gateway.policy.numbers import InvalidNumber, parse_e164
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
@@ -89,6 +90,9 @@ class Result(msgspec.Struct, gc=False):
     duplicate: bool = False  # the reference was seen before: id and state are those of the first message
 
 
+_PUBLIC = Guard()
+
+
 class Rights:
     """An account as intake needs it: what it may send, under which names, and its scopes in the store."""
 
@@ -98,15 +102,18 @@ class Rights:
         "brand_scopes",
         "categories",
         "category",
+        "guard",
         "name",
         "sender",
         "senders",
+        "signs",
         "template_scopes",
         "templates",
         "weight",
     )
 
-    def __init__(self, account: Account, hasher: Hasher) -> None:
+    def __init__(self, account: Account, hasher: Hasher, guard: Guard = _PUBLIC) -> None:
+        """``guard``: where events may be posted to."""
         self.name = account.name
         self.weight = account.weight
         self.categories = frozenset(Category[name.upper()] for name in account.categories)
@@ -114,6 +121,8 @@ class Rights:
         self.senders = None if "*" in account.senders else frozenset(account.senders)
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
+        self.guard = guard
+        self.signs = bool(account.signing)
         self.account_scope = hasher.scope(account.name)
         self.templates = {name: Template(text) for name, text in account.templates.items()}
         self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}
@@ -160,7 +169,7 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     category = rights.category if asked.category is None else CATEGORIES[asked.category]
     brand = asked.brand or rights.brand
     sender = rights.sender if asked.sender is None else asked.sender
-    fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, now)
+    fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, rights, now)
     if fault is not None:
         return fault
     text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
@@ -214,7 +223,7 @@ def _check_rights(asked: Submission, rights: Rights, category: Category, brand: 
     return None
 
 
-def _check_rest(asked: Submission, now: int) -> Problem | None:
+def _check_rest(asked: Submission, rights: Rights, now: int) -> Problem | None:
     """What most submissions do not say at all."""
     if asked.sender is not None and not _is_sender(asked.sender):
         return Problem("invalid_value", "a sender is 3 to 15 digits, or 1 to 11 letters, digits and signs", "from")
@@ -224,11 +233,15 @@ def _check_rest(asked: Submission, now: int) -> Problem | None:
             return fault
     if asked.time_zone is not None and not known_zone(asked.time_zone):
         return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
-    if asked.callback_url is not None and not _is_url(asked.callback_url):
-        return Problem(
-            "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"
-        )
+    if asked.callback_url is not None and (said := _check_callback(asked.callback_url, rights)):
+        return Problem("invalid_value", said, "callback_url")
     return None if asked.metadata is None else _check_metadata(asked.metadata)
+
+
+def _check_callback(url: str, rights: Rights) -> str:
+    if not rights.signs:
+        return "this account has no webhook_secret, so events could not be signed: have one set, or leave this out"
+    return callbacks.fault(url, rights.guard)
 
 
 def _check_metadata(metadata: dict[str, Any]) -> Problem | None:
@@ -280,19 +293,3 @@ def _is_sender(sender: str) -> bool:
     if digits.isascii() and digits.isdigit():
         return 3 <= len(digits) <= 15
     return 1 <= len(sender) <= 11 and sender.isascii() and sender.isprintable() and sender.strip() == sender
-
-
-@lru_cache(maxsize=1024)
-def _is_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in {"https", "http"}
-            and bool(parts.hostname)
-            and parts.port != 0
-            and "@" not in parts.netloc
-            and not parts.fragment
-            and url.isprintable()
-        )
-    except ValueError:
-        return False
