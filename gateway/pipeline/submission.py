@@ -6,6 +6,7 @@ may the account send this, do the instants make sense) and answers with what int
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -175,8 +176,8 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
     if isinstance(text, Problem):
         return text
-    if not text:
-        return Problem("malformed", "this field is required, or template", "text")
+    if not text or (not text.isprintable() and _CONTROL(text)):
+        return _textless(text, asked)
     try:
         alphabet, segments, _ = count(text, None if asked.encoding is None else _ALPHABETS[asked.encoding])
     except TextError as error:
@@ -184,6 +185,13 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
     starts = send_at if send_at > now else 0
     return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at, text)
+
+
+def _textless(text: str | None, asked: Submission) -> Problem:
+    """What is wrong with a text that is missing or has control characters."""
+    if text and (found := _CONTROL(text)):
+        return Problem("invalid_value", _controls(found), "text" if asked.template is None else "vars")
+    return Problem("malformed", "this field is required, or template", "text")
 
 
 def template_scope(hasher: Hasher, account: str, template: str) -> bytes:
@@ -227,6 +235,9 @@ def _check_rest(asked: Submission, rights: Rights, now: int) -> Problem | None:
     """What most submissions do not say at all."""
     if asked.sender is not None and not _is_sender(asked.sender):
         return Problem("invalid_value", "a sender is 3 to 15 digits, or 1 to 11 letters, digits and signs", "from")
+    for field, text in (("client_ref", asked.client_ref), ("reason", asked.reason)):
+        if text is not None and not text.isprintable() and (found := _ANY_CONTROL(text)):
+            return Problem("invalid_value", _controls(found), field)
     if asked.send_at is not None or asked.expires_at is not None:
         fault = _check_instants(_ms(asked.send_at), _ms(asked.expires_at), now)
         if fault is not None:
@@ -248,13 +259,35 @@ def _check_metadata(metadata: dict[str, Any]) -> Problem | None:
     """Whether it can be kept with the message and given back."""
     if _too_deep(metadata):
         return Problem("too_large", f"it may have {MAX_DEPTH} levels", "metadata")
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA:
+    if len(packed := msgspec.json.encode(metadata)) > MAX_METADATA:
         return Problem("too_large", f"it may have {MAX_METADATA} octets as JSON", "metadata")
+    if (_PERHAPS_CONTROL(packed)) and (said := _control_in(metadata)):
+        return Problem("invalid_value", said, "metadata")
     try:
         msgspec.msgpack.encode(metadata)  # as the store keeps it
     except OverflowError:
         return Problem("invalid_value", "a whole number in it needs more than 64 bits; send it as text", "metadata")
     return None
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
+_ANY_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]").search
+_PERHAPS_CONTROL = re.compile(rb"\\[ubf]|\x7f|\xc2[\x80-\x9f]").search
+"""… in metadata as JSON; a backslash of its own looks the same."""
+
+
+def _controls(found: re.Match[str]) -> str:
+    """What is said of a control character; line breaks and tabs are those that a text may have."""
+    return f"the control character U+{ord(found[0]):04X} (character {found.start() + 1}) is not allowed"
+
+
+def _control_in(tree: Any) -> str:
+    """What is said of the first one in metadata, names of fields included; "" when there is none."""
+    if isinstance(tree, str):
+        return _controls(found) if (found := _CONTROL(tree)) else ""
+    if isinstance(tree, dict):
+        tree = [*tree, *tree.values()]
+    return next(filter(None, map(_control_in, tree)), "") if isinstance(tree, list) else ""
 
 
 def passed(asked: Submission, now: int) -> bool:
