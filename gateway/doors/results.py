@@ -107,6 +107,7 @@ def shape(
         wire.decision(result.verdict),
         result.duplicate,
         index,
+        result.replaced,
     )
 
 

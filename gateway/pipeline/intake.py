@@ -291,6 +291,8 @@ class Intake:
                 results[places[id(repeat)]] = Problem("write_unconfirmed", _UNREAD, id=repeat.id)
             return
         for result, record in zip(repeats, records, strict=True):
+            if result.duplicate:
+                result.replaced = None  # it was another text
             if record is not None:
                 result.state, result.verdict = record.state, verdict_of(record)
                 result.segments, result.encoding = record.segments, record.envelope.encoding

@@ -22,6 +22,7 @@ from gateway.pipeline.addresses import Guard
 from gateway.policy.numbers import InvalidNumber, parse_e164
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
+from gateway.smpp.smart import plain
 from gateway.smpp.text import Alphabet, TextError, count
 from gateway.store.keys import Hasher
 
@@ -49,7 +50,7 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     time_zone: Name | None = None
     on_quiet: Literal["defer", "reject"] | None = None
     priority: Annotated[int, Meta(ge=0, le=3)] | None = None  # SMPP priority_flag
-    encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
+    encoding: Literal["auto", "smart", "gsm7", "latin1", "ucs2"] | None = None
     metadata: dict[str, Any] | None = None
     reason: Annotated[str, Meta(min_length=1, max_length=500)] | None = None  # of an emergency
     template: Name | None = None
@@ -88,6 +89,7 @@ class Result(msgspec.Struct, gc=False):
     encoding: str
     client_ref: str | None
     verdict: Verdict
+    replaced: dict[str, str] | None = None  # characters of the text, by what stands for them (``smart``)
     duplicate: bool = False  # the reference was seen before: id and state are those of the first message
 
 
@@ -103,6 +105,7 @@ class Rights:
         "brand_scopes",
         "categories",
         "category",
+        "encoding",
         "guard",
         "name",
         "sender",
@@ -122,6 +125,7 @@ class Rights:
         self.senders = None if "*" in account.senders else frozenset(account.senders)
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
+        self.encoding = account.encoding
         self.guard = guard
         self.signs = bool(account.signing)
         self.account_scope = hasher.scope(account.name)
@@ -145,6 +149,8 @@ class Checked(NamedTuple):
     send_at: int
     expires_at: int
     text: str
+    replaced: dict[str, str] | None  # what was written in other characters
+    forced: str  # the alphabet insisted on; "" = what fits
 
 
 CATEGORIES: Mapping[str, Category] = {category.name.lower(): category for category in Category}
@@ -178,13 +184,33 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
         return text
     if not text or (not text.isprintable() and _CONTROL(text)):
         return _textless(text, asked)
+    wanted, replaced = asked.encoding or rights.encoding, None
+    if wanted == "smart":
+        text, replaced = plain(text)
+    forced = "" if wanted in _CHOSEN else wanted
     try:
-        alphabet, segments, _ = count(text, None if asked.encoding is None else _ALPHABETS[asked.encoding])
+        alphabet, segments, _ = count(text, _ALPHABETS[forced] if forced else None)
     except TextError as error:
-        return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
+        return Problem("encoding_mismatch" if forced else "invalid_value", str(error), "text")
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
     starts = send_at if send_at > now else 0
-    return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at, text)
+    return Checked(
+        digits,
+        category,
+        sender,
+        brand,
+        _NAMES[alphabet],
+        segments,
+        starts,
+        expires_at,
+        text,
+        replaced or None,
+        forced,
+    )
+
+
+_CHOSEN = ("auto", "smart")
+"""Encodings that leave the choice of the alphabet to us."""
 
 
 def _textless(text: str | None, asked: Submission) -> Problem:

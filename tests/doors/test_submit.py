@@ -266,3 +266,9 @@ async def test_a_held_message_is_202(door: Door) -> None:
     status, body, _ = await door.send(category="marketing")
     assert (status, body["status"], body["decision"]["code"]) == (202, "held", "breaker_open")
     assert next(iter(door.store.messages.values())).state is State.HELD
+
+
+async def test_what_smart_replaced_is_in_the_answer(door: Door) -> None:
+    answer = await door.send(text="It’s here", encoding="smart")
+    assert (answer.status, answer.body["encoding"], answer.body["replaced"]) == (202, "gsm7", {"’": "'"})
+    assert "replaced" not in (await door.send(text="here", encoding="smart")).body
