@@ -273,6 +273,7 @@ class EventData(msgspec.Struct, frozen=True):
     segments: int = 1
     parts_accepted: int = 0
     done_at: datetime | None = None
+    metadata: Any = None  # the message's
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -291,8 +291,8 @@ FIELDS = {
     "time_zone": "The recipient's IANA zone, for quiet hours, where the number does not tell.",
     "on_quiet": "In quiet hours: put off (`defer`) or refuse (`reject`). Without it the operator's choice.",
     "priority": "SMPP priority_flag, for the carrier. What goes first here follows from the category.",
-    "encoding": "`auto`: the alphabet that fits; `smart`: typographic quotes, dashes and the like become plain ones when "
-    "that keeps the text in GSM 7-bit, and `replaced` tells which; else insist on an alphabet: a text that does not fit "
+    "encoding": "`auto`: the alphabet that fits; `smart`: typographic quotes, dashes and the like become plain ones "
+    "when that keeps the text in GSM 7-bit, and `replaced` tells which; else insist on an alphabet: what does not fit "
     "is refused. Without it the account's.",
     "metadata": "Anything of yours, up to 2048 octets as JSON; given back with the message.",
     "reason": "Needed for an emergency.",
