@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from gateway.doors.expected import explained
 from gateway.doors.listener import Receive
 from gateway.doors.problems import FieldError, HttpProblem, refuse
 from gateway.doors.repeated import repeated, repeats
@@ -145,7 +146,7 @@ def decode_batch(body: bytes) -> list[Submission]:
     try:
         messages = _BATCH.decode(body).messages
     except msgspec.ValidationError as error:
-        raise malformed(_faults(body) or [fault(error)]) from None
+        raise malformed(_faults(body) or [fault(error, Batch)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         found = _faults(body) if _SURROGATE.search(body) else []
         raise malformed(found or [_fault_of(error, body)]) from None
@@ -178,7 +179,7 @@ def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_fault_of(error, body)]) from None
+        raise malformed([_fault_of(error, body, kind=decoder.type)]) from None
 
 
 def malformed(faults: list[FieldError]) -> HttpProblem:
@@ -189,17 +190,21 @@ def malformed(faults: list[FieldError]) -> HttpProblem:
     return refuse(code, f"{place}{first.detail}", errors=faults)
 
 
-def fault(error: msgspec.ValidationError, inside: str = "") -> FieldError:
-    """What msgspec says, with its ``$.messages[3].to`` as our field; ``inside`` is what ``$`` stands for."""
+def fault(error: msgspec.ValidationError, kind: Any, inside: str = "") -> FieldError:
+    """What is wrong with a body of ``kind``, with msgspec's ``$.messages[3].to`` as our field, in words.
+
+    ``inside`` is what ``$`` stands for.
+    """
     text, _, path = str(error).partition(" - at `$")
-    field = (inside + path.rstrip("`")).lstrip(".")
+    path = path.rstrip("`").replace("[...]", "")
+    field = (inside + path).lstrip(".")
     for start, code, detail in (
         ("Object contains unknown field `", "unknown_field", "there is no such field"),
         ("Object missing required field `", "malformed", "this field is required"),
     ):
         if text.startswith(start):
             return FieldError(f"{field}.{text[len(start) : -1]}".lstrip("."), code, detail)
-    return FieldError(field, "malformed", text)
+    return FieldError(field, "malformed", explained(text, kind, path.lstrip(".")))
 
 
 def _faults(body: bytes) -> list[FieldError]:
@@ -208,7 +213,7 @@ def _faults(body: bytes) -> list[FieldError]:
     try:
         raw = _LOOSE.decode(readable).messages
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return [_fault_of(error, body)]
+        return [_fault_of(error, body, kind=Batch)]
     found: list[FieldError] = []
     at = 0
     for index, message in enumerate(raw):
@@ -228,9 +233,9 @@ def _whole(half: re.Match[bytes]) -> bytes:
     return half[0].replace(half[1], b"\\ufffd")
 
 
-def _fault_of(error: Exception, body: bytes, inside: str = "") -> FieldError:
+def _fault_of(error: Exception, body: bytes, inside: str = "", kind: Any = Submission) -> FieldError:
     if isinstance(error, msgspec.ValidationError):
-        return fault(error, inside)
+        return fault(error, kind, inside)
     return FieldError(inside, "malformed", _why_not_json(error, body, "the message" if inside else "the body"))
 
 

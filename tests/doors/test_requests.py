@@ -145,3 +145,42 @@ def test_json_of_any_depth_is_read_or_refused() -> None:
             decode_single(b'{"to":"1","text":"x","text":"y","metadata":' + tree + b"}")
         except HttpProblem as refusal:
             assert refusal.body.status == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"to": 1}, 'write text of 0 to 32 characters, like "+46701740605", not a number'),
+        ({"category": "sms"}, 'write one of "emergency", "marketing", "otp", "transactional", not \'sms\''),
+        ({"priority": 7}, "write a whole number from 0 to 3"),
+        ({"send_at": "tomorrow"}, 'write an instant with its offset, like "2026-11-21T08:00:00Z"'),
+        ({"send_at": "2026-11-21T08:00:00"}, 'write an instant with its offset, like "2026-11-21T08:00:00Z"'),
+        ({"brand": "x" * 65}, 'write text of 0 to 64 characters, like "shop"'),
+        ({"metadata": []}, 'write an object, like {"order": 1017}, not a list'),
+        ({"vars": {"a": []}}, "write an object whose values are text of 0 to 1000 characters or a whole number from"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_words_what_is_allowed(fields: dict[str, object], said: str) -> None:
+    message = {"to": "+46701740605", "text": "x"} | fields
+    (name,) = fields
+    for decode, body, place in (
+        (decode_single, message, name),
+        (decode_batch, {"messages": [message]}, f"messages[0].{name}"),
+    ):
+        with pytest.raises(HttpProblem) as refusal:
+            decode(msgspec.json.encode(body))
+        (error,) = refusal.value.body.errors
+        assert error.field == place
+        assert error.detail.startswith(said)
+        assert "`" not in error.detail
+
+
+def test_a_body_of_the_wrong_kind_is_told_what_it_should_be() -> None:
+    for decode, body, said in (
+        (decode_single, b"[]", "write a JSON object, not a list"),
+        (decode_batch, b'{"messages":1}', "write a list, like [{"),
+        (decode_batch, b'"x"', "write a JSON object, not text"),
+    ):
+        with pytest.raises(HttpProblem) as refusal:
+            decode(body)
+        assert refusal.value.body.errors[0].detail.startswith(said)

@@ -99,7 +99,7 @@ async def test_a_repeated_reference_answers_the_first_id(door: Door) -> None:
         (b'{"to":"+46701740605","text":"x","vars":{}}', 400, "invalid_value", "vars"),
         (b'{"to":"+46701740605","template":"shipped"}', 400, "invalid_value", "vars.number"),
         (b'{"to":"+46701740605","template":"shipped","vars":{"number":1,"x":2}}', 400, "unknown_field", "vars.x"),
-        (b'{"to":"+46701740605","template":"shipped","vars":{"number":true}}', 400, "malformed", "vars[...]"),
+        (b'{"to":"+46701740605","template":"shipped","vars":{"number":true}}', 400, "malformed", "vars"),
         (b'{"to":46701740605,"text":"x"}', 400, "malformed", "to"),
         (b'{"to":"0046701740605","text":"x"}', 400, "invalid_number", "to"),
         (b'{"to":"+46701740605","text":""}', 400, "malformed", "text"),
