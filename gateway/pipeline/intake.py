@@ -141,7 +141,7 @@ class Intake:
         return results
 
     async def _take_in(self, items: Sequence[Item], now: int) -> Outcomes:
-        await in_time(self._bounds.refresh())
+        await self._bounds.refresh()
         batch = Batch(now, Frequency())
         results: Outcomes = []
         for start in range(0, len(items), SLICE):
@@ -155,7 +155,7 @@ class Intake:
         return results
 
     async def _slice(self, items: Sequence[Item], batch: Batch) -> Outcomes:
-        items = await in_time(without_instants(items, self._store, self._desk.hasher, batch.now))
+        items = await without_instants(items, self._store, self._desk.hasher, batch.now)
         results: list[Result | Problem | None] = [None] * len(items)
         cases: list[Case] = []
         refused: list[str] = []
