@@ -85,10 +85,16 @@ class Gatherer(Generic[Item, Answer]):
         call = self._call = asyncio.get_running_loop().create_task(self._flush(items))
         call.add_done_callback(partial(self._back, shares))
         if self._patience:
-            self._long = asyncio.get_running_loop().call_later(self._patience, self._tire, shares)
+            self._long = asyncio.get_running_loop().call_later(self._patience / 2, self._tire, shares, False)
 
-    def _tire(self, shares: Sequence[_Share[Item, Answer]]) -> None:
-        """The call is long under way: nobody waits for it any more."""
+    def _tire(self, shares: Sequence[_Share[Item, Answer]], twice: bool) -> None:
+        """The call is long under way: nobody waits for it any more.
+
+        In two halves, for when it was our loop that was held up, its answer may be there already and not be read yet.
+        """
+        if not twice:
+            self._long = asyncio.get_running_loop().call_later(self._patience / 2, self._tire, shares, True)
+            return
         self._is_long = True
         for share in shares:
             if not share.future.done():

@@ -184,10 +184,11 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
         return text
     if not text or (not text.isprintable() and _CONTROL(text)):
         return _textless(text, asked)
-    wanted, replaced = asked.encoding or rights.encoding, None
+    wanted, replaced, forced = asked.encoding or rights.encoding, None, ""
     if wanted == "smart":
         text, replaced = plain(text)
-    forced = "" if wanted in _CHOSEN else wanted
+    elif wanted != "auto":
+        forced = wanted
     try:
         alphabet, segments, _ = count(text, _ALPHABETS[forced] if forced else None)
     except TextError as error:
@@ -207,10 +208,6 @@ def check(asked: Submission, rights: Rights, now: int) -> Checked | Problem:
         replaced or None,
         forced,
     )
-
-
-_CHOSEN = ("auto", "smart")
-"""Encodings that leave the choice of the alphabet to us."""
 
 
 def _textless(text: str | None, asked: Submission) -> Problem:
@@ -261,9 +258,10 @@ def _check_rest(asked: Submission, rights: Rights, now: int) -> Problem | None:
     """What most submissions do not say at all."""
     if asked.sender is not None and not _is_sender(asked.sender):
         return Problem("invalid_value", "a sender is 3 to 15 digits, or 1 to 11 letters, digits and signs", "from")
-    for field, text in (("client_ref", asked.client_ref), ("reason", asked.reason)):
-        if text is not None and not text.isprintable() and (found := _ANY_CONTROL(text)):
-            return Problem("invalid_value", _controls(found), field)
+    if (asked.client_ref is not None and not asked.client_ref.isprintable()) or asked.reason is not None:
+        for field, text in (("client_ref", asked.client_ref), ("reason", asked.reason)):
+            if found := _ANY_CONTROL(text or ""):
+                return Problem("invalid_value", _controls(found), field)
     if asked.send_at is not None or asked.expires_at is not None:
         fault = _check_instants(_ms(asked.send_at), _ms(asked.expires_at), now)
         if fault is not None:
