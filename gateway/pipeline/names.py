@@ -28,13 +28,16 @@ class Names:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "names")
+        self._closed = False
         self._known: OrderedDict[str, _Found] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Names {len(self._known)} known>"
 
     async def addresses(self, name: str) -> list[str]:
-        """In the order in which they should be tried. Raises OSError when the name is not known."""
+        """In the order in which they should be tried. Raises OSError when the name is not known, or after ``close``."""
+        if self._closed:
+            raise OSError("names are not looked up any more")
         loop = asyncio.get_running_loop()
         known = self._known.get(name)
         if known is None or known.until < loop.time() or _failed(known.addresses):
@@ -48,6 +51,7 @@ class Names:
 
     def close(self) -> None:
         """What is being looked up is no longer waited for."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import structlog
+
 from gateway.model import Accepted, NewMessage
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import Problem
@@ -25,6 +27,8 @@ UNCONFIRMED = (
     "the store did not confirm the write in time, so it may have been accepted, under the id given here: GET it "
     "to see. Repeated with the same Idempotency-Key or client_ref it is accepted once; repeated without, perhaps twice"
 )
+
+log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 Outcome = Accepted | StoreError
@@ -83,6 +87,7 @@ class Writes:
         try:
             outcomes: Sequence[Outcome] = await self._gathered.put(messages)
         except StoreUnconfirmed as error:
+            log.warning("a write was not confirmed in time", messages=len(messages), seconds=self._patience)
             return [error] * len(messages)
         first = outcomes[0]
         if isinstance(first, StoreError) and not any(isinstance(one, Accepted | StoreUnconfirmed) for one in outcomes):

@@ -241,3 +241,12 @@ async def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     assert (await poster.post(box.url, {}, b"[{}]")).good
+
+
+async def test_a_post_after_the_end_fails_as_any_other(box: Inbox) -> None:
+    """A reload makes a new poster; who still has the former one tries again with the next."""
+    poster = Poster(Guard(HERE))
+    await poster.close()
+    outcome = await poster.post(box.url, {}, b"[{}]")
+    assert outcome.status == 0
+    assert outcome.fault
