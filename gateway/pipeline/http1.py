@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         if self._complete and self._keeps:
             self._settle(Answer(self._status, "", self._retry_after))
             self._plan(self._loop.time() + self._idle_seconds, self.cut)
-        elif self._complete or (not self._status and self._octets >= HEAD):
+        elif self._complete or self._octets >= (ANSWER if self._status else HEAD):
             self._end(f"its answer has more than {HEAD} octets of headers")
         elif self._status and not self._lingers:
             self._lingers = True

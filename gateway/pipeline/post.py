@@ -110,7 +110,7 @@ class Poster:
         kept = self._kept(server)
         if kept is not None:
             answer = await self._ask(kept, server, request, until)
-            if True:
+            if not answer.unheard:
                 return answer
         return await self._ask(await self._dial(server), server, request, until)
 
@@ -120,6 +120,8 @@ class Poster:
         finally:
             if connection.idle and len(self._open) <= MOST_OPEN:
                 self._idle.setdefault(server, []).append(connection)
+            else:
+                connection.cut()
 
     def _kept(self, server: Server) -> Connection | None:
         kept = self._idle.get(server)
