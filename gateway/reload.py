@@ -7,6 +7,7 @@ the whole reload, and the store is asked first whether it can hear of new rules.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -33,6 +34,10 @@ class House(Protocol):
 
     async def hears(self) -> None:
         """Return when everybody can be told now. Raises StoreError."""
+        ...
+
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these wait. Raises StoreError."""
         ...
 
     async def take_over(self, config: Config, rules: Rulebook) -> None:
@@ -90,6 +95,8 @@ class Reloader:
             rules = rulebook(config)
             laws = rules.version != self._house.rules_version
             changes = compare(self._house.config, config, supervised=self._supervised, laws=laws)
+            if changes.departed:
+                changes = changes.waiting(await self._house.waiting(changes.departed))
             if changes.refused or not apply or self._closed:
                 return changes
             await self._house.hears()  # before anything is changed

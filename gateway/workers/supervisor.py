@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from gateway.store.errors import StoreUnavailable
 from gateway.store.runtime import clear, runtime_dir
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
-from gateway.workers.ask import Question, ask_all, fields
+from gateway.workers.ask import Question, ask, ask_all, fields
 from gateway.workers.crew import Crew
 from gateway.workers.door import Door
 from gateway.workers.locks import Locks
@@ -128,6 +128,16 @@ class Supervisor:
             if not reply.ok:
                 why = str(fields(reply).get("detail") or reply.body.decode(errors="replace"))
                 raise StoreUnavailable(f"worker {reply.worker}: {why}")
+
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these accounts wait, as one of the workers sees it. Raises StoreUnavailable."""
+        for worker in self.crew.up:
+            reply = await ask(worker, Question("/queue"))
+            if reply.ok:
+                return {
+                    one["account"]: one["waiting"] for one in fields(reply)["accounts"] if one["account"] in accounts
+                }
+        raise StoreUnavailable("no worker tells what waits")
 
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
