@@ -12,6 +12,7 @@ from gateway.commands.rows import Row
 from gateway.commands.send_file import Tally, Wanted, rows_of
 from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.show import SafeConsole
+from gateway.smpp.smart import plain
 from gateway.smpp.text import Alphabet, TextError, count
 
 _FAULTS_SHOWN = 10
@@ -57,6 +58,8 @@ class Forecast:
         return ""
 
     def _text(self, text: str, asked: str | None) -> None:
+        if asked == "smart":
+            text = plain(text)[0]
         wish = Alphabet(asked) if asked in ("gsm7", "latin1", "ucs2") else None
         alphabet, parts, _ = count(text, wish)
         self.segments += parts
