@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -303,6 +304,10 @@ def _reason(error: BaseException) -> str:
 
 def main() -> Any:
     """Entry point of the console script."""
+    for number, word in enumerate(sys.argv[1:], 1):
+        if any("\ud800" <= char <= "\udfff" for char in word):  # octets that the terminal's character set has not
+            echo(f"argument {number} is not UTF-8: {word}", err=True)
+            raise SystemExit(int(Exit.USAGE))
     return app()
 
 

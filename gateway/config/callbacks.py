@@ -43,7 +43,7 @@ def fault(url: str, guard: Guard) -> str:
 
 
 def _is_odd(url: str) -> bool:
-    return not url.isprintable() or any(char.isspace() or char == "\\" for char in url)
+    return not url.isprintable() or any(char.isspace() for char in url)
 
 
 def literal_address(host: str) -> str:
