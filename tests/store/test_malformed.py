@@ -50,6 +50,7 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
         for _ in range(20):  # nearly every name is a good one
             world.run(hooks.follow(["shop", "bank"]))
             world.run(hooks.hear_all(["shop", "bank"]))
+            world.run(world.store.cancel_account("shop"))
     finally:
         world.close()
     assert set(garbler.refused) >= WRITING, "functions that were never called wrongly"
