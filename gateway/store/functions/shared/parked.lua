@@ -243,6 +243,11 @@ local function lost_at(carrier, short)
   return out
 end
 
+-- Whether the form of a host's ids has been learned by now (pipeline/id_forms.py).
+local function learned(carrier, host)
+  return call('HEXISTS', P .. 'f', 'i:' .. carrier .. '\0' .. host) == 1
+end
+
 -- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, as they came.
 local function waiting_for(carrier, short, sure)
   local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
@@ -251,7 +256,7 @@ local function waiting_for(carrier, short, sure)
     id, pos = read('>Bc0', all, pos)
     local blob = call('HGET', P .. 'k', parked_under(carrier, short .. id))
     local t = blob and read_parked(blob)
-    if t and (sure or t.sure) then out[#out + 1] = t end
+    if t and (sure or t.sure or learned(carrier, t.host)) then out[#out + 1] = t end
   end
   return out
 end
