@@ -118,7 +118,7 @@ class Machine(CarrierRules):
 
     def sweep_once(self, partition: int, forms: dict[tuple[str, str], int]) -> bool:
         """One call: it looks at the messages that its list names first, then at parked receipts. Answers if more."""
-        due = [id_ for id_ in self.world.first_due(partition) if id_ in self.model.messages]
+        due = [id_ for id_ in dict.fromkeys(self.world.first_due(partition)) if id_ in self.model.messages]
         swept = self.world.run(self.world.store.sweep(partition, forms))
         found = dict(zip(due, self.world.run(self.world.store.find(due)), strict=True))
         for id_ in due:

@@ -79,6 +79,7 @@ class Message:
     flying: set[int] = field(default_factory=set)  # parts that its lease may write, while SENDING
     pinned_then: bool = False  # whether a part had been accepted when it was leased
     dates: dict[int, int] = field(default_factory=dict)  # part -> the carrier's date
+    noted: set[tuple[Reason, str, str]] = field(default_factory=set)  # what receipts said without moving it
     mark: bytes = b""  # of the text, for what was lost
     handed: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)  # carrier -> when, and whether it was lost
 

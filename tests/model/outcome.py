@@ -105,6 +105,7 @@ class Outcome(Receipts):
 
     def _named(self, m: Message, carrier: str, id_: bytes, now: int) -> None:
         if id_:
+            self.named.add((m.new.recipient.partition, carrier))
             self.name(m, carrier, id_, now)
 
     def _fate(self, m: Message, a: Answer, now: int) -> None:

@@ -61,7 +61,7 @@ class Receipts(Gate):
     def begin_receipts(self) -> None:
         """Nothing is known."""
         self.ids: dict[Name, dict[int, list[bytes]]] = {}  # messages by the hour in which they were given it
-        self.named: set[tuple[int, str]] = set()  # partitions and carriers that ever gave an id there
+        self.named: set[tuple[int, str]] = set()  # partitions and carriers whose answers gave an id there
         self.parked: dict[Name, Parked] = {}
         self.listed: dict[tuple[str, bytes], list[bytes]] = {}  # ids of parked receipts as they came
         self.aged: dict[Name, int] = {}  # when it began to wait
@@ -101,7 +101,6 @@ class Receipts(Gate):
             holders.remove(m.new.id)
         holders.append(m.new.id)
         del holders[:-HOLDERS]
-        self.named.add((m.new.recipient.partition, carrier))
         if name in self.parked:
             arrived = self.arrived.setdefault(name, [])
             if m.new.id not in arrived:
@@ -127,7 +126,7 @@ class Receipts(Gate):
         open_ = [m for m in there if not m.final]
         if len(open_) > 1:
             for m in open_:
-                self._remark(m, Reason.AMBIGUOUS_RECEIPT)
+                self._remark(m, Reason.AMBIGUOUS_RECEIPT, name[0])
             return Match.AMBIGUOUS
         return self._receive(open_[0], name[2], fact, now) if open_ else Match.REPEATED
 
@@ -159,16 +158,21 @@ class Receipts(Gate):
         names = [(fact.carrier, fact.recipient.key, one) for one in fact.ids]
         return next((name for name in names if self.holders(name)), None)
 
-    def _remark(self, m: Message, reason: Reason) -> None:
-        if m.state is State.SENT and reason is not Reason.RECEIPT:
+    def _remark(self, m: Message, reason: Reason, carrier: str, error: str = "") -> Match:
+        """Noted once per text. The reason of what is SENT is the last one noted."""
+        said, sent = (reason, carrier, error), m.state is State.SENT and reason is not Reason.RECEIPT
+        if said in m.noted and not (sent and m.reason is Reason.NONE):
+            return Match.REPEATED
+        m.noted.add(said)
+        if sent:
             m.reason = reason
+        return Match.APPLIED
 
     def _receive(self, m: Message, id_: bytes, fact: ReceiptFact, now: int) -> Match:
         if m.final:
             return Match.REPEATED
         if fact.state in REMARKS:
-            self._remark(m, REMARKS[fact.state])
-            return Match.APPLIED
+            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error)
         parts = {copy.part for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_)}
         about: dict[int, bytes | None] = dict.fromkeys(parts, id_)
         if fact.whole and m.total - 1 in parts:
@@ -240,10 +244,6 @@ class Receipts(Gate):
         waiting = [self.parked[carrier, who, id_] for id_ in self.listed.get((carrier, who), [])]
         waiting = sorted((kept for kept in waiting if sure or kept.sure), key=lambda kept: kept.at)
         whose = [[m for m in lost if _agrees(kept, m, carrier)] for kept in waiting]
-        for several in whose:
-            if len(several) > 1:
-                for m in several:
-                    self._remark(m, Reason.AMBIGUOUS_RECEIPT)
         used: set[Name] = set()
         for m in lost:
             proofs = [kept for kept, fitting in zip(waiting, whose, strict=True) if fitting == [m]]
@@ -253,6 +253,10 @@ class Receipts(Gate):
                 for kept, _ in zip(proofs, copies, strict=False):
                     used |= set(kept.names)
                     self.unpark(kept)
+        if used:  # which leaves fewer that the others may be about
+            return used | self.prove(carrier, who, now, sure=sure)
+        for m in {m.new.id: m for several in whose if len(several) > 1 for m in several}.values():
+            self._remark(m, Reason.AMBIGUOUS_RECEIPT, carrier)
         return used
 
     def _proven(self, m: Message, proofs: Sequence[tuple[Copy, Parked]], now: int) -> None:
@@ -267,7 +271,7 @@ class Receipts(Gate):
             self._news(m, now)
         for _, kept in proofs:
             if kept.fact.state in REMARKS and not m.final:
-                self._remark(m, REMARKS[kept.fact.state])
+                self._remark(m, REMARKS[kept.fact.state], kept.fact.carrier, kept.fact.error)
 
     def sweep_parked(self, partition: int, now: int, forms: Mapping[tuple[str, str], int]) -> tuple[list[Guessed], int]:
         """Those that have waited for a minute are tried by other means, in the order they came; what is in vain is an

@@ -18,6 +18,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
       shared = EVERY
     end
   end
+  named[carrier] = true
   local field = map_id(r, shared, carrier, carrier_id)
   if arrived then
     local n = #arrived
@@ -129,6 +130,7 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
   local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
   if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
+    if r.resent > 0 then keep_lost(r, p) end
     p = resplit(p, total)
     weigh_all(r, p)
   end
@@ -228,7 +230,7 @@ end
 
 -- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
 local function park_all(strangers, reply)
-  local done, asked = {}, {}
+  local asked = {}
   for i = 1, #strangers, 3 do
     local number, carrier, t = strangers[i], strangers[i + 1], strangers[i + 2]
     park(carrier, t)
@@ -236,20 +238,12 @@ local function park_all(strangers, reply)
     local short = sub(t.fields[1], 1, 8)
     if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
+  local used = {}
+  for i = 1, #asked do prove(asked[i][2], asked[i][3], used) end
+  local gone_ = {}
+  for i = 1, #used do gone_[used[i]] = true end
   for i = 1, #asked do
-    local number, carrier, short, name = unpack_(asked[i])
-    local from = #done
-    prove(carrier, short, done)
-    for k = from + 1, #done do
-      for m = 1, #asked do
-        if asked[m][4] == done[k] then reply[asked[m][1]] = char(Match.APPLIED) end
-      end
-    end
-    if #done > from then
-      local now_done = {}
-      for k = from + 1, #done do now_done[#now_done + 1] = done[k] end
-      drop_parked(now_done)
-    end
+    if gone_[asked[i][4]] then reply[asked[i][1]] = char(Match.APPLIED) end
   end
 end
 

@@ -130,12 +130,6 @@ local function guessed(carrier, t)
   return best
 end
 
--- These parked receipts have found their message, and are nobody else's.
-local function used_up(names, state)
-  drop_parked(names)
-  for k = 1, #names do state.over[names[k]] = true end
-end
-
 -- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
 -- to a message; that form counts where it is allowed (`forms`: carrier, NUL, host -> kind) and is told in any case.
 local function try_one(name, t, forms, state)
@@ -143,10 +137,9 @@ local function try_one(name, t, forms, state)
   local host = carrier .. '\0' .. t.host
   local allowed = forms[host]
   local proofs = {}
-  if t.detailed and prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) > 0 then
-    used_up(proofs, state)
-    if state.over[name] then return true end
-  end
+  if t.detailed then prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) end
+  for k = 1, #proofs do state.over[proofs[k]] = true end
+  if state.over[name] then return true end
   local best = t.detailed and guessed(carrier, t)
   if not best then return false end
   local r, index, id, fits_ = best[1], best[2], best[3], false
@@ -163,7 +156,8 @@ local function try_one(name, t, forms, state)
   receive(r, index, carrier, id, t.state, t.err, t.done, t.whole)
   local names = {}
   names_of(carrier, t.fields, names)
-  used_up(names, state)
+  drop_parked(names)
+  for k = 1, #names do state.over[names[k]] = true end
   return true
 end
 

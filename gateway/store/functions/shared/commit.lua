@@ -1,6 +1,6 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
-local mapped, listed, delisted, closed, held
+local mapped, named, listed, delisted, closed, held
 local flying, arrived -- see parked.lua
 
 local function begin(keys, args)
@@ -11,7 +11,7 @@ local function begin(keys, args)
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, listed, delisted, closed = {}, {}, {}, {}
+  mapped, named, listed, delisted, closed = {}, {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
   flying, arrived = nil, nil
 end
@@ -90,6 +90,7 @@ end
 
 local function write_ids()
   local hour = floor(now / 3600000)
+  for carrier in pairs(named) do call('SADD', P .. 'named', carrier) end -- it gives ids in its answers
   for carrier, list in pairs(mapped) do
     local key, fields, places = P .. 'i:' .. carrier .. ':' .. hour, {}, {}
     for i = 1, #list, 2 do

@@ -146,11 +146,23 @@ local function pin(r, carrier)
   if delayed then delay(r, r.due) end
 end
 
--- What a receipt says without moving the message: noted once per text. Answers what became of it (Match).
+-- Whether this remark stands in the timeline.
+local function noted(r, reason, note)
+  local trail, from = trail_of(r), 1
+  while from < #trail do
+    local rest = byte(trail, from + 7)
+    if byte(trail, from + 1) == reason and sub(trail, from + 8, from + 7 + rest) == note then return true end
+    from = from + 8 + rest
+  end
+  return false
+end
+
+-- What a receipt says without moving the message: noted once per text. The reason of what is SENT is the last one noted.
+-- Answers what became of it (Match).
 local function remark(r, reason, carrier, err)
   local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
-  local told = reason == Reason.RECEIPT or r.reason == reason or r.state ~= State.SENT
-  if told and find(trail_of(r), char(#note) .. note, 1, true) then return Match.REPEATED end
+  local counts = r.state == State.SENT and r.reason == Reason.NONE and reason ~= Reason.RECEIPT -- noted before it was sent
+  if not counts and noted(r, reason, note) then return Match.REPEATED end
   if r.state == State.SENT and reason ~= Reason.RECEIPT then r.reason = reason end
   step(r, r.state, reason, carrier, INTERMEDIATE, err)
   touch(r)
