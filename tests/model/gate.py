@@ -57,9 +57,18 @@ class Gate:
         m.since = now
         if final:
             m.ended_at, m.bare = now, True
-            if not m.out:
-                self.reserved.pop(m.new.id, None)
+            self._give_back(m)
         self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted))
+
+    def _give_back(self, m: Message) -> None:
+        """What cannot have reached its recipient counts no longer under the caps that it has now."""
+        if m.out or m.new.id not in self.reserved:
+            return
+        at, caps = self.reserved.pop(m.new.id)
+        now = {(cap.scope, cap.window) for cap in m.permission.caps}
+        others = tuple(cap for cap in caps if (cap.scope, cap.window) not in now)
+        if others:
+            self.reserved[m.new.id] = at, others
 
     def _left_unknown(self, m: Message, reason: Reason, now: int) -> None:
         """Nothing more is sent and a copy may have arrived: not final before receipts have had their time."""

@@ -76,7 +76,7 @@ class Invariants(RuleBasedStateMachine):
         self.count = 0
         self.known: list[bytes] = []
         self.gone: set[bytes] = set()  # records that were deleted
-        self.outlived: set[bytes] = set()  # ids of theirs
+        self.outlived: set[tuple[str, bytes, bytes]] = set()  # carriers, recipients and ids of theirs
         self.said: list[str] = []
         self.tokens: dict[bytes, int] = {}
         self.leases: list[tuple[str, bytes, int, str]] = []  # every lease ever: owner, id, lease, carrier
@@ -244,7 +244,8 @@ class Invariants(RuleBasedStateMachine):
             for copy in m.copies:
                 if partition_of(m.new.id) == partition and not m.final and copy.lost and m.part(copy.part) not in ENDED:
                     assert (copy.carrier, m.new.id) in listed, f"not listed as lost: {m}"
-        assert {id_ for _, id_ in listed} <= self.model.messages.keys(), "listed as lost, but gone"
+        gone = {one for one in listed if one[1] not in self.model.messages}
+        assert not gone, f"listed as lost, but gone: {gone}"
 
     def check_parked(self, partition: int, places: Places) -> None:
         """A receipt waits as long as its id is unknown, and no longer; and is listed as long as it waits."""

@@ -7,6 +7,8 @@ and the choice is judged; everything else must be as the model says.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -124,11 +126,13 @@ class Machine(CarrierRules):
         for id_ in due:
             self.model.look(self.model.messages[id_], self.now, lambda one: found[one] is None)
         guesses, matched = self.model.sweep_parked(partition, self.now, forms)
+        for name, hours in self.model.ids.items():
+            if not self.model.forgotten.isdisjoint(chain.from_iterable(hours.values())):
+                self.outlived.add(name)
         self.model.forget_ids()
         told = [Guessed(*guess) for guess in swept.guesses]
         assert (told, swept.matched) == (guesses, matched), f"{told} {swept}, expected {guesses} {matched}"
         self.gone |= {id_ for id_ in due if id_ not in self.model.messages}
-        self.outlived |= {one.id for one in self.given if one.message in self.gone}
         return swept.more
 
     @rule(index=indices)

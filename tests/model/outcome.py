@@ -19,8 +19,8 @@ class Outcome(Receipts):
             return False
         if item.state is State.QUEUED and item.permission.epoch < self.flags.get(keys.EPOCH, 0):
             return False  # the gate would only hand it back again
-        if item.permission.caps != m.permission.caps and not m.out:
-            self.reserved.pop(m.new.id, None)
+        if item.permission.caps != m.permission.caps:
+            self._give_back(m)
         m.permission = item.permission
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0

@@ -248,7 +248,9 @@ class Receipts(Gate):
         for m in lost:
             proofs = [kept for kept, fitting in zip(waiting, whose, strict=True) if fitting == [m]]
             copies = _lost(m, carrier)
-            if proofs and (len(proofs) >= len(copies) or proofs[0].fact.whole):
+            if proofs and proofs[0].fact.whole:  # of the last part, and it speaks for all
+                copies = copies[-1:] if copies[-1].part == m.total - 1 else []
+            if proofs and len(proofs) >= len(copies):
                 self._proven(m, list(zip(copies, proofs, strict=False)), now)
                 for kept, _ in zip(proofs, copies, strict=False):
                     used |= set(kept.names)

@@ -62,9 +62,7 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
-        local carrier = c[i + 4]
         remove_copy(r, i)
-        if #open_at(r, carrier) == 0 then delist(r, carrier) end
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
       if p[k] then weigh(r, p, k) end

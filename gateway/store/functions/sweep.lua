@@ -43,23 +43,39 @@ local function write_unmapped(unmapped)
   end
 end
 
+-- Carriers that had it, as far as its timeline says.
+local function carriers_of(r)
+  local trail, from, out = trail_of(r), 1, {[carrier_of(r)] = true}
+  while from < #trail do
+    local rest = byte(trail, from + 7)
+    if byte(trail, from) == State.SENDING and rest > 0 then
+      local _, carrier = read('>I4Bc0', trail, from + 8)
+      out[carrier] = true
+    end
+    from = from + 8 + rest
+  end
+  return out
+end
+
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
 local function forget(r, unmapped)
   gone[#gone + 1] = r.id
-  local p, carriers = parts_of(r), {[carrier_of(r)] = true}
+  local p, c, recipient = parts_of(r), copies_of(r), short_of(r)
   for k = 1, #p, 3 do
     if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
   end
-  if r.copies_len > 0 then
-    local c = copies_of(r)
-    for k = 1, #c, 6 do
-      unmap(r, unmapped, c[k + 4], c[k + 2], c[k + 5])
-      carriers[c[k + 4]] = true
-    end
-  end
+  for k = 1, #c, 6 do unmap(r, unmapped, c[k + 4], c[k + 2], c[k + 5]) end
   recount(r)
   if r.listed % 2 == 0 then return end
-  for carrier in pairs(carriers) do delist(r, carrier) end
+  for carrier in pairs(carriers_of(r)) do
+    local key = P .. 'u:' .. carrier
+    local ids = call('HGET', key, recipient)
+    local at = ids and find(ids, r.id, 1, true)
+    if at then
+      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
+      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
+    end
+  end
 end
 
 -- The time to wait for receipts is over.

@@ -25,11 +25,6 @@ local function list_lost(r)
   r.listed = r.listed + 1 - r.listed % 2
 end
 
-local function delist(r, carrier)
-  local n = #delisted
-  delisted[n + 1], delisted[n + 2], delisted[n + 3] = carrier, short_of(r), r.id
-end
-
 -- The receipts that are there already may end it.
 local function settle(r, carrier_id, err)
   local state = verdict_of(r.parts)

@@ -156,7 +156,7 @@ local function apply_arrived()
   drop_parked(done)
 end
 
-local prove, open_at
+local prove
 do -- a block of its own, since Lua has room for 200 locals in one: what only the proof needs
 
 -- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
@@ -190,7 +190,7 @@ local function in_flight(carrier, short)
 end
 
 -- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
-function open_at(r, carrier)
+local function open_at(r, carrier)
   local p, out = parts_of(r), {}
   local here = carrier_of(r) == carrier
   for k = 1, #p, 3 do
@@ -281,9 +281,15 @@ local function agrees(t, r, carrier)
   return t.at + 1000 > written(r, carrier) and (t.mark == '' or mark == '' or mark == t.mark)
 end
 
--- These receipts are about the lost parts of this message. Names of what was used go to `used`.
+-- These receipts can only be about the lost parts of this message. Are there receipts for all of them? Where the carrier
+-- sends one for the whole message, it has the id of the last part. Names of what was used go to `used`.
 local function proven(r, parts, list, carrier, used)
-  local last = min(#parts, #list)
+  local last = #parts
+  if list[1].whole then
+    parts, last = {parts[last]}, parts[last][1] == #parts_of(r) - 2 and 1 or 0
+  elseif #list < last then
+    return
+  end
   for i = 1, last do
     local t, id = list[i], sub(list[i].fields[1], 9)
     claim_part(r, parts[i], carrier, id)
@@ -292,7 +298,7 @@ local function proven(r, parts, list, carrier, used)
     end
     names_of(carrier, t.fields, used)
   end
-  heard(r, carrier, 0)
+  if last > 0 then heard(r, carrier, 0) end
   for i = 1, last do -- that it was sent is all they say
     local t = list[i]
     if remark_of(t.state) then receive(r, 0, carrier, '', t.state, t.err) end
@@ -326,7 +332,7 @@ function prove(carrier, short, used, sure)
   end
   local names = {}
   for entry, list in pairs(fitting) do
-    if #list >= #entry[2] or list[1].whole then proven(entry[1], entry[2], list, carrier, names) end
+    proven(entry[1], entry[2], list, carrier, names)
   end
   if #names > 0 then
     drop_parked(names)
