@@ -42,6 +42,7 @@ class Gate:
         self.flags: dict[bytes, int] = {}
         self.reserved: dict[bytes, tuple[int, tuple[Cap, ...]]] = {}  # message -> when, under which caps
         self.events: list[Moved] = []
+        self.takes = 0  # messages ever taken
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
@@ -175,6 +176,8 @@ class Gate:
         self._move(m, State.SENDING, Reason.NONE, now)
         m.owner, m.lease, m.carrier, m.word = owner, lease, carrier, word
         m.handed_to = carrier
+        self.takes += 1
+        m.taken_as = self.takes
         m.handed.setdefault(carrier, []).append((now, False))
 
     def regate(self, items: Sequence[tuple[bytes, int]], now: int) -> list[Reason | None]:

@@ -67,6 +67,7 @@ class Message:
     lease: int = 0
     carrier: str = ""  # it is at, or that has a part of it
     handed_to: str = ""  # by its last lease
+    taken_as: int = 0  # its place in the order of all takes
     word: OnUnknown = OnUnknown.RESEND  # the carrier's, given with the take
     resent: int = 0
     stop: Reason = Reason.NONE  # CANCELED, or why the gate will not let the other parts follow

@@ -201,7 +201,7 @@ class Outcome(Receipts):
         """What a dead owner had in flight is unknown. Answers how many messages that was."""
         count = 0
         lost = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == dead]
-        for m in lost:
+        for m in sorted(lost, key=lambda m: m.taken_as):
             m.total = m.total or m.new.segments
             m.copies += [Copy(part, m.lease, m.carrier, now, PartState.UNKNOWN) for part in sorted(m.flying)]
             if not self._landed(m, now):

@@ -105,13 +105,13 @@ local function late_part(r, p, index, lease, said, carrier_id, doubted)
     end
     return false
   end
-  if lease ~= r.lease or not p[k] then return false end
-  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then
+  if not p[k] or p[k] > Part.UNKNOWN then return false end
+  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then -- it was written once
     if carrier_id == '' or p[k + 2] == carrier_id then return false end
     rename(r, p, index, carrier_id)
     return true
   end
-  if not doubted or p[k] > Part.UNKNOWN or p[k] == Part.ACCEPTED then return false end
+  if lease ~= r.lease or not doubted or p[k] == Part.ACCEPTED then return false end
   if said == Part.ACCEPTED then
     p[k] = said
     if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end

@@ -206,6 +206,7 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
   local index = (k - 1) / 3
   if copied(r, index) then
     local c, hit = copies_of(r), false
+    note_flying(r, p, index)
     for i = 1, #c, 6 do
       local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id)
       if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
