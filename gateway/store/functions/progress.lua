@@ -166,7 +166,7 @@ local function answer(blob, carriers)
   if landed(r, status) then
     return
   elseif fate == Fate.UNKNOWN then
-    unknown(r, reason, status, on_unknown)
+    unknown(r, carrier, reason, status, on_unknown)
   elseif fate == Fate.REJECTED then
     refused(r, State.REJECTED, reason, status)
   elseif fate == Fate.FAILED then

@@ -43,9 +43,10 @@ local function reclaim(keys, args)
     for k = 1, #ids do
       local r = records[ids[k]]
       if r and r.state == State.SENDING and r.lease == lease then
+        local carrier = carrier_of(r)
         lose(r)
         if not landed(r, 0) then
-          unknown(r, Reason.NO_ANSWER, 0, on_unknown)
+          unknown(r, carrier, Reason.NO_ANSWER, 0, on_unknown)
           local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
           reply[place] = reply[place] + 1
         end

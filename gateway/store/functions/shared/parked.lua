@@ -346,11 +346,11 @@ end
 
 end
 
--- Written, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
+-- Written at this carrier, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
 -- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
-local function unknown(r, reason, status, on_unknown)
+local function unknown(r, carrier, reason, status, on_unknown)
   touch(r)
-  local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
+  local strict = max(r.on_unknown, on_unknown)
   local again = strict ~= OnUnknown.NEVER and r.resent < settings.resends and now <= r.expires
   r.due = 0
   if again and strict == OnUnknown.HOLD then
