@@ -81,7 +81,7 @@ class CarrierRules(WorkerRules):
         """What a carrier might say about a leased message, in an order that makes sense."""
         total = m.total if m.pinned_then else pick([m.new.segments, m.new.segments, 1])
         stops = len(m.flying) > 1 and m.stop  # the rest was not written
-        states = [PartState.ACCEPTED] * 3 + [PartState.UNKNOWN] * 2 + [PartState.PENDING]
+        states = [PartState.ACCEPTED] * 3 + [PartState.UNKNOWN] * (5 if self.calm else 2) + [PartState.PENDING]
         parts: list[PartAnswer] = []
         for index in range(total):
             if index in m.flying or not m.pinned_then:
@@ -106,7 +106,7 @@ class CarrierRules(WorkerRules):
             due=self.now + pick(AHEAD) if fate is Fate.RETRY else 0,
             total=total,
             parts=parts,
-            on_unknown=pick([*OnUnknown, OnUnknown.RESEND]),
+            on_unknown=pick([*OnUnknown, OnUnknown.RESEND] if not self.calm else [OnUnknown.RESEND] * 5 + [*OnUnknown]),
             last_place=pick((False, True)) if fate is Fate.NEXT else False,
             mark=pick(MARKS) if lost or nameless else b"",
         )

@@ -64,6 +64,7 @@ class Invariants(RuleBasedStateMachine):
     """A model and a world side by side. Set ``world`` in a subclass."""
 
     world: World
+    calm = False  # policy has little to say, and much is lost: what copies are made of
 
     def reset(self) -> None:
         """Begin anew, with nothing stored."""

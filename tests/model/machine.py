@@ -50,6 +50,7 @@ class Machine(CarrierRules):
     @initialize(seed=seeds)
     def begin(self, seed: int) -> None:
         self.reset()
+        self.calm = seed % 2 == 1
         self.accept(seed, 4, False)
 
     # -- workers and time ----------------------------------------------------------------------------------------------
