@@ -10,6 +10,7 @@ from hypothesis.stateful import precondition, rule
 from gateway.model import (
     Answer,
     Fate,
+    Match,
     OnUnknown,
     PartAnswer,
     PartState,
@@ -169,6 +170,7 @@ class CarrierRules(WorkerRules):
             # the map may know an id for some hours longer than there is a record
             now = [fact for fact in facts if self.outlived.isdisjoint(names(fact))]
             got = self.world.run(self.world.store.progress(Owner.parse(owner), answers, now))
+            self.ambiguous = self.ambiguous or Match.AMBIGUOUS in got
             expected = self.model.progress(owner, answers, now, self.now)
             for mine, theirs, fact in zip(expected, got, now, strict=True):
                 assert mine == theirs, f"{fact} made {theirs!r}, expected {mine!r}"

@@ -130,18 +130,24 @@ local function guessed(carrier, t)
   for i = 1, #t.guesses do others[i], names[i] = short .. t.guesses[i][2], carrier end
   look_up_all(names, others, found)
   local ids, best = {}, nil
-  for _, value in pairs(found) do ids[#ids + 1] = sub(value, 1, 16) end
+  for _, value in pairs(found) do
+    for from = 1, #value, 17 do ids[#ids + 1] = sub(value, from, from + 15) end
+  end
   load(ids)
   for i, value in pairs(found) do
-    local r, open_ = records[sub(value, 1, 16)], false
-    if r and r.final == 0 then
-      local p = parts_of(r)
-      for k = 1, #p, 3 do
-        open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
+    local holders = 0
+    for from = 1, #value, 17 do
+      local r, open_ = records[sub(value, from, from + 15)], false
+      if r then holders = holders + 1 end
+      if r and r.final == 0 then
+        local p = parts_of(r)
+        for k = 1, #p, 3 do
+          open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
+        end
       end
+      if holders > 1 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
+      if open_ then best = {r, byte(value, from + 16), t.guesses[i][2]} end
     end
-    if #value > 17 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
-    if open_ then best = {r, byte(value, 17), t.guesses[i][2]} end
   end
   return best
 end

@@ -205,10 +205,11 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
   if not p[k] or p[k] >= Part.DELIVERED then return false end
   local index = (k - 1) / 3
   if copied(r, index) then
-    local c, hit = copies_of(r), false
+    local c, hit, flying_ = copies_of(r), false, nil
     note_flying(r, p, index)
+    if r.state == State.SENDING then flying_ = own_copy(r, index) end
     for i = 1, #c, 6 do
-      local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id)
+      local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id) and i ~= flying_
       if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
     end
     if not hit then return false end
