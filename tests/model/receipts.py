@@ -145,9 +145,12 @@ class Receipts(Gate):
                 self._park(fact, now)
                 out[number] = Match.PARKED
         used: set[Name] = set()
-        for number in strangers:
-            if facts[number].detail:
-                used |= self.prove(facts[number].carrier, facts[number].recipient.key, now)
+        asked = dict.fromkeys((facts[n].carrier, facts[n].recipient.key) for n in strangers if facts[n].detail)
+        before = -1
+        while before != len(used):  # what is proven at one carrier may leave fewer candidates at another
+            before = len(used)
+            for carrier, who in asked:
+                used |= self.prove(carrier, who, now)
         for number in strangers:
             fact = facts[number]
             if fact.detail and (fact.carrier, fact.recipient.key, fact.ids[0]) in used:
@@ -174,12 +177,12 @@ class Receipts(Gate):
         if fact.state in REMARKS:
             return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error)
         parts = {copy.part for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_)}
-        about: dict[int, bytes | None] = dict.fromkeys(parts, id_)
-        if fact.whole and m.total - 1 in parts:
-            about |= {part: None for part in range(m.total) if part not in parts}
-        changed = [self._conclude(m, part, which, fact) for part, which in about.items()]
+        changed = [self._conclude(m, part, id_, fact) for part in parts]
         if not any(changed):
             return Match.REPEATED
+        if fact.whole and m.total - 1 in parts:
+            for part in set(range(m.total)) - parts:
+                self._conclude(m, part, None, fact)
         self._news(m, now)
         return Match.APPLIED
 

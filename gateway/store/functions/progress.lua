@@ -236,8 +236,11 @@ local function park_all(strangers, reply)
     local short = sub(t.fields[1], 1, 8)
     if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
-  local used = {}
-  for i = 1, #asked do prove(asked[i][2], asked[i][3], used) end
+  local used, before = {}, nil
+  while before ~= #used do -- what is proven at one carrier may leave fewer candidates at another
+    before = #used
+    for i = 1, #asked do prove(asked[i][2], asked[i][3], used) end
+  end
   local gone_ = {}
   for i = 1, #used do gone_[used[i]] = true end
   for i = 1, #asked do

@@ -224,18 +224,19 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
 end
 
 -- The parts that a receipt is about: the one its id was given to, all of them when they share it, or all when `whole` is
--- told and the last one has it.
+-- told and the last one has it; then the others have theirs with that one's, and a repeated receipt is none for them.
 local function conclude_all(r, p, index, carrier, carrier_id, state, done, whole_)
   local all = whole_ and #p > 0 and was_given(r, p, #p - 2, carrier, carrier_id)
   if index ~= EVERY and not all then return conclude(r, p, index * 3 + 1, carrier, carrier_id, state, done) end
-  local changed = false
+  local changed, others = false, {}
   for k = 1, #p, 3 do
-    local own = was_given(r, p, k, carrier, carrier_id)
-    local there = copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))
-    if own or (all and there) then
-      changed = conclude(r, p, k, carrier, own and carrier_id or nil, state, done) or changed
+    if was_given(r, p, k, carrier, carrier_id) then
+      changed = conclude(r, p, k, carrier, carrier_id, state, done) or changed
+    elseif all and (copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))) then
+      others[#others + 1] = k
     end
   end
+  for i = 1, changed and #others or 0 do conclude(r, p, others[i], carrier, nil, state, done) end
   return changed
 end
 
