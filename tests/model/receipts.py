@@ -174,9 +174,11 @@ class Receipts(Gate):
     def _receive(self, m: Message, id_: bytes, fact: ReceiptFact, now: int) -> Match:
         if m.final:
             return Match.REPEATED
+        named = [copy for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_) and copy.part < m.total]
         if fact.state in REMARKS:
-            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error)
-        parts = {copy.part for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_)}
+            open_ = any(copy.state not in ENDED for copy in named)
+            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error) if open_ else Match.REPEATED
+        parts = {copy.part for copy in named}
         changed = [self._conclude(m, part, id_, fact) for part in parts]
         if not any(changed):
             return Match.REPEATED
@@ -187,17 +189,16 @@ class Receipts(Gate):
         return Match.APPLIED
 
     def _conclude(self, m: Message, part: int, id_: bytes | None, fact: ReceiptFact) -> bool:
-        """The first open copy of a part at that carrier, under that id when one is named, has its receipt."""
+        """The copies of a part with this id have their receipt; None: the first that is open at that carrier."""
         if part >= m.total or m.part(part) in ENDED:
             return False
-        for copy in m.copies:
-            here = copy.part == part and copy.carrier == fact.carrier and copy.state not in ENDED
-            if here and id_ in (None, copy.id):
-                copy.state = fact.state
-                if kept_date(fact.at):
-                    m.dates[part] = kept_date(fact.at)
-                return True
-        return False
+        mine = [c for c in m.copies if (c.part, c.carrier) == (part, fact.carrier) and c.state not in ENDED]
+        mine = mine[:1] if id_ is None else [copy for copy in mine if copy.id == id_]
+        for copy in mine:
+            copy.state = fact.state
+        if mine and kept_date(fact.at):
+            m.dates[part] = kept_date(fact.at)
+        return bool(mine)
 
     # -- receipts of unknown ids ---------------------------------------------------------------------------------------
 
@@ -275,8 +276,8 @@ class Receipts(Gate):
         if m.state is not State.SENT:
             self._news(m, now)
         for _, kept in proofs:
-            if kept.fact.state in REMARKS and not m.final:
-                self._remark(m, REMARKS[kept.fact.state], kept.fact.carrier, kept.fact.error)
+            if kept.fact.state in REMARKS:
+                self._receive(m, kept.fact.ids[0], kept.fact, now)
 
     def sweep_parked(self, partition: int, now: int, forms: Mapping[tuple[str, str], int]) -> tuple[list[Guessed], int]:
         """Those that have waited for a minute are tried by other means, in the order they came; what is in vain is an

@@ -189,18 +189,21 @@ local function heard(r, carrier, status, carrier_id, err)
   end
 end
 
--- Whether a part was given this id by this carrier.
+-- Whether a part was given this id by this carrier; and whether what was has no final receipt yet.
 local function was_given(r, p, k, carrier, carrier_id)
-  local index = (k - 1) / 3
-  if not copied(r, index) then return p[k + 2] == carrier_id end
+  local index, given, open_ = (k - 1) / 3, false, false
+  if not copied(r, index) then return p[k + 2] == carrier_id, p[k] < Part.DELIVERED end
   local c = copies_of(r)
   for i = 1, #c, 6 do
-    if c[i] == index and c[i + 4] == carrier and c[i + 5] == carrier_id then return true end
+    if c[i] == index and c[i + 4] == carrier and c[i + 5] == carrier_id then
+      given, open_ = true, open_ or c[i + 1] < Part.DELIVERED
+    end
   end
-  return false
+  return given, open_
 end
 
--- What a final receipt makes of one part. `carrier_id` nil: whatever id it was given. Answers whether anything changed.
+-- What a final receipt makes of one part: of all its copies with this id; nil: of the first that is open at that carrier.
+-- Answers whether anything changed.
 local function conclude(r, p, k, carrier, carrier_id, state, done)
   if not p[k] or p[k] >= Part.DELIVERED then return false end
   local index = (k - 1) / 3
@@ -210,7 +213,9 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
     if r.state == State.SENDING then flying_ = own_copy(r, index) end
     for i = 1, #c, 6 do
       local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id) and i ~= flying_
-      if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
+      if c[i] == index and named and c[i + 1] < Part.DELIVERED and not (hit and not carrier_id) then
+        c[i + 1], hit = state, true
+      end
     end
     if not hit then return false end
     weigh(r, p, k)
@@ -244,9 +249,14 @@ end
 -- whole_: it speaks for the whole message. Answers what became of it (Match).
 local function receive(r, index, carrier, carrier_id, state, err, done, whole_)
   if r.final == 1 then return Match.REPEATED end
-  local remarked = remark_of(state)
-  if remarked then return remark(r, remarked, carrier, err) end
-  local p = parts_of(r)
+  local remarked, p = remark_of(state), parts_of(r)
+  if remarked then
+    for k = 1, #p, 3 do
+      local given, open_ = was_given(r, p, k, carrier, carrier_id)
+      if given and open_ then return remark(r, remarked, carrier, err) end
+    end
+    return Match.REPEATED -- it has its final receipt
+  end
   if not conclude_all(r, p, index, carrier, carrier_id, state, done, whole_) then return Match.REPEATED end
   touch(r)
   r.parts = p

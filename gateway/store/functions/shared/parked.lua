@@ -301,7 +301,7 @@ local function proven(r, parts, list, carrier, used)
   if last > 0 then heard(r, carrier, 0) end
   for i = 1, last do -- that it was sent is all they say
     local t = list[i]
-    if remark_of(t.state) then receive(r, 0, carrier, '', t.state, t.err) end
+    if remark_of(t.state) then receive(r, 0, carrier, sub(t.fields[1], 9), t.state, t.err) end
   end
 end
 
