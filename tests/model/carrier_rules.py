@@ -194,6 +194,8 @@ class CarrierRules(WorkerRules):
         ids: tuple[bytes, ...]
         carrier, who, ids = pick(CARRIERS), self.recipients[pick(range(len(NUMBERS)))], (b"nobody-%d" % self.count,)
         detail = self.detail(pick, ()) if pick([True, False]) else None
+        if kind == "orphan":
+            ids += pick([(), (b"form-nobody-%d" % self.count,)])
         if kind == "lost" and lost:
             carrier, m = pick(lost)
             who, detail = m.new.recipient, self.detail(pick, (), m.mark)

@@ -46,7 +46,17 @@ class Gate:
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    def _move(self, m: Message, state: State, reason: Reason, now: int, *, final: bool = False, due: int = 0) -> None:
+    def _move(
+        self,
+        m: Message,
+        state: State,
+        reason: Reason,
+        now: int,
+        *,
+        final: bool = False,
+        due: int = 0,
+        error: str = "",
+    ) -> None:
         previous = m.state if m.sequence else None
         final = final or state in FINAL
         m.state, m.reason, m.due, m.final, m.released = state, reason, due, final, False
@@ -59,7 +69,7 @@ class Gate:
         if final:
             m.ended_at, m.bare = now, True
             self._give_back(m)
-        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted))
+        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted, error))
 
     def _give_back(self, m: Message) -> None:
         """What cannot have reached its recipient counts no longer under the caps that it has now."""

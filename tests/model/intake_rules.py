@@ -60,7 +60,7 @@ class IntakeRules(Judge):
         """A permission that stops little."""
         now, scope = self.now, self.world.hasher.scope
         checks, expires = pick([0] * 9 + [Check.ALL_OPT_OUT]), now + pick([300 * HOUR] * 9 + [40 * HOUR])
-        caps = pick([()] * 9 + [(Cap(scope(account, "cap9"), 9, 3600),)])
+        caps = pick([(), (Cap(scope(account, "cap9"), 9, 3600),)])
         epoch = self.model.flags.get(keys.EPOCH, 0)
         return Permission(
             now, now + 299 * HOUR, expires, checks, scope(account), scope(account, "brand"), bytes(8), caps, epoch

@@ -147,6 +147,7 @@ class Invariants(RuleBasedStateMachine):
             same(m, [_told(e) for e in got.get(id_, ())], [_told(e) for e in expected.get(id_, ())])
             for mine, theirs in zip(expected[id_], got[id_], strict=True):
                 assert mine.reason in (Reason.NONE, theirs.reason), f"{theirs.reason!r}, expected {mine.reason!r}: {m}"
+                assert mine.error == theirs.error, f"error {theirs.error!r}, expected {mine.error!r}: {m}"
                 assert mine.accepted == theirs.parts_accepted, f"{theirs.parts_accepted} accepted, not {mine}: {m}"
 
     def check_records(self) -> None:

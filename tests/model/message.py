@@ -48,6 +48,7 @@ class Moved:
     reason: Reason
     final: bool
     accepted: int  # parts
+    error: str  # of the receipt that brought it
 
 
 @dataclass(repr=False)

@@ -70,16 +70,16 @@ class Receipts(Gate):
 
     # -- moves that receipts bring -------------------------------------------------------------------------------------
 
-    def _settle(self, m: Message, now: int) -> None:
+    def _settle(self, m: Message, now: int, error: str = "") -> None:
         if m.verdict is not None:
-            self._move(m, m.verdict, Reason.RECEIPT, now)
+            self._move(m, m.verdict, Reason.RECEIPT, now, error=error)
 
-    def _sent(self, m: Message, now: int) -> None:
+    def _sent(self, m: Message, now: int, error: str = "") -> None:
         """Every part is with a carrier; and it is finished at once when the receipts were there before."""
         self._move(m, State.SENT, Reason.NONE, now, due=now + 1000 * self.retention.receipt_timeout)
-        self._settle(m, now)
+        self._settle(m, now, error)
 
-    def _news(self, m: Message, now: int) -> None:
+    def _news(self, m: Message, now: int, error: str = "") -> None:
         """Something was heard of a copy, whatever the message is doing: what follows from it at once?
 
         While it is SENDING nothing does, before its answer.
@@ -87,9 +87,9 @@ class Receipts(Gate):
         if m.final or m.state is State.SENDING:
             return
         if m.verdict and (m.state in (State.SENT, State.UNKNOWN) or not m.whole):
-            self._settle(m, now)
+            self._settle(m, now, error)
         elif m.whole and m.state is not State.SENT:
-            self._sent(m, now)
+            self._sent(m, now, error)
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Receipts(Gate):
         if fact.whole and m.total - 1 in parts:
             for part in set(range(m.total)) - parts:
                 self._conclude(m, part, None, fact)
-        self._news(m, now)
+        self._news(m, now, fact.error)
         return Match.APPLIED
 
     def _conclude(self, m: Message, part: int, id_: bytes | None, fact: ReceiptFact) -> bool:
