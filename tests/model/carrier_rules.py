@@ -59,7 +59,7 @@ class CarrierRules(WorkerRules):
         id_ = self.promised.pop((m.new.id, index, carrier), b"")
         if not id_:
             mine = [one for one in self.given if one.carrier == carrier and self.recipient(one) == m.new.recipient]
-            old = [one.id for one in mine if one.at > self.now - HOUR // 4][-3:]
+            old = [one.id for one in mine if one.at > self.now - 3 * HOUR][-3:]
             new = b"id-%d" % self.count
             kind = pick(["new"] * 12 + ["none"] * 3 + ["before"] * 2 + ["old"])
             id_ = {"new": new, "none": b"", "before": before or new, "old": pick(old or [new])}[kind]

@@ -127,14 +127,24 @@ class Machine(CarrierRules):
         for id_ in due:
             self.model.look(self.model.messages[id_], self.now, lambda one: found[one] is None)
         guesses, matched = self.model.sweep_parked(partition, self.now, forms)
-        for name, hours in self.model.ids.items():
-            if not self.model.forgotten.isdisjoint(chain.from_iterable(hours.values())):
-                self.outlived.add(name)
-        self.model.forget_ids()
+        self.check_forgotten(partition)
         told = [Guessed(*guess) for guess in swept.guesses]
         assert (told, swept.matched) == (guesses, matched), f"{told} {swept}, expected {guesses} {matched}"
         self.gone |= {id_ for id_ in due if id_ not in self.model.messages}
         return swept.more
+
+    def check_forgotten(self, partition: int) -> None:
+        """Ids of deleted records lead nowhere; but what was told after the end, or in error, may for some hours."""
+        forgotten = self.model.forgotten
+        if forgotten:
+            mapped = self.world.id_map(partition)
+            for m in forgotten.values():
+                ids = {(c.carrier, m.new.recipient.key[:8] + c.id, m.new.id) for c in m.copies if c.id}
+                assert not ids & mapped, f"the map still leads to what is gone: {m}"
+            for name, hours in self.model.ids.items():
+                if not forgotten.keys().isdisjoint(chain.from_iterable(hours.values())):
+                    self.outlived.add(name)
+        self.model.forget_ids()
 
     @rule(index=indices)
     def age(self, index: int) -> None:

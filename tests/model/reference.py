@@ -21,7 +21,7 @@ class Model(Outcome):
     def __init__(self, retention: Retention) -> None:
         super().__init__(retention)
         self.begin_receipts()
-        self.forgotten: set[bytes] = set()
+        self.forgotten: dict[bytes, Message] = {}
 
     # -- words of people -----------------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class Model(Outcome):
     def _forget(self, m: Message) -> None:
         """Its record is gone; its ids go when this sweep is done with what else it does."""
         del self.messages[m.new.id]
-        self.forgotten.add(m.new.id)
+        self.forgotten[m.new.id] = m
 
     def forget_ids(self) -> None:
         """Ids of the records that are gone lead nowhere."""
