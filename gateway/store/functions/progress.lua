@@ -13,7 +13,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
   if carrier_id == '' then return end
   local shared = index
   for k = 1, #p, 3 do
-    if was_given(r, p, k, carrier, carrier_id) then
+    if r.resent == 0 and p[k + 2] == carrier_id or r.resent > 0 and was_given(r, p, k, carrier, carrier_id) then
       if k == index * 3 + 1 then return end
       shared = EVERY
     end
