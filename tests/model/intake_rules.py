@@ -132,6 +132,14 @@ class IntakeRules(Judge):
 
         self.do(call, again)
 
+    @rule(account=st.sampled_from(ACCOUNTS), again=st.booleans())
+    def cancel_account(self, account: str, again: bool) -> None:
+        def call() -> None:
+            got = self.world.run(self.world.store.cancel_account(account))
+            assert got == (self.model.cancel_account(account, self.now), True)
+
+        self.do(call, again)
+
     @rule(
         who=st.integers(0, len(NUMBERS) - 1),
         group=st.sampled_from(list(RuleGroup)),

@@ -25,6 +25,13 @@ class Model(Outcome):
 
     # -- words of people -----------------------------------------------------------------------------------------------
 
+    def cancel_account(self, account: str, now: int) -> int:
+        """What waits of an account ends; answers how many."""
+        mine = [m for m in self.messages.values() if m.state in WAITING and m.new.envelope.account == account]
+        for m in mine:
+            self._move(m, State.CANCELED, Reason.CANCELED, now)
+        return len(mine)
+
     def cancel(self, id_: bytes, now: int) -> CancelResult:
         m = self.messages.get(id_)
         if m is None:

@@ -88,6 +88,7 @@ STEPS: dict[Step, tuple[int, int]] = {
     lambda m, r: m.receipts(_big(r), r.randrange(1, 4), _again(r)): (15, 12),
     lambda m, r: m.age(_big(r)): (4, 4),
     lambda m, r: m.cancel(_big(r), _again(r)): (4, 2),
+    lambda m, r: m.cancel_account(r.choice(ACCOUNTS), _again(r)): (1, 1),
     _opt: (6, 1),
     _flag: (2, 0),
     lambda m, r: m.release(_big(r), r.choice([None, *ACCOUNTS]), r.choice(["account", "brand"])): (3, 1),
