@@ -226,6 +226,7 @@ class Embedded:
             "no-appendfsync-on-rewrite": "no",
             "auto-aof-rewrite-min-size": "2gb",
             "auto-aof-rewrite-percentage": "100",
+            "hash-max-listpack-entries": "16",  # longer ones are scanned from the front at every look-up
             "maxmemory-policy": "noeviction",
             "lazyfree-lazy-expire": "yes",
             "lazyfree-lazy-server-del": "yes",
