@@ -31,3 +31,8 @@ class StoreFull(StoreError):
 
 class StoreRefused(StoreError):
     """The store, its folder or its settings cannot be used as they are. The message names the remedy."""
+
+
+def of_an_item(error: StoreError) -> bool:
+    """Whether a call may have failed for one of its items, so that it may succeed without it."""
+    return not isinstance(error, StoreUnavailable | StoreFull | StoreRefused)
