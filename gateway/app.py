@@ -62,7 +62,9 @@ from gateway.store.owner import Owner
 from gateway.store.requests import Retention
 from gateway.store.salvage import Salvage
 from gateway.store.sharing import Sharing
+from gateway.store.spelled import SpelledStore
 from gateway.store.store import Store
+from gateway.store.velocity import VelocityCounts
 from gateway.version import installed_version
 
 COLLECT = (20_000, 20, 20)
@@ -90,7 +92,8 @@ class App:
         self._embedded = embedded
         hasher = Hasher(secrets.hashing, config.store.partitions)
         self.meters = Meters.on(link)
-        self.store = Store(
+        kind = Store if link.numbers else SpelledStore
+        self.store = kind(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
         )
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
@@ -129,6 +132,7 @@ class App:
             hint=self.fleet.accepted,
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
+            velocity=VelocityCounts(link),
         )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
@@ -197,6 +201,11 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT)
+        if not self._link.numbers:
+            log.warning(
+                "this store is from before one name stood for all spellings of a number: the other ones are looked up "
+                "with every message; `smpp-gateway migrate` ends that"
+            )
         log.info(
             "gateway is up",
             version=installed_version(),
@@ -316,7 +325,9 @@ def _retention(config: Config) -> Retention:
 
 
 @asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
+async def opened(
+    config: Config, *, migrating: bool = False
+) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
     """The store and its secrets, for as long as the gateway runs. Raises StoreError."""
     embedded: Embedded | None = None
     settings = config.store
@@ -326,7 +337,7 @@ async def _opened(config: Config) -> AsyncIterator[tuple[Link, privacy.Secrets, 
         await embedded.start()
         url = embedded.url
     try:
-        async with linked(config, url) as (link, secrets):
+        async with linked(config, url, migrating=migrating) as (link, secrets):
             yield link, secrets, embedded
     except StoreUnavailable as error:
         why = embedded.obituary() if embedded is not None else ""
@@ -339,7 +350,7 @@ async def _opened(config: Config) -> AsyncIterator[tuple[Link, privacy.Secrets, 
 
 
 @asynccontextmanager
-async def linked(config: Config, url: str) -> AsyncIterator[tuple[Link, privacy.Secrets]]:
+async def linked(config: Config, url: str, *, migrating: bool = False) -> AsyncIterator[tuple[Link, privacy.Secrets]]:
     """The store at ``url``, with the secrets that open what it holds. Raises StoreError."""
     settings, secrets = config.store, _secrets(config)
     link = await connect(
@@ -348,6 +359,7 @@ async def linked(config: Config, url: str) -> AsyncIterator[tuple[Link, privacy.
         library=build_library(),
         durability=settings.durability,
         fingerprint=secrets.fingerprint,
+        migrating=migrating,
     )
     try:
         yield link, secrets
@@ -376,7 +388,7 @@ async def serve(
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
-    async with _opened(config) as (link, secrets, embedded):
+    async with opened(config) as (link, secrets, embedded):
         app = App(config, link, secrets, embedded, source=source)
         try:
             await app.start()

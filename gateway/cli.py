@@ -201,6 +201,41 @@ def _user(word: str) -> tuple[str, str]:
     return name, password
 
 
+@app.command(rich_help_panel=SETTING_UP)
+def migrate(
+    file: Annotated[
+        Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
+    ],
+    numbers: Annotated[
+        Path | None,
+        typer.Option(help="Every number whose consent or opt-out you keep, one a line.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a store of an earlier version up to date, while no gateway runs on it.
+
+    One name stands for all spellings of a number (+44 7911 …, +44 0 7911 …). A store from before that goes on working,
+    but looks up the other spellings with every message, until this has run.
+
+    Exit codes: 0 up to date · 1 the numbers are needed, nothing was changed · 2 wrong option or file · 4 the store
+    cannot be used, or a gateway runs on it.
+
+    Example: [cyan]smpp-gateway migrate --config config/gateway.toml --numbers numbers.txt[/]
+    """
+    import asyncio
+
+    from gateway.commands.migrate import migrated, read_numbers, told
+
+    config_read = load(file, as_json).config
+    given = None if numbers is None else read_numbers(numbers)
+    done = _start(lambda: asyncio.run(migrated(config_read, given)))
+    if as_json:
+        print_json(done._asdict())
+    else:
+        typer.echo(told(done))
+    raise typer.Exit(Exit.OK if done.done else Exit.REFUSED)
+
+
 # ── those of gateway.commands ──────────────────────────────────────────────────────────────────────────────────────
 
 app.add_typer(config.config, name="config", rich_help_panel=SETTING_UP)

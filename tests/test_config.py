@@ -38,6 +38,7 @@ from gateway.config.load import from_tables
 from gateway.config.read import duration
 from gateway.config.rulebook import jurisdictions_folder
 from gateway.model import Category
+from gateway.policy.velocity import Velocity
 from gateway.smpp.status import RetryClass
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -493,28 +494,59 @@ def test_what_is_no_duration(value: str):
 
 
 def test_rulebook_of_the_defaults():
-    rules = rulebook(Config(), date(2026, 11, 21))
+    rules = rulebook(Config())
     assert rules.caps == (((1, 60), (5, 3600), (10, 86400)), (), (), ())
     assert rules.expiry == (600_000, 86_400_000, 259_200_000, 86_400_000)
     assert {"CN", "US", "FR"} <= set(rules.countries)
-    assert rules.profile("13055550100", "US").name == "us-fl&us"
-    assert rules.profile("12125550100", "US").name == "us"
+    monday = date(2026, 11, 23)
+    assert rules.profile("13055550100", "US").on(monday) == ((480, 1200),)
+    assert rules.profile("12125550100", "US").on(monday) == ((480, 1260),)
+    assert rules.profile("12125550100", "US") is rules.profile("12125550199", "US")
     assert rules.profile("46701740605", "SE").name == "default"
     assert re.fullmatch(r"\d+-[0-9a-f]{8}-tz\d{4}[a-z]", rules.version)
-    assert rules.version == rulebook(Config(), date(2026, 11, 22)).version
+    assert rules.version == rulebook(Config()).version
 
 
 def test_rulebook_follows_the_settings_and_the_calendar():
     config = load_text(
         '[policy]\nhours = "10:00-22:30"\nmarketing_caps = ["1/7d"]\ndefault_profile = "us"\n', "x", {}
     ).config
-    rules = rulebook(config, date(2026, 11, 21))
-    assert rules.version != rulebook(Config(), date(2026, 11, 21)).version
-    assert rules.countries["CN"].week[0] == ((600, 1350),)
-    assert rules.default.week[0] == ((600, 1260),)
+    rules, monday = rulebook(config), date(2026, 11, 23)
+    assert rules.version != rulebook(Config()).version
+    assert rules.profile("8613800138000", "CN").on(monday) == ((600, 1350),)
+    assert rules.default.on(monday) == ((600, 1260),)
     assert rules.caps[Category.MARKETING] == ((1, 7 * 86400),)
-    assert "1305" not in rulebook(config, date(2021, 6, 30)).prefixes
-    assert "1305" in rulebook(config, date(2021, 7, 1)).prefixes
+    florida = rules.profile("13055550100", "US")
+    assert florida.on(date(2021, 6, 30)) == ((600, 1260),)
+    assert florida.on(date(2021, 7, 1)) == ((600, 1200),)
+
+
+def test_limits_by_destination_and_dear_prefixes():
+    config = load_text(
+        '[policy]\nallow_prefixes = ["+8816"]\nvelocity = { "+225" = "100/1m", "*" = "5000/1h" }\n'
+        '[[account]]\nname = "shop"\napi_keys = ["plain:12345678901234567890"]\ndefault_country = "SE"\n'
+        'velocity = { "+225" = "5/1m" }\n',
+        "x",
+        {},
+    ).config
+    rules = rulebook(config)
+    assert rules.allow_prefixes == ("8816",)
+    assert rules.velocity.of("2250712345678") == Velocity("225", 100, 60_000)
+    assert rules.velocity.of("46701740605") == Velocity("", 5000, 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "fault"),
+    [
+        ('policy.velocity = { "225" = "1/1m" }', "policy.velocity.225", "is no prefix"),
+        ('policy.velocity = { "+225" = "1 a minute" }', "policy.velocity.+225", '"1 a minute" is no limit'),
+        ('policy.allow_prefixes = ["881"]', "policy.allow_prefixes[0]", '"881" does not fit'),
+        ('[[account]]\nname = "a"\nvelocity = { "+1" = "0/1m" }', "account[0].velocity.+1", "is no limit"),
+        ('[[account]]\nname = "a"\ndefault_country = "XX"', "account[0].default_country", "is no country"),
+    ],
+)
+def test_what_is_no_limit_no_prefix_and_no_country_is_named(text: str, place: str, fault: str):
+    assert fault in problems(text)[place]
 
 
 def test_a_folder_of_own_jurisdictions(tmp_path: Path):
@@ -523,7 +555,7 @@ def test_a_folder_of_own_jurisdictions(tmp_path: Path):
         law + 'holidays = [2026-12-24]\n[hours]\ndaily = "09:00-12:00, 13:00-18:00"\nsunday = ""'
     )
     config = load_text(f'policy.jurisdictions = "{tmp_path}"', "x", {}).config
-    profile = rulebook(config, date(2026, 11, 21)).countries["SE"]
+    profile = rulebook(config).profile("46701740605", "SE")
     assert profile.on(date(2026, 11, 23)) == ((540, 720), (780, 1080))
     assert profile.on(date(2026, 11, 22)) == profile.on(date(2026, 12, 24)) == ()
 
@@ -534,6 +566,22 @@ def test_a_folder_of_own_jurisdictions(tmp_path: Path):
         load_text(f'policy.jurisdictions = "{tmp_path}"', "x", {})
     lines = sorted((Path(problem.file).name, problem.path) for problem in caught.value.problems)
     assert lines == [("no.toml", "hours.daily"), ("se.toml", "checked"), ("se.toml", "cheked"), ("xx.toml", "")]
+
+
+def test_a_law_is_followed_by_its_next_version_on_its_day_and_never_in_force_twice(tmp_path: Path):
+    law = 'name = "se"\ntitle = "t"\nsource = "s"\nchecked = 2026-01-01\ncountries = ["SE"]\n'
+    old = law + 'valid_from = 2020-01-01\nvalid_until = 2027-01-01\n[hours]\ndaily = "09:00-21:00"'
+    new = law + 'valid_from = 2027-01-01\n[hours]\ndaily = "10:00-18:00"'
+    (tmp_path / "se-2020.toml").write_text(old)
+    (tmp_path / "se-2027.toml").write_text(new)
+    profile = rulebook(load_text(f'policy.jurisdictions = "{tmp_path}"', "x", {}).config).profile("46701740605", "SE")
+    assert profile.on(date(2026, 12, 31)) == ((540, 1260),)
+    assert profile.on(date(2027, 1, 1)) == ((600, 1080),)
+    assert profile.on(date(2019, 1, 1)) == ((480, 1380),)  # no law yet: the default
+
+    (tmp_path / "se-2027.toml").write_text(new.replace("2027-01-01", "2026-12-31"))
+    with pytest.raises(ConfigError, match="in force twice"):
+        load_text(f'policy.jurisdictions = "{tmp_path}"', "x", {})
 
 
 def test_every_jurisdiction_that_comes_along_is_dated_and_sourced():

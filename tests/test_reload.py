@@ -25,6 +25,8 @@ from gateway.model import State
 from gateway.pipeline.intake import Result
 from gateway.pipeline.submission import Submission
 from gateway.simulator import Faults, Simulator
+from gateway.store.spelled import SpelledStore
+from gateway.store.store import Store
 from tests.carriers.test_carriage import until
 from tests.test_serve import serving, write_config
 
@@ -122,7 +124,7 @@ async def test_binds_stay_up_start_anew_begin_and_end(
     async with running(site) as app:
         await until(lambda: north.stats.bound == south.stats.bound == 2)
         links = set(north.links)
-        ids = await site.accept(300) + await site.accept(300, prefix="+4720123")
+        ids = await site.accept(300) + await site.accept(300, prefix="+472012")
         more = [route("+47", "east"), *everywhere]
         site.write(
             carrier("north", north, rate=900, status_table={}), carrier("south", south, window=50), *more,
@@ -138,7 +140,7 @@ async def test_binds_stay_up_start_anew_begin_and_end(
         await until(lambda: east.stats.bound == 1 and south.stats.bound == 2)
         assert (set(north.links), north.stats.connections, south.stats.connections) == (links, 2, 4)
         assert [carriage.dispatcher.pace.ceiling for carriage in app.carriages] == [900, 0, 0]
-        ids += await site.accept(100, prefix="+4720999") + await site.accept(100, prefix="+4670999")
+        ids += await site.accept(100, prefix="+472099") + await site.accept(100, prefix="+4670999")
         await site.until_states(ids, State.DELIVERED)
         assert east.stats.accepted >= 100
         assert sum(each.stats.duplicates for each in (north, south, east)) == 0
@@ -256,6 +258,27 @@ async def test_segments_and_demands_are_those_of_the_carrier_of_the_route(site: 
         assert [change.effect for change in changes.changed] == ["its binds stay up"]
         assert await told(app) == "metadata.template_id"
         await until(lambda: north.stats.accepted == 3)
+
+
+async def test_limits_by_destination_hold_from_the_reload_on(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        assert len(await site.accept(5)) == 5
+        own = ACCOUNT + 'velocity = { "+46701" = "3/1h" }\n'
+        site.write(carrier("north", north), route("*", "north"), account=own)
+        await app.reloader.reload()
+        assert len(await site.accept(5)) == 3
+        assert not await site.accept(1)
+
+
+async def test_a_store_from_before_is_known_at_the_start(site: Site, north: Simulator) -> None:
+    site.write(carrier("north", north), route("*", "north"))
+    async with running(site) as app:
+        assert type(app.store) is Store
+        await app._link._seed.command("HDEL", "gateway:meta", "numbers")
+    async with running(site) as app:
+        assert type(app.store) is SpelledStore
+        assert len(await site.accept(2)) == 2
 
 
 async def test_other_rules_decide_about_what_waits(site: Site, south: Simulator) -> None:

@@ -33,6 +33,7 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     send_at: datetime | None = None
     expires_at: datetime | None = None
     time_zone: str | None = None
+    residence: Literal["attested"] | None = None
     on_quiet: Literal["defer", "reject"] | None = None
     priority: int | None = None
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None

@@ -19,6 +19,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 _NAME = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_CAP = re.compile(r"^(\d{1,9})/(\S+)$")
 _OFFSET = re.compile(r"^([+-])([01]\d):?([0-5]\d)$")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -29,6 +30,15 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(text)
     return float(match[1]) * _UNITS[match[2]]
+
+
+def cap(text: str) -> tuple[int, int]:
+    """``"5/1h"`` as messages and seconds. Raises ValueError."""
+    match = _CAP.match(text)
+    limit, seconds = (int(match[1]), round(duration(match[2]))) if match else (0, 0)
+    if limit < 1 or seconds < 1:
+        raise ValueError(text)
+    return limit, seconds
 
 
 def offset(text: str) -> int:

@@ -1,7 +1,8 @@
 """What policy decides by, built from ``[policy]`` and the jurisdiction files.
 
 A jurisdiction file is data with a date and a source, never code: which numbers it is about (countries or prefixes), the
-hours it permits, holidays on which it permits nothing, from when and until when it is in force.
+hours it permits, holidays on which it permits nothing, from when and until when it is in force. All of them go into the
+rulebook with their dates, so a law begins and ends by the calendar, while the gateway runs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,34 +23,35 @@ import tzdata  # type: ignore[import-untyped]  # a package of data; IANA_VERSION
 from msgspec import Meta
 
 from gateway.config.problems import Findings, Problem
-from gateway.config.read import Reader, duration
+from gateway.config.read import Reader, cap
 from gateway.config.schema import Config, Policy, Section
+from gateway.config.tables import CAP_REMEDY, velocities
 from gateway.model import Category
-from gateway.policy.quiet_hours import MINUTES, Profile, Span, tighten
+from gateway.policy.quiet_hours import ALWAYS, MINUTES, Dated, Hours, Law, Profile, Span, Tightened, tighten
 from gateway.policy.route import Route, RouteTable
 from gateway.policy.rulebook import DEFAULT, Limits, Rulebook, by_category
+from gateway.policy.velocity import Velocities
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Of the code of gateway.policy: raised whenever the same data would decide otherwise."""
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HOURS = re.compile(r"^([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
-_CAP = re.compile(r"^(\d+)/(\S+)$")
 
-Hours = Annotated[str, Meta(description="like 08:00-23:00, several with commas, empty for none")]
+HoursText = Annotated[str, Meta(description="like 08:00-23:00, several with commas, empty for none")]
 
 
 class Week(Section, frozen=True, kw_only=True):
     """Permitted hours of local days; a weekday that is not named has those of ``daily``."""
 
-    daily: Hours
-    monday: Hours | None = None
-    tuesday: Hours | None = None
-    wednesday: Hours | None = None
-    thursday: Hours | None = None
-    friday: Hours | None = None
-    saturday: Hours | None = None
-    sunday: Hours | None = None
+    daily: HoursText
+    monday: HoursText | None = None
+    tuesday: HoursText | None = None
+    wednesday: HoursText | None = None
+    thursday: HoursText | None = None
+    friday: HoursText | None = None
+    saturday: HoursText | None = None
+    sunday: HoursText | None = None
 
 
 class Jurisdiction(Section, frozen=True, kw_only=True):
@@ -65,16 +69,30 @@ class Jurisdiction(Section, frozen=True, kw_only=True):
     holidays: tuple[date, ...] = ()  # nothing is permitted on these
     hours: Week
 
-    def in_force(self, day: date) -> bool:
-        return self.valid_from <= day and (self.valid_until is None or day < self.valid_until)
+    def overlaps(self, other: Jurisdiction) -> bool:
+        """Whether there is a day on which both are in force."""
+        return (other.valid_until is None or self.valid_from < other.valid_until) and (
+            self.valid_until is None or other.valid_from < self.valid_until
+        )
+
+
+class _Own(NamedTuple):
+    """One file that can be used: what it says, and its own hours."""
+
+    law: Jurisdiction
+    profile: Profile
+    file: Path
+
+    def dated(self, hours: Hours) -> Law:
+        return Law(hours, self.law.valid_from, self.law.valid_until)
 
 
 class _Laws(NamedTuple):
-    """Jurisdictions in force as profiles."""
+    """All jurisdictions with their dates."""
 
-    by_name: dict[str, Profile]
-    countries: dict[str, Profile]
-    prefixes: dict[str, Profile]
+    by_name: dict[str, tuple[Law, ...]]
+    countries: dict[str, tuple[Law, ...]]
+    prefixes: dict[str, tuple[Law, ...]]
     digest: str
 
 
@@ -85,10 +103,10 @@ def jurisdictions_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "config" / "jurisdictions"
 
 
-def rulebook(config: Config, today: date | None = None) -> Rulebook:
-    """The rules in force on a day (default: today, in UTC). Raises ConfigError."""
+def rulebook(config: Config) -> Rulebook:
+    """The rules with their dates. Raises ConfigError."""
     findings = Findings(config.policy.jurisdictions or "policy")
-    book = _build(config.policy, today or _today(), findings)
+    book = _build(config.policy, findings)
     findings.raise_if_any()
     assert book is not None  # nothing was found to complain about
     return book
@@ -113,16 +131,13 @@ def route_table(config: Config) -> RouteTable:
 
 def check_policy(policy: Policy, findings: Findings) -> None:
     """Reports what is wrong with ``[policy]`` and the files it names."""
-    _build(policy, _today(), findings)
+    _build(policy, findings)
 
 
-def _today() -> date:
-    return datetime.now(UTC).date()
-
-
-def _build(policy: Policy, today: date, findings: Findings) -> Rulebook | None:
-    laws = _laws(policy, today, findings)
-    default = laws.by_name.get(policy.default_profile, DEFAULT)
+def _build(policy: Policy, findings: Findings) -> Rulebook | None:
+    laws = _laws(policy, findings)
+    named = laws.by_name.get(policy.default_profile, ())
+    default = Dated(named, DEFAULT) if named else DEFAULT
     if policy.default_profile not in {*laws.by_name, "default"}:
         known = ", ".join(sorted({*laws.by_name, "default"}))
         findings.problem("policy.default_profile", f'"{policy.default_profile}" is no profile', f"Known are: {known}")
@@ -133,13 +148,14 @@ def _build(policy: Policy, today: date, findings: Findings) -> Rulebook | None:
         marketing=_limits("marketing", policy.marketing_caps, findings),
         emergency=(),
     )
+    velocity = velocities(policy.velocity, "policy.velocity", findings)
     if findings.problems:
         return None
     return Rulebook(
         version=_version(policy, laws.digest),
         default=_narrowed(default, narrow),
-        countries={country: _narrowed(profile, narrow) for country, profile in laws.countries.items()},
-        prefixes={prefix: _narrowed(profile, narrow) for prefix, profile in laws.prefixes.items()},
+        countries={country: _narrowed_laws(found, narrow) for country, found in laws.countries.items()},
+        prefixes={prefix: _narrowed_laws(found, narrow) for prefix, found in laws.prefixes.items()},
         caps=caps,
         expiry=by_category(
             otp=round(policy.otp_expiry * 1000),
@@ -150,11 +166,17 @@ def _build(policy: Policy, today: date, findings: Findings) -> Rulebook | None:
         on_quiet=policy.on_quiet,
         default_zone=policy.default_zone,
         max_segments=policy.max_segments,
+        velocity=Velocities(velocity),
+        allow_prefixes=tuple(prefix[1:] for prefix in policy.allow_prefixes),
     )
 
 
-def _narrowed(profile: Profile, narrow: Profile | None) -> Profile:
+def _narrowed(profile: Hours, narrow: Profile | None) -> Hours:
     return profile if narrow is None else tighten(profile, narrow)
+
+
+def _narrowed_laws(laws: Iterable[Law], narrow: Profile | None) -> tuple[Law, ...]:
+    return tuple(replace(law, profile=_narrowed(law.profile, narrow)) for law in laws)
 
 
 def _own_hours(policy: Policy, findings: Findings) -> Profile | None:
@@ -171,52 +193,45 @@ def _limits(category: str, caps: Iterable[str], findings: Findings) -> Limits:
     """``"5/1h"`` as (5, 3600)."""
     limits = []
     for index, text in enumerate(caps):
-        match = _CAP.match(text)
         try:
-            limit, seconds = (int(match[1]), duration(match[2])) if match else (0, 0.0)
+            limits.append(cap(text))
         except ValueError:
-            limit, seconds = 0, 0.0
-        if limit < 1 or seconds < 1:
-            at = f"policy.{category}_caps[{index}]"
-            findings.problem(at, f'"{text}" is no cap', 'Write messages per time, like "5/1h" or "10/1d"')
-        limits.append((limit, round(seconds)))
+            findings.problem(f"policy.{category}_caps[{index}]", f'"{text}" is no cap', CAP_REMEDY)
     return tuple(limits)
 
 
-def _laws(policy: Policy, today: date, findings: Findings) -> _Laws:
+def _laws(policy: Policy, findings: Findings) -> _Laws:
     folder = Path(policy.jurisdictions) if policy.jurisdictions else jurisdictions_folder()
     files = sorted(folder.glob("*.toml")) if os.path.isdir(folder) else []
     if not files:
         findings.problem("policy.jurisdictions", f'"{folder}" holds no *.toml file', "Name a folder of jurisdictions")
-    found: dict[str, tuple[Jurisdiction, Profile]] = {}
+    found: dict[str, list[_Own]] = {}
     digest = hashlib.sha256()
     for file in files:
         law = _read(file, findings)
-        if law is None or not law.in_force(today):
+        profile = None if law is None else _profile(law, file, findings)
+        if law is None or profile is None:
             continue
-        profile = _profile(law, file, findings)
-        if law.name in found:
-            fault = f'"{law.name}" is in force twice'
+        digest.update(file.read_bytes())
+        same = found.setdefault(law.name, [])
+        if any(law.overlaps(other.law) for other in same):
+            fault = f'"{law.name}" is in force twice on a day'
             _note(findings, file, "name", fault, "Give the older file a valid_until, or another name")
-        if profile is not None:
-            digest.update(file.read_bytes())
-            found[law.name] = law, profile
+        same.append(_Own(law, profile, file))
     return _tables(found, digest.hexdigest(), findings)
 
 
-def _tables(found: dict[str, tuple[Jurisdiction, Profile]], digest: str, findings: Findings) -> _Laws:
+def _tables(found: dict[str, list[_Own]], digest: str, findings: Findings) -> _Laws:
     laws = _Laws({}, {}, {}, digest)
-    for name, (law, own) in found.items():
-        profile = own
-        if law.within in found:
-            profile = tighten(own, found[law.within][1])
-        elif law.within:
-            _note(
-                findings, Path(f"{name}.toml"), "within", f'"{law.within}" is not in force', "Name another file's name"
-            )
-        laws.by_name[name] = profile
-        _put(laws.countries, law.countries, profile)
-        _put(laws.prefixes, (prefix[1:] for prefix in law.prefixes), profile)
+    for own in chain.from_iterable(found.values()):
+        law = own.law
+        if law.within and law.within not in found:
+            _note(findings, own.file, "within", f'no file has the name "{law.within}"', "Name another file's name")
+        wider = tuple(other.dated(other.profile) for other in found.get(law.within, ()))
+        dated = own.dated(Tightened((own.profile, Dated(wider, ALWAYS))) if wider else own.profile)
+        _put(laws.by_name, (law.name,), dated)
+        _put(laws.countries, law.countries, dated)
+        _put(laws.prefixes, (prefix[1:] for prefix in law.prefixes), dated)
     return laws
 
 
@@ -224,10 +239,10 @@ def _note(findings: Findings, file: Path, at: str, fault: str, remedy: str) -> N
     findings.problems.setdefault(f"{file}:{at}", Problem(str(file), at, fault, remedy))
 
 
-def _put(table: dict[str, Profile], keys: Iterable[str], profile: Profile) -> None:
+def _put(table: dict[str, tuple[Law, ...]], keys: Iterable[str], law: Law) -> None:
     """Two laws about the same numbers both hold."""
     for key in keys:
-        table[key] = tighten(table[key], profile) if key in table else profile
+        table[key] = (*table.get(key, ()), law)
 
 
 def _read(file: Path, findings: Findings) -> Jurisdiction | None:

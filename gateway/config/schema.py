@@ -105,6 +105,8 @@ class Policy(Section, frozen=True, kw_only=True):
     default_zone: str = ""  # IANA zone for numbers that have none; "" = such marketing is refused (zone_unknown)
     on_quiet: Literal["defer", "reject"] = "defer"
     max_segments: Annotated[int, Meta(ge=1, le=255)] = 255
+    allow_prefixes: tuple[Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{0,14}$")], ...] = ()  # premium, satellite, …
+    velocity: dict[str, str] = {}  # prefix, "*" = all -> messages per time of each account, "100/1m"
     otp_caps: tuple[str, ...] = ("1/1m", "5/1h", "10/1d")
     transactional_caps: tuple[str, ...] = ()
     marketing_caps: tuple[str, ...] = ()
@@ -162,6 +164,8 @@ class Account(Section, frozen=True, kw_only=True):
     webhook_secrets: tuple[Secret, ...] = ()  # two live ones while a secret is changed
     webhook_batch: Annotated[int, Meta(ge=1, le=500)] = 100
     webhook_events: Literal["final", "all"] = "final"
+    default_country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$")] = ""  # ISO; of numbers without + and country code
+    velocity: dict[str, str] = {}  # as [policy] velocity, for this account alone
     allow_ips: tuple[str, ...] = ()
     max_binds: Annotated[int, Meta(ge=0, le=1000)] = 4
 

@@ -8,12 +8,14 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from urllib.parse import urlsplit
 
 from gateway.config.problems import Findings
+from gateway.config.read import cap
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
+from gateway.policy.dialling import is_country
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.smpp.parameters import tlv_value
@@ -22,6 +24,9 @@ from gateway.smpp.tlvs import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQN
 EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
 """Secrets that stand in examples. Whoever reads the documentation knows them."""
 
+CAP_REMEDY = 'Write messages per time, like "5/1h" or "10/1d"'
+
+_PREFIX = re.compile(r"\*|\+[1-9][0-9]{0,14}")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN = re.compile(r"plain:[!-~]{1,500}")  # what an Authorization header can hold
 _LANE_OCTETS = 200  # the store keeps the length of a lane's name, with the place behind it, in one octet
@@ -85,6 +90,10 @@ def check_accounts(config: Config, findings: Findings) -> None:
         _smpp_login(config, account, path, findings)
         _categories(account, path, findings)
         _callback(config, account, path, findings)
+        if account.default_country and not is_country(account.default_country):
+            fault = f'"{account.default_country}" is no country with telephone numbers'
+            findings.problem(f"{path}.default_country", fault, 'Write its ISO code, like "SE"', account.name)
+        velocities(account.velocity, f"{path}.velocity", findings, account.name)
         for at, text in enumerate(account.allow_ips):
             is_network(text, f"{path}.allow_ips[{at}]", findings, account.name)
         for name, text in account.templates.items():
@@ -94,6 +103,20 @@ def check_accounts(config: Config, findings: Findings) -> None:
             findings.warn(path, "has no way in", remedy, account.name)
         if not account.senders:
             findings.problem(f"{path}.senders", "is empty", 'Write ["*"] for any, or the senders allowed', account.name)
+
+
+def velocities(limits: Mapping[str, str], path: str, findings: Findings, name: str = "") -> dict[str, tuple[int, int]]:
+    """Limits by prefix as messages and seconds; reports what is none."""
+    found: dict[str, tuple[int, int]] = {}
+    for prefix, text in limits.items():
+        if not _PREFIX.fullmatch(prefix):
+            remedy = 'Write digits with a + before them, like "+225", or "*" for all numbers'
+            findings.problem(f"{path}.{prefix}", "is no prefix of numbers", remedy, name)
+        try:
+            found[prefix] = cap(text)
+        except ValueError:
+            findings.problem(f"{path}.{prefix}", f'"{text}" is no limit', CAP_REMEDY, name)
+    return found
 
 
 def _template(text: str, path: str, findings: Findings, account: str) -> None:

@@ -32,9 +32,17 @@ POLICY = (
     "no_route",
     "zone_unknown",
 )
-TAKEN = ("rate_limited", "queue_full", "shutting_down", "idempotency_running", "idempotency_mismatch", *STORED)
+TAKEN = (
+    "rate_limited",
+    "velocity_limit",
+    "queue_full",
+    "shutting_down",
+    "idempotency_running",
+    "idempotency_mismatch",
+    *STORED,
+)
 FAULTS = ("invalid_number", "invalid_value", "encoding_mismatch")
-RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed")
+RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed", "destination_not_allowed")
 
 
 class Answer(NamedTuple):
@@ -250,7 +258,7 @@ OPERATIONS = (
     ),
 )
 
-_NUMBER = {"type": "string", "pattern": "^\\+?[1-9][0-9]{6,14}$"}
+_NUMBER = {"type": "string", "pattern": "^\\+?[0-9]{4,20}$"}
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
@@ -279,7 +287,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 FIELDS = {
-    "to": "Destination: E.164, with or without `+`.",
+    "to": "Destination: E.164, with or without `+`; with the account's `default_country` also as it is written there. "
+    "Digits without `+` that could be two numbers are refused. The answer has the number that is dialled.",
     "text": "Up to 255 segments; the alphabet is chosen by what is in it.",
     "from": "Sender: digits, a short code or up to 11 letters. Without it the account's first.",
     "category": "What the message is for. Without it the account's default.",
@@ -288,7 +297,10 @@ FIELDS = {
     "callback_url": "Where events of this message go instead of the account's address.",
     "send_at": "Not before this instant, at most a year ahead.",
     "expires_at": "Not after this instant.",
-    "time_zone": "The recipient's IANA zone, for quiet hours, where the number does not tell.",
+    "time_zone": "The recipient's IANA zone, for quiet hours. It chooses among the zones of the number's country; any "
+    "other one counts beside them: both must permit, unless `residence` is attested.",
+    "residence": "`attested`: you know that the recipient lives in `time_zone`, which then counts alone; kept as "
+    "evidence with the message.",
     "on_quiet": "In quiet hours: put off (`defer`) or refuse (`reject`). Without it the operator's choice.",
     "priority": "SMPP priority_flag, for the carrier. What goes first here follows from the category.",
     "encoding": "Insist on an alphabet; a text that does not fit is refused.",

@@ -122,7 +122,7 @@ class Api:
         if to is None:
             found = await self._store.mentions(account.name, reference)
         else:
-            recipient = self._hasher.recipient(destination(to))
+            recipient = self._hasher.recipient(destination(to, account.default_country))
             name = self._hasher.reference(account.name, recipient, reference)
             first = await self._store.by_reference(recipient, name)
             found = [first] if first else []

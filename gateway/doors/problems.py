@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "category_not_granted": Kind(403, "The account may not send this category"),
     "sender_not_allowed": Kind(403, "The account may not use this sender", compat=21606),
     "brand_not_allowed": Kind(403, "The account does not have this brand"),
+    "destination_not_allowed": Kind(403, "Numbers of this kind are not written to", compat=21408),
     "forbidden": Kind(403, "This key or token may not do that"),
     "not_found": Kind(404, "There is no such thing", compat=20404),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
@@ -48,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "unsupported_media_type": Kind(415, "The body has a form that is not read here"),
     "idempotency_mismatch": Kind(422, "This Idempotency-Key was used for another request"),
     "rate_limited": Kind(429, "The account is over its rate", retryable=True, compat=20429),
+    "velocity_limit": Kind(429, "The account has sent enough to this range of numbers", retryable=True),
     "headers_too_large": Kind(431, "The request's headers are too large"),
     "invalid_configuration": Kind(422, "The configuration cannot be used"),
     # refused by policy; the names are those of gateway.model.Reason

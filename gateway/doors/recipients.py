@@ -242,7 +242,7 @@ class Recipients:
 
     def _who(self, request: Request) -> Caller:
         account = self._caller(request)
-        recipient = self._hasher.recipient(destination(request.path_params["to"]))
+        recipient = self._hasher.recipient(destination(request.path_params["to"], account.default_country))
         scope = self._hasher.scope
         brands = {scope(account.name, brand): brand for brand in {*account.brands, account.brand}}
         return Caller(account, recipient, scope(account.name), brands)

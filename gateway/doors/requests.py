@@ -10,7 +10,7 @@ import msgspec
 from gateway.doors.listener import Receive
 from gateway.doors.problems import FieldError, HttpProblem, refuse
 from gateway.pipeline.submission import Submission
-from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.dialling import InvalidNumber, parse_e164
 
 MAX_SINGLE = 64 * 1024
 MAX_BATCH = 8 * 1024 * 1024
@@ -210,10 +210,14 @@ def _why_not_json(error: Exception, data: bytes, name: str) -> str:
     return f"{name} is not JSON: {error}"
 
 
-def destination(text: str, field: str = "to") -> str:
-    """The digits of a number in a path or query, where a ``+`` may have become a space. Raises HttpProblem (400)."""
+def destination(text: str, country: str, field: str = "to") -> str:
+    """The digits of a number in a path or query, where a ``+`` may have become a space. Raises HttpProblem (400).
+
+    ``country``: the account's ``default_country``.
+    """
+    plain = text.strip()
     try:
-        return parse_e164(text.strip())
+        return parse_e164(f"+{plain}" if text.startswith(" ") and plain[:1] != "+" else plain, country)
     except InvalidNumber as error:
         found = FieldError(field, "invalid_number", str(error))
         raise refuse("invalid_number", f"{field} {error}", errors=[found]) from None

@@ -43,7 +43,10 @@ def said_problem(body: Problem, headers: tuple[Header, ...] = ()) -> Said:
 def single(result: Result | submission.Problem) -> Said:
     """The answer to ``POST /v1/messages``."""
     said = shape(result)
-    return said_problem(said, _come_back(said)) if isinstance(said, Problem) else Said(202, encode(said))
+    if not isinstance(said, Problem):
+        return Said(202, encode(said))
+    wait = result.wait if isinstance(result, submission.Problem) else 0.0
+    return said_problem(said, (retry_after(wait),) if wait else _come_back(said))
 
 
 class Count(msgspec.Struct, gc=False):
@@ -112,7 +115,8 @@ def _fault(fault: submission.Problem, place: str) -> Problem:
     if not fault.field:
         return problem(fault.code, fault.detail)
     field = place + fault.field
-    return problem(fault.code, f"{field}: {fault.detail}", errors=[FieldError(field, fault.code, fault.detail)])
+    errors = [FieldError(field, fault.code, fault.detail)]
+    return problem(fault.code, f"{field}: {fault.detail}", errors=errors, retry_at=wire.rfc3339(fault.retry_at))
 
 
 def _busy(refused: Sequence[Problem]) -> Problem | None:

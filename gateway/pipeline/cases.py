@@ -60,6 +60,7 @@ def request_of(case: Case, route: str, now: int) -> Request:
         send_at=checked.send_at,
         expires_at=checked.expires_at,
         time_zone=asked.time_zone or "",
+        residence=asked.residence is not None,
         on_quiet=asked.on_quiet or "",
         reason=asked.reason or "",
         template_scope=_NO_TEMPLATE if asked.template is None else rights.template_scopes[asked.template],
@@ -134,6 +135,7 @@ def _said(asked: Submission, checked: Checked) -> Asked | None:
         asked.priority or 0,
         asked.reason or "",
         asked.template or "",
+        asked.residence or "",
     )
     return None if said == _NOTHING else said
 

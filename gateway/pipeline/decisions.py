@@ -104,6 +104,7 @@ class Decisions:
             send_at=asked.send_at,
             expires_at=item.expires,
             time_zone=asked.time_zone,
+            residence=asked.residence != "",
             on_quiet=asked.on_quiet,
             reason=asked.reason,
             template_scope=self._desk.template_scope(envelope.account, asked.template),

@@ -26,6 +26,7 @@ class Desk:
         self.routes = routes
         self.demands: Mapping[str, Demand] = {}
         self.rights: dict[str, Rights] = {}
+        self.velocity = False  # some account has limits of its own by destination
         self.set_accounts(accounts)
 
     def __repr__(self) -> str:
@@ -34,6 +35,7 @@ class Desk:
     def set_accounts(self, accounts: Iterable[Account]) -> None:
         """The accounts of a (new) configuration."""
         self.rights = {account.name: Rights(account, self.hasher) for account in accounts}
+        self.velocity = any(rights.velocity for rights in self.rights.values())
 
     def scopes(self, account: str, brand: str) -> tuple[bytes, bytes]:
         """Account scope and brand scope, also of an account that the configuration no longer has."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Reason, Redecide
+from gateway.pipeline.caution import Caution
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
@@ -61,9 +62,6 @@ not."""
 
 PROBE_EVERY = 0.01
 """Seconds between two takes of one message: most of them find nothing."""
-
-RECONNECT_AFTER = 60.0
-"""Seconds for which a carrier that answers nothing was asked nothing, since nothing waits that may be resent."""
 
 TURNS_EVERY = 20
 """Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
@@ -127,9 +125,7 @@ class Dispatcher:
         self._elsewhere = False
         self._writer = Writer()
         self._outcomes = Outcomes(carrier, lanes, pace, self._now, mark)
-        self._doubtful = False  # submits were lost, and nothing submitted was answered since
-        self._fruitless = 0  # probes in a row that found nothing to risk
-        self._risked: float | None = None  # when something was last risked at the carrier while it was sick
+        self._caution = Caution(store.partitions)
         self._encoder = Encoder(carrier, self._outcomes.validity)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
@@ -228,8 +224,11 @@ class Dispatcher:
     def _tend(self, now: float) -> None:
         """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
         here = bool(self._ports())
-        self._board.set_sick(self.name, self._sick)
-        self._mend(now)
+        sick = here and self.binds is not None and self.binds.sick
+        self._board.set_sick(self.name, sick)
+        if self._caution.look(sick, now):
+            for port in list(self._ports()):
+                port.abort("submits are not answered")
         self._board.set_up(self.name, self._elsewhere or here, now)
         self._board.set_away(self.name, self._elsewhere and not here)
         if now - self._swept >= SWEEP_EVERY:
@@ -240,23 +239,12 @@ class Dispatcher:
             self._write(now)
             self._drop_overdue(now)
 
-    def _mend(self, now: float) -> None:
-        """Connections over which nothing is answered, and with nothing to ask with for a minute, are made anew."""
-        if not self._sick:
-            self._risked = None
-        elif self._risked is None:
-            self._risked = now
-        elif now - self._risked >= RECONNECT_AFTER and self._fruitless:
-            self._risked, self._doubtful = now, True
-            for port in list(self._ports()):
-                port.abort("submits are not answered")
-
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
         """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
         ports = self._ports()
         if not ports or not self._rota or len(self._writer) or not self._heart.fresh(now):
             return [], 0
-        if self._doubtful or self._sick:
+        if self._caution:
             return self._plan_probe(now)
         windows = sum(port.window for port in ports)
         ordinary = self._room()
@@ -283,17 +271,12 @@ class Dispatcher:
         ask = self._rota.pick(1, 1)[0]
         self.pace.take(1, now)
         self._not_before = now + PROBE_EVERY
-        risk = not self._sick and self._fruitless >= self._store.partitions  # there is nothing else to ask with
-        word = self._outcomes.on_unknown
-        return [TakeRequest(ask.partition, lanes, self.name, 1, 0, word, probe=not risk)], 1
+        word, probe = self._outcomes.on_unknown, self._caution.only_resendable
+        return [TakeRequest(ask.partition, lanes, self.name, 1, 0, word, probe=probe)], 1
 
     def _outstanding(self) -> int:
         """Submits on their way, but for those of a bind that has waited for them too long."""
-        return 0 if self._sick else sum(port.outstanding for port in self._ports())
-
-    @property
-    def _sick(self) -> bool:
-        return self.binds is not None and self.binds.sick and bool(self.binds.binds)
+        return 0 if self._caution.sick else sum(port.outstanding for port in self._ports())
 
     def _room(self) -> int:
         """Parts that the windows have room for now, but for what is kept for one-time passwords."""
@@ -359,9 +342,7 @@ class Dispatcher:
             self.dropped += taken.dropped
             redecide += taken.redecide
             used += found
-        self._fruitless = 0 if used else self._fruitless + 1
-        if used and self._risked is not None:
-            self._risked = now
+        self._caution.took(used, now)
         if used < permits:
             self.pace.give_back(permits - used)
         elif used > permits:
@@ -469,7 +450,7 @@ class Dispatcher:
         """Answers to submits of one bind."""
         reports, late = self._outcomes.answered(port, answers, now)
         self._out += late  # as ``reported`` will take them off again
-        self._doubtful = False
+        self._caution.answered()
         self._report(reports)
 
     def timed_out(self, port: Port, contexts: Sequence[Any], now: float) -> None:
@@ -478,7 +459,8 @@ class Dispatcher:
 
     def lost(self, port: Port, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
         """A bind is over: no answer can come any more, and the rest of its long messages cannot follow."""
-        self._doubtful = self._doubtful or bool(unknown)
+        if unknown:
+            self._caution.lost()
         self._report(self._outcomes.lost(unknown, (*unwritten, *self._writer.give_up(port))))
 
     def room(self, port: Port) -> None:

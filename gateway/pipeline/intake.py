@@ -21,6 +21,7 @@ from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.repeats import Item, without_instants
 from gateway.pipeline.submission import Problem, Result, Rights, Submission, check
 from gateway.pipeline.tallies import IntakeTally
+from gateway.pipeline.velocity import Counts, VelocityLimits
 from gateway.policy.decide import caps_for, decide
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
@@ -74,6 +75,7 @@ class Intake:
     """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
 
     It is told whether a one-time password is among it. ``named`` hears whose messages name a receiver for their events.
+    ``velocity`` counts what accounts hand in for ranges of numbers that are limited.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class Intake:
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
         max_waiting: int = 10_000_000,
+        velocity: Counts | None = None,
     ) -> None:
+        self._velocity = None if velocity is None else VelocityLimits(velocity, store)
         self._store = store
         self._desk = desk
         self._hint = hint
@@ -158,11 +162,25 @@ class Intake:
                 if start:
                     await asyncio.sleep(0)
                 cases += self._check(items[start : start + STRIDE], start, results, batch.now)
-            if cases:
-                await self._store_cases(cases, results, refused, batch)
+            within = await self._within_velocity(cases, results, refused, batch.now)
+            if within:
+                await self._store_cases(within, results, refused, batch)
         finally:
             self._bounds.arrived([case.rights.name for case in cases], refused)
         return [result for result in results if result is not None]
+
+    async def _within_velocity(
+        self, cases: list[Case], results: list[Result | Problem | None], refused: list[str], now: int
+    ) -> list[Case]:
+        """The cases but for those over a limit of their destination: their faults go into ``results``."""
+        desk = self._desk
+        if self._velocity is None or not (desk.rules.velocity or desk.velocity):
+            return cases
+        over = await self._velocity.over(cases, desk.rules.velocity, self._reference, now)
+        for place, problem in over.items():
+            results[place] = problem
+        refused += [case.rights.name for case in cases if case.place in over]
+        return [case for case in cases if case.place not in over] if over else cases
 
     async def _store_cases(
         self, cases: Sequence[Case], results: list[Result | Problem | None], refused: list[str], batch: Batch
@@ -237,7 +255,7 @@ class Intake:
             if isinstance(rights, Problem):
                 results[place] = rights
                 continue
-            checked = check(asked, rights, now, self._desk)
+            checked = check(asked, rights, now, self._desk, rules.allow_prefixes)
             if isinstance(checked, Problem):
                 results[place] = checked
                 continue

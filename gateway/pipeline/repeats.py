@@ -11,7 +11,7 @@ from gateway.config import Account
 from gateway.model import Recipient
 from gateway.pipeline.cases import Origin
 from gateway.pipeline.submission import Submission, passed
-from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.store.claims import item_reference
 from gateway.store.keys import Hasher
 
@@ -52,7 +52,7 @@ def _named(item: Item, hasher: Hasher) -> tuple[Recipient, bytes] | None:
     """The reference that a repeat would share with the first one; None when there is none to share."""
     account, asked, origin = item
     try:
-        recipient = hasher.recipient(parse_e164(asked.to))
+        recipient = hasher.recipient(parse_e164(asked.to, account.default_country))
     except InvalidNumber:
         return None
     if asked.client_ref is not None:

@@ -16,12 +16,14 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import Account
+from gateway.config.read import cap
 from gateway.model import Category, OnUnknown, State, Verdict
 from gateway.pipeline.coding import NO_DEMAND, Demand, count_for
 from gateway.pipeline.parameters import ParameterError
-from gateway.policy.numbers import InvalidNumber, parse_e164
+from gateway.policy.dialling import InvalidNumber, number_of
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
+from gateway.policy.velocity import Velocities
 from gateway.smpp.text import Alphabet, Count, TextError, count
 from gateway.store.keys import Hasher
 
@@ -47,6 +49,7 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     send_at: Annotated[datetime, Meta(tz=True)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     time_zone: Name | None = None
+    residence: Literal["attested"] | None = None  # the app knows that the recipient lives in ``time_zone``
     on_quiet: Literal["defer", "reject"] | None = None
     priority: Annotated[int, Meta(ge=0, le=3)] | None = None  # SMPP priority_flag
     encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
@@ -66,6 +69,7 @@ class Asked(msgspec.Struct, array_like=True, gc=False):
     priority: int = 0
     reason: str = ""
     template: str = ""
+    residence: str = ""
 
 
 class Problem(NamedTuple):
@@ -74,6 +78,8 @@ class Problem(NamedTuple):
     code: str
     detail: str
     field: str = ""
+    retry_at: int = 0  # ms UTC: when the same may be taken; 0 = not known, or never
+    wait: float = 0.0  # … and in seconds from now
 
 
 class Result(msgspec.Struct, gc=False):
@@ -98,11 +104,13 @@ class Rights:
         "brand_scopes",
         "categories",
         "category",
+        "country",
         "name",
         "sender",
         "senders",
         "template_scopes",
         "templates",
+        "velocity",
         "weight",
     )
 
@@ -114,6 +122,8 @@ class Rights:
         self.senders = None if "*" in account.senders else frozenset(account.senders)
         self.sender = next((sender for sender in account.senders if sender != "*"), "")
         self.brand = account.brand
+        self.country = account.default_country
+        self.velocity = Velocities({prefix: cap(text) for prefix, text in account.velocity.items()})
         self.account_scope = hasher.scope(account.name)
         self.templates = {name: Template(text) for name, text in account.templates.items()}
         self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}
@@ -158,15 +168,16 @@ ON_UNKNOWN = {
 _NAMES = {alphabet: alphabet.value for alphabet in Alphabet}  # plain text; reading .value costs 0.3 µs
 
 
-def check(asked: Submission, rights: Rights, now: int, routing: Routing | None = None) -> Checked | Problem:
-    """Everything that must hold before policy is asked. ``now`` in milliseconds.
+def check(
+    asked: Submission, rights: Rights, now: int, routing: Routing | None = None, allow_prefixes: tuple[str, ...] = ()
+) -> Checked | Problem:
+    """Everything that must hold before policy is asked. ``now`` in ms; ``allow_prefixes``: digits, of dear numbers.
 
     Segments are those of the carrier that the message's route leads to first (``routing``).
     """
-    try:
-        digits = parse_e164(asked.to)
-    except InvalidNumber as error:
-        return Problem("invalid_number", str(error), "to")
+    digits = _destination(asked.to, rights.country, allow_prefixes)
+    if isinstance(digits, Problem):
+        return digits
     category = rights.category if asked.category is None else CATEGORIES[asked.category]
     brand = asked.brand or rights.brand
     sender = rights.sender if asked.sender is None else asked.sender
@@ -198,6 +209,18 @@ def _counted(text: str, asked: Submission, demand: Demand) -> Count | Problem:
         return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
     except ParameterError as error:
         return Problem("invalid_value", str(error), error.field)
+
+
+def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str | Problem:
+    """The digits to dial, of a number that may be written to."""
+    try:
+        digits, number = number_of(to, country)
+    except InvalidNumber as error:
+        return Problem("invalid_number", str(error), "to")
+    if number.by_name and not digits.startswith(allow_prefixes):
+        detail = f"+{digits[:4]}… is a {number.by_name} number, which [policy] allow_prefixes must name"
+        return Problem("destination_not_allowed", detail, "to")
+    return digits
 
 
 def template_scope(hasher: Hasher, account: str, template: str) -> bytes:
@@ -247,6 +270,8 @@ def _check_rest(asked: Submission, now: int) -> Problem | None:
             return fault
     if asked.time_zone is not None and not known_zone(asked.time_zone):
         return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
+    if asked.residence is not None and asked.time_zone is None:
+        return Problem("invalid_value", "says where the recipient lives: give time_zone with it", "residence")
     if asked.callback_url is not None and not _is_url(asked.callback_url):
         return Problem(
             "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"

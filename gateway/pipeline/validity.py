@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.model import Category
-from gateway.policy.quiet_hours import zone_of
+from gateway.policy.quiet_hours import LAST_MINUTE, zone_of
 from gateway.smpp.errors import LocalError
 from gateway.smpp.status import Status
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_VALIDITY = 30 * 86_400_000
 """Milliseconds. Longer validities are left to the carrier: many refuse (RINVEXPIRY) what exceeds their own limit."""
-
-LEAST_LEFT = 60_000
-"""Milliseconds to the close of permitted hours below which advertising is not begun: it would be delivered after."""
 
 ON_THE_WAY = 2_000
 """Milliseconds that a submit may take to a carrier, which counts a relative validity from its arrival."""
@@ -46,10 +43,10 @@ log = structlog.get_logger(__name__)
 
 
 class Closing(Exception):  # not a fault: a message that has to wait
-    """The permitted hours of a message end within ``LEAST_LEFT``, at ``at`` (ms UTC): it is to be decided anew then."""
+    """The permission of a message ended while it was on its way here, at ``at`` (ms UTC): it is to be decided anew."""
 
     def __init__(self, at: int) -> None:
-        super().__init__("less than a minute is left of the permitted hours")
+        super().__init__("its permission is over")
         self.at = at
 
 
@@ -135,14 +132,15 @@ class Validity:
     def text(self, leased: Leased, now: int) -> bytes:
         """The field for a message that is written at ``now`` (ms UTC), b"" for the carrier's own limit.
 
-        It is the expiry, for marketing no later than the close of permitted hours, of which a minute must be left.
+        It is the expiry, for marketing no later than the close of permitted hours, which come a minute after the end of
+        its permission (``policy.quiet_hours.LAST_MINUTE``): so long at least it may be delivered.
         Raises Closing, and ValidityRefused for what may not be sent without.
         """
         at = leased.expires
         if leased.category == Category.MARKETING:
-            closes = leased.closes
-            if closes - now < LEAST_LEFT:
-                raise Closing(closes)
+            if now >= leased.closes:
+                raise Closing(leased.closes)
+            closes = leased.closes + LAST_MINUTE
             if closes < at or not at:
                 at = closes
             if at - now > MAX_VALIDITY:

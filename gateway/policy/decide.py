@@ -18,9 +18,10 @@ import msgspec
 
 from gateway.model import Cap, Category, Check, Facts, Outcome, Permission, Reason, Verdict
 from gateway.policy import caps, consent, content
-from gateway.policy.numbers import describe
-from gateway.policy.quiet_hours import Window, known_zone, window
+from gateway.policy.numbers import Number, describe
+from gateway.policy.quiet_hours import LAST_MINUTE, Window, known_zone, window
 from gateway.policy.rulebook import ByCategory, Limits, Rulebook, by_category
+from gateway.policy.zones import chosen
 
 __all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "caps_for", "decide"]
 
@@ -53,7 +54,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     accepted_at: int = 0  # when it was accepted, for what is decided again
     send_at: int = 0
     expires_at: int = 0
-    time_zone: str = ""  # IANA; goes before what the number tells
+    time_zone: str = ""  # IANA; chooses among the zones of the number's country, or adds one
+    residence: bool = False  # the app attests that the recipient lives in ``time_zone``
     on_quiet: str = ""  # "defer" | "reject"
     reason: str = ""  # of an emergency
     template_scope: bytes = _NO_SCOPE
@@ -95,12 +97,13 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     category = request.category
     if category is _MARKETING:
         number = describe(request.digits)
-        case.zones = _zones(request, number.zones, rules)
+        case.zones = _zones(request, number, rules)
         if case.zones:
             earliest = max(case.start, case.room_at)
-            case.window = window(earliest, case.zones, rules.profile(request.digits, number.region))
+            profile = rules.profile(request.digits, number.region)
+            case.window = window(earliest, case.zones, profile, least=LAST_MINUTE)
         if case.window is not None:
-            opens, closes = case.window
+            opens, closes = case.window.opens, case.window.closes - LAST_MINUTE
     findings = [finding for rule in RULES[category] if (finding := rule(case)) is not None]
     permission = Permission(
         opens,
@@ -121,11 +124,16 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     return Verdict(worst.outcome, worst.code, permission, next_at, texts, case.zones, rules.version)
 
 
-def _zones(request: Request, of_number: tuple[str, ...], rules: Rulebook) -> tuple[str, ...]:
-    """The zone that was named, else those of the number, else the default."""
-    if request.time_zone:
-        return (request.time_zone,) if known_zone(request.time_zone) else ()
-    return of_number or ((rules.default_zone,) if rules.default_zone else ())
+def _zones(request: Request, number: Number, rules: Rulebook) -> tuple[str, ...]:
+    """Where the recipient may be: as attested, as named among the zones at home, by the number, else the default."""
+    named = request.time_zone
+    if named and not known_zone(named):
+        return ()
+    if named and request.residence:
+        return (named,)
+    if named:
+        return chosen(named, number.zones, number.region)
+    return number.zones or ((rules.default_zone,) if rules.default_zone else ())
 
 
 def caps_for(category: Category, account_scope: bytes, brand_scope: bytes, rules: Rulebook) -> tuple[Cap, ...]:

@@ -1,4 +1,4 @@
-"""Telephone numbers: is it E.164, which region, which time zones.
+"""Telephone numbers by their digits: which region, which time zones, what kind, whether the plan has such a number.
 
 phonenumbers answers all of it, at 38 µs a number. Region and kind depend on the first digits and the length alone, so
 they are asked once per prefix and remembered; zones come from its longest-prefix table directly. Never import
@@ -8,7 +8,6 @@ they are asked once per prefix and remembered; zones come from its longest-prefi
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 import phonenumbers
@@ -16,9 +15,10 @@ from phonenumbers import PhoneNumberType as Type
 from phonenumbers import ValidationResult
 from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
 
-_CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
+from gateway.policy.identity import DIALLED_AS_GIVEN, identity
+from gateway.policy.zones import in_country, of_countries
+
 _CACHE_LIMIT = 200_000  # prefixes; about 60 MB were somebody to probe them all
-_SHORTEST, _LONGEST = 7, 15  # digits; E.164 sets the upper bound, no plan assigns fewer than seven
 
 # Digits that settle region and kind. North America: the area code. The rest: enough for the islands that share a
 # country code (Guernsey's 447911, the Vatican's 3906698, Christmas Island's 6189164, Western Sahara's 212528).
@@ -41,11 +41,10 @@ _KINDS = {
     Type.UAN: "uan",
     Type.VOICEMAIL: "voicemail",
 }
+_DEAR = {"premium": "premium-rate", "shared_cost": "shared-cost", "personal": "personal"}
+"""Kinds that cost the sender more than the number of a person (UK personal numbers, 070, are among them)."""
+
 _AT_HOME = frozenset({"fixed", "mobile", "fixed_or_mobile"})
-
-
-class InvalidNumber(ValueError):
-    """Not a destination; the text says why and is meant for the person who typed it."""
 
 
 class Number(NamedTuple):
@@ -54,7 +53,8 @@ class Number(NamedTuple):
     region: str  # ISO 3166 alpha-2, or "" when unknown or international (satellite and such)
     zones: tuple[str, ...]  # IANA names, sorted; every one of them may be where the recipient is
     kind: str  # fixed | mobile | fixed_or_mobile | toll_free | premium | … | unknown
-    possible: bool  # the country's plan has numbers of this length
+    possible: bool  # written as it is dialled, in a length that the country's plan has
+    by_name: str = ""  # "premium", "satellite", …: so dear that the operator must allow its prefix by name
 
 
 class _Prefix(NamedTuple):
@@ -69,36 +69,8 @@ _prefixes: dict[tuple[str, int], _Prefix] = {}
 _blocks: dict[tuple[str, int], _Prefix] = {}
 
 
-def parse_e164(text: str) -> str:
-    """The digits of an E.164 number written with or without ``+``. Raises InvalidNumber."""
-    digits = text[1:] if text[:1] == "+" else text
-    if (
-        _SHORTEST <= len(digits) <= _LONGEST
-        and digits.isascii()
-        and digits.isdigit()
-        and (digits[:2] in _CODES or digits[0] in _CODES or digits[:3] in _CODES)
-    ):
-        return digits
-    raise InvalidNumber(_fault(digits))
-
-
-def _fault(digits: str) -> str:
-    if not digits:
-        return "is empty; write the number in E.164, such as +8613800138000"
-    if not (digits.isascii() and digits.isdigit()):
-        odd = next(char for char in digits if not (char.isascii() and char.isdigit()))
-        return f"holds {odd!r}; write digits only, with or without a leading +"
-    if digits[0] == "0":
-        return "begins with 0; write the country code first, such as +44 for 0044 or for a national 0"
-    if len(digits) < _SHORTEST:
-        return f"has {len(digits)} digits, too few for E.164; write the country code and the whole number"
-    if len(digits) > _LONGEST:
-        return f"has {len(digits)} digits; E.164 allows {_LONGEST} at most"
-    return f"begins with +{digits[:3]}, which is no country code"
-
-
 def describe(digits: str) -> Number:
-    """Region, zones and kind of E.164 digits (as ``parse_e164`` returns them)."""
+    """What is known of E.164 digits (as ``dialling.parse_e164`` returns them)."""
     key = digits[: _DEPTHS.get(digits[:2], _DEFAULT_DEPTH)], len(digits)
     prefix = _prefixes.get(key)
     if prefix is None:
@@ -131,35 +103,46 @@ def _ask(head: str, digits: str) -> _Prefix:
     """The full path: what phonenumbers says of one number stands for its prefix."""
     try:
         parsed = phonenumbers.parse("+" + digits)
+        possible = _possible(parsed, digits)
+        if not possible and (canonical := identity(digits)) != digits:  # another spelling of a number that exists
+            parsed = phonenumbers.parse("+" + canonical)
+            possible = bool(DIALLED_AS_GIVEN.fullmatch(digits)) and _possible(parsed, canonical)
+            head = canonical[: len(head) + len(canonical) - len(digits)]  # as far as the prefix tells
     except phonenumbers.NumberParseException:
         return _Prefix(Number("", (), "unknown", False), (), {})
     code = str(parsed.country_code)
     kind = _KINDS.get(phonenumbers.number_type(parsed), "unknown")
-    region = phonenumbers.region_code_for_number(parsed)
     # North America has no ranges for mobiles: what fits no plan yet still belongs to its area code.
     geographic = phonenumbers.is_number_geographical(parsed) or (kind == "unknown" and code == "1")
     found = _longest(head) if geographic else TIMEZONE_DATA.get(code, ())
+    region = phonenumbers.region_code_for_number(parsed) or _nearest_region(code, found)
     # A toll-free number is answered anywhere; only where people live does the country narrow the zones.
-    zones = _in_country(found, region or "") if kind in _AT_HOME or kind == "unknown" else _sorted(found)
-    possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
-    number = Number(region or _main_region(code), zones, kind, possible)
-    return _Prefix(_earthly(number), _deeper().get(head, ()) if geographic else (), {})
+    zones = in_country(found, region) if kind in _AT_HOME or kind == "unknown" else _sorted(found)
+    region = "" if region == "001" else region  # 001 is no country but the whole world: satellite phones and such
+    by_name = _DEAR.get(kind, "") if region else "satellite or international"
+    number = Number(region, zones, kind, possible, by_name)
+    return _Prefix(number, _deeper().get(head, ()) if geographic else (), {})
+
+
+def _possible(parsed: phonenumbers.PhoneNumber, digits: str) -> bool:
+    """Whether these digits are a number, and not one with something before it that the library has taken away."""
+    return (
+        f"{parsed.country_code}{phonenumbers.national_significant_number(parsed)}" == digits
+        and phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
+    )
 
 
 def _with_zones(prefix: _Prefix, zones: tuple[str, ...]) -> Number:
-    number = prefix.number._replace(zones=_in_country(zones, prefix.number.region))
+    number = prefix.number._replace(zones=in_country(zones, prefix.number.region))
     prefix.numbers[zones] = number
     return number
 
 
-def _main_region(code: str) -> str:
-    """The country of a code, or the first among those that share it: whose law holds for a number of no plan."""
-    return next(iter(phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())), "")
-
-
-def _earthly(number: Number) -> Number:
-    """001 is no country but the whole world: satellite phones and such."""
-    return number._replace(region="") if number.region == "001" else number
+def _nearest_region(code: str, zones: tuple[str, ...]) -> str:
+    """Whose law holds for a number of no plan: the country of its code; of several, the first that has its zones."""
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
+    at_home = (region for region in regions if not of_countries().get(region, frozenset()).isdisjoint(zones))
+    return next(at_home, next(iter(regions), ""))
 
 
 def _longest(head: str) -> tuple[str, ...]:
@@ -168,12 +151,6 @@ def _longest(head: str) -> tuple[str, ...]:
         if zones is not None:
             return zones
     return ()
-
-
-def _in_country(zones: tuple[str, ...], region: str) -> tuple[str, ...]:
-    """Zones of a number that are zones of its country; all of them when none is (other spellings of a zone)."""
-    country = _country_zones().get(region, frozenset())
-    return _sorted(tuple(zone for zone in zones if zone in country)) or _sorted(zones) or tuple(sorted(country))
 
 
 def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
@@ -188,15 +165,3 @@ def _deeper() -> dict[str, tuple[int, ...]]:
         for depth in range(4, min(8, len(prefix))):
             found.setdefault(prefix[:depth], set()).add(len(prefix))
     return {head: tuple(sorted(lengths, reverse=True)) for head, lengths in found.items()}
-
-
-@cache
-def _country_zones() -> dict[str, frozenset[str]]:
-    """ISO country -> its zones, from the table that comes with the zone data."""
-    table = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text(encoding="utf-8")
-    found: dict[str, set[str]] = {}
-    for line in table.splitlines():
-        if not line.startswith("#"):
-            country, _, zone = line.split("\t")[:3]
-            found.setdefault(country, set()).add(zone)
-    return {country: frozenset(zones) for country, zones in found.items()}

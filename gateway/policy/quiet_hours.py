@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 MINUTES = 24 * 60
@@ -21,21 +21,85 @@ _DAY = 86_400_000
 _HORIZON = 15  # days looked ahead; the longest closed run of any profile must fit
 _SPAN = 7 * _DAY  # a calendar is computed for a week of "now"
 
+LAST_MINUTE = 60_000
+"""Before the permitted hours end, so long nothing is handed out any more: a carrier that may deliver until then, and no
+later, would have no time to. The validity it is told ends with the hours themselves."""
+
 Span = tuple[int, int]
 """A half-open stretch: of minutes in a local day, or of UTC milliseconds."""
 
 
+class Hours(Protocol):
+    """Permitted hours by local day. Compared by identity, which makes them a cheap key of the cache."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __hash__(self) -> int: ...
+
+    def on(self, day: date) -> tuple[Span, ...]:
+        """The permitted stretches of one local day, in minutes, in order."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Permitted hours of one law or one wish. Compared by identity, which makes it a cheap key of the cache."""
+    """Permitted hours of one law or one wish."""
 
     name: str
     week: tuple[tuple[Span, ...], ...]  # for Monday to Sunday, stretches of minutes of the local day
     holidays: frozenset[date] = frozenset()  # closed all day
 
     def on(self, day: date) -> tuple[Span, ...]:
-        """The stretches of one local day."""
         return () if day in self.holidays else self.week[day.weekday()]
+
+
+@dataclass(frozen=True, eq=False)
+class Tightened:
+    """What all of these permit."""
+
+    parts: tuple[Hours, ...]
+
+    @property
+    def name(self) -> str:
+        return "&".join(part.name for part in self.parts)
+
+    def on(self, day: date) -> tuple[Span, ...]:
+        spans: Iterable[Span] = ((0, MINUTES),)
+        for part in self.parts:
+            spans = _both(tuple(spans), part.on(day))
+        return tuple(spans)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A profile that holds from one local day until before another (None: for good)."""
+
+    profile: Hours
+    since: date = date.min
+    until: date | None = None
+
+    def in_force(self, day: date) -> bool:
+        return self.since <= day and (self.until is None or day < self.until)
+
+
+@dataclass(frozen=True, eq=False)
+class Dated:
+    """Laws by date: on each local day what all of those in force permit, ``otherwise`` where none is.
+
+    So a law starts and ends at midnight of the recipient's clock, by the calendar alone.
+    """
+
+    laws: tuple[Law, ...]
+    otherwise: Hours
+
+    @property
+    def name(self) -> str:
+        return "&".join(dict.fromkeys(law.profile.name for law in self.laws))
+
+    def on(self, day: date) -> tuple[Span, ...]:
+        found = tuple(law.profile for law in self.laws if law.in_force(day))
+        return Tightened(found).on(day) if found else self.otherwise.on(day)
 
 
 ALWAYS = Profile("always", (((0, MINUTES),),) * 7)
@@ -53,10 +117,9 @@ def daily(name: str, start: int, end: int) -> Profile:
     return Profile(name, (((start, end),),) * 7)
 
 
-def tighten(profile: Profile, other: Profile) -> Profile:
+def tighten(profile: Hours, other: Hours) -> Hours:
     """What both permit, so that a layer (account, carrier, recipient) can only narrow the law."""
-    week = tuple(tuple(_both(mine, theirs)) for mine, theirs in zip(profile.week, other.week, strict=True))
-    return Profile(f"{profile.name}&{other.name}", week, profile.holidays | other.holidays)
+    return Tightened((profile, other))
 
 
 @cache
@@ -78,15 +141,17 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
-def window(now: int, zones: Sequence[str], profile: Profile) -> Window | None:
-    """The first permitted interval that ends after ``now``; None when there is none within two weeks."""
+def window(now: int, zones: Sequence[str], profile: Hours, *, least: int = 0) -> Window | None:
+    """The first permitted interval that has more than ``least`` ms left from ``now`` on; None: not within two weeks."""
     opens, closes = _calendar(profile, tuple(zones), now // _SPAN)
-    index = bisect_right(closes, now)
-    return Window(opens[index], closes[index]) if index < len(closes) else None
+    for index in range(bisect_right(closes, now + least), len(closes)):
+        if closes[index] - opens[index] > least:
+            return Window(opens[index], closes[index])
+    return None
 
 
 @lru_cache(maxsize=4096)
-def _calendar(profile: Profile, zones: tuple[str, ...], week: int) -> tuple[list[int], list[int]]:
+def _calendar(profile: Hours, zones: tuple[str, ...], week: int) -> tuple[list[int], list[int]]:
     """All permitted intervals around one week of UTC, as opens and closes in order."""
     first = (datetime.fromtimestamp(week * _SPAN // 1000, UTC) - timedelta(days=2)).date()
     days = [first + timedelta(days=n) for n in range(2 + _SPAN // _DAY + _HORIZON)]
@@ -97,7 +162,7 @@ def _calendar(profile: Profile, zones: tuple[str, ...], week: int) -> tuple[list
     return [opens for opens, _ in spans or ()], [closes for _, closes in spans or ()]
 
 
-def _in_utc(profile: Profile, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Span]:
+def _in_utc(profile: Hours, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Span]:
     """The permitted stretches of these local days as instants.
 
     Where a clock change repeats a wall time, the stricter of the two instants counts: the later one opens, the earlier

@@ -12,7 +12,10 @@ from typing import TypeVar
 
 from gateway.model import Category
 from gateway.policy.content import MAX_SEGMENTS
-from gateway.policy.quiet_hours import Profile, daily
+from gateway.policy.quiet_hours import Dated, Hours, Law, daily
+from gateway.policy.velocity import Velocities
+
+NO_VELOCITIES = Velocities()
 
 T = TypeVar("T")
 
@@ -50,14 +53,16 @@ class Rulebook:
 
     version: str = "builtin"
     epoch: int = 0  # a message decided under an older one is decided again when it is taken
-    default: Profile = DEFAULT
-    countries: Mapping[str, Profile] = field(default_factory=dict)  # ISO country -> profile
-    prefixes: Mapping[str, Profile] = field(default_factory=dict)  # digits a number starts with -> profile
+    default: Hours = DEFAULT
+    countries: Mapping[str, tuple[Law, ...]] = field(default_factory=dict)  # ISO country -> laws of any date
+    prefixes: Mapping[str, tuple[Law, ...]] = field(default_factory=dict)  # digits a number starts with -> laws
     caps: ByCategory[Limits] = CAPS
     expiry: ByCategory[int] = EXPIRY
     on_quiet: str = "defer"  # or "reject", for messages that do not say
     default_zone: str = ""  # for numbers without one; "" = refuse their marketing
     max_segments: int = MAX_SEGMENTS
+    velocity: Velocities = NO_VELOCITIES  # for every account
+    allow_prefixes: tuple[str, ...] = ()  # digits: dear numbers that may be written to
     held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
     pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates
 
@@ -65,13 +70,30 @@ class Rulebook:
     def _prefix_lengths(self) -> tuple[int, ...]:
         return tuple(sorted({len(prefix) for prefix in self.prefixes}, reverse=True))
 
-    def profile(self, digits: str, region: str) -> Profile:
-        """The hours that hold for a number: by its longest listed prefix, else by country, else the default."""
+    @cached_property
+    def _profiles(self) -> dict[tuple[str, str], Hours]:
+        return {}
+
+    def profile(self, digits: str, region: str) -> Hours:
+        """The hours that hold for a number, on each local day: those of the longest listed prefix that has a law in
+        force, else the country's, else the default.
+        """
         for length in self._prefix_lengths:
-            found = self.prefixes.get(digits[:length])
-            if found is not None:
-                return found
-        return self.countries.get(region, self.default)
+            prefix = digits[:length]
+            if prefix in self.prefixes:
+                return self._hours(prefix, region)
+        return self._hours("", region)
+
+    def _hours(self, prefix: str, region: str) -> Hours:
+        """Made once for each prefix and country: by their identity calendars are kept."""
+        found = self._profiles.get((prefix, region))
+        if found is None:
+            found = self.default
+            shorter = [self.prefixes.get(prefix[:length], ()) for length in range(1, len(prefix) + 1)]
+            for laws in (self.countries.get(region, ()), *shorter):
+                found = Dated(laws, found) if laws else found
+            self._profiles[prefix, region] = found
+        return found
 
     def with_flags(self, epoch: int, held: Iterable[bytes] = (), pulled: Iterable[bytes] = ()) -> Rulebook:
         """The same rules under other flags."""

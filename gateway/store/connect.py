@@ -16,14 +16,13 @@ from typing import Any, Protocol
 from redis import exceptions as foreign
 from redis.crc import key_slot
 
+from gateway.policy.identity import VERSION
 from gateway.store.address import parse
 from gateway.store.checks import check
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
 from gateway.store.identity import Identity
+from gateway.store.keys import META, NUMBERS
 from gateway.store.node import Failure, Node, pack, translate
-
-META = b"gateway:meta"
-"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id`` (``identity``)."""
 
 _HOPS = 5  # MOVED, ASK, TRYAGAIN and missing functions are followed this often before giving up
 _PAUSE = 0.05  # seconds, times the hop: a slot that is being moved or failed over needs a moment
@@ -59,6 +58,8 @@ class Link:
         self._topology_count = 0
         self._confirm: bytes | None = None
         self._identity = Identity()
+        self.numbers = VERSION
+        """The version of ``policy.identity`` by which the store names recipients; 0: of before there was one."""
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -248,23 +249,32 @@ class Link:
             if "already exists" not in str(error):
                 raise
 
-    async def open(self, durability: str, fingerprint: str, volatile: bool) -> None:
+    async def open(self, durability: str, fingerprint: str, volatile: bool, *, migrating: bool = False) -> None:
         """Find the nodes, check them, load the functions. Raises StoreError."""
         await self._read_topology()
         for node in self.primaries:
             await check(node, self.clustered, durability, volatile)
             await self._load(node)
         made_with = {b"partitions": str(self.partitions).encode(), b"secret": fingerprint.encode()}
-        node = await self._check_meta(made_with)
+        node = await self._meta_node()
+        self.numbers = await _numbers(node, migrating)
+        await self._check_meta(node, made_with)
         await self._identity.learn(self, node, META)
         if durability == "replicated":
             self._confirm = pack(b"WAITAOF", 1, 1, int(self._timeout * 500))
 
-    async def _check_meta(self, wanted: Mapping[bytes, bytes]) -> Node:
-        """Compare with what the data was made with; the first start writes it down. Answers where that is kept."""
-        node = self._seed
-        if self.clustered:
-            node = self._home(key_slot(META), await node.command(b"CLUSTER", b"SLOTS"), node)
+    async def set_meta(self, field: bytes, value: bytes) -> None:
+        """Write down anew what the data was made with. Raises StoreError."""
+        await (await self._meta_node()).command(b"HSET", META, field, value)
+
+    async def _meta_node(self) -> Node:
+        """Where that is kept."""
+        if not self.clustered:
+            return self._seed
+        return self._home(key_slot(META), await self._seed.command(b"CLUSTER", b"SLOTS"), self._seed)
+
+    async def _check_meta(self, node: Node, wanted: Mapping[bytes, bytes]) -> None:
+        """Compare with what the data was made with; the first start writes it down."""
         for field, value in wanted.items():
             if not value:
                 continue
@@ -272,7 +282,24 @@ class Link:
             kept = await node.command(b"HGET", META, field)
             if kept != value:
                 raise StoreRefused(_DIFFERS[field].format(kept=kept.decode(), value=value.decode()))
-        return node
+
+
+async def _numbers(node: Node, migrating: bool) -> int:
+    """The version of the names in the store. A new one gets ours before anything else is written down."""
+    if not await node.command(b"HEXISTS", META, b"partitions"):
+        await node.command(b"HSETNX", META, NUMBERS, str(VERSION).encode())
+    kept = int(await node.command(b"HGET", META, NUMBERS) or 0)
+    if kept > VERSION:
+        raise StoreRefused(
+            f"the store names recipients by the rules of a newer gateway (version {kept}, this one knows {VERSION}), "
+            "and here opt-outs would not be found: upgrade this gateway"
+        )
+    if 0 < kept < VERSION and not migrating:
+        raise StoreRefused(
+            f"the store names recipients by rules of version {kept} and this gateway by those of version {VERSION}: "
+            "stop all gateways on it and run `smpp-gateway migrate --config FILE`"
+        )
+    return kept
 
 
 _DIFFERS = {
@@ -299,16 +326,18 @@ async def connect(
     volatile: bool = False,
     connections: int = 16,
     timeout: float = 10.0,  # noqa: ASYNC109 - not of this call: each pipeline's from now on
+    migrating: bool = False,
 ) -> Link:
     """Open the store at ``url``.
 
     ``tags``: the partitions' tags (``keys``); ``library``: the functions (``library``); ``fingerprint``: of the hashing
     secret, "" to skip its check; ``volatile`` permits a server without persistence; ``connections`` per node;
-    ``timeout`` in seconds for one pipeline. Raises StoreRefused, which names the remedy, or StoreUnavailable.
+    ``timeout`` in seconds for one pipeline; ``migrating``: recipients may be named by older rules. Raises
+    StoreRefused, which names the remedy, or StoreUnavailable.
     """
     link = Link(url, tags=tags, library=library, connections=connections, timeout=timeout)
     try:
-        await link.open(durability, fingerprint, volatile)
+        await link.open(durability, fingerprint, volatile, migrating=migrating)
     except BaseException:
         await link.close()
         raise

@@ -37,6 +37,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     wheel             zset    minutes that have a list                                 until it was swept
     e                 stream  events, one entry per call that moved something          until trimmed; bounded
     g                 hash    who follows the events -> last entry moved               while it does
+    v:<limit>:<slot>  string  what an account handed in for a range of numbers         two windows
     gl                string  owner of the lease on webhooks                           10 s
     gv                string  counts changes of queues made by others                  while webhooks follow
     ga                hash    account -> when a message last named a receiver          while webhooks follow
@@ -60,9 +61,17 @@ from functools import cache
 from hashlib import blake2b
 
 from gateway.model import Recipient
+from gateway.policy.identity import identity, spellings
 from gateway.store.ids import MAX_PARTITIONS
 
 SLOTS = 16384
+
+META = b"gateway:meta"
+"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id`` (see ``identity``),
+``numbers`` (the version of ``policy.identity`` that recipients are named by; none: each spelling had its own name)."""
+
+NUMBERS = b"numbers"
+"""That field."""
 
 GLOBAL_SCOPE = bytes(8)
 """The scope of a rule or breaker that means everybody."""
@@ -125,9 +134,17 @@ class Hasher:
         self._excerpt = blake2b(key=secret, digest_size=6, person=b"excerpt")
 
     def recipient(self, digits: str) -> Recipient:
-        """The recipient with these digits (E.164 without ``+``)."""
+        """The recipient whom these digits (E.164 without ``+``) reach: one name for every spelling of a number."""
+        return self._named(digits, identity(digits))
+
+    def spelled(self, digits: str) -> list[Recipient]:
+        """What the recipient was called, by each other spelling, in a store from before there was one name for all."""
+        own = identity(digits)
+        return [self._named(digits, one) for one in spellings(own)]
+
+    def _named(self, digits: str, name: str) -> Recipient:
         state = self._recipient.copy()
-        state.update(digits.encode())
+        state.update(name.encode())
         key = state.digest()
         return Recipient(digits, key, int.from_bytes(key[8:12], "big") % self.partitions)
 

@@ -73,4 +73,5 @@ def test_the_headers_that_matter() -> None:
 
 
 def test_a_plus_may_have_become_a_space() -> None:
-    assert destination(" 46701740605") == destination("+46701740605") == "46701740605"
+    assert destination(" 46701740605", "") == destination("+46701740605", "") == "46701740605"
+    assert destination(" 13612345678", "") == "13612345678"  # which without + might be Chinese

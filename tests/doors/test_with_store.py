@@ -30,6 +30,7 @@ from gateway.store.owner import Owner
 from gateway.store.privacy import Vault
 from gateway.store.requests import Lane, Taken, TakeRequest
 from gateway.store.store import Store
+from gateway.store.velocity import VelocityCounts
 from tests.doors.conftest import FakeHouse
 from tests.pipeline.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, desk, hasher
 from tests.servers import Server
@@ -51,7 +52,8 @@ class Gateway:
         self.now = 0
         self.store = Store(link, hasher(), Vault({1: bytes(32)}, 1), partitions=PARTITIONS)
         self.desk = desk()
-        intake = Intake(self.store, self.desk, clock=lambda: self.now, gap=0.001)
+        counts = VelocityCounts(link)
+        intake = Intake(self.store, self.desk, clock=lambda: self.now, gap=0.001, velocity=counts)
         self.decisions = Decisions(self.store, self.desk, clock=lambda: self.now)
         accounts = Accounts((SHOP, OTHER), time.monotonic())
         runs = Runs(Claims(link, Vault({1: bytes(32)}, 1), OWNER), hasher(), clock=lambda: self.now)

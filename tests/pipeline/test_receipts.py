@@ -70,6 +70,19 @@ DONE = 1_795_222_860_000
 """01:01 UTC of that day."""
 
 
+@pytest.mark.parametrize("source", [b"447911123456", b"+447911123456", b"00447911123456", b"4407911123456"])
+def test_a_receipt_names_the_recipient_however_the_carrier_writes_the_number(source: bytes) -> None:
+    receipts, reporter = receipts_of()
+    receipts.received(FakeBind(), [deliver(DELIVERED, source=source)], 0.0)
+    assert reporter.take()[0][0].recipient.key == HASHER.recipient("447911123456").key
+
+
+def test_a_mexican_receipt_without_the_1_belongs_to_the_message_dialled_with_it() -> None:
+    receipts, reporter = receipts_of()
+    receipts.received(FakeBind(), [deliver(DELIVERED, source=b"525512345678")], 0.0)
+    assert reporter.take()[0][0].recipient.key == HASHER.recipient("5215512345678").key
+
+
 def test_acknowledged_only_when_stored() -> None:
     receipts, reporter = receipts_of()
     bind = FakeBind()

@@ -8,7 +8,6 @@ import pytest
 from gateway.model import Category, Leased
 from gateway.pipeline.validity import (
     KEPT,
-    LEAST_LEFT,
     MAX_VALIDITY,
     PROOFS,
     Closing,
@@ -18,6 +17,7 @@ from gateway.pipeline.validity import (
     absolute_time,
     relative_time,
 )
+from gateway.policy.quiet_hours import LAST_MINUTE
 from tests.pipeline.test_encode import NOW, carrier, leased
 
 EXPIRY, SCHEDULE, SYSTEM = 0x62, 0x61, 0x08
@@ -86,24 +86,28 @@ def test_what_no_carrier_takes_is_left_to_it(expires: int) -> None:
 
 def test_marketing_ends_with_the_permitted_hours_and_is_never_without_a_validity() -> None:
     closing = NOW + 3_600_000
-    assert text(marketing(expires=NOW + 86_400_000, closes=closing)) == absolute_time(closing // 1000)
-    assert text(marketing(expires=NOW + 1_800_000, closes=closing)) == absolute_time((NOW + 1_800_000) // 1000)
-    assert text(marketing(expires=0, closes=closing)) == absolute_time(closing // 1000)
+    assert text(marketing(expires=NOW + 86_400_000, closes=closing - LAST_MINUTE)) == absolute_time(closing // 1000)
+    assert text(marketing(expires=NOW + 1_800_000, closes=closing - LAST_MINUTE)) == absolute_time(
+        (NOW + 1_800_000) // 1000
+    )
+    assert text(marketing(expires=0, closes=closing - LAST_MINUTE)) == absolute_time(closing // 1000)
     month = absolute_time((NOW + MAX_VALIDITY) // 1000)
     assert text(marketing(expires=NOW + 365 * 86_400_000, closes=FOREVER)) == month
 
 
 def test_a_relative_validity_of_marketing_allows_for_the_way() -> None:
-    assert text(marketing(expires=FOREVER, closes=NOW + 3_600_000), validity="relative") == relative_time(3598)
+    assert text(marketing(expires=FOREVER, closes=NOW + 3_600_000 - LAST_MINUTE), validity="relative") == relative_time(
+        3598
+    )
 
 
 @pytest.mark.parametrize("form", ["absolute", "relative", "none"])
-@pytest.mark.parametrize("left", [LEAST_LEFT - 1, 0, -5])
+@pytest.mark.parametrize("left", [0, -5, -90_000])
 def test_marketing_is_not_begun_in_the_last_minute(form: str, left: int) -> None:
     with pytest.raises(Closing) as caught:
         text(marketing(expires=NOW + 86_400_000, closes=NOW + left), validity=form)
     assert caught.value.at == NOW + left
-    assert text(marketing(expires=NOW + 86_400_000, closes=NOW + LEAST_LEFT)) != b""
+    assert text(marketing(expires=NOW + 86_400_000, closes=NOW + 1)) != b""
     assert text(leased(closes=NOW + left)) != b""  # the law of hours is about marketing alone
 
 

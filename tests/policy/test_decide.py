@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.model import Category, Check, Facts, Outcome, Reason, Rule, RuleGroup, RuleStatus
 from gateway.policy.decide import FOREVER, Request, caps_for, decide
-from gateway.policy.quiet_hours import Profile, daily
+from gateway.policy.quiet_hours import ALWAYS, LAST_MINUTE, Law, Profile, daily
 from gateway.policy.rulebook import Rulebook, by_category
 
 ACCOUNT, BRAND, TEMPLATE, NOBODY = b"account-", b"brand---", b"template", bytes(8)
@@ -56,7 +56,7 @@ def test_marketing_by_day_with_consent():
     assert verdict.zones == ("Asia/Shanghai",)
     assert verdict.policy_version == "t1"
     granted = verdict.permission
-    assert (granted.opens, granted.closes) == (at("2026-11-23T08:00"), at("2026-11-23T23:00"))
+    assert (granted.opens, granted.closes) == (at("2026-11-23T08:00"), at("2026-11-23T22:59"))
     assert granted.expires == DAY + 72 * HOUR
     assert granted.checks == Check.CONSENT | Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT | Check.BREAKER
     assert (granted.account_scope, granted.brand_scope, granted.epoch) == (ACCOUNT, BRAND, 7)
@@ -139,10 +139,27 @@ def test_a_pulled_template():
 # ── zones ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_named_zone_goes_before_the_number():
-    noon_there = at("2026-11-23T12:00", "America/New_York")
-    assert decide(request(), CONSENTED, noon_there, RULES).outcome is Outcome.DEFER
-    verdict = decide(request(time_zone="America/New_York"), CONSENTED, noon_there, RULES)
+def test_naming_a_zone_abroad_never_lets_a_message_ring_at_night():
+    two_at_night = at("2026-11-23T02:00")  # 13:00 in New York
+    verdict = decide(request(time_zone="America/New_York"), CONSENTED, two_at_night, RULES)
+    assert (verdict.outcome, verdict.code) == (Outcome.DEFER, Reason.QUIET_HOURS)
+    assert verdict.zones == ("America/New_York", "Asia/Shanghai")
+    assert verdict.next_at == at("2026-11-23T08:00")  # 19:00 in New York: day in both
+
+
+def test_an_attested_residence_counts_alone():
+    two_at_night = at("2026-11-23T02:00")
+    verdict = decide(request(time_zone="America/New_York", residence=True), CONSENTED, two_at_night, RULES)
+    assert (verdict.outcome, verdict.zones) == (Outcome.ALLOW, ("America/New_York",))
+    noon_there = at("2026-11-23T12:00")  # 23:00 the day before in New York
+    assert decide(request(time_zone="America/New_York", residence=True), CONSENTED, noon_there, RULES).next_at
+
+
+def test_a_zone_of_the_country_is_a_choice():
+    early = at("2026-11-23T08:30", "America/New_York")  # 05:30 in Los Angeles
+    west = "14155552671"
+    assert decide(request(digits=west), CONSENTED, early, RULES).outcome is Outcome.DEFER
+    verdict = decide(request(digits=west, time_zone="America/New_York"), CONSENTED, early, RULES)
     assert (verdict.outcome, verdict.zones) == (Outcome.ALLOW, ("America/New_York",))
 
 
@@ -163,12 +180,12 @@ def test_zones_that_never_agree_ask_for_one():
     verdict = decide(request(digits=TOLL_FREE), CONSENTED, DAY, rules)
     assert verdict.code is Reason.ZONE_UNKNOWN
     assert len(verdict.zones) > 30
-    assert decide(request(digits=TOLL_FREE, time_zone="Asia/Tokyo"), CONSENTED, DAY, rules).outcome is Outcome.DEFER
+    assert decide(request(digits=TOLL_FREE, time_zone="America/Denver"), CONSENTED, DAY, rules).outcome is Outcome.DEFER
 
 
 def test_the_law_of_the_number():
     florida = daily("us-fl", 480, 1200)
-    rules = Rulebook(countries={"US": daily("us", 480, 1260)}, prefixes={"1305": florida})
+    rules = Rulebook(countries={"US": (Law(daily("us", 480, 1260)),)}, prefixes={"1305": (Law(florida),)})
     evening = at("2026-11-23T20:30", "America/New_York")
     assert decide(request(digits=US_EAST), CONSENTED, evening, rules).outcome is Outcome.ALLOW
     assert decide(request(digits="13055550123"), CONSENTED, evening, rules).outcome is Outcome.DEFER
@@ -176,9 +193,48 @@ def test_the_law_of_the_number():
 
 def test_a_law_that_closes_for_days():
     closed = Profile("fr", (((480, 1320),),) * 6 + ((),), frozenset({date(2026, 12, 25)}))
-    rules = Rulebook(countries={"CN": closed})
+    rules = Rulebook(countries={"CN": (Law(closed),)})
     verdict = decide(request(), CONSENTED, at("2026-12-24T23:00"), rules)
     assert verdict.next_at == at("2026-12-26T08:00")
+
+
+def test_a_law_begins_and_ends_at_midnight_there_without_a_restart():
+    strict = daily("strict", 600, 1200)
+    law = Law(strict, date(2026, 11, 24), date(2026, 11, 26))
+    rules = Rulebook(countries={"CN": (law,)})
+    for day, outcome in ((23, Outcome.ALLOW), (24, Outcome.DEFER), (25, Outcome.DEFER), (26, Outcome.ALLOW)):
+        verdict = decide(request(), CONSENTED, at(f"2026-11-{day}T09:00"), rules)
+        assert verdict.outcome is outcome
+    before = decide(request(), CONSENTED, at("2026-11-23T23:30"), rules)
+    assert before.next_at == at("2026-11-24T10:00")  # decided the day before, by the law of the day it goes
+
+
+def test_what_was_permitted_before_a_law_began_ends_with_that_day():
+    law = Law(daily("strict", 600, 1200), date(2026, 11, 24))
+    rules = Rulebook(default=ALWAYS, countries={"CN": (law,)})
+    granted = decide(request(), CONSENTED, at("2026-11-23T21:00"), rules).permission
+    assert granted.closes == at("2026-11-24T00:00") - LAST_MINUTE
+
+
+def test_a_prefix_whose_law_is_over_falls_back_to_its_country():
+    over = Law(daily("over", 600, 660), until=date(2026, 11, 1))
+    rules = Rulebook(countries={"US": (Law(daily("us", 480, 1200)),)}, prefixes={"1305": (over,)})
+    verdict = decide(request(digits="13055550123"), CONSENTED, at("2026-11-23T20:30", "America/New_York"), rules)
+    assert verdict.next_at == at("2026-11-24T08:00", "America/New_York")
+
+
+def test_what_has_less_than_a_minute_left_waits_for_the_next_opening():
+    last = at("2026-11-23T22:59")
+    assert decide(request(), CONSENTED, last - 1, RULES).outcome is Outcome.ALLOW
+    verdict = decide(request(), CONSENTED, last, RULES)
+    assert (verdict.outcome, verdict.code, verdict.next_at) == (Outcome.DEFER, Reason.QUIET_HOURS, MORNING)
+
+
+def test_hours_of_less_than_a_minute_are_never_open():
+    brief = Profile("brief", ((((600, 601), (720, 780))),) * 7)
+    assert decide(request(), CONSENTED, at("2026-11-23T09:00"), Rulebook(default=brief)).next_at == at(
+        "2026-11-23T12:00"
+    )
 
 
 # ── the other categories ─────────────────────────────────────────────────────────────────────────────────────────

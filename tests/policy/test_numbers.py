@@ -1,4 +1,4 @@
-"""E.164, regions and zones, compared with phonenumbers' own full path."""
+"""Regions, zones and kinds, compared with phonenumbers' own full path."""
 
 from __future__ import annotations
 
@@ -11,36 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import timezone
 
-from gateway.policy.numbers import InvalidNumber, _country_zones, describe, parse_e164
-
-
-@pytest.mark.parametrize("text", ["+8613800138000", "8613800138000", "+46701740605", "+2907000", "+123456789012345"])
-def test_e164_with_and_without_plus(text: str):
-    assert parse_e164(text) == text.removeprefix("+")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "is empty"),
-        ("+", "is empty"),
-        ("0046701740605", "begins with 0"),
-        ("0701740605", "begins with 0"),
-        ("+46 70 174", "holds ' '"),
-        ("+46-70174", "holds '-'"),
-        ("++4670174060", r"holds '\+'"),
-        ("tel:+467017", "holds 't'"),
-        ("٤٦٧٠١٧٤٠٦٠", "holds"),
-        ("²46701740605", "holds"),
-        ("+4670", "too few"),
-        ("+1234567890123456", "15 at most"),
-        ("+99912345678", r"\+999, which is no country"),
-        ("+21012345678", r"\+210"),
-    ],
-)
-def test_what_is_not_e164_says_why(text: str, reason: str):
-    with pytest.raises(InvalidNumber, match=reason):
-        parse_e164(text)
+from gateway.policy.numbers import describe
+from gateway.policy.zones import in_country
 
 
 @pytest.mark.parametrize(
@@ -85,6 +57,25 @@ def test_a_number_of_no_plan_says_nothing_about_its_neighbours():
     assert describe("12065550123").kind == "fixed_or_mobile"
 
 
+def test_premium_and_satellite_numbers_are_told_apart():
+    for digits in ("979123456789", "870773111632", "8821234567890", "883510001234567", "881612345678"):
+        assert describe(digits).by_name == "satellite or international"
+    assert describe("19005551234").by_name == "premium-rate"
+    assert describe("447012345678").by_name == "personal"
+    assert {describe(digits).by_name for digits in ("8613800138000", "46701740605", "18005551234")} == {""}
+
+
+@settings(deadline=None)
+@given(region=st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)), tail=st.integers(0, 999))
+def test_no_premium_number_passes_for_an_ordinary_one(region: str, tail: int):
+    example = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.PREMIUM_RATE)
+    if example is None:
+        return
+    digits = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)[1:-3] + f"{tail:03}"
+    if phonenumbers.number_type(phonenumbers.parse("+" + digits)) == phonenumbers.PhoneNumberType.PREMIUM_RATE:
+        assert describe(digits).by_name == "premium-rate"
+
+
 def test_possible_is_about_the_length():
     assert describe("8613800138000").possible
     assert not describe("14155552").possible
@@ -107,8 +98,7 @@ def test_as_phonenumbers_says_narrowed_to_the_country(region: str, kind: int, ta
         return
     number = describe(digits)
     assert number.region == phonenumbers.region_code_for_number(parsed)
-    full = set(timezone.time_zones_for_number(parsed))
-    assert set(number.zones) == (full & _country_zones().get(number.region, set()) or full)
+    assert number.zones == in_country(timezone.time_zones_for_number(parsed), number.region)
 
 
 @settings(deadline=None)  # the same

@@ -115,6 +115,13 @@ def test_always_has_no_seam_at_midnight():
     assert closes > START + 14 * DAY
 
 
+def test_hours_with_too_little_left_are_passed_over():
+    zone = ("Asia/Tokyo",)
+    evening = ms("2026-11-21T22:30", *zone)
+    assert window(evening, zone, DEFAULT, least=30 * 60_000 - 1).closes == ms("2026-11-21T23:00", *zone)
+    assert window(evening, zone, DEFAULT, least=30 * 60_000).opens == ms("2026-11-22T08:00", *zone)
+
+
 def test_zone_names():
     assert known_zone("Asia/Shanghai")
     assert not any(map(known_zone, ("", "Mars", "../etc/passwd", "Asia", "asia/shanghai")))
@@ -175,7 +182,7 @@ def test_a_layer_only_tightens(instant: int, zones: tuple[str, ...], mine: Profi
         for inside in (both.opens, both.closes - 1):
             assert permitted(inside, zones, mine)
             assert permitted(inside, zones, theirs)
-    assert tighten(mine, theirs).week == tighten(theirs, mine).week
+    assert both == window(instant, zones, tighten(theirs, mine))
 
 
 @settings(max_examples=50, deadline=None)
