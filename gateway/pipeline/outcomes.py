@@ -32,6 +32,7 @@ QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
 ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
 
 UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
+AT_FAULT = Word(Fate.FAILED, Reason.GATEWAY_FAULT)
 UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
 REASONS_KEPT = 64
 
@@ -56,6 +57,7 @@ class Outcomes:
         pace: Pace,
         clock: Callable[[], int],
         mark: Callable[[str], bytes] = lambda text: b"",
+        *,
         parts: Parts | None = None,
     ) -> None:
         """``mark``: names how a text begins (``store.keys.Hasher.excerpt``)."""
@@ -132,15 +134,23 @@ class Outcomes:
                         )
             except Exception as error:  # noqa: BLE001 - whatever is odd about one answer, the others count
                 reports += self._spoilt(job, index, error)
+        if job is not None:
+            self._count(answers, accepted, throttled, now)
+        return reports, late
+
+    def _count(self, answers: list[Answered], accepted: int, throttled: int, now: float) -> None:
         self._answers += len(answers)
         if self._answers >= QUEUE_FULL_SAMPLE:
             self._answers = self._queue_full = 0
-        if job is not None:
-            self.tally.accepted += accepted
+        self.tally.accepted += accepted
+        context: Any = answers[-1].context
+        took = now - context[0].taken
+        try:
             self.tally.answered(answers, now, self._clock())
-            self.took += (now - job.taken - self.took) / 8
-            self._pace.answered(accepted, throttled, now, now - job.taken)
-        return reports, late
+            self.took += (took - self.took) / 8
+            self._pace.answered(accepted, throttled, now, took)
+        except Exception as error:  # noqa: BLE001 - counting must not cost an answer
+            self._parts.failed("answer", error)
 
     def _spoilt(self, job: Job, index: int, error: Exception) -> list[Answer]:
         """What is to be made of an answer cannot be said: unless it was noted before that, the part is unknown."""
@@ -192,6 +202,8 @@ class Outcomes:
         )
         if word.fate in ENDS and self.validity.any:
             self.validity.ended(leased, accepted=False)
+        if job.spoilt and word.fate is Fate.BACK:
+            word = AT_FAULT
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
         return self._judged(job, word, due, last, host)
 
@@ -207,8 +219,15 @@ class Outcomes:
     def unsendable(self, leased: Leased, error: Exception) -> Answer:
         """This carrier cannot express the message: the next one may."""
         self._say_unsendable(error)
+        return self._unsent(leased, UNSENDABLE)
+
+    def at_fault(self, leased: Leased) -> Answer:
+        """We ourselves fail over the message: the next carrier may have better luck."""
+        return self._unsent(leased, AT_FAULT)
+
+    def _unsent(self, leased: Leased, end: Word) -> Answer:
         last = self._lanes.last(leased.route, leased.place)
-        word = UNSENDABLE if last else UNSENDABLE_HERE
+        word = end if last else UNSENDABLE_HERE
         self.tally.fates[word.fate, word.reason] += 1
         return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
 from gateway.config import ConfigError
+from gateway.store.errors import StoreError, of_an_item
 
 FIRST, MOST = 0.1, 30.0
 """Seconds before a part that failed is started anew: twice as many every time, up to the most."""
@@ -34,6 +35,9 @@ LINES = 20
 
 KEPT = 1000
 """What was set aside last, and what is counted as tried, at most."""
+
+T = TypeVar("T")
+Deal = Callable[[Sequence[T]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -151,6 +155,27 @@ class Parts:
             self._told.clear()
         self._told[kind] = now, 0
         log.error(said, part=name, untold=missed, exc_info=error, **more)
+
+
+async def sift(items: Sequence[T], deal: Deal[T], alone: Callable[[T, Exception], Awaitable[None]]) -> None:
+    """Deal with all of them; when that fails, with each half, so that one that fails ``alone`` keeps no other back.
+
+    ``deal`` must bear being repeated. Raises the StoreErrors for which no item can be blamed.
+    """
+    try:
+        await deal(items)
+        return
+    except StoreError as error:
+        if not of_an_item(error):
+            raise
+        fault: Exception = error
+    except Exception as error:  # noqa: BLE001 - whatever is odd about one of them
+        fault = error
+    if len(items) == 1:
+        await alone(items[0], fault)
+        return
+    for half in (items[: len(items) // 2], items[len(items) // 2 :]):
+        await sift(half, deal, alone)
 
 
 async def _rest(seconds: float, over: asyncio.Event | None) -> None:

@@ -145,6 +145,7 @@ class Receipts:
         reporter: Reporter,
         forms: Forms,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        *,
         parts: Parts | None = None,
     ) -> None:
         self.forms = forms

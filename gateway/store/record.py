@@ -286,7 +286,7 @@ def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault:
 
 
 def readable(records: Iterable[tuple[bytes, int, Callable[[], _T]]]) -> tuple[list[_T], list[Unread]]:
-    """What (id, lease or token, reader) give, and of which ids the record is damaged or sealed by a key that is gone."""
+    """What (id, lease or token, reader) give; and of which the record is damaged, or its key is gone."""
     out: list[_T] = []
     unread: list[Unread] = []
     for one, number, read in records:
