@@ -100,7 +100,7 @@ class App:
         )
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
         self.desk.demands = demands_of(config.routes, config.carriers)
-        self.heart = Heart(self.store, self.owner)
+        self.heart = Heart(self.store, self.owner, sole=config.store.embedded or (seat is not None and seat.again))
         self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
         self.forms = Forms(self.store)
         self.sweeper = Sweeper(self.store, self.forms, self.parts)
@@ -237,6 +237,7 @@ class App:
                 task.cancel()
         await self.webhooks.stop()
         await self.shares.leave()
+        await self.heart.leave()
         log.info("stopped")
 
     def _background(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -259,6 +260,7 @@ class App:
         self.operators.close()
         await self.http.stop(0)
         await self.admin.stop(0)
+        await self.heart.leave()  # if it was not done in order
 
     async def _decide(self) -> None:
         """Fresh decisions, a batch at a time. What fails is handed out again by the store after five seconds."""

@@ -240,8 +240,8 @@ class Dispatcher:
             self._rota.sweep()
         self._rota.wake(self._now())
         if self._writer:
+            self._drop_overdue(now)  # first: after a pause of ours it may be somebody else's by now
             self._write(now)
-            self._drop_overdue(now)
 
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
         """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""

@@ -5,6 +5,7 @@
     │   └── StoreBusy      there, but every connection is in use or a script blocks it
     ├── StoreFull          memory or disk is used up: no new messages, everything else goes on
     └── StoreRefused       set up wrongly: retrying cannot help, the message names the remedy
+        └── NameTaken      another gateway of our name is alive on it
 
 redis-py's and the operating system's exceptions are turned into these in ``connect`` and ``embedded``; nothing above
 the store ever sees them.
@@ -31,6 +32,10 @@ class StoreFull(StoreError):
 
 class StoreRefused(StoreError):
     """The store, its folder or its settings cannot be used as they are. The message names the remedy."""
+
+
+class NameTaken(StoreRefused):
+    """Another gateway of this name is alive on the store."""
 
 
 def of_an_item(error: StoreError) -> bool:
