@@ -98,7 +98,8 @@ class App:
         self.store = kind(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
         )
-        self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher)
+        networks = config.webhooks.allow_networks
+        self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher, networks)
         self.desk.demands = demands_of(config.routes, config.carriers)
         self.heart = Heart(self.store, self.owner, sole=config.store.embedded or (seat is not None and seat.again))
         self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
@@ -276,7 +277,7 @@ class App:
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let every part work by a new configuration; for ``reload``, which has checked it. Raises StoreError."""
         former = self.desk.rules
-        self.desk.set_accounts(config.accounts)
+        self.desk.set_accounts(config.accounts, config.webhooks.allow_networks)
         self.desk.routes = route_table(config)
         self.desk.demands = demands_of(config.routes, config.carriers)
         self.desk.rules = rules.with_flags(former.epoch, former.held, former.pulled)

@@ -147,6 +147,7 @@ class Row(msgspec.Struct):
     client_ref: str | None = None
     decision: Decision = Decision()
     duplicate: bool = False
+    replaced: dict[str, str] | None = None
     problem: Problem | None = None
 
 
@@ -194,7 +195,16 @@ def _result(row: Row, index: int) -> Result:
     if row.problem is not None:
         return Refused(index, row.problem)
     return Accepted(
-        row.id, row.status, row.segments, row.encoding, row.to, row.client_ref, row.decision, row.duplicate, index
+        row.id,
+        row.status,
+        row.segments,
+        row.encoding,
+        row.to,
+        row.client_ref,
+        row.decision,
+        row.duplicate,
+        index,
+        row.replaced,
     )
 
 

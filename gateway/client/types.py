@@ -36,7 +36,7 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     residence: Literal["attested"] | None = None
     on_quiet: Literal["defer", "reject"] | None = None
     priority: int | None = None
-    encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
+    encoding: Literal["auto", "smart", "gsm7", "latin1", "ucs2"] | None = None
     metadata: dict[str, Any] | None = None
     reason: str | None = None
     template: str | None = None
@@ -77,6 +77,7 @@ class Problem(msgspec.Struct, frozen=True):
     id: str = ""
     client_ref: str | None = None
     decision: Decision | None = None
+    ids: tuple[str, ...] = ()  # of a batch's messages that may have been accepted (``write_unconfirmed``)
 
 
 def problem_body(problem: Problem) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class Accepted(msgspec.Struct, frozen=True):
     decision: Decision = Decision()
     duplicate: bool = False
     index: int = 0
+    replaced: dict[str, str] | None = None  # characters that encoding "smart" wrote in others
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -282,6 +284,7 @@ class EventData(msgspec.Struct, frozen=True):
     segments: int = 1
     parts_accepted: int = 0
     done_at: datetime | None = None
+    metadata: Any = None  # the message's
 
 
 class Event(msgspec.Struct, frozen=True):

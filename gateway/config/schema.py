@@ -155,6 +155,7 @@ class Account(Section, frozen=True, kw_only=True):
     default_category: Literal["", "otp", "transactional", "marketing"] = ""
     brands: tuple[str, ...] = ()
     senders: tuple[str, ...] = ("*",)
+    encoding: Literal["auto", "smart"] = "auto"  # smart: typographic characters become plain ones where that is all
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 1000.0
     max_queued: Annotated[int, Meta(ge=0)] = 1_000_000
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1

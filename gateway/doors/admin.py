@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +15,11 @@ from starlette.routing import Route
 
 from gateway.doors.answers import HANDLERS, JsonAnswer, problem_answer
 from gateway.doors.problems import problem
+
+MOST_SECONDS = 1.0
+"""… that a balancer waits for an answer about readiness."""
+
+log = structlog.get_logger(__name__)
 
 
 class House(Protocol):
@@ -46,9 +53,16 @@ class Health:
         now = time.monotonic()
         if now >= self._known_until:
             self._known_until = now + self._fresh
-            self._fault = await self._house.ready()
+            try:
+                async with asyncio.timeout(MOST_SECONDS):
+                    fault = await self._house.ready()
+            except TimeoutError:
+                fault = f"the store has not answered for {MOST_SECONDS:g} s"
+            if fault and fault != self._fault:
+                log.warning("not ready", fault=fault)  # for operators: who asks here may be anybody
+            self._fault = fault
         if self._fault:
-            return problem_answer(problem("store_unavailable", self._fault))
+            return problem_answer(problem("store_unavailable", "the store cannot be written to now"))
         return JsonAnswer({"status": "ready"})
 
     def routes(self) -> list[Route]:

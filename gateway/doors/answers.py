@@ -40,7 +40,7 @@ async def _http_problem(_request: Request, error: Exception) -> Response:
 
 async def _store_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError)
-    return await _http_problem(request, store_problem(error))
+    return await _http_problem(request, store_problem(error, reads=request.method in {"GET", "HEAD"}))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ _NDJSON = negotiate.NDJSON.decode()
 ALWAYS = ("timeout", "headers_too_large", "internal")
 KEYED = ("unauthorized", *ALWAYS)
 BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *KEYED)
-STORED = ("store_unavailable", "store_full")
+STORED = ("store_unavailable", "write_unconfirmed", "store_full")
 POLICY = (
     "consent_missing",
     "consent_revoked",
@@ -303,7 +303,9 @@ FIELDS = {
     "evidence with the message.",
     "on_quiet": "In quiet hours: put off (`defer`) or refuse (`reject`). Without it the operator's choice.",
     "priority": "SMPP priority_flag, for the carrier. What goes first here follows from the category.",
-    "encoding": "Insist on an alphabet; a text that does not fit is refused.",
+    "encoding": "`auto`: the alphabet that fits; `smart`: typographic quotes, dashes and the like become plain ones "
+    "when that keeps the text in GSM 7-bit, and `replaced` tells which; else insist on an alphabet: what does not fit "
+    "is refused. Without it the account's.",
     "metadata": "Anything of yours, up to 2048 octets as JSON; given back with the message.",
     "reason": "Needed for an emergency.",
     "template": "Name of a text of the account with `{places}`, instead of `text`.",

@@ -1,8 +1,8 @@
 """uvicorn with httptools inside our own loop: one listener that leaves signals, logging and lifespan to the gateway.
 
-What uvicorn leaves open is closed here: the size of the headers, the time a client may take to send a request, and the
-number of connections from one address (facts/security.md row 6). Time is watched by one sweep over the connections
-every half second, never by a timer per request.
+What uvicorn leaves open is closed here: the size of the headers, the time a client may take to send a request and to
+read its answer, how many requests it may send ahead of their answers, and the number of connections from one address.
+Time is watched by one sweep over the connections every half second, never by a timer per request.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import httptools
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway import process
@@ -38,6 +39,7 @@ class Limits(NamedTuple):
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     idle_seconds: float = 60.0
+    write_seconds: float = 30.0
     connections: int = 10_000  # fewer where the system allows few open files
     connections_per_address: int = 200  # loopback is not counted: a proxy or a load test lives there
 
@@ -46,9 +48,21 @@ LIMITS = Limits()
 UNIX = "unix:"
 """Before the path of a socket, where others have host:port."""
 
-_PROGRESS = 64 * 1024  # octets of a body within ``body_seconds``; who sends that much is not holding a place
+_PROGRESS = 64 * 1024  # octets within ``body_seconds`` or ``write_seconds``; who moves that much holds no place
+_PIPELINED = 32  # requests that wait for the answers to those before them; then the connection is not read
+_SLICE = 8 * 1024  # octets parsed at once: some 200 of the smallest requests
 _SWEEP_TICKS = 5  # uvicorn ticks ten times a second
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+
+class _Flow(FlowControl):
+    """uvicorn resumes reading whenever a request is answered or wants its body; not while too many wait."""
+
+    full = False
+
+    def resume_reading(self) -> None:
+        if not self.full:
+            super().resume_reading()
 
 
 class _Connection(HttpToolsProtocol):
@@ -60,7 +74,10 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
-        self.said_all = False
+        self.said_all, self.requests = False, 0
+        self.rest = b""  # read, and not yet parsed: too many requests wait
+        self.unread, self.stalled = 0, 0.0  # octets of answers, and since when
+        self.flow = self.roomy = _Flow(transport)
         self.address = self.client[0] if self.client else ""
         count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
         crowd = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
@@ -78,6 +95,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.phase, self.since, self.octets = "header", self.loop.time(), 0
+        self.requests += 1
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -104,6 +122,8 @@ class _Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.phase, self.since = "answer" if self.pipeline else "idle", self.loop.time()
         super().on_response_complete()
+        if self.rest and len(self.pipeline) <= _PIPELINED // 2:
+            self.loop.call_soon(self._go_on)
         if self.said_all and self.phase == "idle":
             self.transport.close()
 
@@ -113,12 +133,41 @@ class _Connection(HttpToolsProtocol):
         return self.said_all
 
     def data_received(self, data: bytes) -> None:
-        before = self.phase
+        """Parse slice by slice, until too many requests wait: the rest is kept, and nothing more is read."""
+        data = self.rest + data
+        for at in range(0, len(data), _SLICE):
+            if len(self.pipeline) >= _PIPELINED:
+                self.rest, self.roomy.full = data[at:], True
+                self.flow.pause_reading()
+                return
+            self._parse(data[at : at + _SLICE])
+            if self.transport.is_closing():
+                break
+        self.rest, self.roomy.full = b"", False
+
+    def _go_on(self) -> None:
+        """Fewer wait: parse what was kept."""
+        if self.rest and not self.transport.is_closing():
+            self.data_received(b"")
+            if not self.pipeline:
+                self.flow.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        before = self.requests
         super().data_received(data)
         # httptools keeps an unfinished header to itself: what it holds back counts too
-        self.held = self.held + len(data) if before == self.phase == "header" else 0
+        self.held = self.held + len(data) if self.phase == "header" and self.requests == before else 0
         if self.held > self.limits.headers and not self.transport.is_closing():
             self.refuse("headers_too_large")
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self.unread, self.stalled = self.transport.get_write_buffer_size(), self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stalled = 0.0
 
     def _count(self, octets: int) -> None:
         self.octets += octets
@@ -145,8 +194,14 @@ class _Connection(HttpToolsProtocol):
         self.transport.close()
 
     def sweep(self, now: float) -> None:
-        """Hang up on a client that takes too long."""
-        if self.transport.is_closing():
+        """Hang up on a client that takes too long, to send or to read."""
+        closing = self.transport.is_closing()  # and the rest of the last answer is still to be read
+        if not self.stalled and closing:
+            self.unread, self.stalled = self.transport.get_write_buffer_size(), now
+        if (closing or self.flow.write_paused) and self._unread_too_long(now):
+            self.transport.abort()
+            return
+        if closing:
             return
         if self.flow.read_paused:
             self.since = now  # it is we who do not read on
@@ -157,6 +212,14 @@ class _Connection(HttpToolsProtocol):
             self.phase == "body" and waited > self.limits.body_seconds
         ):
             self.refuse("timeout")
+
+    def _unread_too_long(self, now: float) -> bool:
+        """Who still sends a body need not read before its end (see ``ndjson``)."""
+        left = self.transport.get_write_buffer_size()
+        sends = self.phase == "body" and not self.pipeline and not self.transport.is_closing()
+        if sends or self.unread - left > _PROGRESS:
+            self.unread, self.stalled = left, now
+        return now - self.stalled > self.limits.write_seconds
 
 
 class _Server(uvicorn.Server):

@@ -69,6 +69,7 @@ KINDS: dict[str, Kind] = {
     "internal": Kind(500, "The gateway failed"),
     "queue_full": Kind(503, "The account's queue is full", retryable=True, compat=21611),
     "store_unavailable": Kind(503, "The store is away; nothing was accepted", retryable=True),
+    "write_unconfirmed": Kind(503, "The store did not confirm the write; it may have been done", retryable=True),
     "store_full": Kind(503, "The store is full; nothing was accepted", retryable=True),
     "audit_unavailable": Kind(503, "The audit cannot be written; nothing was done", retryable=True),
     "worker_failed": Kind(503, "A worker did not do it", retryable=True),
@@ -85,7 +86,7 @@ class FieldError(msgspec.Struct, frozen=True, gc=False):
 
 
 class Problem(msgspec.Struct, omit_defaults=True, gc=False):
-    """The body of an answer that is not a success; ``to_bytes`` is what travels."""
+    """The body of an answer that is not a success. ``ids``: of the messages of a batch that may be accepted."""
 
     type: str
     title: str
@@ -97,6 +98,7 @@ class Problem(msgspec.Struct, omit_defaults=True, gc=False):
     retry_at: str = ""
     errors: list[FieldError] = []
     id: str = ""
+    ids: list[str] = []
     client_ref: str | None = None
     decision: Decision | None = None
 

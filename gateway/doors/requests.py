@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from gateway.doors.expected import explained
 from gateway.doors.listener import Receive
 from gateway.doors.problems import FieldError, HttpProblem, refuse
+from gateway.doors.repeated import repeated, repeats
 from gateway.pipeline.submission import Submission
 from gateway.policy.dialling import InvalidNumber, parse_e164
 
@@ -38,6 +41,14 @@ class _Loose(msgspec.Struct, forbid_unknown_fields=True):
 _SINGLE = msgspec.json.Decoder(Submission)
 _BATCH = msgspec.json.Decoder(Batch)
 _LOOSE = msgspec.json.Decoder(_Loose)
+
+
+_TOO_DEEP = "the JSON is nested too deeply"
+_SURROGATE = re.compile(
+    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
+"""Half of a UTF-16 pair as JSON writes it, without the other."""
 
 
 class Head(NamedTuple):
@@ -125,7 +136,9 @@ def _too_large(limit: int, *headers: tuple[bytes, bytes]) -> HttpProblem:
 
 def decode_single(body: bytes) -> Submission:
     """The body of ``POST /v1/messages``. Raises HttpProblem (400)."""
-    return decode(_SINGLE, body)
+    asked = _typed(_SINGLE, body)
+    _refuse_twice(repeats, body, (asked,), 0)
+    return asked
 
 
 def decode_batch(body: bytes) -> list[Submission]:
@@ -133,9 +146,11 @@ def decode_batch(body: bytes) -> list[Submission]:
     try:
         messages = _BATCH.decode(body).messages
     except msgspec.ValidationError as error:
-        raise malformed(_faults(body) or [fault(error)]) from None
+        raise malformed(_faults(body) or [fault(error, Batch)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_fault_of(error, body)]) from None
+        found = _faults(body) if _SURROGATE.search(body) else []
+        raise malformed(found or [_fault_of(error, body)]) from None
+    _refuse_twice(repeats, body, messages, 1)
     if not messages:
         raise malformed([FieldError("messages", "malformed", "a batch has at least one message")])
     if len(messages) > MAX_MESSAGES:
@@ -145,10 +160,26 @@ def decode_batch(body: bytes) -> list[Submission]:
 
 def decode(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
     """A typed body. Raises HttpProblem (400)."""
+    decoded = _typed(decoder, body)
+    _refuse_twice(repeated, body)
+    return decoded
+
+
+def _refuse_twice(look: Callable[..., str], *body: Any) -> None:
+    """Raises HttpProblem (400) when ``look`` finds a field that stands twice."""
+    try:
+        place = look(*body)
+    except RecursionError:
+        raise malformed([FieldError("", "malformed", _TOO_DEEP)]) from None
+    if place:
+        raise malformed([FieldError(place, "malformed", "it stands here twice: send it once")])
+
+
+def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_fault_of(error, body)]) from None
+        raise malformed([_fault_of(error, body, kind=decoder.type)]) from None
 
 
 def malformed(faults: list[FieldError]) -> HttpProblem:
@@ -159,54 +190,69 @@ def malformed(faults: list[FieldError]) -> HttpProblem:
     return refuse(code, f"{place}{first.detail}", errors=faults)
 
 
-def fault(error: msgspec.ValidationError, inside: str = "") -> FieldError:
-    """What msgspec says, with its ``$.messages[3].to`` as our field; ``inside`` is what ``$`` stands for."""
+def fault(error: msgspec.ValidationError, kind: Any, inside: str = "") -> FieldError:
+    """What is wrong with a body of ``kind``, with msgspec's ``$.messages[3].to`` as our field, in words.
+
+    ``inside`` is what ``$`` stands for.
+    """
     text, _, path = str(error).partition(" - at `$")
-    field = (inside + path.rstrip("`")).lstrip(".")
+    path = path.rstrip("`").replace("[...]", "")
+    field = (inside + path).lstrip(".")
     for start, code, detail in (
         ("Object contains unknown field `", "unknown_field", "there is no such field"),
         ("Object missing required field `", "malformed", "this field is required"),
     ):
         if text.startswith(start):
             return FieldError(f"{field}.{text[len(start) : -1]}".lstrip("."), code, detail)
-    return FieldError(field, "malformed", text)
+    return FieldError(field, "malformed", explained(text, kind, path.lstrip(".")))
 
 
 def _faults(body: bytes) -> list[FieldError]:
     """Every faulty message of a batch, up to ``MAX_FAULTS``."""
+    readable = _SURROGATE.sub(_whole, body)  # as long as the body: else no message could be told from the others
     try:
-        raw = _LOOSE.decode(body).messages
+        raw = _LOOSE.decode(readable).messages
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return [_fault_of(error, body)]
+        return [_fault_of(error, body, kind=Batch)]
     found: list[FieldError] = []
+    at = 0
     for index, message in enumerate(raw):
+        octets = bytes(message)
+        at = readable.index(octets, at)
         try:
-            _SINGLE.decode(message)
+            _SINGLE.decode(body[at : at + len(octets)])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            found.append(_fault_of(error, bytes(message), f"messages[{index}]"))
+            found.append(_fault_of(error, body[at : at + len(octets)], f"messages[{index}]"))
+        at += len(octets)
         if len(found) == MAX_FAULTS:
             break
     return found
 
 
-def _fault_of(error: Exception, body: bytes, inside: str = "") -> FieldError:
+def _whole(half: re.Match[bytes]) -> bytes:
+    return half[0].replace(half[1], b"\\ufffd")
+
+
+def _fault_of(error: Exception, body: bytes, inside: str = "", kind: Any = Submission) -> FieldError:
     if isinstance(error, msgspec.ValidationError):
-        return fault(error, inside)
+        return fault(error, kind, inside)
     return FieldError(inside, "malformed", _why_not_json(error, body, "the message" if inside else "the body"))
 
 
 def _why_not_json(error: Exception, data: bytes, name: str) -> str:
     """What is wrong with ``data`` and where. msgspec names the place of most faults; the others are looked up again."""
     if isinstance(error, RecursionError):
-        return "the JSON is nested too deeply"
+        return _TOO_DEEP
     if not data.strip():
         return f"{name} is empty"
     try:
         data.decode()
     except UnicodeDecodeError as place:
         return f"{name} is not UTF-8 (byte {place.start})"
+    if half := _SURROGATE.search(data):
+        return f"{name} has half a character ({half[1].decode()} at byte {half.start(1)}), like a cut emoji"
     if str(error) == "Input data was truncated":
-        return f"{name} is not JSON: it ends too early (byte {len(data)}), or in half a surrogate pair"
+        return f"{name} is not JSON: it ends too early (byte {len(data)})"
     return f"{name} is not JSON: {error}"
 
 

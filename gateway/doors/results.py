@@ -13,7 +13,7 @@ from gateway.model import State
 from gateway.pipeline import submission
 from gateway.pipeline.submission import Result
 from gateway.store import ids
-from gateway.store.errors import StoreError, StoreFull
+from gateway.store.errors import StoreError, StoreFull, StoreUnconfirmed
 
 RETRY_SECONDS = 2.0
 JSON = (b"content-type", negotiate.JSON)
@@ -65,6 +65,8 @@ def rows_said(rows: list[Row], kind: bytes) -> Said:
     """A batch's rows as a whole answer: 202 unless the gateway itself is what refused all of it."""
     refused = [each.problem for each in rows if isinstance(each, wire.Refused)]
     if len(refused) == len(rows) and (busy := _busy(refused)) is not None:
+        if busy.id:
+            busy = msgspec.structs.replace(busy, id="", ids=[each.id for each in refused])
         return said_problem(busy, _come_back(busy))
     accepted, final = len(rows) - len(refused), all(each.status < 500 for each in refused)
     if kind == negotiate.NDJSON:
@@ -108,12 +110,13 @@ def shape(
         wire.decision(result.verdict),
         result.duplicate,
         index,
+        result.replaced,
     )
 
 
 def _fault(fault: submission.Problem, place: str) -> Problem:
     if not fault.field:
-        return problem(fault.code, fault.detail)
+        return problem(fault.code, fault.detail, id=ids.text(fault.id) if fault.id else "")
     field = place + fault.field
     errors = [FieldError(field, fault.code, fault.detail)]
     return problem(fault.code, f"{field}: {fault.detail}", errors=errors, retry_at=wire.rfc3339(fault.retry_at))
@@ -129,7 +132,12 @@ def _come_back(said: Problem) -> tuple[Header, ...]:
     return (retry_after(RETRY_SECONDS),) if said.status == 503 else ()
 
 
-def store_problem(error: StoreError) -> HttpProblem:
-    """503 with Retry-After: the store is away or full, nothing was accepted."""
-    code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
-    return refuse(code, headers=(retry_after(RETRY_SECONDS),))
+def store_problem(error: StoreError, *, reads: bool = False) -> HttpProblem:
+    """503 with Retry-After: the store is away or full and nothing was done; or it was silent, and something may be.
+
+    ``reads``: of a request that changes nothing.
+    """
+    code, detail = "store_full" if isinstance(error, StoreFull) else "store_unavailable", ""
+    if isinstance(error, StoreUnconfirmed) and not reads:
+        code, detail = "write_unconfirmed", "the store did not answer: repeat the request, which changes nothing twice"
+    return refuse(code, detail, headers=(retry_after(RETRY_SECONDS),))

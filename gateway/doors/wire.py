@@ -34,7 +34,7 @@ class Decision(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class Submitted(msgspec.Struct, omit_defaults=True, gc=False):
-    """One accepted message; ``index`` only in the answer to a batch."""
+    """One accepted message; ``index`` only in the answer to a batch, ``replaced`` when ``smart`` changed the text."""
 
     id: str
     status: str
@@ -45,6 +45,7 @@ class Submitted(msgspec.Struct, omit_defaults=True, gc=False):
     decision: Decision
     duplicate: bool = False
     index: int | None = None
+    replaced: dict[str, str] | None = None
 
 
 class Refused(msgspec.Struct, gc=False):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gateway.config import Account
 from gateway.pipeline.submission import Problem
+from gateway.pipeline.writes import in_time
 from gateway.store.requests import Depths
 
 FRESH = 1.0
@@ -47,7 +48,7 @@ class Bounds:
             return
         self._asked = now
         coming, before = Counter(self._coming), Counter(self._waiting)
-        depths = await self._store.depths()
+        depths = await in_time(self._store.depths())
         stored = {account: sum(states.values()) for account, states in depths.waiting.items()}
         # What was on its way when we asked, and what has entered since, is counted whether or not the store has it.
         coming += Counter(self._waiting) - before

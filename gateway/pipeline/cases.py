@@ -100,7 +100,7 @@ def message_of(message_id: bytes, case: Case, ruling: Ruling, reference: bytes) 
         segments=checked.segments,
         permission=verdict.permission,
         envelope=envelope,
-        content=Content(checked.text, asked.encoding or ""),
+        content=Content(checked.text, checked.forced),
         reference=reference,
     )
 
@@ -122,6 +122,7 @@ def result_of(case: Case, ruling: Ruling, done: Accepted) -> Result:
         checked.encoding,
         case.asked.client_ref,
         ruling.verdict,
+        checked.replaced,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.config import Account
 from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
+from gateway.pipeline.addresses import Guard
 from gateway.pipeline.coding import NO_DEMAND, Demand
 from gateway.pipeline.submission import Rights, template_scope
 from gateway.policy.decide import Rulebook
@@ -20,21 +21,29 @@ _STATES = {Outcome.ALLOW: State.QUEUED, Outcome.HOLD: State.HELD, Outcome.REJECT
 class Desk:
     """Whoever starts a batch uses the desk as it is then; every attribute is replaced whole."""
 
-    def __init__(self, accounts: Iterable[Account], rules: Rulebook, routes: RouteTable, hasher: Hasher) -> None:
+    def __init__(
+        self,
+        accounts: Iterable[Account],
+        rules: Rulebook,
+        routes: RouteTable,
+        hasher: Hasher,
+        networks: Iterable[str] = (),
+    ) -> None:
         self.hasher = hasher
         self.rules = rules
         self.routes = routes
         self.demands: Mapping[str, Demand] = {}
         self.rights: dict[str, Rights] = {}
         self.velocity = False  # some account has limits of its own by destination
-        self.set_accounts(accounts)
+        self.set_accounts(accounts, networks)
 
     def __repr__(self) -> str:
         return f"<Desk rules {self.rules.version} epoch {self.rules.epoch}, {len(self.rights)} accounts>"
 
-    def set_accounts(self, accounts: Iterable[Account]) -> None:
-        """The accounts of a (new) configuration."""
-        self.rights = {account.name: Rights(account, self.hasher) for account in accounts}
+    def set_accounts(self, accounts: Iterable[Account], networks: Iterable[str] = ()) -> None:
+        """The accounts of a (new) configuration, and the private networks that have receivers of events."""
+        guard = Guard(networks)
+        self.rights = {account.name: Rights(account, self.hasher, guard) for account in accounts}
         self.velocity = any(rights.velocity for rights in self.rights.values())
 
     def scopes(self, account: str, brand: str) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct, calcsize
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Data(msgspec.Struct, gc=False):
     segments: int
     parts_accepted: int
     done_at: str | None
+    metadata: Any = msgspec.UNSET  # the message's; left out when it has none
 
 
 class WebhookEvent(msgspec.Struct, gc=False):
@@ -103,17 +104,17 @@ def addressed(told: Iterable[Told], sights: Mapping[bytes, Sight]) -> _Queues:
     return writer.queues
 
 
-def ends(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callable[[bytes], Cover]) -> _Queues | None:
-    """The same of entries that bring with them what is told of each end; None when one of them does not, or when
-    somebody wants to hear more than ends: then ``wanted``, ``sights`` and ``addressed`` go the longer way.
+def as_told(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callable[[bytes], Cover]) -> _Queues | None:
+    """The same of entries that bring with them what is told of each event, as it was known at its move.
 
+    None when an event that somebody wants does not: then ``wanted``, ``sights`` and ``addressed`` go the longer way.
     ``reveal`` opens a sealed envelope.
     """
-    if any(wish.everything for wish in wishes.values()):
-        return None
+    everything = any(wish.everything for wish in wishes.values())
     writer, size, head, unpack = _Writer(), EVENT.size, TOLD.size, TOLD.unpack_from
-    for packed, instant, told in entries:
-        if told is None:
+    for entry in entries:
+        packed, instant, told = entry
+        if told is None or (everything and not _tells_all(entry, wishes)):
             return None
         at, end = 0, len(told)
         while at < end:
@@ -121,12 +122,22 @@ def ends(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callabl
             cover_at = at + head + carrier_id
             name_at = where + size
             wish = wishes.get(packed[name_at : name_at + packed[where + _LENGTHS]])
-            if wish is not None:
+            if wish is not None and (wish.everything or packed[where + _FINAL]):
                 first_id = told[at + head : cover_at].decode("latin-1")
                 sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id, second * 1000
                 writer.write(wish, packed, where, instant, sight)
             at = cover_at + envelope
     return writer.queues
+
+
+def _tells_all(entry: Entry, wishes: Mapping[bytes, Wish]) -> bool:
+    """Whether an entry tells of each event that somebody wants. It does not when a wish is younger than it."""
+    told, at, places = entry.told or b"", 0, set[int]()
+    while at < len(told):
+        where, _, _, carrier_id, envelope = TOLD.unpack_from(told, at)
+        places.add(where)
+        at += TOLD.size + carrier_id + envelope
+    return all(one.at in places for one in wanted((entry,), wishes))
 
 
 class _Writer:
@@ -158,11 +169,14 @@ class _Writer:
             first_id = packed[id_at : id_at + carrier_id].decode("latin-1")
         to = f'"+{cover.to}"' if cover.to else "null"
         address = wish.account, cover.callback_url
-        (self._lists.get(address) or self._queue(*address)).append(
+        event = (
             f'{{"id":"{message}.{sequence}",{form.type}{self._times.get(instant) or self._time(instant)}{form.account}'
             f'{sequence},"data":{{"message_id":"{message}","client_ref":{_quoted(cover.client_ref)},"to":{to},{form.states}'
             f"{_quoted(first_id)}{form.answers}{segments}{form.parts}{_date(done_at) if form.dated else ''}"
         )
+        if cover.metadata is not None:
+            event = f'{event[:-2]},"metadata":{_encode(cover.metadata).decode()}}}}}'
+        (self._lists.get(address) or self._queue(*address)).append(event)
 
     def _queue(self, account: str, url: str) -> list[str]:
         queue = self.queues[Address(account, url)] = self._lists[account, url] = []

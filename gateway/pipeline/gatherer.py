@@ -27,12 +27,30 @@ class Gatherer(Generic[Item, Answer]):
     back, so that those who were answered and ask again come along, or at once when the limit is reached. So a gateway,
     quiet or busy, adds ``gap`` to a request, and a busy one gathers by itself. What one caller puts in is never parted,
     even when it exceeds the limit by itself.
+
+    With ``patience`` nobody waits for a call that is long under way: who put into it hears ``lost`` (what it does may
+    be done yet), and who waits behind it, or comes as long as it lasts, hears ``kept`` and is not handed on. The call
+    itself goes on.
     """
 
-    def __init__(self, flush: Flush[Item, Answer], *, gap: float = 0.002, limit: int = 500) -> None:
+    def __init__(
+        self,
+        flush: Flush[Item, Answer],
+        *,
+        gap: float = 0.002,
+        limit: int = 500,
+        patience: float = 0.0,
+        lost: Callable[[], Exception] = TimeoutError,
+        kept: Callable[[], Exception] = TimeoutError,
+    ) -> None:
         self._flush = flush
         self._gap = gap
         self._limit = limit
+        self._patience = patience
+        self._lost = lost
+        self._kept = kept
+        self._long: asyncio.TimerHandle | None = None
+        self._is_long = False
         self._waiting: deque[_Share[Item, Answer]] = deque()
         self._timer: asyncio.Handle | None = None
         self._call: asyncio.Task[list[Answer]] | None = None
@@ -45,6 +63,9 @@ class Gatherer(Generic[Item, Answer]):
         """A future of the answers, in the order of ``items``; it carries the exception of ``flush`` when that fails."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Answer]] = loop.create_future()
+        if self._is_long:
+            future.set_exception(self._kept())
+            return future
         self._waiting.append(_Share(items, future))
         if self._call is None and self._timer is None:
             self._plan()
@@ -63,9 +84,29 @@ class Gatherer(Generic[Item, Answer]):
             items += shares[-1].items
         call = self._call = asyncio.get_running_loop().create_task(self._flush(items))
         call.add_done_callback(partial(self._back, shares))
+        if self._patience:
+            self._long = asyncio.get_running_loop().call_later(self._patience / 2, self._tire, shares, False)
+
+    def _tire(self, shares: Sequence[_Share[Item, Answer]], twice: bool) -> None:
+        """The call is long under way: nobody waits for it any more.
+
+        In two halves, for when it was our loop that was held up, its answer may be there already and not be read yet.
+        """
+        if not twice:
+            self._long = asyncio.get_running_loop().call_later(self._patience / 2, self._tire, shares, True)
+            return
+        self._is_long = True
+        for share in shares:
+            if not share.future.done():
+                share.future.set_exception(self._lost())
+        while self._waiting:
+            if not (future := self._waiting.popleft().future).done():
+                future.set_exception(self._kept())
 
     def _back(self, shares: Sequence[_Share[Item, Answer]], call: asyncio.Task[list[Answer]]) -> None:
-        self._call = None
+        self._call, self._is_long = None, False
+        if self._long is not None:
+            self._long.cancel()
         if self._waiting:
             if self._gap and sum(len(share.items) for share in self._waiting) < self._limit:
                 self._plan()

@@ -8,13 +8,15 @@ the first time is found under the same ids, and the rest is accepted now.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.intake import now_ms
+from gateway.pipeline.writes import PATIENCE, definite, silent
 from gateway.store.claims import Answer, Claim, Claimed, Settled
-from gateway.store.errors import StoreError
+from gateway.store.errors import StoreError, StoreUnconfirmed
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher
 from gateway.store.requests import ClaimResult
@@ -48,8 +50,9 @@ class Runs:
     def __init__(self, ledger: Ledger, hasher: Hasher, *, clock: Callable[[], int] = now_ms) -> None:
         self._hasher = hasher
         self._clock = clock
-        self._claims: Gatherer[Claim, Claimed] = Gatherer(ledger.claim, gap=0)
-        self._settles: Gatherer[Settled, None] = Gatherer(ledger.settle, gap=0)
+        patient = partial(Gatherer, gap=0, patience=PATIENCE, lost=silent, kept=silent)
+        self._claims: Gatherer[Claim, Claimed] = patient(ledger.claim)
+        self._settles: Gatherer[Settled, None] = patient(ledger.settle)
         self._running: dict[bytes, bytes] = {}  # name -> hash of the body
         self._owed: list[Settled] = []  # could not be told to the store yet
 
@@ -71,6 +74,8 @@ class Runs:
             await self._pay()
             (base,) = new_ids(self._clock(), [partition])
             (claimed,) = await self._claims.put([Claim(name, partition, body, base)])
+        except StoreUnconfirmed as error:  # claimed or not: nothing was taken in, and the next one may claim it again
+            raise definite(error) from error
         finally:
             if claimed is None or claimed.result is not ClaimResult.CLAIMED:
                 del self._running[name]

@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+import structlog
+
 from gateway.config import Account
 from gateway.model import PRIORITY, Accepted, Cap, Facts, NewMessage, Priority, Recipient, State
 from gateway.pipeline.bounds import Bounds
@@ -22,11 +24,14 @@ from gateway.pipeline.repeats import Item, without_instants
 from gateway.pipeline.submission import Problem, Result, Rights, Submission, check
 from gateway.pipeline.tallies import IntakeTally
 from gateway.pipeline.velocity import Counts, VelocityLimits
+from gateway.pipeline.writes import PATIENCE, Writes, definite, in_time, silent, unstored
 from gateway.policy.decide import caps_for, decide
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
 from gateway.store.record import Record
 from gateway.store.requests import Depths
+
+log = structlog.get_logger(__name__)
 
 __all__ = ["Intake", "Problem", "Result", "Submission"]
 
@@ -97,8 +102,10 @@ class Intake:
         self._named = named
         self._clock = clock
         self._singles: Gatherer[Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
-        self._facts: Gatherer[tuple[Recipient, Caps], Facts] = Gatherer(self._look_up, gap=0, limit=TOGETHER)
-        self._writes: Gatherer[NewMessage, Accepted] = Gatherer(store.accept, gap=0, limit=TOGETHER)
+        self._facts: Gatherer[tuple[Recipient, Caps], Facts] = Gatherer(
+            self._look_up, gap=0, limit=TOGETHER, patience=PATIENCE, lost=silent, kept=silent
+        )
+        self._writes = Writes(store.accept, limit=TOGETHER)
         self.tally = IntakeTally()
         self._bounds = Bounds(store, max_waiting)
 
@@ -144,11 +151,10 @@ class Intake:
         for start in range(0, len(items), SLICE):
             try:
                 results += await self._slice(items[start : start + SLICE], batch)
-            except StoreError as error:
-                if not any(isinstance(result, Result) for result in results):
-                    raise
-                code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
-                rest = Problem(code, "the store failed before this message was reached; send it again")
+            except StoreError as error:  # of what is read before the write, or the store has surely not written
+                if not any(result.id for result in results):
+                    raise definite(error) from error
+                rest = unstored(definite(error), "the store failed before this message was reached; send it again")
                 return results + [rest] * (len(items) - start)
         return results
 
@@ -194,6 +200,9 @@ class Intake:
         self._tell(cases, rulings)
         repeats: list[Result] = []
         for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
+            if isinstance(done, StoreError):
+                results[case.place] = unstored(done, "the store failed; send it again", message.id)
+                continue
             result = results[case.place] = result_of(case, ruling, done)
             if ruling.state is State.REJECTED:
                 refused.append(case.rights.name)
@@ -203,7 +212,7 @@ class Intake:
                 result.duplicate = done.id != message.id
                 repeats.append(result)
         if repeats:
-            await self._describe(repeats)
+            await self._describe(repeats, results)
 
     async def _look_up(self, asked: Sequence[tuple[Recipient, Caps]]) -> list[Facts]:
         caps = [caps for _, caps in asked]
@@ -289,12 +298,24 @@ class Intake:
         name = case.asked.client_ref
         return b"" if name is None else self._desk.hasher.reference(case.rights.name, case.recipient, name)
 
-    async def _describe(self, repeats: Sequence[Result]) -> None:
+    async def _describe(self, repeats: Sequence[Result], results: list[Result | Problem | None]) -> None:
         """A repeated request or reference is answered with the first message as it stands now."""
-        records = await self._store.find([result.id for result in repeats])
+        try:
+            records = await in_time(self._store.find([result.id for result in repeats]))
+        except StoreError as error:
+            log.info("repeats could not be looked up", messages=len(repeats), error=str(error))
+            places = {id(result): place for place, result in enumerate(results)}
+            for repeat in repeats:
+                results[places[id(repeat)]] = Problem("write_unconfirmed", _UNREAD, id=repeat.id)
+            return
         for result, record in zip(repeats, records, strict=True):
+            if result.duplicate:
+                result.replaced = None  # it was another text
             if record is not None:
                 result.state, result.verdict = record.state, verdict_of(record)
                 result.segments, result.encoding = record.segments, record.envelope.encoding
                 if record.state is State.REJECTED and record.timeline[0].state is not State.REJECTED:
                     result.duplicate = True  # it was accepted; what refused it came later
+
+
+_UNREAD = "it was accepted before, under this id, and the store could not say how it stands: ask again"

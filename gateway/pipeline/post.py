@@ -1,8 +1,8 @@
-"""One request to a receiver of webhooks, and what came of it. The only place that knows aiohttp.
+"""One request to a receiver of webhooks, and what came of it.
 
 A name is resolved once and the connection goes to an address that was checked, so that a name which changes its mind
-in between gains nothing. Redirects are not followed, proxies and cookies do not exist, and of the answer no more than
-64 KiB is read.
+in between gains nothing. Redirects are not followed, proxies and cookies do not exist, and what an answer may cost is
+bounded (see ``http1``).
 """
 
 from __future__ import annotations
@@ -12,58 +12,45 @@ import ipaddress
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from functools import partial
-from urllib.parse import urlsplit
-
-import aiohttp
-from aiohttp import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
 
 from gateway.pipeline.addresses import Guard, permits_port
+from gateway.pipeline.http1 import Answer, Connection
+from gateway.pipeline.names import Names
 from gateway.pipeline.receiver import Outcome
 
 CONNECT, TOTAL = 5.0, 10.0
 """Seconds for the connection (name, TCP, TLS), and for all of it."""
 
-MOST_READ = 64 * 1024
+MOST_OPEN = 1000
+"""Connections beyond these are not kept when they are idle."""
+
+MOST_TRIED = 4
+"""Addresses of one name that are dialled, one after the other."""
 
 
 class NotPermitted(OSError):
     """The receiver's address is none that we dial."""
 
 
-class Resolver(AbstractResolver):
-    """The system's names, less every address that is not permitted."""
+class Server(NamedTuple):
+    """Where connections lead."""
 
-    def __init__(self, guard: Guard, *, clear: bool) -> None:
-        self._guard = guard
-        self._clear = clear
+    host: str
+    port: int
+    clear: bool  # plain http
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Raises NotPermitted when no address is left, OSError when the name is not known."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        good = [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=int(address[1]),
-                family=kind,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, proto, _, address in found
-            if self._guard.permits(str(address[0]), clear=self._clear)
-        ]
-        if not good:
-            raise NotPermitted(_forbidden(self._clear))
-        return good
 
-    async def close(self) -> None:
-        """Nothing is held."""
+class Target(NamedTuple):
+    """A URL taken apart. ``fault``: what stands against it before anything is dialled."""
+
+    server: Server
+    line: bytes  # the request line behind its method, and the Host header
+    fault: str = ""
 
 
 class Poster:
@@ -73,82 +60,156 @@ class Poster:
         self, guard: Guard, *, agent: str = "smpp-gateway", connect: float = CONNECT, total: float = TOTAL
     ) -> None:
         self._guard = guard
-        timeout = aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect)
-        trust = ssl.create_default_context()
-        self._https, self._http = (
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=Resolver(guard, clear=clear),
-                    socket_factory=partial(_socket, guard, clear),
-                    limit=0,
-                    ttl_dns_cache=10,
-                    keepalive_timeout=30,
-                    ssl=trust,
-                ),
-                timeout=timeout,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                headers={"user-agent": agent, "accept-encoding": "identity"},
-            )
-            for clear in (False, True)
-        )
+        self._connect = connect
+        self._total = total
+        self._common = f"user-agent: {agent}\r\naccept: */*\r\naccept-encoding: identity\r\n".encode()
+        self._trust = ssl.create_default_context()
+        self._names = Names()
+        self._open: set[Connection] = set()
+        self._idle: dict[Server, list[Connection]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Poster {len(self._open)} connections, {sum(map(len, self._idle.values()))} idle>"
 
     async def close(self) -> None:
-        await self._https.close()
-        await self._http.close()
+        """Cut every connection: posts under way fail."""
+        self._names.close()
+        self._idle.clear()
+        for connection in list(self._open):
+            connection.cut()
+        await asyncio.sleep(0)  # their ends are told
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         """POST a body; never raises for what a receiver or the network does."""
-        return await self._request("POST", url, headers, body)
+        return await self._request(b"POST", url, headers, body)
 
     async def ask(self, url: str, headers: dict[str, str]) -> Outcome:
         """OPTIONS: is anybody there? Never raises, as ``post``."""
-        return await self._request("OPTIONS", url, headers, None)
+        return await self._request(b"OPTIONS", url, headers, b"")
 
-    async def _request(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Outcome:
-        fault, clear = self._check(url)
-        if fault:
+    async def _request(self, method: bytes, url: str, headers: dict[str, str], body: bytes) -> Outcome:
+        target = target_of(url)
+        if fault := target.fault or self._forbids(target.server):
             return Outcome(0, fault)
-        session = self._http if clear else self._https
+        said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        rest = f"{said}content-length: {len(body)}\r\n\r\n".encode("latin-1")
         try:
-            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
-                left = MOST_READ
-                while left > 0 and (some := await answer.content.read(left)):
-                    left -= len(some)
-                if left <= 0:
-                    answer.close()  # the rest stays where it is, and so does the connection
-                return Outcome(answer.status, "", _seconds(answer.headers.get("retry-after", "")))
+            answer = await self._exchange(target.server, b"".join((method, target.line, self._common, rest, body)))
         except TimeoutError:
             return Outcome(0, "timed out")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             return Outcome(0, _said(error))
+        return Outcome(answer.status, answer.fault, _seconds(answer.retry_after) if answer.retry_after else 0.0)
 
-    def _check(self, url: str) -> tuple[str, bool]:
-        """What stands against a URL before anything is dialled, and whether it is a clear one."""
+    async def _exchange(self, server: Server, request: bytes) -> Answer:
+        """Raises OSError when there is no connection.
+
+        One that was kept may have been closed by the server just now: then it has not heard us, and is asked anew.
+        """
+        until = asyncio.get_running_loop().time() + self._total
+        kept = self._kept(server)
+        if kept is not None:
+            answer = await self._ask(kept, server, request, until)
+            if not answer.unheard:
+                return answer
+        return await self._ask(await self._dial(server), server, request, until)
+
+    async def _ask(self, connection: Connection, server: Server, request: bytes, until: float) -> Answer:
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            return "the URL cannot be read", False
-        clear = parts.scheme == "http"
-        if parts.scheme not in {"http", "https"} or not host:
-            return "the URL cannot be read", clear
-        if not permits_port(port or (80 if clear else 443)):
-            return f"port {port} is not permitted", clear
+            return await connection.ask(request, until)
+        finally:
+            if connection.idle and len(self._open) <= MOST_OPEN:
+                self._idle.setdefault(server, []).append(connection)
+            else:
+                connection.cut()
+
+    def _kept(self, server: Server) -> Connection | None:
+        kept = self._idle.get(server)
+        while kept:
+            if (connection := kept.pop()).idle:
+                return connection
+        return None
+
+    async def _dial(self, server: Server) -> Connection:
+        """A new connection to the first permitted address that takes it. Raises OSError."""
+        async with asyncio.timeout(min(self._connect, self._total)) as patience:
+            addresses = await self._addresses(server)
+            for left in range(len(addresses), 0, -1):
+                share = ((patience.when() or 0) - asyncio.get_running_loop().time()) / left
+                try:
+                    async with asyncio.timeout(share):
+                        return await self._connected(server, addresses[-left])
+                except (OSError, TimeoutError):
+                    if left == 1:
+                        raise
+        raise NotPermitted(_forbidden(server.clear))
+
+    async def _addresses(self, server: Server) -> Sequence[str]:
+        """Raises NotPermitted when no address is left, OSError when the name is not known."""
+        found = await self._names.addresses(server.host)
+        return permitted(self._guard, found, clear=server.clear)[:MOST_TRIED]
+
+    async def _connected(self, server: Server, address: str) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(lambda lost: self._lost(server, lost)),
+            address,
+            server.port,
+            ssl=None if server.clear else self._trust,
+            server_hostname=None if server.clear else server.host,
+        )
+        self._open.add(connection)
+        return connection
+
+    def _lost(self, server: Server, connection: Connection) -> None:
+        self._open.discard(connection)
+        kept = self._idle.get(server, [])
+        if connection in kept:
+            kept.remove(connection)
+        if not kept:
+            self._idle.pop(server, None)
+
+    def _forbids(self, server: Server) -> str:
+        """What stands against an address in the URL itself; a name's addresses are looked at when it is resolved."""
         try:
-            ipaddress.ip_address(host)
+            ipaddress.ip_address(server.host)
         except ValueError:
-            return "", clear  # a name: the resolver looks at its addresses
-        return ("" if self._guard.permits(host, clear=clear) else _forbidden(clear)), clear
+            return ""
+        return "" if self._guard.permits(server.host, clear=server.clear) else _forbidden(server.clear)
 
 
-def _socket(guard: Guard, clear: bool, address: AddrInfoType) -> socket.socket:
-    """The last look, at the very address that is dialled: "①②⑦.0.0.1" is a name to us and none to the resolver."""
-    family, kind, proto, _, target = address
-    if not guard.permits(str(target[0]), clear=clear):
+def permitted(guard: Guard, addresses: Sequence[str], *, clear: bool) -> list[str]:
+    """Of a name's addresses those that may be dialled. Raises NotPermitted when there is none."""
+    good = [address for address in addresses if guard.permits(address, clear=clear)]
+    if not good:
         raise NotPermitted(_forbidden(clear))
-    return socket.socket(family, kind, proto)
+    return good
+
+
+@lru_cache(maxsize=1024)
+def target_of(url: str) -> Target:
+    """A URL as it is dialled, or what is wrong with it."""
+    nowhere = Server("", 0, clear=False)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except ValueError:
+        return Target(nowhere, b"", "the URL cannot be read")
+    clear = parts.scheme == "http"
+    usual = 80 if clear else 443
+    if parts.scheme not in {"http", "https"} or not host or port == 0:
+        return Target(nowhere, b"", "the URL cannot be read")
+    if not permits_port(port or usual):
+        return Target(nowhere, b"", f"port {port} is not permitted")
+    path = quote(parts.path or "/", _PATH) + (f"?{quote(parts.query, _PATH + '?')}" if parts.query else "")
+    named = f"[{host}]" if ":" in host else host
+    place = named if port in {None, usual} else f"{named}:{port}"
+    line = f" {path} HTTP/1.1\r\nhost: {quote(place, _PATH + '[]')}\r\n"
+    return Target(Server(host, port or usual, clear), line.encode())
+
+
+_PATH = "/%:@!$&'()*+,;=~"
 
 
 def _forbidden(clear: bool) -> str:
@@ -158,11 +219,12 @@ def _forbidden(clear: bool) -> str:
 
 
 def _said(error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, NotPermitted):
-            return str(cause)
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    if isinstance(error, NotPermitted):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"Certificate: {error.verify_message}"[:200]
+    if isinstance(error, socket.gaierror):
+        return f"its name cannot be resolved: {error.strerror}"[:200]
     return f"{type(error).__name__}: {error}"[:200]
 
 

@@ -226,6 +226,8 @@ class Receiver:
         url = self.address.url or (settings.url if settings else "")
         if settings is None or not url:
             return Outcome(0, "the account has no callback_url any more")
+        if self.address.url and not settings.keys:
+            return Outcome(0, "the account has no webhook_secret any more: what a message named is not posted unsigned")
         outage = asyncio.get_running_loop().time() - self._failing_since if self.tries else 0.0
         late = outage >= ASK_FIRST
         if self.server.asks and not self.server.proven and not late:

@@ -11,6 +11,7 @@ from gateway.config import Account
 from gateway.model import Recipient
 from gateway.pipeline.cases import Origin
 from gateway.pipeline.submission import Submission, passed
+from gateway.pipeline.writes import in_time
 from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.store.claims import item_reference
 from gateway.store.keys import Hasher
@@ -37,7 +38,8 @@ async def without_instants(items: Sequence[Item], store: References, hasher: Has
     if not late:
         return items
     relieved = list(items)
-    for place, first in zip(late, await store.by_references(list(late.values())), strict=True):
+    firsts = await in_time(store.by_references(list(late.values())))
+    for place, first in zip(late, firsts, strict=True):
         if first is not None:
             account, asked, origin = items[place]
             relieved[place] = account, msgspec.structs.replace(asked, send_at=None, expires_at=None), origin

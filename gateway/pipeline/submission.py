@@ -6,11 +6,11 @@ may the account send this, do the instants make sense) and answers with what int
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -18,12 +18,15 @@ from msgspec import Meta
 from gateway.config import Account
 from gateway.config.read import cap
 from gateway.model import Category, OnUnknown, State, Verdict
+from gateway.pipeline import callbacks
+from gateway.pipeline.addresses import Guard
 from gateway.pipeline.coding import NO_DEMAND, Demand, count_for
 from gateway.pipeline.parameters import ParameterError
 from gateway.policy.dialling import InvalidNumber, number_of
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.policy.velocity import Velocities
+from gateway.smpp.smart import plain
 from gateway.smpp.text import Alphabet, Count, TextError, count
 from gateway.store.keys import Hasher
 
@@ -52,7 +55,7 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"
     residence: Literal["attested"] | None = None  # the app knows that the recipient lives in ``time_zone``
     on_quiet: Literal["defer", "reject"] | None = None
     priority: Annotated[int, Meta(ge=0, le=3)] | None = None  # SMPP priority_flag
-    encoding: Literal["gsm7", "latin1", "ucs2"] | None = None
+    encoding: Literal["auto", "smart", "gsm7", "latin1", "ucs2"] | None = None
     metadata: dict[str, Any] | None = None
     reason: Annotated[str, Meta(min_length=1, max_length=500)] | None = None  # of an emergency
     template: Name | None = None
@@ -73,11 +76,13 @@ class Asked(msgspec.Struct, array_like=True, gc=False):
 
 
 class Problem(NamedTuple):
-    """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none."""
+    """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none; ``id``
+    when it may have been accepted all the same, or was before."""
 
     code: str
     detail: str
     field: str = ""
+    id: bytes = b""
     retry_at: int = 0  # ms UTC: when the same may be taken; 0 = not known, or never
     wait: float = 0.0  # … and in seconds from now
 
@@ -92,7 +97,11 @@ class Result(msgspec.Struct, gc=False):
     encoding: str
     client_ref: str | None
     verdict: Verdict
+    replaced: dict[str, str] | None = None  # characters of the text, by what stands for them (``smart``)
     duplicate: bool = False  # the reference was seen before: id and state are those of the first message
+
+
+_PUBLIC = Guard()
 
 
 class Rights:
@@ -105,16 +114,20 @@ class Rights:
         "categories",
         "category",
         "country",
+        "encoding",
+        "guard",
         "name",
         "sender",
         "senders",
+        "signs",
         "template_scopes",
         "templates",
         "velocity",
         "weight",
     )
 
-    def __init__(self, account: Account, hasher: Hasher) -> None:
+    def __init__(self, account: Account, hasher: Hasher, guard: Guard = _PUBLIC) -> None:
+        """``guard``: where events may be posted to."""
         self.name = account.name
         self.weight = account.weight
         self.categories = frozenset(Category[name.upper()] for name in account.categories)
@@ -124,6 +137,9 @@ class Rights:
         self.brand = account.brand
         self.country = account.default_country
         self.velocity = Velocities({prefix: cap(text) for prefix, text in account.velocity.items()})
+        self.encoding = account.encoding
+        self.guard = guard
+        self.signs = bool(account.signing)
         self.account_scope = hasher.scope(account.name)
         self.templates = {name: Template(text) for name, text in account.templates.items()}
         self.template_scopes = {name: template_scope(hasher, account.name, name) for name in self.templates}
@@ -145,6 +161,8 @@ class Checked(NamedTuple):
     send_at: int
     expires_at: int
     text: str
+    replaced: dict[str, str] | None  # what was written in other characters
+    forced: str  # the alphabet insisted on; "" = what fits
     route: str = ""  # the lane that it takes, "" when there is none
 
 
@@ -181,32 +199,52 @@ def check(
     category = rights.category if asked.category is None else CATEGORIES[asked.category]
     brand = asked.brand or rights.brand
     sender = rights.sender if asked.sender is None else asked.sender
-    fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, now)
+    fault = _check_rights(asked, rights, category, brand, sender) or _check_rest(asked, rights, now)
     if fault is not None:
         return fault
     text = asked.text if asked.template is None and asked.vars is None else _filled(asked, rights)
-    if not text or isinstance(text, Problem):
-        return text or Problem("malformed", "this field is required, or template", "text")
+    if isinstance(text, Problem):
+        return text
+    if not text or (not text.isprintable() and _CONTROL(text)):
+        return _textless(text, asked)
+    wanted, replaced, forced = asked.encoding or rights.encoding, None, ""
+    if wanted == "smart":
+        text, replaced = plain(text)
+    elif wanted != "auto":
+        forced = wanted
     route = "" if routing is None else routing.route(digits, sender, category, rights.name)
-    counted = _counted(text, asked, NO_DEMAND if routing is None else routing.demand(route))
+    counted = _counted(text, asked, forced, NO_DEMAND if routing is None else routing.demand(route))
     if isinstance(counted, Problem):
         return counted
     send_at, expires_at = _ms(asked.send_at), _ms(asked.expires_at)
     starts = send_at if send_at > now else 0
     alphabet, segments, _ = counted
-    return Checked(digits, category, sender, brand, _NAMES[alphabet], segments, starts, expires_at, text, route)
+    return Checked(
+        digits,
+        category,
+        sender,
+        brand,
+        _NAMES[alphabet],
+        segments,
+        starts,
+        expires_at,
+        text,
+        replaced or None,
+        forced,
+        route,
+    )
 
 
-def _counted(text: str, asked: Submission, demand: Demand) -> Count | Problem:
-    """What the text costs at the carrier, which has everything that it demands."""
+def _counted(text: str, asked: Submission, forced: str, demand: Demand) -> Count | Problem:
+    """What the text costs at the carrier, which has all that it demands. ``forced``: the alphabet insisted on."""
     try:
-        if demand is NO_DEMAND and asked.encoding is None:
+        if demand is NO_DEMAND and not forced:
             return count(text)
         if demand.parameters is not None:
             demand.parameters.octets(asked.metadata, asked.template or "")
-        return count_for(text, asked.encoding or "", demand.coding)
+        return count_for(text, forced, demand.coding)
     except TextError as error:
-        return Problem("encoding_mismatch" if asked.encoding else "invalid_value", str(error), "text")
+        return Problem("encoding_mismatch" if forced else "invalid_value", str(error), "text")
     except ParameterError as error:
         return Problem("invalid_value", str(error), error.field)
 
@@ -221,6 +259,13 @@ def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str 
         detail = f"+{digits[:4]}… is a {number.by_name} number, which [policy] allow_prefixes must name"
         return Problem("destination_not_allowed", detail, "to")
     return digits
+
+
+def _textless(text: str | None, asked: Submission) -> Problem:
+    """What is wrong with a text that is missing or has control characters."""
+    if text and (found := _CONTROL(text)):
+        return Problem("invalid_value", _controls(found), "text" if asked.template is None else "vars")
+    return Problem("malformed", "this field is required, or template", "text")
 
 
 def template_scope(hasher: Hasher, account: str, template: str) -> bytes:
@@ -260,36 +305,72 @@ def _check_rights(asked: Submission, rights: Rights, category: Category, brand: 
     return None
 
 
-def _check_rest(asked: Submission, now: int) -> Problem | None:
+def _check_rest(asked: Submission, rights: Rights, now: int) -> Problem | None:
     """What most submissions do not say at all."""
     if asked.sender is not None and not _is_sender(asked.sender):
         return Problem("invalid_value", "a sender is 3 to 15 digits, or 1 to 11 letters, digits and signs", "from")
+    if (asked.client_ref is not None and not asked.client_ref.isprintable()) or asked.reason is not None:
+        for field, text in (("client_ref", asked.client_ref), ("reason", asked.reason)):
+            if found := _ANY_CONTROL(text or ""):
+                return Problem("invalid_value", _controls(found), field)
     if asked.send_at is not None or asked.expires_at is not None:
         fault = _check_instants(_ms(asked.send_at), _ms(asked.expires_at), now)
         if fault is not None:
             return fault
-    if asked.time_zone is not None and not known_zone(asked.time_zone):
-        return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
-    if asked.residence is not None and asked.time_zone is None:
-        return Problem("invalid_value", "says where the recipient lives: give time_zone with it", "residence")
-    if asked.callback_url is not None and not _is_url(asked.callback_url):
-        return Problem(
-            "invalid_value", "a callback is an https (or http) URL without user and fragment", "callback_url"
-        )
+    if (asked.time_zone is not None or asked.residence is not None) and (fault := _check_zone(asked)):
+        return fault
+    if asked.callback_url is not None and (said := _check_callback(asked.callback_url, rights)):
+        return Problem("invalid_value", said, "callback_url")
     return None if asked.metadata is None else _check_metadata(asked.metadata)
+
+
+def _check_zone(asked: Submission) -> Problem | None:
+    if asked.time_zone is None:
+        return Problem("invalid_value", "says where the recipient lives: give time_zone with it", "residence")
+    if not known_zone(asked.time_zone):
+        return Problem("invalid_value", "no such zone in the IANA data, such as Europe/Stockholm", "time_zone")
+    return None
+
+
+def _check_callback(url: str, rights: Rights) -> str:
+    if not rights.signs:
+        return "this account has no webhook_secret, so events could not be signed: have one set, or leave this out"
+    return callbacks.fault(url, rights.guard)
 
 
 def _check_metadata(metadata: dict[str, Any]) -> Problem | None:
     """Whether it can be kept with the message and given back."""
     if _too_deep(metadata):
         return Problem("too_large", f"it may have {MAX_DEPTH} levels", "metadata")
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA:
+    if len(packed := msgspec.json.encode(metadata)) > MAX_METADATA:
         return Problem("too_large", f"it may have {MAX_METADATA} octets as JSON", "metadata")
+    if (_PERHAPS_CONTROL(packed)) and (said := _control_in(metadata)):
+        return Problem("invalid_value", said, "metadata")
     try:
         msgspec.msgpack.encode(metadata)  # as the store keeps it
     except OverflowError:
         return Problem("invalid_value", "a whole number in it needs more than 64 bits; send it as text", "metadata")
     return None
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
+_ANY_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]").search
+_PERHAPS_CONTROL = re.compile(rb"\\[ubf]|\x7f|\xc2[\x80-\x9f]").search
+"""… in metadata as JSON; a backslash of its own looks the same."""
+
+
+def _controls(found: re.Match[str]) -> str:
+    """What is said of a control character; line breaks and tabs are those that a text may have."""
+    return f"the control character U+{ord(found[0]):04X} (character {found.start() + 1}) is not allowed"
+
+
+def _control_in(tree: Any) -> str:
+    """What is said of the first one in metadata, names of fields included; "" when there is none."""
+    if isinstance(tree, str):
+        return _controls(found) if (found := _CONTROL(tree)) else ""
+    if isinstance(tree, dict):
+        tree = [*tree, *tree.values()]
+    return next(filter(None, map(_control_in, tree)), "") if isinstance(tree, list) else ""
 
 
 def passed(asked: Submission, now: int) -> bool:
@@ -328,19 +409,3 @@ def _is_sender(sender: str) -> bool:
     if digits.isascii() and digits.isdigit():
         return 3 <= len(digits) <= 15
     return 1 <= len(sender) <= 11 and sender.isascii() and sender.isprintable() and sender.strip() == sender
-
-
-@lru_cache(maxsize=1024)
-def _is_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in {"https", "http"}
-            and bool(parts.hostname)
-            and parts.port != 0
-            and "@" not in parts.netloc
-            and not parts.fragment
-            and url.isprintable()
-        )
-    except ValueError:
-        return False

@@ -63,7 +63,7 @@ class VelocityLimits:
 def _problem(limit: Velocity, room_at: int, now: int) -> Problem:
     where = f"to numbers that begin with +{limit.prefix}" if limit.prefix else "to all numbers together"
     detail = f"this account may send {limit.limit} messages in {_span(limit.window // 1000)} {where}"
-    return Problem("velocity_limit", detail, "to", room_at, max(0, room_at - now) / 1000)
+    return Problem("velocity_limit", detail, "to", retry_at=room_at, wait=max(0, room_at - now) / 1000)
 
 
 def _span(seconds: int) -> str:

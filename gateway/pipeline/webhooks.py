@@ -1,15 +1,14 @@
 """Webhooks: follows the event streams of this worker's partitions and keeps every receiver's queue moving.
 
 While nobody has a receiver nothing runs and events are not kept for it. Else one round every seventh of a second reads
-all partitions in one pipeline and moves their events to queues in a second; who wants every move, and not only the
-last, has his messages looked up between. What is in the queues the ``outbox`` posts.
+all partitions in one pipeline and moves their events to queues in a second. Each event brings what is told of its
+message. What is in the queues the ``outbox`` posts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +17,9 @@ from typing import Protocol
 import structlog
 
 from gateway.pipeline.addresses import Guard
-from gateway.pipeline.events import Wish, addressed, ends, pieces, wanted
+from gateway.pipeline.events import Wish, addressed, as_told, pieces, wanted
 from gateway.pipeline.outbox import Outbox
+from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Sender, Settings
 from gateway.store.errors import StoreError
 from gateway.store.hooks import Address, Ask, Batch, Cover, Moved, Piece, Queue, Sight, Tail
@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 def poster(named: Iterable[str], agent: str) -> Sender:
     """What posts to public addresses, and to those in the networks ``named``."""
-    from gateway.pipeline.post import Poster  # noqa: PLC0415
-
     return Poster(Guard(named), agent=agent)
 
 
@@ -53,6 +51,7 @@ class HookStore(Protocol):
 
     def queue(self, address: Address) -> bytes: ...
     async def follow(self, accounts: Iterable[str] = ()) -> None: ...
+    async def hear_all(self, accounts: Iterable[str]) -> None: ...
     async def unfollow(self, of_late: int) -> bool: ...
     async def read(self, owner: Owner, partitions: Sequence[int], *, ends: bool = False) -> list[Tail]: ...
     async def leave(self, owner: Owner, partitions: Iterable[int]) -> None: ...
@@ -93,6 +92,7 @@ class Webhooks:
         self._named_on: dict[str, int] = {}  # the day on which the store was last told so
         self._wishes: dict[bytes, Wish] = {}
         self._following = asyncio.Event()
+        self._hears_all: set[str] | None = None  # as the store was told
         self._mine: tuple[int, ...] = tuple(range(store.partitions))
         self._looked = float("-inf")
         self._versions: dict[int, int] = {}
@@ -102,15 +102,15 @@ class Webhooks:
 
     @property
     def poster(self) -> Sender:
-        """Made when it is first needed (see ``prepare``): an HTTP client takes 15 MB."""
+        """Made when it is first needed (see ``prepare``)."""
         if self._poster is None:
             self._poster = self._make_poster()
         return self._poster
 
     async def prepare(self) -> None:
-        """Import what posts beside the loop: it takes a third of a second, and messages go on meanwhile."""
+        """Make what posts beside the loop: reading the certificates that are trusted takes a while."""
         if self._poster is None:
-            await asyncio.to_thread(importlib.import_module, "gateway.pipeline.post")
+            self._poster = await asyncio.to_thread(self._make_poster)
 
     # -- settings
 
@@ -137,6 +137,7 @@ class Webhooks:
             await self._follow()
         elif await self._store.unfollow(OF_LATE):
             await self.prepare()
+            await self._hear()
             self._following.set()
 
     async def renew(self) -> None:
@@ -146,6 +147,8 @@ class Webhooks:
             await former.close()  # posts under way fail and are tried again
         if not self._following.is_set():
             await self.start()
+        else:
+            await self._hear()
         self.outbox.retry()
 
     async def named(self, accounts: Iterable[str]) -> None:
@@ -160,9 +163,17 @@ class Webhooks:
         names = set(accounts)
         await self.prepare()
         await self._store.follow(names)
+        await self._hear()
         self._named |= names
         self._wish()
         self._following.set()
+
+    async def _hear(self) -> None:
+        """Tell the store whose events are wanted one and all, when that is news to it."""
+        wanted_by = {name for name, one in self._settings.items() if one.everything}
+        if wanted_by != self._hears_all:
+            await self._store.hear_all(sorted(wanted_by))
+            self._hears_all = wanted_by
 
     # -- life
 
@@ -199,7 +210,7 @@ class Webhooks:
         for tail in tails:
             if tail.entries:
                 await asyncio.sleep(0)  # a partition is some milliseconds of work
-                queues = ends(tail.entries, self._wishes, self._store.reveal)
+                queues = as_told(tail.entries, self._wishes, self._store.reveal)
                 moves.append((tail, self._pieces(await self._sought(tail) if queues is None else queues)))
         if not moves:
             return any(tail.more for tail in tails)

@@ -19,7 +19,7 @@ from redis.crc import key_slot
 from gateway.policy.identity import VERSION
 from gateway.store.address import parse
 from gateway.store.checks import check
-from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.identity import Identity
 from gateway.store.keys import META, NUMBERS
 from gateway.store.node import Failure, Node, pack, translate
@@ -159,7 +159,7 @@ class Link:
         if isinstance(confirmed, Failure):
             return [translate(confirmed.error, node.name)] * len(commands)
         if confirmed[1] < 1:
-            lost = StoreUnavailable(f"no replica of {node.name} confirmed the write in time: is one connected?")
+            lost = StoreUnconfirmed(f"no replica of {node.name} confirmed the write in time: is one connected?")
             return [lost] * len(commands)
         return replies
 

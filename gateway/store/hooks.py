@@ -143,6 +143,9 @@ class Cover(msgspec.Struct, array_like=True, gc=False):
     brand: str
     client_ref: str = ""
     callback_url: str = ""
+    encoding: str = ""
+    segments: int = 1
+    metadata: Any = None
 
 
 class Sight(NamedTuple):
@@ -196,6 +199,11 @@ class Hooks:
         """From now on events are kept until they were moved. ``accounts``: whose messages name receivers."""
         names = tuple(accounts)
         await self._link.calls([(partition, "hooks_on", names) for partition in range(self.partitions)])
+
+    async def hear_all(self, accounts: Iterable[str]) -> None:
+        """These accounts, and no others, want to hear of every move: their events bring what is told of them."""
+        names = tuple(accounts)
+        await self._link.calls([(partition, "hooks_all", names) for partition in range(self.partitions)])
 
     async def unfollow(self, of_late: int) -> bool:
         """Nobody is configured to hear of events; True when they are followed still, for what messages named.

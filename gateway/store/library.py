@@ -82,6 +82,7 @@ FUNCTIONS = {
     "events": "no-writes",
     "hooks_on": "allow-oom",
     "hooks_off": "allow-oom",
+    "hooks_all": "allow-oom",
     "hooks_read": "allow-oom",
     "hooks_move": "allow-oom",
     "hooks_next": "allow-oom",

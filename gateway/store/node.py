@@ -13,7 +13,7 @@ import hiredis
 import redis.asyncio.connection as wire
 from redis import exceptions as foreign
 
-from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnconfirmed
 
 _SILENCE = 15.0  # seconds without a word on a channel, after which we say something
 
@@ -68,15 +68,17 @@ class Node:
     async def exchange(self, packed: Sequence[bytes]) -> list[Any]:
         """Send commands in one write, read one reply each; error replies come as ``Failure``.
 
-        Raises StoreUnavailable, StoreBusy or StoreRefused when there is no sound connection.
+        Raises StoreUnavailable, StoreBusy or StoreRefused when there is no sound connection, and StoreUnconfirmed
+        when the commands were sent and their replies did not come.
         """
-        waiting = True
+        waiting, sent = True, False
         try:
             async with asyncio.timeout(self.timeout), self._room:
                 waiting = False
                 connection = self._idle.pop() if self._idle else self._make()
                 try:
                     await self._revive(connection)
+                    sent = True
                     await connection.send_packed_command(b"".join(packed), check_health=False)
                     return [await _reply(connection) for _ in packed]
                 except BaseException:
@@ -87,11 +89,12 @@ class Node:
         except TimeoutError as error:
             if waiting:
                 raise StoreBusy(f"the store at {self.name} has had no connection free for {self.timeout} s") from error
-            raise translate(error, self.name) from error
+            raise _lost(translate(error, self.name), sent) from error
         except (foreign.RedisError, OSError) as error:
             if self._tls and "closed by server" in str(error):
-                raise self._closed(error) from error
-            raise translate(error, self.name) from error
+                raise _lost(self._closed(error), sent) from error
+            told = sent and not isinstance(error, foreign.BusyLoadingError)  # which is a reply: it did nothing
+            raise _lost(translate(error, self.name), told) from error
 
     async def command(self, *args: Any) -> Any:
         """One ordinary command. Raises StoreError."""
@@ -150,6 +153,11 @@ async def _reply(connection: wire.AbstractConnection) -> Any:
         return await connection.read_response(disable_decoding=True)
     except foreign.ResponseError as error:
         return Failure(error)
+
+
+def _lost(error: StoreError, sent: bool) -> StoreError:
+    """The same error, as one of a call that may be done when it was ``sent``."""
+    return StoreUnconfirmed(str(error)) if sent and type(error) is StoreUnavailable else error
 
 
 _TRUST = "?ssl_ca_certs= in [store] url names who signed it, and the host of the url must be in the certificate"

@@ -28,6 +28,7 @@ from gateway.model import (
     Rule,
     State,
 )
+from gateway.store.errors import StoreError, StorePartly
 from gateway.store.facts import pack_answer, pack_receipt, read_events, read_rules
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher, tags
@@ -74,7 +75,9 @@ class Link(Protocol):
     """What the store needs of a connection (see ``gateway.store.connect``)."""
 
     async def call(self, partition: int, function: str, *args: Any) -> Any: ...
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
+    async def calls(
+        self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False
+    ) -> list[Any]: ...
     async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
 
 
@@ -104,17 +107,26 @@ class Store:
 
         An id that is there already, or a reference seen within 72 h, changes nothing and answers the id that counts.
         A REJECTED message leaves a record for 24 h and does not use up its reference. Raises ValueError when an id
-        does not carry its recipient's partition.
+        does not carry its recipient's partition, StorePartly when some are stored and others are not, or may be.
         """
         calls, orders = [], []
         for partition, indices in _slices([item.recipient.partition for item in items]):
             args, order = self._accept_args(partition, items, indices)
             calls.append((partition, "accept", args))
             orders.append(order)
-        out = [Accepted(item.id, True) for item in items]
-        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+        out: list[Any] = [Accepted(item.id, True) for item in items]
+        failures: list[StoreError] = []
+        for order, reply in zip(orders, await self._link.calls(calls, partial=True), strict=True):
+            if isinstance(reply, StoreError):
+                failures.append(reply)
+                for index in order:
+                    out[index] = reply
+                continue
             for number, counts in zip(reply[::2], reply[1::2], strict=True):
                 out[order[number - 1]] = Accepted(counts, False)
+        if failures:
+            alike = len(failures) == len(calls) and len(set(map(type, failures))) == 1
+            raise failures[0] if alike else StorePartly(out)
         return out
 
     def _accept_args(

@@ -15,7 +15,9 @@ class Link(Protocol):
     """What is measured (``gateway.store.connect.Link``)."""
 
     async def call(self, partition: int, function: str, *args: Any) -> Any: ...
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
+    async def calls(
+        self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False
+    ) -> list[Any]: ...
     async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
 
 
@@ -35,11 +37,11 @@ class TimedLink:
         (reply,) = await self.calls([(partition, function, args)])
         return reply
 
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]:
+    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
         """As the link's. All requests of one call are of one function, as ``Store`` makes them."""
         if not requests:
             return []
-        return await self._timed(requests[0][1], self._link.calls(requests))
+        return await self._timed(requests[0][1], self._link.calls(requests, partial=partial))
 
     async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]:
         """As the link's, under the name of the command. All requests of one call are of one command."""
@@ -50,7 +52,9 @@ class TimedLink:
     async def _timed(self, name: str, replies: Awaitable[list[Any]]) -> list[Any]:
         start = perf_counter()
         try:
-            return await replies
+            said = await replies
+            self.errors.update((name, type(reply).__name__) for reply in said if isinstance(reply, StoreError))
+            return said
         except StoreError as error:
             self.errors[name, type(error).__name__] += 1
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.config import Admin
+from gateway.doors import admin
 from gateway.doors.admin import admin_app
 from gateway.doors.guard import Guard, Tokens
 from gateway.doors.listener import Listener
@@ -57,13 +59,31 @@ async def test_health_and_readiness_want_no_token(operator: Operator) -> None:
     assert await operator("/readyz", "") == (200, {"status": "ready"})
 
 
-async def test_not_ready_says_why_and_asks_once_a_second(operator: Operator) -> None:
-    operator.house.fault = "the disk is full"
+async def test_not_ready_tells_strangers_no_address_and_no_word_of_the_store_and_operators_the_log(
+    operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault = operator.house.fault = "the store at 10.1.2.3:6379 is away: WRONGPASS"
     for _ in range(3):
         status, body = await operator("/readyz", "")
-        assert (status, body["detail"], body["retryable"]) == (503, "the disk is full", True)
+        assert (status, body["code"], body["retryable"]) == (503, "store_unavailable", True)
+        assert "10.1.2.3" not in str(body)
+        assert "WRONGPASS" not in str(body)
     assert operator.house.asked == 1
+    assert capsys.readouterr().out.count(fault) == 1
     assert (await operator("/healthz", ""))[0] == 200
+
+
+async def test_readiness_of_a_store_that_hangs_is_answered_in_time(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr(operator.house, "ready", never)
+    monkeypatch.setattr(admin, "MOST_SECONDS", 0.05)
+    async with asyncio.timeout(5):
+        assert (await operator("/readyz", ""))[0] == 503
 
 
 @pytest.mark.parametrize("path", ["/status", "/metrics", "/carriers", "/no-such-thing"])

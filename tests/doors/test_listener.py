@@ -10,7 +10,7 @@ import pytest
 
 from gateway.doors.listener import Limits, Listener, Message, Receive, Scope, Send
 
-LIMITS = Limits(headers=4096, header_seconds=0.3, body_seconds=0.6, idle_seconds=1.0)
+LIMITS = Limits(headers=4096, header_seconds=0.3, body_seconds=0.6, idle_seconds=1.0, write_seconds=0.6)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,3 +172,123 @@ async def test_what_runs_may_finish() -> None:
     go.set()
     assert (await answer).endswith(b"3")
     await stopping
+
+
+ONE = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+async def closed(listener: Listener, count: int = 0) -> None:
+    """Until so many are connected."""
+    async with asyncio.timeout(10):
+        while listener.connections > count:  # noqa: ASYNC110 - it has nobody to tell
+            await asyncio.sleep(0.05)
+
+
+async def large(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with more than the buffers of the system hold."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(200):
+        await send({"type": "http.response.body", "body": bytes(1 << 17), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def test_clients_that_never_read_their_answers_are_cut_and_leave_their_places() -> None:
+    listener = Listener(large, "127.0.0.1:0", limits=LIMITS)
+    await listener.start()
+    writers = []
+    for _ in range(50):
+        reader, writer = await asyncio.open_connection(listener.host, listener.port, limit=1)
+        writers.append((reader, writer))
+        writer.write(ONE)
+    await asyncio.sleep(0.1)
+    assert listener.connections == 50
+    await closed(listener)
+    for _, writer in writers:
+        writer.close()
+    await listener.stop(1)
+
+
+async def test_a_client_that_reads_its_large_answer_slowly_gets_all_of_it() -> None:
+    async def whole(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(200 << 17)})
+
+    listener = Listener(whole, "127.0.0.1:0", limits=LIMITS)
+    await listener.start()
+    reader, writer = await asyncio.open_connection(listener.host, listener.port, limit=1 << 16)
+    writer.write(ONE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+    octets, begun = 0, asyncio.get_running_loop().time()
+    async with asyncio.timeout(30):
+        while some := await reader.read(1 << 17):
+            octets += len(some)
+            await asyncio.sleep(0.01)
+    assert octets > 200 << 17
+    assert asyncio.get_running_loop().time() - begun > LIMITS.write_seconds
+    writer.close()
+    await listener.stop(1)
+
+
+async def test_one_that_was_hung_up_on_and_does_not_read_is_cut() -> None:
+    """Its last answers lie in the buffers, so an ordinary close would wait for ever."""
+
+    async def chatty(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": bytes(32 << 20)})
+
+    other = Listener(chatty, "127.0.0.1:0", limits=LIMITS)
+    await other.start()
+    _, writer = await asyncio.open_connection(other.host, other.port, limit=1)
+    writer.write(ONE)
+    await asyncio.sleep(0.1)
+    assert other.connections == 1
+    await closed(other)
+    writer.close()
+    await other.stop(1)
+
+
+async def test_every_request_of_a_pipelined_flood_is_answered_and_few_are_held_at_a_time() -> None:
+    most = 0
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal most
+        (connection,) = listener._server.server_state.connections  # type: ignore[union-attr]
+        most = max(most, len(connection.pipeline))  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+        await app(scope, receive, send)
+
+    listener = Listener(counting, "127.0.0.1:0", limits=LIMITS)
+    await listener.start()
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
+    count = 5000
+    body = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"
+    writer.write((ONE + body) * (count // 2))
+    answers = b""
+    async with asyncio.timeout(30):
+        while answers.count(b"HTTP/1.1 200") < count:
+            answers += await reader.read(1 << 20)
+    assert most < 400
+    assert answers.count(b"\r\n\r\n3") == count // 2
+    writer.write(ONE)  # and it goes on
+    async with asyncio.timeout(5):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await listener.stop(1)
+
+
+async def test_who_pipelines_and_closes_its_side_hears_every_answer(listener: Listener) -> None:
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(ONE * 1000)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1000
+    writer.close()
+
+
+async def test_who_pipelines_without_end_and_never_reads_is_cut(listener: Listener) -> None:
+    _, writer = await asyncio.open_connection(listener.host, listener.port, limit=1)
+    writer.write(ONE * 200_000)
+    await asyncio.sleep(0.1)
+    assert listener.connections == 1
+    await closed(listener)
+    writer.close()

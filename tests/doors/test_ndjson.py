@@ -169,3 +169,21 @@ async def test_a_form_that_there_is_not_is_refused_before_anything_is_taken_in(d
     answer = await door("POST", "/v1/messages/batch", data=b"to,text", headers={"Content-Type": "text/csv"})
     assert (answer.status, "application/json or application/x-ndjson" in answer.body["detail"]) == (415, True)
     assert [name for name, _ in door.store.calls if name == "accept"] == []
+
+
+async def test_half_an_emoji_is_the_fault_of_its_line(door: Door) -> None:
+    good = b'{"to":"+46701740605","text":"whole \\ud83d\\ude00"}'
+    lines = [
+        good,
+        good.replace(b"\\ude00", b""),
+        good.replace(b"\\ud83d", b""),
+        good.replace(b"whole", b"\xed\xa0\xbd"),
+        good,
+    ]
+    answer = await door(
+        "POST", "/v1/messages/batch", data=b"\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+    )
+    *rows, count = [msgspec.json.decode(line) for line in answer.body.splitlines()]
+    assert (answer.status, count) == (202, {"accepted": 2, "refused": 3})
+    assert ["problem" in row for row in rows] == [False, True, True, True, False]
+    assert "half a character" in rows[1]["problem"]["detail"]

@@ -171,7 +171,7 @@ async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_whe
 
 
 def test_a_limit_by_destination_says_when_to_come_back() -> None:
-    said = single(Problem("velocity_limit", "enough", "to", NOON + 61_500, 61.5))
+    said = single(Problem("velocity_limit", "enough", "to", retry_at=NOON + 61_500, wait=61.5))
     assert (said.status, said.final) == (429, False)
     assert said.headers == ((b"retry-after", b"62"),)
 

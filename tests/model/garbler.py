@@ -44,11 +44,11 @@ class Garbler:
         (reply,) = await self.calls([(partition, function, args)])
         return reply
 
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]:
+    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
         for partition, function, args in requests:
             if function in self._functions and (self._random.random() < self._share or not self.refused[function]):
                 await self._garbled(partition, function, [_octets(arg) for arg in args])
-        return await self._link.calls(requests)
+        return await self._link.calls(requests, partial=partial)
 
     async def _garbled(self, partition: int, function: str, args: list[bytes]) -> None:
         before = await self._snapshot()

@@ -201,6 +201,7 @@ SHOP = Account(
     default_category="transactional",
     senders=("Shop", "+46701740606"),
     rate=0,
+    webhook_secret="whsec_c2VjcmV0IG9mIHRoZSBmaXJzdCBmaXZlIG1pbnV0ZXM=",
     templates={"shipped": "Your parcel {number} {{of {number}}} is on its way."},
 )
 OTHER = Account(

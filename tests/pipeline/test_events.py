@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Reason, State
-from gateway.pipeline.events import Data, Told, WebhookEvent, Wish, addressed, ends, iso, pieces, wanted
+from gateway.pipeline.events import Data, Told, WebhookEvent, Wish, addressed, as_told, iso, pieces, wanted
 from gateway.store.hooks import Address, Cover, Entry, Sight
 from gateway.store.ids import new_ids, text
 from gateway.store.layout import EVENT, TOLD
@@ -179,11 +179,11 @@ def test_entries_that_bring_along_what_is_told_need_no_record() -> None:
         return SIGHT.cover
 
     wishes = {b"shop": SHOP}
-    assert ends([given], wishes, reveal) == addressed(wanted([given], wishes), {ONE: SIGHT})
+    assert as_told([given], wishes, reveal) == addressed(wanted([given], wishes), {ONE: SIGHT})
     assert asked == [b"envelope"]  # of accounts that nobody hears of nothing is opened
-    assert ends([given, entry(shop)], wishes, reveal) is None
-    assert ends([given], {b"shop": Wish("shop", everything=True)}, reveal) is None
-    assert ends([Entry(sent, 1_800_000_000_123, b"")], wishes, reveal) == {}
+    assert as_told([given, entry(shop)], wishes, reveal) is None
+    assert as_told([given], {b"shop": Wish("shop", everything=True)}, reveal) is None
+    assert as_told([Entry(sent, 1_800_000_000_123, b"")], wishes, reveal) == {}
 
 
 def test_pieces_are_no_larger_than_asked_for() -> None:

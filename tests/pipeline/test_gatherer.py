@@ -87,3 +87,20 @@ async def test_what_one_caller_puts_in_stays_together_and_comes_back_to_it() -> 
     futures = [gatherer.put(items) for items in ([1, 2, 3], [4, 5], [6], [1, 2, 3, 4, 5], [7])]
     assert await asyncio.gather(*futures) == [[1, 4, 9], [16, 25], [36], [1, 4, 9, 16, 25], [49]]
     assert flush.batches == [[1, 2, 3], [4, 5, 6], [1, 2, 3, 4, 5], [7]]
+
+
+async def test_nobody_waits_for_a_call_that_is_long_under_way_and_what_waits_behind_it_is_never_handed_on() -> None:
+    flush = Flush()
+    gatherer = Gatherer(flush, gap=0, patience=0.05, lost=lambda: ValueError("lost"), kept=lambda: ValueError("kept"))
+    first = gatherer.put([1])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    behind = gatherer.put([2])
+    for future, said in ((first, "lost"), (behind, "kept"), (gatherer.put([3]), "kept")):
+        with pytest.raises(ValueError, match=said):
+            await asyncio.wait_for(future, 5)
+    assert flush.batches == [[1]]
+    flush.go.set()
+    await asyncio.sleep(0.01)
+    assert await gatherer.put([4]) == [16]
+    assert flush.batches == [[1], [4]]

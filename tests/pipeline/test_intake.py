@@ -282,3 +282,27 @@ async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
     intake = Intake(store, shared, clock=lambda: NOON)
     shared.set_accounts([OTHER])
     assert await refused(intake) == ("unauthorized", "")
+
+
+@pytest.mark.parametrize("by_account", [True, False])
+async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
+    account = msgspec.structs.replace(SHOP, encoding="smart" if by_account else "auto")
+    intake = Intake(store, desk(account), clock=lambda: NOON, gap=0.001)
+    fields = {} if by_account else {"encoding": "smart"}
+    result = await accepted(intake, account, text="It’s “here”…" + "a" * 100, **fields)
+    content = store.messages[result.id].content
+    assert content.text == 'It\'s "here"...' + "a" * 100
+    assert content.encoding == ""  # no alphabet is insisted on
+    assert (result.encoding, result.segments) == ("gsm7", 1)
+    assert result.replaced == {"’": "'", "“": '"', "”": '"', "…": "..."}
+    for text, more in (("“да”", fields), ("“auto”", {"encoding": "auto"}), ("plain", fields)):
+        same = await accepted(intake, account, text=text, **more)
+        assert store.messages[same.id].content.text == text
+        assert same.replaced is None
+    assert (await refused(intake, account, text="“", encoding="gsm7"))[0] == "encoding_mismatch"
+
+
+async def test_what_smart_changed_of_a_repeat_is_not_told_of_the_first(store: FakeStore, intake: Intake) -> None:
+    await accepted(intake, client_ref="a", text="first")
+    again = await accepted(intake, client_ref="a", text="It’s", encoding="smart")
+    assert (again.duplicate, again.replaced) == (True, None)

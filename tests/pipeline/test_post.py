@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from gateway.pipeline.addresses import Guard
-from gateway.pipeline.post import NotPermitted, Poster, Resolver
+from gateway.pipeline.names import look_up
+from gateway.pipeline.post import NotPermitted, Poster, permitted
 from gateway.pipeline.receiver import Outcome
 from tests.certificates import Authority
 from tests.pipeline.receivers import Inbox, inbox
@@ -137,11 +138,11 @@ async def test_a_name_that_leads_inside(box: Inbox, monkeypatch: pytest.MonkeyPa
     """The name is asked once, and what it said then is what counts."""
     asked = []
 
-    async def lie(_self: Any, host: str, port: int, **_more: Any) -> list[Any]:
+    def lie(host: str, _port: None, **_more: Any) -> list[Any]:
         asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
 
-    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", lie)
+    monkeypatch.setattr(socket, "getaddrinfo", lie)
     closed, open_ = Poster(Guard(), connect=1.0, total=1.0), Poster(Guard(HERE), connect=1.0, total=1.0)
     try:
         refused = await closed.post("https://receiver.example/", {}, b"[{}]")
@@ -153,22 +154,22 @@ async def test_a_name_that_leads_inside(box: Inbox, monkeypatch: pytest.MonkeyPa
     assert asked == ["receiver.example"] * 2
 
 
-async def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that leads to us and to others: what is private is left out, whatever its form and its place."""
     v4 = ("127.0.0.1", "8.8.8.8", "169.254.169.254", "10.0.0.1")
     v6 = ("::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "fe80::1%eth0", "2606:4700::1111")
 
-    async def both(_self: Any, host: str, port: int, **_more: Any) -> list[Any]:
+    def both(_host: str, _port: None, **_more: Any) -> list[Any]:
         return [
-            *((socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in v4),
-            *((socket.AF_INET6, socket.SOCK_STREAM, 6, "", (one, port, 0, 0)) for one in v6),
+            *((socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in v4),
+            *((socket.AF_INET6, socket.SOCK_STREAM, 6, "", (one, 0, 0, 0)) for one in v6),
         ]
 
-    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", both)
-    found = await Resolver(Guard(), clear=False).resolve("receiver.example", 443, socket.AF_UNSPEC)
-    assert [one["host"] for one in found] == ["8.8.8.8", "2606:4700::1111"]
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    found = look_up("receiver.example")
+    assert permitted(Guard(), found, clear=False) == ["8.8.8.8", "2606:4700::1111"]
     with pytest.raises(NotPermitted):
-        await Resolver(Guard(), clear=True).resolve("receiver.example", 80, socket.AF_UNSPEC)
+        permitted(Guard(), found, clear=True)
 
 
 async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,15 +186,15 @@ async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeyp
         writer.write(b"HTTP/1.1 204 No\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async def here(_self: Any, host: str, port: int, **_more: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    def here(_host: str, _port: None, **_more: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     stranger = Poster(Guard(HERE))
     monkeypatch.setenv("SSL_CERT_FILE", str(ours.file))
     knowing = Poster(Guard(HERE))
-    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", here)
+    monkeypatch.setattr(socket, "getaddrinfo", here)
     async with server:
         assert (await knowing.post(f"https://receiver.example:{port}/", {}, b"[{}]")).good
         assert "Certificate" in (await knowing.post(f"https://other.example:{port}/", {}, b"[{}]")).fault
@@ -240,3 +241,12 @@ async def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     assert (await poster.post(box.url, {}, b"[{}]")).good
+
+
+async def test_a_post_after_the_end_fails_as_any_other(box: Inbox) -> None:
+    """A reload makes a new poster; who still has the former one tries again with the next."""
+    poster = Poster(Guard(HERE))
+    await poster.close()
+    outcome = await poster.post(box.url, {}, b"[{}]")
+    assert outcome.status == 0
+    assert outcome.fault

@@ -83,3 +83,34 @@ def test_a_number_too_large_to_be_given_back_is_refused(number: int) -> None:
     result = check(asked, Rights(SHOP, hasher()), NOON)
     assert isinstance(result, Problem)
     assert (result.code, result.field) == ("invalid_value", "metadata")
+
+
+CONTROLS = [chr(code) for code in (0, 1, 8, 0xB, 0xC, 0xE, 0x1B, 0x1F, 0x7F, 0x80, 0x85, 0x9F)]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_control_characters_are_refused_by_name_wherever_they_stand(control: str) -> None:
+    rights = Rights(SHOP, hasher())
+    for fields, field in (
+        ({"text": f"a{control}b"}, "text"),
+        ({"text": "x", "client_ref": f"a{control}b"}, "client_ref"),
+        ({"text": "x", "metadata": {"a": [{"b": f"a{control}b"}]}}, "metadata"),
+        ({"text": "x", "metadata": {f"a{control}b": 1}}, "metadata"),
+        ({"template": "shipped", "vars": {"number": f"1{control}", "of {number": "2"}}, "vars"),
+    ):
+        found = check(Submission(to="+46701740605", **fields), rights, NOON)
+        assert isinstance(found, Problem)
+        if field != "vars" or found.field == "vars":
+            assert (found.code, found.field) == ("invalid_value", field)
+            assert f"U+{ord(control):04X}" in found.detail
+    found = check(Submission(to="+46701740605", text="x", sender=f"S{control}"), Rights(OTHER, hasher()), NOON)
+    assert isinstance(found, Problem)
+    assert found.field == "from"
+
+
+def test_line_breaks_and_tabs_are_text_and_so_is_a_backslash() -> None:
+    asked = Submission(to="+46701740605", text="a\r\nb\tc\u00a0\u200b", metadata={"a": "b\n\\u0001 \\b", "c": "\t"})
+    assert isinstance(check(asked, Rights(SHOP, hasher()), NOON), Checked)
+    found = check(msgspec.structs.replace(asked, client_ref="a\nb"), Rights(SHOP, hasher()), NOON)
+    assert isinstance(found, Problem)
+    assert found.field == "client_ref"

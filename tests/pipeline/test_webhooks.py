@@ -424,7 +424,7 @@ async def test_a_receiver_that_fails_keeps_a_bounded_backlog(
 
 
 async def test_messages_name_their_own_receivers(place: Place, box: Inbox) -> None:
-    async with inbox() as other, place.worker(Settings("shop", ""), Settings("bank", box.url)) as hub:
+    async with inbox() as other, place.worker(Settings("shop", "", KEYS), Settings("bank", box.url, KEYS)) as hub:
         await hub.named({"shop"})
         await place.refuse(4, url=other.url)
         await place.refuse(4)  # to nobody
@@ -436,20 +436,33 @@ async def test_messages_name_their_own_receivers(place: Place, box: Inbox) -> No
 
 
 async def test_nobody_follows_events_until_somebody_asks(place: Place, box: Inbox) -> None:
-    async with place.worker(Settings("shop", "")) as hub:
+    async with place.worker(Settings("shop", "", KEYS)) as hub:
         await place.refuse(4)
         await asyncio.sleep(0.1)
         assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
         await hub.named({"shop"})
         await place.refuse(4, url=box.url)
         await box.until(lambda: len(box.taken) == 4)
-    async with place.worker(Settings("shop", "")):  # a restart remembers who was named
+    async with place.worker(Settings("shop", "", KEYS)):  # a restart remembers who was named
         await place.refuse(4, url=box.url)
         await box.until(lambda: len(box.taken) == 8)
     assert await empty(place) or await place.hooks.queues() == ({"shop"}, [])
     assert await place.hooks.unfollow(86400)
     assert not await place.hooks.unfollow(0)
     assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
+
+
+async def test_what_a_message_named_is_never_posted_unsigned(place: Place, box: Inbox) -> None:
+    """Also when the account's secret was taken away after the message was accepted."""
+    async with place.worker(Settings("shop", "")) as hub:
+        await hub.named({"shop"})
+        await place.refuse(4, url=box.url)
+        async with asyncio.timeout(5):
+            while not hub.outbox.failing():  # noqa: ASYNC110 - it has nobody to tell
+                await asyncio.sleep(0.01)
+        assert {"webhook_secret" in receiver.said for receiver in hub.outbox.failing()} == {True}
+        assert not box.posts
+        assert not box.asked
 
 
 async def test_settings_of_a_running_gateway_change(place: Place, box: Inbox) -> None:

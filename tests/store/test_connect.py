@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 from redis import exceptions as foreign
 from redis.crc import key_slot
 
+from bench.store_path import messages
+from gateway.model import Accepted
 from gateway.store.address import parse
 from gateway.store.connect import Link, connect
-from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from gateway.store.errors import (
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StorePartly,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnconfirmed,
+)
+from gateway.store.keys import Hasher
 from gateway.store.node import translate
+from gateway.store.privacy import Vault
+from gateway.store.store import Store
 from tests.servers import Cluster, Server, free_ports
 
 TAGS = [b"{%d}" % n for n in range(8)]
@@ -162,7 +176,7 @@ async def test_calls_that_get_no_connection_in_time_are_told_so(store_url: str, 
     single_server.run("CLIENT", "PAUSE", 600)
     results = await asyncio.gather(*[link.call(n, "put", "a", 1) for n in range(8)], return_exceptions=True)
     single_server.run("CLIENT", "UNPAUSE")
-    assert [type(result) for result in results] == [StoreUnavailable] + [StoreBusy] * 7
+    assert [type(result) for result in results] == [StoreUnconfirmed] + [StoreBusy] * 7
     assert await link.call(0, "put", "a", 2) == [b"a", b"2"]
     await link.close()
 
@@ -302,3 +316,21 @@ def test_a_password_is_never_shown() -> None:
 )
 def test_every_foreign_error_has_one_of_ours(error: Exception, ours: type[StoreError]) -> None:
     assert type(translate(error, "there")) is ours
+
+
+async def test_of_a_batch_over_partitions_each_message_has_its_own_outcome() -> None:
+    class Half:
+        """Answers for even partitions, and has lost the answer of the others."""
+
+        async def calls(self, requests: Any, *, partial: bool = False) -> list[Any]:
+            assert partial
+            return [[] if partition % 2 == 0 else StoreUnconfirmed("cut") for partition, *_ in requests]
+
+    hasher = Hasher(bytes(32), 8)
+    store = Store(Half(), hasher, Vault({0: bytes(32)}, 0), partitions=8)  # type: ignore[arg-type]
+    items = messages(hasher, 40, 0)
+    with pytest.raises(StorePartly) as raised:
+        await store.accept(items)
+    for item, outcome in zip(items, raised.value.outcomes, strict=True):
+        wanted = StoreUnconfirmed if item.recipient.partition % 2 else Accepted
+        assert type(outcome) is wanted

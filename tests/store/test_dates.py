@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.model import Match, PartState, ReceiptFact, Recipient, State
-from gateway.pipeline.events import WebhookEvent, Wish, ends, iso
+from gateway.pipeline.events import WebhookEvent, Wish, as_told, iso
 from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.hooks import Hooks
 from gateway.store.privacy import Vault
@@ -39,8 +39,38 @@ def test_the_event_of_its_end_brings_the_date_along(desk: Desk) -> None:
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a"), receipts=[dated(desk, message.recipient, b"a", DONE)])
     (tail,) = desk.run(hooks.read(OWNER, [message.recipient.partition], ends=True))
-    ((event,),) = (ends(tail.entries, {b"shop": Wish("shop")}, hooks.reveal) or {}).values()
+    ((event,),) = (as_told(tail.entries, {b"shop": Wish("shop")}, hooks.reveal) or {}).values()
     assert msgspec.json.decode(event, type=WebhookEvent).data.done_at == iso(DONE)
+
+
+def test_every_event_tells_what_was_known_at_its_move(desk: Desk) -> None:
+    """However late it is posted: of an account that wants all, nothing is looked up."""
+    message = desk.message()
+    message.envelope.metadata = {"order": [1, "två"]}
+    hooks = Hooks(desk.link, desk.hasher, Vault({1: bytes(32)}, 1), partitions=desk.store.partitions, keep=1)
+    desk.run(hooks.follow())
+    desk.run(hooks.hear_all(["shop"]))
+    desk.accept(message)
+    desk.report(desk.sent(desk.take().leased[0], b"a"))
+    desk.report(receipts=[dated(desk, message.recipient, b"a", DONE)])
+    (tail,) = desk.run(hooks.read(OWNER, [message.recipient.partition]))
+    wishes = {b"shop": Wish("shop", everything=True)}
+    ((*events,),) = (as_told(tail.entries, wishes, hooks.reveal) or {}).values()
+    told = [msgspec.json.decode(event, type=WebhookEvent).data for event in events]
+    assert [(one.status, one.carrier_message_id, one.done_at) for one in told] == [
+        ("queued", None, None),
+        ("sending", None, None),
+        ("sent", "a", None),
+        ("delivered", "a", iso(DONE)),
+    ]
+    assert all((one.to, one.metadata) == (f"+{message.envelope.to}", {"order": [1, "två"]}) for one in told)
+    ((end,),) = (as_told(tail.entries, {b"shop": Wish("shop")}, hooks.reveal) or {}).values()
+    assert msgspec.json.decode(end)["type"] == "message.delivered"
+    desk.run(hooks.hear_all([]))
+    other = desk.message()
+    desk.accept(other)
+    (tail,) = desk.run(hooks.read(OWNER, [other.recipient.partition]))
+    assert as_told(tail.entries[-1:], wishes, hooks.reveal) is None, "what was not told is looked up"
 
 
 def test_a_receipt_that_came_early_keeps_its_date(desk: Desk) -> None:

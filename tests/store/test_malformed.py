@@ -49,6 +49,7 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
         hooks = Hooks(garbler, world.hasher, VAULT, partitions=PARTITIONS, keep=1)  # type: ignore[arg-type]
         for _ in range(20):  # nearly every name is a good one
             world.run(hooks.follow(["shop", "bank"]))
+            world.run(hooks.hear_all(["shop", "bank"]))
     finally:
         world.close()
     assert set(garbler.refused) >= WRITING, "functions that were never called wrongly"

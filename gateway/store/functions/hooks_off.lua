@@ -11,7 +11,7 @@ local function hooks_off(keys, args)
     if tonumber(accounts[i + 1]) > now - tonumber(args[1]) then return call('HEXISTS', P .. 'g', 'webhooks') end
   end
   if call('SCARD', P .. 's') > 0 then return call('HEXISTS', P .. 'g', 'webhooks') end
-  call('DEL', P .. 'ga', P .. 'gl', P .. 'gv')
-  call('HDEL', P .. 'g', 'webhooks', 'mark', 'size')
+  call('DEL', P .. 'ga', P .. 'gl', P .. 'gv', P .. 'gw')
+  call('HDEL', P .. 'g', 'webhooks', 'mark', 'size', 'all')
   return 0
 end

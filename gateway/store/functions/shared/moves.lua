@@ -38,14 +38,25 @@ end
 
 -- Whether somebody follows the events.
 local function followed()
-  if told.on == nil then told.on = call('EXISTS', P .. 'g') == 1 end
+  if told.on == nil then
+    local g = call('HMGET', P .. 'g', 'webhooks', 'all')
+    told.on, told.all, told.wish = g[1] ~= false, g[2] ~= false, {}
+  end
   return told.on
 end
 
--- The next event, of so many octets, is r's. Of an end is told what its receiver wants to know of the message, so that
--- nobody has to look for the record: where the event lies, segments, the carrier's date and id, the sealed envelope.
-local function tell(r, size)
-  if r.final == 1 and followed() then
+-- Whether this account wants to hear of every move, not only of ends.
+local function hears_all(account)
+  if not followed() or not told.all then return false end
+  if told.wish[account] == nil then told.wish[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
+  return told.wish[account]
+end
+
+-- The next event, of so many octets, is r's. With `whole` is told what its receiver wants to know of the message, as it
+-- is at this move, so that nobody has to look for the record, which would tell later things: where the event lies,
+-- segments, the carrier's date and id, the sealed envelope.
+local function tell(r, size, whole)
+  if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
     told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
@@ -60,7 +71,7 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  tell(r, #event)
+  tell(r, #event, r.final == 1 or hears_all(account))
 end
 
 -- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
