@@ -31,6 +31,12 @@ DEAD_AFTER = 10.0
 
 LOOK_EVERY = 5.0
 
+TRY_AGAIN = 0.25
+"""Seconds after a heartbeat that failed until the next: a store that is back is to know of us at once."""
+
+OTHERS_MAY = 9.0
+"""Seconds without a heartbeat after which others may use our shares of the limits (``functions/share.lua``)."""
+
 WATCH_EVERY = 0.5
 STANDS_STILL = 2.5 * BEAT_EVERY
 """Seconds without a heartbeat before our eyes after which a former incarnation of ours is dead."""
@@ -90,18 +96,20 @@ class Heart:
     async def run(self) -> None:
         """Beat every two seconds, and now and then look for others that have died."""
         loop = asyncio.get_running_loop()
-        looked = loop.time()
+        looked, away = loop.time(), False
         while True:
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(TRY_AGAIN if away else BEAT_EVERY)
             try:
-                if await self._succeeded():
-                    continue
-                await self._beat()
-                if loop.time() - looked >= LOOK_EVERY or self._waiting:
+                if not await self._succeeded():
+                    await self._beat()
+                away = False
+                if (loop.time() - looked >= LOOK_EVERY or self._waiting) and not self.successor:
                     looked = loop.time()
                     await self._look(only_ours=False)
             except StoreError as error:
-                log.warning("no heartbeat", error=str(error))
+                if not away:
+                    log.warning("no heartbeat", error=str(error))
+                away = True
 
     async def leave(self) -> None:
         """After the last write: take our heartbeat away, and give up what we hold, so that nobody has to wait for it.
@@ -169,7 +177,7 @@ class Heart:
         loop = asyncio.get_running_loop()
         before = loop.time()  # the store stamps it later than this, never earlier
         await self._store.beat(self.owner)
-        if not self.fresh(loop.time()) and self.on_lapse is not None:
+        if loop.time() - self._last >= OTHERS_MAY and self.on_lapse is not None:
             self.on_lapse()
         self._last = before
 

@@ -195,6 +195,7 @@ async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monke
 
 async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(module, "TRY_AGAIN", 0.01)
     registry = Registry()
     heart = Heart(registry, ME)
     assert not heart.fresh(0.0)
