@@ -128,7 +128,7 @@ class App:
         hooks = Hooks(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
-        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
+        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster, parts=self.parts)
         self._configure_webhooks(config)
         self.intake = Intake(
             self.store,
@@ -137,6 +137,7 @@ class App:
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
+            parts=self.parts,
         )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()

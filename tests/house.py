@@ -32,7 +32,14 @@ class House:
     """One gateway on ``folder``; ``start`` it again after ``kill``, and it goes on with the same store."""
 
     def __init__(
-        self, folder: Path, carriers: dict[str, Simulator], settings: str = "", *, workers: int = 1, store: str = ""
+        self,
+        folder: Path,
+        carriers: dict[str, Simulator],
+        settings: str = "",
+        *,
+        workers: int = 1,
+        store: str = "",
+        node: str = "",
     ) -> None:
         self.folder = folder
         self.carriers = carriers
@@ -41,7 +48,7 @@ class House:
         self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
         self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
         lines = [
-            f"workers = {workers}",
+            f'workers = {workers}\nnode = "{node}"',
             f'[store]\ndata_dir = "{folder / "data"}"\n{store}',
             f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
             f'[smpp]\nlisten = "127.0.0.1:{smpp}"',
