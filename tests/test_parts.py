@@ -63,7 +63,7 @@ async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_ca
             assert (answer.status, answer.body["accepted"]) == (202, 40)
             await asyncio.sleep(0.1)
         waiting = await site.accept(5, prefix="+4670174")  # north's, which never takes
-        body = await yard.until(lambda body: body["submitted"] == 120, "/carriers/south")
+        await yard.until(lambda body: body["submitted"] == 120, "/carriers/south")
         assert await site.states(waiting) == {State.QUEUED: 5}
         status = await yard.get("/status")
         assert {"sweeper", "flags", "webhooks", "north: dispatcher"} <= set(status["restarts"])

@@ -1,4 +1,4 @@
-"""A store or a gateway that stands still for a while: answers stay quick and true, and rates are whole again at once."""
+"""A store or a gateway that stands still for a while: answers stay quick and true, rates are whole again at once."""
 
 from __future__ import annotations
 
