@@ -152,10 +152,7 @@ class Operators:
             },
             "intake": _by_result(app.intake.tally.counts),
             "swept": dict(app.sweeper.counts),
-            "restarts": {name: count for name, count in app.parts.restarts.items() if count},
-            "failures": dict(app.parts.failures),
-            "set_aside": dict(app.parts.aside),
-            "set_aside_last": [one._asdict() for one in list(app.parts.latest)[-10:]],
+            "faults": app.parts.told(),
         }
 
     async def _waiting(self) -> dict[str, Any]:

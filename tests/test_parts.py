@@ -66,7 +66,7 @@ async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_ca
         await yard.until(lambda body: body["submitted"] == 120, "/carriers/south")
         assert await site.states(waiting) == {State.QUEUED: 5}
         status = await yard.get("/status")
-        assert {"sweeper", "flags", "webhooks", "north: dispatcher"} <= set(status["restarts"])
+        assert {"sweeper", "flags", "webhooks", "north: dispatcher"} <= set(status["faults"]["restarts"])
         page = await yard.page()
         assert page["smpp_gateway_part_restarts_total"]["north: dispatcher",] > 1
         assert page["smpp_gateway_part_restarts_total"]["south: dispatcher",] == 0

@@ -11,7 +11,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -33,6 +33,7 @@ TRIES = 3
 LINES = 20
 """Lines a minute, at most, about what is set aside: the counter goes on."""
 
+SHOWN = 10
 KEPT = 1000
 """What was set aside last, and what is counted as tried, at most."""
 
@@ -131,6 +132,15 @@ class Parts:
         if len(self._lines) < LINES or now - self._lines[0] >= TELL_EVERY:
             self._lines.append(now)
             log.error("set aside: it cannot be dealt with", kind=kind, id=one, error=said)
+
+    def told(self) -> dict[str, Any]:
+        """What operators see of it."""
+        return {
+            "restarts": {name: count for name, count in self.restarts.items() if count},
+            "failures": dict(self.failures),
+            "set_aside": dict(self.aside),
+            "latest": [one._asdict() for one in list(self.latest)[-SHOWN:]],
+        }
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count and tell what fails in callbacks of the loop, where nobody is to catch it."""
