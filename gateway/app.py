@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -39,6 +39,7 @@ from gateway.pipeline.herald import Herald
 from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.receiver import Sender, Settings, now_ms
 from gateway.pipeline.sharing import Keeper, Shared
 from gateway.pipeline.sweeper import Sweeper
@@ -94,6 +95,7 @@ class App:
         self._embedded = embedded
         hasher = Hasher(secrets.hashing, config.store.partitions)
         self.meters = Meters.on(link)
+        self.parts = Parts()
         kind = Store if link.numbers else SpelledStore
         self.store = kind(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
@@ -101,14 +103,14 @@ class App:
         networks = config.webhooks.allow_networks
         self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher, networks)
         self.desk.demands = demands_of(config.routes, config.carriers)
-        self.heart = Heart(self.store, self.owner)
+        self.heart = Heart(self.store, self.owner, sole=config.store.embedded or (seat is not None and seat.again))
         self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
         self.forms = Forms(self.store)
-        self.sweeper = Sweeper(self.store, self.forms)
-        self.decisions = Decisions(self.store, self.desk, hint=self._hint)
+        self.sweeper = Sweeper(self.store, self.forms, self.parts)
+        self.decisions = Decisions(self.store, self.desk, hint=self._hint, parts=self.parts)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         index = IdIndex(self.store, link)
-        self.relocator = Relocator(self.store, index, self.owner)
+        self.relocator = Relocator(self.store, index, self.owner, self.parts)
         self.herald = Herald(Hints(link, self.owner), self.heart, lambda some, urgent: self._hint(some, urgent=urgent))
         self.fleet = Fleet(
             config,
@@ -120,6 +122,7 @@ class App:
             index=index,
             beyond=self.herald.beyond_us,
             changed=self.shares.changed,
+            parts=self.parts,
         )
         self.flags = Flags(self.store, self.desk, self.fleet.set_modes, self.forms.take_over)
         salvage = Salvage(self.store, link, secrets.vault)
@@ -128,7 +131,7 @@ class App:
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
         self._departed = Departed(link, secrets.vault)
-        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster)
+        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster, parts=self.parts)
         self._configure_webhooks(config)
         self.intake = Intake(
             self.store,
@@ -137,6 +140,7 @@ class App:
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
+            parts=self.parts,
         )
         self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
@@ -241,21 +245,13 @@ class App:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then end in order. An error of any part ends all of them."""
+        """Work until ``stop`` is set, then end in order. A part that fails is started anew alone (see ``Parts``)."""
+        self.parts.watch(asyncio.get_running_loop())
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self.heart.run(), name="heart"),
-                group.create_task(self.shares.run(), name="shares"),
-                group.create_task(self.sweeper.run(), name="sweeper"),
-                group.create_task(self._decide(), name="decisions"),
-                group.create_task(self.flags.run(), name="flags"),
-                group.create_task(self.herald.run(), name="herald"),
-                group.create_task(self.meters.lag.run(), name="lag"),
-                group.create_task(self.webhooks.run(), name="webhooks"),
-                group.create_task(self.upkeep.run(), name="upkeep"),
-                group.create_task(self.relocator.run(), name="relocator"),
+                group.create_task(self.parts.keep(name, run), name=name) for name, run in self._background().items()
             ]
-            serving = group.create_task(self.fleet.run(), name="carriers")
+            serving = group.create_task(self.parts.keep("carriers", self.fleet.run), name="carriers")
             await stop.wait()
             log.info("stopping: no new messages, windows are emptied")
             self.api.close()
@@ -267,13 +263,30 @@ class App:
                 task.cancel()
         await self.webhooks.stop()
         await self.shares.leave()
+        await self.heart.leave()
         log.info("stopped")
+
+    def _background(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs beside the carriers as long as the gateway does."""
+        return {
+            "heart": self.heart.run,
+            "shares": self.shares.run,
+            "sweeper": self.sweeper.run,
+            "decisions": self._decide,
+            "flags": self.flags.run,
+            "herald": self.herald.run,
+            "lag": self.meters.lag.run,
+            "webhooks": self.webhooks.run,
+            "upkeep": self.upkeep.run,
+            "relocator": self.relocator.run,
+        }
 
     async def close(self) -> None:
         """Close the doors, whatever state they are in."""
         self.operators.close()
         await self.http.stop(0)
         await self.admin.stop(0)
+        await self.heart.leave()  # if it was not done in order
 
     async def _decide(self) -> None:
         """Fresh decisions, a batch at a time. What fails is handed out again by the store after five seconds."""

@@ -267,7 +267,7 @@ def _start(program: Callable[[], T]) -> T:
     """Run a program that starts servers; what keeps it from running becomes a clear line and an exit code."""
     from gateway.config import ConfigError
     from gateway.runner import Interrupted, leaves
-    from gateway.store.errors import StoreError
+    from gateway.store.errors import NameTaken, StoreError
 
     try:
         return program()
@@ -281,7 +281,7 @@ def _start(program: Callable[[], T]) -> T:
             echo(f"cannot start: {_reason(cause)}", err=True)
             if owner := _owner(cause):
                 echo(owner, err=True)
-        wrong_config = any(isinstance(cause, ConfigError) for cause in causes)
+        wrong_config = any(isinstance(cause, ConfigError | NameTaken) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
 
 

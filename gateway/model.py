@@ -158,6 +158,7 @@ class Reason(IntEnum):
     RECEIPT_UNKNOWN = 72  # the carrier's receipt says UNKNOWN
     RECEIPT_UNREADABLE = 73  # no state can be read in the carrier's receipt
     AMBIGUOUS_RECEIPT = 74  # a receipt came that may be another message's
+    GATEWAY_FAULT = 80  # the gateway itself cannot deal with it
 
 
 class Fate(IntEnum):

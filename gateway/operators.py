@@ -95,6 +95,7 @@ class Operators:
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,
+                parts=app.parts,
                 link=meters.link,
                 store=app.store,
                 outlook=self._outlook,
@@ -151,6 +152,7 @@ class Operators:
             },
             "intake": _by_result(app.intake.tally.counts),
             "swept": dict(app.sweeper.counts),
+            "faults": app.parts.told(),
         }
 
     async def _waiting(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Seat(NamedTuple):
     store: str  # URL
     http: str  # host:port, shared by all workers
     door: str  # unix:path, where the supervisor asks
+    again: bool = False  # its former process is dead, as our supervisor knows
 
 
 def lasting_name(config: Config) -> str:

@@ -40,6 +40,7 @@ class House:
         workers: int = 1,
         store: str = "",
         more: str = "",
+        node: str = "",
     ) -> None:
         self.folder = folder
         self.carriers = carriers
@@ -48,7 +49,7 @@ class House:
         self.http = Client(f"http://127.0.0.1:{http}", KEY, timeout=30.0)
         self.admin = Client(f"http://127.0.0.1:{admin}", TOKEN, timeout=10.0)
         lines = [
-            f"workers = {workers}",
+            f'workers = {workers}\nnode = "{node}"',
             f'[store]\ndata_dir = "{folder / "data"}"\n{store}',
             f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
             f'[smpp]\nlisten = "127.0.0.1:{smpp}"',

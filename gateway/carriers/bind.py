@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ssl import SSLContext
 from struct import Struct
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import structlog
 
 from gateway.carriers.reading import TURN, Allowance, Reading
+from gateway.pipeline.parts import Parts
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Event, Operation, Requested, TimedOut, Unbinding
 from gateway.smpp.messages import Message
@@ -101,8 +102,10 @@ class Bind(asyncio.Protocol):
         *,
         times: AnswerTimes | None = None,
         allowance: Allowance | None = None,
+        parts: Parts | None = None,
     ) -> None:
         """``times`` and ``allowance`` are those of the carrier, shared by its binds."""
+        self._parts = parts or Parts()
         self.name = name
         self.command_id = command_id
         self.window = settings.window if command_id != BIND_RECEIVER else 0
@@ -121,6 +124,7 @@ class Bind(asyncio.Protocol):
         self._paused = False
         self._finishing = False
         self._gone = ""  # why the connection is no more
+        self._fault: Exception | None = None  # of ours, over something that came over it
         self._flush_planned = False
         self._unflushed = 0  # submits asked for since the last flush
         self._stalled = b""  # the last flush, when not all of it went into the socket
@@ -213,11 +217,14 @@ class Bind(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Timeouts and enquire_link; to be called about every second."""
-        self._look(now)
-        events = self._session.tick(now)
-        if events:
-            self._handle(events, now)
-        self._flush()
+        try:
+            self._look(now)
+            events = self._session.tick(now)
+            if events:
+                self._handle(events, now)
+            self._flush()
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
 
     async def finish(self) -> None:
         """Take no more, wait for the open window, unbind, close."""
@@ -238,6 +245,19 @@ class Bind(asyncio.Protocol):
         """Give the connection up at once; what is outstanding is unknown."""
         if not self.closed.is_set():
             self._handle(self._session.close(reason), self._loop.time())
+
+    def _fail(self, error: Exception) -> None:
+        """Something of ours failed over this connection: it ends, and no other with it."""
+        self._parts.failed("bind", error)
+        try:
+            self.abort(f"the gateway fails over it: {type(error).__name__}: {error}")
+        except Exception as again:  # noqa: BLE001 - then without a word to anybody
+            self._parts.failed("bind", again)
+            if self._transport is not None:
+                self._transport.abort()
+        finally:
+            self.closed.set()
+            self.decided.set()
 
     # ---- asyncio.Protocol
 
@@ -280,7 +300,8 @@ class Bind(asyncio.Protocol):
         self._paused = True
         self._gone = f"connection lost: {exc}" if exc else "closed by the peer"
         self.reading.stop()
-        self._read_up()
+        if not self.closed.is_set():
+            self._read_up()
 
     def pause_writing(self) -> None:
         self._paused = self.reading.blocked = True
@@ -298,9 +319,14 @@ class Bind(asyncio.Protocol):
         """A turn of reading: of ``data``, and of what the session has kept."""
         started = perf_counter()
         now = self._loop.time()
-        events = self._session.receive(data, now)
-        if events:
-            self._handle(events, now)
+        try:
+            events = self._session.receive(data, now)
+            if self._session.fault is not None:
+                self._parts.failed("bind", self._session.fault)
+            if events:
+                self._handle(events, now)
+        except Exception as error:  # noqa: BLE001 - whatever a carrier sends ends its own connection at most
+            self._fail(error)
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
@@ -308,22 +334,25 @@ class Bind(asyncio.Protocol):
 
     def _read_up(self) -> None:
         """The connection is gone: read what came before, a turn at a time, and be over."""
-        if self._session.more:
+        if self._session.more and not self.closed.is_set():
             self._read()
             self._loop.call_soon(self._read_up)
         else:
-            self._handle(self._session.close(self._gone), self._loop.time())
+            self.abort(self._gone)
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if not self._paused:
-            data = self._session.output()
-            if data and self._transport is not None:
-                self._transport.write(data)  # may call pause_writing
-                self._unflushed = 0
-                if self._paused:
-                    self._stalled = data
-        self.reading.steer()
+        try:
+            if not self._paused:
+                data = self._session.output()
+                if data and self._transport is not None:
+                    self._transport.write(data)  # may call pause_writing
+                    self._unflushed = 0
+                    if self._paused:
+                        self._stalled = data
+            self.reading.steer()
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
 
     def _look(self, now: float) -> None:
         """Whether the bind has become sick."""
@@ -350,8 +379,18 @@ class Bind(asyncio.Protocol):
                 messages.append(cast("Requested", event).message)
             else:
                 answers, messages = self._hand_on(answers, messages, now)
-                self._rare(event, now)
+                self._tell(self._rare, event, now)
         self._hand_on(answers, messages, now)
+        if self._fault is not None and not self.closed.is_set():
+            self.abort(f"the gateway fails over it: {type(self._fault).__name__}: {self._fault}")
+
+    def _tell(self, hear: Callable[..., None], *what: Any) -> None:
+        """What fails over it is told, and ends this connection when the rest of the batch has been heard of."""
+        try:
+            hear(*what)
+        except Exception as error:  # noqa: BLE001 - it concerns this connection alone
+            self._parts.failed("bind", error)
+            self._fault = error
 
     def _hand_on(
         self, answers: list[Answered], messages: list[Message], now: float
@@ -361,9 +400,9 @@ class Bind(asyncio.Protocol):
                 self.proven = True
             if self.sick:
                 self._well()
-            self._listener.answered(self, answers, now)
+            self._tell(self._listener.answered, self, answers, now)
         if messages:
-            self._listener.received(self, messages, now)
+            self._tell(self._listener.received, self, messages, now)
         return [], []
 
     def _rare(self, event: Event, now: float) -> None:

@@ -4,7 +4,7 @@ order."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from gateway.carriers.pool import Pool
 from gateway.model import Answer, Match, Redecide
 from gateway.pipeline.by_id import ById, Index
 from gateway.pipeline.dispatch import Dispatcher, TakeStore
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.receipts import Numbers, Receipts
 from gateway.pipeline.report import ProgressStore, Reporter
 from gateway.policy.pace import Pace
@@ -51,16 +52,25 @@ class Carriage:
         left: Callable[[Sequence[int]], None] = lambda partitions: None,
         index: Index | None = None,
         first_sequence: int = 1,
+        parts: Parts | None = None,
     ) -> None:
         """``left``: see ``Dispatcher``. ``index``: a carrier with ``receipt_key = "id"`` needs it, else ValueError."""
         self.carrier = carrier
+        self._parts = parts = parts or Parts()
         progress: ProgressStore = store
         if carrier.receipt_key == "id":
             if index is None:
                 raise ValueError("receipt_key = id needs an index of ids")
             progress = ById(store, index, carrier.name)
-        self.reporter = Reporter(progress, heart.owner, self._stored, window=carrier.binds * carrier.window)
-        self.receipts = Receipts(carrier, numbers, self.reporter, forms)
+        self.reporter = Reporter(
+            progress,
+            heart.owner,
+            self._stored,
+            window=carrier.binds * carrier.window,
+            aside=self._not_to_be_stored,
+            parts=parts,
+        )
+        self.receipts = Receipts(carrier, numbers, self.reporter, forms, parts=parts)
         self.dispatcher = Dispatcher(
             carrier,
             store=store,
@@ -72,11 +82,13 @@ class Carriage:
             redecide=redecide,
             left=left,
             mark=numbers.excerpt,
+            parts=parts,
         )
-        self.pool = Pool(carrier, self, first_sequence=first_sequence)
+        self.pool = Pool(carrier, self, first_sequence=first_sequence, parts=parts)
         self.dispatcher.binds = self.pool
         self.controls = Controls(self.pool, self.dispatcher)
         self._stopped = asyncio.Event()
+        self._ending = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Carriage {self.pool!r} {self.dispatcher!r} {self.reporter!r}>"
@@ -93,17 +105,26 @@ class Carriage:
         self.pool.adjust(carrier)
 
     async def run(self) -> None:
-        """Serve the carrier until ``stop`` has done its work."""
+        """Serve the carrier until ``stop`` has done its work. What fails of it is begun anew alone."""
+        name, over = self.carrier.name, self._ending
+
+        def keep(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+            return self._parts.keep(f"{name}: {what}", run, over)
+
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(self.pool.run()), group.create_task(self.reporter.run())]
-            taking = group.create_task(self.dispatcher.run())
+            background = [
+                group.create_task(keep("binds", self.pool.run)),
+                group.create_task(keep("reporter", self.reporter.run)),
+            ]
+            taking = group.create_task(keep("dispatcher", self.dispatcher.run))
             await self._stopped.wait()
-            await taking
-            for task in background:
+            await asyncio.wait([taking], timeout=REPORT_WAIT)
+            for task in (*background, taking):
                 task.cancel()
 
     async def stop(self) -> None:
         """Take nothing more, wait for open windows, unbind, store the last answers."""
+        self._ending.set()
         self.controls.stop()
         self.dispatcher.stop()
         await self.pool.finish()
@@ -113,8 +134,14 @@ class Carriage:
         self._stopped.set()
 
     def _stored(self, answers: list[Answer], matches: list[Match], tickets: list[Any]) -> None:
-        self.receipts.stored(matches, tickets)
-        self.dispatcher.reported(answers)
+        try:
+            self.receipts.stored(matches, tickets)
+        finally:
+            self.dispatcher.reported(answers)
+
+    def _not_to_be_stored(self, answers: list[Answer], tickets: list[Any]) -> None:
+        self.receipts.set_aside(tickets)
+        self.dispatcher.set_aside(answers)
 
     # ---- what binds tell (see ``bind.Listener``)
 

@@ -20,6 +20,7 @@ from gateway.config import Config, Route, restarts
 from gateway.model import Redecide
 from gateway.pipeline.by_id import Index
 from gateway.pipeline.lanes import Board, Lanes, Shares, lanes_of
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.receipts import Numbers
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ class Fleet:
         index: Index | None = None,
         beyond: Callable[[set[int], bool], None] = _nobody,
         changed: Callable[[], None] = _no_sharing,
+        parts: Parts | None = None,
     ) -> None:
         self._changed = changed
+        self._parts = parts or Parts()
         self._store = store
         self._beyond = beyond
         self._heart = heart
@@ -196,6 +199,7 @@ class Fleet:
             left=partial(self._pass_on, carrier.name),
             index=self._index,
             first_sequence=carrier.first_sequence,
+            parts=self._parts,
         )
 
     def _set_routes(self, routes: Sequence[Route]) -> None:
@@ -210,8 +214,8 @@ class Fleet:
 
     def _start(self, carriage: Carriage) -> None:
         assert self._group is not None
-        name = f"carrier {carriage.carrier.name}"
-        self._tasks[carriage] = self._group.create_task(carriage.run(), name=name)
+        name = f"{carriage.carrier.name}: carrier"
+        self._tasks[carriage] = self._group.create_task(self._parts.keep(name, carriage.run), name=name)
 
     def _add(self, carrier: Carrier) -> None:
         self._board.set_up(carrier.name, False, asyncio.get_running_loop().time())

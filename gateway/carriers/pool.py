@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ from gateway.carriers.backoff import Failure, delay, failure
 from gateway.carriers.bind import Bind, Listener, Settings
 from gateway.carriers.mode import Mode
 from gateway.carriers.reading import Allowance
+from gateway.pipeline.parts import Parts
 from gateway.policy.pace import Bucket
 from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
 from gateway.smpp.status import name as status_name
@@ -93,8 +95,12 @@ class Totals(NamedTuple):
 class Pool:
     """The binds of a carrier. ``run`` keeps them up until it is cancelled or ``finish`` was called."""
 
-    def __init__(self, carrier: Carrier, listener: Listener, *, first_sequence: int = 1) -> None:
+    def __init__(
+        self, carrier: Carrier, listener: Listener, *, first_sequence: int = 1, parts: Parts | None = None
+    ) -> None:
         self.carrier = carrier
+        self._parts = parts or Parts()
+        self._over = asyncio.Event()  # set with ``_finishing``
         self._listener = listener
         self._settings = Settings(
             carrier=carrier.name,
@@ -183,13 +189,15 @@ class Pool:
         loop = asyncio.get_running_loop()
         self._gate = Bucket(TRIES_PER_SECOND, loop.time() - 1 / TRIES_PER_SECOND)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick())
+            keep, over = self._parts.keep, self._over
+            group.create_task(keep(f"{self.carrier.name}: timers", self._tick, over))
             for number, slot in enumerate(self.slots):
-                group.create_task(self._keep(slot, number))
+                group.create_task(keep(f"{slot.name}: bind", partial(self._keep, slot, number), over))
 
     async def finish(self) -> None:
         """Wait for open windows (10 s), unbind everywhere; no slot binds again."""
         self._finishing = True
+        self._over.set()
         for slot in self.slots:
             slot.wake.set()
         await asyncio.gather(*(slot.bind.finish() for slot in self.slots if slot.bind is not None))
@@ -220,10 +228,13 @@ class Pool:
                 self._listener,
                 times=self.times,
                 allowance=self._allowance,
+                parts=self._parts,
             )
-            await self._live(slot, bind, host, port)
-            self._ended = Totals(*map(sum, zip(self._ended, _totals(bind), strict=True)))
-            slot.bind = None
+            try:
+                await self._live(slot, bind, host, port)
+            finally:
+                self._ended = Totals(*map(sum, zip(self._ended, _totals(bind), strict=True)))
+                slot.bind = None
             if slot.asked:
                 slot.asked, slot.last, slot.failures, slot.try_at = False, "ended by an operator", 0, 0.0
             elif not self._finishing:

@@ -25,6 +25,7 @@ REFUSALS = {
     Reason.EXPIRED: "it would expire before it may be sent",
     Reason.NO_ROUTE: "no route leads to this destination",
     Reason.ZONE_UNKNOWN: "the recipient's time zone is not known",
+    Reason.GATEWAY_FAULT: "the gateway itself could not deal with it: its log says why",
     Reason.CARRIER_REFUSED: "the carrier refused it for good",
 }
 RETURNS = {

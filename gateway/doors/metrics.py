@@ -27,6 +27,7 @@ from gateway.pipeline.flags import Flags
 from gateway.pipeline.heart import Heart
 from gateway.pipeline.lag import Lag
 from gateway.pipeline.outbox import Outbox
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.tallies import IntakeTally
 from gateway.store.errors import StoreError
 from gateway.store.outlook import Outlook
@@ -57,6 +58,7 @@ class Sources(NamedTuple):
     flags: Flags
     audit: Audit
     lag: Lag
+    parts: Parts
     link: TimedLink
     store: Ledger
     outlook: Outlook
@@ -185,6 +187,12 @@ def _house(sources: Sources) -> Iterator[Metric]:
         sources.webhooks.outages(),
         ("account",),
     )
+    parts = sources.parts
+    yield counter("part_restarts", "Parts of the gateway that failed and were started anew.", ("part",), parts.restarts)
+    yield counter(
+        "failures", "Errors of ours that harmed one message, receipt or connection alone.", ("where",), parts.failures
+    )
+    yield counter("set_aside", "What could not be dealt with in three tries.", ("kind",), parts.aside)
     age = sources.heart.age(asyncio.get_running_loop().time())
     yield gauge("heartbeat_age_seconds", "Since our last heartbeat; from 8 on nothing is written.", {(): age}, ())
     yield counter(

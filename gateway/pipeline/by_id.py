@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from gateway.model import Answer, Match, PartState, ReceiptFact
+from gateway.pipeline.parts import TRIES, Parts, Tries, sift
 from gateway.pipeline.report import ProgressStore
 from gateway.store.by_id import Indexed, named
 from gateway.store.errors import StoreError
@@ -83,7 +84,9 @@ class ById:
 class Relocator:
     """Looks after receipts that were parked when whoever should have taken them died. ``run`` until cancelled."""
 
-    def __init__(self, store: ProgressStore, index: Index, owner: Owner) -> None:
+    def __init__(self, store: ProgressStore, index: Index, owner: Owner, parts: Parts | None = None) -> None:
+        self._parts = parts or Parts()
+        self._tries = Tries()
         self._store = store
         self._index = index
         self._owner = owner
@@ -106,6 +109,15 @@ class Relocator:
         facts, orphans = await self._index.relocate()
         self.orphans += orphans
         if facts:
-            await self._store.progress(self._owner, [], facts)
-            await self._index.unpark([(named(fact.carrier, fact.host), fact.ids[0]) for fact in facts])
-            self.found += len(facts)
+            await sift(facts, self._found, self._unfit)
+
+    async def _found(self, facts: Sequence[ReceiptFact]) -> None:
+        await self._store.progress(self._owner, [], facts)
+        await self._index.unpark([(named(fact.carrier, fact.host), fact.ids[0]) for fact in facts])
+        self.found += len(facts)
+
+    async def _unfit(self, fact: ReceiptFact, error: Exception) -> None:
+        """One that the store cannot take: found again until it is too old, told of at the third time."""
+        self._parts.failed("receipt", error)
+        if self._tries.add((fact.carrier, fact.ids)) == TRIES:
+            self._parts.set_aside("receipt", f"{fact.carrier}: {b' '.join(fact.ids).decode('latin-1')}", error)

@@ -12,12 +12,14 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from gateway.model import Cap, Category, Facts, Outcome, Permit, Reason, Recipient, Redecide, Ruled
+from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
 from gateway.pipeline.desk import Desk, state_of
+from gateway.pipeline.parts import TRIES, Parts, Tries, sift
 from gateway.pipeline.submission import Asked
 from gateway.policy.decide import Request, caps_for, decide
 
 SLICE = 256
+_NOTHING = Permission(0, 0, 0, 0, bytes(8), bytes(8))
 T = TypeVar("T")
 
 
@@ -38,7 +40,10 @@ class Decisions:
         *,
         hint: Callable[[set[int]], None] = lambda partitions: None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        parts: Parts | None = None,
     ) -> None:
+        self._parts = parts or Parts()
+        self._tries = Tries()
         self._store = store
         self._desk = desk
         self._hint = hint
@@ -48,14 +53,32 @@ class Decisions:
         return f"<Decisions by {self._desk!r}>"
 
     async def redecide(self, items: Sequence[Redecide]) -> None:
-        """Decide these and tell the store. Raises StoreError; then the rest is handed out again later."""
+        """Decide these and tell the store. Raises StoreError; then the rest is handed out again later.
+
+        One that cannot be decided keeps no other back: the store hands it out again, and at the third time it is
+        rejected (``gateway_fault``).
+        """
         for start in range(0, len(items), SLICE):
-            batch = items[start : start + SLICE]
-            asked = [self._caps(item) for item in batch]
-            known = await self._store.facts([item.recipient for item in batch], asked if any(asked) else ())
-            now = self._clock()
-            await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
-            self._hint({item.recipient.partition for item in batch})
+            await sift(items[start : start + SLICE], self._decide, self._undecidable)
+
+    async def _decide(self, batch: Sequence[Redecide]) -> None:
+        asked = [self._caps(item) for item in batch]
+        known = await self._store.facts([item.recipient for item in batch], asked if any(asked) else ())
+        now = self._clock()
+        await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
+        self._hint({item.recipient.partition for item in batch})
+
+    async def _undecidable(self, item: Redecide, error: Exception) -> None:
+        self._parts.failed("decision", error)
+        if self._tries.add(item.id) < TRIES:
+            return
+        self._tries.forget(item.id)
+        self._parts.set_aside("decision", item.id.hex(), error)
+        end = Permit(item.id, item.token, State.REJECTED, Reason.GATEWAY_FAULT, 0, item.route, _NOTHING)
+        try:
+            await self._store.permit([end])
+        except Exception as again:  # noqa: BLE001 - it is handed out again until it expires
+            self._parts.failed("decision", again)
 
     def _caps(self, item: Redecide) -> tuple[Cap, ...]:
         """Caps to be asked about: of what met one, so that it is told apart which, and until when it is full."""

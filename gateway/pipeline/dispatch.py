@@ -17,9 +17,11 @@ import structlog
 
 from gateway.model import PRIORITY, Answer, Fate, Leased, Priority, Reason, Redecide
 from gateway.pipeline.caution import Caution
+from gateway.pipeline.doubts import Doubts
 from gateway.pipeline.encode import Encoder
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.outcomes import Outcomes
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.returns import Returns, ReturnStore
 from gateway.pipeline.rota import Rota
 from gateway.pipeline.tallies import CarrierTally
@@ -106,6 +108,7 @@ class Dispatcher:
         left: Callable[[Sequence[int]], None] = lambda partitions: None,
         mark: Callable[[str], bytes] = lambda text: b"",
         clock: Callable[[], float] = time,
+        parts: Parts | None = None,
     ) -> None:
         """``left`` hears of partitions that may hold something for which there is no room here. ``mark``: see
         ``Outcomes``."""
@@ -124,12 +127,13 @@ class Dispatcher:
         self.senders = Senders(carrier.sender_rates)
         self._elsewhere = False
         self._writer = Writer()
-        self._outcomes = Outcomes(carrier, lanes, pace, self._now, mark)
+        self._outcomes = Outcomes(carrier, lanes, pace, self._now, mark, parts=parts)
         self._caution = Caution(store.partitions)
         self._encoder = Encoder(carrier, self._outcomes.validity)
         self._rota = Rota(store.partitions)
         self._out = 0  # parts leased and not yet reported
         self._returns = Returns(carrier.name, store, heart, self._rota)
+        self._doubts = Doubts(carrier.name, parts or Parts(), self._returns, self._outcomes, self._now)
         self._wake = asyncio.Event()
         self._stopping = False
         self._swept = self._not_before = 0.0
@@ -236,8 +240,8 @@ class Dispatcher:
             self._rota.sweep()
         self._rota.wake(self._now())
         if self._writer:
+            self._drop_overdue(now)  # first: after a pause of ours it may be somebody else's by now
             self._write(now)
-            self._drop_overdue(now)
 
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
         """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
@@ -324,11 +328,11 @@ class Dispatcher:
     async def _take(self, requests: list[TakeRequest], permits: int) -> None:
         loop = asyncio.get_running_loop()
         self.takes += 1
+        self._returns.strayed = True  # until all of the answer is ours
         try:
             answers = await self._store.take(self._heart.owner, requests)
         except StoreError as error:
             self.pace.give_back(permits)
-            self._returns.strayed = True
             self._rota.hint(request.partition for request in requests)
             log.warning("cannot take", carrier=self.name, error=str(error))
             await self._returns.wait()
@@ -338,10 +342,13 @@ class Dispatcher:
         redecide: list[Redecide] = []
         for request, taken in zip(requests, answers, strict=True):
             found = self._lease(taken.leased, now)
+            if taken.unread or taken.undecided:
+                self._not_read(taken)
             self._rota.answered(request.partition, found=found, more=taken.more, next_due=taken.next_due)
             self.dropped += taken.dropped
             redecide += taken.redecide
             used += found
+        self._returns.strayed = False
         self._caution.took(used, now)
         if used < permits:
             self.pace.give_back(permits - used)
@@ -370,10 +377,36 @@ class Dispatcher:
         now = asyncio.get_running_loop().time()
         if self._heart.fresh(now):
             self._report(self._outcomes.lost((), self._writer.follow(port, stopped, now)))
+            self._not_written()
 
     def _write(self, now: float) -> None:
         if self._heart.fresh(now):
             self._writer.write(self._ports(), now)
+            self._not_written()
+
+    def _not_written(self) -> None:
+        """What binds could not take, for no reason of theirs."""
+        if not self._writer.failed:
+            return
+        failed, self._writer.failed = self._writer.failed, []
+        reports: list[Answer] = []
+        for job, index, port, error in failed:
+            if len(job.bodies) > 1:  # parts of it may be on their way
+                if self._doubts.last(job.leased, error):
+                    job.spoilt = True
+                reports += self._outcomes.lost((), [(job, index)])
+                continue
+            self._out -= job.left
+            if port not in self._ports():  # it is no more
+                self._returns.untake(job.leased)
+            else:
+                reports += self._doubts.failed(job.leased, error)
+        self._report(reports)
+
+    def _not_read(self, taken: Taken) -> None:
+        self._returns.leased(taken.unread)
+        self._doubts.undecided(taken.undecided)
+        self._report(self._doubts.unread(taken.unread))
 
     def _lease(self, leased: Sequence[Leased], now: float) -> int:
         """Encode what was taken and queue it for the binds; answers how many parts that is."""
@@ -391,13 +424,9 @@ class Dispatcher:
             counts[message.route] = counts.get(message.route, 0) + 1
             try:
                 job = Job(message, encode(message, clock), now)
-            except Closing as closing:
-                self._returns.postpone(message, closing.at, turn=False)
-                continue
-            except (TextError, LocalError) as error:
-                decided.append(self._outcomes.unsendable(message, error))
-                continue
-            if job.left:
+                if not job.left:  # every part was accepted before
+                    decided.append(self._outcomes.judge(job))
+                    continue
                 if job.left > 1 and self._too_late(job, clock):
                     self._returns.postpone(message, message.closes, turn=False)
                     continue
@@ -405,12 +434,19 @@ class Dispatcher:
                     due = -(-ceil(clock + turn.wait * 1000) // TURNS_EVERY) * TURNS_EVERY
                     self._returns.postpone(message, due, turn=turn.kept)
                     continue
-                parts += job.left
-                if message.resent:
-                    self.tally.resent += job.left
-                jobs.append(job)
-            else:  # every part was accepted before
-                decided.append(self._outcomes.judge(job))
+            except Closing as closing:
+                self._returns.postpone(message, closing.at, turn=False)
+                continue
+            except (TextError, LocalError) as error:
+                decided.append(self._outcomes.unsendable(message, error))
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
+                decided += self._doubts.failed(message, error)
+                continue
+            parts += job.left
+            if message.resent:
+                self.tally.resent += job.left
+            jobs.append(job)
         self._writer.put(jobs)
         self._out += parts
         self._lanes.taken(counts)
@@ -476,6 +512,12 @@ class Dispatcher:
             if answer.fate is not Fate.SENT:
                 self._rota.hint((partition_of(answer.id),))
         self._out -= parts
+        self._wake.set()
+
+    def set_aside(self, answers: Sequence[Answer]) -> None:
+        """The store will not hold these. Their messages stay leased, lest they are sent again as if nothing had been
+        said; they become unknown when this gateway ends."""
+        self._out -= sum(len(answer.parts) for answer in answers)
         self._wake.set()
 
     def _report(self, reports: list[Answer]) -> None:

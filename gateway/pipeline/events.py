@@ -96,15 +96,31 @@ def wanted(entries: Iterable[Entry], wishes: Mapping[bytes, Wish]) -> list[Told]
     return out
 
 
-def addressed(told: Iterable[Told], sights: Mapping[bytes, Sight]) -> _Queues:
+Spoilt = Callable[[bytes, Exception], None]
+"""Hears of an event, from its first octet on, that cannot be written, and why; the others are."""
+
+
+def _raise(event: bytes, error: Exception) -> None:
+    raise error
+
+
+def addressed(told: Iterable[Told], sights: Mapping[bytes, Sight], spoilt: Spoilt = _raise) -> _Queues:
     """The events of every queue they belong to, in order, each as JSON (a ``WebhookEvent``)."""
     writer = _Writer()
     for wish, one_id, instant, at, packed in told:
-        writer.write(wish, packed, at, instant, sights.get(one_id, _UNSEEN))
+        try:
+            writer.write(wish, packed, at, instant, sights.get(one_id, _UNSEEN))
+        except Exception as error:  # noqa: BLE001 - whatever is odd about one event, the others are told
+            spoilt(packed[at:], error)
     return writer.queues
 
 
-def as_told(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Callable[[bytes], Cover]) -> _Queues | None:
+def as_told(
+    entries: Iterable[Entry],
+    wishes: Mapping[bytes, Wish],
+    reveal: Callable[[bytes], Cover],
+    spoilt: Spoilt = _raise,
+) -> _Queues | None:
     """The same of entries that bring with them what is told of each event, as it was known at its move.
 
     None when an event that somebody wants does not: then ``wanted``, ``sights`` and ``addressed`` go the longer way.
@@ -123,9 +139,12 @@ def as_told(entries: Iterable[Entry], wishes: Mapping[bytes, Wish], reveal: Call
             name_at = where + size
             wish = wishes.get(packed[name_at : name_at + packed[where + _LENGTHS]])
             if wish is not None and (wish.everything or packed[where + _FINAL]):
-                first_id = told[at + head : cover_at].decode("latin-1")
-                sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id, second * 1000
-                writer.write(wish, packed, where, instant, sight)
+                try:
+                    first_id = told[at + head : cover_at].decode("latin-1")
+                    sight = reveal(told[cover_at : cover_at + envelope]), segments, first_id, second * 1000
+                    writer.write(wish, packed, where, instant, sight)
+                except Exception as error:  # noqa: BLE001 - as above
+                    spoilt(packed[where:], error)
             at = cover_at + envelope
     return writer.queues
 

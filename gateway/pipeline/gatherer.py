@@ -8,6 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from gateway.store.errors import StoreFull, StoreUnavailable
+
+MOST = 1 << 16
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Flush = Callable[[list[Item]], Coroutine[Any, Any, list[Answer]]]
@@ -31,6 +35,9 @@ class Gatherer(Generic[Item, Answer]):
     With ``patience`` nobody waits for a call that is long under way: who put into it hears ``lost`` (what it does may
     be done yet), and who waits behind it, or comes as long as it lasts, hears ``kept`` and is not handed on. The call
     itself goes on.
+
+    With ``divide``, for a ``flush`` that may be repeated, what one caller has put in keeps no other from an answer: a
+    call that fails, other than for a store that is away or full, is made again in halves.
     """
 
     def __init__(
@@ -42,7 +49,10 @@ class Gatherer(Generic[Item, Answer]):
         patience: float = 0.0,
         lost: Callable[[], Exception] = TimeoutError,
         kept: Callable[[], Exception] = TimeoutError,
+        divide: bool = False,
     ) -> None:
+        self._divide = divide
+        self._most = MOST  # callers in one call
         self._flush = flush
         self._gap = gap
         self._limit = limit
@@ -79,7 +89,8 @@ class Gatherer(Generic[Item, Answer]):
         self._timer = None
         shares = [self._waiting.popleft()]
         items = list(shares[0].items)
-        while self._waiting and len(items) + len(self._waiting[0].items) <= self._limit:
+        waiting = self._waiting
+        while waiting and len(shares) < self._most and len(items) + len(waiting[0].items) <= self._limit:
             shares.append(self._waiting.popleft())
             items += shares[-1].items
         call = self._call = asyncio.get_running_loop().create_task(self._flush(items))
@@ -103,10 +114,24 @@ class Gatherer(Generic[Item, Answer]):
             if not (future := self._waiting.popleft().future).done():
                 future.set_exception(self._kept())
 
+    def _divided(self, shares: Sequence[_Share[Item, Answer]], call: asyncio.Task[list[Answer]]) -> bool:
+        """Whether these are to be called again, fewer together."""
+        error = None if call.cancelled() else call.exception()
+        left = [share for share in shares if not share.future.done()]
+        if not self._divide or error is None or isinstance(error, StoreUnavailable | StoreFull) or len(left) < 2:
+            self._most = min(MOST, 2 * self._most)
+            return False
+        self._most = len(left) // 2
+        self._waiting.extendleft(reversed(left))
+        return True
+
     def _back(self, shares: Sequence[_Share[Item, Answer]], call: asyncio.Task[list[Answer]]) -> None:
         self._call, self._is_long = None, False
         if self._long is not None:
             self._long.cancel()
+        if self._divided(shares, call):
+            self._start()
+            return
         if self._waiting:
             if self._gap and sum(len(share.items) for share in self._waiting) < self._limit:
                 self._plan()

@@ -50,7 +50,7 @@ class Runs:
     def __init__(self, ledger: Ledger, hasher: Hasher, *, clock: Callable[[], int] = now_ms) -> None:
         self._hasher = hasher
         self._clock = clock
-        patient = partial(Gatherer, gap=0, patience=PATIENCE, lost=silent, kept=silent)
+        patient = partial(Gatherer, gap=0, patience=PATIENCE, lost=silent, kept=silent, divide=True)
         self._claims: Gatherer[Claim, Claimed] = patient(ledger.claim)
         self._settles: Gatherer[Settled, None] = patient(ledger.settle)
         self._running: dict[bytes, bytes] = {}  # name -> hash of the body

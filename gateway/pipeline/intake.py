@@ -20,11 +20,12 @@ from gateway.pipeline.cases import Batch, Case, Origin, Ruling, message_of, requ
 from gateway.pipeline.desk import Desk, state_of, verdict_of
 from gateway.pipeline.frequency import Caps, Frequency
 from gateway.pipeline.gatherer import Gatherer
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.repeats import Item, without_instants
 from gateway.pipeline.submission import Problem, Result, Rights, Submission, check
 from gateway.pipeline.tallies import IntakeTally
 from gateway.pipeline.velocity import Counts, VelocityLimits
-from gateway.pipeline.writes import PATIENCE, Writes, definite, in_time, silent, unstored
+from gateway.pipeline.writes import FAILS_OVER, PATIENCE, Unfit, Writes, definite, in_time, silent, unstored
 from gateway.policy.decide import caps_for, decide
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
@@ -94,7 +95,9 @@ class Intake:
         gap: float = 0.002,
         max_waiting: int = 10_000_000,
         velocity: Counts | None = None,
+        parts: Parts | None = None,
     ) -> None:
+        self._parts = parts or Parts()
         self._velocity = None if velocity is None else VelocityLimits(velocity, store)
         self._store = store
         self._desk = desk
@@ -103,7 +106,7 @@ class Intake:
         self._clock = clock
         self._singles: Gatherer[Item, Result | Problem] = Gatherer(self._gathered, gap=gap)
         self._facts: Gatherer[tuple[Recipient, Caps], Facts] = Gatherer(
-            self._look_up, gap=0, limit=TOGETHER, patience=PATIENCE, lost=silent, kept=silent
+            self._look_up, gap=0, limit=TOGETHER, patience=PATIENCE, lost=silent, kept=silent, divide=True
         )
         self._writes = Writes(store.accept, limit=TOGETHER)
         self.tally = IntakeTally()
@@ -193,7 +196,9 @@ class Intake:
     ) -> None:
         """Decide and write what passed the checks; ``refused`` gets the accounts of what policy refuses."""
         known = await self._facts.put([(case.recipient, case.caps) for case in cases])
-        rulings, messages = await self._rule(cases, known, batch)
+        cases, rulings, messages = await self._rule(cases, known, batch, results, refused)
+        if not cases:
+            return
         if naming := {case.rights.name for case in cases if case.asked.callback_url}:
             await self._named(naming)  # before the first event of theirs is raised
         accepted = await self._writes.put(messages)
@@ -202,6 +207,9 @@ class Intake:
         for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
             if isinstance(done, StoreError):
                 results[case.place] = unstored(done, "the store failed; send it again", message.id)
+                if isinstance(done, Unfit):
+                    refused.append(case.rights.name)
+                    self._parts.failed("intake", done.fault)
                 continue
             result = results[case.place] = result_of(case, ruling, done)
             if ruling.state is State.REJECTED:
@@ -219,10 +227,16 @@ class Intake:
         return await self._store.facts([recipient for recipient, _ in asked], caps if any(caps) else ())
 
     async def _rule(
-        self, cases: Sequence[Case], known: Sequence[Facts], batch: Batch
-    ) -> tuple[list[Ruling], list[NewMessage]]:
-        """Decide every case and make the messages to store."""
+        self,
+        cases: Sequence[Case],
+        known: Sequence[Facts],
+        batch: Batch,
+        results: list[Result | Problem | None],
+        refused: list[str],
+    ) -> tuple[list[Case], list[Ruling], list[NewMessage]]:
+        """Decide every case and make the messages to store; the cases that are left, their rulings and messages."""
         ids = new_ids(batch.now, [case.recipient.partition for case in cases])
+        left: list[Case] = []
         rulings: list[Ruling] = []
         messages: list[NewMessage] = []
         for start in range(0, len(cases), STRIDE):
@@ -230,13 +244,23 @@ class Intake:
                 await asyncio.sleep(0)
             for place in range(start, min(start + STRIDE, len(cases))):
                 case = cases[place]
-                ruling = self._decide(case, known[place], batch)
+                try:
+                    ruling = self._decide(case, known[place], batch)
+                    message = message_of(ids[place], case, ruling, self._reference(case))
+                    if case.origin is not None:
+                        trace(message, *case.origin)
+                except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
+                    results[case.place] = self._baffled(error)
+                    refused.append(case.rights.name)
+                    continue
+                left.append(case)
                 rulings.append(ruling)
-                message = message_of(ids[place], case, ruling, self._reference(case))
-                if case.origin is not None:
-                    trace(message, *case.origin)
                 messages.append(message)
-        return rulings, messages
+        return left, rulings, messages
+
+    def _baffled(self, error: Exception) -> Problem:
+        self._parts.failed("intake", error)
+        return Problem("internal", FAILS_OVER)
 
     def _tell(self, cases: Sequence[Case], rulings: Sequence[Ruling]) -> None:
         """Wake the dispatchers for what may go."""
@@ -247,7 +271,10 @@ class Intake:
                 places.setdefault(ruling.route, set()).add(case.recipient.partition)
                 urgent = urgent or PRIORITY[case.checked.category] is Priority.OTP
         if places:
-            self._hint(places, urgent=urgent)
+            try:
+                self._hint(places, urgent=urgent)
+            except Exception as error:  # noqa: BLE001 - they are stored, and found by the next sweep
+                self._parts.failed("hint", error)
 
     def _check(
         self,
@@ -264,14 +291,19 @@ class Intake:
             if isinstance(rights, Problem):
                 results[place] = rights
                 continue
-            checked = check(asked, rights, now, self._desk, rules.allow_prefixes)
-            if isinstance(checked, Problem):
-                results[place] = checked
+            try:
+                checked = check(asked, rights, now, self._desk, rules.allow_prefixes)
+                if isinstance(checked, Problem):
+                    results[place] = checked
+                    continue
+                brand = rights.brand_scopes[checked.brand]
+                caps = caps_for(checked.category, rights.account_scope, brand, rules)
+                case = Case(place, asked, rights, checked, recipient_of(checked.digits), origin, caps)
+            except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
+                results[place] = self._baffled(error)
                 continue
             enter(account.name)
-            brand = rights.brand_scopes[checked.brand]
-            caps = caps_for(checked.category, rights.account_scope, brand, rules)
-            cases.append(Case(place, asked, rights, checked, recipient_of(checked.digits), origin, caps))
+            cases.append(case)
         self._bounds.leaves([case.rights.name for case in cases])
         return cases
 

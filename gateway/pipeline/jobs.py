@@ -12,7 +12,7 @@ class Job:
     ``bodies`` are the submit_sm of its parts, None where the carrier has accepted the part before.
     """
 
-    __slots__ = ("bodies", "leased", "left", "parts", "refused", "reported", "taken", "unknown", "unwritten")
+    __slots__ = ("bodies", "leased", "left", "parts", "refused", "reported", "spoilt", "taken", "unknown", "unwritten")
 
     def __init__(self, leased: Leased, bodies: list[bytes | None], now: float) -> None:
         self.leased = leased
@@ -24,6 +24,7 @@ class Job:
         self.unknown = 0
         self.unwritten = 0
         self.reported = False
+        self.spoilt = False  # we ourselves cannot write the rest of it
 
     def __repr__(self) -> str:
         return f"<Job {self.leased.id.hex()} {self.left} of {len(self.bodies)} parts undecided>"

@@ -81,7 +81,7 @@ class Outbox:
         self._turn: dict[Lane, dict[Place, Receiver]] = {}
         self._stopping = False
         self._gone: OrderedDict[Address, float] = OrderedDict()
-        self._asks: Gatherer[Ask, Batch | None] = Gatherer(store.next, gap=0.001, limit=64)
+        self._asks: Gatherer[Ask, Batch | None] = Gatherer(store.next, gap=0.001, limit=64, divide=True)
 
     def __repr__(self) -> str:
         parked = f", {len(self._parked)} wait for their next try" if self._parked else ""

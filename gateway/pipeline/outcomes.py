@@ -12,7 +12,8 @@ import structlog
 
 from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason
 from gateway.pipeline.jobs import Job
-from gateway.pipeline.retry import Word, decide
+from gateway.pipeline.parts import Parts
+from gateway.pipeline.retry import UNANSWERED, Word, decide
 from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.validity import REFUSALS, SAY_EVERY, ValidityRefusals
 from gateway.pipeline.writer import Port
@@ -31,6 +32,7 @@ QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
 ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
 
 UNSENDABLE = Word(Fate.REJECTED, Reason.CARRIER_REFUSED)
+AT_FAULT = Word(Fate.FAILED, Reason.GATEWAY_FAULT)
 UNSENDABLE_HERE = Word(Fate.NEXT, Reason.NEXT_CARRIER)
 REASONS_KEPT = 64
 
@@ -55,8 +57,11 @@ class Outcomes:
         pace: Pace,
         clock: Callable[[], int],
         mark: Callable[[str], bytes] = lambda text: b"",
+        *,
+        parts: Parts | None = None,
     ) -> None:
         """``mark``: names how a text begins (``store.keys.Hasher.excerpt``)."""
+        self._parts = parts or Parts()
         self._habit: tuple[str, str] | None = None
         self.adjust(carrier)
         self._mark = mark
@@ -97,43 +102,64 @@ class Outcomes:
         index: int
         for context, status, message_id, _ in answers:
             job, index = context  # type: ignore[misc]  # what ``submit`` was given
-            if status == 0:
-                accepted += 1
-                if job.reported:
-                    late += 1
-                    part = PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, form))
-                    reports.append(self._late(job, part, LATE, host))
-                    continue
-                job.accepted(index, normalise_id(message_id, form))
-            else:
-                if job.reported:
-                    late += 1
-                    reports.append(self._late_refusal(job, index, status))
-                    continue
-                job.refuse(index, status)
-                throttled += self._note(status, port)
-            if not job.left:
-                if job.refused or job.unknown or job.unwritten or host or not message_id:
-                    reports.append(self.judge(job, host))
+            try:
+                if status == 0:
+                    accepted += 1
+                    if job.reported:
+                        part = PartAnswer(index, PartState.ACCEPTED, normalise_id(message_id, form))
+                        reports.append(self._late(job, part, LATE, host))
+                        late += 1
+                        continue
+                    job.accepted(index, normalise_id(message_id, form))
                 else:
-                    leased, total, key = job.leased, len(job.bodies), job.leased.recipient.key
-                    if without is not None:
-                        without.ended(leased, accepted=True)
-                    job.reported = True
-                    reports.append(
-                        Answer(
-                            leased.id, leased.lease, name, _SENT, _NONE, 0, 0, total, job.parts, on_unknown, False, key
+                    if job.reported:
+                        reports.append(self._late_refusal(job, index, status))
+                        late += 1
+                        continue
+                    job.refuse(index, status)
+                    throttled += self._note(status, port)
+                if not job.left:
+                    if job.refused or job.unknown or job.unwritten or host or not message_id:
+                        reports.append(self.judge(job, host))
+                    else:
+                        leased, total, key = job.leased, len(job.bodies), job.leased.recipient.key
+                        if without is not None:
+                            without.ended(leased, accepted=True)
+                        job.reported = True
+                        reports.append(
+                            Answer(
+                                *(leased.id, leased.lease, name, _SENT, _NONE, 0, 0, total),
+                                *(job.parts, on_unknown, False, key),
+                            )
                         )
-                    )
+            except Exception as error:  # noqa: BLE001 - whatever is odd about one answer, the others count
+                reports += self._spoilt(job, index, error)
+        if job is not None:
+            self._count(answers, accepted, throttled, now)
+        return reports, late
+
+    def _count(self, answers: list[Answered], accepted: int, throttled: int, now: float) -> None:
         self._answers += len(answers)
         if self._answers >= QUEUE_FULL_SAMPLE:
             self._answers = self._queue_full = 0
-        if job is not None:
-            self.tally.accepted += accepted
+        self.tally.accepted += accepted
+        context: Any = answers[-1].context
+        took = now - context[0].taken
+        try:
             self.tally.answered(answers, now, self._clock())
-            self.took += (now - job.taken - self.took) / 8
-            self._pace.answered(accepted, throttled, now, now - job.taken)
-        return reports, late
+            self.took += (took - self.took) / 8
+            self._pace.answered(accepted, throttled, now, took)
+        except Exception as error:  # noqa: BLE001 - counting must not cost an answer
+            self._parts.failed("answer", error)
+
+    def _spoilt(self, job: Job, index: int, error: Exception) -> list[Answer]:
+        """What is to be made of an answer cannot be said: unless it was noted before that, the part is unknown."""
+        self._parts.failed("answer", error)
+        if job.reported:  # what is known of the message is known already, or on its way
+            return []
+        if all(part.index != index for part in job.parts):
+            job.lose(index)
+        return [] if job.left else [job.answer(self._name, UNANSWERED, 0, self._on_unknown, False)]
 
     def lost(self, unknown: Iterable[Any], unwritten: Iterable[Any] = ()) -> list[Answer]:
         """Parts that were written and will not be answered any more, and parts that never left."""
@@ -143,14 +169,21 @@ class Outcomes:
             self.tally.lost += 1
             job.lose(index)
             if not job.left:
-                reports.append(self.judge(job))
+                reports += self._ended(job, index)
         for context in unwritten:
             job, index = context
             self.tally.unwritten += 1
             job.leave(index)
             if not job.left:
-                reports.append(self.judge(job))
+                reports += self._ended(job, index)
         return reports
+
+    def _ended(self, job: Job, index: int) -> list[Answer]:
+        """The report on a message; an error of ours over it keeps nobody else's."""
+        try:
+            return [self.judge(job)]
+        except Exception as error:  # noqa: BLE001
+            return self._spoilt(job, index, error)
 
     def judge(self, job: Job, host: str = "") -> Answer:
         """The report on a message of which nothing is undecided any more. ``host``: that answered, where it counts."""
@@ -169,6 +202,8 @@ class Outcomes:
         )
         if word.fate in ENDS and self.validity.any:
             self.validity.ended(leased, accepted=False)
+        if job.spoilt and word.fate is Fate.BACK:
+            word = AT_FAULT
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
         return self._judged(job, word, due, last, host)
 
@@ -184,8 +219,15 @@ class Outcomes:
     def unsendable(self, leased: Leased, error: Exception) -> Answer:
         """This carrier cannot express the message: the next one may."""
         self._say_unsendable(error)
+        return self._unsent(leased, UNSENDABLE)
+
+    def at_fault(self, leased: Leased) -> Answer:
+        """We ourselves fail over the message: the next carrier may have better luck."""
+        return self._unsent(leased, AT_FAULT)
+
+    def _unsent(self, leased: Leased, end: Word) -> Answer:
         last = self._lanes.last(leased.route, leased.place)
-        word = UNSENDABLE if last else UNSENDABLE_HERE
+        word = end if last else UNSENDABLE_HERE
         self.tally.fates[word.fate, word.reason] += 1
         return Job(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
 

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from gateway.model import Match, PartState, ReceiptDetail, ReceiptFact, Recipient
+from gateway.pipeline.parts import TRIES, Parts, Tries
 from gateway.pipeline.receipt_number import number_of, shape_of
 from gateway.policy.quiet_hours import zone_of
 from gateway.smpp.message_id import FormKind, IdForm, apply, forms_of, receipted_id
@@ -117,6 +118,8 @@ BY_TEXT = Refusal(
 )
 # Nothing will ever be read out of these: a temporary refusal would bring them back for ever.
 UNREAD = Refusal("unreadable", Status.ESME_RX_P_APPN, "short_message", "holds neither an id nor a state")
+BAFFLING = Refusal("failed", Status.ESME_RX_T_APPN, "short_message", "makes the gateway fail, which its log tells of")
+BAFFLED = BAFFLING._replace(status=Status.ESME_RX_P_APPN)
 
 
 def nameless(message: Message) -> Refusal:
@@ -142,12 +145,17 @@ class Receipts:
         reporter: Reporter,
         forms: Forms,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        *,
+        parts: Parts | None = None,
     ) -> None:
         self.forms = forms
+        self._parts = parts or Parts()
+        self._tries = Tries()
         self.adjust(carrier)
         self._numbers = numbers
         self._reporter = reporter
         self._clock = clock
+        self._learning = False  # receipts are under way from a host whose form of ids is not known
         self._host = ""  # of the batch, where ids of several hosts are kept apart
         self._logged: dict[str, float] = {}  # kind of line -> when it was written last
         self._as_submitted: bool | None = None  # source and destination are not swapped; None = nobody knows yet
@@ -177,21 +185,27 @@ class Receipts:
         tickets: list[Any] = []
         wall, odd = self._clock(), 0
         form = self.forms.kind((self._name, bind.peer)) if self._form == "auto" else None
+        if form is None and self._form == "auto" and not self._by_id:
+            self._learning = True
         if self._hosted:
             self._host = bind.peer
         for message in messages:
-            receipt = self._read(message)
-            fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
-            if isinstance(receipt, Refusal) or isinstance(fact, Refusal):
-                self._not_stored(bind, message, fact, now)  # type: ignore[arg-type]  # one of them is, so this is
+            try:
+                receipt = self._read(message)
+                fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
+                if isinstance(receipt, Refusal) or isinstance(fact, Refusal):
+                    self._not_stored(bind, message, fact, now)  # type: ignore[arg-type]  # one of them is, so this is
+                    continue
+                if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
+                    odd, fact.at = fact.at - wall, 0
+                ticket = Ticket(bind, message.command_id, message.sequence, fact, receipt)
+                if self._as_submitted is None and not self._by_id:
+                    ticket = self._both(ticket, message, fact)
+            except Exception as error:  # noqa: BLE001 - what is odd about one message harms it alone
+                self._not_stored(bind, message, self._baffled(message, error), now)
                 continue
-            if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
-                odd, fact.at = fact.at - wall, 0
-            ticket = Ticket(bind, message.command_id, message.sequence, fact, receipt)
             facts.append(fact)
-            tickets.append(
-                ticket if self._as_submitted is not None or self._by_id else self._both(ticket, message, fact)
-            )
+            tickets.append(ticket)
         if facts:
             self.said.update([fact.state for fact in facts])
             self._reporter.receipts(facts, tickets)
@@ -206,10 +220,11 @@ class Receipts:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, Ticket]] = []
         pairs = list(zip(matches, tickets, strict=True))
-        if self._form == "auto" and not self._by_id:  # first: it tells what to make of the others
+        if self._learning:  # first: it tells what to make of the others
+            self._learning = False
             self._found(Counter(ticket.bind for match, ticket in pairs if match is Match.APPLIED and not ticket.by))
         for match, ticket in pairs:
-            if match is Match.PARKED and (another := self._another_try(ticket)) is not None:
+            if match is Match.PARKED and (another := self._tried_otherwise(ticket)) is not None:
                 again.append(another)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_ROK)
@@ -221,12 +236,35 @@ class Receipts:
             self.counts["parked"] -= len(again)
             self._reporter.receipts([fact for fact, _ in again], [ticket for _, ticket in again])
 
+    def set_aside(self, tickets: Sequence[Ticket]) -> None:
+        """The store will never hold these: refused for good, for what is not kept must not be acknowledged."""
+        self.counts["aside"] += len(tickets)
+        for ticket in tickets:
+            ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_RX_P_APPN)
+
+    def _baffled(self, message: Message, error: Exception) -> Refusal:
+        """It makes our own code fail: refused for now, so that the carrier keeps it; for good at the third try."""
+        self._parts.failed("receipt", error)
+        one = hash((message.source, message.dest, message.payload, tuple((message.tlvs or {}).items())))
+        if self._tries.add(one) < TRIES:
+            return BAFFLING
+        self._tries.forget(one)
+        self._parts.set_aside("receipt", f"{self._name}: {command_name(message.command_id)} {message.sequence}", error)
+        return BAFFLED
+
     def _found(self, plain: Mapping[Replier, int]) -> None:
         """So many receipts of each bind were found by their ids alone: as they came, unless a form has been learned."""
         for bind, times in plain.items():
             host = (self._name, bind.peer)
             if self.forms.kind(host) is None:
                 self.forms.plain(host, times)
+
+    def _tried_otherwise(self, ticket: Ticket) -> tuple[ReceiptFact, Ticket] | None:
+        try:
+            return self._another_try(ticket)
+        except Exception as error:  # noqa: BLE001 - it is stored as it is, so it is acknowledged
+            self._parts.failed("receipt", error)
+            return None
 
     def _another_try(self, ticket: Ticket) -> tuple[ReceiptFact, Ticket] | None:
         """What to look up when nothing was found: the other number's messages; then all that is known is told."""

@@ -12,6 +12,7 @@ from gateway.model import Answer, Leased
 from gateway.store.errors import StoreError
 from gateway.store.ids import partition_of
 from gateway.store.owner import Owner
+from gateway.store.requests import Unread
 
 if TYPE_CHECKING:
     from gateway.pipeline.heart import Heart
@@ -51,7 +52,7 @@ class Returns:
     def __repr__(self) -> str:
         return f"<Returns {len(self._held)} held, {len(self._untaken)} untaken, {len(self._postponed)} postponed>"
 
-    def leased(self, messages: Iterable[Leased]) -> None:
+    def leased(self, messages: Iterable[Leased | Unread]) -> None:
         """These are ours from now on."""
         self._held.update([(message.id, message.lease) for message in messages])
         self._wait = WAIT_FIRST
@@ -60,11 +61,16 @@ class Returns:
         """The store holds these outcomes: they are no longer ours."""
         self._held.difference_update([(answer.id, answer.lease) for answer in answers])
 
+    def forget(self, messages: Iterable[Leased | Unread]) -> None:
+        """Of these nothing was begun, and nobody knows of them here any more: they go back with their leases."""
+        self._held.difference_update([(message.id, message.lease) for message in messages])
+        self.strayed = True
+
     def untake(self, message: Leased) -> None:
         """Back to the head of its lane."""
         self._untaken.append((message.id, message.lease))
 
-    def postpone(self, message: Leased, due: int, *, turn: bool) -> None:
+    def postpone(self, message: Leased | Unread, due: int, *, turn: bool) -> None:
         """Back to its lane until ``due`` (ms UTC), when its sender's turn has come, or is to be asked for again."""
         self._postponed.append((message.id, message.lease, due, turn))
 

@@ -123,8 +123,10 @@ class Keeper:
         self._wake.set()
 
     def close(self) -> None:
-        """Use nothing: our heart has stood still for so long that others may have all of it."""
+        """Use nothing: our heart has stood still for so long that others may have all of it. What is still to be had
+        is asked for at once."""
         self._closings += 1
+        self._wake.set()
         now = asyncio.get_running_loop().time()
         for one in self._sources():
             one.close(now)

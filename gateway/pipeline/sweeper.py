@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from gateway.pipeline.id_forms import Forms
+from gateway.pipeline.parts import Parts
 from gateway.smpp.message_id import shape_of
 from gateway.store.errors import StoreError
 from gateway.store.requests import Swept
@@ -33,7 +34,8 @@ class SweepStore(Protocol):
 class Sweeper:
     """Expiry, hold and receipt time-outs, retention, parked receipts. ``run`` until it is cancelled."""
 
-    def __init__(self, store: SweepStore, forms: Forms) -> None:
+    def __init__(self, store: SweepStore, forms: Forms, parts: Parts | None = None) -> None:
+        self._parts = parts or Parts()
         self._store = store
         self._forms = forms
         self._told: dict[str, float] = {}  # carrier -> when its strangers were logged last
@@ -55,6 +57,8 @@ class Sweeper:
                     if not away:
                         log.warning("cannot sweep", error=str(error))
                     away = True
+                except Exception as error:  # noqa: BLE001 - one partition's fault, not that of the others
+                    self._parts.failed("sweep", error)
                 else:
                     away = False
             await self._forms.keep_if_possible()

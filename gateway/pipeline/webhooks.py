@@ -19,6 +19,7 @@ import structlog
 from gateway.config.addresses import Guard
 from gateway.pipeline.events import Wish, addressed, as_told, pieces, wanted
 from gateway.pipeline.outbox import Outbox
+from gateway.pipeline.parts import TRIES, Parts, Tries, sift
 from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Sender, Settings
 from gateway.store.errors import StoreError
@@ -35,6 +36,8 @@ LOOK_EVERY = 5.0
 DEAD_AFTER = 10_000
 OF_LATE = 35 * 86400
 """Seconds a message that names a receiver may live (it may be scheduled for next month)."""
+
+_Move = tuple[Tail, Sequence[Piece]]
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +82,10 @@ class Webhooks:
         poster: Callable[[], Sender],
         *,
         give_up_after: int = 86400,
+        parts: Parts | None = None,
     ) -> None:
+        self._parts = parts or Parts()
+        self._tries = Tries()
         self._make_poster = poster
         self._poster: Sender | None = None
         self.outbox = Outbox(store, self)
@@ -206,14 +212,33 @@ class Webhooks:
         all_ends = not any(wish.everything for wish in self._wishes.values())
         tails = await self._store.read(self._owner, self._mine, ends=all_ends)
         await self._learn(tails)
-        moves = []
+        moves: list[_Move] = []
         for tail in tails:
             if tail.entries:
                 await asyncio.sleep(0)  # a partition is some milliseconds of work
-                queues = as_told(tail.entries, self._wishes, self._store.reveal)
-                moves.append((tail, self._pieces(await self._sought(tail) if queues is None else queues)))
-        if not moves:
-            return any(tail.more for tail in tails)
+                moves += await self._to_move(tail)
+        if moves:
+            await sift(moves, self._move, self._unmoved)
+        return any(tail.more for tail in tails)
+
+    async def _to_move(self, tail: Tail) -> list[_Move]:
+        """What is to be put into queues of what was read in a partition. Raises StoreError.
+
+        Entries that cannot be read hold up their partition alone, for three rounds; then they are left out.
+        """
+        try:
+            queues = as_told(tail.entries, self._wishes, self._store.reveal, self._spoilt)
+            return [(tail, self._pieces(await self._sought(tail) if queues is None else queues))]
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is odd about it, the other partitions go on
+            self._parts.failed("webhooks", error)
+            if self._tries.add((tail.partition, tail.upto)) < TRIES:
+                return []
+            self._parts.set_aside("events", f"partition {tail.partition}, up to {tail.upto!r}", error)
+            return [(tail, [])]
+
+    async def _move(self, moves: Sequence[_Move]) -> None:
         for (tail, put), moved in zip(moves, await self._store.move(self._owner, moves), strict=True):
             if moved is None:
                 self._lose(tail.partition)
@@ -221,13 +246,19 @@ class Webhooks:
             for piece, state in zip(put, moved, strict=True):
                 self.outbox.count("events", piece.events)
                 self.outbox.fresh(tail.partition, piece, state)
-        return any(tail.more for tail in tails)
+
+    async def _unmoved(self, move: _Move, error: Exception) -> None:
+        """The events of one partition cannot be moved now; those of the others are."""
+        self._parts.failed("webhooks", error)
+
+    def _spoilt(self, event: bytes, error: Exception) -> None:
+        self._parts.set_aside("event", f"{event[:16].hex()}.{int.from_bytes(event[16:20], 'big')}", error)
 
     async def _sought(self, tail: Tail) -> dict[Address, list[str]]:
         """The events of each queue, when the messages concerned have to be looked up."""
         told = wanted(tail.entries, self._wishes)
         ids = {one.id for one in told}
-        return addressed(told, await self._store.sights(list(ids)) if ids else {})
+        return addressed(told, await self._store.sights(list(ids)) if ids else {}, self._spoilt)
 
     def _pieces(self, events: Mapping[Address, Sequence[str]]) -> list[Piece]:
         out = []

@@ -60,6 +60,8 @@ class Writer:
 
     def __init__(self) -> None:
         self.submitted = 0
+        self.failed: list[tuple[Job, int, Port, Exception]] = []
+        """Parts that a bind could not take, to be looked at after each ``write`` and ``follow``."""
         self.rests: dict[Port, deque[Context]] = {}
         self._waiting: deque[Job] = deque()  # no bind had room yet
         self._alone: deque[Job] = deque()
@@ -133,10 +135,7 @@ class Writer:
             rest = self.rests[port] = deque(context for context in rest if context[0] not in stopped)
         while rest and port.free > 0:
             job, index = rest.popleft()
-            body = job.bodies[index]
-            assert body is not None
-            port.submit(body, (job, index), now)
-            self.submitted += 1
+            self._part(job, index, port, now)
         if not rest:
             del self.rests[port]
         return left
@@ -161,10 +160,8 @@ class Writer:
         job.taken = now
         bodies = job.bodies
         if len(bodies) == 1:
-            body = bodies[0]
-            if body is not None:
-                port.submit(body, (job, 0), now)
-                self.submitted += 1
+            if bodies[0] is not None:
+                self._part(job, 0, port, now)
             return
         room = port.free
         for index, body in enumerate(bodies):
@@ -172,10 +169,19 @@ class Writer:
                 continue
             if room > 0:
                 room -= 1
-                port.submit(body, (job, index), now)
-                self.submitted += 1
+                self._part(job, index, port, now)
             else:
                 self.rests.setdefault(port, deque()).append((job, index))
+
+    def _part(self, job: Job, index: int, port: Port, now: float) -> None:
+        body = job.bodies[index]
+        assert body is not None
+        try:
+            port.submit(body, (job, index), now)
+        except Exception as error:  # noqa: BLE001 - whatever is odd about one message, the others are written
+            self.failed.append((job, index, port, error))
+        else:
+            self.submitted += 1
 
 
 def _risky(waiting: Sequence[Job]) -> bool:

@@ -16,7 +16,7 @@ import structlog
 from gateway.model import Accepted, NewMessage
 from gateway.pipeline.gatherer import Gatherer
 from gateway.pipeline.submission import Problem
-from gateway.store.errors import StoreError, StoreFull, StorePartly, StoreUnavailable, StoreUnconfirmed
+from gateway.store.errors import StoreError, StoreFull, StorePartly, StoreUnavailable, StoreUnconfirmed, of_an_item
 
 PATIENCE = 1.0
 """Seconds that somebody who submits waits for one answer of the store."""
@@ -29,6 +29,20 @@ UNCONFIRMED = (
 )
 
 log = structlog.get_logger(__name__)
+
+FAILS_OVER = (
+    "the gateway fails over this message (its log says why), and did not accept it; the others of the request are not "
+    "concerned"
+)
+
+
+class Unfit(StoreError):
+    """The message makes the write fail, and only it does. ``fault``: the error."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__(f"{type(fault).__name__}: {fault}")
+        self.fault = fault
+
 
 Answer = TypeVar("Answer")
 Outcome = Accepted | StoreError
@@ -63,6 +77,8 @@ def definite(error: StoreError) -> StoreError:
 
 def unstored(error: StoreError, detail: str, message_id: bytes = b"") -> Problem:
     """The problem of a message that the store did not take, or may have taken under this id."""
+    if isinstance(error, Unfit):
+        return Problem("internal", FAILS_OVER)
     if isinstance(error, StoreUnconfirmed):
         return Problem("write_unconfirmed", UNCONFIRMED, id=message_id)
     return Problem("store_full" if isinstance(error, StoreFull) else "store_unavailable", detail)
@@ -113,4 +129,12 @@ class Writes:
         except StorePartly as error:
             return list(error.outcomes)
         except StoreError as error:
-            return [error] * len(messages)
+            if not of_an_item(error):
+                return [error] * len(messages)
+            fault: Exception = error
+        except Exception as error:  # noqa: BLE001 - whatever is odd about one of them
+            fault = error
+        if len(messages) == 1:
+            return [Unfit(fault)]
+        half = len(messages) // 2
+        return await self._once(messages[:half]) + await self._once(messages[half:])

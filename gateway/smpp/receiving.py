@@ -100,6 +100,7 @@ class Receiver(Sender):
         self._heard: float | None = None  # when the last whole PDU came, or when the session was first used
         self._enquire_sent: float | None = None
         self._enquire_misses = 0
+        self.fault: Exception | None = None  # ours, over which it was closed
         self._tail: list[bytes] = []  # chunks of a PDU that is not whole yet, or what waits for the bind decision
         self._have = 0  # octets in the tail
         self._need = 0  # octets wanted before the tail is looked at again
@@ -138,7 +139,7 @@ class Receiver(Sender):
                 return events
             data = b"".join(self._tail)
             self._tail.clear()
-        self._parse(data, now, events)
+        self._parse_all(data, now, events)
         return events
 
     def _held(self) -> bool:
@@ -149,8 +150,16 @@ class Receiver(Sender):
         events: list[Event] = []
         data = b"".join(self._tail)
         self._tail.clear()
-        self._parse(data, now, events)
+        self._parse_all(data, now, events)
         return events
+
+    def _parse_all(self, data: bytes, now: float, events: list[Event]) -> None:
+        """Parse, and close when we fail over it: what was read before that counts."""
+        try:
+            self._parse(data, now, events)
+        except Exception as error:  # noqa: BLE001 - whatever a peer sends ends its own connection at most
+            self.fault = error
+            self._close(f"the gateway fails over what was received: {type(error).__name__}: {error}", events)
 
     def _parse(self, data: bytes, now: float, events: list[Event]) -> None:  # noqa: PLR0912 - no call per hot PDU
         """The whole PDUs in ``data``, of a long one those in its beginning; what is left becomes the tail.

@@ -7,6 +7,7 @@
     │   └── StorePartly    of a batch some items are stored and others are not, or may be
     ├── StoreFull          memory or disk is used up: no new messages, everything else goes on
     └── StoreRefused       set up wrongly: retrying cannot help, the message names the remedy
+        └── NameTaken      another gateway of our name is alive on it
 
 redis-py's and the operating system's exceptions are turned into these in ``connect`` and ``embedded``; nothing above
 the store ever sees them.
@@ -48,3 +49,12 @@ class StorePartly(StoreUnavailable):
 
 class StoreRefused(StoreError):
     """The store, its folder or its settings cannot be used as they are. The message names the remedy."""
+
+
+class NameTaken(StoreRefused):
+    """Another gateway of this name is alive on the store."""
+
+
+def of_an_item(error: StoreError) -> bool:
+    """Whether a call may have failed for one of its items, so that it may succeed without it."""
+    return not isinstance(error, StoreUnavailable | StoreFull | StoreRefused)

@@ -14,6 +14,7 @@ import redis.asyncio.connection as wire
 from redis import exceptions as foreign
 
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnconfirmed
+from gateway.store.hearing import Hearing
 
 _SILENCE = 15.0  # seconds without a word on a channel, after which we say something
 
@@ -64,6 +65,8 @@ class Node:
         self._tls = kind is Tls
         self._idle: list[wire.AbstractConnection] = []
         self._room = asyncio.Semaphore(connections)
+        self._hearing = Hearing(name, self._word, self._hurry)
+        self._unsent: set[asyncio.Timeout] = set()
 
     async def exchange(self, packed: Sequence[bytes]) -> list[Any]:
         """Send commands in one write, read one reply each; error replies come as ``Failure``.
@@ -71,22 +74,33 @@ class Node:
         Raises StoreUnavailable, StoreBusy or StoreRefused when there is no sound connection, and StoreUnconfirmed
         when the commands were sent and their replies did not come.
         """
-        waiting, sent = True, False
+        hearing = self._hearing
+        if hearing.silent:
+            raise self._silence()
+        waiting, sent, limit = True, False, asyncio.timeout(self.timeout)
+        hearing.begun()
         try:
-            async with asyncio.timeout(self.timeout), self._room:
-                waiting = False
-                connection = self._idle.pop() if self._idle else self._make()
-                try:
-                    await self._revive(connection)
-                    sent = True
-                    await connection.send_packed_command(b"".join(packed), check_health=False)
-                    return [await _reply(connection) for _ in packed]
-                except BaseException:
-                    await connection.disconnect(nowait=True)  # replies still to come belong to nobody
-                    raise
-                finally:
-                    self._idle.append(connection)
+            async with limit:
+                self._unsent.add(limit)
+                async with self._room:
+                    waiting = False
+                    connection = self._idle.pop() if self._idle else self._make()
+                    try:
+                        await self._revive(connection)
+                        sent = True
+                        self._unsent.discard(limit)
+                        await connection.send_packed_command(b"".join(packed), check_health=False)
+                        replies = [await _reply(connection) for _ in packed]
+                        hearing.answered()
+                        return replies
+                    except BaseException:
+                        await connection.disconnect(nowait=True)  # replies still to come belong to nobody
+                        raise
+                    finally:
+                        self._idle.append(connection)
         except TimeoutError as error:
+            if not sent and hearing.silent:
+                raise self._silence() from error
             if waiting:
                 raise StoreBusy(f"the store at {self.name} has had no connection free for {self.timeout} s") from error
             raise _lost(translate(error, self.name), sent) from error
@@ -95,6 +109,30 @@ class Node:
                 raise _lost(self._closed(error), sent) from error
             told = sent and not isinstance(error, foreign.BusyLoadingError)  # which is a reply: it did nothing
             raise _lost(translate(error, self.name), told) from error
+        finally:
+            self._unsent.discard(limit)
+            hearing.ended()
+
+    def _silence(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the store at {self.name} does not answer: is it held up, or its machine?")
+
+    def _hurry(self) -> None:
+        """The server is silent: what was not sent to it fails now."""
+        now = asyncio.get_running_loop().time()
+        for limit in self._unsent:
+            limit.reschedule(now)
+
+    async def _word(self) -> None:
+        """Anything the server says, on a connection of its own. Raises OSError when it says nothing."""
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_packed_command(pack(b"PING"), check_health=False)
+            await _reply(connection)
+        except foreign.RedisError as error:
+            raise ConnectionError(str(error)) from error
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def command(self, *args: Any) -> Any:
         """One ordinary command. Raises StoreError."""
@@ -127,6 +165,8 @@ class Node:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
+        """Close every connection."""
+        self._hearing.close()
         while self._idle:
             await self._idle.pop().disconnect()
 

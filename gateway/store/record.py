@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -23,8 +24,12 @@ from gateway.model import (
     Ruled,
     State,
 )
+from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of, time_of
 from gateway.store.layout import CAP, COPY, DATED, HEAD, PART, PERMISSION, STOPPED, VERSION, Head, upgraded
+from gateway.store.requests import Unread
+
+_T = TypeVar("_T")
 
 
 class Vault(Protocol):
@@ -278,6 +283,19 @@ def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault:
         envelope,
         _open_content(vault.open(s.content)),
     )
+
+
+def readable(records: Iterable[tuple[bytes, int, Callable[[], _T]]]) -> tuple[list[_T], list[Unread]]:
+    """What (id, lease or token, reader) give; and of which the record is damaged, or its key is gone."""
+    out: list[_T] = []
+    unread: list[Unread] = []
+    for one, number, read in records:
+        try:
+            out.append(read())
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            said = f"{type(error).__name__}: {error}"
+            unread.append(Unread(one, number, said, isinstance(error, StoreRefused)))
+    return out, unread
 
 
 def read_record(message_id: bytes, raw: bytes, vault: Vault) -> Record:

@@ -48,6 +48,16 @@ class TakeRequest(NamedTuple):
     probe: bool = False  # of a carrier that may be sick: one message at most, which may be resent
 
 
+class Unread(NamedTuple):
+    """A message that ``take`` leased, and whose record cannot be read."""
+
+    id: bytes
+    lease: int
+    error: str
+    sealed: bool
+    """Whether it does not open with the encryption keys that we have: with another one it may."""
+
+
 class Taken(NamedTuple):
     """What ``take`` gave."""
 
@@ -56,6 +66,8 @@ class Taken(NamedTuple):
     dropped: int  # expired or refused at the gate; their events are raised
     more: bool  # something is ready now that this take had no room for
     next_due: int  # when the next delayed message of these lanes wakes (ms UTC); 0 = none
+    unread: list[Unread] = []  # noqa: RUF012 - nobody adds to it
+    undecided: list[Unread] = []  # noqa: RUF012 - to be decided afresh, and cannot be read; ``lease`` is the token
 
 
 class OptChange(NamedTuple):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
+
+import structlog
 
 from gateway.model import Redecide
 from gateway.store.layout import SETTINGS
-from gateway.store.record import Vault, read_redecide
+from gateway.store.record import Vault, read_redecide, readable
 from gateway.store.store import Link, Store
 
 MOST = 200
 """Messages of a partition that one call looks at."""
+
+log = structlog.get_logger(__name__)
 
 
 class Rescued(NamedTuple):
@@ -47,7 +52,11 @@ class Salvage:
         moved = failed = again = 0
         for token, some, bad, more, found in await self._link.calls(calls):
             moved, failed, again = moved + some, failed + bad, again + more
-            redecide += [
-                read_redecide(found[i], found[i + 1], found[i + 2], token, self._vault) for i in range(0, len(found), 3)
-            ]
+            some_read, unread = readable(
+                (one, token, partial(read_redecide, one, raw, reason, token, self._vault))
+                for one, raw, reason in zip(found[::3], found[1::3], found[2::3], strict=True)
+            )
+            redecide += some_read
+            for one in unread:
+                log.warning("a message in a lane that nobody serves cannot be read", id=one.id.hex(), error=one.error)
         return Rescued(redecide, moved, failed, again > 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
@@ -45,6 +46,7 @@ from gateway.store.record import (
     read_leased,
     read_record,
     read_redecide,
+    readable,
     refused_until,
 )
 from gateway.store.requests import (
@@ -189,12 +191,28 @@ class Store:
     def _taken(self, reply: Any) -> Taken:
         lease, token, dropped, more, next_due, leased, redecide = reply
         vault = self._vault
-        out = [read_leased(leased[i], leased[i + 1], lease, vault) for i in range(0, len(leased), 2)]
-        again = [
-            read_redecide(redecide[i], redecide[i + 1], redecide[i + 2], token, vault)
-            for i in range(0, len(redecide), 3)
-        ]
+        try:
+            out = [read_leased(leased[i], leased[i + 1], lease, vault) for i in range(0, len(leased), 2)]
+            again = [
+                read_redecide(redecide[i], redecide[i + 1], redecide[i + 2], token, vault)
+                for i in range(0, len(redecide), 3)
+            ]
+        except Exception:  # noqa: BLE001 - one of them cannot be read: the others can
+            return self._sifted(reply)
         return Taken(out, again, dropped, more == 1, next_due)
+
+    def _sifted(self, reply: Any) -> Taken:
+        """The same, with those that cannot be read set apart."""
+        lease, token, dropped, more, next_due, leased, redecide = reply
+        out, unread = readable(
+            (one, lease, partial(read_leased, one, raw, lease, self._vault))
+            for one, raw in zip(leased[::2], leased[1::2], strict=True)
+        )
+        again, undecided = readable(
+            (one, token, partial(read_redecide, one, raw, reason, token, self._vault))
+            for one, raw, reason in zip(redecide[::3], redecide[1::3], redecide[2::3], strict=True)
+        )
+        return Taken(out, again, dropped, more == 1, next_due, unread, undecided)
 
     async def permit(self, items: Sequence[Permit]) -> list[bool]:
         """Carry out fresh decisions. False: the token is no longer the message's, nothing was done."""

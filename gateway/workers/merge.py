@@ -11,7 +11,11 @@ import msgspec
 
 from gateway.carriers.mode import Mode
 from gateway.carriers.view import BindView, CarrierView
+from gateway.pipeline.parts import SHOWN
 from gateway.pipeline.webhook_desk import Standing
+
+FAULTS = ("restarts", "failures", "set_aside")
+"""What of ``Parts.told`` is counted."""
 
 _MODES = [mode.name.lower() for mode in Mode]
 _SAMPLE = re.compile(rb"^([A-Za-z_:][A-Za-z0-9_:]*)(\{)?", re.MULTILINE)
@@ -72,6 +76,12 @@ def counts(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(total.most_common())
 
 
+def faults(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Errors of ours, of all workers; what was set aside last by any of them, the newest at the end."""
+    latest = sorted((one for some in several for one in some["latest"]), key=lambda one: one["at"])
+    return {name: counts(some[name] for some in several) for name in FAULTS} | {"latest": latest[-SHOWN:]}
+
+
 def accounts(said: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
     """What the workers hold together of each account's rate."""
     total: dict[str, dict[str, Any]] = {}
@@ -92,6 +102,7 @@ def status(said: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "accounts": accounts([body["accounts"] for body in said.values()]),
         "intake": counts(body["intake"] for body in said.values()),
         "swept": counts(body["swept"] for body in said.values()),
+        "faults": faults([body["faults"] for body in said.values()]),
     }
 
 

@@ -133,7 +133,7 @@ class Worker:
         reader, writer = await asyncio.open_unix_connection(sock=channel)
         try:
             self._given = self._config()
-            writer.write(line(Orders(self.seat, self._given)))
+            writer.write(line(Orders(self.seat._replace(again=self.restarts > 0), self._given)))
             await self._listen(reader)
         finally:
             writer.close()

@@ -201,3 +201,25 @@ def test_pieces_are_no_larger_than_asked_for() -> None:
 
 def test_instants() -> None:
     assert iso(0) == "1970-01-01T00:00:00.000Z"
+
+
+def test_an_event_that_cannot_be_written_keeps_no_other_back() -> None:
+    """A carrier's name that is no UTF-8; a sealed envelope that opens to nonsense."""
+    bad, good = packed(sequence=3, carrier=b"\xff\xfe"), packed()
+    spoilt: list[bytes] = []
+    queues = addressed(one(bad) + one(good), {ONE: SIGHT}, lambda event, error: spoilt.append(event[:20]))
+    assert [len(some) for some in queues.values()] == [1]
+    assert spoilt == [ONE + (3).to_bytes(4, "big")]
+
+    def reveal(sealed: bytes) -> Cover:
+        if sealed == b"nonsense":
+            raise msgspec.DecodeError("nonsense")
+        return SIGHT.cover
+
+    told = b"".join(
+        TOLD.pack(where, 2, 0, 0, 8) + envelope for where, envelope in ((0, b"nonsense"), (len(good), b"envelope"))
+    )
+    both = Entry(good + packed(OTHER), 1_800_000_000_123, told)
+    queues = as_told([both], {b"shop": SHOP}, reveal, lambda event, error: spoilt.append(event[:20])) or {}
+    assert [len(some) for some in queues.values()] == [1]
+    assert spoilt[1:] == [ONE + (4).to_bytes(4, "big")]

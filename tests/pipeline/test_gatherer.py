@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.pipeline.gatherer import Gatherer
+from gateway.store.errors import StoreUnavailable
 
 
 class Flush:
@@ -104,3 +105,37 @@ async def test_nobody_waits_for_a_call_that_is_long_under_way_and_what_waits_beh
     await asyncio.sleep(0.01)
     assert await gatherer.put([4]) == [16]
     assert flush.batches == [[1], [4]]
+
+
+class Picky:
+    """Fails over what is odd."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.batches: list[list[int]] = []
+
+    async def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        await asyncio.sleep(0)
+        if 13 in items:
+            raise self.error
+        return [item * item for item in items]
+
+
+async def test_what_one_caller_puts_in_keeps_no_other_from_its_answer() -> None:
+    flush = Picky(OverflowError("too large"))
+    gatherer = Gatherer(flush, gap=0.001, divide=True)
+    futures = [gatherer.put([item]) for item in range(32)]
+    said = await asyncio.gather(*futures, return_exceptions=True)
+    assert [one for one in said if isinstance(one, Exception)] == [flush.error]
+    assert [one for one in said if not isinstance(one, BaseException)] == [[n * n] for n in range(32) if n != 13]
+    assert len(flush.batches) < 20
+    assert await asyncio.gather(*[gatherer.put([item]) for item in range(5)]) == [[0], [1], [4], [9], [16]]
+
+
+async def test_a_store_that_is_away_is_not_asked_again_and_again() -> None:
+    flush = Picky(StoreUnavailable("away"))
+    gatherer = Gatherer(flush, gap=0.001, divide=True)
+    said = await asyncio.gather(*[gatherer.put([item]) for item in range(10, 20)], return_exceptions=True)
+    assert said == [flush.error] * 10
+    assert len(flush.batches) == 1

@@ -6,9 +6,10 @@ import pytest
 
 from gateway.pipeline import heart as module
 from gateway.pipeline.heart import STOP_WRITING, Heart
-from gateway.store.errors import StoreUnavailable
+from gateway.store.errors import NameTaken, StoreUnavailable
 from gateway.store.owner import Owner
 from gateway.store.requests import OwnerSeen, Reclaimed
+from tests.house import until
 
 ME = Owner("here", "2")
 
@@ -34,12 +35,127 @@ class Registry:
         return Reclaimed(1, 0, 0, False)
 
 
-async def test_a_restart_takes_back_what_the_former_self_held_and_nothing_else() -> None:
+class Clocked(Registry):
+    """A store with a clock (ms, by the loop's) that stamps; ``alive`` beat whenever somebody looks."""
+
+    def __init__(self, *seen: OwnerSeen, alive: str = "") -> None:
+        super().__init__(*seen)
+        self.alive = alive
+        self.offset = 100_000 - asyncio.get_running_loop().time() * 1000
+
+    def now(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1000 + self.offset)
+
+    def stamp(self, owner: Owner) -> None:
+        self.seen = [one for one in self.seen if one.owner != owner] + [OwnerSeen(owner, self.now(), 0)]
+
+    async def beat(self, owner: Owner) -> None:
+        await super().beat(owner)
+        self.stamp(owner)
+
+    async def owners(self) -> list[OwnerSeen]:
+        if self.alive:
+            self.stamp(Owner.parse(self.alive))
+        return self.seen
+
+    async def reclaim(self, dead: Owner | str, by: Owner) -> Reclaimed:
+        done = await super().reclaim(dead, by)
+        self.seen = [one for one in self.seen if one.owner != dead]
+        return done
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of every time."""
+    for name in (
+        *("BEAT_EVERY", "STOP_WRITING", "SURELY_STOPPED", "DEAD_AFTER", "LOOK_EVERY"),
+        *("WATCH_EVERY", "STANDS_STILL"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name) / 100)
+
+
+async def test_where_a_lock_proves_its_death_a_restart_takes_back_at_once_what_the_former_self_held() -> None:
     registry = Registry(
         OwnerSeen(Owner("here", "1"), 99_000, 3), OwnerSeen(Owner("there", "1"), 1_000, 2), OwnerSeen(ME, 100_000, 0)
     )
+    await Heart(registry, ME, sole=True).start()
+    assert registry.reclaimed == ["here/1"]
+    assert registry.beats == 1
+
+
+async def test_a_former_self_that_is_long_dead_is_taken_over_at_once() -> None:
+    registry = Registry(OwnerSeen(Owner("here", "1"), 89_000, 3), OwnerSeen(ME, 100_000, 0))
     await Heart(registry, ME).start()
     assert registry.reclaimed == ["here/1"]
+    assert registry.beats == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_incarnation_that_is_alive_refuses_the_second_of_its_name() -> None:
+    registry = Clocked(alive="here/1")
+    heart = Heart(registry, ME)
+    with pytest.raises(NameTaken, match=r'name "here" is alive on this store \(start 1\).*node = '):
+        await heart.start()
+    assert registry.reclaimed == ["here/2"]  # its own heartbeat; what the living one holds stays its own
+    assert not heart.fresh(asyncio.get_running_loop().time())
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_former_self_that_stands_still_is_taken_over_when_it_surely_writes_no_more() -> None:
+    registry = Clocked()
+    registry.stamp(Owner("here", "1"))
+    heart = Heart(registry, ME)
+    await heart.start()
+    assert registry.reclaimed == []  # it may have been paused a moment ago, and go on writing before its next beat
+    running = asyncio.create_task(heart.run())
+    await until(lambda: bool(registry.reclaimed), 5)
+    running.cancel()
+    assert registry.reclaimed == ["here/1"]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_who_wakes_from_a_pause_and_finds_a_living_successor_reclaims_nothing_and_stops() -> None:
+    registry = Clocked()
+    heart = Heart(registry, ME)
+    await heart.start()
+    loop = asyncio.get_running_loop()
+    heart._last -= 1.0  # the pause
+    registry.alive = "here/3"
+    running = asyncio.create_task(heart.run())
+    await until(lambda: bool(heart.successor), 5)
+    beats = registry.beats
+    await asyncio.sleep(0.2)
+    assert heart.successor == "3"
+    assert not heart.fresh(loop.time())
+    assert (registry.beats, registry.reclaimed) == (beats, [])
+    registry.alive = ""  # it dies as well: then there is no other
+    await until(lambda: heart.fresh(loop.time()), 5)
+    running.cancel()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_late_beat_of_a_gateway_without_a_successor_changes_nothing() -> None:
+    registry = Clocked()
+    heart = Heart(registry, ME)
+    await heart.start()
+    heart._last -= 1.0
+    assert not await heart._succeeded()
+
+
+async def test_a_clean_end_takes_its_heartbeat_away_so_that_the_next_start_need_not_wait() -> None:
+    registry = Clocked()
+    heart = Heart(registry, ME)
+    await heart.start()
+    await heart.leave()
+    await heart.leave()
+    assert registry.reclaimed == ["here/2"]
+    assert not heart.fresh(asyncio.get_running_loop().time())
+
+
+async def test_who_never_began_has_nothing_to_take_away() -> None:
+    registry = Clocked()
+    await Heart(registry, ME).leave()
+    assert registry.reclaimed == []
 
 
 async def test_the_living_look_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +195,7 @@ async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monke
 
 async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(module, "TRY_AGAIN", 0.01)
     registry = Registry()
     heart = Heart(registry, ME)
     assert not heart.fresh(0.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,10 +9,11 @@ import msgspec
 import pytest
 
 from gateway.config import Account
-from gateway.model import Check, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
+from gateway.model import Accepted, Check, NewMessage, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
+from gateway.pipeline import intake as intake_module
 from gateway.pipeline.intake import SLICE, Intake, Problem, Result, Submission
 from gateway.store import ids
-from gateway.store.errors import StoreFull, StoreUnavailable
+from gateway.store.errors import StoreError, StoreFull, StoreUnavailable
 from gateway.store.requests import Depth, OptChange
 from tests.pipeline.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, FakeStore, desk, hasher
 
@@ -306,3 +308,63 @@ async def test_what_smart_changed_of_a_repeat_is_not_told_of_the_first(store: Fa
     await accepted(intake, client_ref="a", text="first")
     again = await accepted(intake, client_ref="a", text="It’s", encoding="smart")
     assert (again.duplicate, again.replaced) == (True, None)
+
+
+def _odd(monkeypatch: pytest.MonkeyPatch, name: str, holds: Callable[..., bool]) -> None:
+    """``intake.name`` fails when ``holds`` says so of what it is given."""
+    normal = getattr(intake_module, name)
+
+    def odd(*given: Any) -> Any:
+        if holds(*given):
+            raise OverflowError("what a message")
+        return normal(*given)
+
+    monkeypatch.setattr(intake_module, name, odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("check", lambda asked, *_: asked.text == "odd"),
+        ("message_of", lambda message_id, case, *_: case.asked.text == "odd"),
+    ],
+)
+async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
+    name: str, holds: Callable[..., bool], intake: Intake, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _odd(monkeypatch, name, holds)
+    asked = [submission(to=f"+46701740{number:03}", text="odd" if number == 7 else "fine") for number in range(20)]
+    results = await intake.accept(SHOP, asked, NOON)
+    assert [place for place, one in enumerate(results) if isinstance(one, Problem)] == [7]
+    problem = results[7]
+    assert isinstance(problem, Problem)
+    assert (problem.code, "log says why" in problem.detail) == ("internal", True)
+    assert len(store.messages) == 19
+
+
+@pytest.mark.parametrize("error", [OverflowError("does not fit"), StoreError("malformed: argument 7")])
+async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
+    error: Exception, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = store.accept
+
+    async def picky(items: Sequence[NewMessage]) -> list[Accepted]:
+        if any(item.content.text == "odd" for item in items):
+            raise error
+        return await normal(items)
+
+    monkeypatch.setattr(store, "accept", picky)
+    intake = Intake(store, desk(), clock=lambda: NOON, gap=0.001)
+    others = [intake.one(SHOP, submission(to=f"+46701740{number:03}")) for number in range(20)]
+    batch = intake.many(SHOP, [submission(to=f"+46701741{n:03}", text="odd" if n == 3 else "fine") for n in range(9)])
+    *singles, many = await asyncio.gather(*others, batch)
+    assert all(isinstance(one, Result) for one in singles)
+    assert [one.code for one in many if isinstance(one, Problem)] == ["internal"]
+    assert len(store.messages) == 28
+
+
+async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) -> None:
+    def hint(*_: object, **__: object) -> None:
+        raise KeyError("nobody")
+
+    assert isinstance(await accept(Intake(store, desk(), clock=lambda: NOON, gap=0.001, hint=hint)), Result)

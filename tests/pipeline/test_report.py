@@ -5,10 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.model import Answer, Fate, Match, PartState, Reason, ReceiptFact
+import pytest
+
+from gateway.model import Answer, Fate, Match, PartAnswer, PartState, Reason, ReceiptFact
+from gateway.pipeline.parts import Parts
 from gateway.pipeline.report import ENOUGH, MOST, Reporter
-from gateway.store.errors import StoreUnavailable
+from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import Owner
+from tests.house import until
 from tests.pipeline.memory_store import HASHER
 
 
@@ -92,3 +96,103 @@ async def test_nothing_is_dropped_while_the_store_is_away() -> None:
         assert reporter.away_since is None
     assert ledger.batches == [(1, 1)]
     assert done == [ANSWER, "one"]
+
+
+class Picky(Ledger):
+    """Fails over whatever is ``bad``, a carrier's id or a message's; ``stored`` is what it holds."""
+
+    def __init__(self, *bad: bytes, error: Exception) -> None:
+        super().__init__()
+        self.bad = set(bad)
+        self.error = error
+        self.stored: list[bytes] = []
+        self.plain: list[Answer] = []
+
+    async def progress(
+        self, owner: Owner, answers: Sequence[Answer], receipts: Sequence[ReceiptFact] = ()
+    ) -> list[Match]:
+        await asyncio.sleep(0)
+        ids = [part.carrier_id for answer in answers for part in answer.parts]
+        ids += [answer.id for answer in answers] + [one for fact in receipts for one in fact.ids]
+        if self.bad.intersection(ids):
+            raise self.error
+        self.stored += ids
+        self.plain += [answer for answer in answers if not any(part.carrier_id for part in answer.parts)]
+        return [Match.APPLIED] * len(receipts)
+
+
+def answer(number: int) -> Answer:
+    part = PartAnswer(0, PartState.ACCEPTED, b"A%d" % number)
+    return Answer(number.to_bytes(16, "big"), 1, "north", Fate.SENT, Reason.NONE, 0, 0, 1, [part])
+
+
+def fact(number: int) -> ReceiptFact:
+    return ReceiptFact("north", (b"R%d" % number,), HASHER.recipient("46700000001"), PartState.DELIVERED)
+
+
+FAULTS = (OverflowError("int too large to convert"), StoreError("malformed: argument 7"))
+
+
+@pytest.mark.parametrize("error", FAULTS)
+async def test_a_receipt_that_cannot_be_stored_holds_up_no_other_and_is_set_aside(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.01)
+    ledger, parts, aside = Picky(b"R70", error=error), Parts(), list[Any]()
+    async with reporting(ledger, parts=parts, aside=lambda answers, tickets: aside.extend((*answers, *tickets))) as (
+        reporter,
+        done,
+    ):
+        reporter.answers([answer(number) for number in range(100)])
+        reporter.receipts([fact(number) for number in range(100)], list(range(100)))
+        await until(lambda: len(done) == 199, 5)
+        if isinstance(error, StoreError):  # it is blamed when something else went through meanwhile
+            reporter.receipts([fact(100)], [100])
+        await asyncio.wait_for(reporter.drained(), 10)
+    assert aside == [70], "who sent it is told that it is not kept"
+    assert 70 not in done
+    assert [one[1:3] for one in parts.latest] == [("receipt", "north: R70")]
+
+
+async def test_an_answer_that_cannot_be_stored_as_it_is_keeps_its_outcome_and_loses_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.01)
+    ledger, parts = Picky(b"A7", error=OverflowError("id")), Parts()
+    async with reporting(ledger, parts=parts) as (reporter, done):
+        reporter.answers([answer(number) for number in range(50)])
+        await asyncio.wait_for(reporter.drained(), 10)
+    assert {one.id for one in done} == {number.to_bytes(16, "big") for number in range(50)}
+    assert [(one.id, one.fate, one.parts[0].state) for one in ledger.plain] == [
+        ((7).to_bytes(16, "big"), Fate.SENT, PartState.ACCEPTED)
+    ]
+    assert not parts.aside
+
+
+async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.01)
+    bad = (7).to_bytes(16, "big")
+    ledger, parts, aside = Picky(bad, error=KeyError("x")), Parts(), list[Any]()
+    async with reporting(ledger, parts=parts, aside=lambda answers, tickets: aside.extend(answers)) as (reporter, done):
+        reporter.answers([answer(number) for number in range(50)])
+        await asyncio.wait_for(reporter.drained(), 10)
+    assert len(done) == 49
+    assert [one.id for one in aside] == [bad]
+    assert [one[1:3] for one in parts.latest] == [("answer", bad.hex())]
+
+
+async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.01)
+    bad = [(number).to_bytes(16, "big") for number in range(5)]
+    ledger, parts = Picky(*bad, error=StoreError("ERR something new")), Parts()
+    async with reporting(ledger, parts=parts) as (reporter, done):
+        reporter.answers([answer(number) for number in range(5)])
+        await asyncio.sleep(0.3)
+        assert (done, parts.aside) == ([], {})
+        ledger.bad.clear()
+        await asyncio.wait_for(reporter.drained(), 10)
+    assert len(done) == 5

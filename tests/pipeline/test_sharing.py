@@ -107,6 +107,34 @@ async def test_what_is_to_be_lowered_is_lowered_and_said_at_once() -> None:
     assert (one.held, two.held) == (100.0, 30.0)
 
 
+async def test_a_pause_in_which_nobody_can_have_had_our_share_leaves_it_ours() -> None:
+    """Eight seconds without a heartbeat and nothing is written; nine, and others may have what was ours."""
+    town, rate = Town(), Limited("rate")
+    built, heart = await keeper(town, rate)
+    await built.start()
+    heart._last -= 8.5
+    await heart._beat()
+    assert rate.held == 100.0
+    heart._last -= 9.0
+    await heart._beat()
+    assert rate.held == 0.0
+
+
+async def test_after_a_lapse_shares_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 3600.0)
+    town, rate = Town(), Limited("rate")
+    built, heart = await keeper(town, rate)
+    await built.start()
+    running = asyncio.create_task(built.run())
+    await asyncio.sleep(0.01)
+    heart._last -= 9.0
+    await heart._beat()
+    async with asyncio.timeout(5):
+        while not rate.held:  # noqa: ASYNC110 - no bell rings
+            await asyncio.sleep(0.001)
+    running.cancel()
+
+
 async def test_after_a_lapse_nothing_is_used_until_the_store_has_spoken() -> None:
     town, rate = Town(), Limited("rate")
     built, heart = await keeper(town, rate)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,7 +34,7 @@ from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.store.connect import Link, connect
 from gateway.store.errors import StoreUnavailable
 from gateway.store.hooks import Ask, Batch, Hooks
-from gateway.store.ids import new_ids, text
+from gateway.store.ids import new_ids, partition_of, text
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.owner import Owner
@@ -584,3 +586,39 @@ async def test_a_test_of_a_receiver(place: Place, box: Inbox) -> None:
 )
 def test_urls_are_shown_without_their_query(url: str, seen: str) -> None:
     assert shown(url) == seen
+
+
+async def test_a_partition_whose_events_make_us_fail_holds_up_itself_alone_and_not_for_ever(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal, bad = webhooks.as_told, 0
+
+    def as_told(entries: Iterable[Any], *rest: Any) -> Any:
+        if any(one[:16].hex() in poison for one, *_ in entries):
+            nonlocal bad
+            bad += 1
+            raise OverflowError("cannot be read")
+        return normal(entries, *rest)
+
+    poison: set[str] = set()
+    monkeypatch.setattr(webhooks, "as_told", as_told)
+    monkeypatch.setattr(webhooks, "ROUND", 0.01)
+    hub = place.build(Settings("shop", box.url, KEYS))
+    await hub.start()
+    ids = await place.refuse(40)
+    place_of = {one: uuid.UUID(one).bytes for one in ids}
+    first = next(iter(place_of.values()))
+    poison.add(first.hex())
+    elsewhere = [one for one, raw in place_of.items() if partition_of(raw) != partition_of(first)]
+    task = asyncio.create_task(hub.run())
+    try:
+        await box.until(lambda: set(elsewhere) <= set(messages(box)))
+        async with asyncio.timeout(10):
+            while hub._parts.aside["events"] != 1:  # noqa: ASYNC110 - no bell rings
+                await asyncio.sleep(0.01)
+        assert bad == 3
+        again = await place.refuse(40)
+        await box.until(lambda: set(again) <= set(messages(box)))
+    finally:
+        task.cancel()
+        await hub.stop(0.1)

@@ -88,6 +88,12 @@ def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None
         worker: {
             **{"node": worker, "held": 3, "carriers": [], "intake": {"queued": 2}, "swept": {"expired": 1}},
             "accounts": {"shop": {"rate": 100.0, "share": share, "gateways": 2}},
+            "faults": {
+                "restarts": {"sweeper": 1},
+                "failures": {},
+                "set_aside": {"receipt": 2},
+                "latest": [{"at": int(share), "kind": "receipt"}],
+            },
         }
         for worker, share in (("1", 70.0), ("2", 30.0))
     }
@@ -98,6 +104,12 @@ def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None
         "accounts": {"shop": {"rate": 100.0, "share": 100.0, "gateways": 2}},
         "intake": {"queued": 4},
         "swept": {"expired": 2},
+        "faults": {
+            "restarts": {"sweeper": 2},
+            "failures": {},
+            "set_aside": {"receipt": 4},
+            "latest": [{"at": 30, "kind": "receipt"}, {"at": 70, "kind": "receipt"}],
+        },
     }
 
 

@@ -1,0 +1,232 @@
+# ruff: noqa: SIM117  # who serves whom reads better nested
+"""Something of ours fails over one message, answer, receipt or connection: everything else goes on, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.carriers.bind import Bind
+from gateway.carriers.carriage import Carriage
+from gateway.model import State
+from gateway.pipeline import doubts, outcomes, parts, report
+from gateway.pipeline.dispatch import Dispatcher
+from gateway.pipeline.encode import Encoder
+from gateway.pipeline.parts import TRIES
+from gateway.pipeline.receipts import Receipts
+from gateway.simulator import Faults, Simulator
+from gateway.smpp.receiving import Receiver
+from gateway.store.requests import TakeRequest, Unread
+from tests.carriers.test_carriage import fill, serving, until
+from tests.pipeline.memory_store import MemoryStore, Taken
+
+COUNT = 60
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doubts, "AGAIN", 10)
+    monkeypatch.setattr(parts, "FIRST", 0.01)
+    monkeypatch.setattr(report, "ONCE_MORE", 0.01)
+
+
+def failing(method: Any, when: Any, times: int = 1_000_000) -> Any:
+    """``method``, which fails the first ``times`` times that ``when`` says so."""
+    left = times
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left and when(*args):
+            left -= 1
+            raise OverflowError("int too large to convert")
+        return method(self, *args, **kwargs)
+
+    return faulty
+
+
+def delivered(store: MemoryStore) -> int:
+    return store.states()[State.DELIVERED]
+
+
+async def test_a_message_that_cannot_be_encoded_is_tried_three_times_and_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+    faulty = failing(Encoder.encode, lambda message, clock: message.content.text == "bad" and not tried.append(message))
+    monkeypatch.setattr(Encoder, "encode", faulty)
+    store = MemoryStore()
+    bad = store.put("46709999999", "bad")
+    fill(store, COUNT)
+    async with Simulator(ledger=True) as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
+            assert carriage.dispatcher.out == 0
+            assert carriage._parts.aside == {"message": 1}
+    assert (len(tried), simulator.stats.accepted) == (TRIES, COUNT)
+
+
+async def test_a_message_that_cannot_be_written_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bind, "submit", failing(Bind.submit, lambda body, *rest: b"bad" in body))
+    store = MemoryStore()
+    bad = store.put("46709999999", "bad")
+    long = store.put("46709999998", "good " * 40 + "bad")  # its first part can be written
+    fill(store, COUNT)
+    async with Simulator(Faults(receipts=0)) as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: store.states()[State.SENT] == COUNT and store.rows[bad].state is State.FAILED)
+            await until(lambda: store.rows[long].state is State.FAILED)
+            assert carriage.dispatcher.out == 0
+
+
+async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    normal, left = outcomes.normalise_id, 1
+
+    def faulty(message_id: bytes, form: Any) -> bytes:
+        nonlocal left
+        if left:
+            left -= 1
+            raise ValueError("what an id")
+        return normal(message_id, form)
+
+    monkeypatch.setattr(outcomes, "normalise_id", faulty)
+    store = MemoryStore()
+    fill(store, COUNT)
+    async with Simulator(Faults(receipts=0)) as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: store.states() == {State.SENT: COUNT - 1, State.UNKNOWN: 1})
+            assert (carriage.dispatcher.out, carriage._parts.failures["answer"]) == (0, 1)
+    assert simulator.stats.accepted == COUNT
+
+
+async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and_the_others_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    fill(store, COUNT)
+    read = failing(Receipts._read, lambda message: message.source.endswith(b"07"))
+    monkeypatch.setattr(Receipts, "_read", read)
+    async with Simulator(Faults(receipt_retry_ms=20, receipt_tries=9)) as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT - 1)
+            await until(lambda: carriage._parts.aside["receipt"] == 1)
+            assert carriage.receipts.counts["failed"] == TRIES
+            assert len(carriage.pool.binds) == 2
+
+
+async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_sent_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took = Dispatcher._lease
+    failures = 3
+
+    def faulty(self: Dispatcher, leased: Sequence[Any], now: float) -> int:
+        nonlocal failures
+        if failures and leased:
+            failures -= 1
+            raise KeyError("after the take, before anything is ours")
+        return took(self, leased, now)
+
+    monkeypatch.setattr(Dispatcher, "_lease", faulty)
+    monkeypatch.setattr(Dispatcher, "_tend", failing(Dispatcher._tend, lambda now: True, times=2))
+    store = MemoryStore()
+    fill(store, COUNT)
+    async with Simulator(ledger=True) as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT)
+            assert carriage._parts.restarts["north: dispatcher"] == 5
+            assert carriage.dispatcher.out == 0
+    assert simulator.stats.accepted == COUNT
+
+
+async def test_a_reporter_that_fails_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Receipts, "stored", failing(Receipts.stored, lambda matches, tickets: tickets, times=2))
+    store = MemoryStore()
+    fill(store, COUNT)
+    async with Simulator() as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT)
+            assert carriage._parts.restarts["north: reporter"] == 2
+            await until(lambda: carriage.dispatcher.out == 0)
+
+
+async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    fill(store, COUNT)
+    async with Simulator() as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT and len(carriage.pool.binds) == 2)
+            first, second = (slot.bind for slot in carriage.pool.slots)
+            assert first is not None
+            assert second is not None
+            monkeypatch.setattr(Receiver, "_parse", failing(Receiver._parse, lambda *args: True, times=1))
+            first.data_received(b"whatever")
+            assert "OverflowError" in first.reason
+            assert second.able
+            monkeypatch.setattr(Carriage, "answered", failing(Carriage.answered, lambda *args: True, times=1))
+            fill_more = [store.put(f"4671{number:07}") for number in range(COUNT)]
+            carriage.hint(range(4))
+            await until(lambda: carriage._parts.failures["bind"] >= 2)
+            await until(lambda: all(store.rows[one].state is not State.QUEUED for one in fill_more))
+            await until(lambda: len(carriage.pool.binds) == 2)
+
+
+async def test_binds_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unlucky(self: Bind, host: str, port: int) -> None:
+        monkeypatch.undo()
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(parts, "FIRST", 0.01)
+    monkeypatch.setattr(Bind, "connect", unlucky)
+    store = MemoryStore()
+    fill(store, COUNT)
+    async with Simulator() as simulator:
+        async with serving(simulator, store, binds=1) as carriage:
+            await until(lambda: delivered(store) == COUNT)
+            assert carriage._parts.restarts["north/1: bind"] == 1
+
+
+class Damaged(MemoryStore):
+    """The records of some messages cannot be read."""
+
+    def __init__(self, *, sealed: bool) -> None:
+        super().__init__()
+        self.sealed = sealed
+        self.bad: set[bytes] = set()
+
+    def _take(self, request: TakeRequest) -> Taken:
+        taken = super()._take(request)
+        unread = [Unread(one.id, one.lease, "no key", self.sealed) for one in taken.leased if one.id in self.bad]
+        return taken._replace(leased=[one for one in taken.leased if one.id not in self.bad], unread=unread)
+
+
+async def test_a_record_that_is_damaged_is_tried_three_times_and_fails() -> None:
+    store = Damaged(sealed=False)
+    bad = store.put("46709999999")
+    store.bad = {bad}
+    fill(store, COUNT)
+    async with Simulator() as simulator:
+        async with serving(simulator, store) as carriage:
+            await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
+            assert [one[1:3] for one in carriage._parts.latest] == [("record", bad.hex())]
+    assert simulator.stats.accepted == COUNT
+
+
+async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doubts, "FOR_ITS_KEY", 50)
+    store = Damaged(sealed=True)
+    store.bad = {store.put(f"4670999{number:04}") for number in range(5)}
+    fill(store, COUNT)
+    async with Simulator() as simulator:
+        async with serving(simulator, store):
+            await until(lambda: delivered(store) == COUNT)
+            await asyncio.sleep(0.5)  # many tries
+            assert {store.rows[one].state for one in store.bad} <= {State.QUEUED, State.SENDING}
+            store.bad = set()  # the key is back
+            await until(lambda: delivered(store) == COUNT + 5)

@@ -1,0 +1,73 @@
+"""A store or a gateway that stands still for a while: answers stay quick and true, rates are whole again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.house import House, Message, extra, house, missing, until
+
+
+def one(number: int) -> dict[str, str]:
+    return {"to": f"+46700{number:06}", "text": f"Hello {number}"}
+
+
+async def post(gateway: House, number: int) -> tuple[float, int, Any]:
+    """Seconds until the answer, status and body."""
+    begun = time.monotonic()
+    answer = await asyncio.to_thread(gateway.http.post, "/v1/messages", one(number))
+    return time.monotonic() - begun, answer.status, answer.body
+
+
+async def test_a_store_that_hangs_is_answered_for_in_an_instant_and_loses_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path, ["north"]) as gateway:
+        accepted: list[Message] = await gateway.post([one(number) for number in range(200)])
+        found = re.search(r"pid=(\d+)", (await gateway.status())["store"])
+        assert found is not None
+        store = int(found[1])
+        os.kill(store, signal.SIGSTOP)
+        try:
+            first = await post(gateway, 1000)
+            await asyncio.sleep(2)
+            later = [await post(gateway, number) for number in range(1001, 1021)]
+        finally:
+            os.kill(store, signal.SIGCONT)
+        assert (first[1], {status for _, status, _ in later}) == (503, {503})
+        assert first[0] < 5.0  # two seconds, on a machine that is busy; a time-out of the store is ten
+        assert sum(took for took, _, _ in later) < 5.0, "the others are not waited for"
+        begun = time.monotonic()
+        while (answer := await post(gateway, 2000))[1] != 202:
+            assert time.monotonic() - begun < 10.0
+            await asyncio.sleep(0.02)
+        accepted.append(Message(answer[2]["to"].lstrip("+"), answer[2]["id"], 1))
+        await until(lambda: not missing(accepted, gateway.copies()), 30)
+        copies = gateway.copies()
+        assert extra(copies) == 0
+        surely_not = {body["code"] for _, _, body in later}
+        assert surely_not == {"store_unavailable"}, "nothing of these was handed to the store"
+        assert not {f"46700{number:06}" for number in range(1001, 1021)} & set(copies)
+        assert "Traceback" not in (gateway.folder / "gateway.log").read_text()
+
+
+@pytest.mark.parametrize("seconds", [3.0, 12.0])
+async def test_after_a_pause_of_the_gateway_rates_are_whole_again_at_once(tmp_path: Path, seconds: float) -> None:
+    async with house(tmp_path, ["north"]) as gateway:
+        await gateway.post([one(number) for number in range(200)])
+        assert gateway.process is not None
+        process = gateway.process.process
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        process.send_signal(signal.SIGCONT)
+        statuses: Counter[int] = Counter()
+        for number in range(100):
+            statuses[(await post(gateway, 5000 + number))[1]] += 1
+        assert statuses[429] <= 1, statuses  # between the heartbeat and the answer of the store, which is asked at once
+        assert statuses[202] >= 90, statuses

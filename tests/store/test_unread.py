@@ -1,0 +1,70 @@
+"""Records that cannot be read, damaged or sealed by a key that is gone: the others of a take are handed out."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.model import Answer, Fate, Reason, State
+from gateway.store.privacy import Vault
+from gateway.store.requests import Unread
+from tests.store.test_functions import OWNER, Desk
+
+
+class Rubbish(Vault):
+    """Seals something else than it is given."""
+
+    def seal(self, plain: bytes) -> bytes:
+        return super().seal(b"\xc1rubbish")
+
+
+def with_vault(desk: Desk, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk.store, "_vault", vault)
+
+
+def test_a_damaged_record_is_told_apart_from_the_others_of_its_take_and_can_be_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, *good = [desk.message() for _ in range(5)]
+    with monkeypatch.context() as patch:
+        with_vault(desk, Rubbish({1: bytes(32)}, 1), patch)
+        desk.accept(bad)
+    with_vault(desk, Vault({1: bytes(32)}, 1), monkeypatch)
+    desk.accept(*good)
+    taken = desk.take()
+    assert {one.id for one in taken.leased} == {one.id for one in good}
+    (unread,) = taken.unread
+    assert (unread.id, unread.sealed, unread.error.split(":")[0]) == (bad.id, False, "DecodeError")
+    end = Answer(unread.id, unread.lease, "north", Fate.FAILED, Reason.GATEWAY_FAULT, 0, 0, 0, [])
+    desk.report(end, *[desk.sent(one, b"x%d" % number) for number, one in enumerate(taken.leased)])
+    assert desk.take().leased == []
+    events = [
+        event
+        for partition in range(desk.store.partitions)
+        for _, some in desk.run(desk.store.events(partition))
+        for event in some
+    ]
+    ends = [(event.state, event.reason) for event in events if event.id == bad.id and event.final]
+    assert ends == [(State.FAILED, Reason.GATEWAY_FAULT)]
+
+
+def test_what_is_sealed_with_another_key_waits_until_that_key_is_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = bytes(32), bytes(range(32))
+    with monkeypatch.context() as patch:
+        with_vault(desk, Vault({1: old}, 1), patch)
+        message = desk.message()
+        desk.accept(message)
+    with monkeypatch.context() as patch:
+        with_vault(desk, Vault({2: new}, 2), patch)
+        other = desk.message()
+        desk.accept(other)
+        taken = desk.take()
+        assert [one.id for one in taken.leased] == [other.id]
+        (unread,) = taken.unread
+        assert unread == Unread(message.id, unread.lease, unread.error, True)
+        assert "encryption key 1" in unread.error
+        desk.run(desk.store.postpone(OWNER, [(unread.id, unread.lease, desk.now + 1000, False)]))
+    with_vault(desk, Vault({1: old, 2: new}, 2), monkeypatch)
+    desk.later(2000)
+    assert [one.id for one in desk.take().leased] == [message.id]
