@@ -155,6 +155,7 @@ def server(folder: str) -> Iterator[tuple[int, str]]:
     """A durable server on a unix socket: its pid and url."""
     binary, socket = find_binary(), Path(folder) / "s"
     arguments = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--appendonly", "yes"]
+    arguments += ["--hash-max-listpack-entries", "16"]  # as the embedded store
     arguments += ["--appendfsync", "always", "--auto-aof-rewrite-min-size", "4gb", "--logfile", f"{folder}/log"]
     process = subprocess.Popen([str(binary), *arguments], env=environment(binary), stdout=subprocess.DEVNULL)
     try:

@@ -20,12 +20,14 @@ _OCTETS = 32
 
 
 class Found(NamedTuple):
-    """A gateway of this machine: its operators' address, the file that holds a token for it and the file of its
-    configuration ("" = none)."""
+    """A gateway of this machine: its operators' address, the file that holds a token for it, the file of its
+    configuration ("" = the demo's, which is no file of the user's), the address for applications, its process."""
 
     url: str
     token_file: str
     config: str = ""
+    http: str = ""
+    pid: int = 0
 
     @property
     def token(self) -> str:
@@ -72,15 +74,18 @@ def _note(url: str) -> Path:
     return _folder() / (url.partition("://")[2].replace("/", "_") + ".json")
 
 
-def announce(url: str, token_file: Path | None, config: str = "") -> Path | None:
-    """Note that a gateway of ours listens at ``url``, run by the file ``config``; None when no place is safe for it."""
+def announce(url: str, token_file: Path | None, config: str = "", http: str = "") -> Path | None:
+    """Note that a gateway of ours listens at ``url`` (for applications at ``http``), run by the file ``config``.
+
+    None when no place is safe for the note.
+    """
     path = _note(url)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not _trusted(path.parent):
             return None
         draft = path.with_suffix(f".{os.getpid()}")
-        note = {"url": url, "token_file": str(token_file or ""), "config": config, "pid": os.getpid()}
+        note = {"url": url, "token_file": str(token_file or ""), "config": config, "http": http, "pid": os.getpid()}
         draft.write_text(json.dumps(note))
         draft.replace(path)
         _forget_dead()
@@ -122,7 +127,7 @@ def _forget_dead() -> None:
 
 
 def _found(note: dict[str, Any]) -> Found:
-    return Found(note["url"], note["token_file"], note.get("config", ""))
+    return Found(note["url"], note["token_file"], note.get("config", ""), note.get("http", ""), note["pid"])
 
 
 def _read(path: Path) -> dict[str, Any]:

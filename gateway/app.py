@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -40,7 +40,7 @@ from gateway.pipeline.id_forms import Forms
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.parts import Parts
-from gateway.pipeline.receiver import Sender, Settings
+from gateway.pipeline.receiver import Sender, Settings, now_ms
 from gateway.pipeline.sharing import Keeper, Shared
 from gateway.pipeline.sweeper import Sweeper
 from gateway.pipeline.upkeep import Upkeep
@@ -53,6 +53,7 @@ from gateway.store import privacy
 from gateway.store.by_id import IdIndex
 from gateway.store.claims import Claims
 from gateway.store.connect import Link, connect
+from gateway.store.departed import Departed, Wanted
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.hints import Hints
@@ -66,6 +67,7 @@ from gateway.store.sharing import Sharing
 from gateway.store.spelled import SpelledStore
 from gateway.store.store import Store
 from gateway.store.velocity import VelocityCounts
+from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
 
 COLLECT = (20_000, 20, 20)
@@ -128,6 +130,7 @@ class App:
         hooks = Hooks(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
+        self._departed = Departed(link, secrets.vault)
         self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster, parts=self.parts)
         self._configure_webhooks(config)
         self.intake = Intake(
@@ -188,8 +191,28 @@ class App:
     def _poster(self) -> Sender:
         return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
 
-    def _configure_webhooks(self, config: Config) -> None:
-        self.webhooks.configure(map(Settings.of, config.accounts), give_up_after=int(config.webhooks.retry_for))
+    def _configure_webhooks(self, config: Config, departed: Iterable[Settings] = ()) -> None:
+        settings = [*map(Settings.of, config.accounts), *departed]
+        self.webhooks.configure(settings, give_up_after=int(config.webhooks.retry_for))
+
+    async def _recall_departed(self, config: Config) -> None:
+        """Let events of accounts that have left the configuration go out as they wanted. Raises StoreError."""
+        here = {
+            one.account: Wanted(one.url, one.keys, one.batch, one.everything)
+            for one in map(Settings.of, config.accounts)
+            if one.url or one.keys
+        }
+        waiting = {name: sum(states.values()) for name, states in (await self.store.depths()).waiting.items()}
+        configured = {account.name for account in config.accounts}
+        left = await self._departed.recall(here, waiting, now_ms())
+        self._configure_webhooks(
+            config,
+            [
+                Settings(name, one.url, one.keys, one.batch, one.everything)
+                for name, one in left.items()
+                if name not in configured
+            ],
+        )
 
     # ---- life
 
@@ -198,10 +221,11 @@ class App:
         await self.heart.start()
         await self.shares.start()
         await self.flags.start()
+        await self._recall_departed(self.config)
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
-        self.operators.announce(self.admin.url, self.reloader.file)
+        self.operators.announce(self.admin.url, self.reloader.file, self.http.url)
         # What exists by now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -289,11 +313,16 @@ class App:
             logs.configure(config.log.level, config.log.format)
         self.config = config
         self.operators.configure(config)
-        self._configure_webhooks(config)
+        await self._recall_departed(config)
         await self.webhooks.renew()
         await self.flags.start()  # other rules begin a new epoch
         self.upkeep.wake()
         await self.fleet.apply(config)
+
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these accounts wait. Raises StoreError."""
+        waiting = (await self.store.depths()).waiting
+        return {name: sum(waiting.get(name, {}).values()) for name in accounts}
 
     async def hears(self) -> None:
         """Whether the store hears us, for ``reload``. Raises StoreError."""
@@ -394,20 +423,23 @@ async def serve(
     *,
     source: Source | None = None,
     on_ready: Callable[[App], None] | None = None,
+    notifier: Notifier = NOBODY,
     stop: asyncio.Event,
 ) -> None:
-    """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages.
+    """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages, when ``notifier`` is told.
 
     ``source`` is read again for a reload: on SIGHUP, or as operators ask.
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
-    async with opened(config) as (link, secrets, embedded):
+    async with told(notifier, stop), opened(config) as (link, secrets, embedded):
         app = App(config, link, secrets, embedded, source=source)
         try:
             await app.start()
             if source is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloader.signal)
+            app.reloader.notifier = notifier
+            notifier.ready(f"taking messages at {app.http.url}")
             if on_ready is not None:
                 on_ready(app)
             await app.run(stop)

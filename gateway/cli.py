@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -11,7 +15,7 @@ import typer
 from gateway.commands import config, keys, operate, recipients
 from gateway.commands.reload import reload
 from gateway.commands.send import send
-from gateway.commands.shared import Exit, Json, fail, load, print_json, tidy_help
+from gateway.commands.shared import Exit, Json, echo, fail, load, print_json, tidy_help
 from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
@@ -35,19 +39,15 @@ app = typer.Typer(
     help="An SMPP gateway: SMS in over HTTP, out to carriers over SMPP, followed to the delivery report.\n\n"
     "New here? [bold]smpp-gateway demo[/] runs everything on this machine and shows what happens.",
     epilog="Exit codes: 0 done · 1 refused or failed · 2 wrong option or configuration · 3 no gateway answers · "
-    "4 cannot start (store or address) · 130 interrupted",
+    "4 cannot start (store or address) · 5 accepted, but no end within --wait · 130 interrupted",
 )
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib import metadata
+        from gateway.version import installed_version
 
-        try:
-            installed = metadata.version("smpp-gateway")
-        except metadata.PackageNotFoundError:  # run from files that were never installed
-            installed = "unknown"
-        typer.echo(f"smpp-gateway {installed}")
+        typer.echo(f"smpp-gateway {installed_version()}")
         raise typer.Exit
 
 
@@ -105,16 +105,19 @@ def serve(
         from gateway import logs, process
         from gateway.config import Source
         from gateway.runner import run
+        from gateway.systemd import Notifier
+
+        notifier = Notifier.of(os.environ)
 
         async def serve_until(stop: asyncio.Event) -> None:
             if loaded.config.workers > 1:
                 from gateway.workers.supervisor import supervise
 
-                await supervise(loaded.config, source=Source(file), stop=stop)
+                await supervise(loaded.config, source=Source(file), notifier=notifier, stop=stop)
             else:
                 from gateway.app import serve as serve_alone
 
-                await serve_alone(loaded.config, source=Source(file), stop=stop)
+                await serve_alone(loaded.config, source=Source(file), notifier=notifier, stop=stop)
 
         logs.configure(loaded.config.log.level, loaded.config.log.format)
         log = structlog.get_logger()
@@ -244,7 +247,7 @@ app.command(rich_help_panel=APPS)(send)
 app.command(rich_help_panel=OPERATORS)(status)
 app.command(rich_help_panel=OPERATORS)(explain)
 app.command(rich_help_panel=OPERATORS)(reload)
-app.command(rich_help_panel=OPERATORS)(operate.queue)
+app.add_typer(operate.queue, name="queue", rich_help_panel=OPERATORS)
 app.add_typer(operate.carriers, name="carriers", rich_help_panel=OPERATORS)
 app.add_typer(operate.held, name="held", rich_help_panel=OPERATORS)
 app.add_typer(operate.breakers, name="breakers", rich_help_panel=OPERATORS)
@@ -275,9 +278,21 @@ def _start(program: Callable[[], T]) -> T:
         if not all(isinstance(cause, ConfigError | StoreError | OSError) for cause in causes):
             raise
         for cause in causes:
-            typer.echo(f"cannot start: {_reason(cause)}", err=True)
+            echo(f"cannot start: {_reason(cause)}", err=True)
+            if owner := _owner(cause):
+                echo(owner, err=True)
         wrong_config = any(isinstance(cause, ConfigError | NameTaken) for cause in causes)
         raise typer.Exit(Exit.USAGE if wrong_config else Exit.CANNOT_START) from None
+
+
+def _owner(error: BaseException) -> str:
+    """Whose a port is that we cannot have, as far as it can be known."""
+    address = re.match(r"cannot listen on (\S+:\d+): ", str(getattr(error, "strerror", "") or ""))
+    if not address or not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return ""
+    from gateway.commands.ports import whose
+
+    return whose(address[1])
 
 
 def _reason(error: BaseException) -> str:
@@ -289,6 +304,10 @@ def _reason(error: BaseException) -> str:
 
 def main() -> Any:
     """Entry point of the console script."""
+    for number, word in enumerate(sys.argv[1:], 1):
+        if any("\ud800" <= char <= "\udfff" for char in word):  # octets that the terminal's character set has not
+            echo(f"argument {number} is not UTF-8: {word}", err=True)
+            raise SystemExit(int(Exit.USAGE))
     return app()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import shutil
 import socket
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from gateway.app import serve
 from gateway.client import Answer, Client
 from gateway.config import Config, load
 from gateway.runner import run as run_program
-from gateway.show import status_text
+from gateway.show import SafeConsole, status_text
 from gateway.simulator import Faults, Simulator
 
 KEY = "demo"
@@ -152,22 +154,34 @@ def _outcome(told: Told, body: Mapping[str, Any]) -> str:
     return f"{status_text(told.outcome)}{parts} after {told.seconds * 1000:.0f} ms, {body.get('encoding', '')}"
 
 
-def where_to_look(config: Config) -> str:
-    """What to try next, with this run's addresses."""
-    http, admin = f"http://{config.http.listen}", f"http://{config.admin.listen}"
+def where_to_look(config: Config, message: str) -> str:
+    """What to try next, with this run's addresses and the id of one of its messages: every line works as it stands."""
+    http, admin, command = f"http://{config.http.listen}", f"http://{config.admin.listen}", shlex.quote(own_command())
     return f"""
 [bold]It keeps running; Ctrl-C ends it.[/] Try, in another terminal:
 
   curl {http}/v1/messages -H 'Authorization: Bearer {KEY}' \\
        -H 'Content-Type: application/json' -d '{{"to": "+46701740605", "text": "Hello"}}'
-  curl {http}/v1/messages/ID -H 'Authorization: Bearer {KEY}'
+  curl {http}/v1/messages/{message} -H 'Authorization: Bearer {KEY}'
   curl {admin}/readyz
-  smpp-gateway send --url {http} --key {KEY} --to +46701740605 --text Hello --wait 5
-  smpp-gateway explain ID
-  smpp-gateway status
+  {command} send --url {http} --key {KEY} --to +46701740605 --text Hello --wait 5
+  {command} explain {message} --url {admin}
+  {command} status --url {admin}
 
 In a browser: {http}/docs
 """
+
+
+def own_command() -> str:
+    """How this program is called from the folder that we are in: by its name when that is on the PATH."""
+    script = Path(sys.argv[0]).absolute()
+    found = shutil.which("smpp-gateway")
+    if found and Path(found).absolute() == script:
+        return "smpp-gateway"
+    if script.name != "smpp-gateway":  # python -m gateway
+        script = Path(sys.executable).parent / "smpp-gateway"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 # ── running it ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,7 +204,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 
 async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) -> bool:
-    console = Console(highlight=False, stderr=as_json)
+    console = SafeConsole(highlight=False, stderr=as_json)
     console.print("Starting two carriers and the gateway …", style="dim")
     async with AsyncExitStack() as stack:
         ports = {}
@@ -237,7 +251,8 @@ async def _tell(config: Config, console: Console, *, once: bool, as_json: bool) 
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     if not once:
-        console.print(where_to_look(config), soft_wrap=True)
+        first = next((one.answer.body["id"] for one in told if one.answer.ok), "ID")
+        console.print(where_to_look(config, first), soft_wrap=True)
     return all(one.as_expected for one in told)
 
 

@@ -7,6 +7,7 @@ a module still hands over no text and no password in the first place.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -15,6 +16,8 @@ from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
+
+from gateway.visible import visible, visible_json
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "console"]
@@ -42,22 +45,39 @@ NUMBER_FIELDS = frozenset(["to", "recipient", "number", "digits", "source", "des
 ID_FIELDS = frozenset(["id", "message_id", "carrier_id", "carrier_message_id", "pid", "at", "timestamp"])
 """Fields that may hold long runs of digits and are no telephone numbers."""
 
-_UUID_OR_NUMBER = re.compile(
-    r"(?P<uuid>\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)|(?<![\w.])\+?\d{7,15}(?!\w)", re.I
+_UUID = r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])"
+_DIGEST = r"(?<![0-9a-z])(?=(?:[0-9]*[a-f]){3})(?:[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![0-9a-z])"
+# Whatever stands before and after it: to46701234123, n_46701234123, %2B46701234123; with spaces only after a +.
+_NUMBER = r"\+\d(?:[ ().-]{0,2}\d){6,16}(?!\d)|(?<![\d.])\d{7,17}(?!\d)"
+_LOOKED_FOR = re.compile(f"(?P<kept>{_UUID}|{_DIGEST})|{_NUMBER}", re.IGNORECASE)
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^\s/?#@\"'<>]*@)?(?P<rest>[^\s?#\"'<>]*)(?P<query>[?#][^\s\"'<>]*)?",
+    re.IGNORECASE,
 )
 _DEPTH = 4  # nested values beyond this are cut: a log line is no dump
 
 
 def mask(text: str) -> str:
-    """Everything in ``text`` that looks like a telephone number, as ``+4670****123``; uuids stay."""
-    return _UUID_OR_NUMBER.sub(_mask_match, text)
+    """Everything in ``text`` that looks like a telephone number, as ``+4670****123``; ids and digests stay.
+
+    Of an address, user, password and query are withheld: that is where people put secrets.
+    """
+    if "://" in text:
+        text = _URL.sub(_bare, text)
+    return _LOOKED_FOR.sub(_mask_match, text)
+
+
+def _bare(found: re.Match[str]) -> str:
+    user = "…@" if found["user"] else ""
+    query = f"{found['query'][0]}…" if found["query"] else ""
+    return f"{found['scheme']}{user}{found['rest']}{query}"
 
 
 def _mask_match(found: re.Match[str]) -> str:
     whole = found.group()
-    if found["uuid"]:
+    if found["kept"]:
         return whole
-    plus, digits = ("+", whole[1:]) if whole[0] == "+" else ("", whole)
+    plus, digits = ("+", re.sub(r"\D", "", whole)) if whole[0] == "+" else ("", whole)
     head, tail = (4, 3) if len(digits) >= 10 else (2, 2)
     return f"{plus}{digits[:head]}****{digits[-tail:]}"
 
@@ -73,7 +93,7 @@ def _clean(value: Any, depth: int = _DEPTH) -> Any:
     if depth == 0:
         return "…"
     if isinstance(value, Mapping):
-        return {str(key): _clean_field(str(key), item, depth - 1) for key, item in value.items()}
+        return {mask(str(key)): _clean_field(str(key), item, depth - 1) for key, item in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
         return [_clean(item, depth - 1) for item in value]
     return mask(str(value))
@@ -99,7 +119,23 @@ def _stringify(value: object) -> str:
 
 
 def _to_json(_logger: object, _method: str, line: Mapping[str, Any]) -> str:
-    return orjson.dumps(line, default=_stringify, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return visible_json(orjson.dumps(line, default=_stringify, option=orjson.OPT_NON_STR_KEYS).decode())
+    except orjson.JSONEncodeError:  # half a character somewhere, or an integer beyond 64 bits
+        return json.dumps(line, default=_stringify)
+
+
+def _show(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """structlog processor for a terminal: nothing in a line moves the cursor; a traceback keeps its lines."""
+    return {name: _shown(value, name != "exception") for name, value in line.items()}
+
+
+def _shown(value: Any, one_line: bool = True) -> Any:
+    if isinstance(value, str):
+        return visible(value, one_line=one_line)
+    if isinstance(value, dict):
+        return {visible(str(name), one_line=True): _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 class _Forward(logging.Handler):
@@ -116,7 +152,8 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
     out = stream or sys.stderr
     threshold = getattr(logging, level.upper())
     console = form == "console" or (form == "auto" and out.isatty())
-    tail: list[Any] = [structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=28)] if console else [_to_json]
+    renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=28)
+    tail: list[Any] = [_show, renderer] if console else [_to_json]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

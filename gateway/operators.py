@@ -124,10 +124,10 @@ class Operators:
         if self._guard is not None:
             self._guard.tokens, self._token_file = open_tokens(config)
 
-    def announce(self, url: str, config: str) -> None:
+    def announce(self, url: str, config: str, http: str) -> None:
         """Note for commands of the same user where we listen, where the token is and by which file we run."""
         if self._guard is not None:
-            self._note = access.announce(url, self._token_file, config)
+            self._note = access.announce(url, self._token_file, config, http)
 
     def close(self) -> None:
         """Take the note away."""

@@ -7,6 +7,7 @@ the whole reload, and the store is asked first whether it can hear of new rules.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from gateway.config import Changes, Config, ConfigError, Problem, Source, compare, rulebook
 from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
+from gateway.systemd import NOBODY
 
 NO_SOURCE = Problem("", "", "this gateway was not started from a file", "Restart it with serve --config FILE")
 
@@ -34,6 +36,10 @@ class House(Protocol):
         """Return when everybody can be told now. Raises StoreError."""
         ...
 
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these wait. Raises StoreError."""
+        ...
+
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let every part work by a new configuration, which has been checked. Raises StoreError, OSError."""
         ...
@@ -50,6 +56,7 @@ class Reloader:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: asyncio.Task[None] | None = None
+        self.notifier = NOBODY
 
     def __repr__(self) -> str:
         return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"
@@ -88,9 +95,17 @@ class Reloader:
             rules = rulebook(config)
             laws = rules.version != self._house.rules_version
             changes = compare(self._house.config, config, supervised=self._supervised, laws=laws)
+            if changes.departed:
+                changes = changes.waiting(await self._house.waiting(changes.departed))
             if changes.refused or not apply or self._closed:
                 return changes
             await self._house.hears()  # before anything is changed
+            return await self._apply(config, rules, changes, wait)
+
+    async def _apply(self, config: Config, rules: Rulebook, changes: Changes, wait: float | None) -> Changes:
+        """Take over what has been checked. Raises StoreError, OSError."""
+        self.notifier.reloading()
+        try:
             work = asyncio.get_running_loop().create_task(self._house.take_over(config, rules), name="take over")
             self._settling = work
             done, _ = await asyncio.wait({work}, timeout=wait)
@@ -99,6 +114,8 @@ class Reloader:
             self._settling = None
             await work
             return changes
+        finally:
+            self.notifier.ready("configuration taken over")
 
     async def close(self) -> None:
         """Let a reload that is under way end; none begins any more."""

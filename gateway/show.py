@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
+from gateway.visible import visible
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gateway.client import Answer
 
 COLORS = {
@@ -26,9 +31,18 @@ COLORS = {
 }
 
 
+class SafeConsole(Console):
+    """A console on which nothing that strangers wrote moves the cursor, rings, or turns the line round."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich's own, with what is said spelt out; only rich's own controls stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def show(answer: Answer, console: Console | None = None) -> None:
     """Print an answer: a problem, a message, or whatever else it is, as a short table."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     body = answer.body if isinstance(answer.body, dict) else {"answer": answer.body}
     if answer.status >= 400 and "title" in body:
         _problem(body, console)

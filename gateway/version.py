@@ -8,6 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 def installed_version() -> str:
     """Of this package; "unknown" when it runs from files that were never installed."""
     try:
-        return version("smpp-gateway")
+        return version("smpp-gateway-server")
     except PackageNotFoundError:
         return "unknown"

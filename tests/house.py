@@ -40,6 +40,7 @@ class House:
         workers: int = 1,
         store: str = "",
         node: str = "",
+        more: str = "",
     ) -> None:
         self.folder = folder
         self.carriers = carriers
@@ -61,9 +62,14 @@ class House:
                 f'password = "secret"\nrate = 0\n{settings}'
             )
         names = ", ".join(f'"{name}"' for name in carriers)
+        lines.append(more)
         lines.append(f'[[route]]\nto = "*"\ncarriers = [{names}]\noverflow = true')
         self.file.write_text("\n".join(lines) + "\n")
         self.process: Child | None = None
+
+    def client(self, key: str) -> Client:
+        """Of another account."""
+        return Client(self.http.url, key, timeout=30.0)
 
     async def start(self) -> None:
         """Returns when it takes messages."""
@@ -120,12 +126,14 @@ async def house(
     settings: str = "",
     workers: int = 1,
     store: str = "",
+    more: str = "",
 ) -> AsyncIterator[House]:
-    """A gateway that is up, with a carrier of each name. ``settings`` are every carrier's, ``store`` the store's."""
+    """A gateway that is up, with a carrier of each name. ``settings`` are every carrier's, ``store`` the store's,
+    ``more`` is whatever else the configuration is to hold."""
     carriers = {name: Simulator(faults, ledger=True) for name in names}
     for carrier in carriers.values():
         await carrier.start()
-    built = House(folder, carriers, settings, workers=workers, store=store)
+    built = House(folder, carriers, settings, workers=workers, store=store, more=more)
     try:
         await built.start()
         yield built

@@ -205,3 +205,11 @@ def test_the_module_runs_as_a_program() -> None:
         [sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, check=True, env=environment
     )
     assert "smpp-gateway demo" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["explain"], ["status"], ["send", "--to", "+46701740605", "--text"]])
+def test_an_argument_that_is_not_utf8_is_said_plainly(words: list[str]) -> None:
+    command = [sys.executable.encode(), b"-m", b"gateway", *(word.encode() for word in words), b"caf\xe9"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"argument {len(words) + 1} is not UTF-8: caf\\udce9\n"

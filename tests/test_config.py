@@ -367,7 +367,10 @@ def test_plain_keys_and_example_secrets_stay_on_loopback():
     account = '[[account]]\nname = "shop"\napi_keys = ["plain:x"]\nsystem_id = "shop"\npassword = "demo"\n'
     assert "a key in plain text" in warnings(account)["account[0].api_keys[0]"]
     for listen in ("0.0.0.0:8080", ":8080", "gw.example:8080", "[::]:8080"):
-        assert set(problems(f'http.listen = "{listen}"\n' + account)) == {"account[0].api_keys[0]"}
+        assert set(problems(f'http.listen = "{listen}"\n' + account)) == {
+            "account[0].api_keys[0]",
+            "account[0].password",
+        }
     assert set(problems('smpp.listen = "10.0.0.1:2775"\n' + account)) == {"account[0].password"}
     for listen in ("localhost:8080", "[::1]:8080", "127.9.9.9:8080"):
         assert load_text(f'http.listen = "{listen}"\n' + account, "x", {})

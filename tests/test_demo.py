@@ -1,9 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -46,3 +53,70 @@ def test_the_whole_story_goes_as_told() -> None:
     assert done.returncode == 0, done.stderr
     outcomes = [step["outcome"] for step in json.loads(done.stdout)["steps"]]
     assert outcomes == ["delivered", "delivered", "delivered", "consent_missing", "delivered", "deferred"]
+
+
+@contextmanager
+def demo_running(folder: Path) -> Iterator[tuple[list[str], int]]:
+    """The hints at the end of a demo that runs, and its process id."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    command = [str(Path(sys.executable).parent / "smpp-gateway"), "demo"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        hints, said = [], ""
+        while "In a browser" not in said:
+            said = process.stdout.readline()
+            assert said, "the demo ended before its hints"
+            if said.startswith(("  curl", "  ", "       -H")) and "→" not in said:
+                hints.append(said.rstrip("\n"))
+        yield [*"\n".join(hints).replace("\\\n", " ").split("\n"), said], process.pid
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="needs bash and curl")
+def test_the_hints_of_the_demo_work_as_printed_and_its_ports_are_known_to_be_its_own(tmp_path: Path) -> None:
+    path = os.pathsep.join(word for word in os.environ["PATH"].split(os.pathsep) if Path(word).name != "bin")
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "PATH": f"{path}:/usr/bin:/bin", "NO_COLOR": "1"}
+
+    def typed(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, line + done.stdout + done.stderr
+        return done.stdout
+
+    with demo_running(tmp_path) as (hints, pid):
+        *lines, browser = hints
+        said = [typed(line) for line in lines]
+        assert len(said) == 6
+        assert json.loads(said[0])["status"] == "queued"
+        assert json.loads(said[1])["status"] == "delivered"
+        assert "delivered" in said[3]
+        assert "delivered" in said[4]
+        page = re.findall(r"http://\S+", browser)[0]
+        assert "<html" in typed(f"curl -sL {page.removesuffix('docs')}")  # the bare address leads to the page
+
+        port = page.split(":")[2].split("/")[0]
+        file = tmp_path / "own.toml"
+        file.write_text(
+            f'[http]\nlisten = "127.0.0.1:{port}"\n[admin]\nlisten = "127.0.0.1:0"\n'
+            f'[store]\ndata_dir = "{tmp_path / "own"}"\n[smpp]\nlisten = ""\n'
+        )
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(file)]
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode == 4
+        assert f"the demo listens there (pid {pid}): end it with Ctrl-C" in refused.stderr
+        checked = subprocess.run(
+            [sys.executable, "-m", "gateway", "config", "check", str(file)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert f"127.0.0.1:{port} is taken just now; the demo listens there" in checked.stderr
+        stranger = environment | {"XDG_RUNTIME_DIR": str(tmp_path / "own")}  # as another user, who sees no notes
+        refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=60, check=False)
+        assert "another SMPP gateway listens there" in refused.stderr

@@ -39,8 +39,14 @@ def logged(**fields: Any) -> dict[str, Any]:
         ("1234567", "12****67"),
         ("bound to 127.0.0.1:27750 in 120 ms", "bound to 127.0.0.1:27750 in 120 ms"),
         ("01991234-1234-7123-8123-012345678901", "01991234-1234-7123-8123-012345678901"),
-        ("a1234567890b", "a1234567890b"),
         ("123456", "123456"),
+        ("to46701234123", "to4670****123"),
+        ("n_46701234123_x", "n_4670****123_x"),
+        ("GET /v1/consents/%2B46701234123?brand=a", "GET /v1/consents/%2B4670****123?brand=a"),
+        ("+46 70-123 41 23 asked", "+4670****123 asked"),
+        ("policy 3f2a9c0d1b7e4412", "policy 3f2a9c0d1b7e4412"),
+        ("POST https://user:pw@app.example/in?token=s3cret&to=1: 500", "POST https://…@app.example/in?… 500"),
+        ("store redis://:pw@127.0.0.1:6379/0#x", "store redis://…@127.0.0.1:6379/0#…"),
     ],
 )
 def test_numbers_are_masked_and_nothing_else_is(text: str, masked: str) -> None:
@@ -98,3 +104,19 @@ def test_console_form_is_for_people() -> None:
     structlog.get_logger().info("carrier bound", carrier="north")
     assert "carrier bound" in out.getvalue()
     assert "carrier=north" in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_nothing_that_strangers_wrote_moves_the_cursor_of_a_terminal(form: Any) -> None:
+    out = io.StringIO()
+    logs.configure("info", form, out)
+    hostile = "a\x1b[2Jb\x07c\x9bd\u202ee\u2066f\rg\nh\ud83d"
+    structlog.get_logger().warning(hostile, system_id=hostile, peers=[hostile], by={hostile: 1})
+    said = out.getvalue()
+    assert said.count("\n") == 1
+    assert [char for char in said if char in "\x1b\x07\x9b\u202e\u2066\r\ud83d"] == []
+    assert "c\\x9bd" in said or "c\\u009bd" in said
+
+
+def test_numbers_in_names_of_fields_are_masked() -> None:
+    assert logged(waiting={"+46701234123": 2})["waiting"] == {"+4670****123": 2}

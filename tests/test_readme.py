@@ -104,8 +104,22 @@ async def test_every_command_and_every_link_leads_somewhere() -> None:
 
 
 async def test_command_line(gateway: House, tmp_path: Path) -> None:
-    (tmp_path / "parcels.csv").write_text("to\n+46701740611\n+46701740612\n")
     said = await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, SHELL), folder=tmp_path)
+    assert "2 messages in 2 segments; nothing was handed in" in said
+    assert "The first: to +46701740611: Hello Åsa, your parcel is here" in said
     assert "2 accepted (2 queued)" in said
     assert "granted" in said
     assert '"asked by phone"' in said
+
+
+async def test_a_command_is_typed_only_where_the_readme_has_made_it_known() -> None:
+    """Either the whole path, or the environment was activated above; and one key for the whole of the demo."""
+    text = README.read_text()
+    activated = text.index("\n. .venv/bin/activate\n")
+    typed = [found.start() for found in re.finditer(r"^(?:smpp-gateway|python) ", text, re.MULTILINE)]
+    assert min(typed) > activated
+    own = text.index("## The first five minutes")
+    assert activated < text.index("## The first message") < text.index(f"## {SECTION}") < own
+    keys = re.findall(r"(?:Bearer |--key |KEY=|:8080\", \")([\w…]+)", text[:own])
+    assert set(keys) == {"demo"}
+    assert "End the demo first (Ctrl-C)" in text[own:]

@@ -83,7 +83,7 @@ class AsyncClient:
     ) -> AsyncIterator[Batch]:
         """Like ``batch``, for any length: results request by request."""
         for chunk in calls.chunks(messages, size, key):
-            yield calls.results(chunk, await self.ask(chunk.call))
+            yield calls.results(chunk, calls.NOTHING if chunk.call is None else await self.ask(chunk.call))
 
     async def message(self, message_id: str) -> Record:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from gateway.client.errors import BadAnswer, ClientError, error_of
+from gateway.client.errors import BadAnswer, ClientError, InvalidError, error_of
 from gateway.client.types import (
     Accepted,
     Batch,
@@ -24,6 +24,7 @@ from gateway.client.types import (
     ConsentDetails,
     Decision,
     Decisions,
+    FieldError,
     Message,
     Problem,
     Record,
@@ -124,15 +125,48 @@ def _keyed(key: str | None) -> dict[str, str]:
 
 
 def send(message: Message, key: str | None) -> Call[Accepted]:
-    return Call("POST", "/v1/messages", Accepted, _encode(message), _keyed(key))
+    """Raises InvalidError for a message that cannot be written as JSON."""
+    return Call("POST", "/v1/messages", Accepted, _written(message), _keyed(key))
+
+
+def _written(message: Message) -> bytes:
+    """A message as JSON. Raises InvalidError, as the gateway would say it, when it holds what UTF-8 cannot."""
+    try:
+        return _encode(message)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        field = next((name for name, value in _fields(message) if not _is_written(value)), "")
+        raise _unwritable(field, error) from None
+
+
+def _unwritable(field: str, error: Exception) -> InvalidError:
+    """The gateway's words for what it would say of a field, if it could be sent."""
+    half = isinstance(error, UnicodeEncodeError)
+    detail = "holds half a character (a lone surrogate)" if half else str(error)
+    faults = (FieldError(field, "invalid_value", detail),)
+    return InvalidError(Problem(400, "malformed", "The request is malformed", f"{field}: {detail}", errors=faults))
+
+
+def _fields(message: Message) -> Iterator[tuple[str, Any]]:
+    for field in msgspec.structs.fields(message):
+        yield field.encode_name, getattr(message, field.name)
+
+
+def _is_written(value: Any) -> bool:
+    try:
+        _encode(value)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
+        return False
+    return True
 
 
 class Chunk(NamedTuple):
-    """A part of a batch: the index of its first message, how many they are, and the call."""
+    """A part of a batch: the index of its first message, how many go, the call (None: none goes), and those of its
+    messages that cannot be written and stay here, by index in the batch."""
 
     start: int
     size: int
-    call: Call[Rows]
+    call: Call[Rows] | None
+    refused: tuple[Refused, ...] = ()
 
 
 class Row(msgspec.Struct):
@@ -169,26 +203,43 @@ def chunks(messages: Iterable[Message], size: int, key: str | None) -> Iterator[
     base = key or str(uuid.uuid4())
     start = octets = 0
     encoded: list[bytes] = []
-    for message in messages:
-        one = _encode(message)
+    refused: list[Refused] = []
+    for index, message in enumerate(messages):
+        try:
+            one = _written(message)
+        except InvalidError as error:
+            refused.append(Refused(index, error.problem))
+            continue
         if encoded and (len(encoded) == size or octets + len(one) + 1 > _MAX_OCTETS):
-            yield _chunk(encoded, start, base)
-            start, octets, encoded = start + len(encoded), 0, []
+            yield _chunk(encoded, start, base, refused)
+            start, octets, encoded, refused = index, 0, [], []
         encoded.append(one)
         octets += len(one) + 1
-    if encoded:
-        yield _chunk(encoded, start, base)
+    if encoded or refused:
+        yield _chunk(encoded, start, base, refused)
 
 
-def _chunk(encoded: list[bytes], start: int, base: str) -> Chunk:
+def _chunk(encoded: list[bytes], start: int, base: str, refused: list[Refused]) -> Chunk:
     body = b'{"messages":[' + b",".join(encoded) + b"]}"
-    return Chunk(start, len(encoded), Call("POST", "/v1/messages/batch", Rows, body, _keyed(f"{base}.{start}")))
+    call = Call("POST", "/v1/messages/batch", Rows, body, _keyed(f"{base}.{start}")) if encoded else None
+    return Chunk(start, len(encoded), call, tuple(refused))
+
+
+NOTHING = Rows(0, 0, [])
+"""The answer to a chunk of which nothing went."""
 
 
 def results(chunk: Chunk, rows: Rows) -> Batch:
     """The answer to a chunk, its indexes counted from the start of the whole batch."""
-    done: list[Result] = [_result(row, chunk.start + row.index) for row in rows.results]
-    return Batch(rows.accepted, rows.refused, done)
+    stayed = {one.index for one in chunk.refused}
+    places = (
+        [index for index in range(chunk.start, chunk.start + chunk.size + len(stayed)) if index not in stayed]
+        if stayed
+        else range(chunk.start, chunk.start + chunk.size)
+    )
+    done: list[Result] = [_result(row, places[row.index]) for row in rows.results]
+    done = sorted([*done, *chunk.refused], key=lambda one: one.index) if stayed else done
+    return Batch(rows.accepted, rows.refused + len(stayed), done)
 
 
 def _result(row: Row, index: int) -> Result:
@@ -220,7 +271,7 @@ def joined(batches: Iterable[Batch]) -> Batch:
 
 
 def message(message_id: str) -> Call[Record]:
-    return Call("GET", f"/v1/messages/{quote(message_id, safe='')}", Record)
+    return Call("GET", f"/v1/messages/{_place('id', message_id)}", Record)
 
 
 class Found(msgspec.Struct):
@@ -228,16 +279,16 @@ class Found(msgspec.Struct):
 
 
 def find(client_ref: str, to: str | None) -> Call[Found]:
-    asked = {"client_ref": client_ref} | ({} if to is None else {"to": to})
+    asked = {"client_ref": _checked("client_ref", client_ref)} | ({} if to is None else {"to": _checked("to", to)})
     return Call("GET", "/v1/messages?" + urlencode(asked), Found)
 
 
 def decisions(message_id: str) -> Call[Decisions]:
-    return Call("GET", f"/v1/messages/{quote(message_id, safe='')}/decisions", Decisions)
+    return Call("GET", f"/v1/messages/{_place('id', message_id)}/decisions", Decisions)
 
 
 def cancel(message_id: str) -> Call[Canceled]:
-    return Call("POST", f"/v1/messages/{quote(message_id, safe='')}/cancel", Canceled)
+    return Call("POST", f"/v1/messages/{_place('id', message_id)}/cancel", Canceled)
 
 
 class Consents(msgspec.Struct):
@@ -249,7 +300,7 @@ class Suppressions(msgspec.Struct):
 
 
 def _of(collection: str, to: str) -> str:
-    return f"/v1/{collection}/{quote(to, safe='+')}"
+    return f"/v1/{collection}/{_place('to', to, '+')}"
 
 
 def consent(to: str, status: str, *, details: ConsentDetails, **basics: str | None) -> Call[Consent]:
@@ -277,4 +328,22 @@ def unsuppress(to: str, scope: str | None, brand: str | None) -> Call[None]:
 
 
 def _present(body: Mapping[str, Any]) -> bytes:
+    """Raises InvalidError."""
+    for name, value in body.items():
+        if isinstance(value, str):
+            _checked(name, value)
     return _encode({name: value for name, value in body.items() if value is not None and value != ""})
+
+
+def _checked(name: str, text: str) -> str:
+    """``text``, if it can be written. Raises InvalidError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _unwritable(name, error) from None
+    return text
+
+
+def _place(name: str, text: str, safe: str = "") -> str:
+    """A part of a path. Raises InvalidError."""
+    return quote(_checked(name, text), safe=safe)

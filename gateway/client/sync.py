@@ -110,7 +110,7 @@ class Client:
     def batches(self, messages: Iterable[Message], *, key: str | None = None, size: int = CHUNK) -> Iterator[Batch]:
         """Like ``batch``, for any length: taken from the iterable as needed, results request by request."""
         for chunk in calls.chunks(messages, size, key):
-            yield calls.results(chunk, self.ask(chunk.call))
+            yield calls.results(chunk, calls.NOTHING if chunk.call is None else self.ask(chunk.call))
 
     def message(self, message_id: str) -> Record:
         """State, parts, carrier's ids, timeline. Raises NotFoundError."""

@@ -40,8 +40,8 @@ class Desk(NamedTuple):
     as_json: bool
 
     @classmethod
-    def at(cls, url: str, token: str, as_json: bool) -> Desk:
-        """The one that is meant: by the options, else the one that runs on this machine."""
+    def at(cls, url: str, token: str, as_json: bool, *, timeout: float = 10.0) -> Desk:
+        """The one that is meant: by the options, else the one that runs on this machine. ``timeout``: of an answer."""
         from gateway import access
 
         found = access.find(url) if url else access.find() or access.find(ADMIN_URL)
@@ -49,7 +49,8 @@ class Desk(NamedTuple):
         if not url and found is None and several:
             fail(Exit.USAGE, f"Several gateways run here; say which: --url {' or --url '.join(several)}")
         known = found.token if found else ""
-        return cls(client_of(url or (found.url if found else ADMIN_URL), token or known), as_json)
+        address = url or (found.url if found else ADMIN_URL)
+        return cls(client_of(address, token or known, timeout=timeout), as_json)
 
     def get(self, path: str) -> dict[str, Any]:
         """What the gateway answers."""

@@ -9,7 +9,7 @@ import typer
 
 from gateway.commands.admin import AdminUrl, Desk, Token
 from gateway.commands.reload import change_lines
-from gateway.commands.shared import Exit, Json, fail, load, print_json
+from gateway.commands.shared import Exit, Json, echo, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -29,12 +29,13 @@ def check(
     ] = False,
     url: AdminUrl = "",
     token: Token = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 also for warnings.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say whether a configuration can be used; if not, every problem with its remedy.
 
     With --diff or --running also what a reload would change, in the words of [cyan]smpp-gateway reload --dry-run[/].
-    Exit code 2 when the file cannot be used, 1 when a change needs a restart.
+    Exit code 2 when the file cannot be used, 1 when a change needs a restart (with --strict also for a warning).
 
     Examples:
 
@@ -47,6 +48,7 @@ def check(
     if diff is not None and running:
         fail(Exit.USAGE, "--diff compares with a file, --running with the gateway that runs: give one of the two")
     loaded = load(file, as_json)
+    warnings = [*map(str, loaded.warnings), *_idle(file, loaded.config), *_taken(file, loaded.config)]
     changes = _offline(load(diff, as_json).config, loaded.config) if diff is not None else None
     if running:
         changes = _running(file, Desk.at(url, token, as_json))
@@ -57,15 +59,32 @@ def check(
             "carriers": [carrier.name for carrier in loaded.config.carriers],
             "routes": [route.lane for route in loaded.config.routes],
             "warnings": [warning._asdict() for warning in loaded.warnings],
+            "notes": warnings[len(loaded.warnings) :],
         }
         print_json(found | (changes or {}))
     else:
-        for warning in loaded.warnings:
-            typer.echo(f"warning: {warning}", err=True)
-        typer.echo(f"{file} is good: {_counted(loaded.config)}")
+        for warning in warnings:
+            echo(f"warning: {warning}", err=True)
+        echo(f"{file} is good: {_counted(loaded.config)}")
         for line in change_lines(changes) if changes is not None else ():
-            typer.echo(f"  {line}")
-    raise typer.Exit(Exit.REFUSED if changes and changes["needs_restart"] else Exit.OK)
+            echo(f"  {line}")
+    refused = bool(changes and changes["needs_restart"]) or bool(strict and warnings)
+    raise typer.Exit(Exit.REFUSED if refused else Exit.OK)
+
+
+def _idle(file: Path, config: Config) -> list[str]:
+    """Why a gateway with this file would do nothing."""
+    tables = (("account", config.accounts, "nobody can submit"), ("carrier", config.carriers, "nothing can be sent"))
+    return [f"{file}: there is no [[{name}]]: {so}" for name, have, so in tables if not have]
+
+
+def _taken(file: Path, config: Config) -> list[str]:
+    """Which of its addresses another gateway of this machine has just now."""
+    from gateway.commands.ports import whose
+
+    addresses = {"http.listen": config.http.listen, "admin.listen": config.admin.listen}
+    found = ((name, address, whose(address, file)) for name, address in addresses.items() if ":" in address)
+    return [f"{file}: {name}: {address} is taken just now; {owner}" for name, address, owner in found if owner]
 
 
 def _offline(old: Config, new: Config) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from gateway.commands import complete
-from gateway.commands.shared import Exit, Json, fail, load, print_json
+from gateway.commands.shared import Exit, Json, echo, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -59,9 +59,9 @@ def key_new(
         body = {"account": account, "key": made, "api_keys": f"sha256:{digest}", "fingerprint": digest[:FINGERPRINT]}
         print_json(body)
         return
-    typer.echo(f"The key, shown this once; hand it to the app:\n\n  {made}\n")
-    typer.echo(f'For the configuration, in the [[account]] named "{account}":\n\n  api_keys = ["sha256:{digest}"]\n')
-    typer.echo(f"Its fingerprint is {digest[:FINGERPRINT]}. Then: smpp-gateway reload (or SIGHUP).")
+    echo(f"The key, shown this once; hand it to the app:\n\n  {made}\n")
+    echo(f'For the configuration, in the [[account]] named "{account}":\n\n  api_keys = ["sha256:{digest}"]\n')
+    echo(f"Its fingerprint is {digest[:FINGERPRINT]}. Then: smpp-gateway reload (or SIGHUP).")
 
 
 @key.command("list")
@@ -85,10 +85,10 @@ def key_list(
         print_json({"keys": [{"account": o.account, "fingerprint": o.fingerprint, "kind": o.kind} for o in found]})
         return
     if not found:
-        typer.echo("no API keys are configured" + (f" for {account}" if account else ""))
+        echo("no API keys are configured" + (f" for {account}" if account else ""))
     for one in found:
         note = "  (stands in plain text: for trying things out only)" if one.kind == "plain" else ""
-        typer.echo(f"{one.account:24} {one.fingerprint}{note}")
+        echo(f"{one.account:24} {one.fingerprint}{note}")
 
 
 @key.command("revoke")
@@ -117,13 +117,13 @@ def key_revoke(
         )
         return
     shown = one.value if one.kind == "sha256" else "plain:…"
-    typer.echo(f'The key {one.fingerprint} of the account "{one.account}". Take this out:\n\n  "{shown}"\n')
+    echo(f'The key {one.fingerprint} of the account "{one.account}". Take this out:\n\n  "{shown}"\n')
     for file, line in places:
-        typer.echo(f"  {file}, line {line}")
+        echo(f"  {file}, line {line}")
     if not places:
-        typer.echo(f"  from what {config} takes its api_keys from (an environment variable, or another file)")
+        echo(f"  from what {config} takes its api_keys from (an environment variable, or another file)")
     left = sum(other.account == one.account for other in _keys(loaded)) - 1
-    typer.echo(f"\nThen: smpp-gateway reload (or SIGHUP). The account has {left} other key{'s' * (left != 1)}.")
+    echo(f"\nThen: smpp-gateway reload (or SIGHUP). The account has {left} other key{'s' * (left != 1)}.")
 
 
 def _keys(config: Config) -> Iterator[Found]:

@@ -10,9 +10,9 @@ import typer
 
 from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, fail, print_json
+from gateway.commands.shared import Exit, Json, echo, fail, print_json
 
-carriers, held, breakers = typer.Typer(), typer.Typer(), typer.Typer()
+carriers, held, breakers, queue = typer.Typer(), typer.Typer(), typer.Typer(), typer.Typer()
 
 Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=complete.carriers)]
 Bind = Annotated[
@@ -26,7 +26,8 @@ Brand = Annotated[str, typer.Option(help="… and of them only those of this bra
 Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
 
 
-def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
+@queue.callback(invoke_without_command=True)
+def queue_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
     """Show what waits, by lane and account: how much, how old the oldest is, when the next delayed one wakes.
 
     Then of every account how many messages wait, by status: all of them count towards its max_queued.
@@ -36,6 +37,8 @@ def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
 
     Example: [cyan]smpp-gateway queue --json | jq '.lanes[] | select(.oldest_s > 60)'[/]
     """
+    if context.invoked_subcommand is not None:
+        return
     body = Desk.at(url, token, as_json).get("/queue")
     if as_json:
         print_json(body)
@@ -46,6 +49,29 @@ def queue(url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
     if body["accounts"]:
         tables.show("")
         tables.show(board.waiting(body["accounts"]))
+
+
+@queue.command("cancel")
+def queue_cancel(
+    account: Annotated[str, typer.Option(help="Whose messages.", autocompletion=complete.accounts)],
+    url: AdminUrl = "",
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Cancel everything that waits of an account, also of one that the configuration no longer has.
+
+    What a carrier has already goes its way. To hold marketing instead: [cyan]breakers open --account NAME[/].
+
+    Example: [cyan]smpp-gateway queue cancel --account shop[/]
+    """
+    desk, canceled, more = Desk.at(url, token, as_json), 0, True
+    while more:
+        body = desk.post("/queue/cancel", {"account": account})
+        canceled, more = canceled + body["canceled"], body["more"]
+    if as_json:
+        print_json({"canceled": canceled})
+    else:
+        echo(f"{canceled} canceled")
 
 
 def audit(
@@ -237,7 +263,7 @@ def held_release(
     if as_json:
         print_json(body)
     else:
-        typer.echo(f"{body['released']} released")
+        echo(f"{body['released']} released")
 
 
 @breakers.callback(invoke_without_command=True)
@@ -290,7 +316,7 @@ def breakers_close(
         "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
     )
     if not as_json:
-        typer.echo(f"{body['released']} released")
+        echo(f"{body['released']} released")
     _show_breakers(body, as_json)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.commands import complete
-from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, fail, print_json
+from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json
 
 if TYPE_CHECKING:
     import msgspec
@@ -133,7 +133,7 @@ def remove(
     if as_json or left:
         _show(left, as_json, "")
     else:
-        typer.echo("no opt-out stands any more")
+        echo("no opt-out stands any more")
 
 
 def _scope(scope: str) -> str:
@@ -159,5 +159,5 @@ def _show(items: Sequence[msgspec.Struct], as_json: bool, none: str) -> None:
             show(Answer(200, shape))
     if not shapes and none:
         if not as_json:
-            typer.echo(none, err=True)
+            echo(none, err=True)
         raise typer.Exit(Exit.REFUSED)

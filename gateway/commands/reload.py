@@ -8,11 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, print_json
+from gateway.commands.shared import Exit, Json, echo, print_json
 
 
 def reload(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, max=300, help="Seconds to wait for carriers that must empty their windows."),
+    ] = 3.0,
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
@@ -21,22 +25,24 @@ def reload(
 
     Binds that are not concerned stay up; carriers whose binds are concerned empty their windows first. A file that
     cannot be used, or a change that needs a restart, changes nothing, every reason is named, and the exit code is 1.
-    SIGHUP does the same and writes to the log.
+    It is 5 when carriers still empty their windows after --wait. SIGHUP does the same and writes to the log.
 
     Example: [cyan]smpp-gateway reload --dry-run && smpp-gateway reload[/]
     """
-    desk = Desk.at(url, token, as_json)
-    body = desk.post("/reload?dry_run=true" if dry_run else "/reload")
+    desk = Desk.at(url, token, as_json, timeout=wait + 10)
+    body = desk.post("/reload?dry_run=true" if dry_run else f"/reload?wait={wait:g}")
     if as_json:
         print_json(body)
     else:
         for line in change_lines(body):
-            typer.echo(line)
+            echo(line)
         if body["settling"]:
-            typer.echo("carriers still empty their windows")
+            echo("carriers still empty their windows")
         if dry_run:
-            typer.echo("(nothing done: --dry-run)")
-    raise typer.Exit(Exit.REFUSED if body["needs_restart"] else Exit.OK)
+            echo("(nothing done: --dry-run)")
+    if body["needs_restart"]:
+        raise typer.Exit(Exit.REFUSED)
+    raise typer.Exit(Exit.TIMED_OUT if body["settling"] else Exit.OK)
 
 
 def change_lines(body: Mapping[str, Any]) -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from gateway.commands import complete
-from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, fail, print_json, show_answer
+from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json, show_answer
 
 if TYPE_CHECKING:
     from gateway.client import Client
+    from gateway.commands.places import Places
+    from gateway.commands.send_file import Wanted
 
 
 def send(
@@ -22,7 +24,9 @@ def send(
     var: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the template; as many as it needs.")] = None,
     file: Annotated[
         str,
-        typer.Option("--file", "-f", help='Many messages: a .csv with a header, or .ndjson; "-" is NDJSON on stdin.'),
+        typer.Option(
+            "--file", "-f", help='Many messages: .csv, .tsv or .txt with a header, or .ndjson; "-" is NDJSON on stdin.'
+        ),
     ] = "",
     sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
     category: Annotated[
@@ -42,7 +46,18 @@ def send(
             help='At night: "defer" until morning or "reject".', autocompletion=complete.one_of("defer", "reject")
         ),
     ] = "",
-    wait: Annotated[float, typer.Option(help="Follow it for so many seconds to its final state.", min=0)] = 0,
+    wait: Annotated[
+        float, typer.Option(help="Follow it for so many seconds to its final state; exit code 5 without one.", min=0)
+    ] = 0,
+    country: Annotated[
+        str, typer.Option(help="With --file: whose national numbers those without + are, like SE or CN.")
+    ] = "",
+    charset: Annotated[
+        str, typer.Option(help="With --file: its character set. [dim]Default: UTF-8, UTF-16 and GB18030 are told[/]")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --file: count messages, segments and faults; send nothing.")
+    ] = False,
     failures: Annotated[
         Path | None, typer.Option(help="With --file: where to put what was refused. [dim]Default: FILE.failed.csv[/]")
     ] = None,
@@ -52,9 +67,11 @@ def send(
 ) -> None:
     """Send one message and say what became of it, or send a file of messages.
 
-    A file has the columns (or JSON fields) to and text and any others of the HTTP interface; options given here hold
-    for rows that do not say otherwise. It can be stopped and run again: what was accepted is not sent twice. What was
-    refused goes into a file of the same form, with the reasons.
+    A file has the columns (or JSON fields) to and text and any others of the HTTP interface, in English or Chinese
+    (phone, 手机号, 内容, …); options given here hold for rows that do not say otherwise. {name} in --text is filled
+    from the column name; a row that leaves it empty is refused. It can be stopped and run again, also when rows were
+    mended, added or taken away: a row is known by its client_ref, or else by recipient and text, and what was
+    accepted is not sent twice. What was refused goes into a file of the same form, with the reasons.
 
     Examples:
 
@@ -62,7 +79,7 @@ def send(
 
     [cyan]echo 'Hello' | smpp-gateway send --to +46701234567 --text - --json[/]
 
-    [cyan]smpp-gateway send --file parcels.csv --text 'Your parcel is here' --category transactional[/]
+    [cyan]smpp-gateway send --file parcels.csv --text 'Hello {name}, your parcel is here' --dry-run[/]
     """
     said = {
         "template": template,
@@ -76,15 +93,42 @@ def send(
     usual: dict[str, Any] = {name: value for name, value in said.items() if value}
     if var:
         usual["vars"] = dict(_pair(word) for word in var)
+    _check_options(file, to, text, wait, country, charset, failures, dry_run)
     client = client_of(url, key, patience=300.0 if file else 5.0)
     if file:
-        if to or wait or text == "-":
-            fail(Exit.USAGE, "--file goes without --to, --wait and --text -")
-        _many(client, file, usual | ({"text": text} if text else {}), client_ref, failures, as_json)
+        from gateway.commands.rows import Usual
+        from gateway.commands.send_file import Wanted
+
+        rows = Usual(usual, _places(text) if text else None, client_ref, country.upper())
+        _many(client, Wanted(file, rows, charset, failures, quiet=as_json), dry_run, as_json)
     if not (to and (text or template)):
         fail(Exit.USAGE, "give --to and --text (or --template), or --file")
     body = {"to": to, **usual} | ({"text": sys.stdin.read().rstrip("\n") if text == "-" else text} if text else {})
     _one(client, body | ({"client_ref": client_ref} if client_ref else {}), wait, as_json)
+
+
+def _check_options(
+    file: str, to: str, text: str, wait: float, country: str, charset: str, failures: Path | None, dry_run: bool
+) -> None:
+    """Exit code 2 when they do not go together."""
+    if file and (to or wait or text == "-"):
+        fail(Exit.USAGE, "--file goes without --to, --wait and --text -")
+    if not file and (country or charset or failures or dry_run):
+        fail(Exit.USAGE, "--country, --charset, --failures and --dry-run go with --file")
+    if country:
+        from gateway.commands.recipient import is_country
+
+        if not is_country(country.upper()):
+            fail(Exit.USAGE, f"--country {country}: write the two letters of a country, like SE or CN")
+
+
+def _places(text: str) -> Places:
+    from gateway.commands.places import BadPlace, Places
+
+    try:
+        return Places(text)
+    except BadPlace as error:
+        fail(Exit.USAGE, f"--text: {error}")
 
 
 def _pair(word: str) -> tuple[str, str]:
@@ -100,31 +144,46 @@ def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> No
     from gateway.client import Answer, Message, calls
 
     try:
-        call = calls.untyped(calls.send(msgspec.convert(body, Message), None))
+        message = msgspec.convert(body, Message)
     except msgspec.ValidationError as error:
         fail(Exit.USAGE, str(error).replace(" - at `$.", ": ").rstrip("`"))
 
-    def ask() -> dict[str, Any]:
-        done: dict[str, Any] = client.ask(call)  # as it came, for --json
-        if not wait:
-            return done
-        client.wait(str(done["id"]), wait)
-        return client.ask(calls.untyped(calls.message(str(done["id"]))))
-
-    found = answered(ask, as_json)
+    # as it came, for --json
+    done: dict[str, Any] = answered(lambda: client.ask(calls.untyped(calls.send(message, None))), as_json)
+    if not wait:
+        show_answer(Answer(200, done), as_json)
+        raise typer.Exit(Exit.OK)
+    # first of all: whatever becomes of the waiting, the message is known by it
+    echo(f"accepted as {done['id']}", err=as_json)
+    found = answered(lambda: _followed(client, str(done["id"]), wait), as_json)
     show_answer(Answer(200, found), as_json)
-    failed = found.get("final") and found.get("status") != "delivered"
-    raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
+    status = found.get("status")
+    if not found.get("final"):
+        fail(
+            Exit.TIMED_OUT,
+            f"{status} after {wait:g} s, which is no end yet; smpp-gateway status {done['id']} asks again",
+        )
+    raise typer.Exit(Exit.OK if status == "delivered" else Exit.REFUSED)
 
 
-def _many(client: Client, file: str, usual: dict[str, Any], prefix: str, failures: Path | None, as_json: bool) -> None:
-    from gateway.commands.rows import BadFile
+def _followed(client: Client, message: str, wait: float) -> dict[str, Any]:
+    """The record of a message at its end, or when the time is over."""
+    from gateway.client import calls
+
+    client.wait(message, wait)
+    return client.ask(calls.untyped(calls.message(message)))
+
+
+def _many(client: Client, wanted: Wanted, dry: bool, as_json: bool) -> None:
+    from gateway.commands.lines import BadFile
     from gateway.commands.send_file import send_file, show_tally
 
     try:
-        tally, failed = send_file(client, file, usual, prefix=prefix, failures=failures, quiet=as_json)
+        if dry:
+            _count(wanted, as_json)
+        tally, failed = send_file(client, wanted)
     except (BadFile, OSError) as error:
-        fail(Exit.USAGE, f"{file}: {(error.strerror if isinstance(error, OSError) else '') or error}")
+        fail(Exit.USAGE, f"{wanted.file}: {(error.strerror if isinstance(error, OSError) else '') or error}")
     if as_json:
         print_json(tally.as_json() | {"failures": None if failed is None else str(failed)})
     else:
@@ -132,3 +191,15 @@ def _many(client: Client, file: str, usual: dict[str, Any], prefix: str, failure
     if tally.stopped:
         raise typer.Exit(tally.code)
     raise typer.Exit(Exit.REFUSED if tally.refused else Exit.OK)
+
+
+def _count(wanted: Wanted, as_json: bool) -> NoReturn:
+    """Exit code 1 when some rows would be refused."""
+    from gateway.commands.dry_run import dry_run
+
+    forecast = dry_run(wanted)
+    if as_json:
+        print_json(forecast.as_json())
+    else:
+        forecast.show()
+    raise typer.Exit(Exit.REFUSED if forecast.faults else Exit.OK)

@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, UnauthorizedError, Unreachable
 from gateway.client.calls import CHUNK
-from gateway.commands.rows import BadFile, Failures, Row, count, read
+from gateway.commands.lines import BadFile, opened
+from gateway.commands.rows import Failures, Row, Rows, Usual, count, is_csv
 from gateway.commands.shared import KEY_WANTED, Exit
-from gateway.show import status_text
+from gateway.show import SafeConsole, status_text
+
+
+class Twice:
+    """How often rows repeat something, and where first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first = (0, 0)
+
+    def add(self, line: int, before: int) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._first = (line, before)
+
+    def __str__(self) -> str:
+        line, before = self._first
+        return f"first: line {line}, as line {before}"
 
 
 class Tally:
@@ -31,6 +48,10 @@ class Tally:
         self.rows = 0
         self.accepted = 0
         self.repeated = 0  # handed in before, under the same reference
+        self.same = Twice()  # rows that say what an earlier row says: not handed in
+        self.again = Twice()  # rows with another message to the recipient of an earlier row
+        self.unused: list[str] = []  # columns that no message uses
+        self.charset = ""  # of the file, when it is not plain UTF-8
         self.statuses: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.stopped = ""  # why it did not come to the end
@@ -41,11 +62,28 @@ class Tally:
             "rows": self.rows,
             "accepted": self.accepted,
             "already_accepted": self.repeated,
+            "same_rows": self.same.count,
+            "same_recipient": self.again.count,
             "refused": sum(self.refused.values()),
             "statuses": dict(self.statuses),
             "codes": dict(self.refused),
+            "unused_columns": self.unused,
             "stopped": self.stopped or None,
         }
+
+    def notes(self) -> Iterator[str]:
+        """What is worth knowing of the file itself."""
+        if self.charset:
+            yield f"Read as {self.charset}; --charset says otherwise."
+        if self.unused:
+            yield f"Columns that no message uses: {', '.join(self.unused)}."
+        if self.same.count:
+            yield (
+                f"{self.same.count} say the same to the same recipient as an earlier row ({self.same}) and were left "
+                "out; a client_ref of its own for each sends them all."
+            )
+        if self.again.count:
+            yield f"{self.again.count} have the recipient of an earlier row, and say something else ({self.again})."
 
 
 class FileSender:
@@ -58,12 +96,11 @@ class FileSender:
         self._report = report
 
     def run(self, rows: Iterator[Row]) -> Tally:
-        """To the end, or until the gateway cannot be reached or refuses the account. Raises BadFile, OSError."""
+        """To the end, or until the gateway cannot be reached or refuses the account. Raises OSError."""
         waiting: list[Row] = []
         try:
             for row in rows:
-                if row.message is None:
-                    self._fail(row, "malformed", f"line {row.line}: {row.fault}")
+                if not self._is_new(row):
                     continue
                 waiting.append(row)
                 if len(waiting) == CHUNK:
@@ -76,6 +113,19 @@ class FileSender:
             self.tally.stopped = f"the API key is missing or unknown. {KEY_WANTED}" if unknown else str(error)
             self.tally.code = Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.REFUSED
         return self.tally
+
+    def _is_new(self, row: Row) -> bool:
+        """Whether a row is to be handed in; what is not is counted."""
+        if row.message is None:
+            self._fail(row, "malformed", f"line {row.line}: {row.fault}")
+            return False
+        if row.same:
+            self.tally.rows += 1
+            self.tally.same.add(row.line, row.same)
+            return False
+        if row.again:
+            self.tally.again.add(row.line, row.again)
+        return True
 
     def _fail(self, row: Row, code: str, detail: str) -> None:
         self.tally.rows += 1
@@ -128,25 +178,51 @@ def _faults(problem: Problem) -> dict[int, str]:
 # ── the command ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def send_file(
-    client: Client, file: str, usual: Mapping[str, Any], *, prefix: str, failures: Path | None, quiet: bool
-) -> tuple[Tally, Path | None]:
-    """What became of a file ("-": NDJSON on standard input), and where its failures are, if any.
+class Wanted(NamedTuple):
+    """What is asked of a file ("-": NDJSON on standard input)."""
 
-    Raises BadFile, OSError.
+    file: str
+    usual: Usual
+    charset: str = ""
+    failures: Path | None = None
+    quiet: bool = False
+
+
+@contextmanager
+def rows_of(wanted: Wanted) -> Iterator[tuple[Rows, TextIO]]:
+    """The rows of a file and its text. Raises BadFile, OSError."""
+    if wanted.file == "-":
+        file: BinaryIO = sys.stdin.buffer
+        with opened(file, wanted.charset or "utf-8") as text:
+            yield Rows(text, "stdin.ndjson", wanted.usual), text
+        return
+    with Path(wanted.file).open("rb") as file, opened(file, wanted.charset) as text:
+        yield Rows(text, wanted.file, wanted.usual), text
+
+
+def send_file(client: Client, wanted: Wanted) -> tuple[Tally, Path | None]:
+    """What became of a file, and where its failures are, if any.
+
+    Raises BadFile, OSError: nothing was handed in.
     """
-    name = "stdin.ndjson" if file == "-" else file
-    target = failures or (Path("failed.ndjson") if file == "-" else _beside(Path(file)))
-    if file != "-" and target.resolve() == Path(file).resolve():
+    file = Path(wanted.file)
+    piped = wanted.file == "-"
+    target = wanted.failures or (Path("failed.ndjson") if piped else _beside(file))
+    if not piped and target.resolve() == file.resolve():
         raise BadFile("the file of failures would replace the file itself; give --failures another name")
-    kept = Failures(target)
-    total = None if file == "-" else count(Path(file))
-    with _opened(file) as stream, _progress(total, quiet) as report:
+    if is_csv(target.name) != (not piped and is_csv(file.name)):
+        raise BadFile(f"the file of failures is of the same form; let its name end in {file.suffix or '.ndjson'}")
+    with rows_of(wanted) as (rows, text), _progress(None if piped else count(file), wanted.quiet) as report:
+        marked = text.encoding.lower() not in ("utf-8", "ascii")
+        kept = Failures(target, rows.columns, getattr(rows, "delimiter", ""), mark=marked)
         sender = FileSender(client, kept, report)
+        sender.tally.unused, sender.tally.charset = rows.unused, text.encoding if marked else ""
         try:
-            sender.run(read(stream, name, usual, prefix))
+            sender.run(iter(rows))
         except KeyboardInterrupt:
             sender.tally.stopped, sender.tally.code = "interrupted", Exit.INTERRUPTED
+        except OSError as error:  # of either file: what was handed in is told all the same
+            sender.tally.stopped, sender.tally.code = f"{error.filename or file}: {error.strerror}", Exit.REFUSED
         finally:
             kept.close()
     return sender.tally, target if kept.count else None
@@ -157,18 +233,9 @@ def _beside(file: Path) -> Path:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[TextIO]:
-    if file == "-":
-        yield sys.stdin
-        return
-    with Path(file).open(encoding="utf-8", newline="") as stream:
-        yield stream
-
-
-@contextmanager
 def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[Tally], None]]:
     """A bar on a terminal; nothing anywhere else."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _tally: None
         return
@@ -186,13 +253,15 @@ def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[Tally], None
 
 def show_tally(tally: Tally, failed: Path | None) -> None:
     """The summary for people."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     statuses = ", ".join(f"{number} {status_text(status)}" for status, number in tally.statuses.most_common())
     console.print(f"{tally.accepted} accepted" + (f" ({statuses})" if statuses else ""))
     if tally.repeated:
         console.print(f"{tally.repeated} handed in before and not sent again; another --ref would send them again")
     for code, number in tally.refused.most_common():
         console.print(f"[red]{number} {escape(code)}[/]")
+    for note in tally.notes():
+        console.print(escape(note), soft_wrap=True)
     if failed is not None:
         console.print(f"Those refused are in {escape(str(failed))}, with the reasons.")
     if tally.stopped:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from gateway.visible import visible, visible_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,6 +37,7 @@ class Exit(IntEnum):
     USAGE = 2  # a wrong option, or a configuration with problems
     UNREACHABLE = 3  # no gateway answers at the address
     CANNOT_START = 4  # the store cannot be used, or an address is taken
+    TIMED_OUT = 5  # accepted, but not at its end when the waiting was over
     INTERRUPTED = 130
 
 
@@ -57,9 +60,14 @@ def tidy_help(app: typer.Typer) -> None:
             one.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line; nothing in it moves the cursor of a terminal."""
+    typer.echo(visible(text), err=err)
+
+
 def fail(code: Exit, text: str) -> NoReturn:
     """Say why on standard error and leave with this code."""
-    typer.echo(text, err=True)
+    echo(text, err=True)
     raise typer.Exit(code)
 
 
@@ -67,7 +75,7 @@ def print_json(data: object) -> None:
     """For scripts; indented when somebody watches."""
     import json
 
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    typer.echo(visible_json(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)))
 
 
 def load(file: Path, as_json: bool = False) -> Loaded:
@@ -84,12 +92,13 @@ def load(file: Path, as_json: bool = False) -> Loaded:
         fail(Exit.USAGE, f"{error}\n{count} problem{'s' * (count != 1)} in {file}")
 
 
-def client_of(url: str, key: str, *, patience: float = 5.0) -> Client:
-    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again."""
+def client_of(url: str, key: str, *, patience: float = 5.0, timeout: float = 10.0) -> Client:
+    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again; ``timeout``: of
+    one answer."""
     from gateway.client import BadAddress, Client, Retry
 
     try:
-        return Client(url, key, retry=Retry(tries=3 if patience < 60 else 100, patience=patience, first=0.1))
+        return Client(url, key, timeout, retry=Retry(tries=3 if patience < 60 else 100, patience=patience, first=0.1))
     except BadAddress as error:
         fail(Exit.USAGE, str(error))
 

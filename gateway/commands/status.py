@@ -66,10 +66,11 @@ def _watch(desk: Desk, body: dict[str, Any], every: float) -> None:
 
     from gateway.client import Unreachable
     from gateway.commands import board
+    from gateway.show import SafeConsole
 
     before, looked = body, time.monotonic()
     try:
-        with Live(board.status(body), screen=True, auto_refresh=False) as live:
+        with Live(board.status(body), console=SafeConsole(), screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 try:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """Where tables go. What is read by a program is not broken at 80 columns."""
-    from rich.console import Console
+    from gateway.show import SafeConsole
 
     width = None if sys.stdout.isatty() else max(200, shutil.get_terminal_size().columns)
-    return Console(highlight=False, width=width)
+    return SafeConsole(highlight=False, width=width)
 
 
 def show(thing: RenderableType) -> None:

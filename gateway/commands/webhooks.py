@@ -9,7 +9,7 @@ import typer
 
 from gateway.commands import complete
 from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, print_json
+from gateway.commands.shared import Exit, Json, echo, print_json
 
 webhooks = typer.Typer()
 
@@ -54,7 +54,7 @@ def list_(
     import json
 
     for event in body["events"]:
-        typer.echo(json.dumps(event, ensure_ascii=False))
+        echo(json.dumps(event, ensure_ascii=False))
 
 
 @webhooks.command("replay")
@@ -93,7 +93,7 @@ def retry(account: Account = "", to: To = "", url: AdminUrl = "", token: Token =
     if as_json:
         print_json(body)
     else:
-        typer.echo(f"{body['receivers']} queues are tried again")
+        echo(f"{body['receivers']} queues are tried again")
 
 
 @webhooks.command("test")
@@ -121,7 +121,7 @@ def test(
     else:
         said = body["fault"] or f"HTTP {body['status']}"
         signed = "" if body["signed"] else ", without a signature: the account has no webhook_secret"
-        typer.echo(f"{'good' if body['ok'] else 'failed'}: {said} in {body['ms']:g} ms{signed}")
+        echo(f"{'good' if body['ok'] else 'failed'}: {said} in {body['ms']:g} ms{signed}")
     raise typer.Exit(Exit.OK if body["ok"] else Exit.REFUSED)
 
 
@@ -129,7 +129,7 @@ def _count(body: dict[str, Any], as_json: bool, what: str) -> None:
     if as_json:
         print_json(body)
     else:
-        typer.echo(f"{body['events']} event{'s' * (body['events'] != 1)} {what}")
+        echo(f"{body['events']} event{'s' * (body['events'] != 1)} {what}")
 
 
 def _list(desk: Desk, account: str = "") -> None:
@@ -139,13 +139,13 @@ def _list(desk: Desk, account: str = "") -> None:
         print_json(body | {"receivers": rows})
         return
     if not rows:
-        typer.echo("nothing waits, nothing fails")
+        echo("nothing waits, nothing fails")
         return
     for row in rows:
-        typer.echo(f"{row['account']}  {row['url'] or '(no callback_url any more)'}")
-        typer.echo(f"  {row['waiting']} waiting, the oldest for {row['oldest_s']:g} s; {row['dead']} dead letters")
+        echo(f"{row['account']}  {row['url'] or '(no callback_url any more)'}")
+        echo(f"  {row['waiting']} waiting, the oldest for {row['oldest_s']:g} s; {row['dead']} dead letters")
         if row["tries"]:
             since = f"for {row['failing_s']:g} s, {row['tries']} tries in a row, the next in {row['next_try_s']:g} s"
-            typer.echo(f"  fails: {row['last_error']} ({since})")
+            echo(f"  fails: {row['last_error']} ({since})")
         if row["dropped"]:
-            typer.echo(f"  {row['dropped']} dead letters went for want of room")
+            echo(f"  {row['dropped']} dead letters went for want of room")

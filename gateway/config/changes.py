@@ -69,6 +69,12 @@ class Change(NamedTuple):
             "text": str(self),
         }
 
+    @property
+    def departed(self) -> str:
+        """The account that leaves the configuration by this, "" when none does."""
+        kind, _, name = self.table.partition(" ")
+        return name if kind == "account" and self.kind == "removed" else ""
+
 
 class Changes(NamedTuple):
     """All that differs. With ``refused`` nothing at all is taken over: those keys need a restart."""
@@ -76,6 +82,15 @@ class Changes(NamedTuple):
     changed: tuple[Change, ...] = ()
     refused: tuple[Change, ...] = ()
     settling: bool = False  # taken over, but carriers that end or start anew still empty their windows
+
+    @property
+    def departed(self) -> list[str]:
+        """The accounts that leave the configuration."""
+        return [change.departed for change in self.changed if change.departed]
+
+    def waiting(self, counts: Mapping[str, int]) -> Changes:
+        """The same, with how many messages of accounts that leave still wait."""
+        return self._replace(changed=tuple(_with_waiting(change, counts) for change in self.changed))
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.refused)
@@ -86,6 +101,14 @@ class Changes(NamedTuple):
             "changes": [change.as_json() for change in self.changed],
             "needs_restart": [change.as_json() for change in self.refused],
         }
+
+
+def _with_waiting(change: Change, counts: Mapping[str, int]) -> Change:
+    name = change.departed
+    if not name or not (count := counts.get(name, 0)):
+        return change
+    words = f"{count} of its messages wait and will go out; smpp-gateway queue cancel --account {name} ends them"
+    return change._replace(effect=words)
 
 
 def compare(old: Config, new: Config, *, supervised: bool = False, laws: bool = False) -> Changes:

@@ -9,15 +9,14 @@ import os
 import re
 from urllib.parse import urlsplit
 
+from gateway.config.examples import exposed, fingerprint, is_example, is_loopback
 from gateway.config.problems import Findings
 from gateway.config.rulebook import check_policy
-from gateway.config.schema import Admin, Config, Privacy, Smpp, split_address
+from gateway.config.schema import Config, Privacy, Smpp, split_address
 from gateway.config.tables import (
     check_accounts,
     check_carriers,
     check_routes,
-    fingerprint,
-    is_loopback,
     is_network,
     need_file,
 )
@@ -36,7 +35,7 @@ def check(config: Config, findings: Findings) -> None:
     _tls(config.smpp, findings)
     _store(config, findings)
     _privacy(config.privacy, findings)
-    _tokens(config.admin, findings)
+    _tokens(config, findings)
     for index, network in enumerate(config.webhooks.allow_networks):
         is_network(network, f"webhooks.allow_networks[{index}]", findings)
     if config.policy.default_zone and not known_zone(config.policy.default_zone):
@@ -83,8 +82,9 @@ def _listeners(config: Config, findings: Findings) -> None:
         findings.warn("admin.listen", fault, "Listen on loopback, or make sure that only operators reach it")
 
 
-def _tokens(admin: Admin, findings: Findings) -> None:
+def _tokens(config: Config, findings: Findings) -> None:
     """Operators' tokens can be told from guesses, and from each other."""
+    admin = config.admin
     given = {"admin.token": admin.token, "admin.read_token": admin.read_token}
     given |= {f"admin.operators.{name}": token for name, token in admin.operators.items()}
     make = "Make one with: openssl rand -base64 32"
@@ -97,6 +97,9 @@ def _tokens(admin: Admin, findings: Findings) -> None:
             findings.problem(path, "is not sha256: and 64 hexadecimal digits (its value is not shown)", make)
         elif not hashed and len(token.removeprefix("plain:")) < _LEAST_TOKEN:
             findings.problem(path, f"is shorter than {_LEAST_TOKEN} characters (its value is not shown)", make)
+        elif is_example(token) and (by := exposed(config)):
+            fault = f"is a token that everybody knows from an example, while {by} is open to other machines"
+            findings.problem(path, fault, make)
         elif fingerprint(token) in seen:
             findings.problem(path, f"is the same as {seen[fingerprint(token)]}", "Give each a token of its own")
         seen.setdefault(fingerprint(token), path)

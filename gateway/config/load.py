@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.config.check import check
+from gateway.config.examples import is_example
 from gateway.config.problems import ConfigError, Findings, Problem
 from gateway.config.read import Reader
 from gateway.config.schema import Config
+
+_SECRETS = frozenset(
+    {
+        *("password", "api_keys", "webhook_secret", "webhook_secrets"),
+        *("token", "read_token", "operators", "hashing_secret", "encryption_keys"),
+    }
+)
 
 
 class Loaded(NamedTuple):
@@ -48,7 +57,45 @@ def read(path: str | Path | None = None, env: Mapping[str, str] | None = None) -
         ) from None
     except UnicodeDecodeError:
         raise ConfigError([Problem(str(path), "", "is not UTF-8 text", "Save it as UTF-8")]) from None
-    return load_text(text, str(path), env)
+    if not re.search(r"^\s*[^\s#]", text, re.MULTILINE):
+        raise ConfigError([Problem(str(path), "", "is empty", "Begin with config/gateway.toml, or with the README's")])
+    loaded = load_text(text, str(path), env)
+    return loaded._replace(warnings=(*loaded.warnings, *_open_file(Path(path), text)))
+
+
+def _open_file(path: Path, text: str) -> list[Problem]:
+    """A warning when others can read the secrets in a file, or change it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return []
+    if mode & 0o002:
+        return [Problem(str(path), "", "can be changed by anybody on this machine", f"Run chmod o-w {path}")]
+    if not mode & 0o004 or not (found := next(_secrets(tomllib.loads(text)), "")):
+        return []
+    remedy = f"Run chmod o-r {path}, or take the secrets from the environment or from files"
+    return [Problem(str(path), found, "a secret that anybody on this machine can read", remedy)]
+
+
+def _secrets(tables: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Where secrets stand in the file itself: not as a hash, and not taken from the environment."""
+    for key, value in tables.items():
+        path = f"{place}.{key}" if place else key
+        if key in _SECRETS:
+            said = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(one, str) and _is_kept_here(one) for one in said):
+                yield path
+        elif isinstance(value, dict):
+            yield from _secrets(value, path)
+        elif isinstance(value, list):
+            for index, one in enumerate(value):
+                if isinstance(one, dict):
+                    yield from _secrets(one, f"{path}[{index}]")
+
+
+def _is_kept_here(secret: str) -> bool:
+    """Whether it is a secret at all, of which the file is the place."""
+    return bool(secret) and not secret.startswith("sha256:") and "${" not in secret and not is_example(secret)
 
 
 def load_text(text: str, file: str = "text", env: Mapping[str, str] | None = None) -> Loaded:

@@ -293,6 +293,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str = ""  # unique among gateways on one store; "" = the host's name, made unique on a shared store
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    allow_examples: bool = False  # secrets that stand in examples, though other machines reach a listener
     store: Store = Store()
     http: Http = Http()
     admin: Admin = Admin()

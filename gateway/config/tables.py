@@ -8,10 +8,12 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from gateway.config.addresses import Guard
+from gateway.config.callbacks import fault
+from gateway.config.examples import exposed, fingerprint, is_example, is_far, open_to_others
 from gateway.config.problems import Findings
 from gateway.config.read import cap
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
@@ -21,9 +23,6 @@ from gateway.policy.templates import Template
 from gateway.smpp.parameters import tlv_value
 from gateway.smpp.tlvs import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
 
-EXAMPLES = frozenset({"…", "demo", "demo-airline", "change-me", "changeme", "password", "secret", "test"})
-"""Secrets that stand in examples. Whoever reads the documentation knows them."""
-
 CAP_REMEDY = 'Write messages per time, like "5/1h" or "10/1d"'
 
 _PREFIX = re.compile(r"\*|\+[1-9][0-9]{0,14}")
@@ -31,17 +30,6 @@ _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN = re.compile(r"plain:[!-~]{1,500}")  # what an Authorization header can hold
 _LANE_OCTETS = 200  # the store keeps the length of a lane's name, with the place behind it, in one octet
 _PASSWORD_OCTETS = 8  # SMPP 3.4, 4.1.1: nine with the closing zero
-
-
-def is_loopback(listen: str) -> bool:
-    """Whether only this machine reaches an address (``host:port``). Raises ValueError when it is none."""
-    host, _ = split_address(listen)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, or every interface
 
 
 def is_network(text: str, path: str, findings: Findings, name: str = "") -> None:
@@ -53,29 +41,11 @@ def is_network(text: str, path: str, findings: Findings, name: str = "") -> None
 
 
 def need_file(file: str, path: str, findings: Findings, name: str = "") -> None:
-    """Reports a file that is named and not there."""
+    """Reports a file that is named and not there, or has nothing in it."""
     if file and not os.path.isfile(file):  # unlike Path.is_file, it says no to names that cannot be
         findings.problem(path, f'"{file}" is no file', "Name a readable PEM file", name)
-
-
-def fingerprint(secret: str) -> str:
-    """What is the same for a key or token however it is written: ``sha256:…``, ``plain:…`` or as it is."""
-    return (
-        secret
-        if secret.startswith("sha256:")
-        else "sha256:" + sha256(secret.removeprefix("plain:").encode()).hexdigest()
-    )
-
-
-def _public(listens: Iterable[str]) -> bool:
-    """Whether another machine can reach one of these. What is no address is reported elsewhere."""
-    for listen in filter(None, listens):
-        try:
-            if not is_loopback(listen):
-                return True
-        except ValueError:
-            continue
-    return False
+    elif file and not os.path.getsize(file):
+        findings.problem(path, f'"{file}" is empty', "Name a readable PEM file", name)
 
 
 def check_accounts(config: Config, findings: Findings) -> None:
@@ -129,13 +99,16 @@ def _template(text: str, path: str, findings: Findings, account: str) -> None:
 
 
 def _api_keys(config: Config, account: Account, path: str, keys: dict[str, str], findings: Findings) -> None:
-    public = _public((config.http.listen,))
+    public = open_to_others((config.http.listen,))
     for index, key in enumerate(account.api_keys):
         at = f"{path}.api_keys[{index}]"
         remedy = 'Write "sha256:" and the 64 hex digits that smpp-gateway key new prints'
         plain = bool(_PLAIN.fullmatch(key))
         if not plain and not _SHA256.fullmatch(key):
             findings.problem(at, "is no key (its value is not shown)", remedy, account.name)
+        elif is_example(key) and (by := exposed(config)):
+            fault = f"is a key that everybody knows from an example, while {by} is open to other machines"
+            findings.problem(at, fault, "Make one of your own: smpp-gateway key new", account.name)
         elif plain and public:
             fault = f"a key in plain text, while {config.http.listen} is open to other machines"
             findings.problem(at, fault, remedy, account.name)
@@ -162,8 +135,8 @@ def _smpp_login(config: Config, account: Account, path: str, findings: Findings)
             "Shorten it, or try the client",
             account.name,
         )
-    if account.password in EXAMPLES and _public((config.smpp.listen, config.smpp.tls_listen)):
-        fault = "is an example's, while the SMPP door is open to other machines"
+    if is_example(account.password) and (by := exposed(config)):
+        fault = f"is an example's, while {by} is open to other machines"
         findings.problem(at, fault, "Choose one of your own", account.name)
 
 
@@ -178,27 +151,45 @@ def _categories(account: Account, path: str, findings: Findings) -> None:
 
 
 def _callback(config: Config, account: Account, path: str, findings: Findings) -> None:
+    at = f"{path}.callback_url"
     if account.callback_url:
-        try:
-            parts = urlsplit(account.callback_url)
-            good = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
-        except ValueError:
-            good = False
-        if not good or (parts.scheme == "http" and not config.webhooks.allow_networks):
-            remedy = "Write an https URL; plain http goes only to webhooks.allow_networks"
-            findings.problem(f"{path}.callback_url", "is no place to post events to", remedy, account.name)
+        guard = Guard(network for network in config.webhooks.allow_networks if _is_good_network(network))
+        if against := fault(account.callback_url, guard):
+            findings.problem(at, "is no place to post events to", _sentence(against), account.name)
+        elif account.callback_url.startswith("http:") and is_far(urlsplit(account.callback_url).hostname or ""):
+            findings.warn(at, "goes by plain http to a name", _CLEAR_NAME, account.name)
     for index, secret in enumerate(account.signing):
+        key = "webhook_secret" if not index and account.webhook_secret else "webhook_secrets"
         try:
             octets = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
         except (binascii.Error, ValueError):
             octets = 0
         if not secret.startswith("whsec_") or not 24 <= octets <= 64:
-            at = "webhook_secret" if not index and account.webhook_secret else "webhook_secrets"
             remedy = 'Write "whsec_" and base64 of 24 to 64 octets'
-            findings.problem(f"{path}.{at}", "is no secret (its value is not shown)", remedy, account.name)
+            findings.problem(f"{path}.{key}", "is no secret (its value is not shown)", remedy, account.name)
+        elif is_example(secret) and (by := exposed(config)):
+            found = f"is a secret that everybody knows from an example, while {by} is open to other machines"
+            remedy = 'Make one of your own: echo "whsec_$(openssl rand -base64 32)"'
+            findings.problem(f"{path}.{key}", found, remedy, account.name)
     if account.callback_url and not account.signing:
         remedy = "Set webhook_secret, so that the receiver knows who posts"
         findings.warn(f"{path}.callback_url", "is posted to without a signature", remedy, account.name)
+
+
+_CLEAR_NAME = "It is posted to only where the name leads into webhooks.allow_networks; write https for any other place"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _is_good_network(text: str) -> bool:
+    """What is none is reported by itself."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_carriers(config: Config, findings: Findings) -> None:
@@ -210,6 +201,7 @@ def check_carriers(config: Config, findings: Findings) -> None:
         _clocks(carrier, path, findings)
         _parameters(config, carrier, path, findings)
         _carrier_tls(carrier, path, findings)
+        _carrier_password(config, carrier, path, findings)
         for key in ("system_id", "password", "system_type", "address_range", "service_type"):
             if "\0" in getattr(carrier, key):
                 findings.problem(f"{path}.{key}", "holds a NUL, where SMPP ends a text", "Take it out", carrier.name)
@@ -225,6 +217,18 @@ def check_carriers(config: Config, findings: Findings) -> None:
             if not _is_status(code):
                 at = f"{path}.status_table.{code}"
                 findings.problem(at, f'"{code}" is no status', 'Write it like "0x0411" or "1041"', carrier.name)
+
+
+def _carrier_password(config: Config, carrier: Carrier, path: str, findings: Findings) -> None:
+    """A password that everybody knows does not cross the internet for all to read."""
+    far = [text for text in carrier.hosts if ":" in text and is_far(text.rpartition(":")[0].strip("[]"))]
+    if not far or carrier.tls or not is_example(carrier.password):
+        return
+    fault, remedy = f"is an example's, and goes to {far[0]} in clear text", "Ask the carrier for another, and for TLS"
+    if exposed(config):
+        findings.problem(f"{path}.password", fault, remedy, carrier.name)
+    else:
+        findings.warn(f"{path}.password", fault, remedy, carrier.name)
 
 
 def _hosts(carrier: Carrier, path: str, findings: Findings) -> None:

@@ -12,7 +12,7 @@ from gateway.carriers.carriage import Carriage
 from gateway.carriers.mode import Mode
 from gateway.doors.families import counter, gauge, histogram
 from gateway.model import Fate, Reason
-from gateway.smpp.status import classify
+from gateway.smpp.status import RetryClass, classify
 from gateway.smpp.status import name as status_name
 
 CARRIER = ("carrier",)
@@ -144,6 +144,8 @@ def _answers(by_name: ByName) -> dict[tuple[str, str], float]:
     """By retry class, with the carrier's own table of statuses."""
     found: dict[tuple[str, str], float] = {}
     for name, one in by_name.items():
+        # From zero on: of a counter that begins with its first case, an alert never sees that case.
+        found |= {(name, kind.name.lower()): 0.0 for kind in RetryClass if kind is not RetryClass.NOT_APPLICABLE}
         tally, overrides = one.dispatcher.tally, one.carrier.overrides or None
         found[name, "ok"], found[name, "unanswered"] = tally.accepted, tally.lost
         for status, count in tally.refused.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.doors.openapi import document
@@ -34,12 +34,17 @@ class Docs:
         """Where these live."""
         return [
             Route("/v1/openapi.json", self.document),
+            Route("/", self.welcome),
             Route("/docs", self.page),
             Route("/docs/{name}", self.page),
         ]
 
     async def document(self, _request: Request) -> Response:
         return Response(document(self._version), media_type="application/json")
+
+    async def welcome(self, _request: Request) -> Response:
+        """``GET /``: whoever looks at the address in a browser is led to the page."""
+        return RedirectResponse("docs")  # relative, so that it holds behind a proxy's path as well
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "docs.html")

@@ -37,6 +37,7 @@ from gateway.store.record import Record
 from gateway.store.requests import Depths
 
 MODES = {"pause": Mode.PAUSED, "drain": Mode.DRAINED, "resume": Mode.RUNNING}
+AT_ONCE = 3.0  # seconds that an order about many messages may take; then it is to be repeated
 MAX_BODY = 1024 * 1024
 MOST_AUDIT = 10_000
 
@@ -73,6 +74,7 @@ class Ledger(Protocol):
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]: ...
     async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int: ...
     async def depths(self) -> Depths: ...
+    async def cancel_account(self, account: str, *, within: float = ...) -> tuple[int, bool]: ...
 
 
 class House(Protocol):
@@ -110,6 +112,7 @@ class Operations:
             Route("/carriers/{name}/{verb}", self.control, methods=post),
             Route("/carriers/{name}/binds/{bind}/{verb}", self.control_bind, methods=post),
             Route("/queue", self.queue),
+            Route("/queue/cancel", self.cancel, methods=post),
             Route("/held", self.held),
             Route("/held/release", self.release, methods=post),
             Route("/breakers", self.breakers),
@@ -186,6 +189,20 @@ class Operations:
         bounds = {account.name: account.max_queued for account in self._house.config.accounts}
         return JsonAnswer({"lanes": lanes_json(view), "accounts": waiting_json(depths, bounds)})
 
+    async def cancel(self, request: Request) -> Response:
+        """``POST /queue/cancel`` ``{account}``: what waits of it ends as canceled; what carriers have goes its way.
+
+        Also of an account that the configuration no longer has. ``more``: it was too much for one request.
+        """
+        wanted = await _body(request, _SCOPE)
+        if not wanted.account or wanted.brand or wanted.everybody or wanted.scope:
+            raise malformed([FieldError("account", "invalid_value", "name an account, and nothing else")])
+        await self._scope(wanted)
+        async with self._audit.action(request, "queue.cancel", wanted.account) as result:
+            canceled, all_ = await self._store.cancel_account(wanted.account, within=AT_ONCE)
+            result["canceled"] = canceled
+        return JsonAnswer({"canceled": canceled, "more": not all_})
+
     async def held(self, _request: Request) -> Response:
         """``GET /held``: how many messages of whom are held, since when."""
         now, groups = self._clock(), []
@@ -214,7 +231,7 @@ class Operations:
         if any(ids.partition_of(one) >= self._store.partitions for one in chosen):
             raise malformed([FieldError("ids", "invalid_value", "one of them is no id of this gateway")])
         named = wanted.account or wanted.everybody or wanted.scope
-        scope = b"" if chosen and not named else self._scope(wanted)
+        scope = b"" if chosen and not named else await self._scope(wanted)
         detail = {"ids": len(chosen) or None, "scope": self._words(scope) if scope else None}
         async with self._audit.action(request, "held.release", "", **detail) as result:
             released = result["released"] = await self._store.release(chosen, scope)
@@ -229,14 +246,14 @@ class Operations:
     async def open_breaker(self, request: Request) -> Response:
         """``POST /breakers/open`` ``{account, brand | everybody, reason}``: their marketing is held, what waits too."""
         wanted = await _body(request, _OPENING)
-        scope = self._scope(wanted)
+        scope = await self._scope(wanted)
         async with self._audit.action(request, "breaker.open", scope=self._words(scope), reason=wanted.reason or None):
             await self._house.flags.open_breaker(scope, self._clock())
         return JsonAnswer({"open": self._open_breakers()})
 
     async def close_breaker(self, request: Request) -> Response:
         """``POST /breakers/close`` ``{account, brand | everybody}``: what was held is decided again."""
-        scope = self._scope(await _body(request, _SCOPE))
+        scope = await self._scope(await _body(request, _SCOPE))
         async with self._audit.action(request, "breaker.close", scope=self._words(scope)) as result:
             released = result["released"] = await self._house.flags.close_breaker(scope)
         return JsonAnswer({"released": released, "open": self._open_breakers()})
@@ -247,7 +264,7 @@ class Operations:
     def _is_open(self, scope: bytes) -> bool:
         return scope in self._house.flags.open
 
-    def _scope(self, wanted: Scope) -> bytes:
+    async def _scope(self, wanted: Scope) -> bytes:
         """8 octets. Raises HttpProblem when it names nobody, or nobody we know."""
         if (wanted.everybody or wanted.scope) and (wanted.account or wanted.brand):
             place = "everybody" if wanted.everybody else "scope"
@@ -259,6 +276,10 @@ class Operations:
                 raise malformed([FieldError("scope", "invalid_value", "has 16 hexadecimal digits")])
             return bytes.fromhex(wanted.scope)
         rights = self._house.desk.rights.get(wanted.account)
+        if rights is None and any((await self._store.depths()).waiting.get(wanted.account, {}).values()):
+            return self._house.desk.scopes(wanted.account, wanted.brand)[
+                bool(wanted.brand)
+            ]  # gone, but not its messages
         if rights is None:
             detail = f"there is no account {wanted.account}" if wanted.account else "name an account, or everybody"
             raise malformed([FieldError("account", "invalid_value", detail)])

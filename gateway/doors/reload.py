@@ -20,6 +20,8 @@ from gateway.store.errors import StoreError
 _CONFIG = msgspec.json.Decoder(Config)
 SETTLE = 3.0
 """Seconds that an answer waits for carriers to empty their windows."""
+LONGEST = 300.0
+"""The most that may be asked for."""
 
 
 class Reloading(Protocol):
@@ -74,30 +76,46 @@ class ReloadRoom:
         return [Route("/reload", self.reload, methods=["POST"])]
 
     async def reload(self, request: Request) -> Response:
-        """``POST /reload[?dry_run=true]``: 200 with what has changed, or would.
+        """``POST /reload[?dry_run=true|?wait=SECONDS]``: 200 with what has changed, or would.
 
+        ``wait``: for carriers to empty their windows, 3 seconds when it is not said; ``settling`` says that it goes on.
         409 when something needs a restart, 422 when the file cannot be used: then nothing has changed.
         """
         dry = request.query_params.get("dry_run", "false")
         if dry not in ("true", "false"):
             raise refuse("malformed", "dry_run is true or false")
         if dry == "true":
-            return _answer(await self._changes(apply=False), applied=False, file=self._reloader.file)
+            return _answer(await self._changes(0.0, apply=False), applied=False, file=self._reloader.file)
+        wait = _seconds(request.query_params.get("wait", str(SETTLE)))
         async with self._audit.action(request, "reload") as result:
-            changes = await self._changes(apply=True)
+            changes = await self._changes(wait, apply=True)
             result["changes"] = [str(change) for change in changes.changed]
         return _answer(changes, applied=bool(changes), file=self._reloader.file)
 
-    async def _changes(self, *, apply: bool) -> Changes:
+    async def _changes(self, wait: float, *, apply: bool) -> Changes:
         try:
-            changes = await self._reloader.reload(apply=apply, wait=SETTLE)
+            changes = await self._reloader.reload(apply=apply, wait=wait)
         except ConfigError as error:
             raise _unusable(error) from None
         except StoreError as error:
             raise refuse("store_unavailable", str(error)) from error
+        except OSError as error:  # a certificate or token that went after it was checked
+            fault = f"{error.filename or 'a file'}: {error.strerror or error}; mend that and reload again"
+            raise refuse("invalid_configuration", f"taken over in part: {fault}") from error
         if changes.refused and apply:
             raise _needs_restart(changes.refused)
         return changes
+
+
+def _seconds(text: str) -> float:
+    """Raises HttpProblem."""
+    try:
+        wait = float(text)
+    except ValueError:
+        wait = -1.0
+    if not 0 <= wait <= LONGEST:
+        raise refuse("malformed", f"wait is a number of seconds, {LONGEST:g} at most")
+    return wait
 
 
 def _answer(changes: Changes, *, applied: bool, file: str = "") -> Response:

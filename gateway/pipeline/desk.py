@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.config import Account
+from gateway.config.addresses import Guard
 from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
-from gateway.pipeline.addresses import Guard
 from gateway.pipeline.coding import NO_DEMAND, Demand
 from gateway.pipeline.submission import Rights, template_scope
 from gateway.policy.decide import Rulebook

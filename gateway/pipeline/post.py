@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from gateway.pipeline.addresses import Guard, permits_port
+from gateway.config.addresses import Guard, permits_port
 from gateway.pipeline.http1 import Answer, Connection
 from gateway.pipeline.names import Names
 from gateway.pipeline.receiver import Outcome

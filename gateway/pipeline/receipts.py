@@ -216,19 +216,16 @@ class Receipts:
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, Ticket]] = []
-        plain: Counter[Replier] = Counter()
-        for match, ticket in zip(matches, tickets, strict=True):
+        pairs = list(zip(matches, tickets, strict=True))
+        if self._form == "auto" and not self._by_id:  # first: it tells what to make of the others
+            self._found(Counter(ticket.bind for match, ticket in pairs if match is Match.APPLIED and not ticket.by))
+        for match, ticket in pairs:
             if match is Match.PARKED and (another := self._tried_otherwise(ticket)) is not None:
                 again.append(another)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_ROK)
-            if match is Match.APPLIED:
-                if self._as_submitted is None:
-                    self._learn(ticket)
-                if not ticket.by:
-                    plain[ticket.bind] += 1
-        if self._form == "auto" and not self._by_id:
-            self._found(plain)
+            if match is Match.APPLIED and self._as_submitted is None:
+                self._learn(ticket)
         for match, count in Counter(matches).items():
             self.counts[match.name.lower()] += count
         if again:

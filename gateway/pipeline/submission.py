@@ -15,11 +15,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Meta
 
-from gateway.config import Account
+from gateway.config import Account, callbacks
+from gateway.config.addresses import Guard
 from gateway.config.read import cap
 from gateway.model import Category, OnUnknown, State, Verdict
-from gateway.pipeline import callbacks
-from gateway.pipeline.addresses import Guard
 from gateway.pipeline.coding import NO_DEMAND, Demand, count_for
 from gateway.pipeline.parameters import ParameterError
 from gateway.policy.dialling import InvalidNumber, number_of

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.pipeline.addresses import Guard
+from gateway.config.addresses import Guard
 from gateway.pipeline.events import Wish, addressed, as_told, pieces, wanted
 from gateway.pipeline.outbox import Outbox
 from gateway.pipeline.parts import TRIES, Parts, Tries, sift

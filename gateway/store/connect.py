@@ -267,6 +267,15 @@ class Link:
         """Write down anew what the data was made with. Raises StoreError."""
         await (await self._meta_node()).command(b"HSET", META, field, value)
 
+    async def meta(self) -> dict[bytes, bytes]:
+        """All that is written down of the data as a whole. Raises StoreError."""
+        reply = await (await self._meta_node()).command(b"HGETALL", META)
+        return dict(zip(reply[::2], reply[1::2], strict=True))
+
+    async def drop_meta(self, field: bytes) -> None:
+        """Forget something of that. Raises StoreError."""
+        await (await self._meta_node()).command(b"HDEL", META, field)
+
     async def _meta_node(self) -> Node:
         """Where that is kept."""
         if not self.clustered:

@@ -27,10 +27,12 @@ from urllib.parse import quote
 import hiredis
 import structlog
 
+from gateway.store import permissions
 from gateway.store.binary import environment, find_binary
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
 from gateway.store.leftovers import LOG, bound_log, last_words, remove_half_written
 from gateway.store.locks import open_lock, try_lock
+from gateway.store.permissions import LAUNCHER, USUAL
 from gateway.store.runtime import clear, clear_stale, runtime_dir, runtime_path
 
 _log = structlog.get_logger(__name__)
@@ -84,6 +86,7 @@ class Embedded:
         self._settings = settings
         self._gateway_lock = -1
         self._server_lock = -1
+        self._key = ""
         self._exit_code = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -152,6 +155,7 @@ class Embedded:
             os.ftruncate(self._gateway_lock, 0)
             os.pwrite(self._gateway_lock, f"{os.getpid()}\n".encode(), 0)
             self._server_lock = open_lock(self.data_dir / "server.lock")
+            self._key = permissions.load_or_create_key(self.data_dir)
             clear_stale(time.time())
         except OSError as error:
             self._release()
@@ -222,11 +226,18 @@ class Embedded:
             "no-appendfsync-on-rewrite": "no",
             "auto-aof-rewrite-min-size": "2gb",
             "auto-aof-rewrite-percentage": "100",
+            "hash-max-listpack-entries": "16",  # longer ones are scanned from the front at every look-up
             "maxmemory-policy": "noeviction",
             "lazyfree-lazy-expire": "yes",
             "lazyfree-lazy-server-del": "yes",
         }
-        return [word for name, value in values.items() for word in (f"--{name}", value)] + list(self._settings)
+        words = [word for name, value in values.items() for word in (f"--{name}", value)]
+        for user, rules in self._users():
+            words += ["--user", user, *rules]
+        return [*words, *self._settings]
+
+    def _users(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(LAUNCHER, permissions.launcher(self._key)), (USUAL, permissions.GATEWAY)]
 
     async def _adopt(self) -> None:
         """Take over the server that lives on the folder; one that does not answer is ended and replaced."""
@@ -235,7 +246,9 @@ class Embedded:
         with contextlib.suppress(StoreError):
             await self._until_ready()
             self.pid = int(_field(await self._ask("INFO", "server"), "process_id"))
-            await self._ask("CONFIG", "SET", "appendfsync", self.durability)
+            await self.order("CONFIG", "SET", "appendfsync", self.durability)
+            for user, rules in self._users():  # it may be one of before there were rules, or of other rules
+                await self.order("ACL", "SETUSER", user, "reset", *rules)
             _log.info("embedded store adopted", pid=self.pid, data_dir=str(self.data_dir))
             return
         await self._end_server()
@@ -333,19 +346,32 @@ class Embedded:
     # -- talking to it -------------------------------------------------------------------------------------------------
 
     async def _ask(self, *command: str) -> Any:
-        """One command on a connection of its own; an error reply comes as an exception. Raises StoreUnavailable."""
+        """One command on a connection of its own; an error reply is answered as it is. Raises StoreUnavailable."""
+        return (await self._exchange(command))[-1]
+
+    async def order(self, *command: str) -> None:
+        """The same as the launcher, who may do everything. Raises StoreUnavailable when it is refused."""
+        # A server of before there were users refuses the first and lets anybody do the second.
+        reply = (await self._exchange(("AUTH", LAUNCHER, self._key), command))[-1]
+        if isinstance(reply, hiredis.ReplyError):
+            raise StoreUnavailable(f"the embedded store refuses {command[0]}: {reply}")
+
+    async def _exchange(self, *commands: tuple[str, ...]) -> list[Any]:
+        """The replies to some commands, on a connection of their own. Raises StoreUnavailable."""
         try:
             async with asyncio.timeout(2.0):
                 reader, writer = await asyncio.open_unix_connection(str(self.socket))
                 try:
-                    writer.write(hiredis.pack_command(command))  # type: ignore[arg-type]
-                    parser = hiredis.Reader()
-                    while (reply := parser.gets()) is False:
-                        data = await reader.read(65536)
-                        if not data:
+                    writer.write(b"".join(map(hiredis.pack_command, commands)))  # type: ignore[arg-type]
+                    parser, replies = hiredis.Reader(), list[Any]()
+                    while len(replies) < len(commands):
+                        if (reply := parser.gets()) is not False:
+                            replies.append(reply)
+                        elif data := await reader.read(65536):
+                            parser.feed(data)
+                        else:
                             raise ConnectionResetError("closed")
-                        parser.feed(data)
-                    return reply
+                    return replies
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as error:

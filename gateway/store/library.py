@@ -62,6 +62,7 @@ FUNCTIONS = {
     "unpark": "allow-oom",
     "relocate": "allow-oom",
     "cancel": "allow-oom",
+    "cancel_account": "allow-oom",
     "opt": "allow-oom",
     "flag": "allow-oom",
     "release": "allow-oom",

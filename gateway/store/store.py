@@ -7,6 +7,8 @@ after an error: nothing happens twice.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -326,6 +328,26 @@ class Store:
                     again.append((call[0], "release", [self._settings, scope, on]))
             calls = again
         return released
+
+    async def cancel_account(self, account: str, *, within: float = math.inf) -> tuple[int, bool]:
+        """Cancel what waits of an account, however much it is; what is at a carrier goes its way.
+
+        ``within``: seconds after which no new call begins. Answers how many, and whether that was all.
+        """
+        deadline = asyncio.get_running_loop().time() + within
+        found = await self.depths()
+        lanes = [depth.lane for depth in found.ready if depth.account == account]
+        places = ["h", *(f"r{lane}" for lane in dict.fromkeys(lanes)), *(f"d{lane}" for lane in found.delayed)]
+        calls = [(partition, place, 0) for partition in range(self.partitions) for place in places]
+        canceled = 0
+        while calls and asyncio.get_running_loop().time() < deadline:
+            some, calls = calls[:16], calls[16:]
+            asked = [(p, "cancel_account", [self._settings, account, place, at]) for p, place, at in some]
+            for (p, place, _), (count, on) in zip(some, await self._link.calls(asked), strict=True):
+                canceled += count
+                if on >= 0:
+                    calls.append((p, place, on))
+        return canceled, not calls
 
     async def find(self, ids: Sequence[bytes]) -> list[Record | None]:
         """The records, None where there is none (any more)."""

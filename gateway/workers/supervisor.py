@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from gateway.store import privacy
 from gateway.store.embedded import Embedded
 from gateway.store.errors import StoreUnavailable
 from gateway.store.runtime import clear, runtime_dir
+from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
-from gateway.workers.ask import Question, ask_all, fields
+from gateway.workers.ask import Question, ask, ask_all, fields
 from gateway.workers.crew import Crew
 from gateway.workers.door import Door
 from gateway.workers.locks import Locks
@@ -80,7 +81,7 @@ class Supervisor:
         """Start the workers, keep them, end them. Raises StoreRefused, OSError (an address), CannotStart."""
         self.locks.take()
         await self.admin.start()
-        self._note = access.announce(self.admin.url, self._token_file, self.reloader.file)
+        self._note = access.announce(self.admin.url, self._token_file, self.reloader.file, self.config.http.listen)
         async with asyncio.TaskGroup() as group:
             await _unless(stop, self._begin(group))
             if on_ready is not None and not stop.is_set():
@@ -127,6 +128,16 @@ class Supervisor:
             if not reply.ok:
                 why = str(fields(reply).get("detail") or reply.body.decode(errors="replace"))
                 raise StoreUnavailable(f"worker {reply.worker}: {why}")
+
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these accounts wait, as one of the workers sees it. Raises StoreUnavailable."""
+        for worker in self.crew.up:
+            reply = await ask(worker, Question("/queue"))
+            if reply.ok:
+                return {
+                    one["account"]: one["waiting"] for one in fields(reply)["accounts"] if one["account"] in accounts
+                }
+        raise StoreUnavailable("no worker tells what waits")
 
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
@@ -186,16 +197,24 @@ async def supervise(
     *,
     source: Source | None = None,
     on_ready: Callable[[Supervisor], None] | None = None,
+    notifier: Notifier = NOBODY,
     stop: asyncio.Event,
 ) -> None:
     """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
-    async with _store(config) as embedded:
+    async with told(notifier, stop), _store(config) as embedded:
         supervisor = Supervisor(config, node=lasting_name(config), embedded=embedded, source=source)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
+        supervisor.reloader.notifier = notifier
+
+        def ready(supervisor: Supervisor) -> None:
+            notifier.ready(f"{len(supervisor.crew)} workers take messages at http://{supervisor.crew.http}")
+            if on_ready is not None:
+                on_ready(supervisor)
+
         try:
-            await supervisor.run(stop, on_ready)
+            await supervisor.run(stop, ready)
         finally:
             await supervisor.close()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -16,6 +17,7 @@ from gateway.client import (
     Message,
     NotFoundError,
     RateLimitedError,
+    Refused,
     RefusedError,
     Retry,
     UnauthorizedError,
@@ -178,3 +180,37 @@ def test_paths_are_quoted() -> None:
     assert calls.message("a/b?").path == "/v1/messages/a%2Fb%3F"
     assert calls.find("order 1&", "+46701740605").path == "/v1/messages?client_ref=order+1%26&to=%2B46701740605"
     assert calls.unsuppress("+46701740605", "all", None).path == "/v1/suppressions/+46701740605?scope=all"
+
+
+def test_half_a_character_is_the_error_of_its_message_alone() -> None:
+    messages = [
+        Message("+1", "a"),
+        Message("+2", "\ud83d"),
+        Message("+3", "b"),
+        Message("+4", "c", metadata={"x": "\udc00"}),
+    ]
+    first, second = calls.chunks(messages, 1, "k")
+    assert [(chunk.start, chunk.size) for chunk in (first, second)] == [(0, 1), (2, 1)]
+    answer = calls.Rows(1, 0, [calls.Row(0, "m1", "queued")])
+    batch = calls.joined([calls.results(first, answer), calls.results(second, answer)])
+    assert (batch.accepted, batch.refused) == (2, 2)
+    assert [one.index for one in batch.results] == [0, 1, 2, 3]
+    wrong = [one.problem.detail for one in batch.results if isinstance(one, Refused)]
+    assert wrong == [f"{name}: holds half a character (a lone surrogate)" for name in ("text", "metadata")]
+    (alone,) = calls.chunks([Message("\udcff", "a")], 500, None)
+    assert (alone.call, calls.results(alone, calls.NOTHING).refused) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: calls.send(Message("+1", "\ud83d"), None),
+        lambda: calls.message("\udcff"),
+        lambda: calls.consents("\udcff"),
+        lambda: calls.find("\udcff", None),
+        lambda: calls.suppress("+1", "\udcff", "all", None),
+    ],
+)
+def test_half_a_character_in_an_argument_is_said(ask: Callable[[], object]) -> None:
+    with pytest.raises(InvalidError, match="half a character"):
+        ask()

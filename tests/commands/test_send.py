@@ -68,9 +68,12 @@ def test_all_accepted_is_exit_code_0_and_no_file(door: Door, tmp_path: Path) -> 
         "rows": 1,
         "accepted": 1,
         "already_accepted": 0,
+        "same_rows": 0,
+        "same_recipient": 0,
         "refused": 0,
         "statuses": {"queued": 1},
         "codes": {},
+        "unused_columns": [],
         "stopped": None,
         "failures": None,
     }
@@ -154,3 +157,75 @@ def test_a_template_with_its_variables(door: Door) -> None:
         "template": "parcel",
         "vars": {"n": "2", "shop": "A=B"},
     }
+
+
+def test_columns_fill_the_text_and_what_is_left_unfilled_is_refused(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "parcels.csv"
+    file.write_bytes("手机号;姓名;城市\n070-174 06 05;Åsa;Lund\n0701740606;;Lund\n".encode("utf-16"))
+    door.reply(202, answer("queued"))
+    text = "Hello {姓名}, your parcel is here"
+    code, output = invoke(door, "send", "--file", str(file), "--text", text, "--country", "se")
+    assert code == Exit.REFUSED
+    (message,) = door.asked[0].body["messages"]
+    assert (message["to"], message["text"]) == ("+46701740605", "Hello Åsa, your parcel is here")
+    assert "1 accepted" in output
+    assert "Columns that no message uses: 城市." in output
+    failed = (tmp_path / "parcels.failed.csv").read_text("utf-8-sig").splitlines()
+    assert failed[0] == "手机号;姓名;城市;_code;_detail"
+    assert failed[1] == "0701740606;;Lund;malformed;line 3: {姓名} of the text is empty in this row"
+
+
+def test_what_is_wrong_late_in_a_file_ends_with_the_summary_of_what_was_sent(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_bytes(b'to,text\n1,a\n2,b\n1,a\n3,"open\n4,\xff\n5,c\n')
+    door.reply(202, answer("queued", "queued", "queued"))
+    code, output = invoke(door, "send", "--file", str(file))
+    assert code == Exit.REFUSED
+    assert [message["to"] for message in door.asked[0].body["messages"]] == ["1", "2", "5"]
+    assert "3 accepted" in output
+    assert "2 malformed" in output
+    assert "1 say the same to the same recipient as an earlier row (first: line 4, as line 2)" in output
+    failed = (tmp_path / "f.failed.csv").read_bytes().splitlines()
+    assert failed[1].startswith(b"3,open,malformed,")
+    assert b"line 5: its quotes do not match" in failed[1]
+    assert failed[2].startswith(b"4,\xff,malformed,")
+
+
+def test_a_dry_run_counts_messages_and_segments_and_sends_nothing(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    rows = [
+        "to,text",
+        "+46701740605,Hi",
+        f"+46701740606,{'x' * 161}",
+        "+8613800138000,你好",
+        "nobody,Hi",
+        "+46701740605",
+    ]
+    file.write_text("\n".join(rows) + "\n")
+    code, output = invoke(door, "send", "--file", str(file), "--text", "Hello", "--dry-run")
+    assert (code, door.asked) == (Exit.REFUSED, [])
+    assert "4 messages in 5 segments; nothing was handed in" in output
+    assert "2 × 1 segment (gsm7)" in output
+    assert "1 × 2 segments (gsm7)" in output
+    assert "line 5: to: holds 'n'" in output
+    assert "1 have the recipient of an earlier row, and say something else (first: line 6, as line 2)" in output
+    code, output = invoke(door, "send", "--file", str(file), "--dry-run", "--text", "Hello", "--json")
+    told = json.loads(output)
+    assert (told["messages"], told["segments"], [one["line"] for one in told["faults"]]) == (4, 5, [5])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_waiting_says_the_id_first_and_tells_a_time_out_from_a_refusal(door: Door) -> None:
+    door.reply(202, {"id": "m1", "status": "queued"})
+    door.replies += [(200, {"id": "m1", "to": "+1", "status": "sent", "final": False}, {}) for _ in range(40)]
+    words = ("send", "--to", "+46701740605", "--text", "Hi", "--wait", "0.1")
+    code, output = invoke(door, *words)
+    assert code == Exit.TIMED_OUT == 5
+    assert output.startswith("accepted as m1\n")
+    assert "sent after 0.1 s, which is no end yet; smpp-gateway status m1 asks again" in output
+
+
+def test_a_half_character_is_that_messages_error_and_no_traceback(door: Door, tmp_path: Path) -> None:
+    code, output = invoke(door, "send", "--to", "+46701740605", "--text", "half \ud83d")
+    assert (code, door.asked) == (Exit.REFUSED, [])
+    assert "text: holds half a character" in output

@@ -93,10 +93,17 @@ async def test_cancel(door: Door, state: State | None, status: int, word: str | 
     assert word is None or answer.body["status"] == word
 
 
+async def test_the_bare_address_leads_to_the_page(door: Door) -> None:
+    answer = await door("GET", "/", key="", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (307, "docs")
+    page = await door("GET", "/", key="")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/nothing", 404),
         ("PUT", "/v1/messages", 405),

@@ -42,10 +42,21 @@ class Gate:
         self.flags: dict[bytes, int] = {}
         self.reserved: dict[bytes, tuple[int, tuple[Cap, ...]]] = {}  # message -> when, under which caps
         self.events: list[Moved] = []
+        self.takes = 0  # messages ever taken
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    def _move(self, m: Message, state: State, reason: Reason, now: int, *, final: bool = False, due: int = 0) -> None:
+    def _move(
+        self,
+        m: Message,
+        state: State,
+        reason: Reason,
+        now: int,
+        *,
+        final: bool = False,
+        due: int = 0,
+        error: str = "",
+    ) -> None:
         previous = m.state if m.sequence else None
         final = final or state in FINAL
         m.state, m.reason, m.due, m.final, m.released = state, reason, due, final, False
@@ -57,9 +68,18 @@ class Gate:
         m.since = now
         if final:
             m.ended_at, m.bare = now, True
-            if not m.out:
-                self.reserved.pop(m.new.id, None)
-        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted))
+            self._give_back(m)
+        self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted, error))
+
+    def _give_back(self, m: Message) -> None:
+        """What cannot have reached its recipient counts no longer under the caps that it has now."""
+        if m.out or m.new.id not in self.reserved:
+            return
+        at, caps = self.reserved.pop(m.new.id)
+        now = {(cap.scope, cap.window) for cap in m.permission.caps}
+        others = tuple(cap for cap in caps if (cap.scope, cap.window) not in now)
+        if others:
+            self.reserved[m.new.id] = at, others
 
     def _left_unknown(self, m: Message, reason: Reason, now: int) -> None:
         """Nothing more is sent and a copy may have arrived: not final before receipts have had their time."""
@@ -166,6 +186,8 @@ class Gate:
         self._move(m, State.SENDING, Reason.NONE, now)
         m.owner, m.lease, m.carrier, m.word = owner, lease, carrier, word
         m.handed_to = carrier
+        self.takes += 1
+        m.taken_as = self.takes
         m.handed.setdefault(carrier, []).append((now, False))
 
     def regate(self, items: Sequence[tuple[bytes, int]], now: int) -> list[Reason | None]:

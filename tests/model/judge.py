@@ -119,8 +119,9 @@ class Judge(Invariants):
         for m, record in zip(mine, records, strict=True):
             assert record is not None
             reason = Reason.NONE if m.state is State.QUEUED else m.reason
-            # what a late answer pinned may still lie where it waited before
-            here = m.lane in lanes or (m.had and (record.sequence != m.sequence or record.route != m.route))
+            # what is pinned may still lie where it waited before that
+            here = m.lane in lanes if m.due or not m.had else False
+            here = here or (m.had and (record.sequence != m.sequence or record.route != m.route))
             if here and self.model.rescue(m, routes, self.now):
                 asked[m.new.id] = reason
         assert {back.id: back.reason for back in rescued.redecide} == asked

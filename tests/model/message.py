@@ -48,6 +48,7 @@ class Moved:
     reason: Reason
     final: bool
     accepted: int  # parts
+    error: str  # of the receipt that brought it
 
 
 @dataclass(repr=False)
@@ -67,6 +68,7 @@ class Message:
     lease: int = 0
     carrier: str = ""  # it is at, or that has a part of it
     handed_to: str = ""  # by its last lease
+    taken_as: int = 0  # its place in the order of all takes
     word: OnUnknown = OnUnknown.RESEND  # the carrier's, given with the take
     resent: int = 0
     stop: Reason = Reason.NONE  # CANCELED, or why the gate will not let the other parts follow
@@ -79,6 +81,7 @@ class Message:
     flying: set[int] = field(default_factory=set)  # parts that its lease may write, while SENDING
     pinned_then: bool = False  # whether a part had been accepted when it was leased
     dates: dict[int, int] = field(default_factory=dict)  # part -> the carrier's date
+    noted: set[tuple[Reason, str, str]] = field(default_factory=set)  # what receipts said without moving it
     mark: bytes = b""  # of the text, for what was lost
     handed: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)  # carrier -> when, and whether it was lost
 

@@ -19,8 +19,8 @@ class Outcome(Receipts):
             return False
         if item.state is State.QUEUED and item.permission.epoch < self.flags.get(keys.EPOCH, 0):
             return False  # the gate would only hand it back again
-        if item.permission.caps != m.permission.caps and not m.out:
-            self.reserved.pop(m.new.id, None)
+        if item.permission.caps != m.permission.caps:
+            self._give_back(m)
         m.permission = item.permission
         if item.route and item.route != m.route:
             m.route, m.place, m.attempts = item.route, 0, 0
@@ -105,6 +105,7 @@ class Outcome(Receipts):
 
     def _named(self, m: Message, carrier: str, id_: bytes, now: int) -> None:
         if id_:
+            self.named.add((m.new.recipient.partition, carrier))
             self.name(m, carrier, id_, now)
 
     def _fate(self, m: Message, a: Answer, now: int) -> None:
@@ -200,7 +201,7 @@ class Outcome(Receipts):
         """What a dead owner had in flight is unknown. Answers how many messages that was."""
         count = 0
         lost = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == dead]
-        for m in lost:
+        for m in sorted(lost, key=lambda m: m.taken_as):
             m.total = m.total or m.new.segments
             m.copies += [Copy(part, m.lease, m.carrier, now, PartState.UNKNOWN) for part in sorted(m.flying)]
             if not self._landed(m, now):

@@ -61,7 +61,7 @@ class Receipts(Gate):
     def begin_receipts(self) -> None:
         """Nothing is known."""
         self.ids: dict[Name, dict[int, list[bytes]]] = {}  # messages by the hour in which they were given it
-        self.named: set[tuple[int, str]] = set()  # partitions and carriers that ever gave an id there
+        self.named: set[tuple[int, str]] = set()  # partitions and carriers whose answers gave an id there
         self.parked: dict[Name, Parked] = {}
         self.listed: dict[tuple[str, bytes], list[bytes]] = {}  # ids of parked receipts as they came
         self.aged: dict[Name, int] = {}  # when it began to wait
@@ -70,16 +70,16 @@ class Receipts(Gate):
 
     # -- moves that receipts bring -------------------------------------------------------------------------------------
 
-    def _settle(self, m: Message, now: int) -> None:
+    def _settle(self, m: Message, now: int, error: str = "") -> None:
         if m.verdict is not None:
-            self._move(m, m.verdict, Reason.RECEIPT, now)
+            self._move(m, m.verdict, Reason.RECEIPT, now, error=error)
 
-    def _sent(self, m: Message, now: int) -> None:
+    def _sent(self, m: Message, now: int, error: str = "") -> None:
         """Every part is with a carrier; and it is finished at once when the receipts were there before."""
         self._move(m, State.SENT, Reason.NONE, now, due=now + 1000 * self.retention.receipt_timeout)
-        self._settle(m, now)
+        self._settle(m, now, error)
 
-    def _news(self, m: Message, now: int) -> None:
+    def _news(self, m: Message, now: int, error: str = "") -> None:
         """Something was heard of a copy, whatever the message is doing: what follows from it at once?
 
         While it is SENDING nothing does, before its answer.
@@ -87,9 +87,9 @@ class Receipts(Gate):
         if m.final or m.state is State.SENDING:
             return
         if m.verdict and (m.state in (State.SENT, State.UNKNOWN) or not m.whole):
-            self._settle(m, now)
+            self._settle(m, now, error)
         elif m.whole and m.state is not State.SENT:
-            self._sent(m, now)
+            self._sent(m, now, error)
 
     # -- ids -----------------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,6 @@ class Receipts(Gate):
             holders.remove(m.new.id)
         holders.append(m.new.id)
         del holders[:-HOLDERS]
-        self.named.add((m.new.recipient.partition, carrier))
         if name in self.parked:
             arrived = self.arrived.setdefault(name, [])
             if m.new.id not in arrived:
@@ -127,7 +126,7 @@ class Receipts(Gate):
         open_ = [m for m in there if not m.final]
         if len(open_) > 1:
             for m in open_:
-                self._remark(m, Reason.AMBIGUOUS_RECEIPT)
+                self._remark(m, Reason.AMBIGUOUS_RECEIPT, name[0])
             return Match.AMBIGUOUS
         return self._receive(open_[0], name[2], fact, now) if open_ else Match.REPEATED
 
@@ -146,9 +145,12 @@ class Receipts(Gate):
                 self._park(fact, now)
                 out[number] = Match.PARKED
         used: set[Name] = set()
-        for number in strangers:
-            if facts[number].detail:
-                used |= self.prove(facts[number].carrier, facts[number].recipient.key, now)
+        asked = dict.fromkeys((facts[n].carrier, facts[n].recipient.key) for n in strangers if facts[n].detail)
+        before = -1
+        while before != len(used):  # what is proven at one carrier may leave fewer candidates at another
+            before = len(used)
+            for carrier, who in asked:
+                used |= self.prove(carrier, who, now)
         for number in strangers:
             fact = facts[number]
             if fact.detail and (fact.carrier, fact.recipient.key, fact.ids[0]) in used:
@@ -159,38 +161,44 @@ class Receipts(Gate):
         names = [(fact.carrier, fact.recipient.key, one) for one in fact.ids]
         return next((name for name in names if self.holders(name)), None)
 
-    def _remark(self, m: Message, reason: Reason) -> None:
-        if m.state is State.SENT and reason is not Reason.RECEIPT:
+    def _remark(self, m: Message, reason: Reason, carrier: str, error: str = "") -> Match:
+        """Noted once per text. The reason of what is SENT is the last one noted."""
+        said, sent = (reason, carrier, error), m.state is State.SENT and reason is not Reason.RECEIPT
+        if said in m.noted and not (sent and m.reason is Reason.NONE):
+            return Match.REPEATED
+        m.noted.add(said)
+        if sent:
             m.reason = reason
+        return Match.APPLIED
 
     def _receive(self, m: Message, id_: bytes, fact: ReceiptFact, now: int) -> Match:
         if m.final:
             return Match.REPEATED
+        named = [copy for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_) and copy.part < m.total]
         if fact.state in REMARKS:
-            self._remark(m, REMARKS[fact.state])
-            return Match.APPLIED
-        parts = {copy.part for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_)}
-        about: dict[int, bytes | None] = dict.fromkeys(parts, id_)
-        if fact.whole and m.total - 1 in parts:
-            about |= {part: None for part in range(m.total) if part not in parts}
-        changed = [self._conclude(m, part, which, fact) for part, which in about.items()]
+            open_ = any(copy.state not in ENDED for copy in named)
+            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error) if open_ else Match.REPEATED
+        parts = {copy.part for copy in named}
+        changed = [self._conclude(m, part, id_, fact) for part in parts]
         if not any(changed):
             return Match.REPEATED
-        self._news(m, now)
+        if fact.whole and m.total - 1 in parts:
+            for part in set(range(m.total)) - parts:
+                self._conclude(m, part, None, fact)
+        self._news(m, now, fact.error)
         return Match.APPLIED
 
     def _conclude(self, m: Message, part: int, id_: bytes | None, fact: ReceiptFact) -> bool:
-        """The first open copy of a part at that carrier, under that id when one is named, has its receipt."""
+        """The copies of a part with this id have their receipt; None: the first that is open at that carrier."""
         if part >= m.total or m.part(part) in ENDED:
             return False
-        for copy in m.copies:
-            here = copy.part == part and copy.carrier == fact.carrier and copy.state not in ENDED
-            if here and id_ in (None, copy.id):
-                copy.state = fact.state
-                if kept_date(fact.at):
-                    m.dates[part] = kept_date(fact.at)
-                return True
-        return False
+        mine = [c for c in m.copies if (c.part, c.carrier) == (part, fact.carrier) and c.state not in ENDED]
+        mine = mine[:1] if id_ is None else [copy for copy in mine if copy.id == id_]
+        for copy in mine:
+            copy.state = fact.state
+        if mine and kept_date(fact.at):
+            m.dates[part] = kept_date(fact.at)
+        return bool(mine)
 
     # -- receipts of unknown ids ---------------------------------------------------------------------------------------
 
@@ -240,19 +248,21 @@ class Receipts(Gate):
         waiting = [self.parked[carrier, who, id_] for id_ in self.listed.get((carrier, who), [])]
         waiting = sorted((kept for kept in waiting if sure or kept.sure), key=lambda kept: kept.at)
         whose = [[m for m in lost if _agrees(kept, m, carrier)] for kept in waiting]
-        for several in whose:
-            if len(several) > 1:
-                for m in several:
-                    self._remark(m, Reason.AMBIGUOUS_RECEIPT)
         used: set[Name] = set()
         for m in lost:
             proofs = [kept for kept, fitting in zip(waiting, whose, strict=True) if fitting == [m]]
             copies = _lost(m, carrier)
-            if proofs and (len(proofs) >= len(copies) or proofs[0].fact.whole):
+            if proofs and proofs[0].fact.whole:  # of the last part, and it speaks for all
+                copies = copies[-1:] if copies[-1].part == m.total - 1 else []
+            if proofs and len(proofs) >= len(copies):
                 self._proven(m, list(zip(copies, proofs, strict=False)), now)
                 for kept, _ in zip(proofs, copies, strict=False):
                     used |= set(kept.names)
                     self.unpark(kept)
+        if used:  # which leaves fewer that the others may be about
+            return used | self.prove(carrier, who, now, sure=sure)
+        for m in {m.new.id: m for several in whose if len(several) > 1 for m in several}.values():
+            self._remark(m, Reason.AMBIGUOUS_RECEIPT, carrier)
         return used
 
     def _proven(self, m: Message, proofs: Sequence[tuple[Copy, Parked]], now: int) -> None:
@@ -266,8 +276,8 @@ class Receipts(Gate):
         if m.state is not State.SENT:
             self._news(m, now)
         for _, kept in proofs:
-            if kept.fact.state in REMARKS and not m.final:
-                self._remark(m, REMARKS[kept.fact.state])
+            if kept.fact.state in REMARKS:
+                self._receive(m, kept.fact.ids[0], kept.fact, now)
 
     def sweep_parked(self, partition: int, now: int, forms: Mapping[tuple[str, str], int]) -> tuple[list[Guessed], int]:
         """Those that have waited for a minute are tried by other means, in the order they came; what is in vain is an

@@ -21,9 +21,16 @@ class Model(Outcome):
     def __init__(self, retention: Retention) -> None:
         super().__init__(retention)
         self.begin_receipts()
-        self.forgotten: set[bytes] = set()
+        self.forgotten: dict[bytes, Message] = {}
 
     # -- words of people -----------------------------------------------------------------------------------------------
+
+    def cancel_account(self, account: str, now: int) -> int:
+        """What waits of an account ends; answers how many."""
+        mine = [m for m in self.messages.values() if m.state in WAITING and m.new.envelope.account == account]
+        for m in mine:
+            self._move(m, State.CANCELED, Reason.CANCELED, now)
+        return len(mine)
 
     def cancel(self, id_: bytes, now: int) -> CancelResult:
         m = self.messages.get(id_)
@@ -87,15 +94,20 @@ class Model(Outcome):
             self.give_up(m, now)
 
     def check_swept(self, now: int) -> None:
-        """No finished record outlives its time."""
+        """All that was due has been done; no finished record outlives its time."""
+        longest = 1000 * max(self.retention.finished, self.retention.refused)
         for m in self.messages.values():
-            longest = 1000 * max(self.retention.finished, self.retention.refused)
-            assert not m.final or now - m.ended_at <= longest + 60_000, f"still kept: {m}"
+            if m.final:
+                assert now - m.ended_at <= longest + 60_000, f"still kept: {m}"
+            elif m.state in WAITING:
+                assert m.permission.expires >= now, f"expired, but waits: {m}"
+            elif m.state is not State.SENDING:
+                assert m.due > now, f"its time is over: {m}"
 
     def _forget(self, m: Message) -> None:
         """Its record is gone; its ids go when this sweep is done with what else it does."""
         del self.messages[m.new.id]
-        self.forgotten.add(m.new.id)
+        self.forgotten[m.new.id] = m
 
     def forget_ids(self) -> None:
         """Ids of the records that are gone lead nowhere."""

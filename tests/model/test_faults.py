@@ -153,7 +153,7 @@ async def test_a_full_memory_refuses_messages_but_no_opt_out_and_no_answer(shop:
     await shop.store.accept(messages)
     leased = await shop.take_all()
     assert len(leased) == 20
-    await shop.link.everywhere("CONFIG", "SET", "maxmemory", "1")
+    await shop.embedded.order("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(StoreFull, match="memory"):
         await shop.store.accept(shop.messages(5))
     stop = OptChange(messages[0].recipient, RuleGroup.ALL, RuleStatus.STOPS, bytes(8), 1)
@@ -164,7 +164,7 @@ async def test_a_full_memory_refuses_messages_but_no_opt_out_and_no_answer(shop:
     assert matched in ([Match.APPLIED], [Match.PARKED])
     await shop.store.untake(ME, leased[10:])
     assert await shop.store.cancel([leased[-1][0]]) == [CancelResult.CANCELED]
-    await shop.link.everywhere("CONFIG", "SET", "maxmemory", "0")
+    await shop.embedded.order("CONFIG", "SET", "maxmemory", "0")
     await shop.store.accept(shop.messages(5))
 
 

@@ -41,6 +41,16 @@ return out
 """
 
 
+ID_MAP = """
+local tag, out = KEYS[1], {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if string.sub(key, 1, #tag + 2) == tag .. 'i:' then
+    out[#out + 1] = {string.sub(key, #tag + 1), redis.call('HGETALL', key)}
+  end
+end
+return out
+"""
+
 FIRST_DUE = """
 local minute = redis.call('ZRANGE', KEYS[1] .. 'wheel', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1)[1]
 return minute and redis.call('LRANGE', KEYS[1] .. 'w:' .. minute, 0, -1) or {}
@@ -136,6 +146,16 @@ class World:
         return self.run(
             self.link.command(partition, "EVAL", FIRST_DUE, 1, self.link.tags[partition], self.now // 60_000)
         )
+
+    def id_map(self, partition: int) -> set[tuple[str, bytes, bytes]]:
+        """Where carriers' ids lead: carrier, 8 octets of the recipient and id, message."""
+        raw = self.run(self.link.command(partition, "EVAL", ID_MAP, 1, self.link.tags[partition]))
+        return {
+            (key[2:].rpartition(b":")[0].decode(), field, value[at : at + 16])
+            for key, pairs in raw
+            for field, value in zip(pairs[::2], pairs[1::2], strict=True)
+            for at in range(0, len(value), 17)
+        }
 
     def raw_record(self, partition: int, id_: bytes) -> bytes | None:
         """A record as it lies there."""

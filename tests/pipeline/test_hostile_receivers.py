@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from gateway.config.addresses import Guard
 from gateway.pipeline import http1
-from gateway.pipeline.addresses import Guard
 from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Outcome
 from tests.certificates import Authority

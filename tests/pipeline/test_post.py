@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline.addresses import Guard
+from gateway.config.addresses import Guard
 from gateway.pipeline.names import look_up
 from gateway.pipeline.post import NotPermitted, Poster, permitted
 from gateway.pipeline.receiver import Outcome

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from gateway import signature
+from gateway.config.addresses import Guard
 from gateway.model import (
     Category,
     Content,
@@ -26,7 +27,6 @@ from gateway.model import (
     State,
 )
 from gateway.pipeline import outbox, receiver, webhooks
-from gateway.pipeline.addresses import Guard
 from gateway.pipeline.post import Poster
 from gateway.pipeline.receiver import Settings
 from gateway.pipeline.webhook_desk import WebhookDesk, as_json, shown

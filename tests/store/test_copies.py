@@ -256,6 +256,19 @@ def test_where_forms_of_ids_are_not_known_yet_a_receipt_proves_nothing(desk: Des
     assert desk.record(message).state is State.UNKNOWN
 
 
+def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknown(desk: Desk) -> None:
+    named, message = desk.message(), desk.message()
+    desk.accept(named)
+    desk.report(desk.sent(desk.take().leased[0], b"1a"), receipts=[desk.receipt(named.recipient, b"1a")])
+    desk.accept(message)
+    (leased,) = desk.take().leased
+    desk.later(1000)
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    desk.run(desk.store.flag(b"i:north\0h", 1))
+    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN))
+    assert desk.record(message).state is State.DELIVERED
+
+
 def test_a_carrier_that_never_gave_an_id_has_no_forms_to_be_learned_first(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     lost(desk, message)

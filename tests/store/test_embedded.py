@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 import socket
 import stat
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from gateway.store import binary, leftovers
+from gateway.store import binary, leftovers, permissions
 from gateway.store.embedded import Embedded, Status
 from gateway.store.errors import StoreRefused, StoreUnavailable
 from tests.servers import alive
@@ -293,11 +295,11 @@ async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_las
     embedded = Embedded(tmp_path)
     await embedded.start()
     fill_log(tmp_path)
-    async with asyncio.timeout(5), client(embedded) as one:
+    async with asyncio.timeout(5):
         while not (tmp_path / "server.log.1").exists():  # noqa: ASYNC110 - the server does it, not we
             await asyncio.sleep(0.02)
         assert leftovers.last_words(tmp_path) == "Out of everything"
-        await one.bgrewriteaof()
+        await embedded.order("BGREWRITEAOF")
         while not (tmp_path / "server.log").exists():  # noqa: ASYNC110 - the server goes on in a new file
             await asyncio.sleep(0.02)
     await embedded.stop()
@@ -334,3 +336,110 @@ def test_jemalloc_is_preloaded_only_where_the_build_lacks_it(tmp_path: Path, mon
         str(library) if sys.platform == "linux" else None
     )
     assert "LD_PRELOAD" not in binary.environment(tmp_path / "own")
+
+
+# ── who may do what there ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_gateways_connections_may_do_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    embedded = Embedded(tmp_path / "data")
+    await embedded.start()
+    try:
+        async with client(embedded) as one:
+            assert await one.set("a", "b", ex=60) is True
+            for command in (
+                ("FLUSHALL",),
+                ("FLUSHDB",),
+                ("KEYS", "*"),
+                ("SCAN", "0"),
+                ("RANDOMKEY",),
+                ("EVAL", "return 1", "0"),
+                ("SCRIPT", "LOAD", "return 1"),
+                ("FUNCTION", "FLUSH"),
+                ("FUNCTION", "DELETE", "x"),
+                ("CONFIG", "SET", "appendonly", "no"),
+                ("CONFIG", "REWRITE"),
+                ("SHUTDOWN", "NOSAVE"),
+                ("ACL", "SETUSER", "default", "+@all"),
+                ("ACL", "LIST"),
+                ("REPLICAOF", "127.0.0.1", "1"),
+                ("MIGRATE", "127.0.0.1", "1", "a", "0", "1"),
+                ("CLIENT", "KILL", "TYPE", "normal"),
+                ("MONITOR",),
+                ("MODULE", "LIST"),
+                ("BGREWRITEAOF",),
+                ("SWAPDB", "0", "1"),
+            ):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    await one.execute_command(*command)
+        key = (tmp_path / "data" / "server.key").read_text().strip()
+        assert (tmp_path / "data" / "server.key").stat().st_mode & 0o777 == 0o600
+        async with redis.asyncio.Redis.from_url(embedded.url, username="launcher", password=key, protocol=2) as master:
+            assert await master.keys("*") == [b"a"]
+        stranger = redis.asyncio.Redis.from_url(embedded.url, username="launcher", password="no", protocol=2)
+        with pytest.raises(redis.exceptions.ConnectionError, match="invalid username-password"):
+            await stranger.ping()
+        if sys.platform == "linux":
+            line = await asyncio.to_thread(Path(f"/proc/{embedded.pid}/cmdline").read_bytes)
+            assert key.encode() not in line
+    finally:
+        await embedded.stop()
+
+
+async def test_a_server_of_before_there_were_rules_is_adopted_and_gets_them(tmp_path: Path) -> None:
+    first = Embedded(tmp_path / "data")
+    await first.start()
+    async with client(first) as one:
+        await one.set("a", "b")
+    for user, rules in (("default", ("reset", "on", "nopass", "~*", "&*", "+@all")), ("launcher", ("reset",))):
+        await first.order("ACL", "SETUSER", user, *rules)
+    await _leave(first)
+    second = Embedded(tmp_path / "data", "everysec")
+    await second.start()
+    try:
+        assert (second.pid, second.restarts) == (first.pid, 0)
+        async with client(second) as one:
+            assert (await one.config_get("appendfsync"))["appendfsync"] == "everysec"
+            assert await one.get("a") == b"b"
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await one.flushall()
+    finally:
+        await second.stop()
+
+
+async def _leave(embedded: Embedded) -> None:
+    """As a gateway that is killed leaves its server: nobody keeps it, it lives on."""
+    assert embedded._supervisor is not None
+    embedded._supervisor.cancel()
+    await asyncio.gather(embedded._supervisor, return_exceptions=True)
+    embedded._release()
+
+
+def test_every_command_of_the_functions_is_allowed(tmp_path: Path) -> None:
+    """A function runs with the rights of who calls it: what it uses must be among them."""
+    root = Path(permissions.__file__).parent
+    text = "".join(path.read_text() for path in (root / "functions").rglob("*.lua"))
+    used = {word.lower() for word in re.findall(r"(?:call|spread|spread_read)\('([A-Z]+)'", text)}
+    assert len(used) > 30
+
+    async def refused() -> set[str]:
+        embedded = Embedded(tmp_path / "data")
+        await embedded.start()
+        try:
+            async with client(embedded) as one:
+                key = (tmp_path / "data" / "server.key").read_text().strip()
+                await one.execute_command("AUTH", "launcher", key)
+                return {word for word in used if not await _may(one, word)}
+        finally:
+            await embedded.stop()
+
+    assert asyncio.run(refused()) == set()
+
+
+async def _may(launcher: redis.asyncio.Redis, command: str) -> bool:
+    """Whether the gateway's user may give a command, of however many words it is."""
+    for count in range(1, 8):
+        with contextlib.suppress(redis.exceptions.ResponseError):  # a wrong number of words
+            reply = await launcher.execute_command("ACL", "DRYRUN", "default", command, *["x"] * count)
+            return bytes(reply) == b"OK"
+    return False

@@ -13,11 +13,12 @@ local function remember_id(r, p, index, carrier, carrier_id)
   if carrier_id == '' then return end
   local shared = index
   for k = 1, #p, 3 do
-    if was_given(r, p, k, carrier, carrier_id) then
+    if r.resent == 0 and p[k + 2] == carrier_id or r.resent > 0 and was_given(r, p, k, carrier, carrier_id) then
       if k == index * 3 + 1 then return end
       shared = EVERY
     end
   end
+  named[carrier] = true
   local field = map_id(r, shared, carrier, carrier_id)
   if arrived then
     local n = #arrived
@@ -61,9 +62,7 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
-        local carrier = c[i + 4]
         remove_copy(r, i)
-        if #open_at(r, carrier) == 0 then delist(r, carrier) end
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
       if p[k] then weigh(r, p, k) end
@@ -106,13 +105,13 @@ local function late_part(r, p, index, lease, said, carrier_id, doubted)
     end
     return false
   end
-  if lease ~= r.lease or not p[k] then return false end
-  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then
+  if not p[k] or p[k] > Part.UNKNOWN then return false end
+  if said == Part.ACCEPTED and p[k] == Part.ACCEPTED then -- it was written once
     if carrier_id == '' or p[k + 2] == carrier_id then return false end
     rename(r, p, index, carrier_id)
     return true
   end
-  if not doubted or p[k] > Part.UNKNOWN or p[k] == Part.ACCEPTED then return false end
+  if lease ~= r.lease or not doubted or p[k] == Part.ACCEPTED then return false end
   if said == Part.ACCEPTED then
     p[k] = said
     if carrier_id ~= '' then p[k + 1], p[k + 2] = this_hour(), carrier_id else list_lost(r) end
@@ -129,6 +128,7 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
   local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
   if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
+    if r.resent > 0 then keep_lost(r, p) end
     p = resplit(p, total)
     weigh_all(r, p)
   end
@@ -166,7 +166,7 @@ local function answer(blob, carriers)
   if landed(r, status) then
     return
   elseif fate == Fate.UNKNOWN then
-    unknown(r, reason, status, on_unknown)
+    unknown(r, carrier, reason, status, on_unknown)
   elseif fate == Fate.REJECTED then
     refused(r, State.REJECTED, reason, status)
   elseif fate == Fate.FAILED then
@@ -228,7 +228,7 @@ end
 
 -- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
 local function park_all(strangers, reply)
-  local done, asked = {}, {}
+  local asked = {}
   for i = 1, #strangers, 3 do
     local number, carrier, t = strangers[i], strangers[i + 1], strangers[i + 2]
     park(carrier, t)
@@ -236,20 +236,15 @@ local function park_all(strangers, reply)
     local short = sub(t.fields[1], 1, 8)
     if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
+  local used, before = {}, nil
+  while before ~= #used do -- what is proven at one carrier may leave fewer candidates at another
+    before = #used
+    for i = 1, #asked do prove(asked[i][2], asked[i][3], used) end
+  end
+  local gone_ = {}
+  for i = 1, #used do gone_[used[i]] = true end
   for i = 1, #asked do
-    local number, carrier, short, name = unpack_(asked[i])
-    local from = #done
-    prove(carrier, short, done)
-    for k = from + 1, #done do
-      for m = 1, #asked do
-        if asked[m][4] == done[k] then reply[asked[m][1]] = char(Match.APPLIED) end
-      end
-    end
-    if #done > from then
-      local now_done = {}
-      for k = from + 1, #done do now_done[#now_done + 1] = done[k] end
-      drop_parked(now_done)
-    end
+    if gone_[asked[i][4]] then reply[asked[i][1]] = char(Match.APPLIED) end
   end
 end
 

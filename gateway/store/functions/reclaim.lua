@@ -30,32 +30,32 @@ local function reclaim(keys, args)
     if beat_at > now then call('HSET', P .. 'b', dead, now) end
     return {0, 0, 0, 1, 0}
   end
-  local all, reply, done = call('HGETALL', key), {0, 0, 0, 0, 0}, {}
+  local all, leases, reply, done = call('HGETALL', key), {}, {0, 0, 0, 0, 0}, {}
   for i = 1, #all, 2 do
-    if byte(all[i]) ~= 110 then -- not n<lease>
-      if #done >= TAKES * 2 then
-        reply[5] = 1
-        break
-      end
-      local lease, ids = tonumber(all[i]), {}
-      local on_unknown, _, pos = read('>BBc0', all[i + 1])
-      for from = pos, #all[i + 1], 16 do ids[#ids + 1] = sub(all[i + 1], from, from + 15) end
-      load(ids)
-      for k = 1, #ids do
-        local r = records[ids[k]]
-        if r and r.state == State.SENDING and r.lease == lease then
-          lose(r)
-          if not landed(r, 0) then
-            unknown(r, Reason.NO_ANSWER, 0, on_unknown)
-            local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
-            reply[place] = reply[place] + 1
-          end
+    if byte(all[i]) ~= 110 then leases[#leases + 1] = {tonumber(all[i]), all[i + 1]} end -- not n<lease>
+  end
+  table.sort(leases, function(a, b) return a[1] < b[1] end)
+  for i = 1, min(#leases, TAKES) do
+    local lease, packed, ids = leases[i][1], leases[i][2], {}
+    local on_unknown, _, pos = read('>BBc0', packed)
+    for from = pos, #packed, 16 do ids[#ids + 1] = sub(packed, from, from + 15) end
+    load(ids)
+    for k = 1, #ids do
+      local r = records[ids[k]]
+      if r and r.state == State.SENDING and r.lease == lease then
+        local carrier = carrier_of(r)
+        lose(r)
+        if not landed(r, 0) then
+          unknown(r, carrier, Reason.NO_ANSWER, 0, on_unknown)
+          local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
+          reply[place] = reply[place] + 1
         end
       end
-      done[#done + 1] = all[i]
-      done[#done + 1] = 'n' .. all[i]
     end
+    done[#done + 1] = lease
+    done[#done + 1] = 'n' .. lease
   end
+  if #leases > TAKES then reply[5] = 1 end
   commit()
   if #done > 0 then spread('HDEL', key, done) end
   if reply[5] == 0 then call('HDEL', P .. 'b', dead) end

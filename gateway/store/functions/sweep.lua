@@ -43,23 +43,39 @@ local function write_unmapped(unmapped)
   end
 end
 
+-- Carriers that had it, as far as its timeline says.
+local function carriers_of(r)
+  local trail, from, out = trail_of(r), 1, {[carrier_of(r)] = true}
+  while from < #trail do
+    local rest = byte(trail, from + 7)
+    if byte(trail, from) == State.SENDING and rest > 0 then
+      local _, carrier = read('>I4Bc0', trail, from + 8)
+      out[carrier] = true
+    end
+    from = from + 8 + rest
+  end
+  return out
+end
+
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
 local function forget(r, unmapped)
   gone[#gone + 1] = r.id
-  local p, carriers = parts_of(r), {[carrier_of(r)] = true}
+  local p, c, recipient = parts_of(r), copies_of(r), short_of(r)
   for k = 1, #p, 3 do
     if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
   end
-  if r.copies_len > 0 then
-    local c = copies_of(r)
-    for k = 1, #c, 6 do
-      unmap(r, unmapped, c[k + 4], c[k + 2], c[k + 5])
-      carriers[c[k + 4]] = true
-    end
-  end
+  for k = 1, #c, 6 do unmap(r, unmapped, c[k + 4], c[k + 2], c[k + 5]) end
   recount(r)
   if r.listed % 2 == 0 then return end
-  for carrier in pairs(carriers) do delist(r, carrier) end
+  for carrier in pairs(carriers_of(r)) do
+    local key = P .. 'u:' .. carrier
+    local ids = call('HGET', key, recipient)
+    local at = ids and find(ids, r.id, 1, true)
+    if at then
+      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
+      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
+    end
+  end
 end
 
 -- The time to wait for receipts is over.
@@ -114,26 +130,26 @@ local function guessed(carrier, t)
   for i = 1, #t.guesses do others[i], names[i] = short .. t.guesses[i][2], carrier end
   look_up_all(names, others, found)
   local ids, best = {}, nil
-  for _, value in pairs(found) do ids[#ids + 1] = sub(value, 1, 16) end
+  for _, value in pairs(found) do
+    for from = 1, #value, 17 do ids[#ids + 1] = sub(value, from, from + 15) end
+  end
   load(ids)
   for i, value in pairs(found) do
-    local r, open_ = records[sub(value, 1, 16)], false
-    if r and r.final == 0 then
-      local p = parts_of(r)
-      for k = 1, #p, 3 do
-        open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
+    local holders = 0
+    for from = 1, #value, 17 do
+      local r, open_ = records[sub(value, from, from + 15)], false
+      if r then holders = holders + 1 end
+      if r and r.final == 0 then
+        local p = parts_of(r)
+        for k = 1, #p, 3 do
+          open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
+        end
       end
+      if holders > 1 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
+      if open_ then best = {r, byte(value, from + 16), t.guesses[i][2]} end
     end
-    if #value > 17 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
-    if open_ then best = {r, byte(value, 17), t.guesses[i][2]} end
   end
   return best
-end
-
--- These parked receipts have found their message, and are nobody else's.
-local function used_up(names, state)
-  drop_parked(names)
-  for k = 1, #names do state.over[names[k]] = true end
 end
 
 -- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
@@ -143,10 +159,9 @@ local function try_one(name, t, forms, state)
   local host = carrier .. '\0' .. t.host
   local allowed = forms[host]
   local proofs = {}
-  if t.detailed and prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) > 0 then
-    used_up(proofs, state)
-    if state.over[name] then return true end
-  end
+  if t.detailed then prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) end
+  for k = 1, #proofs do state.over[proofs[k]] = true end
+  if state.over[name] then return true end
   local best = t.detailed and guessed(carrier, t)
   if not best then return false end
   local r, index, id, fits_ = best[1], best[2], best[3], false
@@ -163,7 +178,8 @@ local function try_one(name, t, forms, state)
   receive(r, index, carrier, id, t.state, t.err, t.done, t.whole)
   local names = {}
   names_of(carrier, t.fields, names)
-  used_up(names, state)
+  drop_parked(names)
+  for k = 1, #names do state.over[names[k]] = true end
   return true
 end
 

@@ -1,6 +1,6 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
-local mapped, listed, delisted, closed, held
+local mapped, named, listed, closed, held
 local flying, arrived -- see parked.lua
 
 local function begin(keys, args)
@@ -11,7 +11,7 @@ local function begin(keys, args)
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, listed, delisted, closed = {}, {}, {}, {}
+  mapped, named, listed, closed = {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
   flying, arrived = nil, nil
 end
@@ -90,6 +90,7 @@ end
 
 local function write_ids()
   local hour = floor(now / 3600000)
+  for carrier in pairs(named) do call('SADD', P .. 'named', carrier) end -- it gives ids in its answers
   for carrier, list in pairs(mapped) do
     local key, fields, places = P .. 'i:' .. carrier .. ':' .. hour, {}, {}
     for i = 1, #list, 2 do
@@ -108,15 +109,6 @@ end
 
 -- Messages that may get a receipt whose id nobody told us, by carrier and recipient.
 local function write_listed()
-  for i = 1, #delisted, 3 do
-    local key, recipient, id = P .. 'u:' .. delisted[i], delisted[i + 1], delisted[i + 2]
-    local ids = call('HGET', key, recipient)
-    local at = ids and find(ids, id, 1, true)
-    if at then
-      ids = sub(ids, 1, at - 1) .. sub(ids, at + 16)
-      if ids == '' then call('HDEL', key, recipient) else call('HSET', key, recipient, ids) end
-    end
-  end
   for carrier, recipients in pairs(listed) do
     local key = P .. 'u:' .. carrier
     for recipient, ids in pairs(recipients) do

@@ -107,3 +107,20 @@ local function leave(r)
   if r.state == State.HELD then unheld[#unheld + 1] = r.id end
   r.due = 0
 end
+
+-- What waits ends; what is at a carrier is marked and not sent again. Answers what became of it (Cancel).
+local function cancel_one(r)
+  if not r then return Cancel.MISSING end
+  if r.state == State.CANCELED then return Cancel.CANCELED end
+  if r.final == 1 then return Cancel.FINAL end
+  if r.state <= State.QUEUED then
+    leave(r)
+    move(r, State.CANCELED, Reason.CANCELED)
+    return Cancel.CANCELED
+  end
+  if r.cancel == 0 then
+    r.cancel = 1
+    touch(r)
+  end
+  return Cancel.REQUESTED
+end

@@ -25,11 +25,6 @@ local function list_lost(r)
   r.listed = r.listed + 1 - r.listed % 2
 end
 
-local function delist(r, carrier)
-  local n = #delisted
-  delisted[n + 1], delisted[n + 2], delisted[n + 3] = carrier, short_of(r), r.id
-end
-
 -- The receipts that are there already may end it.
 local function settle(r, carrier_id, err)
   local state = verdict_of(r.parts)
@@ -146,11 +141,23 @@ local function pin(r, carrier)
   if delayed then delay(r, r.due) end
 end
 
--- What a receipt says without moving the message: noted once per text. Answers what became of it (Match).
+-- Whether this remark stands in the timeline.
+local function noted(r, reason, note)
+  local trail, from = trail_of(r), 1
+  while from < #trail do
+    local rest = byte(trail, from + 7)
+    if byte(trail, from + 1) == reason and sub(trail, from + 8, from + 7 + rest) == note then return true end
+    from = from + 8 + rest
+  end
+  return false
+end
+
+-- What a receipt says without moving the message: noted once per text. The reason of what is SENT is the last one noted.
+-- Answers what became of it (Match).
 local function remark(r, reason, carrier, err)
   local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
-  local told = reason == Reason.RECEIPT or r.reason == reason or r.state ~= State.SENT
-  if told and find(trail_of(r), char(#note) .. note, 1, true) then return Match.REPEATED end
+  local counts = r.state == State.SENT and r.reason == Reason.NONE and reason ~= Reason.RECEIPT -- noted before it was sent
+  if not counts and noted(r, reason, note) then return Match.REPEATED end
   if r.state == State.SENT and reason ~= Reason.RECEIPT then r.reason = reason end
   step(r, r.state, reason, carrier, INTERMEDIATE, err)
   touch(r)
@@ -182,26 +189,33 @@ local function heard(r, carrier, status, carrier_id, err)
   end
 end
 
--- Whether a part was given this id by this carrier.
+-- Whether a part was given this id by this carrier; and whether what was has no final receipt yet.
 local function was_given(r, p, k, carrier, carrier_id)
-  local index = (k - 1) / 3
-  if not copied(r, index) then return p[k + 2] == carrier_id end
+  local index, given, open_ = (k - 1) / 3, false, false
+  if not copied(r, index) then return p[k + 2] == carrier_id, p[k] < Part.DELIVERED end
   local c = copies_of(r)
   for i = 1, #c, 6 do
-    if c[i] == index and c[i + 4] == carrier and c[i + 5] == carrier_id then return true end
+    if c[i] == index and c[i + 4] == carrier and c[i + 5] == carrier_id then
+      given, open_ = true, open_ or c[i + 1] < Part.DELIVERED
+    end
   end
-  return false
+  return given, open_
 end
 
--- What a final receipt makes of one part. `carrier_id` nil: whatever id it was given. Answers whether anything changed.
+-- What a final receipt makes of one part: of all its copies with this id; nil: of the first that is open at that carrier.
+-- Answers whether anything changed.
 local function conclude(r, p, k, carrier, carrier_id, state, done)
   if not p[k] or p[k] >= Part.DELIVERED then return false end
   local index = (k - 1) / 3
   if copied(r, index) then
-    local c, hit = copies_of(r), false
+    local c, hit, flying_ = copies_of(r), false, nil
+    note_flying(r, p, index)
+    if r.state == State.SENDING then flying_ = own_copy(r, index) end
     for i = 1, #c, 6 do
-      local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id)
-      if not hit and c[i] == index and named and c[i + 1] < Part.DELIVERED then c[i + 1], hit = state, true end
+      local named = c[i + 4] == carrier and (not carrier_id or c[i + 5] == carrier_id) and i ~= flying_
+      if c[i] == index and named and c[i + 1] < Part.DELIVERED and not (hit and not carrier_id) then
+        c[i + 1], hit = state, true
+      end
     end
     if not hit then return false end
     weigh(r, p, k)
@@ -215,18 +229,19 @@ local function conclude(r, p, k, carrier, carrier_id, state, done)
 end
 
 -- The parts that a receipt is about: the one its id was given to, all of them when they share it, or all when `whole` is
--- told and the last one has it.
+-- told and the last one has it; then the others have theirs with that one's, and a repeated receipt is none for them.
 local function conclude_all(r, p, index, carrier, carrier_id, state, done, whole_)
   local all = whole_ and #p > 0 and was_given(r, p, #p - 2, carrier, carrier_id)
   if index ~= EVERY and not all then return conclude(r, p, index * 3 + 1, carrier, carrier_id, state, done) end
-  local changed = false
+  local changed, others = false, {}
   for k = 1, #p, 3 do
-    local own = was_given(r, p, k, carrier, carrier_id)
-    local there = copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))
-    if own or (all and there) then
-      changed = conclude(r, p, k, carrier, own and carrier_id or nil, state, done) or changed
+    if was_given(r, p, k, carrier, carrier_id) then
+      changed = conclude(r, p, k, carrier, carrier_id, state, done) or changed
+    elseif all and (copied(r, (k - 1) / 3) or (p[k] ~= Part.PENDING and carrier == carrier_of(r))) then
+      others[#others + 1] = k
     end
   end
+  for i = 1, changed and #others or 0 do conclude(r, p, others[i], carrier, nil, state, done) end
   return changed
 end
 
@@ -234,9 +249,14 @@ end
 -- whole_: it speaks for the whole message. Answers what became of it (Match).
 local function receive(r, index, carrier, carrier_id, state, err, done, whole_)
   if r.final == 1 then return Match.REPEATED end
-  local remarked = remark_of(state)
-  if remarked then return remark(r, remarked, carrier, err) end
-  local p = parts_of(r)
+  local remarked, p = remark_of(state), parts_of(r)
+  if remarked then
+    for k = 1, #p, 3 do
+      local given, open_ = was_given(r, p, k, carrier, carrier_id)
+      if given and open_ then return remark(r, remarked, carrier, err) end
+    end
+    return Match.REPEATED -- it has its final receipt
+  end
   if not conclude_all(r, p, index, carrier, carrier_id, state, done, whole_) then return Match.REPEATED end
   touch(r)
   r.parts = p

@@ -156,7 +156,7 @@ local function apply_arrived()
   drop_parked(done)
 end
 
-local prove, open_at
+local prove
 do -- a block of its own, since Lua has room for 200 locals in one: what only the proof needs
 
 -- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
@@ -190,7 +190,7 @@ local function in_flight(carrier, short)
 end
 
 -- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
-function open_at(r, carrier)
+local function open_at(r, carrier)
   local p, out = parts_of(r), {}
   local here = carrier_of(r) == carrier
   for k = 1, #p, 3 do
@@ -243,6 +243,11 @@ local function lost_at(carrier, short)
   return out
 end
 
+-- Whether the form of a host's ids has been learned by now (pipeline/id_forms.py).
+local function learned(carrier, host)
+  return call('HEXISTS', P .. 'f', 'i:' .. carrier .. '\0' .. host) == 1
+end
+
 -- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, as they came.
 local function waiting_for(carrier, short, sure)
   local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
@@ -251,7 +256,7 @@ local function waiting_for(carrier, short, sure)
     id, pos = read('>Bc0', all, pos)
     local blob = call('HGET', P .. 'k', parked_under(carrier, short .. id))
     local t = blob and read_parked(blob)
-    if t and (sure or t.sure) then out[#out + 1] = t end
+    if t and (sure or t.sure or learned(carrier, t.host)) then out[#out + 1] = t end
   end
   return out
 end
@@ -281,19 +286,42 @@ local function agrees(t, r, carrier)
   return t.at + 1000 > written(r, carrier) and (t.mark == '' or mark == '' or mark == t.mark)
 end
 
+-- These receipts can only be about the lost parts of this message. Are there receipts for all of them? Where the carrier
+-- sends one for the whole message, it has the id of the last part. Names of what was used go to `used`.
+local function proven(r, parts, list, carrier, used)
+  local last = #parts
+  if list[1].whole then
+    parts, last = {parts[last]}, parts[last][1] == #parts_of(r) - 2 and 1 or 0
+  elseif #list < last then
+    return
+  end
+  for i = 1, last do
+    local t, id = list[i], sub(list[i].fields[1], 9)
+    claim_part(r, parts[i], carrier, id)
+    if not remark_of(t.state) then
+      receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
+    end
+    names_of(carrier, t.fields, used)
+  end
+  if last > 0 then heard(r, carrier, 0) end
+  for i = 1, last do -- that it was sent is all they say
+    local t = list[i]
+    if remark_of(t.state) then receive(r, 0, carrier, sub(t.fields[1], 9), t.state, t.err) end
+  end
+end
+
 -- A receipt whose id is not known proves that something was sent whose answer is missing, where it can be about nothing
 -- else: it came after the write, one message to that recipient is open at that carrier and none in flight, an excerpt of
 -- the text agrees; of a message of several parts there are receipts for all that are open. It must be certain that its id
 -- is not that of a known message in another form: the carrier's ids are known by one form (`sure`), or it has never given
--- any. Where it may be about several messages each is told so (ambiguous_receipt). Names of what was used go to `done`.
--- Answers how many were used.
-function prove(carrier, short, done, sure)
+-- any. What is proven leaves fewer messages that the other receipts may be about. Where one may still be about several
+-- each is told so (ambiguous_receipt). Names of what was used are parked no longer and go to `used`.
+function prove(carrier, short, used, sure)
   apply_arrived()
+  sure = sure or not (named[carrier] or call('SISMEMBER', P .. 'named', carrier) == 1)
   local lost = lost_at(carrier, short)
-  if #lost == 0 then return 0 end
-  local nameless = not mapped[carrier] and call('EXISTS', P .. 'h:' .. carrier) == 0
-  local receipts = waiting_for(carrier, short, sure or nameless)
-  if #receipts == 0 or in_flight(carrier, short) then return 0 end
+  local receipts = #lost > 0 and waiting_for(carrier, short, sure) or {}
+  if #receipts == 0 or in_flight(carrier, short) then return end
   local fitting, several = {}, {}
   for i = 1, #receipts do
     local whose = {}
@@ -307,40 +335,27 @@ function prove(carrier, short, done, sure)
       several[#several + 1] = whose
     end
   end
+  local names = {}
+  for entry, list in pairs(fitting) do
+    proven(entry[1], entry[2], list, carrier, names)
+  end
+  if #names > 0 then
+    drop_parked(names)
+    for i = 1, #names do used[#used + 1] = names[i] end
+    return prove(carrier, short, used, sure)
+  end
   for i = 1, #several do
     for _, entry in ipairs(several[i]) do remark(entry[1], Reason.AMBIGUOUS_RECEIPT, carrier, '') end
   end
-  local used = 0
-  for entry, list in pairs(fitting) do
-    local r, parts = entry[1], entry[2]
-    if #list >= #parts or list[1].whole then
-      for i = 1, min(#parts, #list) do
-        local t = list[i]
-        local id = sub(t.fields[1], 9)
-        claim_part(r, parts[i], carrier, id)
-        if not remark_of(t.state) then
-          receive(r, (parts[i][1] - 1) / 3, carrier, id, t.state, t.err, t.done, t.whole)
-        end
-        names_of(carrier, t.fields, done)
-        used = used + 1
-      end
-      heard(r, carrier, 0)
-      for i = 1, min(#parts, #list) do -- that it was sent is all they say
-        local t = list[i]
-        if remark_of(t.state) then receive(r, 0, carrier, '', t.state, t.err) end
-      end
-    end
-  end
-  return used
 end
 
 end
 
--- Written, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
+-- Written at this carrier, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
 -- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
-local function unknown(r, reason, status, on_unknown)
+local function unknown(r, carrier, reason, status, on_unknown)
   touch(r)
-  local strict, carrier = max(r.on_unknown, on_unknown), carrier_of(r)
+  local strict = max(r.on_unknown, on_unknown)
   local again = strict ~= OnUnknown.NEVER and r.resent < settings.resends and now <= r.expires
   r.due = 0
   if again and strict == OnUnknown.HOLD then
@@ -353,9 +368,7 @@ local function unknown(r, reason, status, on_unknown)
     left_unknown(r, Reason.NO_ANSWER, status)
   end
   if call('EXISTS', P .. 'kr') == 1 then
-    local done = {}
-    prove(carrier, short_of(r), done)
-    drop_parked(done)
+    prove(carrier, short_of(r), {})
     if r.state ~= State.UNKNOWN then return end
   end
   if (again and strict == OnUnknown.HOLD) or not (again or r.cancel > 0) then return end

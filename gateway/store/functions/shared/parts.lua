@@ -159,15 +159,17 @@ local function doubtful(r)
   return false
 end
 
--- It belongs to another carrier from now on. Where its parts were lost must not be forgotten with that.
-local function bring_to(r, carrier)
-  local here = carrier_of(r)
-  if carrier == here then return end
-  local p = parts_of(r)
+-- Where parts were lost must not be forgotten when it is told as of another carrier from now on: each becomes a copy.
+local function keep_lost(r, p)
   for k = 1, #p, 3 do
     local index = (k - 1) / 3
-    if p[k] == Part.UNKNOWN and not copied(r, index) then add_copy(r, index, Part.UNKNOWN, 0, here, '') end
+    if p[k] == Part.UNKNOWN and not copied(r, index) then add_copy(r, index, Part.UNKNOWN, 0, carrier_of(r), '') end
   end
+end
+
+local function bring_to(r, carrier)
+  if carrier == carrier_of(r) then return end
+  keep_lost(r, parts_of(r))
   r.carrier = carrier
 end
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.pipeline.addresses import Guard
-from gateway.pipeline.callbacks import fault
+from gateway.config.addresses import Guard
+from gateway.config.callbacks import fault
 from gateway.pipeline.submission import Checked, Problem, Rights, Submission, check
 from tests.pipeline.fakes import NOON, SHOP, hasher
 
