@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.bind import Bind
+from gateway.carriers.bind import Bind, Settings
 from gateway.carriers.carriage import Carriage
 from gateway.model import State
 from gateway.pipeline import doubts, outcomes, parts, report
@@ -18,6 +18,8 @@ from gateway.pipeline.encode import Encoder
 from gateway.pipeline.parts import TRIES
 from gateway.pipeline.receipts import Receipts
 from gateway.simulator import Faults, Simulator
+from gateway.smpp.events import Answered, Closed
+from gateway.smpp.pdus import BIND_TRANSCEIVER
 from gateway.smpp.receiving import Receiver
 from gateway.store.requests import TakeRequest, Unread
 from tests.carriers.test_carriage import fill, serving, until
@@ -115,7 +117,7 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
             await until(lambda: delivered(store) == COUNT - 1)
             await until(lambda: carriage._parts.aside["receipt"] == 1)
             assert carriage.receipts.counts["failed"] == TRIES
-            assert len(carriage.pool.binds) == 2
+            assert carriage._parts.failures["bind"] == 0
 
 
 async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_sent_twice(
@@ -230,3 +232,22 @@ async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nob
             assert {store.rows[one].state for one in store.bad} <= {State.QUEUED, State.SENDING}
             store.bad = set()  # the key is back
             await until(lambda: delivered(store) == COUNT + 5)
+
+
+async def test_what_follows_in_the_same_batch_of_a_connection_is_heard_all_the_same() -> None:
+    """The answer over which we fail comes with the end of the connection: what was outstanding is told as lost."""
+
+    class Deaf:
+        lost_contexts: Sequence[Any] = ()
+
+        def answered(self, bind: Bind, answers: Any, now: float) -> None:
+            raise KeyError("what an answer")
+
+        def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
+            self.lost_contexts = unknown
+
+    listener = Deaf()
+    bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw"), listener)  # type: ignore[arg-type]
+    bind._handle([Answered("one", 0, b"1", 0.0), Closed("gone", ["two"])], 0.0)
+    assert listener.lost_contexts == ["two"]
+    assert bind.closed.is_set()

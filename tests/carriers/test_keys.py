@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import count
 from time import time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from gateway.store.store import Store
 from tests.carriers.test_carriage import until
 from tests.carriers.test_with_store import opened, submit, sweeping, until_states
 
+NAMES = count()
 LONG_TEXT = "Ein Gruß aus Köln – " + "x" * 300
 UDH, SAR, PAYLOAD = 0x40, 0x020C, 0x0424
 
@@ -37,7 +39,7 @@ UDH, SAR, PAYLOAD = 0x40, 0x020C, 0x0424
 @asynccontextmanager
 async def serving(store: Store, simulator: Simulator, **settings: Any) -> AsyncIterator[Fleet]:
     """One carrier with these keys."""
-    heart = Heart(store, Owner.fresh("test"))
+    heart = Heart(store, Owner.fresh(f"test-{next(NAMES)}"))
     await heart.start()
     words = {"rate": 0, "window": 30, "hosts": (f"127.0.0.1:{simulator.port}",), **settings}
     carrier = Carrier(name="north", system_id="gw", password="pw", **words)

@@ -10,12 +10,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.config import Carrier, Route, Tlv
-from gateway.model import Category, Fate, PartState, Reason, State
+from gateway.model import Category, Fate, Leased, OnUnknown, PartState, Priority, Reason, State
 from gateway.pipeline.dispatch import Dispatcher
+from gateway.pipeline.jobs import Job
 from gateway.pipeline.lanes import Board, Lanes
 from gateway.pipeline.report import Reporter
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
+from gateway.store.requests import Lane, TakeRequest
 from tests.carriers.test_carriage import until
 from tests.pipeline.memory_store import OWNER, PARTITIONS, MemoryStore, beating
 
@@ -478,3 +480,28 @@ async def test_a_late_refusal_is_told_and_a_late_answer_brings_its_id() -> None:
         assert store.ids["north", b"late"] == first
         assert store.rows[second].history[-1] == (Fate.REJECTED, "north", 0x0B)
         assert one.dispatcher.out == 0
+
+
+async def test_after_a_pause_of_ours_nothing_is_written_that_may_be_somebody_elses_by_now() -> None:
+    """It was leased and could not be written; then the process stood still, and beats again before it looks."""
+    store = MemoryStore()
+    store.put("46700000001")
+    async with bench(store, 5) as one:
+        one.ports[0].paused = True
+        one.dispatcher._writer.put([Job((await lease(store)), [b"x"], asyncio.get_running_loop().time() - 12)])
+        one.dispatcher._returns.leased([store.rows[next(iter(store.rows))].message])
+        one.dispatcher._out += 1
+        one.ports[0].paused = False
+        one.dispatcher._tend(asyncio.get_running_loop().time())
+        assert one.ports[0].bodies == []
+        await until(lambda: bool(store.untaken))
+
+
+async def lease(store: MemoryStore) -> Leased:
+    """Take what there is behind the dispatcher's back."""
+    lanes = tuple(Lane("*", 0, priority) for priority in Priority)
+    for partition in range(PARTITIONS):
+        (taken,) = await store.take(OWNER, [TakeRequest(partition, lanes, "north", 10, 0, OnUnknown.RESEND)])
+        if taken.leased:
+            return taken.leased[0]
+    raise AssertionError("nothing was there")

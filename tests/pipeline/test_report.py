@@ -186,12 +186,14 @@ async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_f
 async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.01)
+    monkeypatch.setattr("gateway.pipeline.report.ONCE_MORE", 0.001)
+    monkeypatch.setattr("gateway.pipeline.report.RETRY_MOST", 0.002)
+    monkeypatch.setattr("gateway.pipeline.report.RETRY_FIRST", 0.001)
     bad = [(number).to_bytes(16, "big") for number in range(5)]
     ledger, parts = Picky(*bad, error=StoreError("ERR something new")), Parts()
     async with reporting(ledger, parts=parts) as (reporter, done):
         reporter.answers([answer(number) for number in range(5)])
-        await asyncio.sleep(0.3)
+        await until(lambda: reporter.calls > 60, 10)
         assert (done, parts.aside) == ([], {})
         ledger.bad.clear()
         await asyncio.wait_for(reporter.drained(), 10)

@@ -32,7 +32,7 @@ from gateway.pipeline.receiver import Settings
 from gateway.pipeline.webhook_desk import WebhookDesk, as_json, shown
 from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.store.connect import Link, connect
-from gateway.store.errors import StoreUnavailable
+from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.hooks import Ask, Batch, Hooks
 from gateway.store.ids import new_ids, partition_of, text
 from gateway.store.keys import Hasher, tags
@@ -622,3 +622,23 @@ async def test_a_partition_whose_events_make_us_fail_holds_up_itself_alone_and_n
     finally:
         task.cancel()
         await hub.stop(0.1)
+
+
+async def test_a_partition_whose_events_cannot_be_moved_holds_up_itself_alone(
+    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = place.hooks.move
+    stuck = {0}
+
+    async def picky(owner: Owner, moves: Any) -> Any:
+        if any(tail.partition in stuck for tail, _ in moves):
+            raise StoreError("malformed: argument 7")
+        return await move(owner, moves)
+
+    monkeypatch.setattr(place.hooks, "move", picky)
+    async with place.worker(Settings("shop", box.url, KEYS)):
+        ids = await place.refuse(40)
+        other = {one for one in ids if partition_of(uuid.UUID(one).bytes) != 0}
+        await box.until(lambda: set(messages(box)) == other)
+        stuck.clear()
+        await box.until(lambda: set(messages(box)) == set(ids))
