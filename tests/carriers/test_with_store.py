@@ -103,7 +103,7 @@ async def until_states(store: Store, ids: list[bytes], state: State, seconds: fl
 
 @asynccontextmanager
 async def serving(store: Store, simulators: dict[str, Simulator], **settings: Any) -> AsyncIterator[list[Carriage]]:
-    heart = Heart(store, Owner.fresh("test"))
+    heart = Heart(store, Owner.fresh("test"), sole=True)
     await heart.start()
     board = Board(list(simulators), asyncio.get_running_loop().time())
     carriages = [
