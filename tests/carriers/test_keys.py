@@ -39,7 +39,7 @@ UDH, SAR, PAYLOAD = 0x40, 0x020C, 0x0424
 @asynccontextmanager
 async def serving(store: Store, simulator: Simulator, **settings: Any) -> AsyncIterator[Fleet]:
     """One carrier with these keys."""
-    heart = Heart(store, Owner.fresh(f"test-{next(NAMES)}"))
+    heart = Heart(store, Owner.fresh(f"test-{next(NAMES)}"), sole=True)
     await heart.start()
     words = {"rate": 0, "window": 30, "hosts": (f"127.0.0.1:{simulator.port}",), **settings}
     carrier = Carrier(name="north", system_id="gw", password="pw", **words)
