@@ -80,11 +80,11 @@ class Reading:
         allowance = self._allowance
         if idle:
             allowance.charge(idle, now)
-        rest = max(allowance.spend(seconds, now), allowance.rest(now))
+        slow, idle_rest = allowance.spend(seconds, now), allowance.rest(now)
         self._session.turn = SMALL_TURN if allowance.low else TURN
-        if rest and not self._resting and self._transport is not None:
-            self._rest(rest)
-            self._complain(now)
+        if (slow or idle_rest) and not self._resting and self._transport is not None:
+            self._rest(max(slow, idle_rest))
+            self._complain(now, "about no message of ours" if idle_rest else "at once")
         self.steer()
 
     def useful(self, count: int) -> None:
@@ -142,7 +142,7 @@ class Reading:
         if self._transport is not None and not (self._resting or self._crowded or self._stuck):
             self._read()
 
-    def _complain(self, now: float) -> None:
+    def _complain(self, now: float, what: str) -> None:
         if now - self._complained >= COMPLAIN_EVERY:
             self._complained = now
-            log.warning("carrier sends too much that is about no message of ours, and has to wait", bind=self._name)
+            log.warning(f"carrier sends too much {what} and has to wait", bind=self._name)

@@ -139,7 +139,9 @@ async def lag_while(condition: Callable[[], bool], seconds: float) -> float:
 
 class TestFloods:
     @FLOODS
-    async def test_what_is_of_no_use_is_bounded_in_number_however_fast_it_comes(self, octets: bytes) -> None:
+    async def test_what_is_of_no_use_is_bounded_in_number_however_fast_it_comes(
+        self, octets: bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         ear = Answering()
         async with bound(ear) as (bind, carrier):
             count = 40_000
@@ -151,6 +153,7 @@ class TestFloods:
             done = bind.session.idle - before + len(ear.messages)
             most = IDLE_BURST + SPARE_BURST + (IDLE_RATE + SPARE_RATE) * (now() - began)
             assert IDLE_BURST <= done <= most + 2 * reading.TURN // len(octets)
+            assert capsys.readouterr().out.count("carrier sends too much about no message of ours and has to wait") == 1
 
     async def test_turns_are_short_while_most_of_what_comes_is_of_no_use(self) -> None:
         async with bound(Ear()) as (bind, carrier):
