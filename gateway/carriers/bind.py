@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 
-from gateway.carriers.reading import TURN, Allowance, Reading
+from gateway.carriers.allowance import Allowance
+from gateway.carriers.reading import COMPLAIN_EVERY, TURN, Reading
 from gateway.pipeline.parts import Parts
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Event, Operation, Requested, TimedOut, Unbinding
@@ -130,6 +131,8 @@ class Bind(asyncio.Protocol):
         self._stalled = b""  # the last flush, when not all of it went into the socket
         self._probe = 0  # sequence number of the last submit while sick
         self._probed = 0.0
+        self._idle = 0  # of this turn: PDUs of no use and messages of which nobody knows yet, less awaited answers
+        self._refused_operations = float("-inf")  # when the log was told of them last
         self._session = Session(
             Role.ESME,
             window=settings.window,
@@ -214,6 +217,10 @@ class Bind(asyncio.Protocol):
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
+
+    def useful(self, count: int) -> None:
+        """So many of the messages received were about messages of ours."""
+        self.reading.useful(count)
 
     def tick(self, now: float) -> None:
         """Timeouts and enquire_link; to be called about every second."""
@@ -319,8 +326,10 @@ class Bind(asyncio.Protocol):
         """A turn of reading: of ``data``, and of what the session has kept."""
         started = perf_counter()
         now = self._loop.time()
+        before, self._idle = self._session.idle, 0
         try:
             events = self._session.receive(data, now)
+            self._idle = self._session.idle - before
             if self._session.fault is not None:
                 self._parts.failed("bind", self._session.fault)
             if events:
@@ -330,7 +339,7 @@ class Bind(asyncio.Protocol):
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
-        self.reading.turned(perf_counter() - started, now)
+        self.reading.turned(perf_counter() - started, now, self._idle)
 
     def _read_up(self) -> None:
         """The connection is gone: read what came before, a turn at a time, and be over."""
@@ -396,12 +405,14 @@ class Bind(asyncio.Protocol):
         self, answers: list[Answered], messages: list[Message], now: float
     ) -> tuple[list[Answered], list[Message]]:
         if answers:
+            self._idle -= len(answers)
             if not self.proven and any(answer.status == 0 for answer in answers):
                 self.proven = True
             if self.sick:
                 self._well()
             self._tell(self._listener.answered, self, answers, now)
         if messages:
+            self._idle += len(messages)
             self._tell(self._listener.received, self, messages, now)
         return [], []
 
@@ -422,13 +433,15 @@ class Bind(asyncio.Protocol):
                 self._finishing = True
                 log.info("carrier asked us to unbind", bind=self.name)
             case Operation(pdu):
-                self._refuse(pdu.command_id, pdu.sequence)
+                self._refuse(pdu.command_id, pdu.sequence, now)
             case Closed(reason, contexts):
                 self._over(reason, contexts, now)
 
-    def _refuse(self, command_id: int, sequence: int) -> None:
-        """Operations that a carrier has no business asking of us."""
-        log.info("carrier sent an operation that is not served", bind=self.name, operation=command_name(command_id))
+    def _refuse(self, command_id: int, sequence: int, now: float) -> None:
+        """Operations that a carrier has no business asking of us. One line a minute says so."""
+        if now - self._refused_operations >= COMPLAIN_EVERY:
+            self._refused_operations = now
+            log.info("carrier sent an operation that is not served", bind=self.name, operation=command_name(command_id))
         if command_id not in (ALERT_NOTIFICATION, OUTBIND):
             self._session.respond(command_id, sequence, Status.ESME_RINVCMDID)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.carriers.allowance import Credit
 from gateway.carriers.bind import Bind
 from gateway.carriers.control import Controls
 from gateway.carriers.pool import Pool
@@ -53,8 +54,10 @@ class Carriage:
         index: Index | None = None,
         first_sequence: int = 1,
         parts: Parts | None = None,
+        spare: Credit | None = None,
     ) -> None:
-        """``left``: see ``Dispatcher``. ``index``: a carrier with ``receipt_key = "id"`` needs it, else ValueError."""
+        """``left``: see ``Dispatcher``. ``spare``: see ``Pool``. ``index``: a carrier with ``receipt_key = "id"`` needs
+        it, else ValueError."""
         self.carrier = carrier
         self._parts = parts = parts or Parts()
         progress: ProgressStore = store
@@ -84,7 +87,7 @@ class Carriage:
             mark=numbers.excerpt,
             parts=parts,
         )
-        self.pool = Pool(carrier, self, first_sequence=first_sequence, parts=parts)
+        self.pool = Pool(carrier, self, first_sequence=first_sequence, parts=parts, spare=spare)
         self.dispatcher.binds = self.pool
         self.controls = Controls(self.pool, self.dispatcher)
         self._stopped = asyncio.Event()

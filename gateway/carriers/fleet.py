@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.carriers.allowance import spare_credit
 from gateway.carriers.carriage import Carriage, CarriageStore
 from gateway.carriers.mode import Mode
 from gateway.carriers.sharing import BindShare, CarrierRate, SenderRate, shared
@@ -76,6 +77,7 @@ class Fleet:
         self._group: asyncio.TaskGroup | None = None
         self._over = asyncio.Event()
         self._modes: Mapping[str, int] = {}
+        self._spare = spare_credit()
         self.carriages = [self._build(carrier) for carrier in config.carriers]
         """Those at work and those that are being ended."""
 
@@ -200,6 +202,7 @@ class Fleet:
             index=self._index,
             first_sequence=carrier.first_sequence,
             parts=self._parts,
+            spare=self._spare,
         )
 
     def _set_routes(self, routes: Sequence[Route]) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from gateway.carriers.allowance import Allowance, Credit
 from gateway.carriers.backoff import Failure, delay, failure
 from gateway.carriers.bind import Bind, Listener, Settings
 from gateway.carriers.mode import Mode
-from gateway.carriers.reading import Allowance
 from gateway.pipeline.parts import Parts
 from gateway.policy.pace import Bucket
 from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
@@ -90,14 +90,22 @@ class Totals(NamedTuple):
     late_answers: int  # to submits, after the response timeout
     given_up: int  # submits without an answer in time; a late one may have come
     reading_pauses: int  # times that reading stopped because the carrier sent too much
+    idle: int  # PDUs that brought neither a message nor an awaited answer
 
 
 class Pool:
     """The binds of a carrier. ``run`` keeps them up until it is cancelled or ``finish`` was called."""
 
     def __init__(
-        self, carrier: Carrier, listener: Listener, *, first_sequence: int = 1, parts: Parts | None = None
+        self,
+        carrier: Carrier,
+        listener: Listener,
+        *,
+        first_sequence: int = 1,
+        parts: Parts | None = None,
+        spare: Credit | None = None,
     ) -> None:
+        """``spare``: credit for what is of no use, shared by all carriers (``allowance``)."""
         self.carrier = carrier
         self._parts = parts or Parts()
         self._over = asyncio.Event()  # set with ``_finishing``
@@ -119,8 +127,8 @@ class Pool:
             tls_name=carrier.tls_name,
         )
         self.times = AnswerTimes(carrier.response_timeout)
-        self._ended = Totals(0, 0, 0)  # of binds that are over
-        self._allowance = Allowance()
+        self._ended = Totals(0, 0, 0, 0)  # of binds that are over
+        self._allowance = Allowance(spare)
         self._gate: Bucket | None = None
         self._finishing = False
         self.tries = 0
@@ -304,7 +312,8 @@ class Pool:
 
 
 def _totals(bind: Bind) -> Totals:
-    return Totals(bind.session.late_answers, bind.session.timed_out, bind.reading.pauses)
+    session = bind.session
+    return Totals(session.late_answers, session.timed_out, bind.reading.pauses, session.idle)
 
 
 def _kinds(carrier: Carrier) -> Sequence[int]:

@@ -1,7 +1,7 @@
 """When a bind reads and when it does not, so that a carrier that floods harms itself alone.
 
 Reading stops, and the carrier's kernel makes it wait, while what was read is not done with: octets not parsed yet,
-deliver_sm without an answer, output that the carrier does not fetch, or more of the loop's time than a carrier's share.
+deliver_sm without an answer, output that the carrier does not fetch, or more than its allowance (``allowance``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.carriers.allowance import Allowance
+
 if TYPE_CHECKING:
     from gateway.smpp.session import Session
 
 TURN = 32 * 1024
 """Octets of a bind that are parsed at once: a few milliseconds' worth of the smallest PDUs."""
+
+SMALL_TURN = 4 * 1024
+"""… while much of what it sends is of no use."""
 
 BACKLOG = 128 * 1024
 """Octets read and not parsed beyond which no more are read."""
@@ -31,32 +36,9 @@ carrier lives, asks, or has gone. What comes then is bounded by its taker (``pip
 PENDING = 4096
 """Pieces of output (two for most PDUs) that wait for a carrier that does not read, beyond which we do not either."""
 
-SHARE, BURST = 0.5, 0.010
-"""The part of the loop's time that reading from one carrier may take, and seconds it may take beyond that at once."""
-
 COMPLAIN_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
-
-
-class Allowance:
-    """The time that reading from one carrier may take, over all its binds."""
-
-    __slots__ = ("_credit", "_now")
-
-    def __init__(self) -> None:
-        self._credit = BURST
-        self._now: float | None = None
-
-    def __repr__(self) -> str:
-        return f"<Allowance {self._credit * 1000:.1f} ms>"
-
-    def spend(self, seconds: float, now: float) -> float:
-        """Reading took so long: how many seconds to rest before the next, 0 within the share."""
-        since = 0.0 if self._now is None else now - self._now
-        self._now = now
-        self._credit = min(BURST, self._credit + since * SHARE) - seconds
-        return max(0.0, -self._credit / SHARE)
 
 
 class Reading:
@@ -93,14 +75,25 @@ class Reading:
         if self._patience is not None:
             self._patience.cancel()
 
-    def turned(self, seconds: float, now: float) -> None:
-        """The bind has read a turn; with what came of it that took so long."""
-        rest = self._allowance.spend(seconds, now)
-        if rest and not self._resting and self._transport is not None:
-            self._resting = True
-            self._loop.call_later(rest, self._rested)
-            self._complain(now)
+    def turned(self, seconds: float, now: float, idle: int) -> None:
+        """The bind has read a turn: with what came of it that took so long. ``idle``: see ``Allowance.charge``."""
+        allowance = self._allowance
+        if idle:
+            allowance.charge(idle, now)
+        slow, idle_rest = allowance.spend(seconds, now), allowance.rest(now)
+        self._session.turn = SMALL_TURN if allowance.low else TURN
+        if (slow or idle_rest) and not self._resting and self._transport is not None:
+            self._rest(max(slow, idle_rest))
+            self._complain(now, "about no message of ours" if idle_rest else "at once")
         self.steer()
+
+    def useful(self, count: int) -> None:
+        """So many of the messages that were read were about messages of ours."""
+        self._allowance.pay_back(count)
+
+    def _rest(self, seconds: float) -> None:
+        self._resting = True
+        self._loop.call_later(seconds, self._rested)
 
     def steer(self) -> None:
         """Stop or go on, as things are: to be called after anything that this depends on."""
@@ -133,8 +126,12 @@ class Reading:
             transport.resume_reading()
 
     def _rested(self) -> None:
-        self._resting = False
-        self.steer()
+        rest = self._allowance.rest(self._loop.time()) if self._transport is not None else 0.0
+        if rest:
+            self._rest(rest)
+        else:
+            self._resting = False
+            self.steer()
 
     def _enough(self) -> None:
         self._crowded = False
@@ -145,7 +142,7 @@ class Reading:
         if self._transport is not None and not (self._resting or self._crowded or self._stuck):
             self._read()
 
-    def _complain(self, now: float) -> None:
+    def _complain(self, now: float, what: str) -> None:
         if now - self._complained >= COMPLAIN_EVERY:
             self._complained = now
-            log.warning("carrier sends more than its share and has to wait", bind=self._name)
+            log.warning(f"carrier sends too much {what} and has to wait", bind=self._name)

@@ -95,6 +95,12 @@ def _answering(by_name: ByName) -> Iterator[Metric]:
         CARRIER,
         {name: total.reading_pauses for name, total in totals.items()},
     )
+    yield counter(
+        "idle_pdus",
+        "PDUs of the carrier that brought neither a message nor an awaited answer: enquire_link, what is refused.",
+        CARRIER,
+        {name: total.idle for name, total in totals.items()},
+    )
 
 
 def _copies(by_name: ByName) -> Iterator[Metric]:

@@ -77,6 +77,8 @@ class Replier(Protocol):
         """The host and port at its other end."""
 
     def respond(self, command_id: int, sequence: int, status: int) -> None: ...
+    def useful(self, count: int) -> None:
+        """So many of the messages received were about messages of ours."""
 
 
 class Numbers(Protocol):
@@ -219,6 +221,7 @@ class Receipts:
     def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, Ticket]] = []
+        useful: Counter[Replier] = Counter()
         pairs = list(zip(matches, tickets, strict=True))
         if self._learning:  # first: it tells what to make of the others
             self._learning = False
@@ -228,8 +231,12 @@ class Receipts:
                 again.append(another)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, Status.ESME_ROK)
-            if match is Match.APPLIED and self._as_submitted is None:
-                self._learn(ticket)
+            if match is Match.APPLIED:
+                useful[ticket.bind] += 1
+                if self._as_submitted is None:
+                    self._learn(ticket)
+        for bind, count in useful.items():
+            bind.useful(count)
         for match, count in Counter(matches).items():
             self.counts[match.name.lower()] += count
         if again:

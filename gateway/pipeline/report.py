@@ -31,6 +31,10 @@ ENOUGH = 200
 MOST = 2000
 """Answers, and as many receipts, in one call (the store cuts it into slices)."""
 
+FEW = 64
+"""Receipts in one call while most of them are about no message of ours. They cost the store the most, and would hold up
+what others ask of it; with every call that brings some that are ours it may be twice as many."""
+
 MAX_RECEIPTS = 20_000
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 ONCE_MORE = 0.5
@@ -90,6 +94,7 @@ class Reporter:
         self._done = done
         self._few = min(ENOUGH, window // 4)
         self._wanted = ENOUGH  # what is waited for
+        self._most_facts = FEW  # receipts in the next call
         self._stored = 0.0  # when the last call was back
         self._answers: list[Answer] = []
         self._facts: list[ReceiptFact] = []
@@ -162,7 +167,7 @@ class Reporter:
 
     def _next(self) -> tuple[list[Answer], list[ReceiptFact]]:
         answers = self._answers[: min(MOST, self._most)]
-        return answers, self._facts[: min(MOST, self._most - len(answers))]
+        return answers, self._facts[: min(self._most_facts, self._most - len(answers))]
 
     async def _flush(self) -> bool:
         """One call; False when the store did not take it."""
@@ -181,6 +186,9 @@ class Reporter:
         except Exception as error:  # noqa: BLE001 - what came off the wire and cannot be packed harms itself alone
             return self._divide(answers, facts, error)
         self._most = min(2 * MOST, 2 * self._most)
+        if facts:
+            ours = matches.count(Match.APPLIED) * 4 >= len(facts)
+            self._most_facts = min(MOST, 2 * self._most_facts) if ours else max(FEW, self._most_facts // 2)
         self._stored = asyncio.get_running_loop().time()
         tickets = self._taken_off(answers, facts)
         self._done(answers, matches, tickets)

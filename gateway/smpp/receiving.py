@@ -87,12 +87,13 @@ class Receiver(Sender):
         self.wrong_state = 0  # requests refused for the state or the direction
         self.throttled = 0  # requests beyond the inbound window
         self.unknown_commands = 0
+        self.controls = 0  # requests beside messages: enquire_link, unbind, operations for the owner to serve
         self.framing_faults = 0
         self._inbound_window = inbound_window or _LIMITLESS
         self.times = times
         self._response_timeout = times.configured
         self._answered_at = float("-inf")  # when the last answer to a request of ours came
-        self._turn = turn or _LIMITLESS
+        self.turn = turn or _LIMITLESS  # may be changed at any time
         self._bind_timeout = bind_timeout
         self._bind_command = 0  # the bind that waits for an answer, ours or the peer's
         self._bind_sequence = 0  # the peer's number of it
@@ -110,6 +111,12 @@ class Receiver(Sender):
     def waiting(self) -> int:
         """Octets received and not read yet."""
         return self._have
+
+    @property
+    def idle(self) -> int:
+        """PDUs read so far that brought neither a message nor an answer that is awaited."""
+        refused = self.malformed + self.wrong_state + self.throttled + self.unknown_commands
+        return self.controls + self.ignored_answers + self.mismatched + refused
 
     def _start(self, now: float) -> None:
         """The first call of ``receive`` or ``tick`` stands for the moment of the connection."""
@@ -171,7 +178,7 @@ class Receiver(Sender):
         max_pdu = self._max_pdu
         slow_before = now - self.times.slow
         size = len(data)
-        turn = min(size, self._turn + HEADER_LENGTH - 1)
+        turn = min(size, self.turn + HEADER_LENGTH - 1)
         at = 0
         while turn - at >= HEADER_LENGTH:
             length, command_id, status, sequence = _unpack_header(data, at)
@@ -305,6 +312,7 @@ class Receiver(Sender):
 
     def _serve(self, pdu: Pdu, now: float, events: list[Event]) -> None:
         command_id, sequence = pdu.command_id, pdu.sequence
+        self.controls += 1
         if command_id == ENQUIRE_LINK:
             self._answer(command_id, sequence, Status.ESME_ROK)
         elif command_id == UNBIND:

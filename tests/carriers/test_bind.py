@@ -13,10 +13,19 @@ import pytest
 import uvloop
 
 from gateway.carriers import reading
+from gateway.carriers.allowance import (
+    IDLE_BURST,
+    IDLE_RATE,
+    SPARE_BURST,
+    SPARE_RATE,
+    Allowance,
+    Credit,
+)
 from gateway.carriers.bind import Bind, Settings
-from gateway.carriers.reading import BURST, INBOUND_WINDOW, SHARE, Allowance
+from gateway.carriers.reading import INBOUND_WINDOW
 from gateway.smpp.codec import encode_sm
 from gateway.smpp.pdus import (
+    ALERT_NOTIFICATION,
     BIND_TRANSCEIVER,
     DELIVER_SM,
     ENQUIRE_LINK,
@@ -44,6 +53,21 @@ class Listener(Ear):
         self.late += len(contexts)
 
 
+class Answering(Ear):
+    """Answers every message at once; ``useful``: as one that was about a message of ours."""
+
+    def __init__(self, *, useful: bool = False) -> None:
+        super().__init__()
+        self.useful = useful
+
+    def received(self, bind: Bind, messages: Any, now: float) -> None:
+        super().received(bind, messages, now)
+        for message in messages:
+            bind.respond(message.command_id, message.sequence, 0)
+        if self.useful:
+            bind.useful(len(messages))
+
+
 class Carrier:
     """The other end of a bind: a plain socket."""
 
@@ -63,7 +87,7 @@ class Carrier:
 
 
 @asynccontextmanager
-async def bound(ear: Ear, **settings: Any) -> AsyncIterator[tuple[Bind, Carrier]]:
+async def bound(ear: Ear, allowance: Allowance | None = None, **settings: Any) -> AsyncIterator[tuple[Bind, Carrier]]:
     """A bind and the carrier that has accepted it."""
     accepted: asyncio.Future[Carrier] = asyncio.get_running_loop().create_future()
 
@@ -74,7 +98,7 @@ async def bound(ear: Ear, **settings: Any) -> AsyncIterator[tuple[Bind, Carrier]
         accepted.set_result(carrier)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
-    bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw", **settings), ear)
+    bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw", **settings), ear, allowance=allowance)
     try:
         await bind.connect(*server.sockets[0].getsockname())
         carrier = await accepted
@@ -85,6 +109,18 @@ async def bound(ear: Ear, **settings: Any) -> AsyncIterator[tuple[Bind, Carrier]
         if accepted.done():
             accepted.result().writer.transport.abort()
         server.close()
+
+
+def generous() -> Allowance:
+    """Of which everything may be read that is of no use."""
+    return Allowance(Credit(0.0, 1e9))
+
+
+FLOODS = pytest.mark.parametrize(
+    "octets",
+    [pdu(ENQUIRE_LINK, 7), pdu(SUBMIT_SM_RESP, 999, b"id\0"), pdu(DELIVER_SM, 7, RECEIPT), pdu(0x0F0F, 7)],
+    ids=["enquire_link", "unknown answers", "deliver_sm", "unknown commands"],
+)
 
 
 def now() -> float:
@@ -101,40 +137,65 @@ async def lag_while(condition: Callable[[], bool], seconds: float) -> float:
     return worst
 
 
-class TestAllowance:
-    def test_reading_takes_no_more_than_its_share(self) -> None:
-        allowance, clock, read = Allowance(), 0.0, 0.0
-        while clock < 10:
-            rest = allowance.spend(0.004, clock)
-            read += 0.004
-            clock += 0.004 + rest
-        assert read <= 10 * SHARE + BURST + 0.004
-        assert read >= 10 * SHARE - 0.01
-
-    def test_within_the_share_there_is_no_rest(self) -> None:
-        allowance = Allowance()
-        assert [allowance.spend(0.004, n * 0.01) for n in range(1000)] == [0] * 1000
-
-    def test_a_pause_saves_up_no_more_than_the_burst(self) -> None:
-        allowance = Allowance()
-        allowance.spend(0, 0)
-        assert allowance.spend(BURST, 1000) == 0
-        assert allowance.spend(0.001, 1000) == pytest.approx(0.001 / SHARE)
-
-    def test_repr_is_a_status_line(self) -> None:
-        assert repr(Allowance()) == "<Allowance 10.0 ms>"
-
-
 class TestFloods:
-    @pytest.mark.parametrize(
-        "octets",
-        [pdu(ENQUIRE_LINK, 7), pdu(SUBMIT_SM_RESP, 999, b"id\0"), pdu(DELIVER_SM, 7, RECEIPT), pdu(0x0F0F, 7)],
-        ids=["enquire_link", "unknown answers", "deliver_sm", "unknown commands"],
-    )
+    @FLOODS
+    async def test_what_is_of_no_use_is_bounded_in_number_however_fast_it_comes(
+        self, octets: bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ear = Answering()
+        async with bound(ear) as (bind, carrier):
+            count = 40_000
+            began, before = now(), bind.session.idle
+            carrier.write(octets * count)
+            async with asyncio.timeout(10):
+                while "resting" not in repr(bind.reading) or now() - began < 0.3:  # noqa: ASYNC110  # repr is a string
+                    await asyncio.sleep(0.001)
+            done = bind.session.idle - before + len(ear.messages)
+            most = IDLE_BURST + SPARE_BURST + (IDLE_RATE + SPARE_RATE) * (now() - began)
+            assert IDLE_BURST <= done <= most + 2 * reading.TURN // len(octets)
+            assert capsys.readouterr().out.count("carrier sends too much about no message of ours and has to wait") == 1
+
+    async def test_turns_are_short_while_most_of_what_comes_is_of_no_use(self) -> None:
+        async with bound(Ear()) as (bind, carrier):
+            assert bind.session.turn == reading.TURN
+            carrier.write(pdu(ENQUIRE_LINK, 7) * 900)
+            await until(lambda: bind.session.controls == 900)
+            assert bind.session.turn == reading.SMALL_TURN
+
+    async def test_awaited_answers_pay_for_receipts_that_came_before_them(self) -> None:
+        allowance = Allowance(Credit(0.0, 0.0))
+        async with bound(Ear(), allowance, window=5) as (bind, carrier):
+            for number in range(5):
+                bind.submit(BODY, number, now())
+            sequences = [(await carrier.read())[1] for _ in range(5)]
+            allowance._idle.rate = 0.0
+            allowance.charge(100, now())
+            carrier.write(*(pdu(SUBMIT_SM_RESP, sequence, b"id\0") for sequence in sequences), pdu(ENQUIRE_LINK, 7))
+            await until(lambda: bind.session.outstanding == 0 and bind.session.controls == 1)
+            assert allowance._idle.amount == IDLE_BURST - 100 + 5 - 1
+
+    async def test_operations_that_are_not_served_are_logged_once_a_minute(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with bound(Ear()) as (bind, carrier):
+            carrier.write(pdu(ALERT_NOTIFICATION, 1, b"\0" * 6) * 50)
+            await until(lambda: bind.session.controls == 50)
+            assert capsys.readouterr().out.count("operation that is not served") == 1
+
+    async def test_messages_that_are_ours_are_all_read_at_once(self) -> None:
+        ear = Answering(useful=True)
+        async with bound(ear, Allowance(Credit(0.0, 0.0))) as (_, carrier):
+            count = 20_000
+            began = now()
+            carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(count)))
+            await until(lambda: len(ear.messages) == count)
+            assert count > 2 * (IDLE_BURST + IDLE_RATE * (now() - began)), "more than of those that are not"
+
+    @FLOODS
     async def test_a_turn_of_the_loop_reads_a_bounded_part_of_it(self, octets: bytes) -> None:
         """However much a carrier sends, others have their turn every few milliseconds of work."""
         ear = Ear()
-        async with bound(ear) as (bind, _):
+        async with bound(ear, generous()) as (bind, _):
             turns: list[int] = []
             receive = bind.session.receive
 
@@ -156,7 +217,7 @@ class TestFloods:
 
     async def test_deliveries_without_an_answer_stop_the_reading_until_half_are_answered(self) -> None:
         ear = Ear()
-        async with bound(ear) as (bind, carrier):
+        async with bound(ear, generous()) as (bind, carrier):
             carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(10_000)))
             await until(lambda: "crowded" in repr(bind.reading) and bind.session.unanswered >= INBOUND_WINDOW)
             await asyncio.sleep(0.1)
@@ -178,7 +239,7 @@ class TestFloods:
         """With a store that is away we must still hear that the carrier asks, or is gone."""
         monkeypatch.setattr(reading, "CROWDED_MOST", 0.2)
         ear = Ear()
-        async with bound(ear) as (bind, carrier):
+        async with bound(ear, generous()) as (bind, carrier):
             carrier.write(*(pdu(DELIVER_SM, n, RECEIPT) for n in range(5000)), pdu(ENQUIRE_LINK, 77))
             async with asyncio.timeout(10):
                 while await carrier.read() != (ENQUIRE_LINK_RESP, 77):
@@ -189,7 +250,7 @@ class TestFloods:
 
     async def test_the_end_comes_after_all_that_was_read_before(self) -> None:
         ear = Ear()
-        async with bound(ear, window=10) as (bind, carrier):
+        async with bound(ear, generous(), window=10) as (bind, carrier):
             bind.submit(BODY, "a", now())
             bind.submit(BODY, "b", now())
             _, sequence = await carrier.read()
@@ -216,7 +277,7 @@ class TestFloods:
 
     async def test_a_carrier_that_asks_and_never_listens_makes_us_stop_listening_too(self) -> None:
         ear = Ear()
-        async with bound(ear) as (bind, carrier):
+        async with bound(ear, generous()) as (bind, carrier):
             carrier.reader._transport.pause_reading()  # type: ignore[attr-defined]
             assert bind._transport is not None
             bind._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)

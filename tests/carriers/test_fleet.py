@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gateway.carriers.allowance import IDLE_BURST, SPARE_BURST
 from gateway.carriers.fleet import Fleet
 from gateway.config import Carrier, Config, Route
 from gateway.model import State
@@ -62,6 +63,14 @@ async def test_each_partition_is_told_to_one_of_those_that_share_a_route() -> No
         assert {("north", 0), ("south", 1)} <= asked(store)
         assert north.stats.accepted
         assert south.stats.accepted
+
+
+async def test_all_carriers_share_what_may_be_read_to_no_use() -> None:
+    async with Simulator() as north, Simulator() as south, fleet(MemoryStore(), north, south) as one:
+        for carriage in one.carriages:
+            (bind,) = carriage.pool.binds
+            bind.reading.turned(0.0, asyncio.get_running_loop().time(), int(IDLE_BURST + 0.75 * SPARE_BURST))
+        assert ["resting" in repr(carriage.pool.binds[0].reading) for carriage in one.carriages] == [False, True]
 
 
 async def test_only_the_first_in_order_is_told() -> None:

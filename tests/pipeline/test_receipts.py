@@ -44,9 +44,13 @@ class FakeBind:
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, int]] = []
+        self.about_ours = 0
 
     def respond(self, command_id: int, sequence: int, status: int) -> None:
         self.answers.append((sequence, status))
+
+    def useful(self, count: int) -> None:
+        self.about_ours += count
 
 
 def receipts_of(**settings: Any) -> tuple[Receipts, FakeReporter]:
@@ -439,3 +443,14 @@ def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
         facts, tickets = reporter.take()
         receipts.stored([Match.PARKED], tickets)
         assert all(len(pack_receipt(fact, {"north": 0})) < 8192 for fact in (*facts, *reporter.facts))
+
+
+def test_a_bind_hears_how_many_of_its_receipts_were_about_messages_of_ours() -> None:
+    """What is only parked, repeated or refused was of no use to anybody."""
+    receipts, reporter = receipts_of(receipt_key="id")
+    one, two = FakeBind(), FakeBind()
+    receipts.received(one, [deliver(DELIVERED, n) for n in range(4)], 0.0)
+    receipts.received(two, [deliver(DELIVERED, 9), deliver(b"hello", 10, esm_class=0)], 0.0)
+    _, tickets = reporter.take()
+    receipts.stored([Match.APPLIED, Match.PARKED, Match.REPEATED, Match.APPLIED, Match.AMBIGUOUS], tickets)
+    assert (one.about_ours, two.about_ours) == (2, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.model import Answer, Fate, Match, PartAnswer, PartState, Reason, ReceiptFact
 from gateway.pipeline.parts import Parts
-from gateway.pipeline.report import ENOUGH, MOST, Reporter
+from gateway.pipeline.report import ENOUGH, FEW, MOST, Reporter
 from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import Owner
 from tests.house import until
@@ -20,6 +20,7 @@ class Ledger:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []
         self.failures = 0
+        self.match = Match.APPLIED
         self.running = 0
 
     async def progress(
@@ -33,7 +34,7 @@ class Ledger:
             self.failures -= 1
             raise StoreUnavailable("away")
         self.batches.append((len(answers), len(receipts)))
-        return [Match.APPLIED] * len(receipts)
+        return [self.match] * len(receipts)
 
 
 ANSWER = Answer(bytes(16), 1, "north", Fate.SENT, Reason.NONE, 0, 0, 1, [])
@@ -198,3 +199,36 @@ async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given
         ledger.bad.clear()
         await asyncio.wait_for(reporter.drained(), 10)
     assert len(done) == 5
+
+
+async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
+    ledger = Ledger()
+    ledger.match = Match.PARKED
+    async with reporting(ledger) as (reporter, _):
+        reporter.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
+        await reporter.drained()
+    assert ledger.batches == [(0, FEW)] * 3
+
+
+async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_again() -> None:
+    ledger = Ledger()
+    async with reporting(ledger) as (reporter, _):
+        reporter.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
+        await reporter.drained()
+        sizes = [size for _, size in ledger.batches]
+        ledger.match = Match.REPEATED
+        ledger.batches.clear()
+        reporter.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
+        await reporter.drained()
+    assert sizes[:5] == [FEW * 2**n for n in range(5)]
+    assert ledger.batches[-2][1] == FEW
+
+
+async def test_answers_are_not_held_up_by_receipts_that_go_few_at_a_time() -> None:
+    ledger = Ledger()
+    ledger.match = Match.PARKED
+    async with reporting(ledger) as (reporter, _):
+        reporter.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
+        reporter.answers([ANSWER] * 500)
+        await reporter.drained()
+    assert ledger.batches[0] == (500, FEW)

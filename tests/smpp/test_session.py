@@ -920,6 +920,26 @@ class TestRequestsOfThePeer:
         assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["Requested"]
         assert session.throttled == 1
 
+    def test_what_brings_neither_a_message_nor_an_awaited_answer_is_counted_as_idle(self) -> None:
+        session = esme()
+        sequence = submit(session)
+        for octets in (
+            pdu(ENQUIRE_LINK, 5),
+            pdu(SUBMIT_SM_RESP, 999, b"id\0"),
+            pdu(GENERIC_NACK, 998, b"", 3),
+            pdu(0x0F0F, 5),
+            pdu(0x80000F0F, 5),
+            pdu(SUBMIT_SM, 5, BODY),
+            pdu(DELIVER_SM, 5, b"\0" * 3),
+            pdu(ALERT_NOTIFICATION, 5, b"\0\0\0\0\0\0"),
+        ):
+            before = session.idle
+            session.receive(octets, 1)
+            assert session.idle == before + 1, octets
+        before = session.idle
+        session.receive(pdu(DELIVER_SM, 6, BODY) + pdu(SUBMIT_SM_RESP, sequence, b"id\0"), 1)
+        assert session.idle == before
+
     def test_unknown_commands(self) -> None:
         session = smsc()
         assert session.receive(pdu(0x0F0F, 9, b"abc") + pdu(0x80000F0F, 9, b"abc") + pdu(ENQUIRE_LINK, 10), 1) == []

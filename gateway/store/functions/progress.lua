@@ -236,10 +236,15 @@ local function park_all(strangers, reply)
     local short = sub(t.fields[1], 1, 8)
     if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
+  local firsts, seen = {}, {} -- of many receipts for one recipient the first asks for all
+  for i = 1, #asked do
+    local whose = parked_under(asked[i][2], asked[i][3])
+    if not seen[whose] then seen[whose], firsts[#firsts + 1] = true, asked[i] end
+  end
   local used, before = {}, nil
   while before ~= #used do -- what is proven at one carrier may leave fewer candidates at another
     before = #used
-    for i = 1, #asked do prove(asked[i][2], asked[i][3], used) end
+    for i = 1, #firsts do prove(firsts[i][2], firsts[i][3], used) end
   end
   local gone_ = {}
   for i = 1, #used do gone_[used[i]] = true end

@@ -4,7 +4,7 @@
 -- + the recipient's 8 octets. It waits for its id; where none comes it may still prove that something was sent whose
 -- answer was lost (`prove`), or match by another form of its id (sweep).
 
-local LISTED_MOST = 64 * 20 -- octets of ids listed per carrier and recipient
+local LISTED_MOST = 64 * 20 -- octets of ids per carrier and recipient: beyond them the older half goes
 
 local function parked_under(carrier, field)
   return carrier .. '\0' .. field
@@ -93,6 +93,22 @@ local function drop_parked(names)
   spread('ZREM', P .. 'ko', names)
 end
 
+-- A carrier has said so much of one recipient that nobody can place: what is older goes, so that a flood drives out
+-- nothing but itself. sweep tells how many in `kd`. Answers what is listed then.
+local function drop_older(carrier, under, all)
+  local names, pos = {}, 1
+  while pos <= #all / 2 do
+    local id
+    id, pos = read('>Bc0', all, pos)
+    local blob = call('HGET', P .. 'k', under .. id)
+    if blob then names_of(carrier, read_parked(blob).fields, names) end
+    call('INCR', P .. 'kd')
+  end
+  call('HSET', P .. 'kr', under, sub(all, pos))
+  drop_parked(names)
+  return call('HGET', P .. 'kr', under) or ''
+end
+
 -- Keep a receipt until its id comes. A final one is never replaced, but by itself with more told of it.
 local function park(carrier, t)
   t.at, t.tries, t.told = now, 0, 0
@@ -110,9 +126,9 @@ local function park(carrier, t)
   if not call('ZSCORE', P .. 'ko', first) then call('ZADD', P .. 'ka', 'NX', now, first) end
   local under, id = listed_under(first, carrier)
   local all = call('HGET', P .. 'kr', under) or ''
-  if #all < LISTED_MOST and not find(all, char(#id) .. id, 1, true) then
-    call('HSET', P .. 'kr', under, all .. char(#id) .. id)
-  end
+  if find(all, char(#id) .. id, 1, true) then return end
+  if #all >= LISTED_MOST then all = drop_older(carrier, under, all) end
+  call('HSET', P .. 'kr', under, all .. char(#id) .. id)
 end
 
 -- Receipts that came before their ids, which this call's answers have brought. An id that they brought for several
