@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.doors.expected import explained
+from gateway.doors.expected import explained, known, parted
 from gateway.doors.listener import Receive
 from gateway.doors.problems import FieldError, HttpProblem, refuse
 from gateway.doors.repeated import repeated, repeats
@@ -195,16 +195,16 @@ def fault(error: msgspec.ValidationError, kind: Any, inside: str = "") -> FieldE
 
     ``inside`` is what ``$`` stands for.
     """
-    text, _, path = str(error).partition(" - at `$")
-    path = path.rstrip("`").replace("[...]", "")
-    field = (inside + path).lstrip(".")
+    text, path = parted(error)
+    field = f"{inside}.{path}".strip(".") if path[:1] != "[" else inside + path
+    no_such = f"there is no such field{known(kind, '[' in path)}"
     for start, code, detail in (
-        ("Object contains unknown field `", "unknown_field", "there is no such field"),
+        ("Object contains unknown field `", "unknown_field", no_such),
         ("Object missing required field `", "malformed", "this field is required"),
     ):
         if text.startswith(start):
             return FieldError(f"{field}.{text[len(start) : -1]}".lstrip("."), code, detail)
-    return FieldError(field, "malformed", explained(text, kind, path.lstrip(".")))
+    return FieldError(field, "malformed", explained(text, kind, path))
 
 
 def _faults(body: bytes) -> list[FieldError]:
