@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from gateway import signature
 from gateway.cli import app
+from gateway.demo import AROUND_THE_WORLD
 from tests.house import KEY, House, house
 from tests.readme import README, Block, blocks
 
@@ -65,6 +66,17 @@ async def test_python(gateway: House, tmp_path: Path) -> None:
     assert waited.startswith("delivered ['queued', 'sending'") or waited.startswith("delivered ['queued'")
     assert refused.startswith("consent_missing ")
     assert batch == "4 []"
+
+
+async def test_the_example_of_a_refusal_is_refused_whatever_the_hour_of_the_demo() -> None:
+    """The demo grants consent to whoever is awake while it runs."""
+    to = re.search(r'Message\("(\+\d+)", "Autumn sale"', PYTHON.text)
+    assert to is not None
+    assert to[1] not in {person.number for person in AROUND_THE_WORLD}
+
+
+async def test_the_command_line_leaves_no_opt_out_behind() -> None:
+    assert SHELL.text.count("optout add") == SHELL.text.count("optout remove")
 
 
 @needs_node
