@@ -26,10 +26,11 @@ from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.policy.velocity import Velocities
 from gateway.smpp.smart import plain
-from gateway.smpp.text import Alphabet, Count, TextError, count
+from gateway.smpp.text import Alphabet, Count, TextError, count, encode
 from gateway.store.keys import Hasher
 
 MAX_METADATA = 2048  # octets, as JSON
+_LOOKED_AT = 64  # characters
 MAX_DEPTH = 16  # levels of metadata
 MAX_AHEAD = 366 * 86_400_000  # how far send_at may lie ahead
 MAX_INT = 2**63 - 1
@@ -243,9 +244,29 @@ def _counted(text: str, asked: Submission, forced: str, demand: Demand) -> Count
             demand.parameters.octets(asked.metadata, asked.template or "")
         return count_for(text, forced, demand.coding)
     except TextError as error:
-        return Problem("encoding_mismatch" if forced else "invalid_value", str(error), "text")
+        said = f"{error}{_first_foreign(text, forced)}"
+        return Problem("encoding_mismatch" if forced else "invalid_value", said, "text")
     except ParameterError as error:
         return Problem("invalid_value", str(error), error.field)
+
+
+def _first_foreign(text: str, alphabet: str) -> str:
+    """Which character it is that an alphabet lacks, and where; "" when it is another fault."""
+    for start in range(0, len(text) if alphabet else 0, _LOOKED_AT):  # in pieces: a call a character would be slow
+        piece = text[start : start + _LOOKED_AT]
+        if not _fits(piece, alphabet):
+            place = next(place for place, char in enumerate(piece) if not _fits(char, alphabet))
+            where = f"U+{ord(piece[place]):04X}, character {start + place + 1}"
+            return f": the first is {where}; leave encoding out, or write another"
+    return ""
+
+
+def _fits(text: str, alphabet: str) -> bool:
+    try:
+        encode(text, Alphabet(alphabet))
+    except TextError:
+        return False
+    return True
 
 
 def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str | Problem:
