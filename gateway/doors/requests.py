@@ -268,7 +268,7 @@ def destination(text: str, country: str, field: str = "to") -> str:
         return parse_e164(f"+{plain}" if text.startswith(" ") and plain[:1] != "+" else plain, country)
     except InvalidNumber as error:
         found = FieldError(field, "invalid_number", str(error))
-        raise refuse("invalid_number", f"{field} {error}", errors=[found]) from None
+        raise refuse("invalid_number", f"{field}: {error}", errors=[found]) from None
 
 
 def query(parameters: Mapping[str, str], name: str, limit: int) -> str:

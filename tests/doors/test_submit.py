@@ -149,6 +149,16 @@ async def test_a_character_that_the_encoding_lacks_is_named(door: Door) -> None:
         assert f"the first is {where}; leave encoding out" in body["detail"]
 
 
+async def test_what_an_account_may_not_use_is_told_with_what_it_may(door: Door) -> None:
+    for fields, said in (
+        ({"brand": "nope"}, "brand: this account does not have this brand; it has "),
+        ({"category": "emergency"}, "category: this account may not send emergency messages; it has "),
+        ({"from": "Bank"}, "from: this account may not use this sender; it has "),
+    ):
+        status, body, _ = await door.send(**fields)
+        assert (status, body["detail"].startswith(said)) == (403, True), body
+
+
 async def test_a_field_that_does_not_exist_is_told_with_those_that_do(door: Door) -> None:
     message = {"to": "+46701740605", "text": "x"}
     _, body, _ = await door.send(sender="Shop")
