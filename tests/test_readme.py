@@ -115,6 +115,18 @@ async def test_every_command_and_every_link_leads_somewhere() -> None:
     assert [link for link in links if not (README.parent / link).exists()] == []
 
 
+async def test_every_route_of_the_operators_listener_is_documented() -> None:
+    said = (README.parent / "docs" / "operators.md").read_text()
+    doors = README.parent / "gateway" / "doors"
+    found = {
+        path
+        for name in ("operations", "webhooks", "reload")
+        for path in re.findall(r'Route\("(/[a-z/]+)"', (doors / f"{name}.py").read_text())
+    } - {"/configuration"}  # of workers, for their supervisor alone
+    assert len(found) > 12
+    assert [path for path in sorted(found) if f" {path}`" not in said and f" {path}?" not in said] == []
+
+
 async def test_command_line(gateway: House, tmp_path: Path) -> None:
     said = await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, SHELL), folder=tmp_path)
     assert "2 messages in 2 segments; nothing was handed in" in said
