@@ -189,12 +189,15 @@ def _until_asked(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[No
 
 
 def _list_faults(defaults: Faults, as_json: bool) -> None:
+    from gateway.simulator.faults import choices
+
     values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
     if as_json:
         print_json(values)
         return
     for name, value in values.items():
-        typer.echo(f"{name} = {value!r}")
+        words = choices(name)
+        typer.echo(f"{name} = {value!r}" + (f"  # {' | '.join(words)}" if words else ""))
 
 
 def _user(word: str) -> tuple[str, str]:

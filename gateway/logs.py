@@ -42,7 +42,21 @@ NEVER = frozenset(
 NUMBER_FIELDS = frozenset(["to", "recipient", "number", "digits", "source", "dest", "destination", "sender", "msisdn"])
 """Fields in which even a bare integer is a telephone number."""
 
-ID_FIELDS = frozenset(["id", "message_id", "carrier_id", "carrier_message_id", "pid", "at", "timestamp"])
+ID_FIELDS = frozenset(
+    [
+        "id",
+        "message_id",
+        "carrier_id",
+        "carrier_message_id",
+        "pid",
+        "at",
+        "timestamp",
+        "policy",  # a version, to be found again in decisions
+        "node",
+        "worker",
+        "dead",  # a worker: node/incarnation
+    ]
+)
 """Fields that may hold long runs of digits and are no telephone numbers."""
 
 _UUID = r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])"

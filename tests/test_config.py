@@ -347,6 +347,14 @@ def test_values_come_from_the_environment():
     assert "perhaps" not in found["carrier[0].tls"]
 
 
+def test_the_mark_that_editors_write_before_utf8_is_passed_over(tmp_path: Path):
+    (tmp_path / "marked.toml").write_bytes(b'\xef\xbb\xbfnode = "a"\n')
+    assert load(tmp_path / "marked.toml").node == "a"
+    (tmp_path / "pw").write_bytes(b"\xef\xbb\xbfpass\n")
+    text = CARRIER.replace('password = "pass"', f'password_file = "{tmp_path}/pw"')
+    assert load_text(text, "x", {}).config.carriers[0].password == "pass"
+
+
 def test_secrets_come_from_files(tmp_path: Path):
     (tmp_path / "pw").write_text("p${w}$\n")
     (tmp_path / "keys").write_text(f"sha256:{'1' * 64}\nsha256:{'2' * 64}\n")

@@ -66,6 +66,11 @@ def test_masks_in_every_shape_of_value() -> None:
     assert line["depth"] == 1234567
 
 
+def test_versions_and_names_of_workers_are_no_numbers() -> None:
+    line = logged(policy="2-21619635-tz2026f", dead="vm/60483602", node="vm-60483602")
+    assert (line["policy"], line["dead"], line["node"]) == ("2-21619635-tz2026f", "vm/60483602", "vm-60483602")
+
+
 @pytest.mark.parametrize("name", sorted(logs.NEVER))
 def test_texts_and_secrets_are_withheld(name: str) -> None:
     assert logged(**{name: "hush"})[name] == "(not logged)"

@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from gateway import signature
 from gateway.cli import app
+from gateway.demo import AROUND_THE_WORLD
 from tests.house import KEY, House, house
 from tests.readme import README, Block, blocks
 
@@ -67,6 +68,17 @@ async def test_python(gateway: House, tmp_path: Path) -> None:
     assert batch == "4 []"
 
 
+async def test_the_example_of_a_refusal_is_refused_whatever_the_hour_of_the_demo() -> None:
+    """The demo grants consent to whoever is awake while it runs."""
+    to = re.search(r'Message\("(\+\d+)", "Autumn sale"', PYTHON.text)
+    assert to is not None
+    assert to[1] not in {person.number for person in AROUND_THE_WORLD}
+
+
+async def test_the_command_line_leaves_no_opt_out_behind() -> None:
+    assert SHELL.text.count("optout add") == SHELL.text.count("optout remove")
+
+
 @needs_node
 async def test_node(gateway: House, tmp_path: Path) -> None:
     command = ("node", "--input-type=module", "-e", filled(gateway, NODE))
@@ -101,6 +113,18 @@ async def test_every_command_and_every_link_leads_somewhere() -> None:
     assert sorted(said - set(known.commands)) == []
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+async def test_every_route_of_the_operators_listener_is_documented() -> None:
+    said = (README.parent / "docs" / "operators.md").read_text()
+    doors = README.parent / "gateway" / "doors"
+    found = {
+        path
+        for name in ("operations", "webhooks", "reload")
+        for path in re.findall(r'Route\("(/[a-z/]+)"', (doors / f"{name}.py").read_text())
+    } - {"/configuration"}  # of workers, for their supervisor alone
+    assert len(found) > 12
+    assert [path for path in sorted(found) if f" {path}`" not in said and f" {path}?" not in said] == []
 
 
 async def test_command_line(gateway: House, tmp_path: Path) -> None:

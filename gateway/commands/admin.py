@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -74,7 +75,7 @@ class Desk(NamedTuple):
 
     def show_refusal(self, answer: Answer) -> None:
         """A problem, with what to do about it."""
-        if answer.status == 404 and not self.as_json and answer.body.get("detail") == answer.body.get("title"):
+        if answer.status == 404 and not self.as_json and _is_no_place(answer.body):
             fail(Exit.REFUSED, f"{self.client.url} has no such thing; is it the operators' listener, [admin] listen?")
         show_answer(answer, self.as_json, WANTED)
 
@@ -87,3 +88,9 @@ def _user() -> str:
     except (OSError, KeyError):
         return ""
     return name if name.isascii() and name.isprintable() else ""
+
+
+def _is_no_place(body: Mapping[str, Any]) -> bool:
+    """Whether it is the path that leads nowhere, and not a carrier or message that is not there."""
+    detail = str(body.get("detail", ""))
+    return detail == body.get("title") or detail.startswith("there is nothing at ")

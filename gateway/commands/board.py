@@ -239,7 +239,9 @@ def span(seconds: float) -> str:
 
 
 def _plain(value: object) -> str:
-    return scope(value) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return scope(value)
+    return "; ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _table(*columns: str) -> Table:

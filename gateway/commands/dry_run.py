@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from gateway.client import Message
+from gateway.commands.lines import noteworthy
 from gateway.commands.rows import Row
 from gateway.commands.send_file import Tally, Wanted, rows_of
 from gateway.policy.dialling import InvalidNumber, parse_e164
@@ -86,9 +87,9 @@ class Forecast:
     def show(self) -> None:
         """For people."""
         out = SafeConsole(highlight=False)
-        out.print(f"{self.messages} messages in {self.segments} segments; nothing was handed in")
+        out.print(f"{_many(self.messages, 'message')} in {_many(self.segments, 'segment')}; nothing was handed in")
         for (alphabet, parts), number in sorted(self.kinds.items()):
-            out.print(f"  {number} × {parts} {'segment' if parts == 1 else 'segments'} ({alphabet})")
+            out.print(f"  {number} × {_many(parts, 'segment')} ({alphabet})")
         if self.templates:
             out.print(f"  {self.templates} by a template, whose text the gateway makes: not counted in segments")
         if self.example is not None and self.example.text:
@@ -101,13 +102,16 @@ class Forecast:
             out.print(f"[red]… and {len(self.faults) - _FAULTS_SHOWN} more rows with faults[/]")
 
 
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def dry_run(wanted: Wanted) -> Forecast:
     """Count a file. Raises BadFile, OSError."""
     forecast = Forecast()
     with rows_of(wanted) as (rows, text):
         forecast.tally.unused = rows.unused
-        charset = text.encoding.lower()
-        forecast.tally.charset = "" if charset in ("utf-8", "ascii") else text.encoding
+        forecast.tally.charset = noteworthy(text)
         for row in rows:
             forecast.add(row)
     return forecast

@@ -53,6 +53,12 @@ def opened(file: BinaryIO, charset: str = "") -> TextIO:
     return io.TextIOWrapper(file, charset, errors, newline="")
 
 
+def noteworthy(text: TextIO) -> str:
+    """The character set of an opened file as people call it, "" when it is UTF-8, marked or not."""
+    name = codecs.lookup(text.encoding).name
+    return "" if name in ("utf-8", "utf-8-sig", "ascii") else name.upper()
+
+
 def charset_of(file: BinaryIO) -> str:
     """Python's name of the character set: by its first octets, else by what the lines beyond ASCII can be."""
     head = file.read(4096)

@@ -20,11 +20,13 @@ from gateway.client import Message
 from gateway.commands.lines import BAD_OCTET, BadFile, Lines, delimiter_of, records
 from gateway.commands.places import BadPlace, Places, unfilled
 from gateway.commands.recipient import NoNumber, plain
+from gateway.doors.expected import in_words
 
 FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Message))
 NOTES = ("_code", "_detail")  # of a file of failures; passed over when it is read again
 REST, LINE = "_rest", "_line"  # cells that have no column, and a line that was no JSON: kept for mending
 QUOTE = 'a text with the separator in it needs quotes around it, "like this"'
+_OR_SAY = "or say --charset (cp1252 for a spreadsheet's plain CSV in Western Europe)"
 SAME = 1_000_000  # rows that are remembered, to tell when one comes twice
 
 ALSO = {
@@ -108,7 +110,7 @@ class Rows:
         except (NoNumber, BadPlace) as error:
             return Row(line, given, None, str(error))
         except msgspec.ValidationError as error:
-            return Row(line, given, None, str(error).replace(" - at `$.", ": ").rstrip("`"))
+            return Row(line, given, None, in_words(error, Message))
         except msgspec.DecodeError as error:
             return Row(line, given, None, f"metadata and vars must be JSON: {error}")
 
@@ -125,6 +127,8 @@ class Rows:
             wanted["to"] = plain(str(wanted["to"]), self._usual.country)
         if not wanted.get("to"):
             raise NoNumber("to: there is no recipient")
+        if not (wanted.get("text") or wanted.get("template")):
+            raise BadPlace("text: there is none, and no template")
         for name in ("metadata", "vars"):  # JSON in a cell
             if isinstance(wanted.get(name), str):
                 wanted[name] = msgspec.json.decode(wanted[name])
@@ -232,6 +236,7 @@ def _short(text: str) -> bytes:
 def _check_header(names: list[str], usual: Usual) -> None:
     """Raises BadFile: columns that are there twice, missing, or most likely misspelt."""
     fields = [field_of(name) for name in names]
+    there_are = f"only {', '.join(name for name in names if name)}"
     known = f"the first line names the columns: {', '.join(FIELDS)}"
     for index, name in enumerate(names):
         twice = names.index(name) if name and name in names[:index] else -1
@@ -241,7 +246,7 @@ def _check_header(names: list[str], usual: Usual) -> None:
             also = f" (it is {fields[index]}, as column {twice + 1} is)" if names[twice] != name else ""
             raise BadFile(f"column {index + 1}, {name!r}, is there twice{also}; take one of them away")
     if "to" not in fields and "to" not in usual.fields:
-        raise BadFile(f"there is no column named to (or phone, 手机号); {known}")
+        raise BadFile(f"there is no column named to (or phone, 手机号), {there_are}; {known}")
     asked = usual.places.names if usual.places else []
     there = {name.casefold() for name in names} | {field for field in fields if field}
     for name, field in zip(names, fields, strict=True):
@@ -252,7 +257,7 @@ def _check_header(names: list[str], usual: Usual) -> None:
     if missing:
         raise BadFile(f"the text asks for {{{missing[0]}}}, but the columns are: {', '.join(names)}")
     if usual.places is None and not {"text", "template"} & {*fields, *usual.fields}:
-        raise BadFile(f"there is no column named text, and no --text or --template; {known}")
+        raise BadFile(f"there is no column named text, and no --text or --template, {there_are}; {known}")
 
 
 def _object(line: str) -> tuple[dict[str, Any], str]:
@@ -273,7 +278,7 @@ def _bad_octet(given: Mapping[str, Any]) -> str:
     for name, value in given.items():
         if isinstance(value, str) and (found := BAD_OCTET.search(value)):
             octet = ord(found[0]) - 0xDC00
-            return f"{name}: octet 0x{octet:02x} is not of the file's character set; save it as UTF-8, or say --charset"
+            return f"{name}: octet 0x{octet:02x} is not of the file's character set; save it as UTF-8, {_OR_SAY}"
     return ""
 
 

@@ -146,7 +146,9 @@ def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> No
     try:
         message = msgspec.convert(body, Message)
     except msgspec.ValidationError as error:
-        fail(Exit.USAGE, str(error).replace(" - at `$.", ": ").rstrip("`"))
+        from gateway.doors.expected import in_words
+
+        fail(Exit.USAGE, in_words(error, Message))
 
     # as it came, for --json
     done: dict[str, Any] = answered(lambda: client.ask(calls.untyped(calls.send(message, None))), as_json)

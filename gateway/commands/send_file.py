@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, UnauthorizedError, Unreachable
 from gateway.client.calls import CHUNK
-from gateway.commands.lines import BadFile, opened
+from gateway.commands.lines import BadFile, noteworthy, opened
 from gateway.commands.rows import Failures, Row, Rows, Usual, count, is_csv
 from gateway.commands.shared import KEY_WANTED, Exit
 from gateway.show import SafeConsole, status_text
@@ -74,7 +74,7 @@ class Tally:
     def notes(self) -> Iterator[str]:
         """What is worth knowing of the file itself."""
         if self.charset:
-            yield f"Read as {self.charset}; --charset says otherwise."
+            yield f"Read as {self.charset}; if that is wrong, name its character set with --charset."
         if self.unused:
             yield f"Columns that no message uses: {', '.join(self.unused)}."
         if self.same.count:
@@ -216,7 +216,7 @@ def send_file(client: Client, wanted: Wanted) -> tuple[Tally, Path | None]:
         marked = text.encoding.lower() not in ("utf-8", "ascii")
         kept = Failures(target, rows.columns, getattr(rows, "delimiter", ""), mark=marked)
         sender = FileSender(client, kept, report)
-        sender.tally.unused, sender.tally.charset = rows.unused, text.encoding if marked else ""
+        sender.tally.unused, sender.tally.charset = rows.unused, noteworthy(text)
         try:
             sender.run(iter(rows))
         except KeyboardInterrupt:
@@ -229,7 +229,7 @@ def send_file(client: Client, wanted: Wanted) -> tuple[Tally, Path | None]:
 
 
 def _beside(file: Path) -> Path:
-    return file.with_name(f"{file.stem}.failed{file.suffix or '.ndjson'}")
+    return file.parent / f"{file.stem}.failed{file.suffix or '.ndjson'}"  # "." has no name to replace
 
 
 @contextmanager

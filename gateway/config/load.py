@@ -50,7 +50,7 @@ def read(path: str | Path | None = None, env: Mapping[str, str] | None = None) -
     if path is None:
         return load_text("", "defaults", env)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # editors on Windows write the mark
     except OSError as error:
         raise ConfigError(
             [Problem(str(path), "", f"cannot be read: {error.strerror}", "Name a readable file")]

@@ -17,7 +17,8 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         place = f"{self.file}: {self.path}" if self.path else self.file
         place += f' (of "{self.name}")' if self.name else ""
-        return f"{place}: {self.fault}. {self.remedy}" if self.remedy else f"{place}: {self.fault}"
+        said = f"{self.fault}. {self.remedy}" if self.remedy else self.fault
+        return f"{place}: {said}" if place else said
 
 
 class ConfigError(Exception):

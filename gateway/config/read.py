@@ -132,7 +132,7 @@ class Reader:
     def _secret_file(self, file: str, kind: inspect.Type, at: str) -> object:
         """A file's text without the last line break; for lists, its lines that are not blank."""
         try:
-            text = Path(file).read_text(encoding="utf-8")
+            text = Path(file).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:  # ValueError: a name with NUL, or octets that are no UTF-8
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             self.findings.problem(

@@ -11,6 +11,7 @@ from gateway.doors.problems import refuse, retry_after
 from gateway.store.sharing import Ask, Granted
 
 RETRY_SECONDS = 2.0
+_SEND_KEY = "send Authorization: Bearer KEY"
 _ASK_FOR_KEY = ((b"www-authenticate", b'Bearer realm="smpp-gateway"'),)
 
 
@@ -78,7 +79,9 @@ class Accounts:
         """The account that this ``Authorization`` header belongs to. Raises HttpProblem (401)."""
         name = self._keys.account(authorization)
         if name is None:
-            raise refuse("unauthorized", "send Authorization: Bearer KEY", headers=_ASK_FOR_KEY)
+            given = authorization[:7].lower() == b"bearer "
+            detail = "no account has this key: is it whole, and of this gateway?" if given else _SEND_KEY
+            raise refuse("unauthorized", detail, headers=_ASK_FOR_KEY)
         return self._accounts[name]
 
     def knows(self, authorization: bytes) -> bool:

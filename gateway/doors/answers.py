@@ -15,6 +15,7 @@ from gateway.doors.problems import CONTENT_TYPE, HttpProblem, Problem, problem
 from gateway.doors.results import store_problem
 from gateway.store.errors import StoreError
 
+_PATH_SHOWN = 100
 _encode = msgspec.json.Encoder().encode
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 400: "malformed"}
 
@@ -45,8 +46,13 @@ async def _store_error(request: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
-    return problem_answer(problem(_BY_STATUS.get(error.status_code, "malformed")), headers)
+    headers, detail = error.headers, ""
+    if error.status_code == 405:
+        headers = {"Allow": _allowed(request)}
+        detail = f"allowed here: {headers['Allow']}"
+    elif error.status_code == 404:
+        detail = f"there is nothing at {request.url.path[:_PATH_SHOWN]}: mind the spelling, and a slash at the end"
+    return problem_answer(problem(_BY_STATUS.get(error.status_code, "malformed"), detail), headers)
 
 
 def _allowed(request: Request) -> str:

@@ -77,8 +77,7 @@ class Audit:
         try:
             yield result
         except BaseException as error:
-            reason = error.body.detail if isinstance(error, HttpProblem) else str(error) or type(error).__name__
-            await self._end(begun, "failed", {"error": reason})
+            await self._end(begun, "failed", {"error": _reason(error)})
             raise
         await self._end(begun, "done", result)
 
@@ -129,6 +128,15 @@ class Audit:
             except msgspec.DecodeError:  # the empty end, or half a line of a full disk
                 continue
         return out
+
+
+def _reason(error: BaseException) -> str:
+    """Why something was not done, with what is wrong in which place."""
+    if not isinstance(error, HttpProblem):
+        return str(error) or type(error).__name__
+    body = error.body
+    faults = [fault.detail for fault in body.errors if fault.detail not in body.detail]
+    return ": ".join(filter(None, (body.detail, "; ".join(faults))))
 
 
 def _now() -> str:

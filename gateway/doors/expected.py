@@ -35,6 +35,18 @@ _GOT = {
 _FOUND = re.compile(r"got `(\w+)`|Invalid enum value ('.*')", re.DOTALL)
 
 
+def parted(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What msgspec complains of, and where: ``messages[3].to``, "" for the whole."""
+    said, _, path = str(error).partition(" - at `$")
+    return said, path.rstrip("`").replace("[...]", "").lstrip(".")
+
+
+def in_words(error: msgspec.ValidationError, kind: Any) -> str:
+    """A complaint of msgspec about a value of ``kind``: ``category: write one of …, not 'sms'``."""
+    said, path = parted(error)
+    return f"{path}: {explained(said, kind, path)}" if path else explained(said, kind, path)
+
+
 def explained(said: str, kind: Any, path: str) -> str:
     """A complaint of msgspec about the field at ``path`` of a body of ``kind``, in words."""
     name = path.rpartition(".")[2].partition("[")[0]
@@ -45,6 +57,17 @@ def explained(said: str, kind: Any, path: str) -> str:
     got = "" if found is None else f", not {_GOT.get(found[1], found[1]) if found[1] else found[2]}"
     example = f", like {EXAMPLES[name]}" if name in EXAMPLES else ""
     return f"write {wanted}{example}{got}"
+
+
+@cache
+def known(kind: Any, nested: bool) -> str:
+    """The fields that a struct may have, or the structs in its list: ``; there are to, text, …``."""
+    info = inspect.type_info(kind)
+    found = info.fields if isinstance(info, inspect.StructType) else ()
+    if nested:
+        items = (field.type.item_type for field in found if isinstance(field.type, inspect.ListType))
+        found = next((item.fields for item in items if isinstance(item, inspect.StructType)), ())
+    return f"; there are {', '.join(field.encode_name for field in found)}" if found else ""
 
 
 @cache
@@ -69,7 +92,7 @@ def words(kind: inspect.Type) -> str:
         case inspect.LiteralType(values=values):
             said = f"one of {', '.join(msgspec.json.encode(value).decode() for value in values)}"
         case inspect.StrType(min_length=least, max_length=most):
-            said = f"text of {least or 0} to {most} characters" if most else "text"
+            said = f"text of {f'{least} to' if least else 'at most'} {most} characters" if most else "text"
         case inspect.IntType(ge=least, le=most):
             said = f"a whole number from {least} to {most}" if least is not None and most is not None else "a number"
         case inspect.DateTimeType():

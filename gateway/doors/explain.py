@@ -71,7 +71,7 @@ def explain(record: Record, around: Around) -> list[str]:
         said.append("A cancel was asked for: it is not sent again whatever its carrier answers.")
     if record.resent:
         said.append(_copies(record))
-    if record.state not in FINAL and not record.final and record.expires:
+    if record.state not in FINAL and record.state is not State.SENT and not record.final and record.expires:
         said.append(f"It expires {_when(record.expires, around.now)}.")
     return said
 
@@ -153,7 +153,8 @@ def _sent(record: Record, around: Around) -> list[str]:
     else:
         said.append("No delivery receipt has come yet.")
         if around.receipt_timeout:
-            said.append(f"It is waited for {_when(record.moved_at + int(around.receipt_timeout * 1000), around.now)}.")
+            until = _when(record.moved_at + int(around.receipt_timeout * 1000), around.now).removeprefix("at ")
+            said.append(f"It is waited for until {until}.")
     return said
 
 

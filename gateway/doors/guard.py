@@ -21,6 +21,10 @@ from gateway.doors.problems import CONTENT_TYPE, problem
 OPEN = frozenset({"/healthz", "/readyz"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_NAME = "admin"
+_WANTED = (
+    "send Authorization: Bearer TOKEN, one of [admin] or what admin.token in data_dir holds; "
+    "smpp-gateway finds it by itself"
+)
 _NOBODY = bytes(32)
 
 
@@ -89,7 +93,7 @@ class Guard:
             if self._is_account(authorization):
                 await _refuse(send, "forbidden", "an account's API key opens the door for apps, not this one")
             else:
-                await _refuse(send, "unauthorized", "send Authorization: Bearer TOKEN; smpp-gateway finds it by itself")
+                await _refuse(send, "unauthorized", _WANTED)
         elif not operator.acts and scope["method"] not in READING:
             await _refuse(send, "forbidden", "this token may only read")
         else:

@@ -53,7 +53,7 @@ def now_ms() -> int:
 
 async def only_post(_request: Request) -> Response:
     """What else is tried on a route that ``Submit`` serves: else "batch" would pass for a message's id."""
-    raise refuse("method_not_allowed", headers=((b"allow", b"POST"),))
+    raise refuse("method_not_allowed", "allowed here: POST", headers=((b"allow", b"POST"),))
 
 
 class Api:

@@ -79,7 +79,7 @@ def _decode(line: bytes | None) -> Submission | Problem:
     try:
         if line is None:
             raise refuse("too_large", f"a line may have {MAX_SINGLE} octets")
-        return decode_single(line)
+        return decode_single(line, "the line")
     except HttpProblem as fault:
         return fault.body
 

@@ -46,7 +46,7 @@ KINDS: dict[str, Kind] = {
     "needs_restart": Kind(409, "The change needs a restart"),
     "idempotency_running": Kind(409, "A request with this Idempotency-Key is still running", retryable=True),
     "too_large": Kind(413, "The request is too large"),
-    "unsupported_media_type": Kind(415, "The body has a form that is not read here"),
+    "unsupported_media_type": Kind(415, "Unsupported Content-Type or Content-Encoding"),
     "idempotency_mismatch": Kind(422, "This Idempotency-Key was used for another request"),
     "rate_limited": Kind(429, "The account is over its rate", retryable=True, compat=20429),
     "velocity_limit": Kind(429, "The account has sent enough to this range of numbers", retryable=True),

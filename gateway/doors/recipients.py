@@ -138,6 +138,7 @@ class Caller(NamedTuple):
 
 SCOPES = {"marketing": RuleGroup.MARKETING, "all": RuleGroup.ALL}
 _GROUPS = {group: name for name, group in SCOPES.items()}
+_TO_GRANT = (("method", '"web_form"'), ("evidence", '"Yes, send me offers": what was agreed to'))
 _consent = msgspec.json.Decoder(ConsentBody)
 _suppression = msgspec.json.Decoder(SuppressionBody)
 _detail = msgspec.json.Decoder(Detail)
@@ -173,7 +174,7 @@ class Recipients:
         now = self._clock()
         granted = asked.status == "granted"
         if granted and not (asked.method and asked.evidence):
-            missing = [FieldError(name, "malformed", "needed to grant") for name in ("method", "evidence")]
+            missing = [FieldError(name, "malformed", f"needed to grant, like {like}") for name, like in _TO_GRANT]
             raise malformed([fault for fault in missing if not getattr(asked, fault.field)])
         at, until = self._instants(asked, now)
         detail = Detail(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.doors.expected import explained
+from gateway.doors.expected import explained, known, parted
 from gateway.doors.listener import Receive
 from gateway.doors.problems import FieldError, HttpProblem, refuse
 from gateway.doors.repeated import repeated, repeats
@@ -134,9 +134,9 @@ def _too_large(limit: int, *headers: tuple[bytes, bytes]) -> HttpProblem:
     return refuse("too_large", f"the body may have {limit} octets", headers=headers)
 
 
-def decode_single(body: bytes) -> Submission:
-    """The body of ``POST /v1/messages``. Raises HttpProblem (400)."""
-    asked = _typed(_SINGLE, body)
+def decode_single(body: bytes, name: str = "the body") -> Submission:
+    """The body of ``POST /v1/messages``, or what else is called ``name``. Raises HttpProblem (400)."""
+    asked = _typed(_SINGLE, body, name)
     _refuse_twice(repeats, body, (asked,), 0)
     return asked
 
@@ -175,11 +175,11 @@ def _refuse_twice(look: Callable[..., str], *body: Any) -> None:
         raise malformed([FieldError(place, "malformed", "it stands here twice: send it once")])
 
 
-def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
+def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes, name: str = "the body") -> Decoded:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed([_fault_of(error, body, kind=decoder.type)]) from None
+        raise malformed([_fault_of(error, body, kind=decoder.type, name=name)]) from None
 
 
 def malformed(faults: list[FieldError]) -> HttpProblem:
@@ -195,16 +195,16 @@ def fault(error: msgspec.ValidationError, kind: Any, inside: str = "") -> FieldE
 
     ``inside`` is what ``$`` stands for.
     """
-    text, _, path = str(error).partition(" - at `$")
-    path = path.rstrip("`").replace("[...]", "")
-    field = (inside + path).lstrip(".")
+    text, path = parted(error)
+    field = f"{inside}.{path}".strip(".") if path[:1] != "[" else inside + path
+    no_such = f"there is no such field{known(kind, '[' in path)}"
     for start, code, detail in (
-        ("Object contains unknown field `", "unknown_field", "there is no such field"),
+        ("Object contains unknown field `", "unknown_field", no_such),
         ("Object missing required field `", "malformed", "this field is required"),
     ):
         if text.startswith(start):
             return FieldError(f"{field}.{text[len(start) : -1]}".lstrip("."), code, detail)
-    return FieldError(field, "malformed", explained(text, kind, path.lstrip(".")))
+    return FieldError(field, "malformed", explained(text, kind, path))
 
 
 def _faults(body: bytes) -> list[FieldError]:
@@ -233,10 +233,12 @@ def _whole(half: re.Match[bytes]) -> bytes:
     return half[0].replace(half[1], b"\\ufffd")
 
 
-def _fault_of(error: Exception, body: bytes, inside: str = "", kind: Any = Submission) -> FieldError:
+def _fault_of(
+    error: Exception, body: bytes, inside: str = "", kind: Any = Submission, name: str = "the body"
+) -> FieldError:
     if isinstance(error, msgspec.ValidationError):
         return fault(error, kind, inside)
-    return FieldError(inside, "malformed", _why_not_json(error, body, "the message" if inside else "the body"))
+    return FieldError(inside, "malformed", _why_not_json(error, body, "the message" if inside else name))
 
 
 def _why_not_json(error: Exception, data: bytes, name: str) -> str:
@@ -244,7 +246,7 @@ def _why_not_json(error: Exception, data: bytes, name: str) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
     if not data.strip():
-        return f"{name} is empty"
+        return f"{name} is empty: send a JSON object"
     try:
         data.decode()
     except UnicodeDecodeError as place:
@@ -266,7 +268,7 @@ def destination(text: str, country: str, field: str = "to") -> str:
         return parse_e164(f"+{plain}" if text.startswith(" ") and plain[:1] != "+" else plain, country)
     except InvalidNumber as error:
         found = FieldError(field, "invalid_number", str(error))
-        raise refuse("invalid_number", f"{field} {error}", errors=[found]) from None
+        raise refuse("invalid_number", f"{field}: {error}", errors=[found]) from None
 
 
 def query(parameters: Mapping[str, str], name: str, limit: int) -> str:

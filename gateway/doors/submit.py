@@ -170,7 +170,9 @@ def _replay(claimed: Claimed) -> Said:
         status, body, kind = claimed.answer
         return Said(status, body, (b"content-type", kind), _REPLAYED)
     if claimed.result is ClaimResult.MISMATCH:
-        raise refuse("idempotency_mismatch")
+        raise refuse(
+            "idempotency_mismatch", "give every request a key of its own; only a repeat has the same, and the same body"
+        )
     raise refuse("idempotency_running", headers=(retry_after(1.0),))
 
 

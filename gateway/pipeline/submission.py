@@ -7,7 +7,7 @@ may the account send this, do the instants make sense) and answers with what int
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
@@ -26,10 +26,12 @@ from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import Template
 from gateway.policy.velocity import Velocities
 from gateway.smpp.smart import plain
-from gateway.smpp.text import Alphabet, Count, TextError, count
+from gateway.smpp.text import Alphabet, Count, TextError, count, encode
 from gateway.store.keys import Hasher
 
 MAX_METADATA = 2048  # octets, as JSON
+_SHOWN = 10  # names in an error
+_LOOKED_AT = 64  # characters
 MAX_DEPTH = 16  # levels of metadata
 MAX_AHEAD = 366 * 86_400_000  # how far send_at may lie ahead
 MAX_INT = 2**63 - 1
@@ -243,9 +245,29 @@ def _counted(text: str, asked: Submission, forced: str, demand: Demand) -> Count
             demand.parameters.octets(asked.metadata, asked.template or "")
         return count_for(text, forced, demand.coding)
     except TextError as error:
-        return Problem("encoding_mismatch" if forced else "invalid_value", str(error), "text")
+        said = f"{error}{_first_foreign(text, forced)}"
+        return Problem("encoding_mismatch" if forced else "invalid_value", said, "text")
     except ParameterError as error:
         return Problem("invalid_value", str(error), error.field)
+
+
+def _first_foreign(text: str, alphabet: str) -> str:
+    """Which character it is that an alphabet lacks, and where; "" when it is another fault."""
+    for start in range(0, len(text) if alphabet else 0, _LOOKED_AT):  # in pieces: a call a character would be slow
+        piece = text[start : start + _LOOKED_AT]
+        if not _fits(piece, alphabet):
+            place = next(place for place, char in enumerate(piece) if not _fits(char, alphabet))
+            where = f"U+{ord(piece[place]):04X}, character {start + place + 1}"
+            return f": the first is {where}; leave encoding out, or write another"
+    return ""
+
+
+def _fits(text: str, alphabet: str) -> bool:
+    try:
+        encode(text, Alphabet(alphabet))
+    except TextError:
+        return False
+    return True
 
 
 def _destination(to: str, country: str, allow_prefixes: tuple[str, ...]) -> str | Problem:
@@ -279,7 +301,7 @@ def _filled(asked: Submission, rights: Rights) -> str | Problem:
         return Problem("invalid_value", "give text, or template with vars, not both", field)
     template = rights.templates.get(asked.template or "")
     if template is None:
-        return Problem("invalid_value", "this account has no such template", "template")
+        return Problem("invalid_value", f"this account has no such template{_known(rights.templates)}", "template")
     values = asked.vars or {}
     for name in (*values, *template.names):
         if name not in values:
@@ -289,16 +311,25 @@ def _filled(asked: Submission, rights: Rights) -> str | Problem:
     return template.fill(values)
 
 
+def _known(names: Iterable[str]) -> str:
+    """What an account has, behind what it has not."""
+    shown = sorted(filter(None, names))
+    more = ", …" if len(shown) > _SHOWN else ""
+    return f"; it has {', '.join(shown[:_SHOWN])}{more}" if shown else ""
+
+
 def _check_rights(asked: Submission, rights: Rights, category: Category, brand: str, sender: str) -> Problem | None:
     """What the account may do."""
     if category not in rights.categories:
-        return Problem(
-            "category_not_granted", f"this account may not send {category.name.lower()} messages", "category"
-        )
+        granted = _known(Category(one).name.lower() for one in rights.categories)
+        detail = f"this account may not send {category.name.lower()} messages{granted}"
+        return Problem("category_not_granted", detail, "category")
     if brand not in rights.brand_scopes:
-        return Problem("brand_not_allowed", "this account does not have this brand", "brand")
+        return Problem(
+            "brand_not_allowed", f"this account does not have this brand{_known(rights.brand_scopes)}", "brand"
+        )
     if rights.senders is not None and sender not in rights.senders:
-        return Problem("sender_not_allowed", "this account may not use this sender", "from")
+        return Problem("sender_not_allowed", f"this account may not use this sender{_known(rights.senders)}", "from")
     if category is Category.EMERGENCY and asked.reason is None:
         return Problem("invalid_value", "an emergency needs a reason", "reason")
     return None

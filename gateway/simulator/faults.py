@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
+from msgspec.structs import fields
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -121,8 +122,15 @@ def read_faults(options: Iterable[str]) -> Faults:
             values[name] = _value(text)
             msgspec.convert({name: values[name]}, Faults, strict=False)
         except msgspec.DecodeError as error:  # not JSON, or (its subclass ValidationError) not what the field takes
-            raise ValueError(f"{option!r}: {error}") from error
+            allowed = f"; one of {', '.join(choices(name))}" if choices(name) else ""
+            raise ValueError(f"{option!r}: {error}{allowed}") from error
     return msgspec.convert(values, Faults, strict=False)
+
+
+def choices(name: str) -> list[str]:
+    """What a fault may be, when it is one of several words."""
+    kind = next(field.type for field in fields(Faults) if field.name == name)
+    return [str(word) for word in get_args(kind)] if get_origin(kind) is Literal else []
 
 
 def _hint(name: str) -> str:

@@ -97,6 +97,9 @@ def test_the_door_for_apps_is_not_the_operators(door: Door) -> None:
     door.reply(404, problem | {"code": "not_found"})
     code, said = invoke("queue", "--url", door.url)
     assert (code, "is it the operators' listener, [admin] listen?" in said) == (Exit.REFUSED, True)
+    door.reply(404, problem | {"code": "not_found", "detail": "there is nothing at /queue: mind the spelling"})
+    code, said = invoke("queue", "--url", door.url)
+    assert (code, "is it the operators' listener, [admin] listen?" in said) == (Exit.REFUSED, True)
 
 
 def test_nothing_is_said_twice(door: Door) -> None:

@@ -134,6 +134,33 @@ def test_what_cannot_be_meant(door: Door, arguments: tuple[str, ...]) -> None:
     assert output
 
 
+def test_a_wrong_value_is_told_with_what_is_allowed(door: Door) -> None:
+    _, output = invoke(door, "send", "--to", "+46701740605", "--text", "Hi", "--category", "spam")
+    assert "category: write one of " in output
+    assert "not 'spam'" in output
+
+
+def test_a_folder_is_no_file_of_messages(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "..", "/"):
+        code, output = invoke(door, "send", "--file", folder, "--text", "Hi")
+        assert (code, output) == (Exit.USAGE, f"{folder}: Is a directory\n")
+
+
+def test_a_dry_run_refuses_a_row_without_a_text_as_sending_it_would(door: Door, tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_bytes(b"\xef\xbb\xbfto,text\n+46701740605,Hi\n+46701740606,\n")
+    code, output = invoke(door, "send", "--file", str(file), "--dry-run")
+    assert code == Exit.REFUSED
+    assert "1 message in 1 segment; nothing was handed in" in output
+    assert "line 3: text: there is none, and no template" in output
+    assert "template, whose text" not in output
+    assert "Read as" not in output  # marked UTF-8 is UTF-8
+    door.reply(202, answer("queued"))
+    invoke(door, "send", "--file", str(file))
+    assert len(door.asked[0].body["messages"]) == 1
+
+
 def test_the_failures_never_replace_the_file(door: Door, tmp_path: Path) -> None:
     file = tmp_path / "f.csv"
     file.write_text("to,text\n1,x\n")

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from gateway.config import Problem
 from gateway.doors.audit import Audit
 from gateway.doors.guard import Operator
-from gateway.doors.problems import HttpProblem
+from gateway.doors.problems import FieldError, HttpProblem, refuse
+from gateway.reload import NO_SOURCE
 
 
 def request(name: str = "alice", user: str = "al") -> Request:
@@ -46,6 +48,20 @@ async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_pat
             raise ValueError("broken")
     (entry,) = await audit.tail(1)
     assert (entry["outcome"], entry["error"]) == ("failed", "broken")
+
+
+async def test_what_was_refused_is_recorded_with_every_reason(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    problem = Problem("gateway.toml", "carrier[0].rate", '"50" does not fit', "Write a number")
+    faults = [FieldError("rate", "invalid", str(problem)), FieldError("", "invalid", str(NO_SOURCE))]
+    with pytest.raises(HttpProblem):
+        async with audit.action(request(), "reload"):
+            raise refuse("invalid_configuration", "nothing has changed", errors=faults)
+    (entry,) = await audit.tail(1)
+    assert entry["error"] == (
+        'nothing has changed: gateway.toml: carrier[0].rate: "50" does not fit. Write a number; '
+        "this gateway was not started from a file. Restart it with serve --config FILE"
+    )
 
 
 async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Record
         (record(State.SENDING), "at the carrier north"),
         (record(State.SENDING, moved_at=NOW - HOUR), "worker may be dead"),
         (record(State.SENT), "its id there: a1"),
-        (record(State.SENT), "waited for at"),
+        (record(State.SENT), "waited for until "),
         (record(State.SENT, Reason.NO_RECEIPT, final=True), "No delivery receipt came in time"),
         (record(State.UNKNOWN, due=NOW + 1000, content=Content("x")), "without one it is sent again"),
         (record(State.UNKNOWN, Reason.NO_ANSWER, final=True), "It stays so"),
@@ -138,3 +138,8 @@ def test_there_is_always_something_to_say_and_never_a_number(state: State, reaso
     said = explain(record(state, reason, timeline=()), AROUND._replace(carriers=[]))
     assert said
     assert "46701740605" not in " ".join(said)
+
+
+def test_what_a_carrier_has_accepted_expires_here_no_more() -> None:
+    assert any("It expires" in said for said in explain(record(State.QUEUED, expires=NOW + HOUR), AROUND))
+    assert not any("It expires" in said for said in explain(record(State.SENT, expires=NOW + HOUR), AROUND))

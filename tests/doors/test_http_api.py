@@ -116,6 +116,8 @@ async def test_other_places_are_problems_too(door: Door, method: str, path: str,
     answer = await door(method, path)
     assert (answer.status, answer.body["status"]) == (status, status)
     assert answer.headers["Content-Type"] == "application/problem+json"
+    said = f"there is nothing at {path}: " if status == 404 else f"allowed here: {answer.headers['Allow']}"
+    assert answer.body["detail"].startswith(said)
 
 
 @pytest.mark.parametrize(

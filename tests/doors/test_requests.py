@@ -151,14 +151,17 @@ def test_json_of_any_depth_is_read_or_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"to": 1}, 'write text of 0 to 32 characters, like "+46701740605", not a number'),
+        ({"to": 1}, 'write text of at most 32 characters, like "+46701740605", not a number'),
         ({"category": "sms"}, 'write one of "emergency", "marketing", "otp", "transactional", not \'sms\''),
         ({"priority": 7}, "write a whole number from 0 to 3"),
         ({"send_at": "tomorrow"}, 'write an instant with its offset, like "2026-11-21T08:00:00Z"'),
         ({"send_at": "2026-11-21T08:00:00"}, 'write an instant with its offset, like "2026-11-21T08:00:00Z"'),
-        ({"brand": "x" * 65}, 'write text of 0 to 64 characters, like "shop"'),
+        ({"brand": "x" * 65}, 'write text of at most 64 characters, like "shop"'),
         ({"metadata": []}, 'write an object, like {"order": 1017}, not a list'),
-        ({"vars": {"a": []}}, "write an object whose values are text of 0 to 1000 characters or a whole number from"),
+        (
+            {"vars": {"a": []}},
+            "write an object whose values are text of at most 1000 characters or a whole number from",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_told_in_words_what_is_allowed(fields: dict[str, object], said: str) -> None:

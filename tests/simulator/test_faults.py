@@ -31,7 +31,10 @@ def test_words_of_a_command_line_become_faults() -> None:
         ("speed=1", "there is no fault 'speed'; known: bind_status"),
         ("latency_ms=soon", "'latency_ms=soon': Expected `float`"),
         ("latency_ms=-1", "'latency_ms=-1': Expected `float` >= 0"),
-        ("receipts=maybe", "'receipts=maybe': Invalid enum value"),
+        (
+            "receipts=maybe",
+            "'receipts=maybe': Invalid enum value 'maybe' - at `$.receipts`; one of on_request, always, off",
+        ),
         ("status_rules=[{]", "'status_rules=[{]': JSON is malformed"),
         ("rate_status=0xzz", "'rate_status=0xzz'"),
         ('receipt_states={"LOST": 1}', "Invalid enum value 'LOST'"),
