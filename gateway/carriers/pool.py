@@ -51,6 +51,7 @@ class Slot:
         "asked",
         "away",
         "bind",
+        "brief",
         "command_id",
         "failures",
         "kind",
@@ -70,6 +71,7 @@ class Slot:
         self.kind: Failure | None = None  # of the last failure
         self.failures = 0  # of that kind in a row
         self.last = ""  # the last failure in words
+        self.brief = 0  # binds in a row that came up and were over before they had worked
         self.try_at = 0.0
         self.wake = asyncio.Event()
         self.mode = Mode.RUNNING  # of this bind alone
@@ -290,6 +292,11 @@ class Pool:
         now = asyncio.get_running_loop().time()
         kind = failure(bind.refused, was_up=now - bind.since if bind.since else 0.0, proven=bind.proven)
         slot.failures = slot.failures + 1 if slot.kind is kind else 1
+        if kind is not Failure.UNREACHABLE:
+            slot.brief = 0
+        elif bind.since:  # to come up is no success
+            slot.brief += 1
+            slot.failures = slot.brief
         slot.kind = kind
         slot.last = status_name(bind.refused) if bind.refused is not None else bind.reason
         wait = delay(kind, slot.failures, random())  # noqa: S311
@@ -306,7 +313,7 @@ class Pool:
     def _others_may_try(self) -> None:
         now = asyncio.get_running_loop().time()
         for other in self.slots:
-            if other.bind is None and other.kind is Failure.UNREACHABLE:
+            if other.bind is None and other.kind is Failure.UNREACHABLE and not other.brief:
                 other.try_at = now
                 other.wake.set()
 

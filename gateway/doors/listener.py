@@ -19,7 +19,7 @@ import httptools
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway import process
 from gateway.config import split_address
@@ -74,7 +74,8 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
-        self.said_all, self.requests = False, 0
+        self.said_all, self.requests, self.pieces = False, 0, 0
+        self.answering: RequestResponseCycle | None = None
         self.rest = b""  # read, and not yet parsed: too many requests wait
         self.unread, self.stalled = 0, 0.0  # octets of answers, and since when
         self.flow = self.roomy = _Flow(transport)
@@ -85,12 +86,21 @@ class _Connection(HttpToolsProtocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.answering is not None and not self.answering.response_complete:
+            self.answering.disconnected = (
+                True  # uvicorn tells the last request alone, and pipelined ones come before it
+            )
+            self.answering.message_event.set()
         super().connection_lost(exc)
         count = self.connected.get(self.address, 0) - 1
         if count > 0:
             self.connected[self.address] = count
         else:
             self.connected.pop(self.address, None)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -111,6 +121,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
+        self.pieces += 1
         self.octets += len(body)
         if self.octets > _PROGRESS:  # slow is fine, as long as it goes on
             self.since, self.octets = self.loop.time(), 0
@@ -153,12 +164,16 @@ class _Connection(HttpToolsProtocol):
                 self.flow.resume_reading()
 
     def _parse(self, data: bytes) -> None:
-        before = self.requests
+        before = self.requests, self.pieces
         super().data_received(data)
-        # httptools keeps an unfinished header to itself: what it holds back counts too
-        self.held = self.held + len(data) if self.phase == "header" and self.requests == before else 0
+        # httptools keeps an unfinished header to itself, of a request or of a chunk: what it holds back counts too
+        framing = self.phase in ("header", "body") and before == (self.requests, self.pieces)
+        self.held = self.held + len(data) if framing else 0
         if self.held > self.limits.headers and not self.transport.is_closing():
-            self.refuse("headers_too_large")
+            if self.phase == "header":
+                self.refuse("headers_too_large")
+            else:
+                self.refuse("malformed", f"more than {self.limits.headers} octets before the next of the body")
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""

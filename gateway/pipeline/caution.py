@@ -2,7 +2,8 @@
 
 Two things ask for caution. Submits were lost (a link broke over them, or nobody answered them in time): what follows
 might be lost as well. Or every bind is sick: submits have waited for the response timeout and nothing is answered; then
-only what may be resent is risked at all.
+only what may be resent is risked at all. A carrier that loses again and again, and answers nothing in between, is as
+sick as one that is silent, although its binds come up every time.
 """
 
 from __future__ import annotations
@@ -10,38 +11,46 @@ from __future__ import annotations
 RECONNECT_AFTER = 60.0
 """Seconds for which a sick carrier was asked nothing, since nothing waits that may be resent."""
 
+FAILING_AFTER = 2
+"""Losses in a row, with nothing answered in between, after which a carrier is sick."""
+
 
 class Caution:
     """What is known of one carrier. True while one message goes at a time."""
 
-    __slots__ = ("_doubtful", "_fruitless", "_partitions", "_risked", "sick")
+    __slots__ = ("_fruitless", "_losses", "_partitions", "_risked", "sick")
 
     def __init__(self, partitions: int) -> None:
         self.sick = False
         self._partitions = partitions
-        self._doubtful = False
+        self._losses = 0  # in a row, with nothing answered in between
         self._fruitless = 0  # probes in a row that found nothing that may be resent
         self._risked: float | None = None  # when something was last risked while it was sick
 
     def __bool__(self) -> bool:
-        return self._doubtful or self.sick
+        return self._losses > 0 or self.sick
 
     def __repr__(self) -> str:
-        words = [word for word, said in (("sick", self.sick), ("doubtful", self._doubtful)) if said]
+        words = [word for word, said in (("sick", self.sick), ("doubtful", self._losses)) if said]
         return f"<Caution {', '.join(words) or 'none'}>"
 
     @property
     def only_resendable(self) -> bool:
         """Whether a probe must be something that may be resent: at a sick carrier always; else where there is such."""
-        return self.sick or self._fruitless < self._partitions
+        return self.sick or self.failing or self._fruitless < self._partitions
+
+    @property
+    def failing(self) -> bool:
+        """Whether it loses whatever it is handed: later carriers had better take over."""
+        return self._losses >= FAILING_AFTER
 
     def lost(self) -> None:
-        """Submits are not answered any more."""
-        self._doubtful = True
+        """Submits are not answered any more, or by a session that is at fault."""
+        self._losses += 1
 
     def answered(self) -> None:
         """Something submitted was answered."""
-        self._doubtful = False
+        self._losses = 0
 
     def took(self, messages: int, now: float) -> None:
         """A take brought so many."""
@@ -57,6 +66,6 @@ class Caution:
         elif self._risked is None:
             self._risked = now
         elif self._fruitless and now - self._risked >= RECONNECT_AFTER:
-            self._risked, self._doubtful = now, True
+            self._risked, self._losses = now, max(self._losses, 1)
             return True
         return False

@@ -229,7 +229,7 @@ class Dispatcher:
         """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
         here = bool(self._ports())
         sick = here and self.binds is not None and self.binds.sick
-        self._board.set_sick(self.name, sick)
+        self._board.set_sick(self.name, sick or (self._caution.failing and not self._elsewhere))
         if self._caution.look(sick, now):
             for port in list(self._ports()):
                 port.abort("submits are not answered")
@@ -484,9 +484,14 @@ class Dispatcher:
 
     def answered(self, port: Port, answers: list[Answered], now: float) -> None:
         """Answers to submits of one bind."""
+        faults = self._outcomes.faults
         reports, late = self._outcomes.answered(port, answers, now)
         self._out += late  # as ``reported`` will take them off again
-        self._caution.answered()
+        faults = self._outcomes.faults - faults
+        if faults < len(answers):
+            self._caution.answered()
+        if faults:
+            self._caution.lost()
         self._report(reports)
 
     def timed_out(self, port: Port, contexts: Sequence[Any], now: float) -> None:
@@ -507,10 +512,15 @@ class Dispatcher:
         """The store holds these answers: their room is free, and what went back can be taken again."""
         parts = 0
         self._returns.reported(answers)
+        back = set()
         for answer in answers:
             parts += len(answer.parts)
             if answer.fate is not Fate.SENT:
-                self._rota.hint((partition_of(answer.id),))
+                back.add(partition_of(answer.id))
+        if self._caution.sick or self._caution.failing:
+            self._left(sorted(back))  # those that take over come first, or it would be lost here again and again
+        else:
+            self._rota.hint(back)
         self._out -= parts
         self._wake.set()
 

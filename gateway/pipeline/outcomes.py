@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gateway.model import Answer, Fate, Leased, OnUnknown, PartAnswer, PartState, Reason
+from gateway.pipeline.blame import Blame
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.parts import Parts
-from gateway.pipeline.retry import UNANSWERED, Word, decide
+from gateway.pipeline.retry import UNANSWERED, Word, blamed, decide
 from gateway.pipeline.tallies import CarrierTally
 from gateway.pipeline.validity import REFUSALS, SAY_EVERY, ValidityRefusals
 from gateway.pipeline.writer import Port
@@ -73,6 +74,9 @@ class Outcomes:
         self.tally = CarrierTally()
         self._unsendable: dict[str, float] = {}  # reason -> when it was said last
         self._queue_full = self._answers = 0
+        self._blame = Blame()
+        self.faults = 0
+        """Answers that said that the session is at fault (ESME_RINVBNDSTS and its class)."""
 
     def adjust(self, carrier: Carrier) -> None:
         """Judge by these settings from now on."""
@@ -200,12 +204,24 @@ class Outcomes:
             overrides=self._overrides,
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
+        if word.fate is Fate.BACK and job.refused:
+            word = self._blamed(job, word, last)
         if word.fate in ENDS and self.validity.any:
             self.validity.ended(leased, accepted=False)
         if job.spoilt and word.fate is Fate.BACK:
             word = AT_FAULT
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
         return self._judged(job, word, due, last, host)
+
+    def _blamed(self, job: Job, word: Word, last: bool) -> Word:
+        """What goes back for the sake of pace or session, unless it is the message itself that brings this about."""
+        leased = job.leased
+        if any(part.state is PartState.ACCEPTED for part in job.parts):
+            self._blame.forget(leased.id)
+            return word
+        times, others = self._blame.again(leased.id, self.tally.accepted)
+        kind = classify(word.status, self._overrides)
+        return blamed(word, kind, times, leased.attempts, last, others=others, random=random())  # noqa: S311
 
     def _judged(self, job: Job, word: Word, due: int, last: bool, host: str) -> Answer:
         if word.fate is not Fate.SENT:
@@ -266,6 +282,7 @@ class Outcomes:
         if kind is RetryClass.THROTTLE:
             return 1
         if kind is RetryClass.SESSION:
+            self.faults += 1
             asyncio.get_running_loop().call_soon(port.abort, f"carrier answered 0x{status:08X} to a submit")
         elif kind is RetryClass.QUEUE_FULL:
             self._queue_full += 1

@@ -32,6 +32,12 @@ QUEUE_FULL_LIMIT = 300.0
 SPREAD = 0.2
 """Delays vary by this share to either side."""
 
+BLAMED_AFTER = {RetryClass.THROTTLE: 5, RetryClass.SESSION: 3}
+"""So often one message is refused for the sake of pace or session before it is looked at as the cause."""
+
+STEP_ASIDE, STEP_ASIDE_LIMIT = 5.0, 300.0
+"""Seconds for which such a message makes room for others; doubles each time."""
+
 _RANK = {
     RetryClass.SESSION: 1,
     RetryClass.THROTTLE: 2,
@@ -97,6 +103,24 @@ def _by_class(status: int, kind: RetryClass, attempts: int, last_place: bool, *,
         case RetryClass.OTHER if not last_place:
             return Word(Fate.NEXT, Reason.NEXT_CARRIER, 0.0, status)
     return Word(Fate.REJECTED, Reason.CARRIER_REFUSED, 0.0, status)
+
+
+def blamed(
+    word: Word, kind: RetryClass, times: int, attempts: int, last_place: bool, *, others: bool, random: float = 0.5
+) -> Word:
+    """The word on a message that was refused so many ``times`` with a status that blames the pace or the session.
+
+    At the head of its lane it would hold up or cut off everything behind it, again and again. ``others``: the carrier
+    has accepted something else meanwhile. Then a throttled one waits as for a full queue of its recipient, and one that
+    makes the carrier complain of the session is tried as often as after any refusal that may pass, and no more.
+    """
+    over = times - BLAMED_AFTER.get(kind, times + 1)
+    if over < 0 or (kind is RetryClass.THROTTLE and not others):
+        return word
+    if kind is RetryClass.SESSION and others:
+        return _again(word.status, attempts, last_place, TRIES, random)
+    delay = min(STEP_ASIDE_LIMIT, STEP_ASIDE * 2 ** min(over, 8))
+    return Word(Fate.RETRY, word.reason, spread(delay, random), word.status)
 
 
 def worst(refused: Sequence[int], overrides: Mapping[int, RetryClass] | None = None) -> tuple[int, RetryClass]:

@@ -139,6 +139,37 @@ async def test_at_most_two_tries_a_second_over_all_binds() -> None:
             assert simulator.stats.connections <= 6
 
 
+async def test_a_carrier_that_ends_every_bind_at_once_is_tried_with_growing_patience() -> None:
+    async with Simulator() as simulator:
+        async with pool_to([simulator.port], binds=2) as pool:
+            for times in (1, 2, 3):
+                for slot in pool.slots:
+                    slot.try_at = 0.0
+                    slot.wake.set()
+                await until(lambda: all(slot.bind is not None and slot.bind.session.bound for slot in pool.slots))
+                for slot in pool.slots:
+                    assert slot.bind is not None
+                    slot.bind.abort("over at once")
+                await until(lambda: [slot.failures for slot in pool.slots] == [times, times])  # noqa: B023
+
+
+async def test_one_of_those_binds_does_not_call_the_others() -> None:
+    async with Simulator() as simulator:
+        async with pool_to([simulator.port], binds=2) as pool:
+            await bound(pool, 2)
+            one, other = pool.slots
+            assert one.bind is not None and other.bind is not None
+            other.bind.abort("over at once")
+            await until(lambda: other.failures == 1)
+            other.try_at = before = other.try_at + 1000.0
+            one.bind.abort("over at once")
+            await until(lambda: one.failures == 1)
+            one.try_at = 0.0
+            one.wake.set()
+            await until(lambda: one.bind is not None and one.bind.session.bound)
+            assert (other.try_at, other.bind) == (before, None)
+
+
 async def test_a_carrier_that_hangs_is_given_up_and_reported() -> None:
     ear = Ear()
     async with Simulator(Faults(ignore_enquire_link=True, noresp_every=1)) as simulator:

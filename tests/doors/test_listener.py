@@ -292,3 +292,36 @@ async def test_who_pipelines_without_end_and_never_reads_is_cut(listener: Listen
     assert listener.connections == 1
     await closed(listener)
     writer.close()
+
+
+async def test_a_request_hears_that_its_client_is_gone_though_others_are_pipelined_behind_it() -> None:
+    heard: list[str] = []
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append("begun")
+        await receive()
+        heard.append((await receive())["type"])
+
+    listener = Listener(waiting, "127.0.0.1:0", limits=LIMITS)
+    await listener.start()
+    _, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(ONE * 3)
+    async with asyncio.timeout(5):
+        while not heard:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        (connection,) = listener._server.server_state.connections  # type: ignore[union-attr]
+        connection.transport.abort()
+        while len(heard) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert heard == ["begun", "http.disconnect"]
+    writer.close()
+    await listener.stop(1)
+
+
+async def test_the_extension_of_a_chunk_is_bounded(listener: Listener) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = await exchange(listener, head, b"3;", *[b"x" * 1000] * 5, wait=0.01)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"more than 4096 octets" in answer
+    small = b"3;a=b\r\nabc\r\n" * 1000 + b"0\r\n\r\n"
+    assert (await exchange(listener, head + small)).endswith(b"3000")

@@ -53,6 +53,20 @@ def test_a_probe_puts_the_new_connection_off() -> None:
     assert caution.look(True, 50.0 + RECONNECT_AFTER)
 
 
+def test_a_carrier_that_loses_again_with_nothing_answered_in_between_is_failing() -> None:
+    caution = Caution(1)
+    caution.lost()
+    caution.answered()
+    caution.lost()
+    assert not caution.failing
+    caution.lost()
+    caution.took(0, 1.0)
+    assert caution.failing
+    assert caution.only_resendable, "it would be lost"
+    caution.answered()
+    assert not caution.failing
+
+
 def test_a_carrier_that_answers_again_is_well() -> None:
     caution = Caution(2)
     caution.look(True, 0.0)

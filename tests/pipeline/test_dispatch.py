@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import time
 from typing import Any
@@ -82,7 +82,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(store: MemoryStore, *windows: int, rate: float = 0, **settings: Any) -> AsyncIterator[Bench]:
+async def bench(
+    store: MemoryStore,
+    *windows: int,
+    rate: float = 0,
+    left: Callable[[Sequence[int]], None] = lambda partitions: None,
+    **settings: Any,
+) -> AsyncIterator[Bench]:
     carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **settings)
     now = asyncio.get_running_loop().time()
     board = Board(["north"], now)
@@ -96,6 +102,7 @@ async def bench(store: MemoryStore, *windows: int, rate: float = 0, **settings: 
         pace=Pace(rate, now),
         reporter=reporter,
         redecide=lambda items: None,
+        left=left,
     )
     one = Bench(
         store, dispatcher, [FakePort(f"north/{number}", window) for number, window in enumerate(windows)], board
@@ -347,6 +354,83 @@ async def test_after_submits_were_lost_one_message_goes_at_a_time_until_somethin
         assert len(port.open) == 1
         one.answer(port)
         await until(lambda: len(port.open) == 29)
+
+
+async def test_a_carrier_that_loses_whatever_it_is_handed_is_down_for_others_until_it_answers() -> None:
+    store = MemoryStore()
+    async with bench(store, 50) as one:
+        (port,) = one.ports
+        for number in range(2):
+            assert not one.board.down("north", asyncio.get_running_loop().time())
+            await lose_one(one, number)
+        await until(lambda: one.board.down("north", asyncio.get_running_loop().time()))
+        store.put("46710000000")
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: len(port.open) > 0)
+        one.answer(port, 0x45)
+        await until(lambda: not one.board.down("north", asyncio.get_running_loop().time()))
+
+
+async def lose_one(one: Bench, number: int) -> None:
+    """A message is written, and the link breaks over it."""
+    (port,) = one.ports
+    one.store.put(f"4670{number:07}")
+    one.dispatcher.hint(range(PARTITIONS))
+    await until(lambda: len(port.open) > 0)
+    contexts, port.open = port.open, []
+    one.dispatcher.lost(port, contexts, (), asyncio.get_running_loop().time())
+
+
+async def test_a_carrier_that_complains_of_every_session_is_down_for_others() -> None:
+    store = MemoryStore()
+    fill(store, 1)
+    async with bench(store, 50) as one:
+        (port,) = one.ports
+        for _ in range(2):
+            await until(lambda: len(port.open) > 0)
+            one.answer(port, 0x04)
+        await until(lambda: one.board.down("north", asyncio.get_running_loop().time()))
+
+
+async def test_what_a_failing_carrier_lost_is_told_to_those_that_take_over_first() -> None:
+    told: list[int] = []
+    store = MemoryStore()
+    async with bench(store, 50, left=told.extend) as one:
+        await lose_one(one, 1)
+        await until(lambda: one.dispatcher.out == 0)
+        assert told == []
+        await lose_one(one, 2)
+        await until(lambda: len(told) == 1)
+
+
+async def test_one_message_that_is_always_throttled_makes_room_for_the_others() -> None:
+    store = MemoryStore()
+    poison = store.put("46700000001")
+    async with bench(store, 1) as one:
+        (port,) = one.ports
+        number = 0
+        while not any(row[0] is Fate.RETRY for row in store.rows[poison].history):
+            number += 1
+            store.put(f"4671{number:07}")
+            one.dispatcher.hint(range(PARTITIONS))
+            await until(lambda: len(port.open) > 0)
+            mine = port.open[0][0].leased.id == poison
+            one.answer(port, 0x58 if mine else 0)
+        assert {status for _, _, status in store.rows[poison].history} == {0x58}
+
+
+async def test_a_long_message_that_goes_on_is_not_to_blame_for_the_part_that_is_refused() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001", "x" * 900)
+    row = store.rows[message_id]
+    async with bench(store, 20) as one:
+        (port,) = one.ports
+        while row.state is not State.SENT:
+            await until(lambda: len(port.open) > 0 or row.state is State.SENT)
+            one.answer(port, 0, 1)
+            one.answer(port, 0x04)
+        assert len(row.history) > 4
+        assert {fate for fate, _, _ in row.history} == {Fate.BACK, Fate.SENT}
 
 
 async def test_a_sick_carrier_is_asked_with_a_message_that_may_be_resent_and_is_down_for_others() -> None:

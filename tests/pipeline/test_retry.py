@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Fate, Reason
-from gateway.pipeline.retry import QUEUE_FULL_LIMIT, RETRY_LIMIT, SPREAD, Word, decide, tries
+from gateway.pipeline.retry import QUEUE_FULL_LIMIT, RETRY_LIMIT, SPREAD, STEP_ASIDE_LIMIT, Word, blamed, decide, tries
 from gateway.smpp.status import RetryClass, Status
 
 ANY = st.integers(1, 0xFFFFFFFF) | st.sampled_from([int(status) for status in Status if status])
@@ -39,6 +39,29 @@ def test_table(status: int, attempts: int, last: bool, fate: Fate, reason: Reaso
     word = decide([status], attempts=attempts, last_place=last)
     assert (word.fate, word.reason, word.status) == (fate, reason, status)
     assert (word.delay > 0) == (fate is Fate.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "times", "others", "attempts", "last", "fate"),
+    [
+        (0x58, RetryClass.THROTTLE, 4, True, 0, True, Fate.BACK),
+        (0x58, RetryClass.THROTTLE, 5, True, 0, True, Fate.RETRY),
+        (0x58, RetryClass.THROTTLE, 99, True, 99, True, Fate.RETRY),  # only its expiry ends it
+        (0x58, RetryClass.THROTTLE, 99, False, 0, True, Fate.BACK),  # everybody is throttled
+        (0x04, RetryClass.SESSION, 2, True, 0, True, Fate.BACK),
+        (0x04, RetryClass.SESSION, 3, True, 0, True, Fate.RETRY),
+        (0x04, RetryClass.SESSION, 5, True, 2, False, Fate.NEXT),
+        (0x04, RetryClass.SESSION, 5, True, 2, True, Fate.FAILED),
+        (0x04, RetryClass.SESSION, 99, False, 99, True, Fate.RETRY),  # nothing else gets through either
+    ],
+)
+def test_what_one_message_brings_about_again_and_again_is_its_own_fault(
+    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, fate: Fate
+) -> None:
+    word = blamed(decide([status]), kind, times, attempts, last, others=others)
+    assert (word.fate, word.status) == (fate, status)
+    assert (word.delay > 0) == (fate is Fate.RETRY)
+    assert word.delay <= STEP_ASIDE_LIMIT
 
 
 def test_two_refusals_then_accepted_takes_less_than_a_minute() -> None:
