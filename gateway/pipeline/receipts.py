@@ -66,6 +66,7 @@ PART_STATES = {
 }
 
 log = structlog.get_logger(__name__)
+_new_tuple = tuple.__new__
 
 
 class Replier(Protocol):
@@ -176,22 +177,24 @@ class Receipts:
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
         wall, odd = self._clock(), 0
+        sided = self._as_submitted is not None or self._by_id  # it is known which number is the recipient's
         form = self.forms.kind((self._name, bind.peer)) if self._form == "auto" else None
         if self._hosted:
             self._host = bind.peer
         for message in messages:
             receipt = self._read(message)
-            fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
-            if isinstance(receipt, Refusal) or isinstance(fact, Refusal):
-                self._not_stored(bind, message, fact, now)  # type: ignore[arg-type]  # one of them is, so this is
+            if isinstance(receipt, Refusal):
+                self._not_stored(bind, message, receipt, now)
+                continue
+            fact = self._fact(message, receipt, form)
+            if isinstance(fact, Refusal):
+                self._not_stored(bind, message, fact, now)
                 continue
             if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                 odd, fact.at = fact.at - wall, 0
-            ticket = Ticket(bind, message.command_id, message.sequence, fact, receipt)
+            ticket = _new_tuple(Ticket, (bind, message.command_id, message.sequence, fact, receipt, None, ""))
             facts.append(fact)
-            tickets.append(
-                ticket if self._as_submitted is not None or self._by_id else self._both(ticket, message, fact)
-            )
+            tickets.append(ticket if sided else self._both(ticket, message, fact))
         if facts:
             self.said.update([fact.state for fact in facts])
             self._reporter.receipts(facts, tickets)

@@ -38,7 +38,7 @@ SKEW = 300_000  # a send_at so little in the past is a clock that is off: it mea
 Name = Annotated[str, Meta(max_length=64)]
 
 
-class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"sender": "from"}):
+class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True, rename={"sender": "from"}):
     """One message as an app asks for it; the field names are those of the HTTP contract."""
 
     to: Annotated[str, Meta(max_length=32)]
