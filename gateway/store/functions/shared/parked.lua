@@ -53,17 +53,17 @@ end
 local function read_parked(blob)
   if byte(blob) < 255 then -- the first format
     local t = read_receipt(blob)
-    t.at, t.tries, t.told = now, 0, 0
+    t.at, t.tries = now, 0
     return t
   end
-  local _, second, tries, told_ = read($PARKED, blob)
+  local _, second, tries = read($PARKED, blob)
   local t = read_receipt(blob, Size.PARKED_SIZE + 1)
-  t.at, t.tries, t.told = second * 1000, tries, told_
+  t.at, t.tries = second * 1000, tries
   return t
 end
 
 local function pack_parked(t)
-  return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535), t.told) .. t.body
+  return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
 end
 
 -- Every name that a receipt was parked under is appended to `names`.
@@ -95,7 +95,7 @@ end
 
 -- Keep a receipt until its id comes. A final one is never replaced, but by itself with more told of it.
 local function park(carrier, t)
-  t.at, t.tries, t.told = now, 0, 0
+  t.at, t.tries = now, 0
   local blob, first = nil, parked_under(carrier, t.fields[1])
   for i = 1, #t.fields do
     local name = parked_under(carrier, t.fields[i])
