@@ -167,8 +167,8 @@ class Outcomes:
             overrides=self._overrides,
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
-        if word.fate in ENDS and self.validity.any:
-            self.validity.ended(leased, accepted=False)
+        if self.validity.any and (word.fate in ENDS or word.fate is Fate.SENT):
+            self.validity.ended(leased, accepted=word.fate is Fate.SENT)
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0
         return self._judged(job, word, due, last, host)
 

@@ -14,6 +14,7 @@ from gateway.model import Category, Fate, PartState, Reason, State
 from gateway.pipeline.dispatch import Dispatcher
 from gateway.pipeline.lanes import Board, Lanes
 from gateway.pipeline.report import Reporter
+from gateway.pipeline.validity import PROOFS
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
 from tests.carriers.test_carriage import until
@@ -66,9 +67,9 @@ class Bench:
     def sick(self) -> bool:
         return all(port.sick for port in self.ports)
 
-    def answer(self, port: FakePort, status: int = 0, count: int | None = None) -> None:
+    def answer(self, port: FakePort, status: int = 0, count: int | None = None, named: bool = True) -> None:
         contexts, port.open = port.open[:count], port.open[len(port.open) if count is None else count :]
-        answers = [Answered(context, status, b"id%d" % id(context), False) for context in contexts]
+        answers = [Answered(context, status, b"id%d" % id(context) if named else b"", False) for context in contexts]
         self.dispatcher.answered(port, answers, asyncio.get_running_loop().time())
 
     async def answer_all(self, status: int = 0) -> None:
@@ -304,6 +305,22 @@ async def test_a_validity_that_is_refused_is_left_out_at_the_second_try_and_only
         await until(lambda: store.states()[State.REJECTED] == 1)
         (row,) = store.rows.values()
         assert row.history == [(Fate.BACK, "north", 0), (Fate.REJECTED, "north", 0x62)]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with ids", "without ids"])
+async def test_a_carrier_that_takes_nothing_with_a_validity_is_known_after_three_messages(named: bool) -> None:
+    """Whatever its answers look like: else every message would be refused once, for ever."""
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        for number in range(PROOFS):
+            store.put(f"4670000000{number}")
+            one.dispatcher.hint(range(store.partitions))
+            await until(lambda: bool(port.open))
+            one.answer(port, 0x62)
+            await until(lambda: bool(port.open))
+            one.answer(port, named=named)
+        assert one.dispatcher.validity.off
 
 
 async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
