@@ -97,6 +97,8 @@ class Outcomes:
         index: int
         for context, status, message_id, _ in answers:
             job, index = context  # type: ignore[misc]  # what ``submit`` was given
+            if job.unknown and not job.reported:
+                job.find(index)
             if status == 0:
                 accepted += 1
                 if job.reported:

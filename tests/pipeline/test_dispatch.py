@@ -495,3 +495,22 @@ async def test_a_late_refusal_is_told_and_a_late_answer_brings_its_id() -> None:
         assert store.ids["north", b"late"] == first
         assert store.rows[second].history[-1] == (Fate.REJECTED, "north", 0x0B)
         assert one.dispatcher.out == 0
+
+
+async def test_a_late_answer_to_one_part_does_not_stand_for_another_that_is_still_open() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001", text="x" * 400)
+    async with bench(store, 20) as one:
+        (port,) = one.ports
+        await until(lambda: len(port.open) == 3)
+        first, port.open = port.open[:1], port.open[1:]
+        now = asyncio.get_running_loop().time()
+        one.dispatcher.timed_out(port, first, now)
+        one.dispatcher.answered(port, [Answered(first[0], 0, b"late", True)], now)
+        one.answer(port, count=1)
+        await asyncio.sleep(0.05)
+        assert (store.rows[message_id].history, one.dispatcher.out) == ([], 3)  # the last one may yet be refused
+        one.answer(port)
+        await until(lambda: store.states()[State.SENT] == 1)
+        assert store.rows[message_id].history == [(Fate.SENT, "north", 0)]
+        await until(lambda: one.dispatcher.out == 0)
