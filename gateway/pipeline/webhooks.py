@@ -77,8 +77,6 @@ class Webhooks:
         owners: Owners,
         owner: Owner,
         poster: Callable[[], Sender],
-        *,
-        give_up_after: int = 86400,
     ) -> None:
         self._make_poster = poster
         self._poster: Sender | None = None
