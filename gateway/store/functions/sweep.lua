@@ -198,7 +198,7 @@ end
 -- Parked receipts that are old enough are tried; what is in vain waits as an orphan for its end, what only lacks
 -- permission to match by another form is tried again. reply[9]: carrier and id of some orphans.
 local function try_parked(reply, forms)
-  local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, 100)
+  local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, Size.PARKED_TRIED)
   local state, orphans, again = {done = {}, over = {}, waits = {}, evidence = reply[8]}, {}, {}
   for i = 1, #aged do
     local name = aged[i]
@@ -225,7 +225,7 @@ local function try_parked(reply, forms)
     end
   end
   local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
-  if #aged == 100 or #ended_ == 100 then reply[7] = 1 end
+  if #aged == Size.PARKED_TRIED or #ended_ == 100 then reply[7] = 1 end
   local before = #ended_
   too_many(ended_)
   reply[10] = #ended_ - before
