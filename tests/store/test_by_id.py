@@ -81,6 +81,20 @@ def test_before_its_answer_it_is_parked(yard: Yard) -> None:
     assert yard.parked_keys() == 0
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["each", "last"])
+@pytest.mark.parametrize(
+    "first", [PartState.ACCEPTED, PartState.RECEIPT_UNKNOWN, PartState.RECEIPT_UNREADABLE], ids=lambda state: state.name
+)
+def test_a_final_receipt_takes_the_place_of_one_that_is_none(yard: Yard, first: PartState, whole: bool) -> None:
+    message, answer = yard.sending()
+    for state in (first, PartState.DELIVERED, first):
+        (receipt,) = yard.said(b"id-1", state=state)
+        receipt.whole = whole
+        assert yard.progress(receipts=(receipt,)) == [Match.PARKED]
+    yard.progress(answer)
+    assert yard.record(message).state is State.DELIVERED
+
+
 def test_in_the_same_call_as_its_answer(yard: Yard) -> None:
     message, answer = yard.sending()
     assert yard.progress(answer, receipts=yard.said(b"id-1")) == [Match.APPLIED]
