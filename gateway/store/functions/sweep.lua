@@ -183,18 +183,6 @@ local function try_one(name, t, forms, state)
   return true
 end
 
--- Beyond so many the oldest go: orphans first.
-local function too_many(out)
-  local over = call('HLEN', P .. 'k') - Size.PARKED_MOST
-  for _, key in ipairs({'ko', 'ka'}) do
-    if over > 0 then
-      local names = call('ZRANGE', P .. key, 0, min(over, 1000) - 1)
-      for i = 1, #names do out[#out + 1] = names[i] end
-      over = over - #names
-    end
-  end
-end
-
 -- Parked receipts that are old enough are tried; what is in vain waits as an orphan for its end, what only lacks
 -- permission to match by another form is tried again. reply[9]: carrier and id of some orphans.
 local function try_parked(reply, forms)
@@ -227,7 +215,7 @@ local function try_parked(reply, forms)
   local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   if #aged == Size.PARKED_TRIED or #ended_ == 100 then reply[7] = 1 end
   local before = #ended_
-  too_many(ended_)
+  too_many('k', 'ko', 'ka', ended_)
   reply[10] = #ended_ - before
   for i = 1, #ended_ do
     local blob = call('HGET', P .. 'k', ended_[i])

@@ -66,6 +66,18 @@ local function pack_parked(t)
   return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
 end
 
+-- Beyond so many the oldest go: orphans first. Their names are appended to `out`.
+local function too_many(parked, orphans, waiting_, out)
+  local over = call('HLEN', P .. parked) - Size.PARKED_MOST
+  for _, key in ipairs({orphans, waiting_}) do
+    if over > 0 then
+      local names = call('ZRANGE', P .. key, 0, min(over, 1000) - 1)
+      for i = 1, #names do out[#out + 1] = names[i] end
+      over = over - #names
+    end
+  end
+end
+
 -- Every name that a receipt was parked under is appended to `names`.
 local function names_of(carrier, fields, names)
   for k = 1, #fields do names[#names + 1] = parked_under(carrier, fields[k]) end
