@@ -128,8 +128,8 @@ def nameless(message: Message) -> Refusal:
 
 
 class Receipts:
-    """The receipts of one carrier. ``counts``: applied, repeated, parked, refused (the store was away too long), and
-    what is refused for itself: unreadable, numberless, replies, receipt_texts.
+    """The receipts of one carrier. ``counts``: applied, repeated, parked, ambiguous, refused (the store was away too
+    long), and what is refused for itself: unreadable, numberless, replies, receipt_texts.
 
     Ids are looked up as they are (after ``id_form``), or in the form that was learned for their host. A receipt whose
     ids are not known is told to the store once more with all that may help to find its message: the other forms of its

@@ -363,8 +363,9 @@ end
 
 end
 
--- Written at this carrier, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and the carrier's
--- word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or never again.
+-- Written at this carrier, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and
+-- the carrier's word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or
+-- never again.
 local function unknown(r, carrier, reason, status, on_unknown)
   touch(r)
   local strict = max(r.on_unknown, on_unknown)
