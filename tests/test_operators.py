@@ -200,7 +200,7 @@ async def test_a_paused_carrier_is_still_paused_after_a_restart(tmp_path: Path) 
 async def test_drain_and_reconnect_under_load_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     async with yard(tmp_path, faults=Faults(latency_ms=150, receipt_delay_ms=20), window=20) as house:
         ids = await house.site.accept(400)
-        await asyncio.sleep(0.3)
+        await house.until(lambda body: body["outstanding"] >= 20)
         drained = await house.post("/carriers/north/drain")
         assert {bind["mode"] for bind in drained.body["binds"]} == {"draining"}
         body = await house.in_mode("drained")

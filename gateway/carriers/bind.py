@@ -365,7 +365,7 @@ class Bind(asyncio.Protocol):
 
     def _look(self, now: float) -> None:
         """Whether the bind has become sick."""
-        since = self._session.silent_since(now)
+        since = self._session.silent_since()
         if not self.sick and since is not None and now - since > self._settings.response_timeout:
             self.sick = True
             log.warning("carrier answers no submits", bind=self.name, outstanding=self._session.outstanding)

@@ -17,7 +17,8 @@ class NoNumber(ValueError):
 def plain(text: str, country: str = "") -> str:
     """A number as the gateway wants it: without spaces, dashes and brackets, 00 as +.
 
-    ``country``: ISO 3166 alpha-2; national numbers are of that country. Raises NoNumber.
+    ``country``: ISO 3166 alpha-2; without + a number is read as the gateway does it for an account with this
+    ``default_country``. Raises NoNumber.
     """
     said = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf").strip()
     if _ROUNDED.fullmatch(said):
@@ -31,19 +32,9 @@ def plain(text: str, country: str = "") -> str:
 
 
 def _international(said: str, country: str) -> str:
-    import phonenumbers
+    from gateway.policy.dialling import InvalidNumber, parse_e164
 
     try:
-        found = phonenumbers.parse(said, country)
-    except phonenumbers.NumberParseException:
-        found = None
-    if found is None or not phonenumbers.is_possible_number(found):
-        raise NoNumber(f"{said} is no number of {country}; write it with + and the country code")
-    return phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
-
-
-def is_country(code: str) -> bool:
-    """Whether there is such a country, by its two letters."""
-    import phonenumbers
-
-    return code in phonenumbers.SUPPORTED_REGIONS
+        return f"+{parse_e164(said, country)}"
+    except InvalidNumber:
+        raise NoNumber(f"{said} is no number of {country}; write it with + and the country code") from None

@@ -116,7 +116,7 @@ def _check_options(
     if not file and (country or charset or failures or dry_run):
         fail(Exit.USAGE, "--country, --charset, --failures and --dry-run go with --file")
     if country:
-        from gateway.commands.recipient import is_country
+        from gateway.policy.dialling import is_country
 
         if not is_country(country.upper()):
             fail(Exit.USAGE, f"--country {country}: write the two letters of a country, like SE or CN")

@@ -277,9 +277,8 @@ class Operations:
             return bytes.fromhex(wanted.scope)
         rights = self._house.desk.rights.get(wanted.account)
         if rights is None and any((await self._store.depths()).waiting.get(wanted.account, {}).values()):
-            return self._house.desk.scopes(wanted.account, wanted.brand)[
-                bool(wanted.brand)
-            ]  # gone, but not its messages
+            of_account, of_brand = self._house.desk.scopes(wanted.account, wanted.brand)
+            return of_brand if wanted.brand else of_account  # it is gone, its messages are not
         if rights is None:
             detail = f"there is no account {wanted.account}" if wanted.account else "name an account, or everybody"
             raise malformed([FieldError("account", "invalid_value", detail)])

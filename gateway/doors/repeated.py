@@ -1,9 +1,8 @@
 """Fields that stand twice in one JSON object, found without a second look at most bodies.
 
 A decoder takes the last of two equal fields and says nothing, and which one an app meant nobody knows (RFC 8259,
-section 4). Unescaped, a quote followed by a colon ends a field's name and nothing else, so their number in the octets
-is that of the fields, or more where a text holds them. When it is the number of fields that were decoded, none stood
-twice; only otherwise the body is taken apart again.
+section 4). Each field has a colon, and so have texts and instants: when a body has as many colons as what was decoded
+of it has when it is written again, nothing was left out. Only otherwise the body is taken apart once more.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ import msgspec
 from gateway.pipeline.submission import Submission
 
 _NAMES = re.compile(rb'"[ \t\r\n]*:').findall
-_FIELDS = len(Submission.__struct_fields__)
-_tuple = msgspec.structs.astuple
+_FEWER = re.compile(rb'\\u003[aA]|[+-][0-9]{4}"').search
+"""A colon that is escaped, an offset without one: such a body has fewer colons than what is written again."""
+
+_write = msgspec.json.Encoder().encode
 
 
 def repeats(body: bytes, messages: Sequence[Submission], around: int) -> str:
@@ -27,14 +28,10 @@ def repeats(body: bytes, messages: Sequence[Submission], around: int) -> str:
 
     ``around``: fields of the body that are not of messages.
     """
-    fields = around
-    for message in messages:
-        fields += _FIELDS - _tuple(message).count(None)
-        if message.metadata is not None:
-            fields += _count(message.metadata)
-        if message.vars is not None:
-            fields += len(message.vars)
-    return "" if _named(body) == fields else repeated(body)
+    alike = body.count(b":") == _write(messages).count(b":") + around
+    if alike and not ((b"\\" in body or b"_at" in body) and _FEWER(body)):
+        return ""
+    return repeated(body)
 
 
 def _named(body: bytes) -> int:

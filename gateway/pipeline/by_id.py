@@ -30,7 +30,7 @@ class Index(Protocol):
     async def index(self, carrier: str, items: Sequence[Indexed]) -> list[ReceiptFact]: ...
     async def locate(self, carrier: str, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]: ...
     async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None: ...
-    async def relocate(self) -> tuple[list[ReceiptFact], int]: ...
+    async def relocate(self) -> tuple[list[ReceiptFact], int, int]: ...
 
 
 class ById:
@@ -106,8 +106,10 @@ class Relocator:
 
     async def look(self) -> None:
         """Store what has been found by now. Raises StoreError."""
-        facts, orphans = await self._index.relocate()
+        facts, orphans, dropped = await self._index.relocate()
         self.orphans += orphans
+        if dropped:
+            log.warning("receipts of unknown ids are too many: the oldest were dropped", dropped=dropped)
         if facts:
             await sift(facts, self._found, self._unfit)
 

@@ -57,9 +57,11 @@ class Desk:
         """The scope of a template, eight zero octets when the message was made from none."""
         return template_scope(self.hasher, account, template) if template else bytes(8)
 
-    def route(self, digits: str, sender: str, category: Category, account: str) -> str:
-        """The lane that leads to a destination, "" when no route does."""
-        found = self.routes.match(digits, describe(digits).region, sender, category, account)
+    def route(self, digits: str, sender: str, category: Category, account: str, region: str | None = None) -> str:
+        """The lane that leads to a destination, "" when no route does. ``region``: of the number, where it is known."""
+        if region is None:
+            region = describe(digits).region
+        found = self.routes.match(digits, region, sender, category, account)
         return "" if found is None else found.lane
 
     def demand(self, lane: str) -> Demand:

@@ -89,13 +89,13 @@ class Connection(asyncio.Protocol):
     def _late(self) -> None:
         self._end("timed out")
 
-    def _end(self, fault: str) -> None:
+    def _end(self, fault: str, *, hung_up: bool = False) -> None:
         """Nothing more is read: the answer is the status if it has come, else the fault."""
         self.cut()
         if self._status:
             self._settle(Answer(self._status, "", self._retry_after))
         else:
-            self._settle(Answer(0, fault[:200], unheard=not self._octets))
+            self._settle(Answer(0, fault[:200], unheard=hung_up and not self._octets))
 
     def _settle(self, answer: Answer) -> None:
         if self._timer is not None:
@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._end(f"{type(exc).__name__}: {exc}" if exc else "the server hung up before its answer was complete")
+        fault = f"{type(exc).__name__}: {exc}" if exc else "the server hung up before its answer was complete"
+        self._end(fault, hung_up=True)
         self._lost(self)
 
     def data_received(self, data: bytes) -> None:

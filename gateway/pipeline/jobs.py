@@ -46,6 +46,15 @@ class Job:
         self.parts.append(PartAnswer(index, PartState.UNKNOWN))
         self.unknown += 1
 
+    def find(self, index: int) -> None:
+        """A part that was thought lost is answered after all, while others are open: it is undecided again."""
+        for at, part in enumerate(self.parts):
+            if part.index == index and part.state is PartState.UNKNOWN:
+                del self.parts[at]
+                self.unknown -= 1
+                self.left += 1
+                return
+
     def leave(self, index: int) -> None:
         """A part never left."""
         self.left -= 1

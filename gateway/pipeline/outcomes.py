@@ -107,6 +107,8 @@ class Outcomes:
         for context, status, message_id, _ in answers:
             job, index = context  # type: ignore[misc]  # what ``submit`` was given
             try:
+                if job.unknown and not job.reported:
+                    job.find(index)
                 if status == 0:
                     accepted += 1
                     if job.reported:
@@ -206,8 +208,8 @@ class Outcomes:
         )
         if word.fate is Fate.BACK and job.refused:
             word = self._blamed(job, word, last)
-        if word.fate in ENDS and self.validity.any:
-            self.validity.ended(leased, accepted=False)
+        if self.validity.any and (word.fate in ENDS or word.fate is Fate.SENT):
+            self.validity.ended(leased, accepted=word.fate is Fate.SENT)
         if job.spoilt and word.fate is Fate.BACK:
             word = AT_FAULT
         due = self._clock() + int(word.delay * 1000) if word.fate is Fate.RETRY else 0

@@ -112,7 +112,7 @@ class Poster:
             answer = await self._ask(kept, server, request, until)
             if not answer.unheard:
                 return answer
-        return await self._ask(await self._dial(server), server, request, until)
+        return await self._ask(await self._dial(server, until), server, request, until)
 
     async def _ask(self, connection: Connection, server: Server, request: bytes, until: float) -> Answer:
         try:
@@ -130,9 +130,9 @@ class Poster:
                 return connection
         return None
 
-    async def _dial(self, server: Server) -> Connection:
+    async def _dial(self, server: Server, until: float) -> Connection:
         """A new connection to the first permitted address that takes it. Raises OSError."""
-        async with asyncio.timeout(min(self._connect, self._total)) as patience:
+        async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + self._connect, until)) as patience:
             addresses = await self._addresses(server)
             for left in range(len(addresses), 0, -1):
                 share = ((patience.when() or 0) - asyncio.get_running_loop().time()) / left

@@ -67,6 +67,7 @@ PART_STATES = {
 }
 
 log = structlog.get_logger(__name__)
+_new_tuple = tuple.__new__
 
 
 class Replier(Protocol):
@@ -132,8 +133,8 @@ def nameless(message: Message) -> Refusal:
 
 
 class Receipts:
-    """The receipts of one carrier. ``counts``: applied, repeated, parked, refused (the store was away too long), and
-    what is refused for itself: unreadable, numberless, replies, receipt_texts.
+    """The receipts of one carrier. ``counts``: applied, repeated, parked, ambiguous, refused (the store was away too
+    long), and what is refused for itself: unreadable, numberless, replies, receipt_texts.
 
     Ids are looked up as they are (after ``id_form``), or in the form that was learned for their host. A receipt whose
     ids are not known is told to the store once more with all that may help to find its message: the other forms of its
@@ -186,6 +187,7 @@ class Receipts:
         facts: list[ReceiptFact] = []
         tickets: list[Any] = []
         wall, odd = self._clock(), 0
+        sided = self._as_submitted is not None or self._by_id  # it is known which number is the recipient's
         form = self.forms.kind((self._name, bind.peer)) if self._form == "auto" else None
         if form is None and self._form == "auto" and not self._by_id:
             self._learning = True
@@ -194,14 +196,17 @@ class Receipts:
         for message in messages:
             try:
                 receipt = self._read(message)
-                fact = receipt if isinstance(receipt, Refusal) else self._fact(message, receipt, form)
-                if isinstance(receipt, Refusal) or isinstance(fact, Refusal):
-                    self._not_stored(bind, message, fact, now)  # type: ignore[arg-type]  # one of them is, so this is
+                if isinstance(receipt, Refusal):
+                    self._not_stored(bind, message, receipt, now)
+                    continue
+                fact = self._fact(message, receipt, form)
+                if isinstance(fact, Refusal):
+                    self._not_stored(bind, message, fact, now)
                     continue
                 if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                     odd, fact.at = fact.at - wall, 0
-                ticket = Ticket(bind, message.command_id, message.sequence, fact, receipt)
-                if self._as_submitted is None and not self._by_id:
+                ticket = _new_tuple(Ticket, (bind, message.command_id, message.sequence, fact, receipt, None, ""))
+                if not sided:
                     ticket = self._both(ticket, message, fact)
             except Exception as error:  # noqa: BLE001 - what is odd about one message harms it alone
                 self._not_stored(bind, message, self._baffled(message, error), now)

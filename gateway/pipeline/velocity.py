@@ -8,6 +8,7 @@ from typing import Protocol
 from gateway.model import Recipient
 from gateway.pipeline.cases import Case
 from gateway.pipeline.submission import Problem
+from gateway.pipeline.writes import in_time
 from gateway.policy.velocity import Velocities, Velocity, nearest
 from gateway.store.velocity import Let, Want
 
@@ -48,13 +49,14 @@ class VelocityLimits:
         wants = [Want(account, limit, len(some)) for (account, limit), some in groups.items()]
         over: dict[int, Problem] = {}
         named: dict[int, tuple[Recipient, bytes]] = {}
-        for want, let, some in zip(wants, await self._counts.take(wants, now), groups.values(), strict=True):
+        for want, let, some in zip(wants, await in_time(self._counts.take(wants, now)), groups.values(), strict=True):
             for case in some[let.count :]:
                 over[case.place] = _problem(want.velocity, let.room_at, now)
                 if name := reference(case):
                     named[case.place] = (case.recipient, name)
         if named:
-            for place, first in zip(named, await self._store.by_references(list(named.values())), strict=True):
+            firsts = await in_time(self._store.by_references(list(named.values())))
+            for place, first in zip(named, firsts, strict=True):
                 if first is not None:
                     del over[place]
         return over

@@ -81,7 +81,6 @@ class Webhooks:
         owner: Owner,
         poster: Callable[[], Sender],
         *,
-        give_up_after: int = 86400,
         parts: Parts | None = None,
     ) -> None:
         self._parts = parts or Parts()

@@ -93,14 +93,25 @@ def _national(digits: str, country: str) -> str:
 
 
 def _either(digits: str, country: str) -> str:
-    """A number of the country when it fits its plan, else E.164; a new range of the country comes last."""
-    inside = identity(f"{phonenumbers.country_code_for_region(country)}{digits}")
+    """A number of the country when it fits its plan, else E.164; a new range of the country comes last.
+
+    Where numbers are of many lengths (Germany, Indonesia) one with the country's own code in front fits the plan as
+    well, as some fixed line's: then it is meant as it stands.
+    """
+    code = str(phonenumbers.country_code_for_region(country))
+    inside = identity(code + digits)
     at_home = describe(inside) if len(inside) <= _LONGEST else None
     if at_home and at_home.possible and at_home.kind != "unknown":
-        return inside
+        coded = digits.startswith(code) and at_home.kind not in _PEOPLE
+        return digits if coded and _is_assigned(digits) else inside
     if describe(digits).possible:
         return digits
     return inside if at_home and at_home.possible else _repaired(digits)
+
+
+def _is_assigned(digits: str) -> bool:
+    number = describe(digits)
+    return number.possible and number.kind != "unknown"
 
 
 def _only_one(digits: str) -> None:

@@ -107,6 +107,13 @@ _PLANS += [_Plan(code, "0", (_ZEROS,)) for code in sorted(_TRUNK_ZERO - {plan.co
 _BY_HEAD = {
     head: plan for plan in _PLANS for head in map(str, range(100, 1000)) if head.startswith(plan.code)
 }  # country codes are no prefixes of each other
+_TO_LOOK_AT = {
+    head: plan
+    for plan in _PLANS
+    for head in map(str, range(1000, 10_000))
+    if head.startswith(plan.code) and head[len(plan.code)] in plan.first
+}
+"""The first four digits of numbers that may be written in another form; of most numbers they are not here."""
 
 DIALLED_AS_GIVEN = re.compile(r"521\d{10}")
 """Another spelling that carriers take, and some want: it is dialled as the app writes it."""
@@ -114,17 +121,13 @@ DIALLED_AS_GIVEN = re.compile(r"521\d{10}")
 
 def identity(digits: str) -> str:
     """The digits that stand for the subscriber whom these (country code first, without ``+``) reach. Idempotent."""
-    plan = _BY_HEAD.get(digits[:3])
+    plan = _TO_LOOK_AT.get(digits[:4])
     if plan is None:
         return digits
-    code, first, rules = plan
-    length = len(code)
-    if digits[length : length + 1] not in first:
-        return digits
-    national = digits[length:]
-    for rule in rules:
+    national = digits[len(plan.code) :]
+    for rule in plan.rules:
         if found := rule.written.fullmatch(national):
-            return identity(code + rule.before + "".join(found.groups()))
+            return identity(plan.code + rule.before + "".join(found.groups()))
     return digits
 
 

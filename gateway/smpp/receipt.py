@@ -114,6 +114,7 @@ _USUAL = re.compile(
 )
 _BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,16}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
 _STARTS = re.compile(rb"[^0-9A-Za-z ]{0,8}id\s?:", re.IGNORECASE)  # what nobody writes to somebody
+_new_tuple = tuple.__new__
 _BLANK = b" \t\r\n\0"
 _KEY = re.compile(rb"(?<![^\s,;\0])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
 
@@ -186,17 +187,10 @@ def parse_text(text: bytes, *, clock: tzinfo = UTC) -> Receipt:
             for key in (b"id", b"sub", b"dlvrd", b"submitdate", b"donedate", b"stat", b"err", b"text")
         )
         id_, submit, done, error = bounded_id(id_), submit[:32], done[:32], error[:64]  # a text may have 64 KiB
-    return Receipt(
-        (id_,) if id_ else (),
-        _STATES.get(stat) or _state(stat),
-        stat,
-        error,
-        _instant(submit, clock) if submit else 0,
-        _instant(done, clock) if done else 0,
-        sub,
-        dlvrd,
-        body,
-    )
+    state = _STATES.get(stat) or _state(stat)
+    submitted = _instant(submit, clock) if submit else 0
+    done_at = _instant(done, clock) if done else 0
+    return _new_tuple(Receipt, ((id_,) if id_ else (), state, stat, error, submitted, done_at, sub, dlvrd, body))
 
 
 def _state(text: bytes) -> int:

@@ -133,6 +133,7 @@ class Receiver(Sender):
         """
         events: list[Event] = []
         if self.state is SessionState.CLOSED:
+            self.more = False  # whoever ended it did so between two turns: what waits is nobody's
             return events
         self._start(now)
         if self._tail or self._held():

@@ -193,7 +193,7 @@ class Session(Receiver):
                 del self._given_up[next(iter(self._given_up))]
             events.append(TimedOut([entry[0] for entry in entries]))
 
-    def silent_since(self, now: float) -> float | None:
+    def silent_since(self) -> float | None:
         """When the oldest request was written of those that were followed by no answer; None when there is none."""
         since = None
         for entry in reversed(self._window.values()):

@@ -35,6 +35,9 @@ __all__ = [
 DATA_CODING = {Alphabet.GSM7: 0, Alphabet.LATIN1: 3, Alphabet.BINARY: 4, Alphabet.UCS2: 8}
 USUAL = (Alphabet.GSM7, Alphabet.UCS2)
 
+_GSM7 = Alphabet.GSM7  # reading a member off its enum costs 60 ns
+_new_tuple = tuple.__new__
+
 _PYTHON_CODECS = {1: "ascii", 5: "shift_jis", 6: "iso8859_5", 7: "iso8859_8", 10: "iso2022_jp", 14: "euc_kr"}
 
 
@@ -83,10 +86,10 @@ def count(
 
     Raises TextError when it does not fit.
     """
-    if (alphabet or allowed[0]) is Alphabet.GSM7:
+    if (alphabet or allowed[0]) is _GSM7:
         units = gsm.septets(text)
         if units is not None and units <= segments.SINGLE_SEPTETS:
-            return Count(Alphabet.GSM7, 1, units)
+            return _new_tuple(Count, (_GSM7, 1, units))
     chosen, octets = _encode_first(text, allowed if alphabet is None else (alphabet,))
     units = len(octets) >> 1 if chosen is Alphabet.UCS2 else len(octets)
     return Count(chosen, segments.parts_needed(octets, chosen, long), units)

@@ -104,17 +104,19 @@ class IdIndex:
             per.setdefault(self.partition(carrier, carrier_id), [settings]).extend((carrier, carrier_id))
         await self._link.calls([(partition, "unpark", args) for partition, args in per.items()])
 
-    async def relocate(self) -> tuple[list[ReceiptFact], int]:
-        """Parked receipts whose id is known by now, and how many others became orphans. Call ``unpark`` afterwards."""
+    async def relocate(self) -> tuple[list[ReceiptFact], int, int]:
+        """Parked receipts whose id is known by now; how many others became orphans, or were dropped since there were
+        too many. Call ``unpark`` afterwards."""
         settings = SETTINGS.pack(*self._store.retention)
         calls = [(partition, "relocate", [settings]) for partition in range(self._store.partitions)]
         facts: list[ReceiptFact] = []
-        orphans = 0
-        for count, _, found in await self._link.calls(calls):
+        orphans = dropped = 0
+        for count, gone, found in await self._link.calls(calls):
             orphans += count
+            dropped += gone
             for carrier, carrier_id, blob, value in zip(*[iter(found)] * 4, strict=True):
                 facts.append(_fact(carrier.decode(), carrier_id, blob, value[:16], value[17:25]))
-        return facts, orphans
+        return facts, orphans, dropped
 
     def _slices(self, carrier: str, ids: Sequence[bytes]) -> list[tuple[int, list[int]]]:
         per: dict[int, list[int]] = {}

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
+import structlog
 
-from gateway.store.record import Vault
+from gateway.store.errors import StoreRefused
+from gateway.store.privacy import Vault
+
+log = structlog.get_logger(__name__)
 
 _FIELD = b"events:"
 KEEP = 31 * 86_400_000  # ms that an account without waiting messages is remembered: receipts come in days
@@ -51,19 +55,27 @@ class Departed:
         kept = {field[len(_FIELD) :].decode(): value for field, value in found.items() if field.startswith(_FIELD)}
         left: dict[str, Wanted] = {}
         for name in kept.keys() | here.keys():
-            before = self._read(kept[name]) if name in kept else None
+            sealed = kept.get(name, b"")
+            before = self._read(name, sealed) if sealed else None
+            if sealed and before is None and name not in here:
+                continue
             after = here.get(name) or (before and self._dated(before, now))
             if after is None or (name not in here and after.left < now - KEEP and not waiting.get(name)):
                 await self._link.drop_meta(_FIELD + name.encode())
                 continue
-            if after != before:
+            if after != before or not self._vault.is_current(sealed):
                 await self._link.set_meta(_FIELD + name.encode(), self._vault.seal(msgspec.msgpack.encode(after)))
             if name not in here:
                 left[name] = after
         return left
 
-    def _read(self, sealed: bytes) -> Wanted:
-        return msgspec.msgpack.decode(self._vault.open(sealed), type=Wanted)
+    def _read(self, name: str, sealed: bytes) -> Wanted | None:
+        """None when the key that sealed it is not there: no reason for a gateway not to start."""
+        try:
+            return msgspec.msgpack.decode(self._vault.open(sealed), type=Wanted)
+        except StoreRefused as error:
+            log.warning("how an account wanted its events cannot be read", account=name, error=str(error))
+            return None
 
     @staticmethod
     def _dated(one: Wanted, now: int) -> Wanted:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gateway.model import Answer, Event, PartState, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
 from gateway.store.layout import ANSWER, ANSWER_PART, DATED, DETAIL, DETAILED, EVENT, RECEIPT, RULE, WHOLE
 
+_FIRST_END, _LAST_END = PartState.DELIVERED, PartState.UNDELIVERED
 LATEST = 0xFFFFFFFF
 """The last second that a date may name: early in 2106."""
 
@@ -68,8 +69,8 @@ def pack_outcome(receipt: ReceiptFact) -> tuple[int, bytes]:
     A receipt that is not final is kept without a date.
     """
     error, second = receipt.error.encode()[:64], receipt.at // 1000
-    state = receipt.state + WHOLE if receipt.whole else int(receipt.state)
-    if 0 < second <= LATEST and PartState.DELIVERED <= receipt.state <= PartState.UNDELIVERED:
+    state = receipt.state + WHOLE if receipt.whole else receipt.state
+    if 0 < second <= LATEST and _FIRST_END <= receipt.state <= _LAST_END:
         return state + DATED, second.to_bytes(4, "big") + error
     return state, error
 

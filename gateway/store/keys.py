@@ -25,6 +25,7 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     f                 hash    flags: epoch, breakers, pulled templates, forms of ids   for ever
     i:<carrier>:<h>   hash    recipient + carrier's id -> id + part of each; by hour   entries go with the record
     h:<carrier>       set     hours that have an id map                                for ever
+    named             set     carriers that have given an id in an answer              for ever
     k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
     kr                hash    carrier + recipient -> ids of receipts parked for it     with them
     ka                zset    parked receipts not tried yet, by the instant they came  60 seconds
@@ -36,7 +37,8 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     w:<minute>        list    ids to look at when the minute has come                  until it was swept
     wheel             zset    minutes that have a list                                 until it was swept
     e                 stream  events, one entry per call that moved something          until trimmed; bounded
-    g                 hash    who follows the events -> last entry moved               while it does
+    g                 hash    who follows the events -> last entry moved; all: gw is not empty    while it does
+    gw                set     accounts that want to hear of every move                 while there are any
     v:<limit>:<slot>  string  what an account handed in for a range of numbers         two windows
     gl                string  owner of the lease on webhooks                           10 s
     gv                string  counts changes of queues made by others                  while webhooks follow

@@ -39,6 +39,8 @@ SHARED = (
     "commit",
     "outcome",
     "parked",
+    "proof",
+    "look_up",
     "references",
     "index",
     "hooks",

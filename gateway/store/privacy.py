@@ -91,6 +91,10 @@ class Vault:
                 "sealed with, or the value was altered"
             ) from error
 
+    def is_current(self, blob: bytes) -> bool:
+        """Whether the current key sealed it: else it keeps a former key from going."""
+        return blob[:1] == self._current
+
     def __repr__(self) -> str:
         return f"<Vault current={self._current[0]} keys={sorted(self._ciphers)}>"
 

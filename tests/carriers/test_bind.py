@@ -275,6 +275,26 @@ class TestFloods:
             await asyncio.wait_for(bind.closed.wait(), 5)
             assert bind.reason == "connection lost: gone"
 
+    async def test_a_bind_that_is_given_up_while_much_is_unread_comes_to_its_end(self) -> None:
+        """… and does not go on looking for a rest that nobody reads."""
+        async with bound(Listener()) as (bind, _):
+            bind.data_received(b"".join(pdu(DELIVER_SM, number, RECEIPT) for number in range(1, 2000)))
+            assert bind.session.more
+            bind.connection_lost(None)
+            bind.abort("carrier answered 0x00000004 to a submit")
+            turns = 0
+            read = bind.reading.turned
+
+            def turned(seconds: float, at: float) -> None:
+                nonlocal turns
+                turns += 1
+                read(seconds, at)
+
+            bind.reading.turned = turned  # type: ignore[method-assign]
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert turns <= 1
+
     async def test_a_carrier_that_asks_and_never_listens_makes_us_stop_listening_too(self) -> None:
         ear = Ear()
         async with bound(ear, generous()) as (bind, carrier):

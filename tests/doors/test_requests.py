@@ -90,6 +90,9 @@ def test_a_plus_may_have_become_a_space() -> None:
         (b'{"to":"1","text":"x","metadata":{"a":{"b":1,"c":[{"d":1,"d":2}]}}}', "metadata.a.c[0].d"),
         (b'{"to":"1","template":"t","vars":{"a":"1","a":"2"}}', "vars.a"),
         (b'{"to":"1","text":"\\"a\\":b","text":"y"}', "text"),
+        (b'{"to":"1","text":"a\\u003a","to":"2"}', "to"),
+        (b'{"to":"1","text":"a\\u003Ab","metadata":{"b":1,"b":1}}', "metadata.b"),
+        (b'{"to":"1","text":"x","send_at":"2026-11-21T08:00:00+0200","to":"2"}', "to"),
     ],
 )
 def test_a_field_that_stands_twice_is_refused_by_name(body: bytes, place: str) -> None:

@@ -38,11 +38,12 @@ async def refused(gateway: House, number: int) -> str:
 
 
 async def unready(gateway: House, word: str) -> None:
-    """/readyz says why."""
+    """/readyz says that, and the log says why: who asks there may be anybody."""
+    log = gateway.folder / "gateway.log"
     async with asyncio.timeout(10):
         while True:
             answer = await asyncio.to_thread(gateway.admin.get, "/readyz")
-            if answer.status == 503 and word in str(answer.body):
+            if answer.status == 503 and any("not ready" in line and word in line for line in log.open()):
                 return
             await asyncio.sleep(0.05)
 

@@ -102,7 +102,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule()
     def relocate(self) -> None:
         now = self.world.now
-        found, orphans = self.world.run(self.index.relocate())
+        found, orphans, _ = self.world.run(self.index.relocate())
         aged = {key: one for key, one in self.parked.items() if not one.end and one.since <= now - ORPHAN}
         assert {(fact.carrier, fact.ids[0]) for fact in found} == {key for key in aged if key in self.ids}
         assert orphans == sum(key not in self.ids for key in aged)

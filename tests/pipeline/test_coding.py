@@ -108,7 +108,7 @@ class Routing:
     def __init__(self, keys: dict[str, Any]) -> None:
         self._demands = demands_of([Route(name="north", carriers=("north",))], [carrier(**keys)])
 
-    def route(self, digits: str, sender: str, category: Category, account: str) -> str:
+    def route(self, digits: str, sender: str, category: Category, account: str, region: str) -> str:
         return "north"
 
     def demand(self, lane: str) -> Any:

@@ -15,6 +15,7 @@ from gateway.pipeline.dispatch import Dispatcher
 from gateway.pipeline.jobs import Job
 from gateway.pipeline.lanes import Board, Lanes
 from gateway.pipeline.report import Reporter
+from gateway.pipeline.validity import PROOFS
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
 from gateway.store.requests import Lane, TakeRequest
@@ -68,9 +69,9 @@ class Bench:
     def sick(self) -> bool:
         return all(port.sick for port in self.ports)
 
-    def answer(self, port: FakePort, status: int = 0, count: int | None = None) -> None:
+    def answer(self, port: FakePort, status: int = 0, count: int | None = None, named: bool = True) -> None:
         contexts, port.open = port.open[:count], port.open[len(port.open) if count is None else count :]
-        answers = [Answered(context, status, b"id%d" % id(context), False) for context in contexts]
+        answers = [Answered(context, status, b"id%d" % id(context) if named else b"", False) for context in contexts]
         self.dispatcher.answered(port, answers, asyncio.get_running_loop().time())
 
     async def answer_all(self, status: int = 0) -> None:
@@ -313,6 +314,22 @@ async def test_a_validity_that_is_refused_is_left_out_at_the_second_try_and_only
         await until(lambda: store.states()[State.REJECTED] == 1)
         (row,) = store.rows.values()
         assert row.history == [(Fate.BACK, "north", 0), (Fate.REJECTED, "north", 0x62)]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with ids", "without ids"])
+async def test_a_carrier_that_takes_nothing_with_a_validity_is_known_after_three_messages(named: bool) -> None:
+    """Whatever its answers look like: else every message would be refused once, for ever."""
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        for number in range(PROOFS):
+            store.put(f"4670000000{number}")
+            one.dispatcher.hint(range(store.partitions))
+            await until(lambda: bool(port.open))
+            one.answer(port, 0x62)
+            await until(lambda: bool(port.open))
+            one.answer(port, named=named)
+        assert one.dispatcher.validity.off
 
 
 async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
@@ -589,3 +606,22 @@ async def lease(store: MemoryStore) -> Leased:
         if taken.leased:
             return taken.leased[0]
     raise AssertionError("nothing was there")
+
+
+async def test_a_late_answer_to_one_part_does_not_stand_for_another_that_is_still_open() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001", text="x" * 400)
+    async with bench(store, 20) as one:
+        (port,) = one.ports
+        await until(lambda: len(port.open) == 3)
+        first, port.open = port.open[:1], port.open[1:]
+        now = asyncio.get_running_loop().time()
+        one.dispatcher.timed_out(port, first, now)
+        one.dispatcher.answered(port, [Answered(first[0], 0, b"late", True)], now)
+        one.answer(port, count=1)
+        await asyncio.sleep(0.05)
+        assert (store.rows[message_id].history, one.dispatcher.out) == ([], 3)  # the last one may yet be refused
+        one.answer(port)
+        await until(lambda: store.states()[State.SENT] == 1)
+        assert store.rows[message_id].history == [(Fate.SENT, "north", 0)]
+        await until(lambda: one.dispatcher.out == 0)

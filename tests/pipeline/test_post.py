@@ -221,6 +221,28 @@ async def test_a_receiver_that_dribbles() -> None:
         await quick.close()
 
 
+async def test_a_receiver_that_falls_silent_on_a_kept_connection_is_posted_to_once() -> None:
+    """It may have heard us: only one that hung up without a word has not."""
+    heard = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                heard.append(await reader.readuntil(b"[{}]"))
+                if len(heard) == 1:
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    quick = Poster(Guard(HERE), total=1.0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert (await quick.post(url, {}, b"[{}]")).good
+        assert await quick.post(url, {}, b"[{}]") == Outcome(0, "timed out")
+        await asyncio.sleep(0.1)  # a second one would arrive
+        await quick.close()
+    assert len(heard) == 2
+
+
 @pytest.mark.parametrize("host", ["①②⑦.⓪.⓪.①", "127。0。0。1", "１２７.0.0.1"])
 async def test_digits_of_another_script_lead_nowhere_either(box: Inbox, host: str) -> None:
     poster = Poster(Guard(), connect=1.0, total=1.0)

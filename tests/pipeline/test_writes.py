@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,7 +15,9 @@ from gateway.pipeline import writes
 from gateway.pipeline.idempotency import Runs
 from gateway.pipeline.intake import Intake, Problem, Result, Submission
 from gateway.pipeline.writes import Writes
+from gateway.policy.velocity import Velocities
 from gateway.store.errors import StoreError, StoreFull, StorePartly, StoreUnavailable, StoreUnconfirmed
+from gateway.store.velocity import Let, Want
 from tests.pipeline.fakes import NOON, SHOP, SWEDE, FakeClaims, FakeStore, desk, hasher
 
 
@@ -124,6 +127,24 @@ async def test_a_read_that_was_cut_off_has_accepted_nothing(store: FakeStore, mo
     with pytest.raises(StoreUnavailable) as raised:
         await taking(store).one(SHOP, Submission(to="+" + SWEDE, text="x"))
     assert type(raised.value) is StoreUnavailable
+    assert not store.messages
+
+
+async def test_limits_that_cannot_be_counted_in_time_have_accepted_nothing(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        async def take(self, wants: Sequence[Want], now: int) -> list[Let]:
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr(writes, "PATIENCE", 0.05)
+    house = desk()
+    house.rules = replace(house.rules, velocity=Velocities({"*": (1, 60)}))
+    intake = Intake(store, house, clock=lambda: NOON, gap=0.001, velocity=Silent())
+    with pytest.raises(StoreUnavailable):
+        async with asyncio.timeout(5):
+            await intake.one(SHOP, Submission(to="+" + SWEDE, text="x"))
     assert not store.messages
 
 

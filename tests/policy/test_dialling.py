@@ -122,6 +122,13 @@ def test_digits_without_plus_that_can_be_one_number_only_are_taken(text: str):
         ("3331234567", "IT", "393331234567"),
         ("0612345678", "IT", "390612345678"),
         ("5512345678", "MX", "525512345678"),
+        ("4915112345678", "DE", "4915112345678"),  # and not a fixed line of 04915
+        ("015112345678", "DE", "4915112345678"),
+        ("493012345678", "DE", "493012345678"),
+        ("62811726842", "ID", "62811726842"),
+        ("447911123456", "SE", "447911123456"),
+        ("5599988887777", "BR", "5599988887777"),
+        ("55999887777", "BR", "5555999887777"),  # a mobile of the area 55
         ("+13612345678", "CN", "13612345678"),  # + is never doubted
     ],
 )
@@ -151,6 +158,7 @@ def test_numbers_that_people_have_are_taken_in_every_country_also_as_at_home(reg
     if not phonenumbers.is_valid_number(parsed):
         return
     assert parse_e164("+" + e164) == e164
+    assert identity(parse_e164(e164, region)) == identity(e164)
     metadata = PhoneMetadata.metadata_for_region(region)
     trunk = (metadata and metadata.national_prefix) or ""
     national = trunk + phonenumbers.national_significant_number(parsed)

@@ -732,35 +732,35 @@ class TestSilence:
 
     def test_nothing_out_is_no_silence(self) -> None:
         session = esme()
-        assert session.silent_since(1000) is None
+        assert session.silent_since() is None
 
     def test_it_begins_with_the_first_request_that_no_answer_followed(self) -> None:
         session = esme()
         lost, answered = submit(session, now=10), submit(session, now=11)
-        assert session.silent_since(12) == 10
+        assert session.silent_since() == 10
         session.receive(pdu(SUBMIT_SM_RESP, answered), 13)
-        assert session.silent_since(13) is None  # one answer that is lost is no silence
+        assert session.silent_since() is None  # one answer that is lost is no silence
         submit(session, now=20)
         submit(session, now=21)
-        assert session.silent_since(22) == 20
+        assert session.silent_since() == 20
         session.receive(pdu(SUBMIT_SM_RESP, lost), 23)
-        assert session.silent_since(24) is None
+        assert session.silent_since() is None
 
     @pytest.mark.parametrize("sign", [pdu(ENQUIRE_LINK), pdu(DELIVER_SM, 9, BODY), pdu(SUBMIT_SM_RESP, 77)])
     def test_what_is_no_answer_does_not_end_it(self, sign: bytes) -> None:
         session = esme()
         submit(session, now=10)
         session.receive(sign, 13)
-        assert session.silent_since(14) == 10
+        assert session.silent_since() == 10
 
     def test_an_answer_after_giving_up_ends_it(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         sequence = submit(session, now=10)
         session.tick(17)
         submit(session, now=17)
-        assert session.silent_since(18) == 17
+        assert session.silent_since() == 17
         session.receive(pdu(SUBMIT_SM_RESP, sequence), 19)
-        assert session.silent_since(20) is None
+        assert session.silent_since() is None
 
 
 class TestTurns:

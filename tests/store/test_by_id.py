@@ -10,6 +10,7 @@ from gateway.model import Answer, Fate, Match, NewMessage, PartState, Reason, Re
 from gateway.pipeline.by_id import ById, Relocator
 from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.errors import StoreUnavailable
+from gateway.store.layout import Size
 from tests.servers import Server
 from tests.store.test_functions import OWNER, Desk
 
@@ -79,6 +80,20 @@ def test_before_its_answer_it_is_parked(yard: Yard) -> None:
     yard.progress(answer)
     assert yard.record(message).state is State.UNDELIVERED  # the final one was kept
     assert yard.parked_keys() == 0
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["each", "last"])
+@pytest.mark.parametrize(
+    "first", [PartState.ACCEPTED, PartState.RECEIPT_UNKNOWN, PartState.RECEIPT_UNREADABLE], ids=lambda state: state.name
+)
+def test_a_final_receipt_takes_the_place_of_one_that_is_none(yard: Yard, first: PartState, whole: bool) -> None:
+    message, answer = yard.sending()
+    for state in (first, PartState.DELIVERED, first):
+        (receipt,) = yard.said(b"id-1", state=state)
+        receipt.whole = whole
+        assert yard.progress(receipts=(receipt,)) == [Match.PARKED]
+    yard.progress(answer)
+    assert yard.record(message).state is State.DELIVERED
 
 
 def test_in_the_same_call_as_its_answer(yard: Yard) -> None:
@@ -155,6 +170,20 @@ def test_what_nobody_knows_is_an_orphan_and_goes(yard: Yard) -> None:
     yard.later(25 * 3_600_000)
     yard.run(yard.relocator.look())
     assert yard.parked_keys() == 0
+
+
+def test_what_nobody_knows_is_bounded_by_number(yard: Yard) -> None:
+    """A carrier may send more of it in a day than a store holds."""
+    tag = yard.link.tags[0]
+    names = [b"north\0%d" % number for number in range(Size.PARKED_MOST + 5)]
+    for start in range(0, len(names), 5000):
+        some = names[start : start + 5000]
+        yard.run(yard.link.command(0, "HSET", tag + b"jk", *[word for name in some for word in (name, b"\3000")]))
+        for score, name in enumerate(some[:10] if not start else ()):
+            yard.run(yard.link.command(0, "ZADD", tag + b"jo", yard.now + 3_600_000 + score, name))
+    yard.run(yard.relocator.look())
+    assert yard.parked_keys() == Size.PARKED_MOST
+    assert yard.run(yard.link.command(0, "ZCARD", tag + b"jo")) == 5
 
 
 def test_the_index_lives_as_long_as_the_id_map(yard: Yard) -> None:

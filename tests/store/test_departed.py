@@ -42,3 +42,16 @@ async def test_an_account_that_comes_back_is_as_it_is_configured() -> None:
     assert await departed.recall({"shop": other}, {}, 3000) == {}
     (left,) = (await departed.recall({}, {}, 4000)).values()
     assert (left.url, left.left) == ("https://other.example/", 4000)
+
+
+async def test_a_key_that_was_rotated_away_keeps_no_gateway_from_starting() -> None:
+    shelf, old, new = Shelf(), {1: b"x" * 32}, {2: b"y" * 32}
+    await Departed(shelf, Vault(old, 1)).recall({"shop": SHOP, "gone": SHOP}, {}, 1000)
+    assert await Departed(shelf, Vault(new, 2)).recall({"shop": SHOP}, {}, 2000) == {}
+    assert list(await Departed(shelf, Vault(old | new, 2)).recall({"shop": SHOP}, {}, 3000)) == [
+        "gone"
+    ]  # not forgotten
+    (left,) = (
+        await Departed(shelf, Vault(new, 2)).recall({"shop": SHOP}, {}, 4000)
+    ).values()  # sealed anew: key 1 goes
+    assert (left.url, left.left) == (SHOP.url, 3000)

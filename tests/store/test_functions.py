@@ -40,6 +40,7 @@ from gateway.model import (
 from gateway.store import keys
 from gateway.store.errors import StoreFull
 from gateway.store.ids import new_ids
+from gateway.store.layout import Size
 from gateway.store.owner import Owner
 from gateway.store.requests import CancelResult, Lane, OptChange, Taken, TakeRequest
 from tests.model.world import World
@@ -647,3 +648,11 @@ def test_nothing_readable_is_stored(single_server: Server, desk: Desk) -> None:
         assert b"46700000001" not in key
         assert b"46700000001" not in (dumped or b"")
         assert b"hello" not in (dumped or b"")
+
+
+def test_receipts_of_nobody_hold_up_the_store_for_a_few_at_a_time(desk: Desk) -> None:
+    recipient = desk.message().recipient
+    desk.report(receipts=[desk.stranger(recipient, b"%d" % number) for number in range(Size.PARKED_TRIED + 5)])
+    desk.later(61_000)
+    first, second = (desk.run(desk.store.sweep(recipient.partition)) for _ in range(2))
+    assert (first.orphans, first.more, second.orphans, second.more) == (Size.PARKED_TRIED, True, 5, False)

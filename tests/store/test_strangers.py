@@ -24,6 +24,7 @@ def small(single_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[De
     """A store whose partitions keep few parked receipts."""
     sizes = {name: one.value for name, one in layout.Size.__members__.items()} | {"PARKED_MOST": MOST}
     monkeypatch.setitem(library._ENUMS, "Size", IntEnum("Size", sizes))
+    single_server.run("FLUSHALL")
     desk = Desk(single_server.url)
     desk.reset()
     yield desk

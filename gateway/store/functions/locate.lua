@@ -14,7 +14,8 @@ local function locate(keys, args)
     if not values[i] then
       local name, blob = parked_under(carrier, ids[i]), args[2 + 2 * i]
       local there = call('HGET', P .. 'jk', name)
-      if not there or byte(there) < Part.DELIVERED then call('HSET', P .. 'jk', name, blob) end
+      local old = there and end_of_receipt(there, byte(there), 2)
+      if not old or old < Part.DELIVERED or old > Part.UNDELIVERED then call('HSET', P .. 'jk', name, blob) end
       if not call('ZSCORE', P .. 'jo', name) then call('ZADD', P .. 'ja', 'NX', now, name) end
     end
     reply[i] = values[i] or ''

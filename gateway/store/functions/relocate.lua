@@ -2,10 +2,11 @@
 -- rest waits as orphans for its end.
 --
 -- ARGV  settings
--- reply {orphans, more (0/1), found: carrier, id, what was kept, what the index has, …}
+-- reply {orphans, dropped since there were too many, found: carrier, id, what was kept, what the index has, …}
 -- Idempotent: what was found stays parked until unpark, and is found again after a minute.
 
 local RELOCATED = 100
+local OVER = 1000 -- dropped in a call, which comes once a second
 
 local function relocate(keys, args)
   begin(keys, args[1])
@@ -28,10 +29,13 @@ local function relocate(keys, args)
     end
   end
   local ended = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
+  local before = #ended
+  too_many('jk', 'jo', 'ja', ended, OVER)
+  reply[2] = #ended - before
   if #ended > 0 then
     spread('HDEL', P .. 'jk', ended)
     spread('ZREM', P .. 'jo', ended)
+    spread('ZREM', P .. 'ja', ended)
   end
-  if #aged == RELOCATED or #ended == RELOCATED then reply[2] = 1 end
   return reply
 end

@@ -6,7 +6,7 @@
 -- Idempotent: each look compares the record with the clock. Every record that is not final has an entry in the wheel.
 
 local LOOKS = 500
-local LOOKS_PARKED = 100 -- of each kind
+local DROPPED = 100 -- parked receipts in a call
 
 -- The map forgets that an id leads to this message.
 local function unmap(r, unmapped, carrier, hour, carrier_id)
@@ -184,25 +184,10 @@ local function try_one(name, t, forms, state)
   return true
 end
 
--- Beyond so many the oldest go: orphans first. Answers whether there are still too many.
-local function too_many(out)
-  local over = call('HLEN', P .. 'k') - Size.PARKED_MOST
-  local room = LOOKS_PARKED
-  for _, key in ipairs({'ko', 'ka'}) do
-    local most = min(over, room)
-    if most > 0 then
-      local names = call('ZRANGE', P .. key, 0, most - 1)
-      for i = 1, #names do out[#out + 1] = names[i] end
-      over, room = over - #names, room - #names
-    end
-  end
-  return over > 0 and room == 0
-end
-
 -- Parked receipts that are old enough are tried; what is in vain waits as an orphan for its end, what only lacks
 -- permission to match by another form is tried again. reply[9]: carrier and id of some orphans.
 local function try_parked(reply, forms)
-  local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, LOOKS_PARKED)
+  local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, Size.PARKED_TRIED)
   local state, orphans, again = {done = {}, over = {}, waits = {}, evidence = reply[8]}, {}, {}
   for i = 1, #aged do
     local name = aged[i]
@@ -228,10 +213,10 @@ local function try_parked(reply, forms)
       end
     end
   end
-  local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, LOOKS_PARKED)
-  if #aged == LOOKS_PARKED or #ended_ == LOOKS_PARKED then reply[7] = 1 end
+  local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, DROPPED)
+  if #aged == Size.PARKED_TRIED or #ended_ == DROPPED then reply[7] = 1 end
   local before = #ended_
-  if too_many(ended_) then reply[7] = 1 end
+  if too_many('k', 'ko', 'ka', ended_, DROPPED) then reply[7] = 1 end
   reply[10] = #ended_ - before + tonumber(call('GET', P .. 'kd') or 0)
   call('DEL', P .. 'kd')
   for i = 1, #ended_ do

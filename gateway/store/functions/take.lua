@@ -6,8 +6,9 @@
 --       (records as they were before the take; all of this take share lease and token)
 -- Leased: SENDING under this lease, listed in x:<owner>. Redecide: untouched but for due = token = now + 5 s, at which
 -- instant somebody else may get it. A probe of a carrier that may be sick leases one message at most, which may be sent
--- once more when it is lost, and of the first in each lane the one that was resent least. Dropped: ended by the gate. A repeat takes other messages: what a caller never heard
--- of is reclaimed with its owner, or handed back by it when it meets a lease it does not know.
+-- once more when it is lost, and of the first in each lane the one that was resent least. Dropped: ended by the gate. A
+-- repeat takes other messages: what a caller never heard of is reclaimed with its owner, or handed back by it when it
+-- meets a lease it does not know.
 
 local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait

@@ -1,6 +1,6 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
-local mapped, named, listed, closed, held
+local mapped, mapped_hours, named, listed, closed, held
 local flying, arrived -- see parked.lua
 
 local function begin(keys, args)
@@ -11,7 +11,7 @@ local function begin(keys, args)
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
   events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, named, listed, closed = {}, {}, {}, {}
+  mapped, mapped_hours, named, listed, closed = {}, {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
   flying, arrived = nil, nil
 end
