@@ -37,7 +37,7 @@ class Caution:
     @property
     def only_resendable(self) -> bool:
         """Whether a probe must be something that may be resent: at a sick carrier always; else where there is such."""
-        return self.sick or self.failing or self._fruitless < self._partitions
+        return self.sick or self._fruitless < self._partitions
 
     @property
     def failing(self) -> bool:

@@ -60,9 +60,10 @@ def test_a_carrier_that_loses_again_with_nothing_answered_in_between_is_failing(
     caution.lost()
     assert not caution.failing
     caution.lost()
-    caution.took(0, 1.0)
     assert caution.failing
-    assert caution.only_resendable, "it would be lost"
+    assert caution.only_resendable
+    caution.took(0, 1.0)
+    assert not caution.only_resendable, "or a carrier of advertising alone would never be asked again"
     caution.answered()
     assert not caution.failing
 
