@@ -46,7 +46,7 @@ class Caution:
         return self._losses >= FAILING_AFTER
 
     def lost(self) -> None:
-        """Submits are not answered any more, or by a session that is at fault. Links that break together are one loss."""
+        """Submits are not answered any more, or the session is at fault. Links that break together are one loss."""
         if self._handed or not self._losses:
             self._losses += 1
         self._handed = False

@@ -60,6 +60,7 @@ def test_a_carrier_that_loses_again_with_nothing_answered_in_between_is_failing(
     caution.answered()
     caution.took(1, 0.0)
     caution.lost()
+    caution.lost()
     assert not caution.failing, "every link broke, at one time"
     caution.took(1, 1.0)
     caution.lost()
