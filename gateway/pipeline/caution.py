@@ -18,12 +18,13 @@ FAILING_AFTER = 2
 class Caution:
     """What is known of one carrier. True while one message goes at a time."""
 
-    __slots__ = ("_fruitless", "_losses", "_partitions", "_risked", "sick")
+    __slots__ = ("_fruitless", "_handed", "_losses", "_partitions", "_risked", "sick")
 
     def __init__(self, partitions: int) -> None:
         self.sick = False
         self._partitions = partitions
         self._losses = 0  # in a row, with nothing answered in between
+        self._handed = False  # something since the last loss
         self._fruitless = 0  # probes in a row that found nothing that may be resent
         self._risked: float | None = None  # when something was last risked while it was sick
 
@@ -37,7 +38,7 @@ class Caution:
     @property
     def only_resendable(self) -> bool:
         """Whether a probe must be something that may be resent: at a sick carrier always; else where there is such."""
-        return self.sick or self.failing or self._fruitless < self._partitions
+        return self.sick or self._fruitless < self._partitions
 
     @property
     def failing(self) -> bool:
@@ -45,8 +46,10 @@ class Caution:
         return self._losses >= FAILING_AFTER
 
     def lost(self) -> None:
-        """Submits are not answered any more, or by a session that is at fault."""
-        self._losses += 1
+        """Submits are not answered any more, or the session is at fault. Links that break together are one loss."""
+        if self._handed or not self._losses:
+            self._losses += 1
+        self._handed = False
 
     def answered(self) -> None:
         """Something submitted was answered."""
@@ -55,6 +58,7 @@ class Caution:
     def took(self, messages: int, now: float) -> None:
         """A take brought so many."""
         self._fruitless = 0 if messages else self._fruitless + 1
+        self._handed = self._handed or messages > 0
         if messages and self._risked is not None:
             self._risked = now
 

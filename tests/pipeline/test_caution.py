@@ -55,14 +55,19 @@ def test_a_probe_puts_the_new_connection_off() -> None:
 
 def test_a_carrier_that_loses_again_with_nothing_answered_in_between_is_failing() -> None:
     caution = Caution(1)
+    caution.took(1, 0.0)
     caution.lost()
     caution.answered()
+    caution.took(1, 0.0)
     caution.lost()
-    assert not caution.failing
     caution.lost()
-    caution.took(0, 1.0)
+    assert not caution.failing, "every link broke, at one time"
+    caution.took(1, 1.0)
+    caution.lost()
     assert caution.failing
-    assert caution.only_resendable, "it would be lost"
+    assert caution.only_resendable
+    caution.took(0, 1.0)
+    assert not caution.only_resendable, "or a carrier of advertising alone would never be asked again"
     caution.answered()
     assert not caution.failing
 
