@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.carriers.view import CarrierView
 from gateway.doors.wire import rfc3339
-from gateway.model import FINAL, PartState, Reason, State
+from gateway.model import FINAL, Category, PartState, Reason, State
 from gateway.smpp.status import name as status_name
 from gateway.store.outlook import LaneView
 from gateway.store.record import Record
@@ -71,9 +71,15 @@ def explain(record: Record, around: Around) -> list[str]:
         said.append("A cancel was asked for: it is not sent again whatever its carrier answers.")
     if record.resent:
         said.append(_copies(record))
-    if record.state not in FINAL and record.state is not State.SENT and not record.final and record.expires:
+    if record.expires and not record.final and not _is_out(record):
         said.append(f"It expires {_when(record.expires, around.now)}.")
     return said
+
+
+def _is_out(record: Record) -> bool:
+    """Whether it will not be sent from here any more, so that its expiry here is nothing to wait for."""
+    left = record.state is State.SENT or (record.state is State.UNKNOWN and record.content is None)
+    return left or record.state in FINAL
 
 
 def _scheduled(record: Record, around: Around) -> list[str]:
@@ -163,7 +169,9 @@ def _unknown(record: Record, around: Around) -> list[str]:
     if record.final:
         said.append("It stays so: no answer and no receipt came in time.")
     elif record.content is None:
-        said.append("It is not sent again: on_unknown or its category forbids that, or it was resent often enough.")
+        marketing = record.category is Category.MARKETING
+        why = "advertising never is" if marketing else "on_unknown of its carrier forbids that, or it was often enough"
+        said.append(f"It is not sent again: {why}.")
         said.append(f"A late answer or a receipt may still tell; it is given up {_when(record.due, around.now)}.")
     else:
         said.append(f"A receipt may still tell; without one it is sent again {_when(record.due, around.now)}.")

@@ -142,4 +142,14 @@ def test_there_is_always_something_to_say_and_never_a_number(state: State, reaso
 
 def test_what_a_carrier_has_accepted_expires_here_no_more() -> None:
     assert any("It expires" in said for said in explain(record(State.QUEUED, expires=NOW + HOUR), AROUND))
-    assert not any("It expires" in said for said in explain(record(State.SENT, expires=NOW + HOUR), AROUND))
+    for state in (State.SENT, State.UNKNOWN):
+        assert not any("It expires" in said for said in explain(record(state, expires=NOW + HOUR), AROUND))
+    again = record(State.UNKNOWN, expires=NOW + HOUR, content=Content("x"))
+    assert any("It expires" in said for said in explain(again, AROUND))
+
+
+def test_why_a_message_is_not_sent_again() -> None:
+    assert "It is not sent again: advertising never is." in explain(
+        record(State.UNKNOWN, category=Category.MARKETING), AROUND
+    )
+    assert any("on_unknown of its carrier forbids" in said for said in explain(record(State.UNKNOWN), AROUND))

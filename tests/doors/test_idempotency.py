@@ -50,6 +50,7 @@ async def test_another_body_is_refused(door: Door) -> None:
     await post(door, ONE)
     answer = await post(door, ONE | {"text": "Another."})
     assert (answer.status, answer.body["code"], answer.body["retryable"]) == (422, "idempotency_mismatch", False)
+    assert answer.body["detail"].startswith("give every request a key of its own")
     assert (await post(door, MANY)).body["code"] == "idempotency_mismatch"
     assert len(door.store.messages) == 1
 

@@ -50,6 +50,7 @@ async def test_one_line_in_one_line_out(door: Door) -> None:
     assert (second["index"], second["problem"]["code"]) == (1, "unknown_field")
     assert second["problem"]["errors"][0]["field"] == "colour"
     assert (third["index"], third["problem"]["code"]) == (2, "malformed")
+    assert third["problem"]["detail"].startswith("the line is not JSON: it ends too early")
     assert (fourth["problem"]["code"], fourth["problem"]["errors"][0]["field"]) == ("invalid_number", "to")
     assert (fifth["index"], fifth["to"]) == (4, "+46701740004")
     assert count == {"accepted": 2, "refused": 3}
