@@ -412,6 +412,7 @@ class ReceiptDetail(NamedTuple):
     host: str  # it came from
     mark: bytes  # of the excerpt of the text in it; b"" = it has none that can be compared
     sure: bool  # ids of this host are known by their plain form: that this one is not is no matter of forms
+    early: bool = False  # told before it is looked up, since its host's form is unknown: another's id may look like it
 
 
 class ReceiptFact(msgspec.Struct, gc=False):

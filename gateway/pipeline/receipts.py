@@ -189,8 +189,8 @@ class Receipts:
         wall, odd = self._clock(), 0
         sided = self._as_submitted is not None or self._by_id  # it is known which number is the recipient's
         form = self.forms.kind((self._name, bind.peer)) if self._form == "auto" else None
-        if form is None and self._form == "auto" and not self._by_id:
-            self._learning = True
+        unlearned = form is None and self._form == "auto" and not self._by_id
+        self._learning = self._learning or unlearned
         if self._hosted:
             self._host = bind.peer
         for message in messages:
@@ -203,6 +203,8 @@ class Receipts:
                 if isinstance(fact, Refusal):
                     self._not_stored(bind, message, fact, now)
                     continue
+                if unlearned and receipt.ids:
+                    fact.detail = self._detail(receipt, bind.peer)._replace(early=True)
                 if fact.at and not wall - BEHIND < fact.at < wall + AHEAD:
                     odd, fact.at = fact.at - wall, 0
                 ticket = _new_tuple(Ticket, (bind, message.command_id, message.sequence, fact, receipt, None, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.model import Answer, Event, PartState, Reason, ReceiptFact, Rule, RuleGroup, RuleStatus, State
-from gateway.store.layout import ANSWER, ANSWER_PART, DATED, DETAIL, DETAILED, EVENT, RECEIPT, RULE, WHOLE
+from gateway.store.layout import ANSWER, ANSWER_PART, DATED, DETAIL, DETAILED, EARLY, EVENT, RECEIPT, RULE, WHOLE
 
 _FIRST_END, _LAST_END = PartState.DELIVERED, PartState.UNDELIVERED
 LATEST = 0xFFFFFFFF
@@ -58,7 +58,11 @@ def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     told = b""
     if detail is not None:
         host, guesses = detail.host.encode(), detail.guesses
-        told = DETAIL.pack(detail.sure, len(host), len(detail.mark), len(guesses)) + host + detail.mark
+        told = (
+            DETAIL.pack(EARLY if detail.early else detail.sure, len(host), len(detail.mark), len(guesses))
+            + host
+            + detail.mark
+        )
         told += b"".join([b"%c%c%b" % (kind, len(one), one) for kind, one in guesses])
     return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], told, rest))
 

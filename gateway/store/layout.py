@@ -126,7 +126,9 @@ DETAILED = 128
 WHOLE = 64
 """Added to the state of a receipt that, for the last part, counts for the whole message."""
 DETAIL = Struct(">BBBB")
-"""1 when nothing but the plain form of its id can be meant; lengths of host and mark, number of guesses."""
+"""1 when only the plain form of its id can be meant, or ``EARLY``; lengths of host and mark; number of guesses."""
+EARLY = 2
+"""Told of a receipt before it is looked up: only to see whether its id in other forms is that of others."""
 PARKED = Struct(">BIH")
 """Before a receipt that is parked: 255 (the first format has the carrier's number, which is less), the second it came,
 its tries so far."""
@@ -167,6 +169,7 @@ class Size(IntEnum):
     ACCOUNT_AT = HEAD.size + 16
     DATED = DATED
     DETAILED = DETAILED
+    EARLY = EARLY
     WHOLE = WHOLE
     STOPPED = STOPPED
     VERSION = VERSION

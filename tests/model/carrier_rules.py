@@ -207,12 +207,18 @@ class CarrierRules(WorkerRules):
                 ids, detail = (b"%d-of-" % form + one.id,), self.detail(pick, ((form, one.id),))
             else:
                 ids = (one.id,) if kind == "known" else (b"form-" + one.id, one.id)
+                detail = pick([detail, self.early(pick, one)])
         return ReceiptFact(carrier, ids, who, state, error, date, bool(whole), detail)
 
     def detail(self, pick: Pick, forms: tuple[tuple[int, bytes], ...], mark: bytes = b"") -> ReceiptDetail:
         """What is told of a receipt whose id is not known; ``mark``: that of the message, when it is a good one."""
         others = ((3, b"nobody-else"),)
         return ReceiptDetail(forms + others, pick(HOSTS), pick([mark, mark, *MARKS]), pick([True, True, False]))
+
+    def early(self, pick: Pick, one: Given) -> ReceiptDetail:
+        """Told before it is looked up: in another form its id may be that of another message."""
+        others = [other for other in self.given if other.carrier == one.carrier]
+        return self.detail(pick, ((pick(FORMS), pick(others).id),))._replace(early=True)
 
     @precondition(lambda self: self.given or self.count % 5 == 0)
     @rule(seed=seeds, count=st.integers(1, 3), again=st.booleans())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gateway.model import Match, PartState, Reason, ReceiptFact, State
 from tests.model.gate import Gate
 from tests.model.message import ENDED, Copy, Message, kept_date
@@ -138,14 +140,19 @@ class Receipts(Gate):
         strangers = []
         known = [self._known(fact) for fact in facts]  # before any of them is heard
         for number, (fact, name) in enumerate(zip(facts, known, strict=True)):
+            early = fact.detail if fact.detail and fact.detail.early else None
             if name:
-                out[number] = self._apply(self.holders(name), name, fact, now)
+                others = self._others_meant(fact, name) if early else []
+                for m in others:
+                    self._remark(m, Reason.AMBIGUOUS_RECEIPT, name[0])
+                out[number] = Match.AMBIGUOUS if others else self._apply(self.holders(name), name, fact, now)
             else:
                 strangers.append(number)
-                self._park(fact, now)
+                self._park(msgspec.structs.replace(fact, detail=None) if early else fact, now)
                 out[number] = Match.PARKED
         used: set[Name] = set()
-        asked = dict.fromkeys((facts[n].carrier, facts[n].recipient.key) for n in strangers if facts[n].detail)
+        told = [facts[n] for n in strangers if (detail := facts[n].detail) and not detail.early]
+        asked = dict.fromkeys((fact.carrier, fact.recipient.key) for fact in told)
         before = -1
         while before != len(used):  # what is proven at one carrier may leave fewer candidates at another
             before = len(used)
@@ -153,13 +160,23 @@ class Receipts(Gate):
                 used |= self.prove(carrier, who, now)
         for number in strangers:
             fact = facts[number]
-            if fact.detail and (fact.carrier, fact.recipient.key, fact.ids[0]) in used:
+            if fact in told and (fact.carrier, fact.recipient.key, fact.ids[0]) in used:
                 out[number] = Match.APPLIED
         return [out[number] for number in range(len(facts))]
 
     def _known(self, fact: ReceiptFact) -> Name | None:
         names = [(fact.carrier, fact.recipient.key, one) for one in fact.ids]
         return next((name for name in names if self.holders(name)), None)
+
+    def _others_meant(self, fact: ReceiptFact, name: Name) -> list[Message]:
+        """The open message that has the id, last, and before it others that have it in another form: none, or all."""
+        mine = [self.messages[id_] for id_ in self.holders(name) if id_ in self.messages]
+        mine = [m for m in mine if not m.final]
+        if len(mine) != 1 or fact.detail is None:
+            return []
+        others = [id_ for _, form in fact.detail.guesses for id_ in self.holders((*name[:2], form))]
+        open_ = [m for id_ in others if (m := self.messages.get(id_)) and not m.final and m is not mine[0]]
+        return [*open_, *mine] if open_ else []
 
     def _remark(self, m: Message, reason: Reason, carrier: str, error: str = "") -> Match:
         """Noted once per text. The reason of what is SENT is the last one noted."""

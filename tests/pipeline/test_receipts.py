@@ -196,6 +196,21 @@ def test_receipts_found_by_their_ids_as_they_came_tell_that_others_are_strangers
     assert fact.detail.sure
 
 
+def test_until_a_form_is_learned_the_others_are_told_with_the_receipt() -> None:
+    receipts, reporter = receipts_of()
+    bind = FakeBind()
+    for number in range(ENOUGH + 1):
+        receipts.received(bind, [deliver(DELIVERED.replace(b"0A1B", b"16"), number)], 0.0)
+        (fact,), tickets = reporter.take()
+        if number < ENOUGH:
+            assert fact.detail is not None
+            assert fact.detail.early
+            assert b"22" in [one for _, one in fact.detail.guesses]
+        else:
+            assert fact.detail is None
+        receipts.stored([Match.APPLIED], tickets)
+
+
 def test_parked_in_every_form_is_stored_all_the_same() -> None:
     receipts, reporter = receipts_of()
     bind = FakeBind()

@@ -156,3 +156,30 @@ def test_the_caps_of_a_copy_that_may_be_out_stand_and_those_of_one_refused_late_
     again = desk.message(permission=desk.permission(caps=caps))
     desk.accept(again)
     assert [item.id for item in desk.take().leased] == [again.id]
+
+
+def test_while_a_form_is_not_learned_an_id_that_another_message_may_have_in_it_ends_neither(desk: Desk) -> None:
+    """Ids are counters, receipts may be in hexadecimal: "10" is the tenth, or the sixteenth."""
+    messages = [desk.message(), desk.message()]
+    desk.accept(*messages)
+    tenth, sixteenth = desk.take().leased
+    desk.report(desk.sent(tenth, b"10"), desk.sent(sixteenth, b"16"))
+    early = desk.stranger(tenth.recipient, b"10", b"16", early=True)
+    assert desk.report(receipts=[early]) == [Match.AMBIGUOUS]
+    for leased in (tenth, sixteenth):
+        record = desk.record(leased)
+        assert (record.state, record.reason, record.final) == (State.SENT, Reason.AMBIGUOUS_RECEIPT, False)
+    known = desk.receipt(tenth.recipient, b"10")  # once it is known that ids come as they are
+    assert desk.report(receipts=[known]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(tenth.recipient, b"16", b"22", early=True)]) == [Match.APPLIED]
+    assert {desk.record(message).state for message in messages} == {State.DELIVERED}
+
+
+def test_what_is_told_before_the_look_up_proves_nothing(desk: Desk) -> None:
+    message = desk.message()
+    leased = lost(desk, message)
+    early = desk.stranger(leased.recipient, b"n1", early=True)
+    assert desk.report(receipts=[early]) == [Match.PARKED]
+    assert desk.record(message).state is State.QUEUED
+    assert desk.report(receipts=[desk.stranger(leased.recipient, b"n1")]) == [Match.APPLIED]
+    assert desk.record(message).state is State.DELIVERED

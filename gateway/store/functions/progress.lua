@@ -226,6 +226,22 @@ local function owner_of(value, carrier)
   return nil, nil, true
 end
 
+-- The other open messages that a receipt may mean, as long as nobody knows in which form its host writes ids.
+local function others_meant(carrier, t, meant)
+  local fields, names, found, short, ids, out = {}, {}, {}, sub(t.fields[1], 1, 8), {}, {}
+  for i = 1, #t.guesses do fields[i], names[i] = short .. t.guesses[i][2], carrier end
+  look_up_all(names, fields, found)
+  for i = 1, #t.guesses do
+    for from = 1, #(found[i] or ''), 17 do ids[#ids + 1] = sub(found[i], from, from + 15) end
+  end
+  load(ids)
+  for i = 1, #ids do
+    local r = records[ids[i]]
+    if r and r ~= meant and r.final == 0 then out[#out + 1] = r end
+  end
+  return out
+end
+
 -- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
 local function park_all(strangers, reply)
   local asked = {}
@@ -299,7 +315,12 @@ local function progress(keys, args)
       local carrier = names[number]
       local r, index, several = owner_of(found[number], carrier)
       local match = several and Match.AMBIGUOUS or Match.REPEATED
-      if r then
+      local others = r and r.final == 0 and items[number] and items[number].early
+        and others_meant(carrier, items[number], r) or {}
+      if #others > 0 then
+        others[#others + 1], match = r, Match.AMBIGUOUS
+        for i = 1, #others do remark(others[i], Reason.AMBIGUOUS_RECEIPT, carrier, '') end
+      elseif r then
         match = receive(r, index, carrier, sub(fields[number], 9), states[number], errs[number], dates[number],
           wholes[number])
       end

@@ -24,7 +24,7 @@ local function end_of_receipt(blob, state, pos)
 end
 
 -- A receipt from its first octet at `pos`: a table. fields: of the id map, the likeliest first; guesses: other forms of
--- its id, {kind, id} each.
+-- its id, {kind, id} each. One that is told `early` is as good as one of which nothing is told, once it is parked.
 local function read_receipt(blob, pos)
   local t = {fields = {}, guesses = {}, sure = false, host = '', mark = ''}
   local carrier, state, count, from = read($RECEIPT, blob, pos or 1)
@@ -34,15 +34,16 @@ local function read_receipt(blob, pos)
   if detailed then
     local sure, host_len, mark_len, guesses, at = read($DETAIL, blob, from)
     local mark_at = at + host_len
-    t.sure, t.host, t.mark = sure == 1, sub(blob, at, mark_at - 1), sub(blob, mark_at, mark_at + mark_len - 1)
+    t.early, t.sure, t.host = sure == Size.EARLY, sure == 1, sub(blob, at, mark_at - 1)
     from = mark_at + mark_len
+    t.mark = t.early and '' or sub(blob, mark_at, from - 1)
     for i = 1, guesses do
       local kind, id
       kind, id, from = read('>BBc0', blob, from)
       t.guesses[i] = {kind, id}
     end
   end
-  t.carrier, t.detailed, t.body = carrier, detailed, sub(blob, pos or 1)
+  t.carrier, t.detailed, t.body = carrier, detailed and not t.early, sub(blob, pos or 1)
   t.state, t.err, t.done, t.whole = end_of_receipt(blob, state, from)
   return t
 end
