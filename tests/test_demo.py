@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,7 @@ def test_the_hints_of_the_demo_work_as_printed_and_its_ports_are_known_to_be_its
             check=False,
         )
         assert f"127.0.0.1:{port} is taken just now; the demo listens there" in checked.stderr
-        stranger = environment | {"XDG_RUNTIME_DIR": str(tmp_path / "own")}  # as another user, who sees no notes
-        refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=60, check=False)
+        with tempfile.TemporaryDirectory(prefix="gw-test-") as elsewhere:
+            stranger = environment | {"XDG_RUNTIME_DIR": elsewhere}  # as another user, who sees no notes
+            refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=60, check=False)
         assert "another SMPP gateway listens there" in refused.stderr

@@ -216,7 +216,8 @@ class Heart:
     async def _take_over(self, dead: Owner) -> None:
         done = await self._store.reclaim(dead, self.owner)
         if not done.alive:
-            log.warning(
+            level = log.warning if done.unknown or done.queued or done.canceled else log.info
+            level(
                 "took over from a dead worker",
                 dead=dead.name,
                 unknown=done.unknown,

@@ -36,7 +36,7 @@ ENDLESS = {
     "blank lines": Habit(again=b"\r\n" * _LOT),
     "slow status": Habit(b"HTTP/1.1 200 ", b"O", pause=0.05),
     "slow headers": Habit(_OK, b"x-a: b\r\n", pause=0.05),
-    "slow informational": Habit(again=b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.05),
+    "slow informational": Habit(again=b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.15),
     "silence": Habit(pause=0.05),
 }
 """They never come to their headers' end: no status, a failure."""
