@@ -20,13 +20,16 @@ from gateway.policy.zones import in_country, of_countries
 
 _CACHE_LIMIT = 200_000  # prefixes; about 60 MB were somebody to probe them all
 
-# Digits that settle region and kind. North America: the area code. The rest: enough for the islands that share a
-# country code (Guernsey's 447911, the Vatican's 3906698, Christmas Island's 6189164, Western Sahara's 212528).
-_DEPTH = {"1": 4, "7": 6, "21": 7, "39": 7, "44": 7, "61": 7, "86": 5}
+# Digits that settle region and kind. North America: the area code; on its islands, which have toll-free and company
+# numbers in it, the exchange (``_learn``). The rest: enough for the islands that share a country code (Guernsey's
+# 447911, the Vatican's 3906698, Christmas Island's 6189164, Western Sahara's 212528, Saint Barthélemy's 59059027).
+_DEPTH = {"1": 4, "7": 6, "21": 7, "26": 7, "39": 7, "44": 7, "59": 8, "61": 7, "86": 5}
 _DEFAULT_DEPTH = 6
 _DEPTHS = {
     f"{a}{b}": _DEPTH.get(f"{a}{b}", _DEPTH.get(str(a), _DEFAULT_DEPTH)) for a in range(1, 10) for b in range(10)
 }
+
+_BY_AREA_CODE = frozenset({"US", "CA"})
 
 _KINDS = {
     Type.FIXED_LINE: "fixed",
@@ -83,9 +86,10 @@ def describe(digits: str) -> Number:
 
 
 def _learn(key: tuple[str, int], digits: str) -> _Prefix:
-    """Asks once per prefix; of a number that fits no plan, which says nothing about its prefix, per thousand."""
-    block = digits[:-3], len(digits)
-    known = _blocks.get(block)
+    """Asks once per prefix; of a number that fits no plan, which says nothing about its prefix, per thousand; on the
+    islands of North America per exchange."""
+    block, exchange = (digits[:-3], len(digits)), (digits[:7], len(digits))
+    known = _blocks.get(block) or _blocks.get(exchange)
     if known is not None:
         return known
     for memory in (_prefixes, _blocks):
@@ -94,6 +98,8 @@ def _learn(key: tuple[str, int], digits: str) -> _Prefix:
     prefix = _ask(key[0], digits)
     if prefix.number.kind == "unknown":
         _blocks[block] = prefix
+    elif digits[0] == "1" and prefix.number.region not in _BY_AREA_CODE:
+        _blocks[exchange] = prefix
     else:
         _prefixes[key] = prefix
     return prefix

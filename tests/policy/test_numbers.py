@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import timezone
 
+from gateway.policy import numbers
 from gateway.policy.numbers import describe
 from gateway.policy.zones import in_country
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known() -> None:
+    """What was asked before decides which number speaks for its prefix."""
+    numbers._prefixes.clear()
+    numbers._blocks.clear()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,27 @@ def test_a_number_of_no_plan_says_nothing_about_its_neighbours():
     exchange = describe("12061234567")  # none begins with 1; still the area code is Seattle's
     assert (exchange.region, exchange.zones, exchange.kind) == ("US", ("America/Los_Angeles",), "unknown")
     assert describe("12065550123").kind == "fixed_or_mobile"
+
+
+def test_what_is_known_of_a_number_does_not_hang_on_what_was_asked_before():
+    """The Bahamas have toll-free numbers, which belong to no zone, within their area code."""
+    kinds = phonenumbers.PhoneNumberType.values()
+    examples = {
+        phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
+        for region in phonenumbers.SUPPORTED_REGIONS
+        for kind in kinds
+        if (number := phonenumbers.example_number_for_type(region, kind)) is not None
+    } | {"12423001234", "12424570000"}
+    alone = {}
+    for digits in examples:
+        numbers._prefixes.clear()
+        numbers._blocks.clear()
+        alone[digits] = describe(digits)
+    for backwards in (False, True):
+        numbers._prefixes.clear()
+        numbers._blocks.clear()
+        for digits in sorted(examples, reverse=backwards):
+            assert describe(digits) == alone[digits]
 
 
 def test_premium_and_satellite_numbers_are_told_apart():
