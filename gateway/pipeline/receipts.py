@@ -139,6 +139,9 @@ class Receipts:
     Ids are looked up as they are (after ``id_form``), or in the form that was learned for their host. A receipt whose
     ids are not known is told to the store once more with all that may help to find its message: the other forms of its
     ids, its host, an excerpt of the text. What the store makes of it is said in ``functions/shared/parked.lua``.
+
+    Until the form of a host is learned, the other forms are told at once: an id that may be another message's in one of
+    them ends neither.
     """
 
     def __init__(

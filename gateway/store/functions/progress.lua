@@ -316,8 +316,8 @@ local function progress(keys, args)
       local r, index, several = owner_of(found[number], carrier)
       local match = several and Match.AMBIGUOUS or Match.REPEATED
       local others = r and r.final == 0 and items[number] and items[number].early
-        and others_meant(carrier, items[number], r) or {}
-      if #others > 0 then
+        and others_meant(carrier, items[number], r)
+      if others and #others > 0 then
         others[#others + 1], match = r, Match.AMBIGUOUS
         for i = 1, #others do remark(others[i], Reason.AMBIGUOUS_RECEIPT, carrier, '') end
       elseif r then

@@ -1,7 +1,7 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
 local mapped, mapped_hours, named, listed, closed, held
-local flying, arrived -- see parked.lua
+local flying, arrived -- see proof.lua and parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end

@@ -1,7 +1,7 @@
 -- Which messages an id of a carrier means.
 
 local look_up_all
-do -- a block of its own, as above
+do -- a block of its own, since Lua has room for 200 locals in one: what only this needs
 
 -- The hours that have an id map of this carrier, the newest first; read once in a call.
 local function hours_of(carrier)
