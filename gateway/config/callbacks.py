@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.addresses import Guard, permits_port
 
@@ -23,10 +23,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # a zone id (%eth0) names
 def fault(url: str, guard: Guard) -> str:
     """Why events may not be posted there; "" when nothing is against it."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        if not host.isascii():
-            host = host.encode("idna").decode()
+        parts, host, port = parted(url)
     except ValueError:
         return _FORM
     clear = parts.scheme == "http"
@@ -40,6 +37,13 @@ def fault(url: str, guard: Guard) -> str:
     if clear and not (guard.permits(literal, clear=True) if literal else guard.named):
         return _CLEAR
     return _PRIVATE if literal and not guard.permits(literal) else ""
+
+
+def parted(url: str) -> tuple[SplitResult, str, int | None]:
+    """A URL, its host in ASCII (RFC 3490) and its port. Raises ValueError when it cannot be read."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    return parts, host if host.isascii() else host.encode("idna").decode(), port
 
 
 def _is_odd(url: str) -> bool:

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from gateway.config.addresses import Guard, permits_port
+from gateway.config.callbacks import parted
 from gateway.pipeline.http1 import Answer, Connection
 from gateway.pipeline.names import Names
 from gateway.pipeline.receiver import Outcome
@@ -190,10 +191,7 @@ def target_of(url: str) -> Target:
     """A URL as it is dialled, or what is wrong with it."""
     nowhere = Server("", 0, clear=False)
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        if not host.isascii():
-            host = host.encode("idna").decode()
+        parts, host, port = parted(url)
     except ValueError:
         return Target(nowhere, b"", "the URL cannot be read")
     clear = parts.scheme == "http"
