@@ -18,7 +18,7 @@ import uvloop
 
 from bench.children import say
 from gateway.simulator import Faults, Simulator
-from gateway.smpp.codec import Message
+from gateway.smpp.codec import ShortMessage
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -68,10 +68,10 @@ def find_tag(esm_class: int, data_coding: int, payload: bytes) -> int:
     return -1
 
 
-def counting(book: Ledger) -> Callable[[Message], None]:
+def counting(book: Ledger) -> Callable[[ShortMessage], None]:
     """What a simulator is to do with each submit it accepts."""
 
-    def count(message: Message) -> None:
+    def count(message: ShortMessage) -> None:
         book.parts += 1
         index = find_tag(message.esm_class, message.data_coding, message.payload)
         if index >= 0:

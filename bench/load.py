@@ -95,13 +95,13 @@ class Load:
 
     async def run(self) -> None:
         self._begun = time.monotonic()
-        reporter = asyncio.create_task(self._report())
+        progress_writer = asyncio.create_task(self._report())
         try:
             async with asyncio.timeout(self.plan.seconds):
                 await asyncio.gather(*(self._connection() for _ in range(self.plan.connections)))
         except TimeoutError:
             self._problem("the load ran out of time")
-        reporter.cancel()
+        progress_writer.cancel()
 
     async def _connection(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.plan.port)

@@ -24,7 +24,7 @@ from bench.children import Child, free_ports
 from bench.gateways import ready
 from gateway.client import Client
 from gateway.simulator import Faults, Simulator
-from gateway.store.embedded import Embedded
+from gateway.store.embedded.server import EmbeddedServer
 
 KEY, TOKEN = "key", "token-of-the-operators"
 SECRET = b64encode(bytes(32)).decode()
@@ -135,7 +135,7 @@ async def neighbourhood(
     folder: Path, count: int, settings: dict[str, str], faults: Faults | None = None
 ) -> AsyncIterator[Neighbourhood]:
     """``count`` gateways that are up; ``settings``: lines for the tables of the account and the carrier."""
-    store = Embedded(folder / "store", "everysec")
+    store = EmbeddedServer(folder / "store", "everysec")
     await store.start()
     try:
         async with Simulator(faults, ledger=True) as carrier:

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.config import load
-from gateway.model import Event, State
-from gateway.store.connect import Link, connect
-from gateway.store.embedded import Embedded
+from gateway.model import State, StreamEvent
+from gateway.store.crypto import Vault
+from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
-from gateway.store.privacy import Vault
-from gateway.store.store import Store
+from gateway.store.messages import MessageStore
+from gateway.store.redis.connection import StoreConnection, connect
 
 PAGE = 200  # entries of a stream read at once
 
@@ -22,10 +22,10 @@ PAGE = 200  # entries of a stream read at once
 class StoreView:
     """A second connection to the store of a run."""
 
-    def __init__(self, link: Link, pid: int) -> None:
+    def __init__(self, link: StoreConnection, pid: int) -> None:
         self._link = link
         # Reading events hashes nothing and opens nothing, so any secret will do.
-        self._store = Store(
+        self._store = MessageStore(
             link, Hasher(bytes(32), link.partitions), Vault({1: bytes(32)}, 1), partitions=link.partitions
         )
         self._marks = ["0"] * link.partitions
@@ -36,7 +36,7 @@ class StoreView:
     async def open(cls, config_file: Path) -> AsyncIterator[StoreView]:
         """Connect to the store a gateway with this configuration uses. Raises StoreError."""
         wanted = load(config_file).store
-        url = Embedded(Path(wanted.data_dir)).url if wanted.embedded else wanted.url
+        url = EmbeddedServer(Path(wanted.data_dir)).url if wanted.embedded else wanted.url
         link = await connect(url, tags=tags(wanted.partitions), library=build_library(), durability=wanted.durability)
         try:
             (info, *_) = await link.everywhere(b"INFO", b"server")
@@ -69,7 +69,7 @@ class StoreView:
                     waits.append(float(event.at - first[event.id]))
         return dict(states), waits
 
-    async def _events(self) -> AsyncIterator[Event]:
+    async def _events(self) -> AsyncIterator[StreamEvent]:
         for partition, mark in enumerate(self._marks):
             after = mark
             while entries := await self._store.events(partition, after, PAGE):

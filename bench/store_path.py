@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.model import (
-    Answer,
     Category,
     Check,
     Content,
     Envelope,
-    Fate,
     NewMessage,
     OnUnknown,
     PartAnswer,
@@ -34,20 +32,22 @@ from gateway.model import (
     Priority,
     Reason,
     ReceiptFact,
+    Resolution,
     State,
+    SubmitResult,
 )
-from gateway.store.binary import environment, find_binary
-from gateway.store.connect import Link, connect
+from gateway.store.crypto import Vault
+from gateway.store.embedded.binary import environment, find_binary
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
-from gateway.store.owner import Owner
-from gateway.store.privacy import Vault
+from gateway.store.messages import MessageStore
+from gateway.store.owner import LeaseOwner
+from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Lane, TakeRequest
-from gateway.store.store import Store
 
 TEXT = "Your parcel arrives today between 14:00 and 16:00. Track it at https://example.com/t/8f3k2 - reply STOP to end"
-OWNER = Owner("bench", "1")
+OWNER = LeaseOwner("bench", "1")
 
 
 class Meter:
@@ -103,7 +103,7 @@ def messages(hasher: Hasher, count: int, start: int, account: str = "shop") -> l
     ]
 
 
-async def life(store: Store, meter: Meter, numbers: range, account: str = "shop") -> None:
+async def life(store: MessageStore, meter: Meter, numbers: range, account: str = "shop") -> None:
     """Messages to these numbers in batches (the range's step) from accept to delivered.
 
     Answers and the receipts of the batch before share a call.
@@ -121,11 +121,11 @@ async def life(store: Store, meter: Meter, numbers: range, account: str = "shop"
             taken = await store.take(owner, requests)
         leased = [message for one in taken for message in one.leased]
         answers = [
-            Answer(
+            SubmitResult(
                 message.id,
                 message.lease,
                 "north",
-                Fate.SENT,
+                Resolution.SENT,
                 Reason.NONE,
                 0,
                 0,
@@ -170,8 +170,8 @@ def server(folder: str) -> Iterator[tuple[int, str]]:
 async def main(count: int = 40_000, batch: int = 500, partitions: int = 8) -> None:
     hasher, vault = Hasher(bytes(32), partitions), Vault({0: bytes(32)}, 0)
     with tempfile.TemporaryDirectory() as folder, server(folder) as (pid, url):
-        link: Link = await connect(url, tags=tags(partitions), library=build_library())
-        store: Any = Store(link, hasher, vault, partitions=partitions)
+        link: StoreConnection = await connect(url, tags=tags(partitions), library=build_library())
+        store: Any = MessageStore(link, hasher, vault, partitions=partitions)
         await life(store, Meter(pid), range(50_000_000, 50_000_000 + batch * 4, batch))  # warm up
         meter = Meter(pid)
         used = int((await link.commands([(0, ("INFO", "memory"))]))[0].split(b"used_memory:")[1].split(b"\r")[0])

@@ -25,15 +25,15 @@ from bench.children import Child, say
 from bench.measure import Latency
 from bench.receivers import KINDS
 from bench.store_path import OWNER, Meter, life, server
-from gateway.pipeline.receiver import Settings
-from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.signature import read_secret
-from gateway.store.connect import Link, connect
-from gateway.store.hooks import Hooks
+from gateway.store.crypto import Vault
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
-from gateway.store.privacy import Vault
-from gateway.store.store import Store
+from gateway.store.messages import MessageStore
+from gateway.store.redis.connection import StoreConnection, connect
+from gateway.store.webhook_queues import WebhookQueues
+from gateway.webhooks.endpoint_queue import EndpointSettings
+from gateway.webhooks.follower import EventFollower, poster
 
 HASHING, KEY = bytes(32), bytes(32)
 PARTITIONS = 8
@@ -63,11 +63,11 @@ class Figures(msgspec.Struct):
     latency: Latency
 
 
-async def _open(url: str) -> tuple[Link, Store, Hooks]:
+async def _open(url: str) -> tuple[StoreConnection, MessageStore, WebhookQueues]:
     link = await connect(url, tags=tags(PARTITIONS), library=build_library(), durability="always")
     hasher, vault = Hasher(HASHING, PARTITIONS), Vault({0: KEY}, 0)
-    store = Store(link, hasher, vault, partitions=PARTITIONS)
-    return link, store, Hooks(link, hasher, vault, partitions=PARTITIONS, keep=20_000)
+    store = MessageStore(link, hasher, vault, partitions=PARTITIONS)
+    return link, store, WebhookQueues(link, hasher, vault, partitions=PARTITIONS, keep=20_000)
 
 
 async def feed(plan: Feed) -> None:
@@ -113,13 +113,13 @@ class Server(NamedTuple):
 async def _run(
     options: argparse.Namespace, folder: Path, at: Server, urls: dict[str, str], receivers: Child
 ) -> Figures:
-    link, store, hooks = await _open(at.url)
+    link, store, webhook_queues = await _open(at.url)
     # The feeder's owner is ours: else it would count as a worker, and be left its share of the partitions.
-    hub = Webhooks(hooks, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
+    hub = EventFollower(webhook_queues, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
     dead = KINDS if options.dead == "all" else tuple(filter(None, [options.dead]))
     hub.configure(
-        [Settings("shop", urls["well"], (SECRET,), options.batch)]
-        + [Settings(f"bank-{kind}", urls[kind], (SECRET,), options.batch) for kind in dead]
+        [EndpointSettings("shop", urls["well"], (SECRET,), options.batch)]
+        + [EndpointSettings(f"bank-{kind}", urls[kind], (SECRET,), options.batch) for kind in dead]
     )
     await hub.start()
     for place, kind in enumerate(dead, 1):  # their backlog

@@ -18,57 +18,57 @@ from typing import Any
 import structlog
 
 from gateway import logs
-from gateway.carriers.carriage import Carriage
-from gateway.carriers.fleet import Fleet
+from gateway.admin.reload_routes import ReloadRoutes, TakeOverRoutes
+from gateway.admin.reloader import Reloader
+from gateway.admin.server import AdminServer, Measurements
+from gateway.admin.webhook_routes import WebhookRoutes
+from gateway.api.accounts import Accounts
+from gateway.api.http_api import HttpApi
+from gateway.api.listener import HttpListener
+from gateway.api.request_metrics import RequestMetrics
+from gateway.carriers.manager import CarrierManager
+from gateway.carriers.receipts_by_id import ParkedReceiptRelocator
+from gateway.carriers.service import CarrierService
+from gateway.cluster.flags import SharedFlags
+from gateway.cluster.heartbeat import Heartbeat
+from gateway.cluster.janitor import Janitor
+from gateway.cluster.limits import LimitCoordinator, SharedLimit
+from gateway.cluster.notifications import WorkNotifier
+from gateway.cluster.receipt_id_forms import ReceiptIdForms
+from gateway.cluster.sweeper import Sweeper
+from gateway.cluster.worker_identity import WorkerIdentity, lasting_name
 from gateway.config import Config, Source, route_table, rulebook
-from gateway.doors.accounts import Accounts
-from gateway.doors.http_api import Api
-from gateway.doors.listener import Listener
-from gateway.doors.reload import ReloadRoom, TakeOverRoom
-from gateway.doors.timed import Timed
-from gateway.doors.webhooks import WebhookRoutes
+from gateway.intake.coding import demands_of
+from gateway.intake.idempotency import IdempotentRequests
+from gateway.intake.policy_context import PolicyContext
+from gateway.intake.redecide import Redecider
+from gateway.intake.service import Intake
 from gateway.model import Redecide
-from gateway.operators import Meters, Operators
-from gateway.pipeline.by_id import Relocator
-from gateway.pipeline.coding import demands_of
-from gateway.pipeline.decisions import Decisions
-from gateway.pipeline.desk import Desk
-from gateway.pipeline.flags import Flags
-from gateway.pipeline.heart import Heart
-from gateway.pipeline.herald import Herald
-from gateway.pipeline.id_forms import Forms
-from gateway.pipeline.idempotency import Runs
-from gateway.pipeline.intake import Intake
-from gateway.pipeline.parts import Parts
-from gateway.pipeline.receiver import Sender, Settings, now_ms
-from gateway.pipeline.sharing import Keeper, Shared
-from gateway.pipeline.sweeper import Sweeper
-from gateway.pipeline.upkeep import Upkeep
-from gateway.pipeline.webhook_desk import WebhookDesk
-from gateway.pipeline.webhooks import Webhooks, poster
 from gateway.policy.rulebook import Rulebook
-from gateway.reload import Reloader
-from gateway.seat import Seat, lasting_name
-from gateway.store import privacy
-from gateway.store.by_id import IdIndex
-from gateway.store.claims import Claims
-from gateway.store.connect import Link, connect
-from gateway.store.departed import Departed, Wanted
-from gateway.store.embedded import Embedded
+from gateway.store import crypto
+from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.errors import StoreError, StoreUnavailable
-from gateway.store.hints import Hints
-from gateway.store.hooks import Hooks
+from gateway.store.former_accounts import FormerAccounts, ReceiverSettings
+from gateway.store.idempotency import ClaimStore
 from gateway.store.keys import Hasher, tags
+from gateway.store.lane_rescue import LaneRescue
+from gateway.store.legacy_numbers import LegacyNumberStore
 from gateway.store.library import build_library
-from gateway.store.owner import Owner
+from gateway.store.limits import LimitStore
+from gateway.store.messages import MessageStore
+from gateway.store.owner import LeaseOwner
+from gateway.store.receipt_index import ReceiptIndex
+from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Retention
-from gateway.store.salvage import Salvage
-from gateway.store.sharing import Sharing
-from gateway.store.spelled import SpelledStore
-from gateway.store.store import Store
-from gateway.store.velocity import VelocityCounts
+from gateway.store.velocity_counts import VelocityCounts
+from gateway.store.webhook_queues import WebhookQueues
+from gateway.store.work_channel import WorkChannel
+from gateway.supervision import Supervision
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
+from gateway.webhooks.administration import WebhookAdmin
+from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, now_ms
+from gateway.webhooks.follower import EventFollower, poster
 
 COLLECT = (20_000, 20, 20)
 """The collector's thresholds: a batch makes thousands of objects that die by themselves, so it is called less often."""
@@ -82,70 +82,80 @@ class App:
     def __init__(
         self,
         config: Config,
-        link: Link,
-        secrets: privacy.Secrets,
-        embedded: Embedded | None = None,
+        link: StoreConnection,
+        secrets: crypto.Secrets,
+        embedded: EmbeddedServer | None = None,
         *,
         source: Source | None = None,
-        seat: Seat | None = None,
+        worker_identity: WorkerIdentity | None = None,
     ) -> None:
         self.config = config
-        self.owner = Owner.fresh(seat.node if seat else lasting_name(config))
+        self.owner = LeaseOwner.fresh(worker_identity.node if worker_identity else lasting_name(config))
         self._link = link
         self._embedded = embedded
         hasher = Hasher(secrets.hashing, config.store.partitions)
-        self.meters = Meters.on(link)
-        self.parts = Parts()
-        kind = Store if link.numbers else SpelledStore
+        self.meters = Measurements.on(link)
+        self.supervision = Supervision()
+        kind = MessageStore if link.numbers else LegacyNumberStore
         self.store = kind(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
         )
         networks = config.webhooks.allow_networks
-        self.desk = Desk(config.accounts, rulebook(config), route_table(config), hasher, networks)
-        self.desk.demands = demands_of(config.routes, config.carriers)
-        self.heart = Heart(self.store, self.owner, sole=config.store.embedded or (seat is not None and seat.again))
-        self.shares = Keeper(Sharing(self.meters.link, self.owner, config.store.partitions), self.heart, self.shared)
-        self.forms = Forms(self.store)
-        self.sweeper = Sweeper(self.store, self.forms, self.parts)
-        self.decisions = Decisions(self.store, self.desk, hint=self._hint, parts=self.parts)
+        self.policy_context = PolicyContext(config.accounts, rulebook(config), route_table(config), hasher, networks)
+        self.policy_context.demands = demands_of(config.routes, config.carriers)
+        self.heartbeat = Heartbeat(
+            self.store,
+            self.owner,
+            sole=config.store.embedded or (worker_identity is not None and worker_identity.again),
+        )
+        self.shares = LimitCoordinator(
+            LimitStore(self.meters.link, self.owner, config.store.partitions), self.heartbeat, self.shared
+        )
+        self.forms = ReceiptIdForms(self.store)
+        self.sweeper = Sweeper(self.store, self.forms, self.supervision)
+        self.decisions = Redecider(self.store, self.policy_context, hint=self._hint, supervision=self.supervision)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
-        index = IdIndex(self.store, link)
-        self.relocator = Relocator(self.store, index, self.owner, self.parts)
-        self.herald = Herald(Hints(link, self.owner), self.heart, lambda some, urgent: self._hint(some, urgent=urgent))
-        self.fleet = Fleet(
+        index = ReceiptIndex(self.store, link)
+        self.relocator = ParkedReceiptRelocator(self.store, index, self.owner, self.supervision)
+        self.notifier = WorkNotifier(
+            WorkChannel(link, self.owner), self.heartbeat, lambda some, urgent: self._hint(some, urgent=urgent)
+        )
+        self.carrier_manager = CarrierManager(
             config,
             store=self.store,
-            heart=self.heart,
+            heartbeat=self.heartbeat,
             numbers=hasher,
             forms=self.forms,
             redecide=self._to_decide.put_nowait,
             index=index,
-            beyond=self.herald.beyond_us,
+            beyond=self.notifier.beyond_us,
             changed=self.shares.changed,
-            parts=self.parts,
+            supervision=self.supervision,
         )
-        self.flags = Flags(self.store, self.desk, self.fleet.set_modes, self.forms.take_over)
-        salvage = Salvage(self.store, link, secrets.vault)
-        self.upkeep = Upkeep(salvage, self.fleet, self._to_decide.put_nowait)
-        hooks = Hooks(
+        self.flags = SharedFlags(self.store, self.policy_context, self.carrier_manager.set_modes, self.forms.take_over)
+        salvage = LaneRescue(self.store, link, secrets.vault)
+        self.upkeep = Janitor(salvage, self.carrier_manager, self._to_decide.put_nowait)
+        webhook_queues = WebhookQueues(
             self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
-        self._departed = Departed(link, secrets.vault)
-        self.webhooks = Webhooks(hooks, self.store, self.owner, self._poster, parts=self.parts)
+        self._departed = FormerAccounts(link, secrets.vault)
+        self.webhooks = EventFollower(
+            webhook_queues, self.store, self.owner, self._poster, supervision=self.supervision
+        )
         self._configure_webhooks(config)
         self.intake = Intake(
             self.store,
-            self.desk,
-            hint=self.fleet.accepted,
+            self.policy_context,
+            hint=self.carrier_manager.accepted,
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
-            parts=self.parts,
+            supervision=self.supervision,
         )
-        self.runs = Runs(Claims(link, secrets.vault, self.owner), hasher)
+        self.runs = IdempotentRequests(ClaimStore(link, secrets.vault, self.owner), hasher)
         loop_now = asyncio.get_running_loop().time()
-        self.api = Api(
-            Accounts(config.accounts, loop_now, fresh=self.heart.fresh),
+        self.api = HttpApi(
+            Accounts(config.accounts, loop_now, fresh=self.heartbeat.fresh),
             self.intake,
             self.runs,
             self.store,
@@ -153,53 +163,59 @@ class App:
             house=self,
             version=installed_version(),
         )
-        self.reloader = Reloader(self, source, supervised=seat is not None)
-        timed = Timed(self.api.app)
-        self.http = Listener(timed, seat.http if seat else config.http.listen, reuse_port=seat is not None)
-        desk = WebhookDesk(hooks, self.webhooks)
+        self.reloader = Reloader(self, source, supervised=worker_identity is not None)
+        timed = RequestMetrics(self.api.app)
+        self.http = HttpListener(
+            timed,
+            worker_identity.http if worker_identity else config.http.listen,
+            reuse_port=worker_identity is not None,
+        )
+        policy_context = WebhookAdmin(webhook_queues, self.webhooks)
         rooms = [
-            lambda audit: WebhookRoutes(desk, audit).routes(),
-            lambda audit: (TakeOverRoom(self.reloader) if seat else ReloadRoom(self.reloader, audit)).routes(),
+            lambda audit: WebhookRoutes(policy_context, audit).routes(),
+            lambda audit: (
+                TakeOverRoutes(self.reloader) if worker_identity else ReloadRoutes(self.reloader, audit)
+            ).routes(),
         ]
-        self.operators = Operators(
+        self.operators = AdminServer(
             self,
             link,
             self.meters,
-            hooks=hooks,
+            webhook_queues=webhook_queues,
             http=timed,
             version=installed_version(),
             rooms=rooms,
-            private=seat is not None,
+            private=worker_identity is not None,
         )
-        self.admin = Listener(self.operators.door, seat.door if seat else config.admin.listen)
+        self.admin = HttpListener(self.operators.door, worker_identity.door if worker_identity else config.admin.listen)
 
     def __repr__(self) -> str:
-        return f"<App {self.owner.name} {self.http!r} {len(self.carriages)} carriers>"
+        return f"<App {self.owner.name} {self.http!r} {len(self.services)} carriers>"
 
     @property
-    def carriages(self) -> list[Carriage]:
+    def services(self) -> list[CarrierService]:
         """The carriers at work; a reload changes them."""
-        return self.fleet.carriages
+        return self.carrier_manager.services
 
-    def shared(self) -> Iterator[Shared]:
+    def shared(self) -> Iterator[SharedLimit]:
         """All that has a limit which gateways share."""
-        return chain(self.api.accounts.shared(), self.fleet.shared())
+        return chain(self.api.accounts.shared(), self.carrier_manager.shared())
 
     def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
-        self.fleet.hint(partitions, urgent=urgent)
+        self.carrier_manager.hint(partitions, urgent=urgent)
 
-    def _poster(self) -> Sender:
+    def _poster(self) -> EndpointClient:
         return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
 
-    def _configure_webhooks(self, config: Config, departed: Iterable[Settings] = ()) -> None:
-        settings = [*map(Settings.of, config.accounts), *departed]
+    def _configure_webhooks(self, config: Config, departed: Iterable[EndpointSettings] = ()) -> None:
+        settings = [*map(EndpointSettings.of, config.accounts), *departed]
         self.webhooks.configure(settings, give_up_after=int(config.webhooks.retry_for))
 
     async def _recall_departed(self, config: Config) -> None:
         """Let events of accounts that have left the configuration go out as they wanted. Raises StoreError."""
         here = {
-            one.account: Wanted(one.url, one.keys, one.batch, one.everything)
-            for one in map(Settings.of, config.accounts)
+            one.account: ReceiverSettings(one.url, one.keys, one.batch, one.everything)
+            for one in map(EndpointSettings.of, config.accounts)
             if one.url or one.keys
         }
         waiting = {name: sum(states.values()) for name, states in (await self.store.depths()).waiting.items()}
@@ -208,7 +224,7 @@ class App:
         self._configure_webhooks(
             config,
             [
-                Settings(name, one.url, one.keys, one.batch, one.everything)
+                EndpointSettings(name, one.url, one.keys, one.batch, one.everything)
                 for name, one in left.items()
                 if name not in configured
             ],
@@ -218,7 +234,7 @@ class App:
 
     async def start(self) -> None:
         """First heartbeat, our shares, policy epoch, both listeners. Raises StoreError, OSError (address in use)."""
-        await self.heart.start()
+        await self.heartbeat.start()
         await self.shares.start()
         await self.flags.start()
         await self._recall_departed(self.config)
@@ -241,40 +257,42 @@ class App:
             http=self.http.url,
             admin=self.admin.url,
             carriers=[carrier.name for carrier in self.config.carriers],
-            policy=self.desk.rules.version,
+            policy=self.policy_context.rules.version,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then end in order. A part that fails is started anew alone (see ``Parts``)."""
-        self.parts.watch(asyncio.get_running_loop())
+        """Work until ``stop`` is set, then end in order. A part that fails is started anew alone (see
+        ``Supervision``)."""
+        self.supervision.watch(asyncio.get_running_loop())
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self.parts.keep(name, run), name=name) for name, run in self._background().items()
+                group.create_task(self.supervision.keep(name, run), name=name)
+                for name, run in self._background().items()
             ]
-            serving = group.create_task(self.parts.keep("carriers", self.fleet.run), name="carriers")
+            serving = group.create_task(self.supervision.keep("carriers", self.carrier_manager.run), name="carriers")
             await stop.wait()
             log.info("stopping: no new messages, windows are emptied")
             self.api.close()
             await self.http.stop()
             await self.reloader.close()
-            await self.fleet.stop()
+            await self.carrier_manager.stop()
             await serving
             for task in background:
                 task.cancel()
         await self.webhooks.stop()
         await self.shares.leave()
-        await self.heart.leave()
+        await self.heartbeat.leave()
         log.info("stopped")
 
     def _background(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs beside the carriers as long as the gateway does."""
         return {
-            "heart": self.heart.run,
+            "heart": self.heartbeat.run,
             "shares": self.shares.run,
             "sweeper": self.sweeper.run,
             "decisions": self._decide,
             "flags": self.flags.run,
-            "herald": self.herald.run,
+            "herald": self.notifier.run,
             "lag": self.meters.lag.run,
             "webhooks": self.webhooks.run,
             "upkeep": self.upkeep.run,
@@ -286,7 +304,7 @@ class App:
         self.operators.close()
         await self.http.stop(0)
         await self.admin.stop(0)
-        await self.heart.leave()  # if it was not done in order
+        await self.heartbeat.leave()  # if it was not done in order
 
     async def _decide(self) -> None:
         """Fresh decisions, a batch at a time. What fails is handed out again by the store after five seconds."""
@@ -301,11 +319,11 @@ class App:
 
     async def take_over(self, config: Config, rules: Rulebook) -> None:
         """Let every part work by a new configuration; for ``reload``, which has checked it. Raises StoreError."""
-        former = self.desk.rules
-        self.desk.set_accounts(config.accounts, config.webhooks.allow_networks)
-        self.desk.routes = route_table(config)
-        self.desk.demands = demands_of(config.routes, config.carriers)
-        self.desk.rules = rules.with_flags(former.epoch, former.held, former.pulled)
+        former = self.policy_context.rules
+        self.policy_context.set_accounts(config.accounts, config.webhooks.allow_networks)
+        self.policy_context.routes = route_table(config)
+        self.policy_context.demands = demands_of(config.routes, config.carriers)
+        self.policy_context.rules = rules.with_flags(former.epoch, former.held, former.pulled)
         self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
         self.shares.changed()
         self.store.set_retention(_retention(config))
@@ -317,7 +335,7 @@ class App:
         await self.webhooks.renew()
         await self.flags.start()  # other rules begin a new epoch
         self.upkeep.wake()
-        await self.fleet.apply(config)
+        await self.carrier_manager.apply(config)
 
     async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
         """How many messages of these accounts wait. Raises StoreError."""
@@ -331,7 +349,7 @@ class App:
     @property
     def rules_version(self) -> str:
         """Of the policy that is in force."""
-        return self.desk.rules.version
+        return self.policy_context.rules.version
 
     # ---- what the operators' door asks (doors.admin.House)
 
@@ -370,20 +388,20 @@ def _retention(config: Config) -> Retention:
 @asynccontextmanager
 async def opened(
     config: Config, *, migrating: bool = False
-) -> AsyncIterator[tuple[Link, privacy.Secrets, Embedded | None]]:
+) -> AsyncIterator[tuple[StoreConnection, crypto.Secrets, EmbeddedServer | None]]:
     """The store and its secrets, for as long as the gateway runs. Raises StoreError."""
-    embedded: Embedded | None = None
+    embedded: EmbeddedServer | None = None
     settings = config.store
     url = settings.url
     if settings.embedded:
-        embedded = Embedded(Path(settings.data_dir), settings.durability)
+        embedded = EmbeddedServer(Path(settings.data_dir), settings.durability)
         await embedded.start()
         url = embedded.url
     try:
         async with linked(config, url, migrating=migrating) as (link, secrets):
             yield link, secrets, embedded
     except StoreUnavailable as error:
-        why = embedded.obituary() if embedded is not None else ""
+        why = embedded.fault_text() if embedded is not None else ""
         if why:
             raise StoreUnavailable(f"the embedded store has died: {why}") from error
         raise
@@ -393,7 +411,9 @@ async def opened(
 
 
 @asynccontextmanager
-async def linked(config: Config, url: str, *, migrating: bool = False) -> AsyncIterator[tuple[Link, privacy.Secrets]]:
+async def linked(
+    config: Config, url: str, *, migrating: bool = False
+) -> AsyncIterator[tuple[StoreConnection, crypto.Secrets]]:
     """The store at ``url``, with the secrets that open what it holds. Raises StoreError."""
     settings, secrets = config.store, _secrets(config)
     link = await connect(
@@ -410,12 +430,12 @@ async def linked(config: Config, url: str, *, migrating: bool = False) -> AsyncI
         await link.close()
 
 
-def _secrets(config: Config) -> privacy.Secrets:
+def _secrets(config: Config) -> crypto.Secrets:
     """Secrets from the configuration, else those of the data folder. Raises StoreRefused."""
     given = config.privacy
     if given.hashing_secret:
-        return privacy.from_text(given.hashing_secret, given.encryption_keys, given.current_key)
-    return privacy.load_or_create(Path(config.store.data_dir))
+        return crypto.from_text(given.hashing_secret, given.encryption_keys, given.current_key)
+    return crypto.load_or_create(Path(config.store.data_dir))
 
 
 async def serve(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands import config, keys, operate, recipients
+from gateway.commands.common import Exit, Json, echo, fail, load, print_json, tidy_help
 from gateway.commands.reload import reload
 from gateway.commands.send import send
-from gateway.commands.shared import Exit, Json, echo, fail, load, print_json, tidy_help
 from gateway.commands.status import explain, status
 from gateway.commands.webhooks import webhooks
 
@@ -111,7 +111,7 @@ def serve(
 
         async def serve_until(stop: asyncio.Event) -> None:
             if loaded.config.workers > 1:
-                from gateway.workers.supervisor import supervise
+                from gateway.cluster.workers.supervisor import supervise
 
                 await supervise(loaded.config, source=Source(file), notifier=notifier, stop=stop)
             else:
@@ -293,7 +293,7 @@ def _owner(error: BaseException) -> str:
     address = re.match(r"cannot listen on (\S+:\d+): ", str(getattr(error, "strerror", "") or ""))
     if not address or not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
         return ""
-    from gateway.commands.ports import whose
+    from gateway.commands.port_owner import whose
 
     return whose(address[1])
 

@@ -24,9 +24,9 @@ from rich.markup import escape
 from gateway import logs
 from gateway.app import serve
 from gateway.client import Answer, Client
+from gateway.commands.output import SafeConsole, status_text
 from gateway.config import Config, load
 from gateway.runner import run as run_program
-from gateway.show import SafeConsole, status_text
 from gateway.simulator import Faults, Simulator
 
 KEY = "demo"
@@ -52,7 +52,7 @@ AROUND_THE_WORLD = (
 )
 
 
-class Step(NamedTuple):
+class StoryStep(NamedTuple):
     """One message of the story and what should become of it."""
 
     title: str
@@ -63,10 +63,10 @@ class Step(NamedTuple):
     consent: bool = False  # recorded just before
 
 
-class Told(NamedTuple):
+class StoryOutcome(NamedTuple):
     """What became of a step. ``seconds`` from the request to the final state, as the app sees it."""
 
-    step: Step
+    step: StoryStep
     outcome: str
     seconds: float
     answer: Answer
@@ -87,25 +87,25 @@ def nearest(hour: float, now: datetime) -> Person:
     return min(AROUND_THE_WORLD, key=distance)
 
 
-def story(now: datetime) -> list[Step]:
+def story(now: datetime) -> list[StoryStep]:
     """The messages to send at an instant: somewhere it is always day, and somewhere night."""
     awake, asleep = nearest(13.5, now), nearest(3.5, now)
     offer = "Autumn sale: 20 % off all lamps until Sunday. Stop: +46701740606"
     long_text = "您的订单已发货。" * 18
     return [
-        Step("An order's news", SWEDE, "Your parcel is waiting at the corner shop.", "delivered"),
-        Step("A code", SWEDE, "482913 is your code. Tell nobody.", "delivered", "otp"),
-        Step("A long text", CHINESE, long_text, "delivered"),
-        Step("An offer nobody asked for", awake, offer, "consent_missing", "marketing"),
-        Step("The same, asked for", awake, offer, "delivered", "marketing", consent=True),
-        Step("The same, at night", asleep, offer, "deferred", "marketing", consent=True),
+        StoryStep("An order's news", SWEDE, "Your parcel is waiting at the corner shop.", "delivered"),
+        StoryStep("A code", SWEDE, "482913 is your code. Tell nobody.", "delivered", "otp"),
+        StoryStep("A long text", CHINESE, long_text, "delivered"),
+        StoryStep("An offer nobody asked for", awake, offer, "consent_missing", "marketing"),
+        StoryStep("The same, asked for", awake, offer, "delivered", "marketing", consent=True),
+        StoryStep("The same, at night", asleep, offer, "deferred", "marketing", consent=True),
     ]
 
 
 # ── telling it ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def tell(client: Client, steps: list[Step], report: Callable[[Told], None]) -> list[Told]:
+async def tell(client: Client, steps: list[StoryStep], report: Callable[[StoryOutcome], None]) -> list[StoryOutcome]:
     """Send the messages one after the other and follow each to where it stays. Raises Unreachable."""
     told = []
     for step in steps:
@@ -115,7 +115,7 @@ async def tell(client: Client, steps: list[Step], report: Callable[[Told], None]
     return told
 
 
-async def _tell_one(client: Client, step: Step) -> Told:
+async def _tell_one(client: Client, step: StoryStep) -> StoryOutcome:
     loop = asyncio.get_running_loop()
     if step.consent:
         await asyncio.to_thread(client.grant, step.to.number, method="web_form", evidence="demo")
@@ -123,17 +123,17 @@ async def _tell_one(client: Client, step: Step) -> Told:
     started = loop.time()
     answer = await asyncio.to_thread(client.post, "/v1/messages", message)
     if not answer.ok:
-        return Told(step, str(answer.body.get("code", answer.status)), loop.time() - started, answer)
+        return StoryOutcome(step, str(answer.body.get("code", answer.status)), loop.time() - started, answer)
     status, path = str(answer.body["status"]), f"/v1/messages/{answer.body['id']}"
     while status in ("queued", "sending", "sent", "unknown") and loop.time() - started < PATIENCE:
         await asyncio.sleep(0.02)
         found = await asyncio.to_thread(client.get, path)
         if found.ok:
             status = str(found.body["status"])
-    return Told(step, status, loop.time() - started, answer)
+    return StoryOutcome(step, status, loop.time() - started, answer)
 
 
-def line(told: Told, now: datetime) -> str:
+def line(told: StoryOutcome, now: datetime) -> str:
     """A step as rich markup, one line to read and one to explain."""
     step, body = told.step, told.answer.body
     clock = now.astimezone(ZoneInfo(step.to.zone)).strftime("%H:%M")
@@ -143,7 +143,7 @@ def line(told: Told, now: datetime) -> str:
     return f"{head}\n  → {_outcome(told, body)}" + ("" if told.as_expected else f" [red]expected {step.expected}[/]")
 
 
-def _outcome(told: Told, body: Mapping[str, Any]) -> str:
+def _outcome(told: StoryOutcome, body: Mapping[str, Any]) -> str:
     decision = body.get("decision") or {}
     if not told.answer.ok:
         return f"{status_text('rejected')} {told.answer.status} {told.outcome}: {escape(str(body.get('detail', '')))}"

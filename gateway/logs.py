@@ -17,7 +17,7 @@ from typing import Any, Literal, TextIO
 import orjson
 import structlog
 
-from gateway.visible import visible, visible_json
+from gateway.sanitize import visible, visible_json
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "console"]

@@ -161,7 +161,7 @@ class Reason(IntEnum):
     GATEWAY_FAULT = 80  # the gateway itself cannot deal with it
 
 
-class Fate(IntEnum):
+class Resolution(IntEnum):
     """What the dispatcher makes of a message's answers; the store's ``progress`` carries it out."""
 
     SENT = 0  # every part is accepted
@@ -309,7 +309,7 @@ class NewMessage(msgspec.Struct, gc=False):
     reference: bytes = b""  # 16 octets: hash of (account, recipient, client_ref); b"" = none
 
 
-class Accepted(NamedTuple):
+class AcceptResult(NamedTuple):
     """What ``accept`` did: the id that counts (the first one when the reference was seen before) and whether new."""
 
     id: bytes
@@ -386,13 +386,13 @@ class PartAnswer(NamedTuple):
     status: int = 0
 
 
-class Answer(msgspec.Struct, gc=False):
+class SubmitResult(msgspec.Struct, gc=False):
     """What became of one leased message: the owner reports it once, when no part of it is outstanding."""
 
     id: bytes
     lease: int
     carrier: str
-    fate: Fate
+    fate: Resolution
     reason: Reason
     status: int  # the last command_status, 0 when there was none
     due: int  # for RETRY
@@ -438,7 +438,7 @@ class Match(IntEnum):
     AMBIGUOUS = 3  # several open messages to that recipient have this id: told of each, nothing is concluded
 
 
-class Event(msgspec.Struct, gc=False):
+class StreamEvent(msgspec.Struct, gc=False):
     """One move of one message, as it stands in the partition's stream."""
 
     id: bytes

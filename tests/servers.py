@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from gateway.store.binary import find_binary
+from gateway.store.embedded.binary import find_binary
 
 
 class Server:

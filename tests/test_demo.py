@@ -36,7 +36,7 @@ def test_a_step_is_told_in_the_recipients_time() -> None:
     step = next(step for step in demo.story(now) if step.expected == "deferred")
     assert step.to.place == "Tokyo"
     body = {"id": "1", "status": "deferred", "decision": {"code": "quiet_hours", "next_at": "2026-01-01T23:00:00.000Z"}}
-    told = demo.Told(step, "deferred", 0.01, Answer(202, body))
+    told = demo.StoryOutcome(step, "deferred", 0.01, Answer(202, body))
     assert "Tokyo, 05:00 there" in demo.line(told, now)
     assert "until 08:00 there (quiet_hours)" in demo.line(told, now)
     assert "expected deferred" in demo.line(told._replace(outcome="queued"), now)

@@ -9,7 +9,7 @@ PROGRAM = """
 import asyncio, resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 80))
 from gateway import process
-from gateway.doors.listener import Listener
+from gateway.api.listener import HttpListener
 process.settle()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], process.clients())
 
@@ -18,7 +18,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 async def main():
-    listener = Listener(app, "127.0.0.1:0")
+    listener = HttpListener(app, "127.0.0.1:0")
     await listener.start()
     clients = []
     for _ in range(27):

@@ -117,10 +117,10 @@ async def test_every_command_and_every_link_leads_somewhere() -> None:
 
 async def test_every_route_of_the_operators_listener_is_documented() -> None:
     said = (README.parent / "docs" / "operators.md").read_text()
-    doors = README.parent / "gateway" / "doors"
+    doors = README.parent / "gateway" / "admin"
     found = {
         path
-        for name in ("operations", "webhooks", "reload")
+        for name in ("operations", "webhook_routes", "reload_routes")
         for path in re.findall(r'Route\("(/[a-z/]+)"', (doors / f"{name}.py").read_text())
     } - {"/configuration"}  # of workers, for their supervisor alone
     assert len(found) > 12

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gateway.smpp.status import Status
+from gateway.smpp.status import CommandStatus
 
 
-class Failure(Enum):
+class BindFailure(Enum):
     """Why a bind is not up."""
 
     UNREACHABLE = "unreachable"  # refused, reset, timed out, no answer to the bind
@@ -19,7 +19,7 @@ class Failure(Enum):
     DROPPED = "dropped"  # it was up and did work; the carrier or the network ended it
 
 
-FORBIDDEN = frozenset({Status.ESME_RINVPASWD, Status.ESME_RINVSYSID, Status.ESME_RINVSYSTYP})
+FORBIDDEN = frozenset({CommandStatus.ESME_RINVPASWD, CommandStatus.ESME_RINVSYSID, CommandStatus.ESME_RINVSYSTYP})
 
 UNREACHABLE_FIRST, UNREACHABLE_MOST = 0.5, 30.0
 REFUSED_FIRST, REFUSED_MOST = 1.0, 60.0
@@ -30,23 +30,23 @@ PROVEN_AFTER = 10.0
 """Seconds after which a bind counts as having worked even if nothing was sent over it."""
 
 
-def failure(refused: int | None, *, was_up: float, proven: bool) -> Failure:
+def failure(refused: int | None, *, was_up: float, proven: bool) -> BindFailure:
     """What kind of end this was: ``refused`` is the bind's status, ``was_up`` its age in seconds (0 = never bound)."""
     if refused is not None:
-        return Failure.FORBIDDEN if refused in FORBIDDEN else Failure.REFUSED
-    return Failure.DROPPED if proven or was_up >= PROVEN_AFTER else Failure.UNREACHABLE
+        return BindFailure.FORBIDDEN if refused in FORBIDDEN else BindFailure.REFUSED
+    return BindFailure.DROPPED if proven or was_up >= PROVEN_AFTER else BindFailure.UNREACHABLE
 
 
-def delay(kind: Failure, tries: int, random: float) -> float:
+def delay(kind: BindFailure, tries: int, random: float) -> float:
     """Seconds until the next try. ``tries``: failures of this kind in a row, from 1. ``random`` lies in [0, 1)."""
     doublings = 2.0 ** min(tries - 1, 16)
     match kind:
-        case Failure.DROPPED:
+        case BindFailure.DROPPED:
             return DROPPED_MOST * random
-        case Failure.UNREACHABLE:
+        case BindFailure.UNREACHABLE:
             most = min(UNREACHABLE_MOST, 2 * UNREACHABLE_FIRST * doublings)
             return UNREACHABLE_FIRST + (most - UNREACHABLE_FIRST) * random
-        case Failure.REFUSED:
+        case BindFailure.REFUSED:
             return min(REFUSED_MOST, REFUSED_FIRST * doublings) * (0.5 + 0.5 * random)
-        case Failure.FORBIDDEN:
+        case BindFailure.FORBIDDEN:
             return min(FORBIDDEN_MOST, FORBIDDEN_FIRST * doublings * (1 + 0.1 * random))

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from gateway.carriers.mode import Mode
-from gateway.carriers.pool import Pool, Slot
+from gateway.carriers.mode import CarrierMode
+from gateway.carriers.pool import BindPool, BindSlot
 
 BACK_WITHIN = 5.0
 """Seconds that a reconnect of a whole carrier waits for one bind to be back before it turns to the next."""
@@ -21,41 +21,41 @@ BACK_WITHIN = 5.0
 log = structlog.get_logger(__name__)
 
 
-class Taker(Protocol):
-    """Who takes messages for the binds (``pipeline.dispatch.Dispatcher``)."""
+class TakeSwitch(Protocol):
+    """Who takes messages for the binds (``carriers.dispatcher.Dispatcher``)."""
 
     def wake(self) -> None: ...
 
 
-class Controls:
+class CarrierControls:
     """The operators' hand on one carrier. Every method returns at once; ``mode`` is what the carrier is told to do."""
 
-    def __init__(self, pool: Pool, taker: Taker) -> None:
-        self.mode = Mode.RUNNING
+    def __init__(self, pool: BindPool, taker: TakeSwitch) -> None:
+        self.mode = CarrierMode.RUNNING
         self._pool = pool
         self._taker = taker
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Controls {self._pool.carrier.name} {self.mode.name.lower()}, {len(self._tasks)} at work>"
+        return f"<CarrierControls {self._pool.carrier.name} {self.mode.name.lower()}, {len(self._tasks)} at work>"
 
-    def set_mode(self, mode: Mode) -> None:
+    def set_mode(self, mode: CarrierMode) -> None:
         """How the whole carrier is to stand from now on."""
         if mode is not self.mode:
             log.warning("carrier is told to stand so", carrier=self._pool.carrier.name, mode=mode.name.lower())
             self.mode = mode
-            if mode is Mode.RUNNING:
+            if mode is CarrierMode.RUNNING:
                 for slot in self._pool.slots:
-                    slot.mode = Mode.RUNNING
+                    slot.mode = CarrierMode.RUNNING
             self._apply(self._pool.slots)
 
-    def set_bind(self, slot: Slot, mode: Mode) -> None:
+    def set_bind(self, slot: BindSlot, mode: CarrierMode) -> None:
         """How one bind is to stand; only this worker knows of it, and only until it ends."""
         log.warning("bind is told to stand so", bind=slot.name, mode=mode.name.lower())
         slot.mode = mode
         self._apply([slot])
 
-    def slot(self, name: str) -> Slot | None:
+    def slot(self, name: str) -> BindSlot | None:
         """A bind by its name or number: ``north/2`` or ``2``."""
         wanted = name if "/" in name else f"{self._pool.carrier.name}/{name}"
         return next((slot for slot in self._pool.slots if slot.name == wanted), None)
@@ -64,7 +64,7 @@ class Controls:
         """So many of the configured binds are ours; the others end in order, for other gateways to have."""
         ours = [unit for unit in self._pool.units if not unit[0].spare]
         others = [unit for unit in self._pool.units if unit[0].spare]
-        changed: list[Slot] = []
+        changed: list[BindSlot] = []
         if count < len(ours):
             ours.reverse()
             leaving = sorted(ours, key=_up)[: len(ours) - count]  # what is down, then the last
@@ -81,18 +81,18 @@ class Controls:
             log.info("our share of the binds", carrier=self._pool.carrier.name, ours=count, of=len(self._pool.units))
             self._apply(changed)
 
-    def reconnect(self, slots: Iterable[Slot] | None = None) -> None:
+    def reconnect(self, slots: Iterable[BindSlot] | None = None) -> None:
         """Bind afresh, one after the other; a bind that waits for its next try has it now."""
         self._start(self._reconnect(list(self._pool.slots if slots is None else slots)))
 
-    def state(self, slot: Slot) -> str:
+    def state(self, slot: BindSlot) -> str:
         """running, paused, draining (still waits for answers), drained, reconnecting, or elsewhere (not ours)."""
         mode = self._mode(slot)
-        if mode is Mode.DRAINED and slot.bind is not None:
+        if mode is CarrierMode.DRAINED and slot.bind is not None:
             return "draining"
         if slot.spare:
             return "elsewhere"
-        if mode is Mode.RUNNING and slot.still:
+        if mode is CarrierMode.RUNNING and slot.still:
             return "reconnecting"
         return mode.name.lower()
 
@@ -101,20 +101,20 @@ class Controls:
         for task in self._tasks:
             task.cancel()
 
-    def _mode(self, slot: Slot) -> Mode:
-        return Mode.DRAINED if slot.spare else max(self.mode, slot.mode)
+    def _mode(self, slot: BindSlot) -> CarrierMode:
+        return CarrierMode.DRAINED if slot.spare else max(self.mode, slot.mode)
 
-    def _apply(self, slots: Iterable[Slot]) -> None:
+    def _apply(self, slots: Iterable[BindSlot]) -> None:
         for slot in slots:
             mode = self._mode(slot)
-            slot.still, slot.away = mode is not Mode.RUNNING, mode is Mode.DRAINED
+            slot.still, slot.away = mode is not CarrierMode.RUNNING, mode is CarrierMode.DRAINED
             if slot.away:
                 self._start(self._leave(slot))
             else:
                 slot.wake.set()
         self._taker.wake()
 
-    async def _leave(self, slot: Slot) -> None:
+    async def _leave(self, slot: BindSlot) -> None:
         """End the bind of a slot that takes no more messages, once all it sent is answered."""
         bind = slot.bind
         if bind is None:
@@ -128,9 +128,9 @@ class Controls:
         slot.asked = True
         await bind.finish()
 
-    async def _reconnect(self, slots: list[Slot]) -> None:
+    async def _reconnect(self, slots: list[BindSlot]) -> None:
         for slot in slots:
-            if self._mode(slot) is Mode.DRAINED:
+            if self._mode(slot) is CarrierMode.DRAINED:
                 continue
             slot.still, old = True, slot.bind
             await self._leave(slot)
@@ -138,13 +138,13 @@ class Controls:
             slot.wake.set()
             while old is not None and slot.bind is old:  # noqa: ASYNC110  # until the pool has taken leave of it
                 await asyncio.sleep(0.005)
-            slot.still = self._mode(slot) is not Mode.RUNNING
+            slot.still = self._mode(slot) is not CarrierMode.RUNNING
             if len(slots) > 1:
                 await self._back(slot)
         self._taker.wake()
 
     @staticmethod
-    async def _back(slot: Slot) -> None:
+    async def _back(slot: BindSlot) -> None:
         deadline = asyncio.get_running_loop().time() + BACK_WITHIN
         while asyncio.get_running_loop().time() < deadline:
             if slot.bind is not None and slot.bind.session.bound and not slot.bind.ended:
@@ -157,5 +157,5 @@ class Controls:
         task.add_done_callback(self._tasks.discard)
 
 
-def _up(unit: list[Slot]) -> bool:
+def _up(unit: list[BindSlot]) -> bool:
     return any(slot.bind is not None for slot in unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Mode(IntEnum):
+class CarrierMode(IntEnum):
     """The larger of carrier and bind counts. The value is kept in the store: never renumber."""
 
     RUNNING = 0
@@ -13,6 +13,6 @@ class Mode(IntEnum):
     DRAINED = 2  # takes none, empties its window, unbinds and stays away
 
     @classmethod
-    def of(cls, value: int) -> Mode:
+    def of(cls, value: int) -> CarrierMode:
         """A stored value; one that a later version wrote means at least: take nothing."""
         return cls(value) if value in cls._value2member_map_ else cls.PAUSED

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from gateway.carriers.allowance import Allowance, Credit
-from gateway.carriers.backoff import Failure, delay, failure
-from gateway.carriers.bind import Bind, Listener, Settings
-from gateway.carriers.mode import Mode
-from gateway.pipeline.parts import Parts
-from gateway.policy.pace import Bucket
-from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
+from gateway.carriers.backoff import BindFailure, delay, failure
+from gateway.carriers.connection import Bind, BindListener, BindSettings
+from gateway.carriers.mode import CarrierMode
+from gateway.carriers.read_budget import ReadBudget, ReadCredit
+from gateway.policy.pace import TokenBucket
+from gateway.smpp.pdu import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER
+from gateway.smpp.response_times import ResponseTimes
 from gateway.smpp.status import name as status_name
-from gateway.smpp.timing import AnswerTimes
+from gateway.supervision import Supervision
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
@@ -44,7 +44,7 @@ TICK = 0.5
 log = structlog.get_logger(__name__)
 
 
-class Slot:
+class BindSlot:
     """One configured bind: the connection it has now, or why it has none."""
 
     __slots__ = (
@@ -68,13 +68,13 @@ class Slot:
         self.name = name
         self.command_id = command_id
         self.bind: Bind | None = None
-        self.kind: Failure | None = None  # of the last failure
+        self.kind: BindFailure | None = None  # of the last failure
         self.failures = 0  # of that kind in a row
         self.last = ""  # the last failure in words
         self.brief = 0  # binds in a row that came up and were over before they had worked
         self.try_at = 0.0
         self.wake = asyncio.Event()
-        self.mode = Mode.RUNNING  # of this bind alone
+        self.mode = CarrierMode.RUNNING  # of this bind alone
         self.spare = False  # another gateway has it
         self.still = False  # takes no messages
         self.away = False  # is not to be bound
@@ -83,10 +83,10 @@ class Slot:
     def __repr__(self) -> str:
         if self.bind is not None:
             return repr(self.bind)
-        return f"<Slot {self.name} down, {self.failures} failures ({self.last or 'not tried yet'})>"
+        return f"<BindSlot {self.name} down, {self.failures} failures ({self.last or 'not tried yet'})>"
 
 
-class Totals(NamedTuple):
+class BindTotals(NamedTuple):
     """What binds count, over all that a carrier has had."""
 
     late_answers: int  # to submits, after the response timeout
@@ -95,24 +95,24 @@ class Totals(NamedTuple):
     idle: int  # PDUs that brought neither a message nor an awaited answer
 
 
-class Pool:
+class BindPool:
     """The binds of a carrier. ``run`` keeps them up until it is cancelled or ``finish`` was called."""
 
     def __init__(
         self,
         carrier: Carrier,
-        listener: Listener,
+        listener: BindListener,
         *,
         first_sequence: int = 1,
-        parts: Parts | None = None,
-        spare: Credit | None = None,
+        supervision: Supervision | None = None,
+        spare: ReadCredit | None = None,
     ) -> None:
         """``spare``: credit for what is of no use, shared by all carriers (``allowance``)."""
         self.carrier = carrier
-        self._parts = parts or Parts()
+        self._supervision = supervision or Supervision()
         self._over = asyncio.Event()  # set with ``_finishing``
         self._listener = listener
-        self._settings = Settings(
+        self._settings = BindSettings(
             carrier=carrier.name,
             system_id=carrier.system_id.encode("latin-1", "replace"),
             password=carrier.password.encode("latin-1", "replace"),
@@ -128,13 +128,13 @@ class Pool:
             tls=tls_context(carrier) if carrier.tls else None,
             tls_name=carrier.tls_name,
         )
-        self.times = AnswerTimes(carrier.response_timeout)
-        self._ended = Totals(0, 0, 0, 0)  # of binds that are over
-        self._allowance = Allowance(spare)
-        self._gate: Bucket | None = None
+        self.times = ResponseTimes(carrier.response_timeout)
+        self._ended = BindTotals(0, 0, 0, 0)  # of binds that are over
+        self._allowance = ReadBudget(spare)
+        self._gate: TokenBucket | None = None
         self._finishing = False
         self.tries = 0
-        self.slots = [Slot(f"{carrier.name}/{number}", kind) for number, kind in enumerate(_kinds(carrier), 1)]
+        self.slots = [BindSlot(f"{carrier.name}/{number}", kind) for number, kind in enumerate(_kinds(carrier), 1)]
         self.asked = False  # the store had a word on how many binds are ours; until then all are
         self._hopeless_until = 0.0
         self.members = 1  # gateways that share the binds, this one included
@@ -142,7 +142,7 @@ class Pool:
 
     def __repr__(self) -> str:
         up = sum(1 for slot in self.slots if slot.bind is not None and slot.bind.session.bound)
-        return f"<Pool {self.carrier.name} {up}/{len(self.slots)} up, {self.tries} tries>"
+        return f"<BindPool {self.carrier.name} {up}/{len(self.slots)} up, {self.tries} tries>"
 
     @property
     def binds(self) -> list[Bind]:
@@ -158,13 +158,13 @@ class Pool:
         """Seconds that a submit is waited for at present: what is configured, or longer for a slow carrier."""
         return self.times.timeout(now)
 
-    def totals(self) -> Totals:
+    def totals(self) -> BindTotals:
         """What all binds so far have counted."""
         live = [_totals(slot.bind) for slot in self.slots if slot.bind is not None]
-        return Totals(*map(sum, zip(self._ended, *live, strict=True)))
+        return BindTotals(*map(sum, zip(self._ended, *live, strict=True)))
 
     @property
-    def units(self) -> list[list[Slot]]:
+    def units(self) -> list[list[BindSlot]]:
         """The slots by what the configuration calls a bind: a pair of transmitter and receiver is one."""
         size = len(self.slots) // self.carrier.binds
         return [self.slots[start : start + size] for start in range(0, len(self.slots), size)]
@@ -197,9 +197,9 @@ class Pool:
     async def run(self) -> None:
         """Keep every slot bound."""
         loop = asyncio.get_running_loop()
-        self._gate = Bucket(TRIES_PER_SECOND, loop.time() - 1 / TRIES_PER_SECOND)
+        self._gate = TokenBucket(TRIES_PER_SECOND, loop.time() - 1 / TRIES_PER_SECOND)
         async with asyncio.TaskGroup() as group:
-            keep, over = self._parts.keep, self._over
+            keep, over = self._supervision.keep, self._over
             group.create_task(keep(f"{self.carrier.name}: timers", self._tick, over))
             for number, slot in enumerate(self.slots):
                 group.create_task(keep(f"{slot.name}: bind", partial(self._keep, slot, number), over))
@@ -221,7 +221,7 @@ class Pool:
                     slot.bind.tick(now)
             await asyncio.sleep(TICK)
 
-    async def _keep(self, slot: Slot, number: int) -> None:
+    async def _keep(self, slot: BindSlot, number: int) -> None:
         """The life of a slot: wait for its turn, connect, bind, stay until it is over; again."""
         hosts = self.carrier.addresses
         while not self._finishing:
@@ -238,19 +238,19 @@ class Pool:
                 self._listener,
                 times=self.times,
                 allowance=self._allowance,
-                parts=self._parts,
+                supervision=self._supervision,
             )
             try:
                 await self._live(slot, bind, host, port)
             finally:
-                self._ended = Totals(*map(sum, zip(self._ended, _totals(bind), strict=True)))
+                self._ended = BindTotals(*map(sum, zip(self._ended, _totals(bind), strict=True)))
                 slot.bind = None
             if slot.asked:
                 slot.asked, slot.last, slot.failures, slot.try_at = False, "ended by an operator", 0, 0.0
             elif not self._finishing:
                 self._learn(slot, bind)
 
-    async def _live(self, slot: Slot, bind: Bind, host: str, port: int) -> None:
+    async def _live(self, slot: BindSlot, bind: Bind, host: str, port: int) -> None:
         try:
             await bind.connect(host, port)
         except OSError as error:  # includes TimeoutError and TLS errors
@@ -265,7 +265,7 @@ class Pool:
         finally:
             bind.abort("stopped")
 
-    async def _turn(self, slot: Slot) -> None:
+    async def _turn(self, slot: BindSlot) -> None:
         """Wait until this slot may try: its own delay first, then the gate that all slots share."""
         loop = asyncio.get_running_loop()
         assert self._gate is not None
@@ -281,18 +281,18 @@ class Pool:
                 await asyncio.sleep(self._gate.wait(1, now) + 0.01 * random())  # noqa: S311  # no secret in this
 
     @staticmethod
-    async def _sleep(slot: Slot, seconds: float) -> None:
+    async def _sleep(slot: BindSlot, seconds: float) -> None:
         slot.wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await slot.wake.wait()
 
-    def _learn(self, slot: Slot, bind: Bind) -> None:
+    def _learn(self, slot: BindSlot, bind: Bind) -> None:
         """Say why the bind is not up (any more) and when the slot tries again."""
         now = asyncio.get_running_loop().time()
         kind = failure(bind.refused, was_up=now - bind.since if bind.since else 0.0, proven=bind.proven)
         slot.failures = slot.failures + 1 if slot.kind is kind else 1
-        if kind is not Failure.UNREACHABLE:
+        if kind is not BindFailure.UNREACHABLE:
             slot.brief = 0
         elif bind.since:  # to come up is no success
             slot.brief += 1
@@ -301,7 +301,7 @@ class Pool:
         slot.last = status_name(bind.refused) if bind.refused is not None else bind.reason
         wait = delay(kind, slot.failures, random())  # noqa: S311
         slot.try_at = now + wait
-        if kind is Failure.FORBIDDEN:
+        if kind is BindFailure.FORBIDDEN:
             log.error("carrier refuses our credentials", bind=slot.name, status=slot.last, next_try_s=round(wait))
             for other in self.slots:  # more tries from other slots would only lock the account
                 other.try_at = max(other.try_at, slot.try_at)
@@ -313,14 +313,14 @@ class Pool:
     def _others_may_try(self) -> None:
         now = asyncio.get_running_loop().time()
         for other in self.slots:
-            if other.bind is None and other.kind is Failure.UNREACHABLE and not other.brief:
+            if other.bind is None and other.kind is BindFailure.UNREACHABLE and not other.brief:
                 other.try_at = now
                 other.wake.set()
 
 
-def _totals(bind: Bind) -> Totals:
+def _totals(bind: Bind) -> BindTotals:
     session = bind.session
-    return Totals(session.late_answers, session.timed_out, bind.reading.pauses, session.idle)
+    return BindTotals(session.late_answers, session.timed_out, bind.reading.pauses, session.idle)
 
 
 def _kinds(carrier: Carrier) -> Sequence[int]:

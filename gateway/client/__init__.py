@@ -31,7 +31,7 @@ from gateway.client.errors import (
     UnavailableError,
     Unreachable,
 )
-from gateway.client.sync import Answer, Client
+from gateway.client.sync_client import Answer, Client
 from gateway.client.types import (
     Accepted,
     Batch,
@@ -54,11 +54,11 @@ from gateway.client.types import (
     Suppression,
     problem_body,
 )
-from gateway.client.webhooks import Webhooks
+from gateway.client.webhook_receiver import Webhooks
 from gateway.signature import BadSignature
 
 if TYPE_CHECKING:
-    from gateway.client.aio import AsyncClient
+    from gateway.client.async_client import AsyncClient
 
 __all__ = [
     "Accepted",
@@ -106,7 +106,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """AsyncClient needs aiohttp, which takes a fifth of a second to import: only for those who ask."""
     if name == "AsyncClient":
-        from gateway.client.aio import AsyncClient  # noqa: PLC0415 - see above
+        from gateway.client.async_client import AsyncClient  # noqa: PLC0415 - see above
 
         return AsyncClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

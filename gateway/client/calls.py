@@ -57,7 +57,7 @@ def untyped(call: Call[Any]) -> Call[dict[str, Any]]:
     return Call(call.method, call.path, dict, call.body, call.headers)
 
 
-class Raw(NamedTuple):
+class RawResponse(NamedTuple):
     """An answer as it came. ``headers`` have lower-case names."""
 
     status: int
@@ -65,7 +65,7 @@ class Raw(NamedTuple):
     body: bytes
 
 
-def read(call: Call[T], raw: Raw) -> T:
+def read(call: Call[T], raw: RawResponse) -> T:
     """The typed body of an answer. Raises ApiError, BadAnswer."""
     if not 200 <= raw.status < 300:
         raise failure(raw)
@@ -77,7 +77,7 @@ def read(call: Call[T], raw: Raw) -> T:
         raise BadAnswer(raw.status, raw.body.decode(errors="replace")) from None
 
 
-def failure(raw: Raw) -> ClientError:
+def failure(raw: RawResponse) -> ClientError:
     """The exception for an answer that is no success."""
     try:
         problem = _problem.decode(raw.body)
@@ -159,17 +159,17 @@ def _is_written(value: Any) -> bool:
     return True
 
 
-class Chunk(NamedTuple):
+class BatchChunk(NamedTuple):
     """A part of a batch: the index of its first message, how many go, the call (None: none goes), and those of its
     messages that cannot be written and stay here, by index in the batch."""
 
     start: int
     size: int
-    call: Call[Rows] | None
+    call: Call[ResultRows] | None
     refused: tuple[Refused, ...] = ()
 
 
-class Row(msgspec.Struct):
+class ResultRow(msgspec.Struct):
     """A result of either kind; ``problem`` says which."""
 
     index: int = 0
@@ -185,15 +185,15 @@ class Row(msgspec.Struct):
     problem: Problem | None = None
 
 
-class Rows(msgspec.Struct):
+class ResultRows(msgspec.Struct):
     """The answer to a batch as it travels."""
 
     accepted: int
     refused: int
-    results: list[Row]
+    results: list[ResultRow]
 
 
-def chunks(messages: Iterable[Message], size: int, key: str | None) -> Iterator[Chunk]:
+def chunks(messages: Iterable[Message], size: int, key: str | None) -> Iterator[BatchChunk]:
     """A batch in requests of at most ``size`` messages and 8 MiB; taken from the iterable as needed.
 
     The keys of the requests derive from ``key``: the same messages under the same key are the same requests.
@@ -219,17 +219,17 @@ def chunks(messages: Iterable[Message], size: int, key: str | None) -> Iterator[
         yield _chunk(encoded, start, base, refused)
 
 
-def _chunk(encoded: list[bytes], start: int, base: str, refused: list[Refused]) -> Chunk:
+def _chunk(encoded: list[bytes], start: int, base: str, refused: list[Refused]) -> BatchChunk:
     body = b'{"messages":[' + b",".join(encoded) + b"]}"
-    call = Call("POST", "/v1/messages/batch", Rows, body, _keyed(f"{base}.{start}")) if encoded else None
-    return Chunk(start, len(encoded), call, tuple(refused))
+    call = Call("POST", "/v1/messages/batch", ResultRows, body, _keyed(f"{base}.{start}")) if encoded else None
+    return BatchChunk(start, len(encoded), call, tuple(refused))
 
 
-NOTHING = Rows(0, 0, [])
+NOTHING = ResultRows(0, 0, [])
 """The answer to a chunk of which nothing went."""
 
 
-def results(chunk: Chunk, rows: Rows) -> Batch:
+def results(chunk: BatchChunk, rows: ResultRows) -> Batch:
     """The answer to a chunk, its indexes counted from the start of the whole batch."""
     stayed = {one.index for one in chunk.refused}
     places = (
@@ -242,7 +242,7 @@ def results(chunk: Chunk, rows: Rows) -> Batch:
     return Batch(rows.accepted, rows.refused + len(stayed), done)
 
 
-def _result(row: Row, index: int) -> Result:
+def _result(row: ResultRow, index: int) -> Result:
     if row.problem is not None:
         return Refused(index, row.problem)
     return Accepted(
@@ -274,13 +274,13 @@ def message(message_id: str) -> Call[Record]:
     return Call("GET", f"/v1/messages/{_place('id', message_id)}", Record)
 
 
-class Found(msgspec.Struct):
+class FoundRecords(msgspec.Struct):
     messages: list[Record]
 
 
-def find(client_ref: str, to: str | None) -> Call[Found]:
+def find(client_ref: str, to: str | None) -> Call[FoundRecords]:
     asked = {"client_ref": _checked("client_ref", client_ref)} | ({} if to is None else {"to": _checked("to", to)})
-    return Call("GET", "/v1/messages?" + urlencode(asked), Found)
+    return Call("GET", "/v1/messages?" + urlencode(asked), FoundRecords)
 
 
 def decisions(message_id: str) -> Call[Decisions]:
@@ -291,11 +291,11 @@ def cancel(message_id: str) -> Call[Canceled]:
     return Call("POST", f"/v1/messages/{_place('id', message_id)}/cancel", Canceled)
 
 
-class Consents(msgspec.Struct):
+class ConsentList(msgspec.Struct):
     consents: list[Consent]
 
 
-class Suppressions(msgspec.Struct):
+class SuppressionList(msgspec.Struct):
     suppressions: list[Suppression]
 
 
@@ -309,8 +309,8 @@ def consent(to: str, status: str, *, details: ConsentDetails, **basics: str | No
     return Call("PUT", _of("consents", to), Consent, _present(body))
 
 
-def consents(to: str) -> Call[Consents]:
-    return Call("GET", _of("consents", to), Consents)
+def consents(to: str) -> Call[ConsentList]:
+    return Call("GET", _of("consents", to), ConsentList)
 
 
 def suppress(to: str, reason: str, scope: str, brand: str | None) -> Call[Suppression]:
@@ -318,8 +318,8 @@ def suppress(to: str, reason: str, scope: str, brand: str | None) -> Call[Suppre
     return Call("PUT", _of("suppressions", to), Suppression, _present(body))
 
 
-def suppressions(to: str) -> Call[Suppressions]:
-    return Call("GET", _of("suppressions", to), Suppressions)
+def suppressions(to: str) -> Call[SuppressionList]:
+    return Call("GET", _of("suppressions", to), SuppressionList)
 
 
 def unsuppress(to: str, scope: str | None, brand: str | None) -> Call[None]:

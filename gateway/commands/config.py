@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands.admin import AdminUrl, Desk, Token
+from gateway.commands.admin_client import AdminClient, AdminUrl, Token
+from gateway.commands.common import Exit, Json, echo, fail, load, print_json
 from gateway.commands.reload import change_lines
-from gateway.commands.shared import Exit, Json, echo, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -51,7 +51,7 @@ def check(
     warnings = [*map(str, loaded.warnings), *_idle(file, loaded.config), *_taken(file, loaded.config)]
     changes = _offline(load(diff, as_json).config, loaded.config) if diff is not None else None
     if running:
-        changes = _running(file, Desk.at(url, token, as_json))
+        changes = _running(file, AdminClient.at(url, token, as_json))
     if as_json:
         found = {
             "ok": True,
@@ -80,7 +80,7 @@ def _idle(file: Path, config: Config) -> list[str]:
 
 def _taken(file: Path, config: Config) -> list[str]:
     """Which of its addresses another gateway of this machine has just now."""
-    from gateway.commands.ports import whose
+    from gateway.commands.port_owner import whose
 
     addresses = {"http.listen": config.http.listen, "admin.listen": config.admin.listen}
     found = ((name, address, whose(address, file)) for name, address in addresses.items() if ":" in address)
@@ -93,9 +93,9 @@ def _offline(old: Config, new: Config) -> dict[str, Any]:
     return compare(old, new, supervised=old.workers > 1).as_json()
 
 
-def _running(file: Path, desk: Desk) -> dict[str, Any]:
+def _running(file: Path, admin_client: AdminClient) -> dict[str, Any]:
     """What the gateway says; exit code 1 when it runs by another file."""
-    body = desk.post("/reload?dry_run=true")
+    body = admin_client.post("/reload?dry_run=true")
     if body["file"] != str(file.resolve()):
         fail(Exit.REFUSED, f"that gateway runs by {body['file']}; compare with it: --diff {body['file']}")
     return {name: body[name] for name in ("changes", "needs_restart")}

@@ -8,11 +8,11 @@ from typing import Any
 from rich.markup import escape
 
 from gateway.client import Message
-from gateway.commands.lines import noteworthy
-from gateway.commands.rows import Row
-from gateway.commands.send_file import Tally, Wanted, rows_of
+from gateway.commands.message_file import MessageRow
+from gateway.commands.output import SafeConsole
+from gateway.commands.send_file import FileOptions, FileProgress, rows_of
+from gateway.commands.text_lines import noteworthy
 from gateway.policy.dialling import InvalidNumber, parse_e164
-from gateway.show import SafeConsole
 from gateway.smpp.smart import plain
 from gateway.smpp.text import Alphabet, TextError, count
 
@@ -23,7 +23,7 @@ class Forecast:
     """What a file would become. Segments are those of GSM 03.38 and UCS-2; a carrier may write it otherwise."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.tally = FileProgress()
         self.messages = 0
         self.segments = 0
         self.kinds: Counter[tuple[str, int]] = Counter()  # alphabet and segments
@@ -31,14 +31,14 @@ class Forecast:
         self.faults: list[tuple[int, str]] = []
         self.example: Message | None = None
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MessageRow) -> None:
         """Count one row."""
         self.tally.rows += 1
         fault = row.fault or ("" if row.message is None else self._message(row, row.message))
         if fault:
             self.faults.append((row.line, fault))
 
-    def _message(self, row: Row, message: Message) -> str:
+    def _message(self, row: MessageRow, message: Message) -> str:
         """Why it would be refused, or ""."""
         if row.same:
             self.tally.same.add(row.line, row.same)
@@ -61,8 +61,8 @@ class Forecast:
     def _text(self, text: str, asked: str | None) -> None:
         if asked == "smart":
             text = plain(text)[0]
-        wish = Alphabet(asked) if asked in ("gsm7", "latin1", "ucs2") else None
-        alphabet, parts, _ = count(text, wish)
+        subscription = Alphabet(asked) if asked in ("gsm7", "latin1", "ucs2") else None
+        alphabet, parts, _ = count(text, subscription)
         self.segments += parts
         self.kinds[str(alphabet), parts] += 1
 
@@ -106,7 +106,7 @@ def _many(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
-def dry_run(wanted: Wanted) -> Forecast:
+def dry_run(wanted: FileOptions) -> Forecast:
     """Count a file. Raises BadFile, OSError."""
     forecast = Forecast()
     with rows_of(wanted) as (rows, text):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gateway.commands import complete
-from gateway.commands.shared import Exit, Json, echo, fail, load, print_json
+from gateway.commands import completion
+from gateway.commands.common import Exit, Json, echo, fail, load, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -24,7 +24,7 @@ File = Annotated[
 ]
 
 
-class Found(NamedTuple):
+class ConfiguredKey(NamedTuple):
     """One key of the configuration. ``value`` is what stands there; ``kind``: sha256 or plain."""
 
     account: str
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 @key.command("new")
 def key_new(
     account: Annotated[
-        str, typer.Argument(help="Name of the account the key is for.", autocompletion=complete.accounts)
+        str, typer.Argument(help="Name of the account the key is for.", autocompletion=completion.accounts)
     ],
     as_json: Json = False,
 ) -> None:
@@ -68,7 +68,7 @@ def key_new(
 def key_list(
     config: File,
     account: Annotated[
-        str, typer.Argument(help="Only this account's.", show_default=False, autocompletion=complete.accounts)
+        str, typer.Argument(help="Only this account's.", show_default=False, autocompletion=completion.accounts)
     ] = "",
     as_json: Json = False,
 ) -> None:
@@ -126,15 +126,15 @@ def key_revoke(
     echo(f"\nThen: smpp-gateway reload (or SIGHUP). The account has {left} other key{'s' * (left != 1)}.")
 
 
-def _keys(config: Config) -> Iterator[Found]:
-    from gateway.doors.auth import digest_of
+def _keys(config: Config) -> Iterator[ConfiguredKey]:
+    from gateway.api.auth import digest_of
 
     for account in config.accounts:
         for value in account.api_keys:
-            yield Found(account.name, value.partition(":")[0], digest_of(value).hex()[:FINGERPRINT], value)
+            yield ConfiguredKey(account.name, value.partition(":")[0], digest_of(value).hex()[:FINGERPRINT], value)
 
 
-def _places(config: Path, wanted: Found) -> Iterator[tuple[Path, int]]:
+def _places(config: Path, wanted: ConfiguredKey) -> Iterator[tuple[Path, int]]:
     """Files and lines where the key stands: the configuration, and the key files that it names."""
     import tomllib
 

@@ -6,22 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands.shared import Exit, fail
+from gateway.commands.common import Exit, fail
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.store.spelled import Migrated
+    from gateway.store.legacy_numbers import MigrationResult
 
 
-async def migrated(config: Config, numbers: list[str] | None) -> Migrated:
+async def migrated(config: Config, numbers: list[str] | None) -> MigrationResult:
     """Migrate the store of this configuration. Raises StoreError."""
     from gateway.app import opened
     from gateway.store.keys import Hasher
-    from gateway.store.spelled import SpelledStore, migrate
+    from gateway.store.legacy_numbers import LegacyNumberStore, migrate
 
     async with opened(config, migrating=True) as (link, secrets, _):
         hasher = Hasher(secrets.hashing, config.store.partitions)
-        store = SpelledStore(link, hasher, secrets.vault, partitions=config.store.partitions)
+        store = LegacyNumberStore(link, hasher, secrets.vault, partitions=config.store.partitions)
         return await migrate(link, store, numbers)
 
 
@@ -47,7 +47,7 @@ def _digits(file: Path, lines: Iterable[str]) -> Iterable[str]:
             fail(Exit.USAGE, f"{file}, line {number}: {error}; nothing was changed")
 
 
-def told(done: Migrated) -> str:
+def told(done: MigrationResult) -> str:
     """What a migration did, in words."""
     if not done.done:
         return (

@@ -8,20 +8,20 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.commands import complete
-from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, echo, fail, print_json
+from gateway.commands import completion
+from gateway.commands.admin_client import AdminClient, AdminUrl, Token
+from gateway.commands.common import Exit, Json, echo, fail, print_json
 
 carriers, held, breakers, queue = typer.Typer(), typer.Typer(), typer.Typer(), typer.Typer()
 
-Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=complete.carriers)]
+Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=completion.carriers)]
 Bind = Annotated[
     int,
     typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]", show_default=False),
 ]
 Worker = Annotated[str, typer.Option(help="… and only at this worker, where there are several.")]
 Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.", show_default=False)]
-Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=complete.accounts)]
+Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=completion.accounts)]
 Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
 Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
 
@@ -39,21 +39,21 @@ def queue_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as
     """
     if context.invoked_subcommand is not None:
         return
-    body = Desk.at(url, token, as_json).get("/queue")
+    body = AdminClient.at(url, token, as_json).get("/queue")
     if as_json:
         print_json(body)
         return
-    from gateway.commands import board, tables
+    from gateway.commands import operator_tables, printing
 
-    tables.show(board.lanes(body["lanes"], accounts=True))
+    printing.show(operator_tables.lanes(body["lanes"], accounts=True))
     if body["accounts"]:
-        tables.show("")
-        tables.show(board.waiting(body["accounts"]))
+        printing.show("")
+        printing.show(operator_tables.waiting(body["accounts"]))
 
 
 @queue.command("cancel")
 def queue_cancel(
-    account: Annotated[str, typer.Option(help="Whose messages.", autocompletion=complete.accounts)],
+    account: Annotated[str, typer.Option(help="Whose messages.", autocompletion=completion.accounts)],
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
@@ -64,9 +64,9 @@ def queue_cancel(
 
     Example: [cyan]smpp-gateway queue cancel --account shop[/]
     """
-    desk, canceled, more = Desk.at(url, token, as_json), 0, True
+    admin_client, canceled, more = AdminClient.at(url, token, as_json), 0, True
     while more:
-        body = desk.post("/queue/cancel", {"account": account})
+        body = admin_client.post("/queue/cancel", {"account": account})
         canceled, more = canceled + body["canceled"], body["more"]
     if as_json:
         print_json({"canceled": canceled})
@@ -85,13 +85,13 @@ def audit(
 
     Example: [cyan]smpp-gateway audit --action carrier[/]
     """
-    body = Desk.at(url, token, as_json).get(f"/audit?limit={limit}&action={quote(action)}")
+    body = AdminClient.at(url, token, as_json).get(f"/audit?limit={limit}&action={quote(action)}")
     if as_json:
         print_json(body)
         return
-    from gateway.commands import board, tables
+    from gateway.commands import operator_tables, printing
 
-    tables.show(board.audit(body["entries"]))
+    printing.show(operator_tables.audit(body["entries"]))
 
 
 # ── carriers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +105,7 @@ def carriers_list(context: typer.Context, url: AdminUrl = "", token: Token = "",
     [cyan]smpp-gateway carriers reconnect north --bind 2[/]
     """
     if context.invoked_subcommand is None:
-        body = Desk.at(url, token, as_json).get("/carriers")
+        body = AdminClient.at(url, token, as_json).get("/carriers")
         _show_carriers(body["carriers"], as_json, body)
 
 
@@ -115,7 +115,7 @@ def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Js
 
     Example: [cyan]smpp-gateway carriers show north --json | jq '.binds[].last_error'[/]
     """
-    body = Desk.at(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
+    body = AdminClient.at(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
     _show_carriers([body], as_json, body)
 
 
@@ -129,7 +129,7 @@ def carriers_pause(
 
     Example: [cyan]smpp-gateway carriers pause north[/]
     """
-    _order("pause", name, (bind, worker), Desk.at(url, token, as_json))
+    _order("pause", name, (bind, worker), AdminClient.at(url, token, as_json))
 
 
 @carriers.command("drain")
@@ -148,7 +148,7 @@ def carriers_drain(
 
     Example: [cyan]smpp-gateway carriers drain north --wait 60[/]
     """
-    _order("drain", name, (bind, worker), Desk.at(url, token, as_json), wait, "drained")
+    _order("drain", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "drained")
 
 
 @carriers.command("resume")
@@ -165,7 +165,7 @@ def carriers_resume(
 
     Example: [cyan]smpp-gateway carriers resume north --wait 10[/]
     """
-    _order("resume", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
+    _order("resume", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "running")
 
 
 @carriers.command("reconnect")
@@ -184,22 +184,24 @@ def carriers_reconnect(
 
     Example: [cyan]smpp-gateway carriers reconnect north --bind 2[/]
     """
-    _order("reconnect", name, (bind, worker), Desk.at(url, token, as_json), wait, "running")
+    _order("reconnect", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "running")
 
 
-def _order(verb: str, name: str, which: tuple[int, str], desk: Desk, wait: float = 0, until: str = "") -> None:
+def _order(
+    verb: str, name: str, which: tuple[int, str], admin_client: AdminClient, wait: float = 0, until: str = ""
+) -> None:
     """``which``: number of a bind (0 = all), and its worker ("" = whichever)."""
     bind, worker = which
     if worker and not bind:
         fail(Exit.USAGE, "--worker goes with --bind: a whole carrier is told at every worker")
     path = f"/carriers/{quote(name, safe='')}"
     at = f"?worker={quote(worker)}" if worker else ""
-    body = desk.post(f"{path}/binds/{bind}/{verb}{at}" if bind else f"{path}/{verb}")
+    body = admin_client.post(f"{path}/binds/{bind}/{verb}{at}" if bind else f"{path}/{verb}")
     deadline = time.monotonic() + wait
     while wait and not _stands(body, which, until) and time.monotonic() < deadline:
         time.sleep(0.2)
-        body = desk.get(path)
-    _show_carriers([body], desk.as_json, body)
+        body = admin_client.get(path)
+    _show_carriers([body], admin_client.as_json, body)
     if wait and not _stands(body, which, until):
         fail(Exit.REFUSED, f"{name} is not there yet after {wait:g} s; it goes on by itself")
 
@@ -217,12 +219,12 @@ def _show_carriers(rows: list[dict[str, Any]], as_json: bool, body: dict[str, An
     if as_json:
         print_json(body)
         return
-    from gateway.commands import board, tables
+    from gateway.commands import operator_tables, printing
 
-    tables.show(board.carriers(rows))
+    printing.show(operator_tables.carriers(rows))
     for row in rows:
-        tables.show("")
-        tables.show(board.binds(row))
+        printing.show("")
+        printing.show(operator_tables.binds(row))
 
 
 # ── held messages and breakers ─────────────────────────────────────────────────────────────────────────────────────
@@ -235,13 +237,13 @@ def held_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_
     Examples: [cyan]smpp-gateway held[/] · [cyan]smpp-gateway held release --account shop[/]
     """
     if context.invoked_subcommand is None:
-        body = Desk.at(url, token, as_json).get("/held")
+        body = AdminClient.at(url, token, as_json).get("/held")
         if as_json:
             print_json(body)
             return
-        from gateway.commands import board, tables
+        from gateway.commands import operator_tables, printing
 
-        tables.show(board.held(body))
+        printing.show(operator_tables.held(body))
 
 
 @held.command("release")
@@ -259,7 +261,7 @@ def held_release(
     Example: [cyan]smpp-gateway held release --account shop[/]
     """
     wanted = _scope(account, brand, everybody) if account or everybody or not message else {}
-    body = Desk.at(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
+    body = AdminClient.at(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
     if as_json:
         print_json(body)
     else:
@@ -277,7 +279,7 @@ def breakers_list(context: typer.Context, url: AdminUrl = "", token: Token = "",
     [cyan]smpp-gateway breakers close --account shop[/]
     """
     if context.invoked_subcommand is None:
-        _show_breakers(Desk.at(url, token, as_json).get("/breakers"), as_json)
+        _show_breakers(AdminClient.at(url, token, as_json).get("/breakers"), as_json)
 
 
 @breakers.command("open")
@@ -295,7 +297,7 @@ def breakers_open(
     Example: [cyan]smpp-gateway breakers open --account shop --reason 'complaints'[/]
     """
     wanted = _scope(account, brand, everybody)
-    _show_breakers(Desk.at(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
+    _show_breakers(AdminClient.at(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
 
 
 @breakers.command("close")
@@ -312,7 +314,7 @@ def breakers_close(
 
     Example: [cyan]smpp-gateway breakers close --account shop[/]
     """
-    body = Desk.at(url, token, as_json).post(
+    body = AdminClient.at(url, token, as_json).post(
         "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
     )
     if not as_json:
@@ -331,6 +333,6 @@ def _show_breakers(body: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(body)
         return
-    from gateway.commands import board, tables
+    from gateway.commands import operator_tables, printing
 
-    tables.show(board.breakers(body["open"]))
+    printing.show(operator_tables.breakers(body["open"]))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands import complete
-from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json
+from gateway.commands import completion
+from gateway.commands.common import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json
 
 if TYPE_CHECKING:
     import msgspec
@@ -18,7 +18,7 @@ optout = typer.Typer(
     no_args_is_help=True, help="Record, show and lift opt-outs. They stop what is already queued, too."
 )
 
-SCOPES = complete.one_of("marketing", "all")
+SCOPES = completion.one_of("marketing", "all")
 
 To = Annotated[str, typer.Argument(help="The recipient in E.164, like +46701234567.", show_default=False)]
 Brand = Annotated[str, typer.Option(help="For one brand. [dim]Default: consent: the account's first; opt-out: all.[/]")]
@@ -147,7 +147,7 @@ def _show(items: Sequence[msgspec.Struct], as_json: bool, none: str) -> None:
     import msgspec
 
     from gateway.client import Answer
-    from gateway.show import show
+    from gateway.commands.output import show
 
     shapes = [
         {name: value for name, value in msgspec.to_builtins(item).items() if value not in (None, "")} for item in items

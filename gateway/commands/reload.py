@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, echo, print_json
+from gateway.commands.admin_client import AdminClient, AdminUrl, Token
+from gateway.commands.common import Exit, Json, echo, print_json
 
 
 def reload(
@@ -29,8 +29,8 @@ def reload(
 
     Example: [cyan]smpp-gateway reload --dry-run && smpp-gateway reload[/]
     """
-    desk = Desk.at(url, token, as_json, timeout=wait + 10)
-    body = desk.post("/reload?dry_run=true" if dry_run else f"/reload?wait={wait:g}")
+    admin_client = AdminClient.at(url, token, as_json, timeout=wait + 10)
+    body = admin_client.post("/reload?dry_run=true" if dry_run else f"/reload?wait={wait:g}")
     if as_json:
         print_json(body)
     else:

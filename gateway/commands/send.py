@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from gateway.commands import complete
-from gateway.commands.shared import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json, show_answer
+from gateway.commands import completion
+from gateway.commands.common import URL, Exit, Json, Key, Url, answered, client_of, echo, fail, print_json, show_answer
 
 if TYPE_CHECKING:
     from gateway.client import Client
-    from gateway.commands.places import Places
-    from gateway.commands.send_file import Wanted
+    from gateway.commands.placeholders import PlaceholderText
+    from gateway.commands.send_file import FileOptions
 
 
 def send(
@@ -31,7 +31,7 @@ def send(
     sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
     category: Annotated[
         str,
-        typer.Option(help="otp, transactional, marketing or emergency.", autocompletion=complete.categories),
+        typer.Option(help="otp, transactional, marketing or emergency.", autocompletion=completion.categories),
     ] = "",
     brand: Annotated[str, typer.Option(help="Whose consent counts, when the account has several brands.")] = "",
     client_ref: Annotated[
@@ -43,7 +43,7 @@ def send(
     on_quiet: Annotated[
         str,
         typer.Option(
-            help='At night: "defer" until morning or "reject".', autocompletion=complete.one_of("defer", "reject")
+            help='At night: "defer" until morning or "reject".', autocompletion=completion.one_of("defer", "reject")
         ),
     ] = "",
     wait: Annotated[
@@ -96,11 +96,11 @@ def send(
     _check_options(file, to, text, wait, country, charset, failures, dry_run)
     client = client_of(url, key, patience=300.0 if file else 5.0)
     if file:
-        from gateway.commands.rows import Usual
-        from gateway.commands.send_file import Wanted
+        from gateway.commands.message_file import RowDefaults
+        from gateway.commands.send_file import FileOptions
 
-        rows = Usual(usual, _places(text) if text else None, client_ref, country.upper())
-        _many(client, Wanted(file, rows, charset, failures, quiet=as_json), dry_run, as_json)
+        rows = RowDefaults(usual, _places(text) if text else None, client_ref, country.upper())
+        _many(client, FileOptions(file, rows, charset, failures, quiet=as_json), dry_run, as_json)
     if not (to and (text or template)):
         fail(Exit.USAGE, "give --to and --text (or --template), or --file")
     body = {"to": to, **usual} | ({"text": sys.stdin.read().rstrip("\n") if text == "-" else text} if text else {})
@@ -122,12 +122,12 @@ def _check_options(
             fail(Exit.USAGE, f"--country {country}: write the two letters of a country, like SE or CN")
 
 
-def _places(text: str) -> Places:
-    from gateway.commands.places import BadPlace, Places
+def _places(text: str) -> PlaceholderText:
+    from gateway.commands.placeholders import BadPlaceholder, PlaceholderText
 
     try:
-        return Places(text)
-    except BadPlace as error:
+        return PlaceholderText(text)
+    except BadPlaceholder as error:
         fail(Exit.USAGE, f"--text: {error}")
 
 
@@ -146,7 +146,7 @@ def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> No
     try:
         message = msgspec.convert(body, Message)
     except msgspec.ValidationError as error:
-        from gateway.doors.expected import in_words
+        from gateway.api.field_help import in_words
 
         fail(Exit.USAGE, in_words(error, Message))
 
@@ -176,9 +176,9 @@ def _followed(client: Client, message: str, wait: float) -> dict[str, Any]:
     return client.ask(calls.untyped(calls.message(message)))
 
 
-def _many(client: Client, wanted: Wanted, dry: bool, as_json: bool) -> None:
-    from gateway.commands.lines import BadFile
+def _many(client: Client, wanted: FileOptions, dry: bool, as_json: bool) -> None:
     from gateway.commands.send_file import send_file, show_tally
+    from gateway.commands.text_lines import BadFile
 
     try:
         if dry:
@@ -195,7 +195,7 @@ def _many(client: Client, wanted: Wanted, dry: bool, as_json: bool) -> None:
     raise typer.Exit(Exit.REFUSED if tally.refused else Exit.OK)
 
 
-def _count(wanted: Wanted, as_json: bool) -> NoReturn:
+def _count(wanted: FileOptions, as_json: bool) -> NoReturn:
     """Exit code 1 when some rows would be refused."""
     from gateway.commands.dry_run import dry_run
 

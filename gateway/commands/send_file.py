@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, UnauthorizedError, Unreachable
 from gateway.client.calls import CHUNK
-from gateway.commands.lines import BadFile, noteworthy, opened
-from gateway.commands.rows import Failures, Row, Rows, Usual, count, is_csv
-from gateway.commands.shared import KEY_WANTED, Exit
-from gateway.show import SafeConsole, status_text
+from gateway.commands.common import KEY_WANTED, Exit
+from gateway.commands.message_file import FailedRows, MessageRow, MessageRows, RowDefaults, count, is_csv
+from gateway.commands.output import SafeConsole, status_text
+from gateway.commands.text_lines import BadFile, noteworthy, opened
 
 
-class Twice:
+class RepeatedRows:
     """How often rows repeat something, and where first."""
 
     def __init__(self) -> None:
@@ -41,15 +41,15 @@ class Twice:
         return f"first: line {line}, as line {before}"
 
 
-class Tally:
+class FileProgress:
     """What became of the rows so far."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.accepted = 0
         self.repeated = 0  # handed in before, under the same reference
-        self.same = Twice()  # rows that say what an earlier row says: not handed in
-        self.again = Twice()  # rows with another message to the recipient of an earlier row
+        self.same = RepeatedRows()  # rows that say what an earlier row says: not handed in
+        self.again = RepeatedRows()  # rows with another message to the recipient of an earlier row
         self.unused: list[str] = []  # columns that no message uses
         self.charset = ""  # of the file, when it is not plain UTF-8
         self.statuses: Counter[str] = Counter()
@@ -89,15 +89,15 @@ class Tally:
 class FileSender:
     """Hands in the rows of a file, ``CHUNK`` a request."""
 
-    def __init__(self, client: Client, failures: Failures, report: Callable[[Tally], None]) -> None:
-        self.tally = Tally()
+    def __init__(self, client: Client, failures: FailedRows, report: Callable[[FileProgress], None]) -> None:
+        self.tally = FileProgress()
         self._client = client
         self._failures = failures
         self._report = report
 
-    def run(self, rows: Iterator[Row]) -> Tally:
+    def run(self, rows: Iterator[MessageRow]) -> FileProgress:
         """To the end, or until the gateway cannot be reached or refuses the account. Raises OSError."""
-        waiting: list[Row] = []
+        waiting: list[MessageRow] = []
         try:
             for row in rows:
                 if not self._is_new(row):
@@ -114,7 +114,7 @@ class FileSender:
             self.tally.code = Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.REFUSED
         return self.tally
 
-    def _is_new(self, row: Row) -> bool:
+    def _is_new(self, row: MessageRow) -> bool:
         """Whether a row is to be handed in; what is not is counted."""
         if row.message is None:
             self._fail(row, "malformed", f"line {row.line}: {row.fault}")
@@ -127,12 +127,12 @@ class FileSender:
             self.tally.again.add(row.line, row.again)
         return True
 
-    def _fail(self, row: Row, code: str, detail: str) -> None:
+    def _fail(self, row: MessageRow, code: str, detail: str) -> None:
         self.tally.rows += 1
         self.tally.refused[code] += 1
         self._failures.add(row.given, code, detail)
 
-    def _hand_in(self, rows: list[Row]) -> None:
+    def _hand_in(self, rows: list[MessageRow]) -> None:
         """One request. A request that is refused for some of its rows is repeated without them."""
         while rows:
             try:
@@ -149,7 +149,7 @@ class FileSender:
                 break
         self._report(self.tally)
 
-    def _note(self, rows: list[Row], batch: Batch) -> None:
+    def _note(self, rows: list[MessageRow], batch: Batch) -> None:
         for row, result in zip(rows, batch.results, strict=True):
             if isinstance(result, Refused):
                 self._fail(row, result.problem.code, f"line {row.line}: {_words(result.problem)}")
@@ -178,29 +178,29 @@ def _faults(problem: Problem) -> dict[int, str]:
 # ── the command ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Wanted(NamedTuple):
+class FileOptions(NamedTuple):
     """What is asked of a file ("-": NDJSON on standard input)."""
 
     file: str
-    usual: Usual
+    usual: RowDefaults
     charset: str = ""
     failures: Path | None = None
     quiet: bool = False
 
 
 @contextmanager
-def rows_of(wanted: Wanted) -> Iterator[tuple[Rows, TextIO]]:
+def rows_of(wanted: FileOptions) -> Iterator[tuple[MessageRows, TextIO]]:
     """The rows of a file and its text. Raises BadFile, OSError."""
     if wanted.file == "-":
         file: BinaryIO = sys.stdin.buffer
         with opened(file, wanted.charset or "utf-8") as text:
-            yield Rows(text, "stdin.ndjson", wanted.usual), text
+            yield MessageRows(text, "stdin.ndjson", wanted.usual), text
         return
     with Path(wanted.file).open("rb") as file, opened(file, wanted.charset) as text:
-        yield Rows(text, wanted.file, wanted.usual), text
+        yield MessageRows(text, wanted.file, wanted.usual), text
 
 
-def send_file(client: Client, wanted: Wanted) -> tuple[Tally, Path | None]:
+def send_file(client: Client, wanted: FileOptions) -> tuple[FileProgress, Path | None]:
     """What became of a file, and where its failures are, if any.
 
     Raises BadFile, OSError: nothing was handed in.
@@ -214,7 +214,7 @@ def send_file(client: Client, wanted: Wanted) -> tuple[Tally, Path | None]:
         raise BadFile(f"the file of failures is of the same form; let its name end in {file.suffix or '.ndjson'}")
     with rows_of(wanted) as (rows, text), _progress(None if piped else count(file), wanted.quiet) as report:
         marked = text.encoding.lower() not in ("utf-8", "ascii")
-        kept = Failures(target, rows.columns, getattr(rows, "delimiter", ""), mark=marked)
+        kept = FailedRows(target, rows.columns, getattr(rows, "delimiter", ""), mark=marked)
         sender = FileSender(client, kept, report)
         sender.tally.unused, sender.tally.charset = rows.unused, noteworthy(text)
         try:
@@ -233,7 +233,7 @@ def _beside(file: Path) -> Path:
 
 
 @contextmanager
-def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[Tally], None]]:
+def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[FileProgress], None]]:
     """A bar on a terminal; nothing anywhere else."""
     console = SafeConsole(stderr=True)
     if quiet or not console.is_terminal:
@@ -244,14 +244,14 @@ def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[Tally], None
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total, note="")
 
-        def report(tally: Tally) -> None:
+        def report(tally: FileProgress) -> None:
             refused = sum(tally.refused.values())
             bar.update(task, completed=tally.rows, note=f"[red]{refused} refused[/]" if refused else "")
 
         yield report
 
 
-def show_tally(tally: Tally, failed: Path | None) -> None:
+def show_tally(tally: FileProgress, failed: Path | None) -> None:
     """The summary for people."""
     console = SafeConsole(highlight=False)
     statuses = ", ".join(f"{number} {status_text(status)}" for status, number in tally.statuses.most_common())

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import URL, Exit, Json, Key, client_of, print_json, reach, show_answer
+from gateway.commands.admin_client import AdminClient, AdminUrl, Token
+from gateway.commands.common import URL, Exit, Json, Key, client_of, print_json, reach, show_answer
 
 
 def status(
@@ -35,28 +35,28 @@ def status(
         answer = reach(lambda: client.get(f"/v1/messages/{message}"))
         show_answer(answer, as_json)
         raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-    desk = Desk.at(url or os.environ.get("SMPP_GATEWAY_ADMIN_URL", ""), token, as_json)
-    ready = desk.ask("/readyz")
+    admin_client = AdminClient.at(url or os.environ.get("SMPP_GATEWAY_ADMIN_URL", ""), token, as_json)
+    ready = admin_client.ask("/readyz")
     if not ready.ok:
         show_answer(ready, as_json)
         raise typer.Exit(Exit.REFUSED)
-    body = desk.get("/status")
+    body = admin_client.get("/status")
     if as_json:
         print_json(body)
     elif once or not sys.stdout.isatty():
         _print_once(body)
     else:
-        _watch(desk, body, every)
+        _watch(admin_client, body, every)
 
 
 def _print_once(body: dict[str, Any]) -> None:
-    from gateway.commands import board
-    from gateway.commands.tables import console
+    from gateway.commands import operator_tables
+    from gateway.commands.printing import console
 
-    console().print(board.status(body))
+    console().print(operator_tables.status(body))
 
 
-def _watch(desk: Desk, body: dict[str, Any], every: float) -> None:
+def _watch(admin_client: AdminClient, body: dict[str, Any], every: float) -> None:
     """Until Ctrl-C. A gateway that is away for a while is shown as it was last, and said to be away."""
     import time
 
@@ -65,24 +65,29 @@ def _watch(desk: Desk, body: dict[str, Any], every: float) -> None:
     from rich.text import Text
 
     from gateway.client import Unreachable
-    from gateway.commands import board
-    from gateway.show import SafeConsole
+    from gateway.commands import operator_tables
+    from gateway.commands.output import SafeConsole
 
     before, looked = body, time.monotonic()
     try:
-        with Live(board.status(body), console=SafeConsole(), screen=True, auto_refresh=False) as live:
+        with Live(operator_tables.status(body), console=SafeConsole(), screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 try:
-                    answer = desk.client.get("/status")
+                    answer = admin_client.client.get("/status")
                 except Unreachable as error:
-                    live.update(Group(board.status(before), Text(str(error), style="bold red")), refresh=True)
+                    live.update(Group(operator_tables.status(before), Text(str(error), style="bold red")), refresh=True)
                     continue
                 if not answer.ok:
-                    live.update(Group(board.status(before), Text(str(answer.body), style="bold red")), refresh=True)
+                    live.update(
+                        Group(operator_tables.status(before), Text(str(answer.body), style="bold red")), refresh=True
+                    )
                     continue
                 now = time.monotonic()
-                live.update(board.status(answer.body, board.Before(before, now - looked)), refresh=True)
+                live.update(
+                    operator_tables.status(answer.body, operator_tables.EarlierSample(before, now - looked)),
+                    refresh=True,
+                )
                 before, looked = answer.body, now
     except KeyboardInterrupt:
         raise typer.Exit(Exit.OK) from None
@@ -103,14 +108,14 @@ def explain(
     """
     from urllib.parse import quote
 
-    found = Desk.at(url, token, as_json).get(f"/messages/{quote(message, safe='')}")
+    found = AdminClient.at(url, token, as_json).get(f"/messages/{quote(message, safe='')}")
     if as_json:
         print_json(found)
         return
     from rich.markup import escape
 
-    from gateway.commands.tables import console
-    from gateway.show import status_text, timeline
+    from gateway.commands.output import status_text, timeline
+    from gateway.commands.printing import console
 
     out, seen = console(), found["message"]
     out.print(

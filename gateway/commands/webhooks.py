@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.commands import complete
-from gateway.commands.admin import AdminUrl, Desk, Token
-from gateway.commands.shared import Exit, Json, echo, print_json
+from gateway.commands import completion
+from gateway.commands.admin_client import AdminClient, AdminUrl, Token
+from gateway.commands.common import Exit, Json, echo, print_json
 
 webhooks = typer.Typer()
 
-Account = Annotated[str, typer.Option(help="Only receivers of this account.", autocompletion=complete.accounts)]
+Account = Annotated[str, typer.Option(help="Only receivers of this account.", autocompletion=completion.accounts)]
 To = Annotated[str, typer.Option(help="Only this receiver, when the account has several.")]
 
 
@@ -27,7 +27,7 @@ def receivers(context: typer.Context, url: AdminUrl = "", token: Token = "", as_
     [cyan]smpp-gateway webhooks replay --account shop[/]
     """
     if context.invoked_subcommand is None:
-        _list(Desk.at(url, token, as_json))
+        _list(AdminClient.at(url, token, as_json))
 
 
 @webhooks.command("list")
@@ -43,11 +43,11 @@ def list_(
 
     Example: [cyan]smpp-gateway webhooks list --dead --account shop | jq .data.message_id[/]
     """
-    desk = Desk.at(url, token, as_json)
+    admin_client = AdminClient.at(url, token, as_json)
     if not dead:
-        _list(desk, account)
+        _list(admin_client, account)
         return
-    body = desk.get(f"/webhooks/dead?account={quote(account, safe='')}&limit={limit}")
+    body = admin_client.get(f"/webhooks/dead?account={quote(account, safe='')}&limit={limit}")
     if as_json:
         print_json(body)
         return
@@ -63,13 +63,13 @@ def replay(account: Account = "", to: To = "", url: AdminUrl = "", token: Token 
 
     Example: [cyan]smpp-gateway webhooks replay --account shop[/]
     """
-    body = Desk.at(url, token, as_json).post("/webhooks/replay", {"account": account, "url": to})
+    body = AdminClient.at(url, token, as_json).post("/webhooks/replay", {"account": account, "url": to})
     _count(body, as_json, "to be posted again")
 
 
 @webhooks.command("drop")
 def drop(
-    account: Annotated[str, typer.Option(help="Whose.", show_default=False, autocompletion=complete.accounts)],
+    account: Annotated[str, typer.Option(help="Whose.", show_default=False, autocompletion=completion.accounts)],
     to: To = "",
     url: AdminUrl = "",
     token: Token = "",
@@ -79,7 +79,7 @@ def drop(
 
     Example: [cyan]smpp-gateway webhooks drop --account shop[/]
     """
-    body = Desk.at(url, token, as_json).post("/webhooks/drop", {"account": account, "url": to})
+    body = AdminClient.at(url, token, as_json).post("/webhooks/drop", {"account": account, "url": to})
     _count(body, as_json, "dropped")
 
 
@@ -89,7 +89,7 @@ def retry(account: Account = "", to: To = "", url: AdminUrl = "", token: Token =
 
     Example: [cyan]smpp-gateway webhooks retry --account shop[/]
     """
-    body = Desk.at(url, token, as_json).post("/webhooks/retry", {"account": account, "url": to})
+    body = AdminClient.at(url, token, as_json).post("/webhooks/retry", {"account": account, "url": to})
     if as_json:
         print_json(body)
     else:
@@ -101,7 +101,7 @@ def test(
     account: Annotated[
         str,
         typer.Argument(
-            help="The account, as in the configuration.", show_default=False, autocompletion=complete.accounts
+            help="The account, as in the configuration.", show_default=False, autocompletion=completion.accounts
         ),
     ],
     to: Annotated[str, typer.Option(help="This URL. [dim]Default: the account's callback_url.[/]")] = "",
@@ -115,7 +115,7 @@ def test(
 
     Example: [cyan]smpp-gateway webhooks test shop[/]
     """
-    body = Desk.at(url, token, as_json).post("/webhooks/test", {"account": account, "url": to})
+    body = AdminClient.at(url, token, as_json).post("/webhooks/test", {"account": account, "url": to})
     if as_json:
         print_json(body)
     else:
@@ -132,10 +132,10 @@ def _count(body: dict[str, Any], as_json: bool, what: str) -> None:
         echo(f"{body['events']} event{'s' * (body['events'] != 1)} {what}")
 
 
-def _list(desk: Desk, account: str = "") -> None:
-    body = desk.get("/webhooks")
+def _list(admin_client: AdminClient, account: str = "") -> None:
+    body = admin_client.get("/webhooks")
     rows = [row for row in body["receivers"] if account in ("", row["account"])]
-    if desk.as_json:
+    if admin_client.as_json:
         print_json(body | {"receivers": rows})
         return
     if not rows:

@@ -45,7 +45,7 @@ _DENIED_V6 = tuple(
 )
 
 
-class Guard:
+class AddressGuard:
     """Says which addresses may be dialled. ``named``: networks of private receivers."""
 
     def __init__(self, named: Iterable[str] = ()) -> None:
@@ -53,7 +53,7 @@ class Guard:
         self.named: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in named)
 
     def __repr__(self) -> str:
-        return f"<Guard public{''.join(f', {network}' for network in self.named)}>"
+        return f"<AddressGuard public{''.join(f', {network}' for network in self.named)}>"
 
     def permits(self, address: str, *, clear: bool = False) -> bool:
         """Whether this address may be dialled; ``clear``: by plain http, which goes to named networks alone."""

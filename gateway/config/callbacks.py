@@ -10,7 +10,7 @@ import socket
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.config.addresses import Guard, permits_port
+from gateway.config.addresses import AddressGuard, permits_port
 
 _FORM = "a callback is an https (or http) URL without user and fragment, like https://app.example/sms"
 _PRIVATE = "its address is a private one: the operator has to name its network in webhooks.allow_networks"
@@ -20,7 +20,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # a zone id (%eth0) names
 
 
 @lru_cache(maxsize=1024)
-def fault(url: str, guard: Guard) -> str:
+def fault(url: str, guard: AddressGuard) -> str:
     """Why events may not be posted there; "" when nothing is against it."""
     try:
         parts, host, port = parted(url)

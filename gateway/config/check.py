@@ -12,14 +12,8 @@ from urllib.parse import urlsplit
 from gateway.config.examples import exposed, fingerprint, is_example, is_loopback
 from gateway.config.problems import Findings
 from gateway.config.rulebook import check_policy
-from gateway.config.schema import Config, Privacy, Smpp, split_address
-from gateway.config.tables import (
-    check_accounts,
-    check_carriers,
-    check_routes,
-    is_network,
-    need_file,
-)
+from gateway.config.schema import Config, PrivacyConfig, SmppConfig, split_address
+from gateway.config.tables import check_accounts, check_carriers, check_routes, is_network, need_file
 from gateway.config.unavailable import check_available
 from gateway.policy.quiet_hours import known_zone
 
@@ -105,7 +99,7 @@ def _tokens(config: Config, findings: Findings) -> None:
         seen.setdefault(fingerprint(token), path)
 
 
-def _tls(smpp: Smpp, findings: Findings) -> None:
+def _tls(smpp: SmppConfig, findings: Findings) -> None:
     if smpp.tls_listen:
         for key in ("cert", "key"):
             if not getattr(smpp, key):
@@ -140,7 +134,7 @@ def _store(config: Config, findings: Findings) -> None:
         findings.problem("store.data_dir", f'"{store.data_dir}" is no folder', "Name a folder; it is made when missing")
 
 
-def _privacy(privacy: Privacy, findings: Findings) -> None:
+def _privacy(privacy: PrivacyConfig, findings: Findings) -> None:
     """Either nothing is given, and made at first start, or a secret and at least one key."""
     make = "Make one with: openssl rand -base64 32"
     if bool(privacy.hashing_secret) != bool(privacy.encryption_keys):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gateway.config.check import check
 from gateway.config.examples import is_example
-from gateway.config.problems import ConfigError, Findings, Problem
+from gateway.config.problems import ConfigError, ConfigProblem, Findings
 from gateway.config.read import Reader
 from gateway.config.schema import Config
 
@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
     """A good configuration and what is doubtful about it (shown once at start)."""
 
     config: Config
-    warnings: tuple[Problem, ...]
+    warnings: tuple[ConfigProblem, ...]
 
 
 class Source(NamedTuple):
@@ -53,28 +53,30 @@ def read(path: str | Path | None = None, env: Mapping[str, str] | None = None) -
         text = Path(path).read_text(encoding="utf-8-sig")  # editors on Windows write the mark
     except OSError as error:
         raise ConfigError(
-            [Problem(str(path), "", f"cannot be read: {error.strerror}", "Name a readable file")]
+            [ConfigProblem(str(path), "", f"cannot be read: {error.strerror}", "Name a readable file")]
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError([Problem(str(path), "", "is not UTF-8 text", "Save it as UTF-8")]) from None
+        raise ConfigError([ConfigProblem(str(path), "", "is not UTF-8 text", "Save it as UTF-8")]) from None
     if not re.search(r"^\s*[^\s#]", text, re.MULTILINE):
-        raise ConfigError([Problem(str(path), "", "is empty", "Begin with config/gateway.toml, or with the README's")])
+        raise ConfigError(
+            [ConfigProblem(str(path), "", "is empty", "Begin with config/gateway.toml, or with the README's")]
+        )
     loaded = load_text(text, str(path), env)
     return loaded._replace(warnings=(*loaded.warnings, *_open_file(Path(path), text)))
 
 
-def _open_file(path: Path, text: str) -> list[Problem]:
+def _open_file(path: Path, text: str) -> list[ConfigProblem]:
     """A warning when others can read the secrets in a file, or change it."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return []
     if mode & 0o002:
-        return [Problem(str(path), "", "can be changed by anybody on this machine", f"Run chmod o-w {path}")]
+        return [ConfigProblem(str(path), "", "can be changed by anybody on this machine", f"Run chmod o-w {path}")]
     if not mode & 0o004 or not (found := next(_secrets(tomllib.loads(text)), "")):
         return []
     remedy = f"Run chmod o-r {path}, or take the secrets from the environment or from files"
-    return [Problem(str(path), found, "a secret that anybody on this machine can read", remedy)]
+    return [ConfigProblem(str(path), found, "a secret that anybody on this machine can read", remedy)]
 
 
 def _secrets(tables: Mapping[str, Any], place: str = "") -> Iterator[str]:
@@ -103,7 +105,7 @@ def load_text(text: str, file: str = "text", env: Mapping[str, str] | None = Non
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([Problem(file, "", f"is not TOML: {error}", "Mend the line it names")]) from None
+        raise ConfigError([ConfigProblem(file, "", f"is not TOML: {error}", "Mend the line it names")]) from None
     return from_tables(raw, file, env)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Problem(NamedTuple):
+class ConfigProblem(NamedTuple):
     """One thing to mend: where, what, how. ``path`` is like ``carrier[1].window`` (counted from 0)."""
 
     file: str
@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 class ConfigError(Exception):
     """The configuration cannot be used. ``problems`` holds every reason; the text shows one a line."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[ConfigProblem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 
@@ -34,14 +34,14 @@ class Findings:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.problems: dict[str, Problem] = {}
-        self.warnings: list[Problem] = []
+        self.problems: dict[str, ConfigProblem] = {}
+        self.warnings: list[ConfigProblem] = []
 
     def problem(self, path: str, fault: str, remedy: str, name: str = "") -> None:
-        self.problems.setdefault(path, Problem(self.file, path, fault, remedy, name))
+        self.problems.setdefault(path, ConfigProblem(self.file, path, fault, remedy, name))
 
     def warn(self, path: str, fault: str, remedy: str, name: str = "") -> None:
-        self.warnings.append(Problem(self.file, path, fault, remedy, name))
+        self.warnings.append(ConfigProblem(self.file, path, fault, remedy, name))
 
     def bad(self, path: str) -> bool:
         """Whether this key, or the table that holds it, was found faulty already."""

@@ -22,15 +22,15 @@ import msgspec
 import tzdata  # type: ignore[import-untyped]  # a package of data; IANA_VERSION is all we read of it
 from msgspec import Meta
 
-from gateway.config.problems import Findings, Problem
+from gateway.config.problems import ConfigProblem, Findings
 from gateway.config.read import Reader, cap
-from gateway.config.schema import Config, Policy, Section
+from gateway.config.schema import Config, PolicyConfig, Section
 from gateway.config.tables import CAP_REMEDY, velocities
 from gateway.model import Category
 from gateway.policy.quiet_hours import ALWAYS, MINUTES, Dated, Hours, Law, Profile, Span, Tightened, tighten
-from gateway.policy.route import Route, RouteTable
+from gateway.policy.route import RouteConditions, RouteTable
 from gateway.policy.rulebook import DEFAULT, Limits, Rulebook, by_category
-from gateway.policy.velocity import Velocities
+from gateway.policy.velocity import VelocityTable
 
 RULES_VERSION = 2
 """Of the code of gateway.policy: raised whenever the same data would decide otherwise."""
@@ -76,7 +76,7 @@ class Jurisdiction(Section, frozen=True, kw_only=True):
         )
 
 
-class _Own(NamedTuple):
+class _JurisdictionFile(NamedTuple):
     """One file that can be used: what it says, and its own hours."""
 
     law: Jurisdiction
@@ -116,7 +116,7 @@ def route_table(config: Config) -> RouteTable:
     """The routes as policy looks them up. Lanes are named by ``config.Route.lane``."""
     return RouteTable(
         [
-            Route(
+            RouteConditions(
                 lane=route.lane,
                 prefix=route.prefix,
                 country=route.country,
@@ -129,12 +129,12 @@ def route_table(config: Config) -> RouteTable:
     )
 
 
-def check_policy(policy: Policy, findings: Findings) -> None:
+def check_policy(policy: PolicyConfig, findings: Findings) -> None:
     """Reports what is wrong with ``[policy]`` and the files it names."""
     _build(policy, findings)
 
 
-def _build(policy: Policy, findings: Findings) -> Rulebook | None:
+def _build(policy: PolicyConfig, findings: Findings) -> Rulebook | None:
     laws = _laws(policy, findings)
     named = laws.by_name.get(policy.default_profile, ())
     default = Dated(named, DEFAULT) if named else DEFAULT
@@ -166,7 +166,7 @@ def _build(policy: Policy, findings: Findings) -> Rulebook | None:
         on_quiet=policy.on_quiet,
         default_zone=policy.default_zone,
         max_segments=policy.max_segments,
-        velocity=Velocities(velocity),
+        velocity=VelocityTable(velocity),
         allow_prefixes=tuple(prefix[1:] for prefix in policy.allow_prefixes),
     )
 
@@ -179,7 +179,7 @@ def _narrowed_laws(laws: Iterable[Law], narrow: Profile | None) -> tuple[Law, ..
     return tuple(replace(law, profile=_narrowed(law.profile, narrow)) for law in laws)
 
 
-def _own_hours(policy: Policy, findings: Findings) -> Profile | None:
+def _own_hours(policy: PolicyConfig, findings: Findings) -> Profile | None:
     if not policy.hours:
         return None
     spans = _spans(policy.hours)
@@ -200,12 +200,12 @@ def _limits(category: str, caps: Iterable[str], findings: Findings) -> Limits:
     return tuple(limits)
 
 
-def _laws(policy: Policy, findings: Findings) -> _Laws:
+def _laws(policy: PolicyConfig, findings: Findings) -> _Laws:
     folder = Path(policy.jurisdictions) if policy.jurisdictions else jurisdictions_folder()
     files = sorted(folder.glob("*.toml")) if os.path.isdir(folder) else []
     if not files:
         findings.problem("policy.jurisdictions", f'"{folder}" holds no *.toml file', "Name a folder of jurisdictions")
-    found: dict[str, list[_Own]] = {}
+    found: dict[str, list[_JurisdictionFile]] = {}
     digest = hashlib.sha256()
     for file in files:
         law = _read(file, findings)
@@ -217,11 +217,11 @@ def _laws(policy: Policy, findings: Findings) -> _Laws:
         if any(law.overlaps(other.law) for other in same):
             fault = f'"{law.name}" is in force twice on a day'
             _note(findings, file, "name", fault, "Give the older file a valid_until, or another name")
-        same.append(_Own(law, profile, file))
+        same.append(_JurisdictionFile(law, profile, file))
     return _tables(found, digest.hexdigest(), findings)
 
 
-def _tables(found: dict[str, list[_Own]], digest: str, findings: Findings) -> _Laws:
+def _tables(found: dict[str, list[_JurisdictionFile]], digest: str, findings: Findings) -> _Laws:
     laws = _Laws({}, {}, {}, digest)
     for own in chain.from_iterable(found.values()):
         law = own.law
@@ -236,7 +236,7 @@ def _tables(found: dict[str, list[_Own]], digest: str, findings: Findings) -> _L
 
 
 def _note(findings: Findings, file: Path, at: str, fault: str, remedy: str) -> None:
-    findings.problems.setdefault(f"{file}:{at}", Problem(str(file), at, fault, remedy))
+    findings.problems.setdefault(f"{file}:{at}", ConfigProblem(str(file), at, fault, remedy))
 
 
 def _put(table: dict[str, tuple[Law, ...]], keys: Iterable[str], law: Law) -> None:
@@ -284,7 +284,7 @@ def _spans(text: str) -> tuple[Span, ...] | None:
     return tuple(spans)
 
 
-def _version(policy: Policy, laws: str) -> str:
+def _version(policy: PolicyConfig, laws: str) -> str:
     """Code, data, settings and zone data that a decision was made by, so that it can be replayed."""
     settings = hashlib.sha256(laws.encode() + msgspec.json.encode(policy)).hexdigest()[:8]
     return f"{RULES_VERSION}-{settings}-tz{tzdata.IANA_VERSION}"

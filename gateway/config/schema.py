@@ -50,7 +50,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class Store(Section, frozen=True, kw_only=True):
+class StoreConfig(Section, frozen=True, kw_only=True):
     """Where messages live."""
 
     url: Secret = "embedded"  # embedded | unix:// | redis:// | rediss:// | redis+cluster:// | rediss+cluster://
@@ -64,13 +64,13 @@ class Store(Section, frozen=True, kw_only=True):
         return self.url == "embedded"
 
 
-class Http(Section, frozen=True, kw_only=True):
+class HttpConfig(Section, frozen=True, kw_only=True):
     """The door for apps."""
 
     listen: str = "127.0.0.1:8080"
 
 
-class Admin(Section, frozen=True, kw_only=True):
+class AdminConfig(Section, frozen=True, kw_only=True):
     """The door for operators: health, metrics, controls. Everything but health wants a token."""
 
     listen: str = "127.0.0.1:8081"
@@ -79,7 +79,7 @@ class Admin(Section, frozen=True, kw_only=True):
     operators: dict[str, Secret] = {}  # name -> token, so that the audit says who
 
 
-class Smpp(Section, frozen=True, kw_only=True):
+class SmppConfig(Section, frozen=True, kw_only=True):
     """The SMPP door for apps. ``listen = ""`` closes the clear one, ``tls_listen = ""`` (default) the other."""
 
     listen: str = "127.0.0.1:2776"
@@ -89,14 +89,14 @@ class Smpp(Section, frozen=True, kw_only=True):
     client_ca: str = ""
 
 
-class Webhooks(Section, frozen=True, kw_only=True):
+class WebhookConfig(Section, frozen=True, kw_only=True):
     """Where events may be posted to besides public https addresses."""
 
     allow_networks: tuple[str, ...] = ()
     retry_for: Annotated[float, Meta(ge=1, le=30 * 86400, extra={"duration": True})] = 86400.0  # then dead letters
 
 
-class Policy(Section, frozen=True, kw_only=True):
+class PolicyConfig(Section, frozen=True, kw_only=True):
     """Rules that are the operator's choice; the laws are in the jurisdiction files."""
 
     jurisdictions: str = ""  # folder of *.toml; "" = the files that come with the gateway
@@ -116,7 +116,7 @@ class Policy(Section, frozen=True, kw_only=True):
     emergency_expiry: Seconds = 86400.0
 
 
-class Retention(Section, frozen=True, kw_only=True):
+class RetentionConfig(Section, frozen=True, kw_only=True):
     """How long things are kept and waited for, in seconds; client_ref and idempotency have fixed times."""
 
     finished: Seconds = 6 * 3600.0  # a message's record after its final state
@@ -129,7 +129,7 @@ class Retention(Section, frozen=True, kw_only=True):
     events: Annotated[int, Meta(ge=100)] = 20_000  # entries of a partition's event stream; a call's events are one
 
 
-class Privacy(Section, frozen=True, kw_only=True):
+class PrivacyConfig(Section, frozen=True, kw_only=True):
     """Secrets that hide numbers and texts in the store. Empty: made at first start in ``store.data_dir``, mode 0600."""
 
     hashing_secret: Secret = ""  # base64 of 32 octets; never changes
@@ -137,7 +137,7 @@ class Privacy(Section, frozen=True, kw_only=True):
     current_key: str = ""  # the id that seals; "" = the highest
 
 
-class Log(Section, frozen=True, kw_only=True):
+class LogConfig(Section, frozen=True, kw_only=True):
     """What is logged and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -186,7 +186,7 @@ class Account(Section, frozen=True, kw_only=True):
         return self.brands[0] if self.brands else self.name
 
 
-class Tlv(Section, frozen=True, kw_only=True):
+class CarrierTlv(Section, frozen=True, kw_only=True):
     """An optional parameter that a carrier wants in every submit_sm: the first of ``metadata``, ``templates`` and
     ``value`` that has something for the message."""
 
@@ -227,7 +227,7 @@ class Carrier(Section, frozen=True, kw_only=True):
     long_messages: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
     validity: Literal["absolute", "relative", "none"] = "absolute"
     time_zone: str = ""  # the SMSC's own, IANA: of absolute validities, and of dates in receipts; "" = UTC
-    tlvs: tuple[Tlv, ...] = ()
+    tlvs: tuple[CarrierTlv, ...] = ()
     registered_delivery: Annotated[int, Meta(ge=0, le=31)] = 1
     receipts: Literal["each", "last"] = "each"  # part of a long message that gets one
     receipt_text: bool = False  # esm_class 0 with the text of a receipt is one
@@ -294,15 +294,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""  # unique among gateways on one store; "" = the host's name, made unique on a shared store
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
     allow_examples: bool = False  # secrets that stand in examples, though other machines reach a listener
-    store: Store = Store()
-    http: Http = Http()
-    admin: Admin = Admin()
-    smpp: Smpp = Smpp()
-    webhooks: Webhooks = Webhooks()
-    policy: Policy = Policy()
-    retention: Retention = Retention()
-    privacy: Privacy = Privacy()
-    log: Log = Log()
+    store: StoreConfig = StoreConfig()
+    http: HttpConfig = HttpConfig()
+    admin: AdminConfig = AdminConfig()
+    smpp: SmppConfig = SmppConfig()
+    webhooks: WebhookConfig = WebhookConfig()
+    policy: PolicyConfig = PolicyConfig()
+    retention: RetentionConfig = RetentionConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    log: LogConfig = LogConfig()
     accounts: tuple[Account, ...] = msgspec.field(default=(), name="account")
     carriers: tuple[Carrier, ...] = msgspec.field(default=(), name="carrier")
     routes: tuple[Route, ...] = msgspec.field(default=(), name="route")

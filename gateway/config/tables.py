@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.config.addresses import Guard
+from gateway.config.addresses import AddressGuard
 from gateway.config.callbacks import fault
 from gateway.config.examples import exposed, fingerprint, is_example, is_far, open_to_others
 from gateway.config.problems import Findings
@@ -19,9 +19,9 @@ from gateway.config.read import cap
 from gateway.config.schema import Account, Carrier, Config, Route, split_address
 from gateway.policy.dialling import is_country
 from gateway.policy.quiet_hours import known_zone
-from gateway.policy.templates import Template
-from gateway.smpp.parameters import tlv_value
-from gateway.smpp.tlvs import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
+from gateway.policy.templates import MessageTemplate
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
+from gateway.smpp.tlv_values import tlv_value
 
 CAP_REMEDY = 'Write messages per time, like "5/1h" or "10/1d"'
 
@@ -91,7 +91,7 @@ def velocities(limits: Mapping[str, str], path: str, findings: Findings, name: s
 
 def _template(text: str, path: str, findings: Findings, account: str) -> None:
     try:
-        Template(text)
+        MessageTemplate(text)
     except ValueError as error:
         findings.problem(
             path, f"has {error}", 'Write places as {name}, in small letters, and a brace as "{{" or "}}"', account
@@ -153,7 +153,7 @@ def _categories(account: Account, path: str, findings: Findings) -> None:
 def _callback(config: Config, account: Account, path: str, findings: Findings) -> None:
     at = f"{path}.callback_url"
     if account.callback_url:
-        guard = Guard(network for network in config.webhooks.allow_networks if _is_good_network(network))
+        guard = AddressGuard(network for network in config.webhooks.allow_networks if _is_good_network(network))
         if against := fault(account.callback_url, guard):
             findings.problem(at, "is no place to post events to", _sentence(against), account.name)
         elif account.callback_url.startswith("http:") and is_far(urlsplit(account.callback_url).hostname or ""):

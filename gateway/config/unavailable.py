@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.problems import Findings
-from gateway.config.schema import Account, Config, Smpp
+from gateway.config.schema import Account, Config, SmppConfig
 
 NOT_YET = "is not available in this version"
 DOOR_KEYS = {
@@ -29,7 +29,7 @@ def check_available(config: Config, findings: Findings) -> None:
 
 def _smpp_door(config: Config, findings: Findings) -> None:
     logins = [account.name for account in config.accounts if account.system_id]
-    if config.smpp == Smpp() and not logins:
+    if config.smpp == SmppConfig() and not logins:
         return
     nobody = f", and the system_id of {', '.join(logins)} lets nobody in" if logins else ""
     fault = f"the SMPP door for apps {NOT_YET}: nothing listens there{nobody}"

@@ -14,7 +14,7 @@ from gateway.model import Rule, RuleGroup, RuleStatus
 EVERYBODY = bytes(8)
 
 
-class Consent(IntEnum):
+class ConsentState(IntEnum):
     """Where consent for a brand stands."""
 
     MISSING = 0  # never given, or given and run out
@@ -23,12 +23,12 @@ class Consent(IntEnum):
 
 
 # Names of the module: reading a member off its enum costs 60 ns, and this runs for every rule of every recipient.
-_MISSING, _REVOKED, _GRANTED = Consent
+_MISSING, _REVOKED, _GRANTED = ConsentState
 _CONSENT, _OPT_OUT, _ALL = RuleGroup.CONSENT, RuleGroup.MARKETING, RuleGroup.ALL
 _STOPS = RuleStatus.STOPS
 
 
-def consent(rules: Sequence[Rule], brand: bytes, now: int) -> Consent:
+def consent(rules: Sequence[Rule], brand: bytes, now: int) -> ConsentState:
     """Whether the recipient agreed to marketing of this brand. Of several rules the strictest counts."""
     found = _MISSING
     for rule in rules:

@@ -38,7 +38,7 @@ CHECKS = by_category(
 
 _NO_SCOPE = bytes(8)
 _OTP, _MARKETING, _EMERGENCY = Category.OTP, Category.MARKETING, Category.EMERGENCY
-_REVOKED, _GRANTED = consent.Consent.REVOKED, consent.Consent.GRANTED
+_REVOKED, _GRANTED = consent.ConsentState.REVOKED, consent.ConsentState.GRANTED
 _ALLOW, _NONE = Outcome.ALLOW, Reason.NONE  # names of the module: reading a member off its enum costs 60 ns
 
 
@@ -73,7 +73,7 @@ class Finding(NamedTuple):
         return f"{self.rule}:{self.outcome.name.lower()}"
 
 
-class _Case:
+class _DecisionInput:
     """One decision while it is made: the inputs, and what several rules need."""
 
     __slots__ = ("caps", "expires", "facts", "now", "request", "room_at", "rules", "start", "window", "zones")
@@ -92,7 +92,7 @@ class _Case:
 
 def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict:
     """The verdict about a message at ``now``. Its permission is meaningful for every outcome but REJECT."""
-    case = _Case(request, facts, now, rules)
+    case = _DecisionInput(request, facts, now, rules)
     opens, closes = 0, FOREVER
     category = request.category
     if category is _MARKETING:
@@ -154,26 +154,26 @@ def _caps_of(scope: bytes, category: Category, limits: Limits) -> tuple[Cap, ...
 # The rules, in the order in which they are reported.
 
 
-def _category(case: _Case) -> Finding | None:
+def _category(case: _DecisionInput) -> Finding | None:
     if case.request.category is _EMERGENCY and not case.request.reason:
         return Finding("emergency_reason", Outcome.REJECT, Reason.CONTENT_REFUSED)
     return None
 
 
-def _suppression(case: _Case) -> Finding | None:
+def _suppression(case: _DecisionInput) -> Finding | None:
     if case.facts.rules and consent.suppressed(case.facts.rules, _is_marketing(case), case.now):
         return Finding("suppression", Outcome.REJECT, Reason.SUPPRESSED)
     return None
 
 
-def _opt_out(case: _Case) -> Finding | None:
+def _opt_out(case: _DecisionInput) -> Finding | None:
     scopes = (case.request.brand_scope, case.request.account_scope)
     if case.facts.rules and consent.opted_out(case.facts.rules, scopes, _is_marketing(case), case.now):
         return Finding("opt_out", Outcome.REJECT, Reason.OPTED_OUT)
     return None
 
 
-def _consent(case: _Case) -> Finding | None:
+def _consent(case: _DecisionInput) -> Finding | None:
     found = consent.consent(case.facts.rules, case.request.brand_scope, case.now)
     if found is _GRANTED:
         return None
@@ -181,7 +181,7 @@ def _consent(case: _Case) -> Finding | None:
     return Finding("consent", Outcome.REJECT, Reason.CONSENT_REVOKED if revoked else Reason.CONSENT_MISSING)
 
 
-def _breaker(case: _Case) -> Finding | None:
+def _breaker(case: _DecisionInput) -> Finding | None:
     held, request = case.rules.held, case.request
     if held and not held.isdisjoint(
         (consent.EVERYBODY, request.account_scope, request.brand_scope, _template(request))
@@ -190,19 +190,19 @@ def _breaker(case: _Case) -> Finding | None:
     return None
 
 
-def _pulled(case: _Case) -> Finding | None:
+def _pulled(case: _DecisionInput) -> Finding | None:
     template = case.request.template_scope
     if template != _NO_SCOPE and template in case.rules.pulled:
         return Finding("template_pulled", Outcome.REJECT, Reason.CONTENT_REFUSED)
     return None
 
 
-def _content(case: _Case) -> Finding | None:
+def _content(case: _DecisionInput) -> Finding | None:
     fault = content.fault(case.request.segments, case.rules.max_segments)
     return None if fault is None else Finding(fault, Outcome.REJECT, Reason.CONTENT_REFUSED)
 
 
-def _frequency(case: _Case) -> Finding | None:
+def _frequency(case: _DecisionInput) -> Finding | None:
     if not case.room_at:
         return None
     # A code that comes late is of no use, and refusing is what stops the bombing.
@@ -210,35 +210,35 @@ def _frequency(case: _Case) -> Finding | None:
     return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, case.room_at)
 
 
-def _expiry(case: _Case) -> Finding | None:
+def _expiry(case: _DecisionInput) -> Finding | None:
     if case.expires <= case.start:
         return Finding("expiry", Outcome.REJECT, Reason.EXPIRED)
     return None
 
 
-def _schedule(case: _Case) -> Finding | None:
+def _schedule(case: _DecisionInput) -> Finding | None:
     if case.request.send_at > case.now:
         return Finding("send_at", Outcome.DEFER, Reason.SCHEDULED, case.request.send_at)
     return None
 
 
-def _quiet_hours(case: _Case) -> Finding | None:
+def _quiet_hours(case: _DecisionInput) -> Finding | None:
     if case.window is None:
         return Finding("zone", Outcome.REJECT, Reason.ZONE_UNKNOWN)
     opens = case.window.opens
     if opens <= case.start:
         return None
-    wish = case.request.on_quiet or case.rules.on_quiet
-    if wish == "reject" or opens >= case.expires:
+    subscription = case.request.on_quiet or case.rules.on_quiet
+    if subscription == "reject" or opens >= case.expires:
         return Finding("quiet_hours", Outcome.REJECT, Reason.QUIET_HOURS)
     return Finding("quiet_hours", Outcome.DEFER, Reason.QUIET_HOURS, opens)
 
 
-def _route(case: _Case) -> Finding | None:
+def _route(case: _DecisionInput) -> Finding | None:
     return None if case.request.route else Finding("route", Outcome.REJECT, Reason.NO_ROUTE)
 
 
-def _is_marketing(case: _Case) -> bool:
+def _is_marketing(case: _DecisionInput) -> bool:
     return case.request.category is _MARKETING
 
 
@@ -246,7 +246,7 @@ def _template(request: Request) -> bytes:
     return request.template_scope if request.template_scope != _NO_SCOPE else request.account_scope
 
 
-Rule = Callable[[_Case], Finding | None]
+Rule = Callable[[_DecisionInput], Finding | None]
 _EVERY: tuple[Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
 
 RULES: ByCategory[tuple[Rule, ...]] = by_category(

@@ -1,7 +1,7 @@
 """Pace: how many parts may leave for a carrier now. Pure arithmetic; every instant is a float of seconds handed in.
 
-``Bucket`` is a token bucket in its GCRA form (one instant, "the theoretical arrival time", is the whole state), so a
-take of a hundred permits costs what a take of one does. It starts empty: a restart never brings a burst.
+``TokenBucket`` is a token bucket in its GCRA form (one instant, "the theoretical arrival time", is the whole state), so
+a take of a hundred permits costs what a take of one does. It starts empty: a restart never brings a burst.
 
 ``Pace`` adds what a carrier teaches: the first ESME_RTHROTTLED slows the bucket (or starts one where no rate was
 configured) to what the carrier was really accepting, and the rate climbs back when the answers stay clean.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.policy.share import Demand, Share
+from gateway.policy.share import LimitShare, RateDemand
 
 BURST = 0.05
 """Share of one second's permits that may leave at once."""
@@ -19,7 +19,7 @@ BURST = 0.05
 _EPSILON = 1e-9
 
 
-class Bucket:
+class TokenBucket:
     """Token bucket: at most ``rate`` permits a second plus ``burst`` at once. ``rate`` 0 means no limit.
 
     Any window of ``s`` seconds holds at most ``rate * s + burst`` permits, where ``burst`` is never less than one.
@@ -34,7 +34,7 @@ class Bucket:
         self._tat = now  # the instant at which the bucket is (was) empty
 
     def __repr__(self) -> str:
-        return f"<Bucket {self.rate:.1f}/s burst {self.burst:.1f}>" if self.rate else "<Bucket unlimited>"
+        return f"<TokenBucket {self.rate:.1f}/s burst {self.burst:.1f}>" if self.rate else "<TokenBucket unlimited>"
 
     def available(self, now: float) -> float:
         """Permits that could be taken now (``inf`` without a limit); never negative."""
@@ -143,11 +143,11 @@ class Pace:
     )
 
     def __init__(self, ceiling: float, now: float, *, burst: float = BURST) -> None:
-        self.share = Share(ceiling)
-        self.bucket = Bucket(ceiling, now, burst=burst)
+        self.share = LimitShare(ceiling)
+        self.bucket = TokenBucket(ceiling, now, burst=burst)
         self.decreases = 0
         self._taught = inf  # the rate that the carrier's throttling has taught
-        self._demand = Demand(now)
+        self._demand = RateDemand(now)
         self._short = False  # the last take would have used more permits than there were
         self._slots: list[tuple[int, int]] = []  # (tenth of a second, answers accepted in it), the last second only
         self._throttles: list[tuple[int, int]] = []  # the same of throttled answers

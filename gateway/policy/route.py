@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gateway.model import Category
 
 
-class Route(NamedTuple):
+class RouteConditions(NamedTuple):
     """The conditions of one route; what does not matter is left empty."""
 
     lane: str  # the route's name in the store
@@ -39,16 +39,16 @@ class Route(NamedTuple):
 class RouteTable:
     """All routes, ready for look-up."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[RouteConditions]) -> None:
         self.routes = tuple(routes)
-        self._by_prefix: dict[str, list[Route]] = {}
+        self._by_prefix: dict[str, list[RouteConditions]] = {}
         for route in routes:
             self._by_prefix.setdefault(route.prefix, []).append(route)
         for same in self._by_prefix.values():
             same.sort(key=lambda route: -route.conditions)  # stable: the order written decides among equals
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
-    def match(self, digits: str, region: str, sender: str, category: Category, account: str) -> Route | None:
+    def match(self, digits: str, region: str, sender: str, category: Category, account: str) -> RouteConditions | None:
         """The route of a message, or None when none takes it."""
         for length in self._lengths:
             for route in self._by_prefix.get(digits[:length], ()):

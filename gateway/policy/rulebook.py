@@ -13,9 +13,9 @@ from typing import TypeVar
 from gateway.model import Category
 from gateway.policy.content import MAX_SEGMENTS
 from gateway.policy.quiet_hours import Dated, Hours, Law, daily
-from gateway.policy.velocity import Velocities
+from gateway.policy.velocity import VelocityTable
 
-NO_VELOCITIES = Velocities()
+NO_VELOCITIES = VelocityTable()
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Rulebook:
     on_quiet: str = "defer"  # or "reject", for messages that do not say
     default_zone: str = ""  # for numbers without one; "" = refuse their marketing
     max_segments: int = MAX_SEGMENTS
-    velocity: Velocities = NO_VELOCITIES  # for every account
+    velocity: VelocityTable = NO_VELOCITIES  # for every account
     allow_prefixes: tuple[str, ...] = ()  # digits: dear numbers that may be written to
     held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
     pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
 
-from gateway.policy.pace import Bucket
-from gateway.policy.share import Demand, Share
+from gateway.policy.pace import TokenBucket
+from gateway.policy.share import LimitShare, RateDemand
 
 HORIZON = 2.0
 """Seconds ahead for which turns are given to messages that are not urgent."""
@@ -40,7 +40,7 @@ class _Line:
     def __init__(self, pattern: Pattern, now: float) -> None:
         rate = pattern.share.held
         self.pattern = pattern
-        self.bucket = Bucket(rate, now - 1 / rate)  # a first message need not wait
+        self.bucket = TokenBucket(rate, now - 1 / rate)  # a first message need not wait
         self.far = now
 
 
@@ -51,8 +51,8 @@ class Pattern:
 
     def __init__(self, name: str, rate: float, now: float) -> None:
         self.name = name
-        self.share = Share(rate)
-        self.demand = Demand(now)
+        self.share = LimitShare(rate)
+        self.demand = RateDemand(now)
         self.short = False  # a message had to wait for its sender's turn
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """What of a limit may be used here, when several gateways share it; and how much would be used. Pure; instants are
 handed in.
 
-The limit is the configuration's. The share is the store's word (``store.sharing``): until it has spoken, all of the
+The limit is the configuration's. The share is the store's word (``store.limits``): until it has spoken, all of the
 limit is ours, as in a process of its own.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import inf
 
 
-class Share:
+class LimitShare:
     """A limit and what of it is held here."""
 
     __slots__ = ("_held", "fair", "limit", "members")
@@ -24,7 +24,7 @@ class Share:
         """Gateways that use it, this one included, when the store was last asked."""
 
     def __repr__(self) -> str:
-        return f"<Share {self.held:g} of {self.limit:g}, {self.members} members>"
+        return f"<LimitShare {self.held:g} of {self.limit:g}, {self.members} members>"
 
     @property
     def asked(self) -> bool:
@@ -67,7 +67,7 @@ LEAST = 0.01
 """Of the limit (and at most one a second) is wanted always, so that the first after a pause finds something."""
 
 
-class Demand:
+class RateDemand:
     """How much is wanted a second. ``wanted`` is asked about once a second; before that everything is."""
 
     __slots__ = ("_count", "_peak", "_since")

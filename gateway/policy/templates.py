@@ -8,7 +8,7 @@ from collections.abc import Mapping
 _PIECE = re.compile(r"\{\{|\}\}|\{([a-z][a-z0-9_]{0,31})\}|[{}]")
 
 
-class Template:
+class MessageTemplate:
     """One text. Raises ValueError when its braces make no sense."""
 
     __slots__ = ("_pieces", "names")
@@ -31,7 +31,7 @@ class Template:
         self.names = tuple(names)
 
     def __repr__(self) -> str:
-        return f"<Template of {', '.join(dict.fromkeys(self.names)) or 'nothing'}>"
+        return f"<MessageTemplate of {', '.join(dict.fromkeys(self.names)) or 'nothing'}>"
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The text with these values. Raises KeyError for one that is missing."""

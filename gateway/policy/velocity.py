@@ -12,7 +12,7 @@ from typing import NamedTuple
 SLOTS = 6
 
 
-class Velocity(NamedTuple):
+class VelocityLimit(NamedTuple):
     """At most ``limit`` messages to numbers that begin with ``prefix`` (digits, "" = all) in ``window`` ms."""
 
     prefix: str
@@ -40,21 +40,21 @@ class Velocity(NamedTuple):
         return (now // self.width - back + SLOTS + 1) * self.width
 
 
-class Velocities:
+class VelocityTable:
     """Limits by prefix."""
 
     def __init__(self, limits: Mapping[str, tuple[int, int]] | None = None) -> None:
         """``limits``: prefix as written (``+225``, ``*``) -> messages, seconds."""
-        self._by_prefix: dict[str, Velocity] = {}
+        self._by_prefix: dict[str, VelocityLimit] = {}
         for written, (limit, seconds) in (limits or {}).items():
             prefix = written.lstrip("+*")
-            self._by_prefix[prefix] = Velocity(prefix, limit, seconds * 1000)
+            self._by_prefix[prefix] = VelocityLimit(prefix, limit, seconds * 1000)
         self._lengths = sorted({len(prefix) for prefix in self._by_prefix}, reverse=True)
 
     def __bool__(self) -> bool:
         return bool(self._by_prefix)
 
-    def of(self, digits: str) -> Velocity | None:
+    def of(self, digits: str) -> VelocityLimit | None:
         """The limit with the longest prefix of a number."""
         for length in self._lengths:
             found = self._by_prefix.get(digits[:length])
@@ -63,7 +63,7 @@ class Velocities:
         return None
 
 
-def nearest(own: Velocities, everybody: Velocities, digits: str) -> Velocity | None:
+def nearest(own: VelocityTable, everybody: VelocityTable, digits: str) -> VelocityLimit | None:
     """The limit that holds for a number: of the longest prefix; an account's own before the one for everybody."""
     mine, theirs = own.of(digits), everybody.of(digits)
     if mine is None or theirs is None:

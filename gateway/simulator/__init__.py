@@ -5,6 +5,6 @@ from __future__ import annotations
 from gateway.simulator.carrier import Simulator
 from gateway.simulator.faults import Faults, StatusRule, read_faults
 from gateway.simulator.run import run
-from gateway.simulator.stats import Entry, Stats
+from gateway.simulator.stats import LedgerEntry, SimulatorStats
 
-__all__ = ["Entry", "Faults", "Simulator", "Stats", "StatusRule", "read_faults", "run"]
+__all__ = ["Faults", "LedgerEntry", "Simulator", "SimulatorStats", "StatusRule", "read_faults", "run"]

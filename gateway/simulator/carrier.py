@@ -15,31 +15,34 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from gateway.simulator.desk import Desk
+from gateway.simulator.app_link import AppLink
+from gateway.simulator.delivery_queue import DeliveryQueue
 from gateway.simulator.faults import Faults
-from gateway.simulator.link import Link
-from gateway.simulator.outbox import Outbox
-from gateway.simulator.stats import Entry, Stats
-from gateway.smpp.events import Answered, BindRequested, Closed, Event, Operation, Requested, TimedOut, Unbinding
-from gateway.smpp.messages import Message
-from gateway.smpp.pdus import (
-    BIND_TRANSMITTER,
-    CANCEL_SM,
-    QUERY_SM,
-    REPLACE_SM,
-    SUBMIT_MULTI,
+from gateway.simulator.stats import LedgerEntry, SimulatorStats
+from gateway.simulator.submits import SubmitProcessor
+from gateway.smpp.events import (
+    Answered,
+    BindRequested,
+    Closed,
+    Event,
+    OperationRequested,
+    Requested,
+    TimedOut,
+    Unbinding,
 )
-from gateway.smpp.status import Status
+from gateway.smpp.pdu import BIND_TRANSMITTER, CANCEL_SM, QUERY_SM, REPLACE_SM, SUBMIT_MULTI
+from gateway.smpp.short_message import ShortMessage
+from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long
 
 NAME = b"simulator"
 TICK = 0.5  # seconds between looks at the sessions' timeouts
 
 _REFUSED_OPERATIONS = {
-    QUERY_SM: Status.ESME_RQUERYFAIL,
-    CANCEL_SM: Status.ESME_RCANCELFAIL,
-    REPLACE_SM: Status.ESME_RREPLACEFAIL,
-    SUBMIT_MULTI: Status.ESME_RINVCMDID,
+    QUERY_SM: CommandStatus.ESME_RQUERYFAIL,
+    CANCEL_SM: CommandStatus.ESME_RCANCELFAIL,
+    REPLACE_SM: CommandStatus.ESME_RREPLACEFAIL,
+    SUBMIT_MULTI: CommandStatus.ESME_RINVCMDID,
 }
 
 
@@ -57,29 +60,29 @@ class Simulator:
         *,
         users: Mapping[str, str] | None = None,
         ledger: bool = False,
-        tap: Callable[[Message], None] | None = None,
+        tap: Callable[[ShortMessage], None] | None = None,
         seed: int | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.faults = faults if faults is not None else Faults()
         self.users = users
-        self.stats = Stats()
-        self.ledger: list[Entry] = []
-        self.links: set[Link] = set()
+        self.stats = SimulatorStats()
+        self.ledger: list[LedgerEntry] = []
+        self.links: set[AppLink] = set()
         self.port = 0
         self._host = ""
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._outbox = Outbox(lambda: self.faults, self.stats, self._touch)
-        self._desk = Desk(
+        self._deliveries = DeliveryQueue(lambda: self.faults, self.stats, self._touch)
+        self._submits = SubmitProcessor(
             lambda: self.faults,
             self.stats,
-            self._outbox,
+            self._deliveries,
             random=Random(seed),  # noqa: S311 - faults, not secrets
             ledger=self.ledger if ledger else None,
             tap=tap,
         )
-        self._dirty: list[Link] = []
+        self._dirty: list[AppLink] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._ticker: asyncio.TimerHandle | None = None
@@ -92,7 +95,7 @@ class Simulator:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen and return the port (one of the kernel's choice for 0). OSError when it is taken."""
         self._loop = asyncio.get_running_loop()
-        self._desk.wall = time.time() - self._loop.time()
+        self._submits.wall = time.time() - self._loop.time()
         self._host, self.port = host, port
         await self._listen()
         self._tick()
@@ -142,15 +145,15 @@ class Simulator:
         """
         name = system_id.encode() or self._only_app()
         now = self._loop.time()
-        parts = self._desk.reply(name, source.encode(), dest.encode(), text, long=long)
+        parts = self._submits.reply(name, source.encode(), dest.encode(), text, long=long)
         for delivery in parts:
-            self._outbox.send(delivery, now)
+            self._deliveries.send(delivery, now)
         return len(parts)
 
     @property
     def undelivered(self) -> int:
         """Receipts and replies that are not due yet or that no bind has room for."""
-        return len(self._outbox)
+        return len(self._deliveries)
 
     def _only_app(self) -> bytes:
         names = {link.system_id for link in self.links if link.receives}
@@ -163,7 +166,7 @@ class Simulator:
     async def _listen(self) -> None:
         try:
             self._server = await self._loop.create_server(
-                lambda: Link(self), self._host, self.port, backlog=1024, ssl=self._tls
+                lambda: AppLink(self), self._host, self.port, backlog=1024, ssl=self._tls
             )
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
@@ -192,7 +195,7 @@ class Simulator:
 
     # ---- what links tell
 
-    def opened(self, link: Link) -> None:
+    def opened(self, link: AppLink) -> None:
         """A connection came in."""
         if self.faults.refuse_connections:
             link.cut("reset")
@@ -200,59 +203,59 @@ class Simulator:
         self.stats.connections += 1
         self.links.add(link)
 
-    def happened(self, link: Link, events: Sequence[Event], now: float) -> None:
+    def happened(self, link: AppLink, events: Sequence[Event], now: float) -> None:
         """A session's events, in order; what follows a cut is nobody's any more."""
         for event in events:
             if isinstance(event, Requested):
-                self._desk.submitted(link, event.message, now)
+                self._submits.submitted(link, event.message, now)
             elif isinstance(event, Answered):
-                self._outbox.answered(event.context, event.status, now)
+                self._deliveries.answered(event.context, event.status, now)
             else:
                 self._seldom(link, event, now)
             if link.closed:
                 return
         if events and link.receives:
-            self._outbox.pump(link.system_id, now)
+            self._deliveries.pump(link.system_id, now)
         if not link.dirty:
             self._touch(link)
         self._arm()
 
-    def writable(self, link: Link, now: float) -> None:
+    def writable(self, link: AppLink, now: float) -> None:
         """The app reads again."""
-        self._outbox.pump(link.system_id, now)
+        self._deliveries.pump(link.system_id, now)
 
-    def lost(self, link: Link, events: Sequence[Event]) -> None:
+    def lost(self, link: AppLink, events: Sequence[Event]) -> None:
         """The connection is over."""
         self.links.discard(link)
         if link.system_id:
             self.stats.bound -= 1
         for event in events:
             if isinstance(event, Closed):
-                self._outbox.left(link, event.contexts)
+                self._deliveries.left(link, event.contexts)
         if link.system_id:
-            self._outbox.pump(link.system_id, self._loop.time())
+            self._deliveries.pump(link.system_id, self._loop.time())
 
-    def _seldom(self, link: Link, event: Event, now: float) -> None:
+    def _seldom(self, link: AppLink, event: Event, now: float) -> None:
         match event:
             case BindRequested():
                 self._bind(link, event)
-            case Operation(pdu):
+            case OperationRequested(pdu):
                 status = _REFUSED_OPERATIONS.get(pdu.command_id)
                 if status is not None:
                     link.session.respond(pdu.command_id, pdu.sequence, status)
             case TimedOut(contexts):
-                self._outbox.unanswered(contexts)
+                self._deliveries.unanswered(contexts)
             case Unbinding():
                 link.receives = False
             case Closed(_, contexts):
-                self._outbox.left(link, contexts)
+                self._deliveries.left(link, contexts)
                 link.finish()
             case _:
                 pass
 
     # ---- binds
 
-    def _bind(self, link: Link, bind: BindRequested) -> None:
+    def _bind(self, link: AppLink, bind: BindRequested) -> None:
         if self.faults.bind_silent:
             return
         if self.faults.bind_delay_ms:
@@ -260,7 +263,7 @@ class Simulator:
         else:
             self._decide_bind(link, bind)
 
-    def _decide_bind(self, link: Link, bind: BindRequested) -> None:
+    def _decide_bind(self, link: AppLink, bind: BindRequested) -> None:
         if link.closed:
             return
         now = self._loop.time()
@@ -278,7 +281,7 @@ class Simulator:
             events = link.session.accept_bind(NAME, now=now)
             if bind.command_id != BIND_TRANSMITTER:
                 link.receives = True
-                self._outbox.joined(link, now)
+                self._deliveries.joined(link, now)
         self.happened(link, events, now)
 
     def _bind_status(self, bind: BindRequested) -> int:
@@ -288,16 +291,16 @@ class Simulator:
         if self.users is not None:
             password = self.users.get(bind.system_id.decode("latin-1"))
             if password is None:
-                return Status.ESME_RINVSYSID
+                return CommandStatus.ESME_RINVSYSID
             if password.encode() != bind.password:
-                return Status.ESME_RINVPASWD
+                return CommandStatus.ESME_RINVPASWD
         if faults.max_binds and sum(link.system_id == bind.system_id for link in self.links) >= faults.max_binds:
-            return Status.ESME_RALYBND
-        return Status.ESME_ROK
+            return CommandStatus.ESME_RALYBND
+        return CommandStatus.ESME_ROK
 
     # ---- writing and the one timer
 
-    def _touch(self, link: Link) -> None:
+    def _touch(self, link: AppLink) -> None:
         """Let ``link`` be flushed at the end of this tick."""
         if link.dirty:
             return
@@ -313,7 +316,7 @@ class Simulator:
 
     def _arm(self) -> None:
         """See to it that the timer rings for whatever is due next."""
-        due = min(self._outbox.wheel.next, self._desk.answers.next)
+        due = min(self._deliveries.wheel.next, self._submits.answers.next)
         if due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -323,9 +326,9 @@ class Simulator:
     def _ring(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = self._loop.time()
-        for link, command_id, sequence, status, body in self._desk.answers.due(now):
+        for link, command_id, sequence, status, body in self._submits.answers.due(now):
             link.session.respond(command_id, sequence, status, body)
             if not link.dirty:
                 self._touch(link)
-        self._outbox.send_due(now)
+        self._deliveries.send_due(now)
         self._arm()

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.codec import Message, encode_tlv
-from gateway.smpp.pdus import DATA_SM, DELIVER_SM
+from gateway.smpp.codec import ShortMessage, encode_tlv
+from gateway.smpp.pdu import DATA_SM, DELIVER_SM
 from gateway.smpp.segments import UDHI
 from gateway.smpp.text import Long, split
-from gateway.smpp.tlvs import MESSAGE_PAYLOAD
+from gateway.smpp.tlv import MESSAGE_PAYLOAD
 
 STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
 
@@ -73,7 +73,7 @@ def pick_state(faults: Faults, random: Random) -> int:
     return STATES[random.choices(list(weights), list(weights.values()))[0]]
 
 
-def receipt_body(faults: Faults, message: Message, shown_id: bytes, state: int, times: Times) -> tuple[int, bytes]:
+def receipt_body(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: Times) -> tuple[int, bytes]:
     """``(command_id, body)`` of the receipt for ``message``."""
     text = _text(faults, message, shown_id, state, times)
     if text and (faults.receipt_coding != "plain" or faults.receipt_before):
@@ -154,7 +154,7 @@ def reply_bodies(
     ]
 
 
-def _data_body(message: Message, faults: Faults, text: bytes, tlvs: bytes) -> bytes:
+def _data_body(message: ShortMessage, faults: Faults, text: bytes, tlvs: bytes) -> bytes:
     return b"\0%c%c%b\0%c%c%b\0%c\0%c%b%b" % (
         message.dest_ton,
         message.dest_npi,
@@ -183,7 +183,7 @@ _FORMS = {
 """The deviations from appendix B that carriers are known for."""
 
 
-def _text(faults: Faults, message: Message, shown_id: bytes, state: int, times: Times) -> bytes:
+def _text(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: Times) -> bytes:
     error = faults.receipt_error.encode()
     plain = not message.data_coding and not message.esm_class & UDHI
     text = message.short_message[:20] if plain else b""

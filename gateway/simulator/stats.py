@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 
-class Stats(msgspec.Struct):
+class SimulatorStats(msgspec.Struct):
     """Counters since the start. Replies by recipients count among the receipts sent and acknowledged."""
 
     connections: int = 0
@@ -29,7 +29,7 @@ class Stats(msgspec.Struct):
     receipts_lost: int = 0
     replies: int = 0
 
-    def line(self, before: Stats, seconds: float) -> str:
+    def line(self, before: SimulatorStats, seconds: float) -> str:
         """One line for an operator: totals, and the rate since ``before``."""
         rate = (self.submits - before.submits) / seconds if seconds > 0 else 0.0
         return (
@@ -39,7 +39,7 @@ class Stats(msgspec.Struct):
         )
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One submit that the carrier accepted."""
 
     dest: bytes

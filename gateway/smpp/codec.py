@@ -12,27 +12,27 @@ from struct import error as StructError
 from typing import Any
 
 from gateway.smpp.errors import LocalError, PeerError
-from gateway.smpp.messages import Message, Template, decode_message, encode_sm, submit_template
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     HEADER_LENGTH,
     LAYOUTS,
     MAX_PDU,
     RESP,
     DistributionList,
-    Field,
-    Kind,
+    FieldKind,
+    PduField,
     Sme,
     Unsuccess,
     command_name,
 )
-from gateway.smpp.status import Status
-from gateway.smpp.tlvs import MESSAGE_PAYLOAD, encode_tlv, encode_tlvs, scan
+from gateway.smpp.short_message import PduTemplate, ShortMessage, decode_message, encode_sm, submit_template
+from gateway.smpp.status import CommandStatus
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv, encode_tlvs, scan
 
 __all__ = [
     "HEADER",
-    "Message",
     "Pdu",
-    "Template",
+    "PduTemplate",
+    "ShortMessage",
     "decode",
     "decode_message",
     "encode",
@@ -103,21 +103,21 @@ class Pdu:
 _Reader = Callable[[bytes, int, int, Pdu], int]
 
 _OVERLONG: dict[str, int] = {
-    "service_type": Status.ESME_RINVSERTYP,
-    "source_addr": Status.ESME_RINVSRCADR,
-    "destination_addr": Status.ESME_RINVDSTADR,
-    "dest_addresses": Status.ESME_RINVDSTADR,
-    "schedule_delivery_time": Status.ESME_RINVSCHED,
-    "validity_period": Status.ESME_RINVEXPIRY,
-    "message_id": Status.ESME_RINVMSGID,
-    "system_id": Status.ESME_RINVSYSID,
-    "password": Status.ESME_RINVPASWD,
-    "system_type": Status.ESME_RINVSYSTYP,
+    "service_type": CommandStatus.ESME_RINVSERTYP,
+    "source_addr": CommandStatus.ESME_RINVSRCADR,
+    "destination_addr": CommandStatus.ESME_RINVDSTADR,
+    "dest_addresses": CommandStatus.ESME_RINVDSTADR,
+    "schedule_delivery_time": CommandStatus.ESME_RINVSCHED,
+    "validity_period": CommandStatus.ESME_RINVEXPIRY,
+    "message_id": CommandStatus.ESME_RINVMSGID,
+    "system_id": CommandStatus.ESME_RINVSYSID,
+    "password": CommandStatus.ESME_RINVPASWD,
+    "system_type": CommandStatus.ESME_RINVSYSTYP,
 }
 """What to answer when a string is longer than its field; RINVCMDLEN for those that have no status of their own."""
 
 
-_LISTED_ADDRESS = Field("dest_addresses", Kind.CSTRING, 21)
+_LISTED_ADDRESS = PduField("dest_addresses", FieldKind.CSTRING, 21)
 """A number or the name of a list among several."""
 
 
@@ -131,28 +131,28 @@ def _read_octets(names: tuple[str, ...]) -> _Reader:
 
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at + size > end:
-            raise _Cut(Status.ESME_RINVCMDLEN)
+            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
         pdu.fields.update(zip(names, unpack(data, at), strict=True))
         return at + size
 
     return read
 
 
-def _cstring(data: bytes, at: int, end: int, field: Field, pdu: Pdu) -> tuple[bytes, int]:
+def _cstring(data: bytes, at: int, end: int, field: PduField, pdu: Pdu) -> tuple[bytes, int]:
     """A string within the size of its field, and where the next field begins. In a response it is cut to its size."""
     stop = data.find(0, at, end)
     if stop < 0:
-        raise _Cut(Status.ESME_RINVCMDLEN)
+        raise _Cut(CommandStatus.ESME_RINVCMDLEN)
     if stop - at < field.size:
         return data[at:stop], stop + 1
-    status = _OVERLONG.get(field.name, Status.ESME_RINVCMDLEN)
+    status = _OVERLONG.get(field.name, CommandStatus.ESME_RINVCMDLEN)
     if not pdu.command_id & RESP:
         raise _Cut(status)
     pdu.error = PeerError(status, pdu.sequence, f"{field.name} of {stop - at} octets")
     return data[at : at + field.size - 1], stop + 1
 
 
-def _read_cstring(field: Field) -> _Reader:
+def _read_cstring(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         pdu.fields[field.name], at = _cstring(data, at, end, field, pdu)
         return at
@@ -160,13 +160,13 @@ def _read_cstring(field: Field) -> _Reader:
     return read
 
 
-def _read_sized(field: Field) -> _Reader:
+def _read_sized(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(Status.ESME_RINVCMDLEN)
+            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
         stop = at + 1 + data[at]
         if stop > end:
-            raise _Cut(Status.ESME_RINVMSGLEN)
+            raise _Cut(CommandStatus.ESME_RINVMSGLEN)
         pdu.fields[field.name] = data[at + 1 : stop]
         return stop
 
@@ -178,10 +178,10 @@ def _read_address(data: bytes, at: int, end: int, pdu: Pdu) -> tuple[int, int, b
     return data[at], data[at + 1], address, after
 
 
-def _read_destinations(field: Field) -> _Reader:
+def _read_destinations(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(Status.ESME_RINVCMDLEN)
+            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
         found: list[Sme | DistributionList] = []
         at, count = at + 1, data[at]
         for _ in range(count):
@@ -193,23 +193,23 @@ def _read_destinations(field: Field) -> _Reader:
                 name, at = _cstring(data, at + 1, end, _LISTED_ADDRESS, pdu)
                 found.append(DistributionList(name))
             else:
-                raise _Cut(Status.ESME_RINVDESTFLAG if at < end else Status.ESME_RINVNUMDESTS)
+                raise _Cut(CommandStatus.ESME_RINVDESTFLAG if at < end else CommandStatus.ESME_RINVNUMDESTS)
         pdu.fields[field.name] = found
         return at
 
     return read
 
 
-def _read_unsuccessful(field: Field) -> _Reader:
+def _read_unsuccessful(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(Status.ESME_RINVCMDLEN)
+            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
         found: list[Unsuccess] = []
         at, count = at + 1, data[at]
         for _ in range(count):
             ton, npi, address, at = _read_address(data, at, end, pdu)
             if at + 4 > end:
-                raise _Cut(Status.ESME_RINVCMDLEN)
+                raise _Cut(CommandStatus.ESME_RINVCMDLEN)
             found.append(Unsuccess(ton, npi, address, _LENGTH.unpack_from(data, at)[0]))
             at += 4
         pdu.fields[field.name] = found
@@ -218,20 +218,20 @@ def _read_unsuccessful(field: Field) -> _Reader:
     return read
 
 
-_READERS: dict[Kind, Callable[[Field], _Reader]] = {
-    Kind.CSTRING: _read_cstring,
-    Kind.SIZED: _read_sized,
-    Kind.DESTINATIONS: _read_destinations,
-    Kind.UNSUCCESSFUL: _read_unsuccessful,
+_READERS: dict[FieldKind, Callable[[PduField], _Reader]] = {
+    FieldKind.CSTRING: _read_cstring,
+    FieldKind.SIZED: _read_sized,
+    FieldKind.DESTINATIONS: _read_destinations,
+    FieldKind.UNSUCCESSFUL: _read_unsuccessful,
 }
 
 
-def _fold(fields: tuple[Field, ...]) -> list[_Reader]:
+def _fold(fields: tuple[PduField, ...]) -> list[_Reader]:
     """The table as steps, every run of octets folded into one Struct."""
     steps: list[_Reader] = []
     run: list[str] = []
     for field in fields:
-        if field.kind is Kind.OCTET:
+        if field.kind is FieldKind.OCTET:
             run.append(field.name)
             continue
         if run:
@@ -255,7 +255,7 @@ def pdu_length(data: bytes, start: int = 0, max_pdu: int = MAX_PDU) -> int | Non
         return None
     length: int = _LENGTH.unpack_from(data, start)[0]
     if not HEADER_LENGTH <= length <= max_pdu:
-        raise PeerError(Status.ESME_RINVCMDLEN, 0, f"command_length {length}")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, f"command_length {length}")
     return length
 
 
@@ -267,13 +267,13 @@ def decode(data: bytes, start: int = 0, end: int | None = None) -> Pdu:
     """
     end = len(data) if end is None else end
     if end - start < HEADER_LENGTH:
-        raise PeerError(Status.ESME_RINVCMDLEN, 0, "less than a header")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, "less than a header")
     length, command_id, status, sequence = HEADER.unpack_from(data, start)
     if length != end - start:
-        raise PeerError(Status.ESME_RINVCMDLEN, sequence, f"command_length {length}, but {end - start} octets")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, f"command_length {length}, but {end - start} octets")
     steps = _STEPS.get(command_id)
     if steps is None:
-        raise PeerError(Status.ESME_RINVCMDID, sequence, f"no command 0x{command_id:08X}")
+        raise PeerError(CommandStatus.ESME_RINVCMDID, sequence, f"no command 0x{command_id:08X}")
     pdu = Pdu(command_id, status, sequence)
     at = start + HEADER_LENGTH
     if at == end and command_id & RESP:
@@ -290,13 +290,13 @@ def decode(data: bytes, start: int = 0, end: int | None = None) -> Pdu:
 
 def _decode_body(pdu: Pdu, steps: list[_Reader], data: bytes, at: int, end: int) -> None:
     if not steps and at != end:
-        raise _Cut(Status.ESME_RINVCMDLEN)
+        raise _Cut(CommandStatus.ESME_RINVCMDLEN)
     for step in steps:
         at = step(data, at, end, pdu)
     if at != end:
         pdu.tlvs, whole = scan(data, at, end)
         if not whole:
-            raise _Cut(Status.ESME_RINVTLVSTREAM)
+            raise _Cut(CommandStatus.ESME_RINVTLVSTREAM)
 
 
 # ---- encoding
@@ -344,32 +344,32 @@ def without_tlvs(command_id: int, body: bytes) -> bytes:
     return encode_body(command_id, pdu.fields)
 
 
-def _write(field: Field, value: Any) -> bytes:
+def _write(field: PduField, value: Any) -> bytes:
     try:
         return _WRITERS[field.kind](field, value)
     except (TypeError, ValueError, OverflowError, StructError, AttributeError) as error:
         raise LocalError(f"{field.name}: {error}") from error
 
 
-def _write_octet(field: Field, value: int | None) -> bytes:
+def _write_octet(field: PduField, value: int | None) -> bytes:
     return bytes((value or 0,))
 
 
-def _write_cstring(field: Field, value: bytes | None) -> bytes:
+def _write_cstring(field: PduField, value: bytes | None) -> bytes:
     value = value or b""
     if len(value) >= field.size or 0 in value:
         raise ValueError(f"at most {field.size - 1} octets and no NUL, not {len(value)}")
     return value + b"\0"
 
 
-def _write_sized(field: Field, value: bytes | None) -> bytes:
+def _write_sized(field: PduField, value: bytes | None) -> bytes:
     value = value or b""
     if len(value) > field.size:
         raise ValueError(f"at most {field.size} octets, not {len(value)}")
     return bytes((len(value),)) + value
 
 
-def _write_destinations(field: Field, value: list[Sme | DistributionList] | None) -> bytes:
+def _write_destinations(field: PduField, value: list[Sme | DistributionList] | None) -> bytes:
     parts = [bytes((len(value or ()),))]
     for item in value or ():
         if isinstance(item, Sme):
@@ -379,17 +379,17 @@ def _write_destinations(field: Field, value: list[Sme | DistributionList] | None
     return b"".join(parts)
 
 
-def _write_unsuccessful(field: Field, value: list[Unsuccess] | None) -> bytes:
+def _write_unsuccessful(field: PduField, value: list[Unsuccess] | None) -> bytes:
     parts = [bytes((len(value or ()),))]
     for ton, npi, address, status in value or ():
         parts.append(bytes((ton, npi)) + _write_cstring(_LISTED_ADDRESS, address) + _LENGTH.pack(status))
     return b"".join(parts)
 
 
-_WRITERS: dict[Kind, Callable[[Field, Any], bytes]] = {
-    Kind.OCTET: _write_octet,
-    Kind.CSTRING: _write_cstring,
-    Kind.SIZED: _write_sized,
-    Kind.DESTINATIONS: _write_destinations,
-    Kind.UNSUCCESSFUL: _write_unsuccessful,
+_WRITERS: dict[FieldKind, Callable[[PduField, Any], bytes]] = {
+    FieldKind.OCTET: _write_octet,
+    FieldKind.CSTRING: _write_cstring,
+    FieldKind.SIZED: _write_sized,
+    FieldKind.DESTINATIONS: _write_destinations,
+    FieldKind.UNSUCCESSFUL: _write_unsuccessful,
 }

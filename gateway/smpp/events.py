@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.smpp.codec import Pdu
-from gateway.smpp.messages import Message
-from gateway.smpp.pdus import command_name
+from gateway.smpp.pdu import command_name
+from gateway.smpp.short_message import ShortMessage
 
 
 class Bound(NamedTuple):
@@ -61,10 +61,10 @@ class Replied(NamedTuple):
 class Requested(NamedTuple):
     """The peer sent submit_sm, deliver_sm or data_sm: somebody must ``respond``."""
 
-    message: Message
+    message: ShortMessage
 
 
-class Operation(NamedTuple):
+class OperationRequested(NamedTuple):
     """The peer sent query_sm, cancel_sm, replace_sm or submit_multi: somebody must ``respond``.
 
     alert_notification and outbind come this way too and have no response (outbind was refused with generic_nack).
@@ -95,4 +95,15 @@ class Closed(NamedTuple):
     contexts: list[object]
 
 
-Event = Bound | BindRefused | BindRequested | Answered | Replied | Requested | Operation | TimedOut | Unbinding | Closed
+Event = (
+    Bound
+    | BindRefused
+    | BindRequested
+    | Answered
+    | Replied
+    | Requested
+    | OperationRequested
+    | TimedOut
+    | Unbinding
+    | Closed
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from gateway.smpp.pdus import MAX_ID
+from gateway.smpp.pdu import MAX_ID
 
 _KEPT = MAX_ID - 17
 _MARK = b"~"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BIND_RECEIVER,
     BIND_TRANSCEIVER,

@@ -18,7 +18,7 @@ from gateway.smpp.message_id import IdForm, id_forms, normalise_id
 from gateway.smpp.segments import UDHI, TextError, split_header
 
 if TYPE_CHECKING:
-    from gateway.smpp.codec import Message
+    from gateway.smpp.codec import ShortMessage
 
 __all__ = [
     "ACCEPTED",
@@ -142,7 +142,7 @@ class Receipt(NamedTuple):
         return self.state not in OPEN
 
 
-def is_receipt(message: Message, *, trust_tlv: bool = True, trust_text: bool = False) -> bool:
+def is_receipt(message: ShortMessage, *, trust_tlv: bool = True, trust_text: bool = False) -> bool:
     """Whether a deliver_sm or data_sm is a receipt and not somebody's reply.
 
     By esm_class; with ``trust_tlv`` also by receipted_message_id, for carriers that leave esm_class at 0. A text alone
@@ -161,7 +161,7 @@ def is_receipt(message: Message, *, trust_tlv: bool = True, trust_text: bool = F
     return any(_whole(parse_text(text)) for text in _readings(message))
 
 
-def parse(message: Message, *, clock: tzinfo = UTC) -> Receipt | None:
+def parse(message: ShortMessage, *, clock: tzinfo = UTC) -> Receipt | None:
     """The receipt in ``message``, or None when neither an id nor a state can be found. Never raises.
 
     ``clock``: the zone of the carrier's dates, which name none.
@@ -240,7 +240,7 @@ def _told_state(value: bytes, in_text: int) -> int:
 # Readings of the text ---------------------------------------------------------------------------------------------
 
 
-def _readings(message: Message) -> Iterator[bytes]:
+def _readings(message: ShortMessage) -> Iterator[bytes]:
     """The text as octets, in every way that it may be meant: as it is first, since esm_class and data_coding lie.
 
     Then without the octets before ``id:`` (a quote, a length, a byte order mark), out of UCS-2, and the same without

@@ -12,15 +12,14 @@ from gateway.smpp.events import (
     BindRequested,
     Bound,
     Event,
-    Operation,
+    OperationRequested,
     Replied,
     Requested,
     Unbinding,
 )
 from gateway.smpp.ids import bounded_id
-from gateway.smpp.messages import MAX_SHORT_MESSAGE, Message, decode_message
 from gateway.smpp.operations import BOUND_BY, NOT_AT_ALL, Role, SessionState
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     BINDS,
     DATA_SM,
     DATA_SM_RESP,
@@ -41,10 +40,11 @@ from gateway.smpp.pdus import (
     UNBIND,
     UNBIND_RESP,
 )
+from gateway.smpp.response_times import ResponseTimes
 from gateway.smpp.sending import Sender
-from gateway.smpp.status import Status, name
-from gateway.smpp.timing import AnswerTimes
-from gateway.smpp.tlvs import CONGESTION_STATE, MESSAGE_PAYLOAD, SC_INTERFACE_VERSION, integer, scan
+from gateway.smpp.short_message import MAX_SHORT_MESSAGE, ShortMessage, decode_message
+from gateway.smpp.status import CommandStatus, name
+from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, SC_INTERFACE_VERSION, integer, scan
 
 ID_SIZE = MAX_ID + 1
 UNBIND_WAIT = 5.0  # seconds for late answers after the peer's unbind, and for the answer to ours
@@ -72,7 +72,7 @@ class Receiver(Sender):
         inbound_window: int,
         first_sequence: int,
         max_pdu: int,
-        times: AnswerTimes,
+        times: ResponseTimes,
         bind_timeout: float,
         turn: int,
     ) -> None:
@@ -249,7 +249,7 @@ class Receiver(Sender):
 
     def _lose_framing(self, length: int, events: list[Event]) -> None:
         self.framing_faults += 1
-        self._answer(GENERIC_NACK, 0, Status.ESME_RINVCMDLEN)
+        self._answer(GENERIC_NACK, 0, CommandStatus.ESME_RINVCMDLEN)
         self._close(f"command_length {length}", events)
 
     def _interrupted(self, events: list[Event]) -> bool:
@@ -263,11 +263,11 @@ class Receiver(Sender):
 
     # ---- requests of the peer
 
-    def _take(self, message: Message, events: list[Event]) -> None:
+    def _take(self, message: ShortMessage, events: list[Event]) -> None:
         """A whole submit_sm, deliver_sm or data_sm."""
         if self.unanswered >= self._inbound_window:
             self.throttled += 1
-            self._answer(message.command_id, message.sequence, Status.ESME_RTHROTTLED)
+            self._answer(message.command_id, message.sequence, CommandStatus.ESME_RTHROTTLED)
             return
         if message.salvaged:
             self.salvaged += 1
@@ -289,7 +289,7 @@ class Receiver(Sender):
         _, command_id, _, sequence = _unpack_header(data)
         if command_id not in LAYOUTS:
             self.unknown_commands += 1
-            self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+            self._answer(GENERIC_NACK, sequence, CommandStatus.ESME_RINVCMDID)
         elif command_id not in self._accepts:
             self._refuse_state(command_id, sequence)
         else:
@@ -305,19 +305,19 @@ class Receiver(Sender):
         if command_id in UNANSWERED:
             return
         if command_id in NOT_AT_ALL[self.role.peer]:
-            self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+            self._answer(GENERIC_NACK, sequence, CommandStatus.ESME_RINVCMDID)
         elif command_id in BINDS and self._steady:
-            self._answer(command_id, sequence, Status.ESME_RALYBND)
+            self._answer(command_id, sequence, CommandStatus.ESME_RALYBND)
         else:
-            self._answer(command_id, sequence, Status.ESME_RINVBNDSTS)
+            self._answer(command_id, sequence, CommandStatus.ESME_RINVBNDSTS)
 
     def _serve(self, pdu: Pdu, now: float, events: list[Event]) -> None:
         command_id, sequence = pdu.command_id, pdu.sequence
         self.controls += 1
         if command_id == ENQUIRE_LINK:
-            self._answer(command_id, sequence, Status.ESME_ROK)
+            self._answer(command_id, sequence, CommandStatus.ESME_ROK)
         elif command_id == UNBIND:
-            self._answer(command_id, sequence, Status.ESME_ROK)
+            self._answer(command_id, sequence, CommandStatus.ESME_ROK)
             if self._steady:  # when our own unbind crossed it, that one's answer ends the session
                 self._deadline = now + UNBIND_WAIT
                 self._enter(SessionState.UNBOUND)
@@ -326,10 +326,10 @@ class Receiver(Sender):
             self._on_bind(pdu, events)
         else:
             if command_id == OUTBIND:
-                self._answer(GENERIC_NACK, sequence, Status.ESME_RINVCMDID)
+                self._answer(GENERIC_NACK, sequence, CommandStatus.ESME_RINVCMDID)
             elif command_id not in UNANSWERED:
                 self.unanswered += 1
-            events.append(Operation(pdu))
+            events.append(OperationRequested(pdu))
 
     def _on_bind(self, pdu: Pdu, events: list[Event]) -> None:
         fields = pdu.fields
@@ -380,7 +380,7 @@ class Receiver(Sender):
 
     def _on_nack(self, pdu: Pdu, now: float, events: list[Event]) -> None:
         """generic_nack answers the request whose number it carries; with 0 the peer has lost framing."""
-        pdu.status = pdu.status or Status.ESME_RUNKNOWNERR  # whatever it means, it is no acceptance
+        pdu.status = pdu.status or CommandStatus.ESME_RUNKNOWNERR  # whatever it means, it is no acceptance
         if pdu.sequence == 0:
             self.framing_faults += 1
             self._close(f"generic_nack {name(pdu.status)} without a sequence number", events)
@@ -474,10 +474,10 @@ class Receiver(Sender):
         return bounded_id(found)
 
 
-def _fault(message: Message) -> int:
+def _fault(message: ShortMessage) -> int:
     """What a message centre must refuse in a submit that decodes well (sections 5.2.21 and 5.3.2.32); 0 is nothing."""
     if len(message.short_message) > MAX_SHORT_MESSAGE:
-        return Status.ESME_RINVMSGLEN
+        return CommandStatus.ESME_RINVMSGLEN
     if message.short_message and message.tlvs and MESSAGE_PAYLOAD in message.tlvs:
-        return Status.ESME_RTLVNOTALLWD
+        return CommandStatus.ESME_RTLVNOTALLWD
     return 0

@@ -8,7 +8,7 @@ from gateway.smpp.codec import HEADER, without_tlvs
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Closed, Event
 from gateway.smpp.operations import BOUND, CONTROL, Role, SessionState, allowed
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     DATA_SM,
     DELIVER_SM,
     DELIVER_SM_RESP,

@@ -14,11 +14,11 @@ from gateway.smpp.codec import encode_body
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import Event, TimedOut
 from gateway.smpp.operations import BOUND, BOUND_BY, Role, SessionState
-from gateway.smpp.pdus import BINDS, ENQUIRE_LINK, ENQUIRE_LINK_RESP, MAX_PDU, RESP, UNBIND
+from gateway.smpp.pdu import BINDS, ENQUIRE_LINK, ENQUIRE_LINK_RESP, MAX_PDU, RESP, UNBIND
 from gateway.smpp.receiving import UNBIND_WAIT, Receiver
-from gateway.smpp.status import Status
-from gateway.smpp.timing import AnswerTimes
-from gateway.smpp.tlvs import SC_INTERFACE_VERSION
+from gateway.smpp.response_times import ResponseTimes
+from gateway.smpp.status import CommandStatus
+from gateway.smpp.tlv import SC_INTERFACE_VERSION
 
 __all__ = ["Role", "Session", "SessionState"]
 
@@ -53,7 +53,7 @@ class Session(Receiver):
         first_sequence: int = 1,
         max_pdu: int = MAX_PDU,
         turn: int = 0,
-        times: AnswerTimes | None = None,
+        times: ResponseTimes | None = None,
     ) -> None:
         """``window``: our requests without an answer at most. ``inbound_window``: the peer's, beyond it they are
         answered RTHROTTLED (0: no limit). ``enquire_interval`` 0: never ask. All times in seconds.
@@ -67,7 +67,7 @@ class Session(Receiver):
             inbound_window=inbound_window,
             first_sequence=first_sequence,
             max_pdu=max_pdu,
-            times=times or AnswerTimes(response_timeout),
+            times=times or ResponseTimes(response_timeout),
             bind_timeout=bind_timeout,
             turn=turn,
         )
@@ -127,7 +127,7 @@ class Session(Receiver):
         # A client below 3.4 cannot read TLVs, so our version is told only to those that can (section 4.1.2).
         tlvs = [(SC_INTERFACE_VERSION, bytes((VERSION,)))] if self.takes_tlvs else []
         body = encode_body(command_id | RESP, {"system_id": system_id}, tlvs)
-        self._answer(command_id, self._bind_sequence, Status.ESME_ROK, body)
+        self._answer(command_id, self._bind_sequence, CommandStatus.ESME_ROK, body)
         self._deadline = None
         self._enter(BOUND_BY[command_id])
         return self._resume(now)

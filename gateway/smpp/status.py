@@ -28,12 +28,12 @@ SESSION, OTHER, PERMANENT = RetryClass.SESSION, RetryClass.OTHER, RetryClass.PER
 NOT_APPLICABLE = RetryClass.NOT_APPLICABLE
 
 
-class Status(IntEnum):
+class CommandStatus(IntEnum):
     """Known values of command_status; ``retry`` is the class of each. A peer may send any other 32-bit value."""
 
     retry: RetryClass
 
-    def __new__(cls, code: int, retry: RetryClass = RetryClass.RETRY) -> Status:
+    def __new__(cls, code: int, retry: RetryClass = RetryClass.RETRY) -> CommandStatus:
         """One row of the table: (code, class)."""
         member = int.__new__(cls, code)
         member._value_ = code
@@ -113,8 +113,8 @@ class Status(IntEnum):
 VENDOR = range(0x400, 0x500)
 """Reserved for message centre vendors (3.4 section 5.1.3): what they mean stands in a carrier's own table."""
 
-_CLASSES: dict[int, RetryClass] = {int(member): member.retry for member in Status}
-_NAMES: dict[int, str] = {int(member): member.name for member in Status}
+_CLASSES: dict[int, RetryClass] = {int(member): member.retry for member in CommandStatus}
+_NAMES: dict[int, str] = {int(member): member.name for member in CommandStatus}
 
 
 def classify(status: int, overrides: Mapping[int, RetryClass] | None = None) -> RetryClass:

@@ -16,11 +16,11 @@ from gateway.smpp.segments import Alphabet, Long, Segment, Segments, TextError, 
 __all__ = [
     "DATA_CODING",
     "Alphabet",
-    "Count",
     "Joined",
     "Joiner",
     "Long",
     "Segment",
+    "SegmentCount",
     "Segments",
     "TextError",
     "alphabet_of",
@@ -41,7 +41,7 @@ _new_tuple = tuple.__new__
 _PYTHON_CODECS = {1: "ascii", 5: "shift_jis", 6: "iso8859_5", 7: "iso8859_8", 10: "iso2022_jp", 14: "euc_kr"}
 
 
-class Count(NamedTuple):
+class SegmentCount(NamedTuple):
     """What a text costs: its alphabet, how many parts, how many units in all (septets, UTF-16 units or octets)."""
 
     alphabet: Alphabet
@@ -81,7 +81,7 @@ def count(
     alphabet: Alphabet | None = None,
     long: Long = Long.UDH8,
     allowed: Sequence[Alphabet] = USUAL,
-) -> Count:
+) -> SegmentCount:
     """Alphabet, parts and units of ``text`` when it is cut for ``long``, as ``split`` does it.
 
     Raises TextError when it does not fit.
@@ -89,10 +89,10 @@ def count(
     if (alphabet or allowed[0]) is _GSM7:
         units = gsm.septets(text)
         if units is not None and units <= segments.SINGLE_SEPTETS:
-            return _new_tuple(Count, (_GSM7, 1, units))
+            return _new_tuple(SegmentCount, (_GSM7, 1, units))
     chosen, octets = _encode_first(text, allowed if alphabet is None else (alphabet,))
     units = len(octets) >> 1 if chosen is Alphabet.UCS2 else len(octets)
-    return Count(chosen, segments.parts_needed(octets, chosen, long), units)
+    return SegmentCount(chosen, segments.parts_needed(octets, chosen, long), units)
 
 
 def split(

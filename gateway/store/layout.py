@@ -62,7 +62,7 @@ WORKING = ("id", "raw", "dirty", "carrier", "parts", "copies", "steps", "bare")
 _LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "d": "d", "8s": "c8", "16s": "c16"}
 
 
-class Head(NamedTuple):
+class RecordHead(NamedTuple):
     """The head as Python reads it. Same order as ``HEAD_FIELDS``."""
 
     reference_number: int
@@ -155,7 +155,7 @@ PORTION = Struct(">QdddI")  # round, limit, held, wanted, up; the member's start
 GRANT = Struct(">ddIII")  # share, target, members, before, up elsewhere
 
 
-class Size(IntEnum):
+class FunctionConstant(IntEnum):
     """The functions' own small numbers."""
 
     RULE_SIZE = RULE.size

@@ -1,4 +1,4 @@
-"""Assembles the function library from ``functions/``: shared parts first, then one file per promise.
+"""Assembles the function library from ``scripts/``: shared parts first, then one file per promise.
 
 The sources read like Lua with our vocabulary in it, and become plain Lua here:
 
@@ -101,7 +101,7 @@ _ENUMS: dict[str, type[IntEnum] | type[model.Check]] = {
     "State": model.State,
     "Reason": model.Reason,
     "Part": model.PartState,
-    "Fate": model.Fate,
+    "Fate": model.Resolution,
     "Check": model.Check,
     "OnUnknown": model.OnUnknown,
     "Priority": model.Priority,
@@ -110,7 +110,7 @@ _ENUMS: dict[str, type[IntEnum] | type[model.Check]] = {
     "Status": model.RuleStatus,
     "Cancel": CancelResult,
     "Claim": ClaimResult,
-    "Size": layout.Size,
+    "Size": layout.FunctionConstant,
 }
 _FORMATS = {
     "HEAD": layout.HEAD,
@@ -138,7 +138,7 @@ _TOKEN = re.compile(
 )
 
 
-class Library(NamedTuple):
+class FunctionLibrary(NamedTuple):
     """What the servers load."""
 
     name: str
@@ -150,9 +150,9 @@ class Library(NamedTuple):
         return name + self.suffix
 
 
-def build_library(clock: str = SERVER_CLOCK) -> Library:
+def build_library(clock: str = SERVER_CLOCK) -> FunctionLibrary:
     """The whole library; ``clock``: Lua statements that return the time in ms. Raises KeyError for an unknown word."""
-    here = files(__package__) / "functions"
+    here = files(__package__) / "scripts"
     formats = {name: repr(layout.lua_format(shape)) for name, shape in _FORMATS.items()} | {"CLOCK": clock}
     parts = [(here / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED]
     shared = [_plain(part, formats) for part in parts]
@@ -166,7 +166,7 @@ def build_library(clock: str = SERVER_CLOCK) -> Library:
         )
         # A block of its own: Lua has room for 200 locals in one. What two files need is a shared part.
         lines += ["do " + functions[name], registration + " end"]
-    return Library("gateway" + suffix, "\n".join((*lines, "")), suffix)
+    return FunctionLibrary("gateway" + suffix, "\n".join((*lines, "")), suffix)
 
 
 def _plain(source: str, formats: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import secrets
 from typing import NamedTuple
 
 
-class Owner(NamedTuple):
+class LeaseOwner(NamedTuple):
     """``node`` is the worker's lasting name; ``start`` differs every time it starts."""
 
     node: str
@@ -18,12 +18,12 @@ class Owner(NamedTuple):
         return f"{self.node}/{self.start}"
 
     @classmethod
-    def fresh(cls, node: str) -> Owner:
+    def fresh(cls, node: str) -> LeaseOwner:
         """A new incarnation of this worker."""
         return cls(node, secrets.token_hex(4))
 
     @classmethod
-    def parse(cls, name: str) -> Owner:
+    def parse(cls, name: str) -> LeaseOwner:
         """The owner that the store calls ``name``."""
         node, _, start = name.rpartition("/")
         return cls(node, start)

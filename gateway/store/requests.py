@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.model import Leased, OnUnknown, Priority, Recipient, Redecide, RuleGroup, RuleStatus, State
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
 
 
 class Retention(NamedTuple):
@@ -48,7 +48,7 @@ class TakeRequest(NamedTuple):
     probe: bool = False  # of a carrier that may be sick: one message at most, which may be resent
 
 
-class Unread(NamedTuple):
+class UnreadableMessage(NamedTuple):
     """A message that ``take`` leased, and whose record cannot be read."""
 
     id: bytes
@@ -58,7 +58,7 @@ class Unread(NamedTuple):
     """Whether it does not open with the encryption keys that we have: with another one it may."""
 
 
-class Taken(NamedTuple):
+class TakeResult(NamedTuple):
     """What ``take`` gave."""
 
     leased: list[Leased]
@@ -66,8 +66,8 @@ class Taken(NamedTuple):
     dropped: int  # expired or refused at the gate; their events are raised
     more: bool  # something is ready now that this take had no room for
     next_due: int  # when the next delayed message of these lanes wakes (ms UTC); 0 = none
-    unread: list[Unread] = []  # noqa: RUF012 - nobody adds to it
-    undecided: list[Unread] = []  # noqa: RUF012 - to be decided afresh, and cannot be read; ``lease`` is the token
+    unread: list[UnreadableMessage] = []  # noqa: RUF012 - nobody adds to it
+    undecided: list[UnreadableMessage] = []  # noqa: RUF012 - to be decided afresh, and cannot be read; ``lease`` is the token
 
 
 class OptChange(NamedTuple):
@@ -111,7 +111,7 @@ class ClaimResult(IntEnum):
     DONE = 3  # it was answered within 24 h
 
 
-class Reclaimed(NamedTuple):
+class ReclaimResult(NamedTuple):
     """What became of a dead owner's leases."""
 
     unknown: int  # stay unknown (held for a receipt, or never resent)
@@ -119,22 +119,24 @@ class Reclaimed(NamedTuple):
     canceled: int  # a cancel was waiting for the outcome
     alive: bool  # nothing was done: its heartbeat is younger than 10 s
 
-    def __add__(self, other: object) -> Reclaimed:
-        if not isinstance(other, Reclaimed):
+    def __add__(self, other: object) -> ReclaimResult:
+        if not isinstance(other, ReclaimResult):
             return NotImplemented
         unknown, queued, canceled, alive = other
-        return Reclaimed(self.unknown + unknown, self.queued + queued, self.canceled + canceled, self.alive or alive)
+        return ReclaimResult(
+            self.unknown + unknown, self.queued + queued, self.canceled + canceled, self.alive or alive
+        )
 
 
 class OwnerSeen(NamedTuple):
     """An owner that has not been reclaimed everywhere."""
 
-    owner: Owner
+    owner: LeaseOwner
     beat: int  # its youngest heartbeat in any partition, ms UTC
     leases: int  # takes that are still open
 
 
-class Guess(NamedTuple):
+class FormGuess(NamedTuple):
     """A receipt whose id leads to one message alone, in another form than its own."""
 
     carrier: str
@@ -143,7 +145,7 @@ class Guess(NamedTuple):
     answered: bytes  # the message's
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """What one ``sweep`` did in a partition."""
 
     looked_at: int
@@ -153,12 +155,12 @@ class Swept(NamedTuple):
     matched: int  # parked receipts that found a message without an id
     orphans: int  # parked receipts given up
     more: bool  # bounded: call again at once
-    guesses: Sequence[Guess] = ()  # each receipt once
+    guesses: Sequence[FormGuess] = ()  # each receipt once
     strangers: Sequence[tuple[str, bytes]] = ()  # of some of the orphans: carrier and id
     overflowed: int = 0  # parked receipts dropped since there were too many
 
 
-class Depth(NamedTuple):
+class LaneDepth(NamedTuple):
     """How much waits in a lane. ``ready`` counts entries that a take would skip (canceled, expired) as well."""
 
     lane: str
@@ -166,10 +168,10 @@ class Depth(NamedTuple):
     ready: int
 
 
-class Depths(NamedTuple):
+class QueueDepths(NamedTuple):
     """What waits in the whole store."""
 
-    ready: list[Depth]
+    ready: list[LaneDepth]
     delayed: dict[str, int]  # by lane
     held: int
     leases: int

@@ -9,30 +9,31 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.bind import Bind, Settings
-from gateway.carriers.carriage import Carriage
+from gateway import supervision
+from gateway.carriers import failing_messages, progress, responses
+from gateway.carriers.connection import Bind, BindSettings
+from gateway.carriers.dispatcher import Dispatcher
+from gateway.carriers.receipts import ReceiptHandler
+from gateway.carriers.service import CarrierService
+from gateway.carriers.submit import SubmitEncoder
 from gateway.model import State
-from gateway.pipeline import doubts, outcomes, parts, report
-from gateway.pipeline.dispatch import Dispatcher
-from gateway.pipeline.encode import Encoder
-from gateway.pipeline.parts import TRIES
-from gateway.pipeline.receipts import Receipts
 from gateway.simulator import Faults, Simulator
 from gateway.smpp.events import Answered, Closed
-from gateway.smpp.pdus import BIND_TRANSCEIVER
+from gateway.smpp.pdu import BIND_TRANSCEIVER
 from gateway.smpp.receiving import Receiver
-from gateway.store.requests import TakeRequest, Unread
-from tests.carriers.test_carriage import fill, serving, until
-from tests.pipeline.memory_store import MemoryStore, Taken
+from gateway.store.requests import TakeRequest, UnreadableMessage
+from gateway.supervision import TRIES
+from tests.carriers.memory_store import MemoryStore, TakeResult
+from tests.carriers.test_service import fill, serving, until
 
 COUNT = 60
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doubts, "AGAIN", 10)
-    monkeypatch.setattr(parts, "FIRST", 0.01)
-    monkeypatch.setattr(report, "ONCE_MORE", 0.01)
+    monkeypatch.setattr(failing_messages, "AGAIN", 10)
+    monkeypatch.setattr(supervision, "FIRST", 0.01)
+    monkeypatch.setattr(progress, "ONCE_MORE", 0.01)
 
 
 def failing(method: Any, when: Any, times: int = 1_000_000) -> Any:
@@ -57,16 +58,18 @@ async def test_a_message_that_cannot_be_encoded_is_tried_three_times_and_fails_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = []
-    faulty = failing(Encoder.encode, lambda message, clock: message.content.text == "bad" and not tried.append(message))
-    monkeypatch.setattr(Encoder, "encode", faulty)
+    faulty = failing(
+        SubmitEncoder.encode, lambda message, clock: message.content.text == "bad" and not tried.append(message)
+    )
+    monkeypatch.setattr(SubmitEncoder, "encode", faulty)
     store = MemoryStore()
     bad = store.put("46709999999", "bad")
     fill(store, COUNT)
     async with Simulator(ledger=True) as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
-            assert carriage.dispatcher.out == 0
-            assert carriage._parts.aside == {"message": 1}
+            assert service.dispatcher.out == 0
+            assert service._supervision.aside == {"message": 1}
     assert (len(tried), simulator.stats.accepted) == (TRIES, COUNT)
 
 
@@ -77,16 +80,16 @@ async def test_a_message_that_cannot_be_written_fails_alone(monkeypatch: pytest.
     long = store.put("46709999998", "good " * 40 + "bad")  # its first part can be written
     fill(store, COUNT)
     async with Simulator(Faults(receipts=0)) as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: store.states()[State.SENT] == COUNT and store.rows[bad].state is State.FAILED)
             await until(lambda: store.rows[long].state is State.FAILED)
-            assert carriage.dispatcher.out == 0
+            assert service.dispatcher.out == 0
 
 
 async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    normal, left = outcomes.normalise_id, 1
+    normal, left = responses.normalise_id, 1
 
     def faulty(message_id: bytes, form: Any) -> bytes:
         nonlocal left
@@ -95,13 +98,13 @@ async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_oth
             raise ValueError("what an id")
         return normal(message_id, form)
 
-    monkeypatch.setattr(outcomes, "normalise_id", faulty)
+    monkeypatch.setattr(responses, "normalise_id", faulty)
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator(Faults(receipts=0)) as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: store.states() == {State.SENT: COUNT - 1, State.UNKNOWN: 1})
-            assert (carriage.dispatcher.out, carriage._parts.failures["answer"]) == (0, 1)
+            assert (service.dispatcher.out, service._supervision.failures["answer"]) == (0, 1)
     assert simulator.stats.accepted == COUNT
 
 
@@ -110,14 +113,14 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
 ) -> None:
     store = MemoryStore()
     fill(store, COUNT)
-    read = failing(Receipts._read, lambda message: message.source.endswith(b"07"))
-    monkeypatch.setattr(Receipts, "_read", read)
+    read = failing(ReceiptHandler._read, lambda message: message.source.endswith(b"07"))
+    monkeypatch.setattr(ReceiptHandler, "_read", read)
     async with Simulator(Faults(receipt_retry_ms=20, receipt_tries=9)) as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT - 1)
-            await until(lambda: carriage._parts.aside["receipt"] == 1)
-            assert carriage.receipts.counts["failed"] == TRIES
-            assert carriage._parts.failures["bind"] == 0
+            await until(lambda: service._supervision.aside["receipt"] == 1)
+            assert service.receipts.counts["failed"] == TRIES
+            assert service._supervision.failures["bind"] == 0
 
 
 async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_sent_twice(
@@ -138,43 +141,47 @@ async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_se
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator(ledger=True) as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT)
-            assert carriage._parts.restarts["north: dispatcher"] == 5
-            assert carriage.dispatcher.out == 0
+            assert service._supervision.restarts["north: dispatcher"] == 5
+            assert service.dispatcher.out == 0
     assert simulator.stats.accepted == COUNT
 
 
 async def test_a_reporter_that_fails_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Receipts, "stored", failing(Receipts.stored, lambda matches, tickets: tickets, times=2))
+    monkeypatch.setattr(
+        ReceiptHandler, "stored", failing(ReceiptHandler.stored, lambda matches, tickets: tickets, times=2)
+    )
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator() as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT)
-            assert carriage._parts.restarts["north: reporter"] == 2
-            await until(lambda: carriage.dispatcher.out == 0)
+            assert service._supervision.restarts["north: reporter"] == 2
+            await until(lambda: service.dispatcher.out == 0)
 
 
 async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator() as simulator:
-        async with serving(simulator, store) as carriage:
-            await until(lambda: delivered(store) == COUNT and len(carriage.pool.binds) == 2)
-            first, second = (slot.bind for slot in carriage.pool.slots)
+        async with serving(simulator, store) as service:
+            await until(lambda: delivered(store) == COUNT and len(service.pool.binds) == 2)
+            first, second = (slot.bind for slot in service.pool.slots)
             assert first is not None
             assert second is not None
             monkeypatch.setattr(Receiver, "_parse", failing(Receiver._parse, lambda *args: True, times=1))
             first.data_received(b"whatever")
             assert "OverflowError" in first.reason
             assert second.able
-            monkeypatch.setattr(Carriage, "answered", failing(Carriage.answered, lambda *args: True, times=1))
+            monkeypatch.setattr(
+                CarrierService, "answered", failing(CarrierService.answered, lambda *args: True, times=1)
+            )
             fill_more = [store.put(f"4671{number:07}") for number in range(COUNT)]
-            carriage.hint(range(4))
-            await until(lambda: carriage._parts.failures["bind"] >= 2)
+            service.hint(range(4))
+            await until(lambda: service._supervision.failures["bind"] >= 2)
             await until(lambda: all(store.rows[one].state is not State.QUEUED for one in fill_more))
-            await until(lambda: len(carriage.pool.binds) == 2)
+            await until(lambda: len(service.pool.binds) == 2)
 
 
 async def test_binds_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,14 +189,14 @@ async def test_binds_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         raise UnicodeError("label too long")
 
-    monkeypatch.setattr(parts, "FIRST", 0.01)
+    monkeypatch.setattr(supervision, "FIRST", 0.01)
     monkeypatch.setattr(Bind, "connect", unlucky)
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator() as simulator:
-        async with serving(simulator, store, binds=1) as carriage:
+        async with serving(simulator, store, binds=1) as service:
             await until(lambda: delivered(store) == COUNT)
-            assert carriage._parts.restarts["north/1: bind"] == 1
+            assert service._supervision.restarts["north/1: bind"] == 1
 
 
 class Damaged(MemoryStore):
@@ -200,9 +207,11 @@ class Damaged(MemoryStore):
         self.sealed = sealed
         self.bad: set[bytes] = set()
 
-    def _take(self, request: TakeRequest) -> Taken:
+    def _take(self, request: TakeRequest) -> TakeResult:
         taken = super()._take(request)
-        unread = [Unread(one.id, one.lease, "no key", self.sealed) for one in taken.leased if one.id in self.bad]
+        unread = [
+            UnreadableMessage(one.id, one.lease, "no key", self.sealed) for one in taken.leased if one.id in self.bad
+        ]
         return taken._replace(leased=[one for one in taken.leased if one.id not in self.bad], unread=unread)
 
 
@@ -212,16 +221,16 @@ async def test_a_record_that_is_damaged_is_tried_three_times_and_fails() -> None
     store.bad = {bad}
     fill(store, COUNT)
     async with Simulator() as simulator:
-        async with serving(simulator, store) as carriage:
+        async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
-            assert [one[1:3] for one in carriage._parts.latest] == [("record", bad.hex())]
+            assert [one[1:3] for one in service._supervision.latest] == [("record", bad.hex())]
     assert simulator.stats.accepted == COUNT
 
 
 async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doubts, "FOR_ITS_KEY", 50)
+    monkeypatch.setattr(failing_messages, "FOR_ITS_KEY", 50)
     store = Damaged(sealed=True)
     store.bad = {store.put(f"4670999{number:04}") for number in range(5)}
     fill(store, COUNT)
@@ -247,7 +256,7 @@ async def test_what_follows_in_the_same_batch_of_a_connection_is_heard_all_the_s
             self.lost_contexts = unknown
 
     listener = Deaf()
-    bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw"), listener)  # type: ignore[arg-type]
+    bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), listener)  # type: ignore[arg-type]
     bind._handle([Answered("one", 0, b"1", 0.0), Closed("gone", ["two"])], 0.0)
     assert listener.lost_contexts == ["two"]
     assert bind.closed.is_set()

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from bench.children import free_ports
-from gateway.carriers.bind import Bind
-from gateway.carriers.pool import Pool
+from gateway.carriers.connection import Bind
+from gateway.carriers.pool import BindPool
 from gateway.config import Carrier
 from gateway.smpp import receipt
 from gateway.smpp.codec import submit_template
 from gateway.smpp.events import Answered
-from gateway.smpp.messages import Message
-from gateway.smpp.pdus import DELIVER_SM
-from gateway.smpp.status import Status
+from gateway.smpp.pdu import DELIVER_SM
+from gateway.smpp.short_message import ShortMessage
+from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long, decode, split
 
 smpp34 = pytest.importorskip("smpp34", reason="smpp34 has no wheel for this platform")
@@ -91,16 +91,16 @@ class Collector:
 
     def __init__(self) -> None:
         self.answers: list[Answered] = []
-        self.messages: list[Message] = []
+        self.messages: list[ShortMessage] = []
         self.unknown: list[Any] = []
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
         self.answers += answers
 
-    def received(self, bind: Bind, messages: list[Message], now: float) -> None:
+    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
         self.messages += messages
         for message in messages:
-            bind.respond(DELIVER_SM, message.sequence, Status.ESME_ROK)
+            bind.respond(DELIVER_SM, message.sequence, CommandStatus.ESME_ROK)
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
         self.unknown += contexts
@@ -119,14 +119,14 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def bound(**settings: Any) -> AsyncIterator[tuple[Smsc, Pool, Collector]]:
+async def bound(**settings: Any) -> AsyncIterator[tuple[Smsc, BindPool, Collector]]:
     """An SMSC and a pool of ours that is bound to it everywhere."""
     (port,) = free_ports(1)
     smsc, listener = Smsc(port), Collector()
     await smsc.server.start()
     serving = asyncio.create_task(smsc.run())
     carrier = Carrier(name="other", hosts=(f"127.0.0.1:{port}",), system_id="gw", password="secret", **settings)
-    pool = Pool(carrier, listener)
+    pool = BindPool(carrier, listener)
     running = asyncio.create_task(pool.run())
     try:
         await until(lambda: len(smsc.sessions) == len(pool.slots))
@@ -149,7 +149,7 @@ def receipts_of(listener: Collector) -> set[bytes]:
     return {found.ids[0] for found in parsed if found is not None}
 
 
-def submit(pool: Pool, text: str, dest: bytes, context: object, long: Long = Long.UDH8) -> int:
+def submit(pool: BindPool, text: str, dest: bytes, context: object, long: Long = Long.UDH8) -> int:
     """Write a text to the bind with the most room; how many parts it had."""
     template = submit_template(source=b"Shop", source_ton=5, source_npi=0, registered_delivery=1)
     bind = max(pool.binds, key=lambda each: each.free)
@@ -210,4 +210,4 @@ async def test_a_refusal_comes_back_with_its_status() -> None:
         await until(lambda: len(listener.answers) == 4)
         await until(lambda: smsc.receipts_taken == 3)
         statuses = {answer.context: answer.status for answer in listener.answers}
-        assert statuses == {0: 0, 1: Status.ESME_RTHROTTLED, 2: 0, 3: 0}
+        assert statuses == {0: 0, 1: CommandStatus.ESME_RTHROTTLED, 2: 0, 3: 0}

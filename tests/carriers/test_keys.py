@@ -16,19 +16,19 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from gateway.carriers.fleet import Fleet
-from gateway.config import Carrier, Config, Route, Tlv
+from gateway.carriers.manager import CarrierManager
+from gateway.cluster.heartbeat import Heartbeat
+from gateway.cluster.receipt_id_forms import ReceiptIdForms
+from gateway.config import Carrier, CarrierTlv, Config, Route
 from gateway.model import State
-from gateway.pipeline.heart import Heart
-from gateway.pipeline.id_forms import Forms
 from gateway.simulator import Faults, Simulator, StatusRule
 from gateway.smpp.codec import decode
 from gateway.smpp.events import BindRequested
 from gateway.smpp.text import Long
-from gateway.store.by_id import IdIndex
-from gateway.store.owner import Owner
-from gateway.store.store import Store
-from tests.carriers.test_carriage import until
+from gateway.store.messages import MessageStore
+from gateway.store.owner import LeaseOwner
+from gateway.store.receipt_index import ReceiptIndex
+from tests.carriers.test_service import until
 from tests.carriers.test_with_store import opened, submit, sweeping, until_states
 
 NAMES = count()
@@ -37,25 +37,25 @@ UDH, SAR, PAYLOAD = 0x40, 0x020C, 0x0424
 
 
 @asynccontextmanager
-async def serving(store: Store, simulator: Simulator, **settings: Any) -> AsyncIterator[Fleet]:
+async def serving(store: MessageStore, simulator: Simulator, **settings: Any) -> AsyncIterator[CarrierManager]:
     """One carrier with these keys."""
-    heart = Heart(store, Owner.fresh(f"test-{next(NAMES)}"), sole=True)
-    await heart.start()
+    heartbeat = Heartbeat(store, LeaseOwner.fresh(f"test-{next(NAMES)}"), sole=True)
+    await heartbeat.start()
     words = {"rate": 0, "window": 30, "hosts": (f"127.0.0.1:{simulator.port}",), **settings}
     carrier = Carrier(name="north", system_id="gw", password="pw", **words)
-    fleet = Fleet(
+    carrier_manager = CarrierManager(
         Config(carriers=(carrier,), routes=(Route(carriers=("north",)),)),
         store=store,
-        heart=heart,
+        heartbeat=heartbeat,
         numbers=store.hasher,
-        forms=Forms(store),
+        forms=ReceiptIdForms(store),
         redecide=lambda items: None,
-        index=IdIndex(store, store._link),  # the one it was made with
+        index=ReceiptIndex(store, store._link),  # the one it was made with
     )
-    running = asyncio.create_task(fleet.run())
+    running = asyncio.create_task(carrier_manager.run())
     try:
-        yield fleet
-        await fleet.stop()
+        yield carrier_manager
+        await carrier_manager.stop()
         await asyncio.wait_for(running, 5)
     finally:
         running.cancel()
@@ -122,9 +122,9 @@ async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_na
     simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="any")]), ledger=True)
     async with opened(store_url) as store, simulator:
         ids = await submit(store, 40)
-        async with serving(store, simulator, window=5, binds=1) as fleet:
+        async with serving(store, simulator, window=5, binds=1) as carrier_manager:
             await until_states(store, ids, State.DELIVERED)
-            refusals = fleet.carriages[0].dispatcher.validity
+            refusals = carrier_manager.services[0].dispatcher.validity
             assert refusals.off
             assert 3 <= refusals.omitted == simulator.stats.refused < 40  # once each, until it is left out of all
     assert (len(simulator.ledger), simulator.stats.duplicates) == (40, 0)
@@ -156,7 +156,7 @@ async def test_a_carrier_that_takes_relative_validities_only(store_url: str) -> 
 
 async def test_parameters_that_a_carrier_demands(store_url: str) -> None:
     seen: list[Any] = []
-    tlvs = (Tlv(tag=0x1400, type="cstring", value="1101456789"), Tlv(tag=0x1401, metadata="template_id"))
+    tlvs = (CarrierTlv(tag=0x1400, type="cstring", value="1101456789"), CarrierTlv(tag=0x1401, metadata="template_id"))
     await delivered(store_url, Simulator(tap=seen.append), 3, tlvs=tlvs, text="x" * 200)
     assert [message.tlvs[0x1400] for message in seen] == [b"1101456789\0"] * 6
 
@@ -219,7 +219,7 @@ async def test_sequence_numbers_begin_where_they_are_told_and_wrap(store_url: st
 
 
 async def test_silent_carriers_are_asked_and_given_up(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.carriers.bind.ENQUIRE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.carriers.connection.ENQUIRE_TIMEOUT", 0.2)
     async with opened(store_url) as store, Simulator(Faults(ignore_enquire_link=True)) as simulator:
         async with serving(store, simulator, enquire_interval=0.2, binds=1):
             await until(lambda: simulator.stats.connections > 1)
@@ -252,7 +252,10 @@ async def test_forms_of_ids(store_url: str, answer: str, receipt: str, form: str
             pytest.skip("where the id is all there is nothing is guessed")
         async with opened(store_url) as store, Simulator(faults) as simulator:
             ids = await submit(store, 30)
-            async with serving(store, simulator, id_form=form) as fleet, sweeping(store, fleet.forms):
+            async with (
+                serving(store, simulator, id_form=form) as carrier_manager,
+                sweeping(store, carrier_manager.forms),
+            ):
                 await until_states(store, ids, State.DELIVERED)
         return
     await delivered(store_url, Simulator(faults), id_form=form, receipt_key=key)
@@ -370,9 +373,9 @@ async def test_dates_that_cannot_be_hurt_nothing(store_url: str, faults: Faults)
 async def test_a_sender_keeps_to_its_rate(store_url: str) -> None:
     async with opened(store_url) as store, Simulator(ledger=True) as simulator:
         ids = await submit(store, 60)  # all by "shop"
-        async with serving(store, simulator, sender_rates={"sh*": 40}) as fleet:
+        async with serving(store, simulator, sender_rates={"sh*": 40}) as carrier_manager:
             await until_states(store, ids, State.DELIVERED)
-            assert fleet.carriages[0].dispatcher.out == 0
+            assert carrier_manager.services[0].dispatcher.out == 0
         assert (await store.depths()).leases == 0
         records = await store.find(ids)
     times = sorted(entry.at for entry in simulator.ledger)

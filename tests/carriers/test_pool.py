@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.carriers.bind import Bind
-from gateway.carriers.pool import Pool
+from gateway.carriers.connection import Bind
+from gateway.carriers.pool import BindPool
 from gateway.config import Carrier
 from gateway.simulator import Faults, Simulator
 from gateway.smpp.events import Answered
-from gateway.smpp.messages import Message, submit_template
-from tests.carriers.test_carriage import until
+from gateway.smpp.short_message import ShortMessage, submit_template
+from tests.carriers.test_service import until
 
 BODY = submit_template(source=b"shop", source_ton=5).encode(b"46700000001", b"hello")
 
@@ -22,7 +22,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.answers: list[Answered] = []
-        self.messages: list[Message] = []
+        self.messages: list[ShortMessage] = []
         self.unknown: list[Any] = []
         self.unwritten: list[Any] = []
         self.rooms = 0
@@ -30,7 +30,7 @@ class Ear:
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
         self.answers += answers
 
-    def received(self, bind: Bind, messages: list[Message], now: float) -> None:
+    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
         self.messages += messages
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
@@ -45,7 +45,7 @@ class Ear:
 
 
 @asynccontextmanager
-async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any) -> AsyncIterator[Pool]:
+async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any) -> AsyncIterator[BindPool]:
     carrier = Carrier(
         name="north",
         hosts=tuple(f"127.0.0.1:{port}" for port in ports),
@@ -53,7 +53,7 @@ async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any)
         password="pw",
         **{"binds": 1, "window": 5, **settings},
     )
-    pool = Pool(carrier, ear or Ear())
+    pool = BindPool(carrier, ear or Ear())
     running = asyncio.create_task(pool.run())
     try:
         yield pool
@@ -63,7 +63,7 @@ async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any)
         running.cancel()
 
 
-async def bound(pool: Pool, count: int = 1) -> Bind:
+async def bound(pool: BindPool, count: int = 1) -> Bind:
     await until(lambda: len(pool.binds) == count)
     return pool.binds[0]
 
@@ -71,7 +71,7 @@ async def bound(pool: Pool, count: int = 1) -> Bind:
 async def test_repr_is_a_status_line() -> None:
     async with Simulator() as simulator:
         async with pool_to([simulator.port]) as pool:
-            assert repr(pool.slots[0]) == "<Slot north/1 down, 0 failures (not tried yet)>"
+            assert repr(pool.slots[0]) == "<BindSlot north/1 down, 0 failures (not tried yet)>"
             bind = await bound(pool)
             expected = f"<Bind north/1 trx 127.0.0.1:{simulator.port} bound_trx window 0/5 up 0 s>"
             assert repr(bind).lower().replace("bound_transceiver", "bound_trx") == expected.lower()

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.pool import Pool
+from gateway.carriers.pool import BindPool
 from gateway.model import State
 from gateway.simulator import Faults, Simulator
-from tests.carriers.test_carriage import until
 from tests.carriers.test_keys import serving
+from tests.carriers.test_service import until
 from tests.carriers.test_with_store import opened, submit, until_states
 from tests.certificates import Authority
 
@@ -33,11 +33,11 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @asynccontextmanager
-async def trying(url: str, simulator: Simulator, **settings: Any) -> AsyncIterator[Pool]:
+async def trying(url: str, simulator: Simulator, **settings: Any) -> AsyncIterator[BindPool]:
     """A pool that tries to bind."""
     async with opened(url) as store, simulator:
-        async with serving(store, simulator, binds=1, tls=True, **settings) as fleet:
-            yield fleet.carriages[0].pool
+        async with serving(store, simulator, binds=1, tls=True, **settings) as carrier_manager:
+            yield carrier_manager.services[0].pool
 
 
 async def refused(url: str, simulator: Simulator, **settings: Any) -> str:
@@ -113,10 +113,10 @@ async def test_a_link_that_is_cut(store_url: str, ours: Authority) -> None:
     faults = Faults(drop_every=30, drop_mode="reset", latency_ms=2)
     async with opened(store_url) as store, Simulator(faults, tls=ours.server(HERE)) as simulator:
         ids = await submit(store, 100)
-        async with serving(store, simulator, tls=True, ca=str(ours.file), on_unknown="resend") as fleet:
+        async with serving(store, simulator, tls=True, ca=str(ours.file), on_unknown="resend") as carrier_manager:
             await until(lambda: simulator.stats.cut >= 2)
             simulator.faults = Faults()
-            await until(lambda: fleet.carriages[0].dispatcher.out == 0 and simulator.stats.bound == 2)
+            await until(lambda: carrier_manager.services[0].dispatcher.out == 0 and simulator.stats.bound == 2)
         states = {record.state for record in await store.find(ids) if record}
         assert states <= {State.SENT, State.DELIVERED, State.QUEUED}
 

@@ -19,35 +19,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.carriers.bind import Bind, Settings
+from gateway.carriers.connection import Bind, BindSettings
+from gateway.carriers.in_flight import InFlightMessage
+from gateway.carriers.lanes import CarrierHealth, CarrierLanes
+from gateway.carriers.receipts import ReceiptHandler
+from gateway.carriers.responses import ResponseHandler
+from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.config import Carrier, Route
-from gateway.model import Answer, Match, ReceiptFact, State
-from gateway.pipeline.id_forms import Forms
-from gateway.pipeline.jobs import Job
-from gateway.pipeline.lanes import Board, Lanes
-from gateway.pipeline.outcomes import Outcomes
-from gateway.pipeline.receipts import Receipts
+from gateway.model import Match, ReceiptFact, State, SubmitResult
 from gateway.policy.pace import Pace
 from gateway.simulator import Simulator
 from gateway.smpp.codec import Pdu, encode, encode_sm, encode_tlv
 from gateway.smpp.events import Answered
-from gateway.smpp.messages import Message
-from gateway.smpp.pdus import (
-    BIND_TRANSCEIVER,
-    DATA_SM,
-    DELIVER_SM,
-    ENQUIRE_LINK,
-    GENERIC_NACK,
-    RESP,
-    SUBMIT_SM_RESP,
-)
+from gateway.smpp.pdu import BIND_TRANSCEIVER, DATA_SM, DELIVER_SM, ENQUIRE_LINK, GENERIC_NACK, RESP, SUBMIT_SM_RESP
 from gateway.smpp.receipt import DELIVERED, build
-from gateway.smpp.tlvs import MESSAGE_PAYLOAD, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID
-from gateway.store.facts import pack_answer, pack_outcome, pack_receipt, read_outcome
+from gateway.smpp.short_message import ShortMessage
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID
+from gateway.store.arguments import pack_answer, pack_outcome, pack_receipt, read_outcome
 from gateway.store.layout import DETAILED
-from tests.carriers.test_carriage import until
+from tests.carriers.memory_store import HASHER, MemoryStore
+from tests.carriers.test_service import until
 from tests.carriers.test_with_store import opened, serving, submit, until_states
-from tests.pipeline.memory_store import HASHER, MemoryStore
 from tests.smpp.peers import pdu
 from tests.smpp.strategies import pdus
 
@@ -63,7 +55,7 @@ class Recorder:
         self.away_since: float | None = None
         self.facts: list[ReceiptFact] = []
         self.tickets: list[Any] = []
-        self.reports: list[Answer] = []
+        self.reports: list[SubmitResult] = []
 
     def receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
         self.facts += facts
@@ -82,7 +74,7 @@ class Recorder:
                 assert packed[at:] == rest
             assert len(read_outcome(state, rest)[2].encode()) <= 3 * 64
 
-    def answers(self, reports: list[Answer]) -> None:
+    def answers(self, reports: list[SubmitResult]) -> None:
         self.reports += reports
         for report in reports:
             packed = pack_answer(report, CARRIERS)
@@ -117,23 +109,23 @@ class Peer:
     def __init__(self, **options: Any) -> None:
         carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **options)
         now = asyncio.get_running_loop().time()
-        lanes = Lanes("north", [Route(carriers=("north",))], Board(["north"], now), {})
+        lanes = CarrierLanes("north", [Route(carriers=("north",))], CarrierHealth(["north"], now), {})
         self.recorder = Recorder()
-        self.received_: list[Message] = []
-        self._receipts = Receipts(carrier, HASHER, self.recorder, Forms(self))  # type: ignore[arg-type]
-        self._outcomes = Outcomes(carrier, lanes, Pace(0, now), lambda: int(time.time() * 1000))
-        self.bind = Bind("north/1", BIND_TRANSCEIVER, Settings("north", b"gw", b"pw"), self)
+        self.received_: list[ShortMessage] = []
+        self._receipts = ReceiptHandler(carrier, HASHER, self.recorder, ReceiptIdForms(self))  # type: ignore[arg-type]
+        self._outcomes = ResponseHandler(carrier, lanes, Pace(0, now), lambda: int(time.time() * 1000))
+        self.bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), self)
         self.bind.connection_made(Wire())
         self.bind.data_received(pdu(BIND_TRANSCEIVER | RESP, 1, b"c\0"))
         store = MemoryStore()
         for number in range(SUBMITS):
             leased = store.rows[store.put(f"4670{number:07}")].message
-            self.bind.submit(encode_sm(b"shop", b"46", b"hi"), (Job(leased, [b"x"], now), 0), now)
+            self.bind.submit(encode_sm(b"shop", b"46", b"hi"), (InFlightMessage(leased, [b"x"], now), 0), now)
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
         self.recorder.answers(self._outcomes.answered(bind, answers, now)[0])
 
-    def received(self, bind: Bind, messages: list[Message], now: float) -> None:
+    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
         self.received_ += messages
         before = len(self.recorder.tickets)
         self._receipts.received(bind, messages, now)
@@ -279,25 +271,25 @@ LONG = [b"7" * 252, b"7" * 251 + b"8", b"f" * 300]
 @pytest.mark.parametrize("where", ["text", "tlv"])
 async def test_ids_of_hundreds_of_octets_are_stored_and_end_nothing(store_url: str, where: str) -> None:
     """One such PDU used to end the gateway, and every one started after it."""
-    async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}) as (carriage,):
-        await until(lambda: len(carriage.pool.binds) == 2)
-        bind = carriage.pool.binds[0]
+    async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}) as (service,):
+        await until(lambda: len(service.pool.binds) == 2)
+        bind = service.pool.binds[0]
         for number, long in enumerate(LONG):
             tlvs = encode_tlv(RECEIPTED_MESSAGE_ID, long + b"\0") if where == "tlv" else b""
             text = build(b"1" if where == "tlv" else long, DELIVERED, submitted=0, done=10**12)
             body = encode_sm(b"46700000001", b"shop", b"", esm_class=4, tlvs=encode_tlv(MESSAGE_PAYLOAD, text) + tlvs)
             bind.data_received(pdu(DELIVER_SM, number, body))
-        await asyncio.wait_for(carriage.reporter.drained(), 5)
+        await asyncio.wait_for(service.progress_writer.drained(), 5)
         ids = await submit(store, 3)
-        carriage.hint(range(4))
+        service.hint(range(4))
         await until_states(store, ids, State.DELIVERED)
 
 
 async def test_a_long_id_of_an_answer_is_that_of_its_receipt(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.simulator.desk.write_id", lambda number, form: b"f" * 120 + b"%d" % number)
-    async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}) as (carriage,):
+    monkeypatch.setattr("gateway.simulator.submits.write_id", lambda number, form: b"f" * 120 + b"%d" % number)
+    async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}) as (service,):
         ids = await submit(store, 5)
-        carriage.hint(range(4))
+        service.hint(range(4))
         await until_states(store, ids, State.DELIVERED)
         found = {part.carrier_id for record in await store.find(ids) if record is not None for part in record.parts}
         assert {len(one) for one in found} == {64}

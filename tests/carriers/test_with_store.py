@@ -12,49 +12,39 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.carriage import Carriage
+from gateway.carriers.lanes import CarrierHealth, CarrierLanes
+from gateway.carriers.service import CarrierService
+from gateway.cluster.heartbeat import Heartbeat
+from gateway.cluster.receipt_id_forms import ReceiptIdForms
+from gateway.cluster.sweeper import Sweeper
 from gateway.config import Carrier, Route
-from gateway.model import (
-    Category,
-    Content,
-    Envelope,
-    NewMessage,
-    OnUnknown,
-    Permission,
-    Priority,
-    Reason,
-    State,
-)
-from gateway.pipeline.heart import Heart
-from gateway.pipeline.id_forms import Forms
-from gateway.pipeline.lanes import Board, Lanes
-from gateway.pipeline.sweeper import Sweeper
+from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Priority, Reason, State
 from gateway.simulator import Faults, Simulator
-from gateway.store.connect import connect
+from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
-from gateway.store.owner import Owner
-from gateway.store.privacy import Vault
+from gateway.store.messages import MessageStore
+from gateway.store.owner import LeaseOwner
+from gateway.store.redis.connection import connect
 from gateway.store.requests import Lane, Retention, TakeRequest
-from gateway.store.store import Store
-from tests.carriers.test_carriage import until
+from tests.carriers.test_service import until
 
 PARTITIONS = 4
 ROUTE = Route(carriers=("north", "south"))
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
+async def opened(url: str) -> AsyncIterator[MessageStore]:
     link = await connect(url, tags=tags(PARTITIONS), library=build_library(), durability="everysec")
     try:
-        yield Store(link, Hasher(bytes(32), PARTITIONS), Vault({1: bytes(32)}, 1), partitions=PARTITIONS)
+        yield MessageStore(link, Hasher(bytes(32), PARTITIONS), Vault({1: bytes(32)}, 1), partitions=PARTITIONS)
     finally:
         await link.close()
 
 
 async def submit(
-    store: Store,
+    store: MessageStore,
     count: int,
     *,
     text: str = "hello",
@@ -91,23 +81,25 @@ async def submit(
     return ids
 
 
-async def states(store: Store, ids: list[bytes]) -> Counter[State]:
+async def states(store: MessageStore, ids: list[bytes]) -> Counter[State]:
     return Counter(record.state for record in await store.find(ids) if record is not None)
 
 
-async def until_states(store: Store, ids: list[bytes], state: State, seconds: float = 20.0) -> None:
+async def until_states(store: MessageStore, ids: list[bytes], state: State, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while (await states(store, ids))[state] != len(ids):  # noqa: ASYNC110  # the store rings no bell
             await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
-async def serving(store: Store, simulators: dict[str, Simulator], **settings: Any) -> AsyncIterator[list[Carriage]]:
-    heart = Heart(store, Owner.fresh("test"), sole=True)
-    await heart.start()
-    board = Board(list(simulators), asyncio.get_running_loop().time())
-    carriages = [
-        Carriage(
+async def serving(
+    store: MessageStore, simulators: dict[str, Simulator], **settings: Any
+) -> AsyncIterator[list[CarrierService]]:
+    heartbeat = Heartbeat(store, LeaseOwner.fresh("test"), sole=True)
+    await heartbeat.start()
+    health = CarrierHealth(list(simulators), asyncio.get_running_loop().time())
+    services = [
+        CarrierService(
             Carrier(
                 name=name,
                 hosts=(f"127.0.0.1:{simulator.port}",),
@@ -116,19 +108,19 @@ async def serving(store: Store, simulators: dict[str, Simulator], **settings: An
                 **{"rate": 0, "window": 30, **settings},
             ),
             store=store,
-            heart=heart,
-            lanes=Lanes(name, [ROUTE], board, {}),
-            board=board,
+            heartbeat=heartbeat,
+            lanes=CarrierLanes(name, [ROUTE], health, {}),
+            health=health,
             numbers=store.hasher,
-            forms=Forms(store),
+            forms=ReceiptIdForms(store),
             redecide=lambda items: None,
         )
         for name, simulator in simulators.items()
     ]
-    tasks = [asyncio.create_task(carriage.run()) for carriage in carriages]
+    tasks = [asyncio.create_task(service.run()) for service in services]
     try:
-        yield carriages
-        await asyncio.gather(*(carriage.stop() for carriage in carriages))
+        yield services
+        await asyncio.gather(*(service.stop() for service in services))
         await asyncio.wait_for(asyncio.gather(*tasks), 5)
     finally:
         for task in tasks:
@@ -146,7 +138,7 @@ async def test_delivered_once_each(store_url: str) -> None:
 
 
 @asynccontextmanager
-async def sweeping(store: Store, forms: Forms) -> AsyncIterator[Sweeper]:
+async def sweeping(store: MessageStore, forms: ReceiptIdForms) -> AsyncIterator[Sweeper]:
     """Parked receipts are looked at every second, and need not have waited for a minute."""
     store.set_retention(Retention(orphan=0))
     sweeper = Sweeper(store, forms)
@@ -157,7 +149,7 @@ async def sweeping(store: Store, forms: Forms) -> AsyncIterator[Sweeper]:
         task.cancel()
 
 
-async def learned_in(store: Store) -> list[bytes]:
+async def learned_in(store: MessageStore) -> list[bytes]:
     return [name for name in await store.flags() if name.startswith(b"i:north\x00127.0.0.1:")]
 
 
@@ -166,9 +158,9 @@ async def test_receipts_find_their_message_by_other_forms_of_the_id(store_url: s
     faults = Faults(id_form="hex", receipt_id_form=form)  # type: ignore[arg-type]
     async with opened(store_url) as store, Simulator(faults) as north:
         ids = await submit(store, 60)
-        async with serving(store, {"north": north}) as (carriage,), sweeping(store, carriage.receipts.forms) as sweeper:
+        async with serving(store, {"north": north}) as (service,), sweeping(store, service.receipts.forms) as sweeper:
             await until_states(store, ids, State.DELIVERED)
-            assert carriage.receipts.forms.told("north")  # from 20 receipts in a row
+            assert service.receipts.forms.told("north")  # from 20 receipts in a row
             async with asyncio.timeout(5):  # other gateways are to know as well
                 while not await learned_in(store):  # noqa: ASYNC110  # the store rings no bell
                     await asyncio.sleep(0.05)
@@ -230,7 +222,7 @@ async def test_a_message_that_one_carrier_refuses_goes_to_the_next(store_url: st
 async def test_what_a_lost_answer_of_take_had_leased_goes_back(store_url: str) -> None:
     async with opened(store_url) as store:
         ids = await submit(store, 40)
-        owner = Owner.fresh("test")
+        owner = LeaseOwner.fresh("test")
         lanes = (Lane("*", 0, Priority.TRANSACTIONAL),)
         await store.beat(owner)
         lost = await store.take(owner, [TakeRequest(partition, lanes, "north", 5) for partition in range(PARTITIONS)])
@@ -250,7 +242,7 @@ async def test_what_a_lost_answer_of_take_had_leased_goes_back(store_url: str) -
 async def test_a_restarted_worker_takes_back_what_it_held(store_url: str) -> None:
     async with opened(store_url) as store, Simulator(ledger=True) as north:
         ids = await submit(store, 40)
-        former = Owner.fresh("test")
+        former = LeaseOwner.fresh("test")
         await store.beat(former)
         lanes = (Lane("*", 0, Priority.TRANSACTIONAL),)
         taken = await store.take(former, [TakeRequest(partition, lanes, "north", 5) for partition in range(PARTITIONS)])

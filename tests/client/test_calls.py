@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
+from gateway.api import problems, recipients, schemas
 from gateway.client import (
     ApiError,
     BadAnswer,
@@ -26,18 +27,17 @@ from gateway.client import (
     calls,
     types,
 )
-from gateway.client.calls import Raw
-from gateway.doors import problems, recipients, wire
-from gateway.pipeline import events
-from gateway.pipeline.submission import Submission
+from gateway.client.calls import RawResponse
+from gateway.intake.submission import Submission
+from gateway.webhooks import event_format
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PATIENT = Retry(tries=4, patience=10.0, first=0.2, longest=1.0)
 
 
-def said(code: str, **headers: str) -> Raw:
+def said(code: str, **headers: str) -> RawResponse:
     body = problems.problem(code)
-    return Raw(body.status, headers, msgspec.json.encode(body))
+    return RawResponse(body.status, headers, msgspec.json.encode(body))
 
 
 def test_a_message_has_every_field_that_the_door_takes() -> None:
@@ -49,21 +49,21 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (types.Accepted, wire.Submitted),
-        (types.Decision, wire.Decision),
-        (types.Record, wire.Message),
-        (types.Part, wire.Part),
-        (types.Move, wire.Move),
-        (types.Canceled, wire.Canceled),
-        (types.Decisions, wire.Decisions),
-        (types.Ruling, wire.Ruling),
-        (types.Permitted, wire.Permitted),
-        (types.Problem, problems.Problem),
-        (types.FieldError, problems.FieldError),
-        (types.Consent, recipients.Consent),
-        (types.Suppression, recipients.Suppression),
-        (types.Event, events.WebhookEvent),
-        (types.EventData, events.Data),
+        (types.Accepted, schemas.SubmittedView),
+        (types.Decision, schemas.DecisionView),
+        (types.Record, schemas.MessageView),
+        (types.Part, schemas.PartView),
+        (types.Move, schemas.MoveView),
+        (types.Canceled, schemas.CanceledView),
+        (types.Decisions, schemas.DecisionsView),
+        (types.Ruling, schemas.DecisionRecordView),
+        (types.Permitted, schemas.PermittedView),
+        (types.Problem, problems.ProblemDetails),
+        (types.FieldError, problems.FieldProblem),
+        (types.Consent, recipients.ConsentView),
+        (types.Suppression, recipients.SuppressionView),
+        (types.Event, event_format.WebhookEvent),
+        (types.EventData, event_format.Data),
     ],
 )
 def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:
@@ -127,13 +127,13 @@ def test_every_problem_of_the_door_is_understood(code: str) -> None:
 
 
 def test_what_is_no_gateway_is_said() -> None:
-    error = calls.failure(Raw(502, {}, b"<html>Bad gateway</html>"))
+    error = calls.failure(RawResponse(502, {}, b"<html>Bad gateway</html>"))
     assert isinstance(error, BadAnswer)
     assert error.retryable
     assert "502" in str(error)
     assert "Bad gateway" in str(error)
     with pytest.raises(BadAnswer):
-        calls.read(calls.message("1"), Raw(200, {}, b"<html>"))
+        calls.read(calls.message("1"), RawResponse(200, {}, b"<html>"))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_half_a_character_is_the_error_of_its_message_alone() -> None:
     ]
     first, second = calls.chunks(messages, 1, "k")
     assert [(chunk.start, chunk.size) for chunk in (first, second)] == [(0, 1), (2, 1)]
-    answer = calls.Rows(1, 0, [calls.Row(0, "m1", "queued")])
+    answer = calls.ResultRows(1, 0, [calls.ResultRow(0, "m1", "queued")])
     batch = calls.joined([calls.results(first, answer), calls.results(second, answer)])
     assert (batch.accepted, batch.refused) == (2, 2)
     assert [one.index for one in batch.results] == [0, 1, 2, 3]

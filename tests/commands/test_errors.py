@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway import access
+from gateway import discovery
 from gateway.cli import app
-from gateway.commands.shared import Exit
+from gateway.commands.common import Exit
 from tests.client.door import Door, opened
 
 CONFIG = """
@@ -112,11 +112,11 @@ def test_nothing_is_said_twice(door: Door) -> None:
 
 def test_which_of_several_gateways_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    notes = [access.announce(f"http://127.0.0.1:{port}", None) for port in (1, 2)]
+    notes = [discovery.announce(f"http://127.0.0.1:{port}", None) for port in (1, 2)]
     code, said = invoke("queue")
     assert (code, "--url http://127.0.0.1:1 or --url http://127.0.0.1:2" in said) == (Exit.USAGE, True)
     for note in notes:
-        access.withdraw(note)
+        discovery.withdraw(note)
 
 
 def test_names_that_cannot_be() -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.commands.shared import Exit
+from gateway.commands.common import Exit
 
 FIRST, SECOND = (hashlib.sha256(word).hexdigest() for word in (b"first", b"second"))
 PLAIN = hashlib.sha256(b"key").hexdigest()[:12]

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.commands import board
-from gateway.commands.shared import Exit
+from gateway.commands import operator_tables
+from gateway.commands.common import Exit
 from tests.client.door import Door, opened
 
 BIND = {
@@ -77,7 +77,7 @@ def test_rates_come_from_two_looks() -> None:
     console = Console(width=200)
     later = STATUS | {"carriers": [NORTH | {"submitted": 320}], "intake": {"queued": 500}}
     with console.capture() as captured:
-        console.print(board.status(later, board.Before(STATUS, 2.0)))
+        console.print(operator_tables.status(later, operator_tables.EarlierSample(STATUS, 2.0)))
     assert ("320 (100/s)" in captured.get(), "(150/s)" in captured.get()) == (True, True)
 
 
@@ -145,4 +145,4 @@ def test_help_teaches(words: str) -> None:
     ("seconds", "said"), [(0.25, "0.2 s"), (42, "42 s"), (150, "2 min"), (7300, "2 h"), (9e5, "10 d")]
 )
 def test_spans(seconds: float, said: str) -> None:
-    assert board.span(seconds) == said
+    assert operator_tables.span(seconds) == said

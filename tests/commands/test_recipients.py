@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.commands.shared import Exit
+from gateway.commands.common import Exit
 from tests.client.door import Door, opened
 
 runner = CliRunner()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.commands.shared import Exit
+from gateway.commands.common import Exit
 from tests.client.door import HANG_UP, Door, opened
 
 runner = CliRunner()

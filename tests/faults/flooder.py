@@ -18,7 +18,7 @@ from random import Random
 
 from bench.children import say
 from gateway.smpp.codec import HEADER, encode_sm
-from gateway.smpp.pdus import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
+from gateway.smpp.pdu import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
 
 LOT = 64 * 1024
 """Octets that are sent at once, about."""

@@ -28,7 +28,7 @@ from bench.load import Plan, Sent
 from bench.measure import quantile
 from gateway.client import Client, Unreachable
 from tests.faults.flooder import KINDS
-from tests.pipeline.hostile import ENDLESS, UNENDING, hostile
+from tests.webhooks.hostile import ENDLESS, UNENDING, hostile
 
 KEY, TOKEN = "key", "token-of-the-operators"
 RECEIVERS = [*list(ENDLESS.values())[:5], *list(UNENDING.values())[:5]]
@@ -105,7 +105,7 @@ def receivers() -> Iterator[list[int]]:
         yield [stack.enter_context(hostile(habit)) for habit in RECEIVERS]
 
 
-def config_text(folder: Path, listen: list[int], north: int, south: int, hooks: list[int]) -> str:
+def config_text(folder: Path, listen: list[int], north: int, south: int, webhook_queues: list[int]) -> str:
     """``north`` is healthy, ``south`` floods; account ``shop`` is measured, the others' receivers are hostile."""
     http, admin, smpp = listen
     lines = [
@@ -113,7 +113,7 @@ def config_text(folder: Path, listen: list[int], north: int, south: int, hooks: 
         f'[http]\nlisten = "127.0.0.1:{http}"\n[admin]\nlisten = "127.0.0.1:{admin}"\ntoken = "{TOKEN}"',
         f'[smpp]\nlisten = "127.0.0.1:{smpp}"\n[webhooks]\nallow_networks = ["127.0.0.0/8"]',
     ]
-    for name, hook in [("shop", 0), *((f"hook{number}", port) for number, port in enumerate(hooks))]:
+    for name, hook in [("shop", 0), *((f"hook{number}", port) for number, port in enumerate(webhook_queues))]:
         lines.append(
             f'[[account]]\nname = "{name}"\napi_keys = ["plain:{KEY if name == "shop" else name}"]\n'
             'default_category = "transactional"\nrate = 100000'
@@ -133,9 +133,9 @@ class Floods:
     """The programs, and the phases they go through."""
 
     def __init__(
-        self, folder: Path, flood: Flooder, hooks: list[int], rate: float, seconds: float, first: bool
+        self, folder: Path, flood: Flooder, webhook_queues: list[int], rate: float, seconds: float, first: bool
     ) -> None:
-        self._folder, self._flood, self._hooks = folder, flood, hooks
+        self._folder, self._flood, self._hooks = folder, flood, webhook_queues
         self._rate, self._seconds, self._first_of_all = rate, seconds, first
         self._first = 0  # number of the next message
         self._intervals: list[Interval] = []
@@ -257,9 +257,9 @@ def table(phases: list[Phase]) -> str:
 
 async def measure(kinds: list[str], rounds: int, rate: float, seconds: float, first: bool) -> list[Phase]:
     """Quiet before each kind, so many rounds."""
-    with tempfile.TemporaryDirectory(prefix="smpp-gateway-floods-") as name, receivers() as hooks:
+    with tempfile.TemporaryDirectory(prefix="smpp-gateway-floods-") as name, receivers() as webhook_queues:
         async with flooder() as flood:
-            floods = Floods(Path(name), flood, hooks, rate, seconds, first)
+            floods = Floods(Path(name), flood, webhook_queues, rate, seconds, first)
             try:
                 await floods.start()
                 for _ in range(rounds):

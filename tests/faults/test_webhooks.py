@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.simulator import Simulator
 from tests.house import House
-from tests.pipeline.receivers import inbox
+from tests.webhooks.receivers import inbox
 
 COUNT = 200
 

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from gateway.model import (
-    Answer,
-    Fate,
     Match,
     OnUnknown,
     PartAnswer,
@@ -17,9 +15,11 @@ from gateway.model import (
     Reason,
     ReceiptDetail,
     ReceiptFact,
+    Resolution,
     State,
+    SubmitResult,
 )
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
 from tests.model.cast import (
     AHEAD,
     CARRIERS,
@@ -39,13 +39,21 @@ from tests.model.message import Message
 from tests.model.worker_rules import WorkerRules
 
 REASONS = {
-    Fate.BACK: Reason.THROTTLED,
-    Fate.RETRY: Reason.CARRIER_RETRY,
-    Fate.NEXT: Reason.NEXT_CARRIER,
-    Fate.REJECTED: Reason.CARRIER_REFUSED,
-    Fate.FAILED: Reason.RETRIES_EXHAUSTED,
+    Resolution.BACK: Reason.THROTTLED,
+    Resolution.RETRY: Reason.CARRIER_RETRY,
+    Resolution.NEXT: Reason.NEXT_CARRIER,
+    Resolution.REJECTED: Reason.CARRIER_REFUSED,
+    Resolution.FAILED: Reason.RETRIES_EXHAUSTED,
 }
-REFUSALS = (Fate.BACK, Fate.BACK, Fate.RETRY, Fate.NEXT, Fate.NEXT, Fate.REJECTED, Fate.FAILED)
+REFUSALS = (
+    Resolution.BACK,
+    Resolution.BACK,
+    Resolution.RETRY,
+    Resolution.NEXT,
+    Resolution.NEXT,
+    Resolution.REJECTED,
+    Resolution.FAILED,
+)
 
 
 class CarrierRules(WorkerRules):
@@ -78,7 +86,7 @@ class CarrierRules(WorkerRules):
         named = self.carrier_id(pick, m, index, m.handed_to, last) if state is PartState.ACCEPTED else b""
         return PartAnswer(index, state, named, 0 if state is not PartState.PENDING else 88)
 
-    def outcome(self, pick: Pick, m: Message) -> Answer:
+    def outcome(self, pick: Pick, m: Message) -> SubmitResult:
         """What a carrier might say about a leased message, in an order that makes sense."""
         total = m.total if m.pinned_then else pick([m.new.segments, m.new.segments, 1])
         stops = len(m.flying) > 1 and m.stop  # the rest was not written
@@ -88,27 +96,27 @@ class CarrierRules(WorkerRules):
             if index in m.flying or not m.pinned_then:
                 parts.append(self.says(pick, m, index, [PartState.PENDING] if parts and stops else states, parts))
         said = {part.state for part in parts}
-        fate = Fate.SENT
+        fate = Resolution.SENT
         if PartState.UNKNOWN in said:
-            fate = Fate.UNKNOWN
+            fate = Resolution.UNKNOWN
         elif PartState.PENDING in said:
             fate = pick(REFUSALS)
         lost = [part.index for part in parts if part.state is PartState.UNKNOWN]
         if lost:
             self.unanswered.append(Unanswered(m.owner, m.new.id, m.lease, m.carrier, total, lost))
         nameless = any(part.state is PartState.ACCEPTED and not part.carrier_id for part in parts)
-        return Answer(
+        return SubmitResult(
             id=m.new.id,
             lease=m.lease,
             carrier=m.carrier,
             fate=fate,
             reason=REASONS.get(fate, Reason.NONE),
-            status=88 if fate not in (Fate.SENT, Fate.UNKNOWN) else 0,
-            due=self.now + pick(AHEAD) if fate is Fate.RETRY else 0,
+            status=88 if fate not in (Resolution.SENT, Resolution.UNKNOWN) else 0,
+            due=self.now + pick(AHEAD) if fate is Resolution.RETRY else 0,
             total=total,
             parts=parts,
             on_unknown=pick([*OnUnknown, OnUnknown.RESEND] if not self.calm else [OnUnknown.RESEND] * 5 + [*OnUnknown]),
-            last_place=pick((False, True)) if fate is Fate.NEXT else False,
+            last_place=pick((False, True)) if fate is Resolution.NEXT else False,
             mark=pick(MARKS) if lost or nameless else b"",
         )
 
@@ -147,9 +155,9 @@ class CarrierRules(WorkerRules):
             parts.append(answer if named else answer._replace(carrier_id=self.late_id(waiting, answer)))
             waiting.parts.remove(part)
         refused = any(part.state is PartState.PENDING for part in parts)
-        fate = pick(REFUSALS) if refused else Fate.SENT
+        fate = pick(REFUSALS) if refused else Resolution.SENT
         status, reason = 88 if refused else 0, REASONS.get(fate, Reason.NONE)
-        late = Answer(waiting.id, waiting.lease, waiting.carrier, fate, reason, status, 0, waiting.total, parts)
+        late = SubmitResult(waiting.id, waiting.lease, waiting.carrier, fate, reason, status, 0, waiting.total, parts)
         if not waiting.parts:
             self.unanswered.remove(waiting)
         self.progress(waiting.owner, [late], [], again)
@@ -160,7 +168,7 @@ class CarrierRules(WorkerRules):
             self.given[-1] = self.given[-1]._replace(carrier=waiting.carrier)
         return answer.carrier_id
 
-    def progress(self, owner: str, answers: list[Answer], facts: list[ReceiptFact], again: bool) -> None:
+    def progress(self, owner: str, answers: list[SubmitResult], facts: list[ReceiptFact], again: bool) -> None:
         self.say(f"{answers} {facts}")
         for fact in facts:
             if fact.state is PartState.DELIVERED:
@@ -169,7 +177,7 @@ class CarrierRules(WorkerRules):
         def call() -> None:
             # the map may know an id for some hours longer than there is a record
             now = [fact for fact in facts if self.outlived.isdisjoint(names(fact))]
-            got = self.world.run(self.world.store.progress(Owner.parse(owner), answers, now))
+            got = self.world.run(self.world.store.progress(LeaseOwner.parse(owner), answers, now))
             self.ambiguous = self.ambiguous or Match.AMBIGUOUS in got
             expected = self.model.progress(owner, answers, now, self.now)
             for mine, theirs, fact in zip(expected, got, now, strict=True):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gateway.store.claims import Answer, Claim, Claimed, Claims, Settled
+from gateway.store.idempotency import Claim, Claimed, ClaimStore, Settled, StoredResponse
 from gateway.store.ids import derived_id
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
 from gateway.store.requests import ClaimResult
 from tests.model.cast import HOUR
 from tests.model.world import World
@@ -25,7 +25,7 @@ class Request:
     base: bytes
     since: int
     runner: str
-    answer: Answer | None = None
+    answer: StoredResponse | None = None
 
 
 class ClaimsMachine(RuleBasedStateMachine):
@@ -37,7 +37,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.world.reset()
         self.model: dict[str, Request] = {}
-        self.owners = [Owner(f"w{number}", "0") for number in range(3)]
+        self.owners = [LeaseOwner(f"w{number}", "0") for number in range(3)]
         self.beats: dict[str, int] = {}
         self.runs: list[tuple[str, bytes]] = []  # key and base of everything anybody ever ran
         self.count = 0
@@ -48,13 +48,13 @@ class ClaimsMachine(RuleBasedStateMachine):
         name, partition = self.world.hasher.claim("shop", key)
         self.count += 1
         base = derived_id(now, partition, self.count.to_bytes(8, "big"))
-        claims = Claims(self.world.link, self.world.vault, me)
+        claims = ClaimStore(self.world.link, self.world.vault, me)
         (told,) = self.world.run(claims.claim([Claim(name, partition, body, base)]))
         assert told == self.expected(key, body, base, me)
         if told.result is ClaimResult.CLAIMED:
             self.runs.append((key, told.base))
 
-    def expected(self, key: str, body: bytes, base: bytes, me: Owner) -> Claimed:
+    def expected(self, key: str, body: bytes, base: bytes, me: LeaseOwner) -> Claimed:
         now, known = self.world.now, self.model.get(key)
         if known is None or now - known.since >= 24 * HOUR:
             self.model[key] = Request(body, base, now, me.name)
@@ -63,7 +63,7 @@ class ClaimsMachine(RuleBasedStateMachine):
             return Claimed(ClaimResult.MISMATCH)
         if known.answer is not None:
             return Claimed(ClaimResult.DONE, answer=known.answer)
-        node = Owner.parse(known.runner).node if known.runner else me.node
+        node = LeaseOwner.parse(known.runner).node if known.runner else me.node
         if node != me.node and now - self.beats.get(known.runner, 0) < 10_000:
             return Claimed(ClaimResult.RUNNING)
         known.runner = me.name
@@ -75,8 +75,8 @@ class ClaimsMachine(RuleBasedStateMachine):
         """Whoever ran it once, however late, and twice: the first answer stands."""
         key, base = self.runs[-1 - run % len(self.runs)]
         name, partition = self.world.hasher.claim("shop", key)
-        answer = Answer(202, b"%d" % self.count * 300) if good else None
-        claims = Claims(self.world.link, self.world.vault, self.owners[owner])
+        answer = StoredResponse(202, b"%d" % self.count * 300) if good else None
+        claims = ClaimStore(self.world.link, self.world.vault, self.owners[owner])
         for _ in range(2):
             self.world.run(claims.settle([Settled(name, partition, base, answer)]))
         known = self.model[key]
@@ -91,7 +91,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def restart(self, owner: int) -> None:
         old = self.owners[owner]
-        self.owners[owner] = Owner(old.node, str(int(old.start) + 1))
+        self.owners[owner] = LeaseOwner(old.node, str(int(old.start) + 1))
 
     @rule(ms=st.sampled_from([1, 2_000, 10_000, HOUR, 23 * HOUR]))
     def advance(self, ms: int) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
 
-from gateway.store.connect import Link
 from gateway.store.errors import StoreError
+from gateway.store.redis.connection import StoreConnection
 
 Keys = dict[bytes, tuple[bytes, int]]
 
@@ -26,9 +26,9 @@ return out
 
 
 class Garbler:
-    """Stands before a ``Link`` of a single server. ``refused`` counts error replies by function."""
+    """Stands before a ``StoreConnection`` of a single server. ``refused`` counts error replies by function."""
 
-    def __init__(self, link: Link, functions: Collection[str], seed: int, share: float) -> None:
+    def __init__(self, link: StoreConnection, functions: Collection[str], seed: int, share: float) -> None:
         """``share`` of the calls to these functions are made in garbled forms before; the first of each are."""
         self._link = link
         self._functions = functions

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.model import (
     FINAL,
-    Accepted,
+    AcceptResult,
     Cap,
     Check,
     NewMessage,
@@ -95,23 +95,23 @@ class Gate:
         else:
             self._move(m, state, reason, now)
 
-    def accept(self, items: Iterable[NewMessage], now: int) -> list[Accepted]:
+    def accept(self, items: Iterable[NewMessage], now: int) -> list[AcceptResult]:
         fresh: dict[bytes, bytes] = {}  # references of this very call
         return [self._accept(item, now, fresh) for item in items]
 
-    def _accept(self, item: NewMessage, now: int, fresh: dict[bytes, bytes]) -> Accepted:
+    def _accept(self, item: NewMessage, now: int, fresh: dict[bytes, bytes]) -> AcceptResult:
         if item.id in self.messages:
-            return Accepted(item.id, False)
+            return AcceptResult(item.id, False)
         first, at = self.references.get(item.reference, (b"", 0)) if item.reference else (b"", 0)
         if first and (now - at < REFERENCES_KEPT or fresh.get(item.reference) == first):
-            return Accepted(first, False)
+            return AcceptResult(first, False)
         m = self.messages[item.id] = Message(item, now, item.state, item.reason)
         self.recipients[item.id] = item.recipient.key
         self._move(m, item.state, item.reason, now, due=item.due)
         if item.reference and item.state is not State.REJECTED:
             self.references[item.reference] = (item.id, time_of(item.id))  # a repeat comes with the id of the first
             fresh[item.reference] = item.id
-        return Accepted(item.id, True)
+        return AcceptResult(item.id, True)
 
     def found(self, reference: bytes, now: int) -> bytes | None:
         """The id that a reference stands for."""

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
-from gateway.store.hooks import Address, Ask, Batch, Became, Hooks, Piece, Tail
 from gateway.store.ids import derived_id
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
+from gateway.store.webhook_queues import (
+    BatchOutcome,
+    EventChunk,
+    FrozenBatch,
+    NextBatchRequest,
+    PartitionTail,
+    QueueAddress,
+    WebhookQueues,
+)
 from tests.model.cast import ACCOUNTS, HOUR, NUMBERS, seeds
 from tests.model.hooks_reference import Followed, Item, Outbox
 from tests.model.world import PARTITIONS, World
@@ -32,17 +40,21 @@ class HooksMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.world.reset()
-        self.hooks = Hooks(self.world.link, self.world.hasher, self.world.vault, partitions=PARTITIONS, keep=100)
+        self.webhook_queues = WebhookQueues(
+            self.world.link, self.world.hasher, self.world.vault, partitions=PARTITIONS, keep=100
+        )
         self.model = [Followed() for _ in range(PARTITIONS)]
-        self.owners = [Owner("w0", "0"), Owner("w1", "0")]
-        self.tails: list[tuple[Owner, Tail, tuple[int, int]]] = []  # with life and entries moved when it was read
+        self.owners = [LeaseOwner("w0", "0"), LeaseOwner("w1", "0")]
+        self.tails: list[
+            tuple[LeaseOwner, PartitionTail, tuple[int, int]]
+        ] = []  # with life and entries moved when it was read
         self.count = 0
 
-    def address(self, account: str) -> Address:
-        return Address(account, "")
+    def address(self, account: str) -> QueueAddress:
+        return QueueAddress(account, "")
 
     def outbox(self, partition: int, account: str) -> tuple[bytes, Outbox]:
-        queue = self.hooks.queue(self.address(account))
+        queue = self.webhook_queues.queue(self.address(account))
         return queue, self.model[partition].outbox(queue)
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -70,14 +82,14 @@ class HooksMachine(RuleBasedStateMachine):
 
     @rule(names=st.lists(accounts, max_size=1))
     def follow(self, names: list[str]) -> None:
-        self.world.run(self.hooks.follow(names))
+        self.world.run(self.webhook_queues.follow(names))
         for followed in self.model:
             followed.named |= dict.fromkeys(names, self.world.now)
             followed.following = True
 
     @rule()
     def unfollow(self) -> None:
-        still = self.world.run(self.hooks.unfollow(OF_LATE))
+        still = self.world.run(self.webhook_queues.unfollow(OF_LATE))
         kept = False
         for followed in self.model:
             late = any(at > self.world.now - OF_LATE * 1000 for at in followed.named.values())
@@ -94,9 +106,9 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def read(self, owner: int) -> None:
         me = self.owners[owner]
-        for tail in self.world.run(self.hooks.read(me, range(PARTITIONS))):
+        for tail in self.world.run(self.webhook_queues.read(me, range(PARTITIONS))):
             followed = self.model[tail.partition]
-            mine = followed.holder in ("", me.name) or Owner.parse(followed.holder).node == me.node
+            mine = followed.holder in ("", me.name) or LeaseOwner.parse(followed.holder).node == me.node
             assert bool(tail.held) == (followed.following and mine)
             if not tail.held:
                 continue
@@ -123,9 +135,9 @@ class HooksMachine(RuleBasedStateMachine):
                 del labels[:size]
                 queue, box = self.outbox(tail.partition, account)
                 items.append((box, item))
-                pieces.append(Piece(queue, self.address(account), item.name, len(item.labels), item.plain))
+                pieces.append(EventChunk(queue, self.address(account), item.name, len(item.labels), item.plain))
         may = followed.following and followed.holder == me.name and place == (followed.life, followed.moved)
-        (done,) = self.world.run(self.hooks.move(me, [(tail, pieces)]))
+        (done,) = self.world.run(self.webhook_queues.move(me, [(tail, pieces)]))
         assert (done is not None) == may
         if done is None:
             return
@@ -137,39 +149,39 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def leave(self, owner: int) -> None:
         me = self.owners[owner]
-        self.world.run(self.hooks.leave(me, range(PARTITIONS)))
+        self.world.run(self.webhook_queues.leave(me, range(PARTITIONS)))
         for followed in self.model:
             followed.holder = "" if followed.holder == me.name else followed.holder
 
     @rule(owner=owners)
     def restart(self, owner: int) -> None:
         old = self.owners[owner]
-        self.owners[owner] = Owner(old.node, str(int(old.start) + 1))
+        self.owners[owner] = LeaseOwner(old.node, str(int(old.start) + 1))
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
     @rule(
         partition=partitions,
         account=accounts,
-        became=st.sampled_from([Became.UNKNOWN, Became.TAKEN, Became.TAKEN, Became.GIVEN_UP]),
+        became=st.sampled_from([BatchOutcome.UNKNOWN, BatchOutcome.TAKEN, BatchOutcome.TAKEN, BatchOutcome.GIVEN_UP]),
         limit=st.sampled_from([1, 3, 100]),
         stale=st.sampled_from([False, False, False, True]),
         old=st.booleans(),
     )
-    def next(self, partition: int, account: str, became: Became, limit: int, stale: bool, old: bool) -> None:
+    def next(self, partition: int, account: str, became: BatchOutcome, limit: int, stale: bool, old: bool) -> None:
         queue, box = self.outbox(partition, account)
         first = box.waiting[0][0].name if box.frozen and not stale else b"nobody's"
         until = self.world.now if old else 0
-        ask = Ask(partition, queue, limit, became, first, until)
-        (batch,) = self.world.run(self.hooks.next([ask]))
-        if became is not Became.UNKNOWN:
-            box.close(first, taken=became is Became.TAKEN, until=until)
+        ask = NextBatchRequest(partition, queue, limit, became, first, until)
+        (batch,) = self.world.run(self.webhook_queues.next([ask]))
+        if became is not BatchOutcome.UNKNOWN:
+            box.close(first, taken=became is BatchOutcome.TAKEN, until=until)
         box.freeze(limit)
         self.same_batch(batch, box)
-        (again,) = self.world.run(self.hooks.next([ask]))
+        (again,) = self.world.run(self.webhook_queues.next([ask]))
         assert again == batch, "a repeated call changed something"
 
-    def same_batch(self, batch: Batch | None, box: Outbox) -> None:
+    def same_batch(self, batch: FrozenBatch | None, box: Outbox) -> None:
         if batch is None:
             assert not box.waiting
             return
@@ -183,9 +195,9 @@ class HooksMachine(RuleBasedStateMachine):
         """Dead letters: back to the queue, or away."""
         queue, box = self.outbox(partition, account)
         if replay:
-            assert self.world.run(self.hooks.replay(partition, queue)) == box.replay(self.world.now)
+            assert self.world.run(self.webhook_queues.replay(partition, queue)) == box.replay(self.world.now)
         else:
-            assert self.world.run(self.hooks.drop(partition, queue)) == box.drop()
+            assert self.world.run(self.webhook_queues.drop(partition, queue)) == box.drop()
 
     @rule(ms=st.sampled_from([1, 60_000, 25 * HOUR]))
     def advance(self, ms: int) -> None:
@@ -197,7 +209,7 @@ class HooksMachine(RuleBasedStateMachine):
     def every_event_is_in_one_place(self) -> None:
         if not hasattr(self, "model"):
             return
-        named, seen = self.world.run(self.hooks.queues())
+        named, seen = self.world.run(self.webhook_queues.queues())
         assert named == {account for followed in self.model for account in followed.named}
         shown = {(queue.partition, queue.queue): queue for queue in seen}
         for partition, followed in enumerate(self.model):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.model import PartState, ReceiptFact, Recipient
-from gateway.store.by_id import IdIndex, Indexed
 from gateway.store.ids import derived_id
+from gateway.store.receipt_index import IndexedId, ReceiptIndex
 from tests.model.cast import CARRIERS, FINAL_PARTS, HOUR, MINUTE
 from tests.model.message import kept_date
 from tests.model.world import PARTITIONS, World
@@ -42,7 +42,7 @@ class IndexMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.world.reset()
-        self.index = IdIndex(self.world.store, self.world.link)
+        self.index = ReceiptIndex(self.world.store, self.world.link)
         self.ids: dict[Key, tuple[bytes, bytes]] = {}
         self.parked: dict[Key, Parked] = {}
         self.count = 0
@@ -54,7 +54,7 @@ class IndexMachine(RuleBasedStateMachine):
         for one in ids:
             self.count += 1
             message = derived_id(self.world.now, self.count % PARTITIONS, self.count.to_bytes(8, "big"))
-            items.append(Indexed(one, message, 1, self.count.to_bytes(8, "big")))
+            items.append(IndexedId(one, message, 1, self.count.to_bytes(8, "big")))
         for _ in range(2):
             early = self.world.run(self.index.index(carrier, items))
             assert {(fact.ids[0], fact.state, fact.error, fact.at, fact.recipient.key) for fact in early} == {

@@ -23,7 +23,7 @@ from gateway.model import (
 )
 from gateway.store import keys
 from gateway.store.ids import derived_id, time_of
-from gateway.store.outlook import Outlook
+from gateway.store.overview import StoreOverview
 from gateway.store.requests import OptChange
 from tests.model.cast import ACCOUNTS, AHEAD, HOUR, MINUTE, NUMBERS, ROUTES, Pick, indices, seeds
 from tests.model.invariants import same
@@ -213,7 +213,7 @@ class IntakeRules(Judge):
     @rule()
     def look(self) -> None:
         """What operators see: whose messages are held, since when; how old the oldest of each lane is."""
-        outlook = Outlook(self.world.link, PARTITIONS)
+        outlook = StoreOverview(self.world.link, PARTITIONS)
         mine: dict[tuple[str, bytes, bytes], list[int]] = {}
         for m in self.model.messages.values():
             if m.state is State.HELD and not m.released:

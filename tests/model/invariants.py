@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from hypothesis import currently_in_test_context, note
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from gateway.model import WAITING, Event, Reason, State
+from gateway.model import WAITING, Reason, State, StreamEvent
 from gateway.store.ids import partition_of
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
 from tests.model.cast import HOUR, NUMBERS
 from tests.model.message import ENDED, Message, Moved
 from tests.model.receipts import raw
@@ -51,7 +51,7 @@ class Given(NamedTuple):
     at: int
 
 
-def _told(event: Event | Moved) -> tuple[int, State, State | None, bool]:
+def _told(event: StreamEvent | Moved) -> tuple[int, State, State | None, bool]:
     return event.sequence, event.state, event.previous, event.final
 
 
@@ -72,7 +72,7 @@ class Invariants(RuleBasedStateMachine):
         self.model = Model(self.world.retention)
         self.truth = Truth(self.world.retention)
         self.recipients = [self.world.hasher.recipient(digits) for digits in NUMBERS]
-        self.owners = [Owner("w0", "0"), Owner("w1", "0")]
+        self.owners = [LeaseOwner("w0", "0"), LeaseOwner("w1", "0")]
         self.beats: dict[str, int] = {}
         self.count = 0
         self.known: list[bytes] = []
@@ -138,7 +138,7 @@ class Invariants(RuleBasedStateMachine):
         for moved in self.model.events:
             expected.setdefault(moved.id, []).append(moved)
         self.model.events.clear()
-        got: dict[bytes, list[Event]] = {}
+        got: dict[bytes, list[StreamEvent]] = {}
         for event in self.world.new_events():
             got.setdefault(event.id, []).append(event)
             self.truth.raised(event)

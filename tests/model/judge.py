@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from gateway.model import PRIORITY, WAITING, OnUnknown, PartState, Priority, Reason, State
 from gateway.store.ids import partition_of
-from gateway.store.owner import Owner
-from gateway.store.requests import Taken, TakeRequest
-from gateway.store.salvage import Rescued
+from gateway.store.lane_rescue import RescueResult
+from gateway.store.owner import LeaseOwner
+from gateway.store.requests import TakeRequest, TakeResult
 from tests.model.gate import GIVEN_BACK
 from tests.model.invariants import Invariants
 from tests.model.message import Message
@@ -18,7 +18,7 @@ from tests.model.world import plain
 class Judge(Invariants):
     """Tells the model what the store chose, once it has been judged."""
 
-    def judge(self, owner: Owner, request: TakeRequest, taken: Taken) -> None:
+    def judge(self, owner: LeaseOwner, request: TakeRequest, taken: TakeResult) -> None:
         """Whether the store's choice was allowed; then it is the model's too."""
         model, now = self.model, self.now
         names = [lane.name for lane in request.lanes]
@@ -80,7 +80,7 @@ class Judge(Invariants):
             worst = max(PRIORITY[model.messages[item.id].new.category] for item in taken.leased)
             assert all(PRIORITY[m.new.category] >= worst for m in left), "a lower priority went first"
 
-    def judge_probe(self, request: TakeRequest, taken: Taken, mine: list[Message]) -> None:
+    def judge_probe(self, request: TakeRequest, taken: TakeResult, mine: list[Message]) -> None:
         """A carrier that may be sick is tried with one message at most, which may be sent once more."""
         assert len(taken.leased) <= 1, "a probe risks more than one message"
         resends = self.model.retention.resends
@@ -109,7 +109,7 @@ class Judge(Invariants):
             count += 1
         return count
 
-    def judge_rescue(self, lanes: Sequence[str], routes: Mapping[str, str], rescued: Rescued) -> None:
+    def judge_rescue(self, lanes: Sequence[str], routes: Mapping[str, str], rescued: RescueResult) -> None:
         """All that waits in these lanes was looked at, but for what somebody is deciding about just now."""
         mine = [m for m in self.model.messages.values() if not m.final and m.state in WAITING]
         mine = [m for m in mine if m.released or m.state is not State.HELD]

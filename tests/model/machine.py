@@ -12,16 +12,11 @@ from itertools import chain
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from gateway.model import (
-    WAITING,
-    OnUnknown,
-    Priority,
-    State,
-)
+from gateway.model import WAITING, OnUnknown, Priority, State
 from gateway.store import keys
+from gateway.store.lane_rescue import LaneRescue
 from gateway.store.layout import HEAD, VERSION
-from gateway.store.owner import Owner
-from gateway.store.salvage import Salvage
+from gateway.store.owner import LeaseOwner
 from tests.model.carrier_rules import CarrierRules
 from tests.model.cast import ACCOUNTS, CARRIERS, HOSTS, HOUR, MINUTE, ROUTES, indices, seeds
 from tests.model.invariants import Unanswered
@@ -64,14 +59,14 @@ class Machine(CarrierRules):
     def crash(self, owner: int) -> None:
         """It is gone without a word, and starts again; what it held waits for somebody to reclaim it."""
         old = self.owners[owner]
-        self.owners[owner] = Owner(old.node, str(int(old.start) + 1))
+        self.owners[owner] = LeaseOwner(old.node, str(int(old.start) + 1))
 
     @rule(index=indices, by=st.integers(0, 1), again=st.booleans())
     def reclaim(self, index: int, by: int, again: bool) -> None:
         names = [name for name in self.beats if name != self.owners[by].name]
         if not names:
             return
-        dead = Owner.parse(names[index % len(names)])
+        dead = LeaseOwner.parse(names[index % len(names)])
         me = self.owners[by]
 
         def call() -> None:
@@ -178,7 +173,7 @@ class Machine(CarrierRules):
         lanes = [f"{route}#{place}:{int(priority)}" for place in places for priority in Priority]
         lanes += [f"{route}@{carrier}:{int(priority)}" for carrier in CARRIERS for priority in Priority]
         self.begun = False
-        rescued = self.world.run(Salvage(self.world.store, self.world.link, self.world.vault).rescue(lanes, routes))
+        rescued = self.world.run(LaneRescue(self.world.store, self.world.link, self.world.vault).rescue(lanes, routes))
         self.judge_rescue(lanes, routes, rescued)
         self.begun = True
 

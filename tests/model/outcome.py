@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.model import WAITING, Answer, Fate, Match, OnUnknown, PartState, Permit, Reason, ReceiptFact, State
+from gateway.model import (
+    WAITING,
+    Match,
+    OnUnknown,
+    PartState,
+    Permit,
+    Reason,
+    ReceiptFact,
+    Resolution,
+    State,
+    SubmitResult,
+)
 from gateway.store import keys
 from tests.model.message import Copy, Message
 from tests.model.receipts import Receipts
@@ -78,14 +89,16 @@ class Outcome(Receipts):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def progress(self, owner: str, answers: Sequence[Answer], facts: Sequence[ReceiptFact], now: int) -> list[Match]:
+    def progress(
+        self, owner: str, answers: Sequence[SubmitResult], facts: Sequence[ReceiptFact], now: int
+    ) -> list[Match]:
         """All answers, then the receipts that had come before them, then the receipts of this call."""
         for answer in answers:
             self._answer(owner, answer, now)
         self.apply_arrived(now)
         return self.receipts(facts, now)
 
-    def _answer(self, owner: str, a: Answer, now: int) -> None:
+    def _answer(self, owner: str, a: SubmitResult, now: int) -> None:
         m = self.messages.get(a.id)
         if m is None:
             return
@@ -108,33 +121,33 @@ class Outcome(Receipts):
             self.named.add((m.new.recipient.partition, carrier))
             self.name(m, carrier, id_, now)
 
-    def _fate(self, m: Message, a: Answer, now: int) -> None:
+    def _fate(self, m: Message, a: SubmitResult, now: int) -> None:
         match a.fate:
-            case Fate.UNKNOWN:
+            case Resolution.UNKNOWN:
                 self._unknown(m, a.on_unknown, now)
-            case Fate.REJECTED | Fate.FAILED:
+            case Resolution.REJECTED | Resolution.FAILED:
                 self._refused(m, a, now)
             case _ if self._stopped_now(m, now):
                 pass
-            case Fate.RETRY:
+            case Resolution.RETRY:
                 m.attempts += 1
                 self._move(m, State.QUEUED, a.reason, now, due=a.due)
-            case Fate.NEXT if m.had or a.last_place:
+            case Resolution.NEXT if m.had or a.last_place:
                 self._end(m, State.FAILED, Reason.PARTIAL if m.had else Reason.ROUTES_EXHAUSTED, now)
-            case Fate.NEXT:
+            case Resolution.NEXT:
                 m.place, m.attempts = m.place + 1, 0
                 self._move(m, State.QUEUED, a.reason, now)
             case _:
                 self._move(m, State.QUEUED, a.reason, now)
 
-    def _refused(self, m: Message, a: Answer, now: int) -> None:
-        state = State.REJECTED if a.fate is Fate.REJECTED else State.FAILED
+    def _refused(self, m: Message, a: SubmitResult, now: int) -> None:
+        state = State.REJECTED if a.fate is Resolution.REJECTED else State.FAILED
         if m.had:
             self._end(m, State.FAILED, Reason.PARTIAL, now)
         else:
             self._end(m, state, a.reason, now)
 
-    def _late(self, m: Message, a: Answer, now: int) -> None:
+    def _late(self, m: Message, a: SubmitResult, now: int) -> None:
         """An answer to a lease that is over: of copies whose outcome was unknown. Ids count in any case."""
         heard = []
         for part in a.parts:
@@ -155,7 +168,12 @@ class Outcome(Receipts):
             else:
                 m.copies.remove(copy)
         self._news(m, now)
-        if m.state is State.UNKNOWN and not m.doubtful and a.fate is not Fate.SENT and not self._stopped_now(m, now):
+        if (
+            m.state is State.UNKNOWN
+            and not m.doubtful
+            and a.fate is not Resolution.SENT
+            and not self._stopped_now(m, now)
+        ):
             self._refused(m, a, now)
 
     # -- silence -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from gateway.store.hooks import Became
+from gateway.store.webhook_queues import BatchOutcome
 from tests.model.cast import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE
 from tests.model.claims_machine import ClaimsMachine
 from tests.model.hooks_machine import HooksMachine
@@ -17,7 +17,7 @@ from tests.model.world import PARTITIONS
 
 Steps = dict[Callable[[Any, Random], Any], int]
 
-BECAME = (Became.UNKNOWN, Became.TAKEN, Became.TAKEN, Became.GIVEN_UP)
+BECAME = (BatchOutcome.UNKNOWN, BatchOutcome.TAKEN, BatchOutcome.TAKEN, BatchOutcome.GIVEN_UP)
 
 HOOKS: Steps = {
     lambda m, r: m.happen(r.choice(ACCOUNTS), r.randrange(1, 5)): 20,

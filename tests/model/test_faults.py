@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from gateway.model import (
-    Answer,
     Category,
     Content,
     Envelope,
-    Fate,
     Match,
     NewMessage,
     OnUnknown,
@@ -27,23 +25,25 @@ from gateway.model import (
     Priority,
     Reason,
     ReceiptFact,
+    Resolution,
     RuleGroup,
     RuleStatus,
     State,
+    SubmitResult,
 )
 from gateway.store import keys
-from gateway.store.connect import Link, connect
-from gateway.store.embedded import Embedded
+from gateway.store.crypto import load_or_create
+from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
 from gateway.store.library import build_library
-from gateway.store.owner import Owner
-from gateway.store.privacy import load_or_create
+from gateway.store.messages import MessageStore
+from gateway.store.owner import LeaseOwner
+from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import CancelResult, Lane, OptChange, TakeRequest
-from gateway.store.store import Store
 
 PARTITIONS = 4
-ME = Owner("w0", "1")
+ME = LeaseOwner("w0", "1")
 LANES = (Lane("world", 0, Priority.TRANSACTIONAL),)
 
 
@@ -52,10 +52,10 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.secrets = load_or_create(folder)
-        self.embedded = Embedded(folder)
+        self.embedded = EmbeddedServer(folder)
         self.hasher = keys.Hasher(self.secrets.hashing, PARTITIONS)
-        self.link: Link
-        self.store: Store
+        self.link: StoreConnection
+        self.store: MessageStore
 
     async def open(self) -> None:
         await self.embedded.start()
@@ -66,7 +66,7 @@ class Shop:
             fingerprint=self.secrets.fingerprint,
             timeout=3.0,
         )
-        self.store = Store(self.link, self.hasher, self.secrets.vault, partitions=PARTITIONS)
+        self.store = MessageStore(self.link, self.hasher, self.secrets.vault, partitions=PARTITIONS)
 
     async def close(self) -> None:
         await self.link.close()
@@ -109,12 +109,12 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     await shop.close()
 
 
-def accepted_by_carrier(id_: bytes, lease: int, carrier_id: bytes) -> Answer:
+def accepted_by_carrier(id_: bytes, lease: int, carrier_id: bytes) -> SubmitResult:
     part = PartAnswer(0, PartState.ACCEPTED, carrier_id)
-    return Answer(id_, lease, "north", Fate.SENT, Reason.NONE, 0, 0, 1, [part])
+    return SubmitResult(id_, lease, "north", Resolution.SENT, Reason.NONE, 0, 0, 1, [part])
 
 
-async def down_and_up(embedded: Embedded) -> None:
+async def down_and_up(embedded: EmbeddedServer) -> None:
     async with asyncio.timeout(15):
         while embedded.ready.is_set():  # noqa: ASYNC110 - only its rise can be awaited
             await asyncio.sleep(0.01)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.model import MOVES, Event, PartState, Reason, State
-from gateway.store.record import Record
+from gateway.model import MOVES, PartState, Reason, State, StreamEvent
+from gateway.store.codec import MessageRecord
 from gateway.store.requests import Retention
 from tests.model.message import ENDED, FAILURES, Message
 
@@ -26,7 +26,7 @@ class Truth:
         self.told_at: dict[bytes, int] = {}  # the last event before
         self.delivered: set[tuple[str, bytes, bytes]] = set()  # carrier, recipient's key, id of every DELIVERED receipt
 
-    def raised(self, event: Event) -> None:
+    def raised(self, event: StreamEvent) -> None:
         """A move of the table; resends are bounded; nothing ends in place before receipts have had their time."""
         if event.previous is not None and event.previous is not event.state:
             assert event.state in MOVES[event.previous], f"{event.previous!r} -> {event.state!r}"
@@ -40,7 +40,7 @@ class Truth:
         assert self.resends[event.id] <= self.retention.resends, "more copies than one and the resends"
         self.told_at[event.id] = event.at
 
-    def check(self, record: Record) -> None:
+    def check(self, record: MessageRecord) -> None:
         """So many copies as there were resends; no end while one is doubtful; delivered by a receipt of its own."""
         copies = Counter(copy.part for copy in record.copies)
         flying = record.state is State.SENDING
@@ -54,7 +54,7 @@ class Truth:
             assert not named.isdisjoint(self.delivered), f"delivered without a receipt of its own: {record}"
 
 
-def doubtful(record: Record) -> bool:
+def doubtful(record: MessageRecord) -> bool:
     """Whether a copy of what no carrier is known to have may be on its way."""
     taken = {part.index for part in record.parts if part.state in _TAKEN}
     unknown = {part.index for part in record.parts if part.state is PartState.UNKNOWN}
@@ -65,7 +65,7 @@ def doubtful(record: Record) -> bool:
 Written = tuple[int, PartState, str, bytes]
 
 
-def check_copies(m: Message, record: Record) -> None:
+def check_copies(m: Message, record: MessageRecord) -> None:
     """Parts and copies of a record are those of the model.
 
     What was written once only has no list of copies; what is in flight may have a place in it already.

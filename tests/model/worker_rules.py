@@ -9,7 +9,7 @@ from hypothesis.stateful import precondition, rule
 
 from gateway.model import OnUnknown, Permit, Priority, Reason, State
 from gateway.store.ids import partition_of
-from gateway.store.owner import Owner
+from gateway.store.owner import LeaseOwner
 from gateway.store.requests import Lane, TakeRequest
 from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, ROUTES, indices, seeds
 from tests.model.intake_rules import IntakeRules
@@ -117,7 +117,7 @@ class WorkerRules(IntakeRules):
         items = [(m.new.id, m.lease) for m in mine[:count]] + [(id_, lease) for _, id_, lease, _ in self.leases[:1]]
 
         def call() -> None:
-            got = self.world.run(self.world.store.regate(Owner.parse(first.owner), items))
+            got = self.world.run(self.world.store.regate(LeaseOwner.parse(first.owner), items))
             assert got == self.model.regate(items, self.now)
 
         self.do(call, again)
@@ -128,7 +128,7 @@ class WorkerRules(IntakeRules):
         owner, id_, lease, _ = self.leases[index % len(self.leases)]
 
         def call() -> None:
-            self.world.run(self.world.store.untake(Owner.parse(owner), [(id_, lease)]))
+            self.world.run(self.world.store.untake(LeaseOwner.parse(owner), [(id_, lease)]))
             self.model.untake(owner, [(id_, lease)], self.now)
 
         self.do(call, again)
@@ -140,7 +140,7 @@ class WorkerRules(IntakeRules):
         item = (id_, lease, self.now + ahead, turn)
 
         def call() -> None:
-            self.world.run(self.world.store.postpone(Owner.parse(owner), [item]))
+            self.world.run(self.world.store.postpone(LeaseOwner.parse(owner), [item]))
             self.model.postpone(owner, [item], self.now)
 
         self.do(call, again)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.model import Event, State
+from gateway.model import State, StreamEvent
 from gateway.store import keys
-from gateway.store.connect import Link, connect
+from gateway.store.crypto import Vault
 from gateway.store.library import KEY_CLOCK, build_library
-from gateway.store.privacy import Vault
+from gateway.store.messages import MessageStore
+from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Retention
-from gateway.store.store import Store
 
 T = TypeVar("T")
 
@@ -80,11 +80,11 @@ class World:
         self.now = START
         self.retention = Retention()
         self.hasher = keys.Hasher(bytes(32), PARTITIONS)
-        self.link: Link = self.run(
+        self.link: StoreConnection = self.run(
             connect(url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec")
         )
         self.vault = Vault({1: bytes(32)}, 1)
-        self.store = Store(self.link, self.hasher, self.vault, partitions=PARTITIONS, retention=self.retention)
+        self.store = MessageStore(self.link, self.hasher, self.vault, partitions=PARTITIONS, retention=self.retention)
         self._after = ["0"] * PARTITIONS
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:
@@ -99,7 +99,7 @@ class World:
         self.now = now
         self.run(self.link.commands([(p, ("SET", self.link.tags[p] + b"clock", now)) for p in range(PARTITIONS)]))
 
-    def new_events(self) -> list[Event]:
+    def new_events(self) -> list[StreamEvent]:
         """All events since the last call, per message in order."""
         found = []
         for partition in range(PARTITIONS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.model import Rule, RuleGroup, RuleStatus
-from gateway.policy.consent import EVERYBODY, Consent, consent, opted_out, suppressed
+from gateway.policy.consent import EVERYBODY, ConsentState, consent, opted_out, suppressed
 
 BRAND, ACCOUNT, OTHER = b"brand---", b"account-", b"other---"
 GRANTED = Rule(RuleGroup.CONSENT, RuleStatus.ALLOWS, BRAND, 10)
@@ -15,18 +15,18 @@ REVOKED = Rule(RuleGroup.CONSENT, RuleStatus.STOPS, BRAND, 10)
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
-        ((), Consent.MISSING),
-        ((GRANTED,), Consent.GRANTED),
-        ((REVOKED,), Consent.REVOKED),
-        ((GRANTED._replace(scope=OTHER),), Consent.MISSING),
-        ((GRANTED._replace(until=101),), Consent.GRANTED),
-        ((GRANTED._replace(until=100),), Consent.MISSING),
-        ((GRANTED, REVOKED), Consent.REVOKED),
-        ((REVOKED, GRANTED), Consent.REVOKED),
-        ((GRANTED._replace(group=RuleGroup.MARKETING),), Consent.MISSING),
+        ((), ConsentState.MISSING),
+        ((GRANTED,), ConsentState.GRANTED),
+        ((REVOKED,), ConsentState.REVOKED),
+        ((GRANTED._replace(scope=OTHER),), ConsentState.MISSING),
+        ((GRANTED._replace(until=101),), ConsentState.GRANTED),
+        ((GRANTED._replace(until=100),), ConsentState.MISSING),
+        ((GRANTED, REVOKED), ConsentState.REVOKED),
+        ((REVOKED, GRANTED), ConsentState.REVOKED),
+        ((GRANTED._replace(group=RuleGroup.MARKETING),), ConsentState.MISSING),
     ],
 )
-def test_consent_belongs_to_a_brand_and_may_run_out(rules: tuple[Rule, ...], expected: Consent):
+def test_consent_belongs_to_a_brand_and_may_run_out(rules: tuple[Rule, ...], expected: ConsentState):
     assert consent(rules, BRAND, 100) is expected
 
 

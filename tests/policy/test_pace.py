@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.pace import FLOOR, Bucket, Pace
+from gateway.policy.pace import FLOOR, Pace, TokenBucket
 
 
 def test_starts_empty_and_fills_to_a_twentieth_of_a_second() -> None:
-    bucket = Bucket(1000, 0.0)
+    bucket = TokenBucket(1000, 0.0)
     assert bucket.available(0.0) == 0
     assert bucket.take(100, 0.01) == 10
     assert bucket.available(10.0) == 50
@@ -20,17 +20,17 @@ def test_starts_empty_and_fills_to_a_twentieth_of_a_second() -> None:
 
 
 def test_no_rate_is_no_limit() -> None:
-    assert Bucket(0, 0.0).take(12345, 0.0) == 12345
-    assert Bucket(0, 0.0).available(0.0) == inf
+    assert TokenBucket(0, 0.0).take(12345, 0.0) == 12345
+    assert TokenBucket(0, 0.0).available(0.0) == inf
 
 
 def test_slow_rates_still_give_one_at_a_time() -> None:
-    bucket = Bucket(0.5, 0.0)
+    bucket = TokenBucket(0.5, 0.0)
     assert [bucket.take(5, float(second)) for second in range(9)] == [0, 0, 1, 0, 1, 0, 1, 0, 1]
 
 
 def test_fractions_are_not_lost_when_the_rate_changes() -> None:
-    bucket = Bucket(100, 0.0)
+    bucket = TokenBucket(100, 0.0)
     got = 0
     for step in range(1, 1001):
         bucket.set_rate(100 + step % 2, step * 0.001)
@@ -39,20 +39,20 @@ def test_fractions_are_not_lost_when_the_rate_changes() -> None:
 
 
 def test_wait_says_when() -> None:
-    bucket = Bucket(100, 0.0)
+    bucket = TokenBucket(100, 0.0)
     assert bucket.wait(1, 0.0) == pytest.approx(0.01)
     assert bucket.take(1, bucket.wait(1, 0.0)) == 1
 
 
 def test_debt_is_paid_by_those_who_come_later() -> None:
-    bucket = Bucket(100, 0.0)
+    bucket = TokenBucket(100, 0.0)
     bucket.spend(10, 0.0)
     assert bucket.take(5, 0.1) == 0
     assert bucket.take(5, 0.12) == 2
 
 
 def test_a_pause_saves_nothing_up() -> None:
-    bucket = Bucket(100, 0.0)
+    bucket = TokenBucket(100, 0.0)
     bucket.pause(5.0)
     assert bucket.take(5, 5.0) == 0
     assert bucket.take(5, 5.02) == 2
@@ -63,7 +63,7 @@ def test_a_pause_saves_nothing_up() -> None:
     steps=st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 2000)), min_size=1, max_size=60),
 )
 def test_any_window_is_exact(rate: float, steps: list[tuple[float, int]]) -> None:
-    bucket = Bucket(rate, 0.0)
+    bucket = TokenBucket(rate, 0.0)
     now = 0.0
     taken: list[tuple[float, int]] = []
     for gap, want in steps:
@@ -215,4 +215,4 @@ def test_one_decrease_per_response_time() -> None:
 def test_repr_is_a_status_line() -> None:
     assert repr(Pace(0, 0.0)) == "<Pace unlimited of 0/s, 0 decreases>"
     assert repr(Pace(500, 0.0)) == "<Pace 500/s of 500/s, 0 decreases>"
-    assert repr(Bucket(100, 0.0)) == "<Bucket 100.0/s burst 5.0>"
+    assert repr(TokenBucket(100, 0.0)) == "<TokenBucket 100.0/s burst 5.0>"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from gateway.model import Category
-from gateway.policy.route import Route, RouteTable
+from gateway.policy.route import RouteConditions, RouteTable
 
 TABLE = RouteTable(
     [
-        Route("rest"),
-        Route("china", "86"),
-        Route("china-otp", "86", category=Category.OTP),
-        Route("china-otp-shop", "86", category=Category.OTP, account="shop"),
-        Route("beijing", "8610"),
-        Route("sweden", country="SE"),
-        Route("sweden-again", country="SE"),
-        Route("brand", "46", sender="Shop*"),
-        Route("exact", "46", sender="Shop", account="shop"),
+        RouteConditions("rest"),
+        RouteConditions("china", "86"),
+        RouteConditions("china-otp", "86", category=Category.OTP),
+        RouteConditions("china-otp-shop", "86", category=Category.OTP, account="shop"),
+        RouteConditions("beijing", "8610"),
+        RouteConditions("sweden", country="SE"),
+        RouteConditions("sweden-again", country="SE"),
+        RouteConditions("brand", "46", sender="Shop*"),
+        RouteConditions("exact", "46", sender="Shop", account="shop"),
     ]
 )
 
@@ -42,7 +42,7 @@ def test_match(digits: str, region: str, sender: str, category: Category, accoun
 
 
 def test_no_route():
-    table = RouteTable([Route("china", "86")])
+    table = RouteTable([RouteConditions("china", "86")])
     assert table.match("46701740605", "SE", "", Category.OTP, "shop") is None
     assert RouteTable([]).match("46701740605", "SE", "", Category.OTP, "shop") is None
     assert repr(table) == "<RouteTable china>"

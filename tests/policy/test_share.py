@@ -4,18 +4,18 @@ import pytest
 
 from gateway.policy.pace import Pace
 from gateway.policy.senders import HORIZON, NOW, Senders, Turn
-from gateway.policy.share import Demand, Share
+from gateway.policy.share import LimitShare, RateDemand
 
 
 def test_until_the_store_has_spoken_the_whole_limit_is_ours() -> None:
-    share = Share(100.0)
-    assert (share.held, share.asked, repr(share)) == (100.0, False, "<Share 100 of 100, 1 members>")
+    share = LimitShare(100.0)
+    assert (share.held, share.asked, repr(share)) == (100.0, False, "<LimitShare 100 of 100, 1 members>")
     share.set_limit(300.0)
     assert share.held == 300.0
 
 
 def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_stores_word() -> None:
-    share = Share(100.0)
+    share = LimitShare(100.0)
     share.grant(50.0, 2, 100.0)
     share.set_limit(20.0)
     assert (share.held, share.fair) == (10.0, 10.0)
@@ -24,7 +24,7 @@ def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_s
 
 
 def test_a_grant_that_was_asked_for_under_a_higher_limit_shrinks_with_it() -> None:
-    share = Share(100.0)
+    share = LimitShare(100.0)
     share.close()
     share.set_limit(50.0)
     share.grant(80.0, 1, 100.0)
@@ -32,7 +32,7 @@ def test_a_grant_that_was_asked_for_under_a_higher_limit_shrinks_with_it() -> No
 
 
 def test_a_demand_rises_at_once_and_falls_slowly() -> None:
-    demand = Demand(0.0)
+    demand = RateDemand(0.0)
     assert demand.wanted(100.0, 0.0) == 100.0, "who has just come wants everything"
     for second in range(1, 10):
         before = demand.wanted(100.0, float(second))

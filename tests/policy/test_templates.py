@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.templates import Template
+from gateway.policy.templates import MessageTemplate
 
 
 def test_places_are_filled() -> None:
-    template = Template("{greeting} {name}, {{again}}: {name}")
+    template = MessageTemplate("{greeting} {name}, {{again}}: {name}")
     assert template.names == ("greeting", "name", "name")
     assert template.fill({"greeting": "Hi", "name": "{name}"}) == "Hi {name}, {again}: {name}"
-    assert repr(template) == "<Template of greeting, name>"
-    assert Template("plain").fill({}) == "plain"
+    assert repr(template) == "<MessageTemplate of greeting, name>"
+    assert MessageTemplate("plain").fill({}) == "plain"
     with pytest.raises(KeyError):
         template.fill({"name": "x"})
 
@@ -20,9 +20,9 @@ def test_places_are_filled() -> None:
 @pytest.mark.parametrize("text", ["{", "}", "a {b", "{}", "{a.b}", "{a!r}", "{0}", "{A}", "{a b}", "{{{", "{{x}"])
 def test_other_braces_make_no_sense(text: str) -> None:
     with pytest.raises(ValueError, match="stray"):
-        Template(text)
+        MessageTemplate(text)
 
 
 @given(st.text(alphabet="ab{} "))
 def test_a_text_with_its_braces_doubled_stands_for_itself(text: str) -> None:
-    assert Template(text.replace("{", "{{").replace("}", "}}")).fill({}) == text
+    assert MessageTemplate(text.replace("{", "{{").replace("}", "}}")).fill({}) == text

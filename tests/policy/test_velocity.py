@@ -5,25 +5,25 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.velocity import SLOTS, Velocities, Velocity, nearest
+from gateway.policy.velocity import SLOTS, VelocityLimit, VelocityTable, nearest
 
-WEST_AFRICA = Velocity("225", 100, 60_000)
+WEST_AFRICA = VelocityLimit("225", 100, 60_000)
 
 
 def test_the_longest_prefix_counts_and_the_account_s_own_before_everybody_s():
-    everybody = Velocities({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
-    own = Velocities({"+225": (5, 60)})
-    none = Velocities()
+    everybody = VelocityTable({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
+    own = VelocityTable({"+225": (5, 60)})
+    none = VelocityTable()
     assert nearest(none, everybody, "2250112345678") == WEST_AFRICA
-    assert nearest(none, everybody, "2250712345678") == Velocity("22507", 10, 60_000)
-    assert nearest(none, everybody, "46701740605") == Velocity("", 1000, 3_600_000)
-    assert nearest(own, everybody, "2250112345678") == Velocity("225", 5, 60_000)
-    assert nearest(own, everybody, "2250712345678") == Velocity("22507", 10, 60_000)
+    assert nearest(none, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
+    assert nearest(none, everybody, "46701740605") == VelocityLimit("", 1000, 3_600_000)
+    assert nearest(own, everybody, "2250112345678") == VelocityLimit("225", 5, 60_000)
+    assert nearest(own, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
     assert nearest(own, none, "46701740605") is None
 
 
 def test_there_is_room_again_when_enough_of_the_oldest_has_left():
-    limit = Velocity("225", 10, 60_000)
+    limit = VelocityLimit("225", 10, 60_000)
     now = 1_000_005_000
     counts = [4, 0, 0, 0, 3, 0, 3]  # the current slot first
     at = limit.room_at(now, counts)
@@ -39,7 +39,7 @@ def test_there_is_room_again_when_enough_of_the_oldest_has_left():
     steps=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 4)), max_size=60),
 )
 def test_no_stretch_as_long_as_the_window_has_more(limit: int, window: int, steps: list[tuple[int, int]]):
-    velocity = Velocity("1", limit, window)
+    velocity = VelocityLimit("1", limit, window)
     slots: dict[int, int] = {}
     taken: list[int] = []
     now = 1_000_000

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.smpp.codec import Message, encode_sm
+from gateway.smpp.codec import ShortMessage, encode_sm
 from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Requested, TimedOut, Unbinding
-from gateway.smpp.pdus import BIND_TRANSCEIVER, SUBMIT_SM
+from gateway.smpp.pdu import BIND_TRANSCEIVER, SUBMIT_SM
 from gateway.smpp.session import Role, Session
 
 
@@ -19,7 +19,7 @@ class App(asyncio.Protocol):
         self.session = Session(Role.ESME, window=10_000, enquire_interval=0)
         self.loop = asyncio.get_running_loop()
         self.answers: dict[object, list[Answered]] = {}
-        self.delivered: list[Message] = []
+        self.delivered: list[ShortMessage] = []
         self.bound: int | None = None
         self.closed = self.unbinding = False
         self.unanswered: list[object] = []

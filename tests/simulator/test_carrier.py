@@ -11,7 +11,7 @@ import pytest
 
 from gateway.simulator import Faults, StatusRule, run
 from gateway.smpp import receipt
-from gateway.smpp.pdus import BIND_RECEIVER, BIND_TRANSMITTER
+from gateway.smpp.pdu import BIND_RECEIVER, BIND_TRANSMITTER
 
 from .app import App, until
 

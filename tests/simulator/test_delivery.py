@@ -11,17 +11,19 @@ import pytest
 from gateway.simulator.delivery import Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.codec import Message, decode_message
+from gateway.smpp.codec import ShortMessage, decode_message
 from gateway.smpp.joiner import Joiner
-from gateway.smpp.pdus import DATA_SM, DELIVER_SM, SUBMIT_SM
+from gateway.smpp.pdu import DATA_SM, DELIVER_SM, SUBMIT_SM
 from gateway.smpp.text import decode
 
 NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC in ms
-SUBMIT = Message(SUBMIT_SM, 1, b"", 5, 0, b"SHOP", 1, 1, b"46700000001", registered_delivery=1, short_message=b"hello")
+SUBMIT = ShortMessage(
+    SUBMIT_SM, 1, b"", 5, 0, b"SHOP", 1, 1, b"46700000001", registered_delivery=1, short_message=b"hello"
+)
 TEXTS = ["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-dates"]
 
 
-def made(faults: Faults, message: Message = SUBMIT, state: int = receipt.DELIVERED) -> Message:
+def made(faults: Faults, message: ShortMessage = SUBMIT, state: int = receipt.DELIVERED) -> ShortMessage:
     command_id, body = receipt_body(faults, message, b"12AB", state, Times(NOON, NOON + 60_000))
     return decode_message(body, 0, len(body), command_id, 7)
 

@@ -14,7 +14,7 @@ import smpplib.consts
 import smpplib.exceptions
 import smpplib.gsm
 
-from gateway.simulator import Entry, Faults, StatusRule
+from gateway.simulator import Faults, LedgerEntry, StatusRule
 from gateway.smpp.joiner import Joined, Joiner
 from gateway.smpp.text import decode
 
@@ -25,7 +25,7 @@ USERS = {"app": "secret"}
 LONG_TEXTS = ["Grüße {€} " * 30, "Привет мир! " * 20, "emoji 😀 " * 25]
 
 
-def joined(ledger: list[Entry]) -> str:
+def joined(ledger: list[LedgerEntry]) -> str:
     """The text that the carrier's ledger adds up to."""
     joiner = Joiner()
     whole: list[Joined] = []

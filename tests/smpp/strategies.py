@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gateway.smpp.codec import Pdu
-from gateway.smpp.pdus import LAYOUTS, RESP, DistributionList, Field, Kind, Layout, Sme, Unsuccess
+from gateway.smpp.pdu import LAYOUTS, RESP, DistributionList, FieldKind, PduField, PduLayout, Sme, Unsuccess
 
 OCTET = st.integers(0, 255)
 WORD = st.integers(0, 2**32 - 1)
@@ -26,17 +26,17 @@ DESTINATIONS = st.lists(
 UNSUCCESSFUL = st.lists(st.builds(Unsuccess, OCTET, OCTET, text(21), WORD), max_size=4)
 
 
-def value(field: Field) -> st.SearchStrategy[Any]:
+def value(field: PduField) -> st.SearchStrategy[Any]:
     return {
-        Kind.OCTET: OCTET,
-        Kind.CSTRING: text(field.size),
-        Kind.SIZED: st.binary(max_size=field.size),
-        Kind.DESTINATIONS: DESTINATIONS,
-        Kind.UNSUCCESSFUL: UNSUCCESSFUL,
+        FieldKind.OCTET: OCTET,
+        FieldKind.CSTRING: text(field.size),
+        FieldKind.SIZED: st.binary(max_size=field.size),
+        FieldKind.DESTINATIONS: DESTINATIONS,
+        FieldKind.UNSUCCESSFUL: UNSUCCESSFUL,
     }[field.kind]
 
 
-def of_layout(command_id: int, layout: Layout) -> st.SearchStrategy[Pdu]:
+def of_layout(command_id: int, layout: PduLayout) -> st.SearchStrategy[Pdu]:
     fields = st.fixed_dictionaries({field.name: value(field) for field in layout.fields})
     status = WORD if command_id & RESP else st.just(0)
     return st.builds(Pdu, st.just(command_id), status, WORD, fields, TLVS if layout.fields else st.just([]))

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.smpp import tlvs
+from gateway.smpp import tlv
 from gateway.smpp.codec import (
     HEADER,
-    Message,
     Pdu,
+    ShortMessage,
     decode,
     decode_message,
     encode,
@@ -22,7 +22,7 @@ from gateway.smpp.codec import (
     without_tlvs,
 )
 from gateway.smpp.errors import LocalError, PeerError, SmppError
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
     CANCEL_SM_RESP,
     DATA_SM,
@@ -35,13 +35,13 @@ from gateway.smpp.pdus import (
     SUBMIT_SM,
     SUBMIT_SM_RESP,
     DistributionList,
-    Field,
-    Kind,
+    FieldKind,
+    PduField,
     Sme,
     Unsuccess,
     command_name,
 )
-from gateway.smpp.status import Status
+from gateway.smpp.status import CommandStatus
 from tests.smpp.strategies import OCTET, TLVS, pdus, text
 
 
@@ -104,7 +104,7 @@ def test_the_fast_path_reads_what_the_tables_read(pdu: Pdu) -> None:
     data = before + encode(pdu) + after
     message = decode_message(data, 18, len(data) - 2, pdu.command_id, pdu.sequence)
     fields = pdu.fields
-    assert message == Message(
+    assert message == ShortMessage(
         pdu.command_id,
         pdu.sequence,
         fields["service_type"],
@@ -134,7 +134,7 @@ def test_the_fast_path_reads_what_the_tables_read(pdu: Pdu) -> None:
 def test_the_fast_path_refuses_what_the_tables_refuse(body: bytes, data: st.DataObject) -> None:
     body = body[: data.draw(st.integers(0, len(body)))]
     command_id = data.draw(st.sampled_from((SUBMIT_SM, DELIVER_SM, DATA_SM)))
-    fast: Message | int
+    fast: ShortMessage | int
     try:
         fast = decode_message(b"\0" + body + b"\0\0\0", 1, 1 + len(body), command_id, 7)
     except PeerError as error:
@@ -143,9 +143,9 @@ def test_the_fast_path_refuses_what_the_tables_refuse(body: bytes, data: st.Data
     try:
         decode(HEADER.pack(16 + len(body), command_id, 0, 7) + body)
     except PeerError as error:
-        assert fast == error.status or (isinstance(fast, Message) and fast.salvaged and command_id == DELIVER_SM)
+        assert fast == error.status or (isinstance(fast, ShortMessage) and fast.salvaged and command_id == DELIVER_SM)
     else:
-        assert isinstance(fast, Message)
+        assert isinstance(fast, ShortMessage)
         assert not fast.salvaged
 
 
@@ -172,7 +172,7 @@ def test_a_template_writes_what_the_tables_write(
         registered_delivery=registered, replace=replace, data_coding=0, default_id=default,
     )  # fmt: skip
     body = template.encode(
-        dest, short_message, esm_class=esm, data_coding=coding, validity=validity, tlvs=tlvs.encode_tlvs(optional)
+        dest, short_message, esm_class=esm, data_coding=coding, validity=validity, tlvs=tlv.encode_tlvs(optional)
     )
     assert body == encode_body(
         SUBMIT_SM,
@@ -235,11 +235,11 @@ def test_one_body_without_a_template() -> None:
 
 
 def test_the_payload_is_wherever_the_text_is() -> None:
-    body = encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlvs.MESSAGE_PAYLOAD, b"long"))
+    body = encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlv.MESSAGE_PAYLOAD, b"long"))
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"long"
     body = encode_sm(b"1", b"2", b"plain")
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"plain"
-    body = encode_sm(b"1", b"2", b"short", tlvs=encode_tlv(tlvs.MESSAGE_STATE, b"\2"))
+    body = encode_sm(b"1", b"2", b"short", tlvs=encode_tlv(tlv.MESSAGE_STATE, b"\2"))
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"short"
 
 
@@ -247,10 +247,10 @@ def test_a_delivery_whose_text_is_lost_with_its_tlvs_is_refused() -> None:
     body = encode_sm(b"1", b"2", b"") + b"\x04\x24\x00\x09long"
     with pytest.raises(PeerError) as caught:
         decode_message(body, 0, len(body), DELIVER_SM, 1)
-    assert caught.value.status == Status.ESME_RINVTLVSTREAM
+    assert caught.value.status == CommandStatus.ESME_RINVTLVSTREAM
 
 
-RECEIPT_TLVS = encode_tlv(tlvs.RECEIPTED_MESSAGE_ID, b"77\0") + encode_tlv(tlvs.MESSAGE_STATE, b"\2")
+RECEIPT_TLVS = encode_tlv(tlv.RECEIPTED_MESSAGE_ID, b"77\0") + encode_tlv(tlv.MESSAGE_STATE, b"\2")
 DATA_RECEIPT = b"\0\1\x0146\0\1\x0147\0\4\0\0"
 
 
@@ -260,15 +260,15 @@ def test_a_receipt_in_tlvs_alone_survives_a_stray_octet_and_half_a_tlv(command_i
     body = DATA_RECEIPT if command_id == DATA_SM else encode_sm(b"46", b"47", b"", esm_class=4)
     body += RECEIPT_TLVS + stray
     message = decode_message(body, 0, len(body), command_id, 1)
-    assert message.tlvs == {tlvs.RECEIPTED_MESSAGE_ID: b"77\0", tlvs.MESSAGE_STATE: b"\2"}
+    assert message.tlvs == {tlv.RECEIPTED_MESSAGE_ID: b"77\0", tlv.MESSAGE_STATE: b"\2"}
     assert message.salvaged
 
 
 def test_what_no_receipt_is_made_of_is_refused_with_broken_tlvs() -> None:
-    stray = encode_tlv(tlvs.USER_MESSAGE_REFERENCE, b"\0\1") + b"\4"
+    stray = encode_tlv(tlv.USER_MESSAGE_REFERENCE, b"\0\1") + b"\4"
     for body, command_id in (
         (encode_sm(b"46", b"47", b"", esm_class=4) + stray, DELIVER_SM),
-        (encode_sm(b"46", b"47", b"") + encode_tlv(tlvs.MESSAGE_STATE, b"\2") + b"\4", DELIVER_SM),
+        (encode_sm(b"46", b"47", b"") + encode_tlv(tlv.MESSAGE_STATE, b"\2") + b"\4", DELIVER_SM),
         (DATA_RECEIPT + stray, DATA_SM),
         (encode_sm(b"46", b"47", b"hi") + RECEIPT_TLVS + b"\4", SUBMIT_SM),
     ):
@@ -289,11 +289,11 @@ def overlong(command_id: int, field: str) -> tuple[bytes, int]:
 
 
 STRINGS = {
-    "service_type": Status.ESME_RINVSERTYP,
-    "source_addr": Status.ESME_RINVSRCADR,
-    "destination_addr": Status.ESME_RINVDSTADR,
-    "schedule_delivery_time": Status.ESME_RINVSCHED,
-    "validity_period": Status.ESME_RINVEXPIRY,
+    "service_type": CommandStatus.ESME_RINVSERTYP,
+    "source_addr": CommandStatus.ESME_RINVSRCADR,
+    "destination_addr": CommandStatus.ESME_RINVDSTADR,
+    "schedule_delivery_time": CommandStatus.ESME_RINVSCHED,
+    "validity_period": CommandStatus.ESME_RINVEXPIRY,
 }
 
 
@@ -377,34 +377,34 @@ def test_a_destination_of_no_known_kind() -> None:
     body = b"\0\0\0\0" + b"\x01\x03x\0"
     with pytest.raises(PeerError) as caught:
         decode(HEADER.pack(16 + len(body), SUBMIT_MULTI, 0, 5) + body)
-    assert caught.value.status == Status.ESME_RINVDESTFLAG
+    assert caught.value.status == CommandStatus.ESME_RINVDESTFLAG
 
 
 def test_fewer_destinations_than_announced() -> None:
     body = b"\0\0\0\0" + b"\x02\x02list\0"
     with pytest.raises(PeerError) as caught:
         decode(HEADER.pack(16 + len(body), SUBMIT_MULTI, 0, 5) + body)
-    assert caught.value.status == Status.ESME_RINVNUMDESTS
+    assert caught.value.status == CommandStatus.ESME_RINVNUMDESTS
 
 
 def test_less_than_a_header() -> None:
     with pytest.raises(PeerError) as caught:
         decode(b"\0" * 15)
-    assert (caught.value.status, caught.value.sequence) == (Status.ESME_RINVCMDLEN, 0)
+    assert (caught.value.status, caught.value.sequence) == (CommandStatus.ESME_RINVCMDLEN, 0)
 
 
 @pytest.mark.parametrize("length", [0, 15, MAX_PDU + 1, 0xFFFFFFFF])
 def test_lengths_that_no_pdu_has(length: int) -> None:
     with pytest.raises(PeerError) as caught:
         pdu_length(length.to_bytes(4, "big"))
-    assert (caught.value.status, caught.value.sequence) == (Status.ESME_RINVCMDLEN, 0)
+    assert (caught.value.status, caught.value.sequence) == (CommandStatus.ESME_RINVCMDLEN, 0)
 
 
 def test_a_peer_without_tlvs_gets_none() -> None:
-    body = encode_sm(b"1", b"2", b"hi", tlvs=encode_tlv(tlvs.MESSAGE_STATE, b"\2"))
+    body = encode_sm(b"1", b"2", b"hi", tlvs=encode_tlv(tlv.MESSAGE_STATE, b"\2"))
     assert without_tlvs(DELIVER_SM, body) == encode_sm(b"1", b"2", b"hi")
     with pytest.raises(LocalError):
-        without_tlvs(DELIVER_SM, encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlvs.MESSAGE_PAYLOAD, b"x")))
+        without_tlvs(DELIVER_SM, encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlv.MESSAGE_PAYLOAD, b"x")))
     with pytest.raises(LocalError):
         without_tlvs(DELIVER_SM, b"\0")
 
@@ -427,20 +427,20 @@ def test_every_request_has_its_layout_and_a_name() -> None:
     assert command_name(SUBMIT_SM_RESP) == "submit_sm_resp"
     assert command_name(0x110) == "0x00000110"
     assert all(field.size > 0 for layout in LAYOUTS.values() for field in layout.fields)
-    assert LAYOUTS[QUERY_SM].fields[0] == Field("message_id", Kind.CSTRING, 65)
+    assert LAYOUTS[QUERY_SM].fields[0] == PduField("message_id", FieldKind.CSTRING, 65)
 
 
 class TestTlvTable:
     def test_every_row_is_unique(self) -> None:
-        assert len(tlvs.BY_NAME) == len(tlvs.BY_TAG) == len(tlvs.TABLE) == 45
+        assert len(tlv.BY_NAME) == len(tlv.BY_TAG) == len(tlv.TABLE) == 45
 
-    @pytest.mark.parametrize("row", tlvs.TABLE, ids=lambda row: row.name)
-    def test_every_row_is_written_by_name(self, row: tlvs.Tlv) -> None:
+    @pytest.mark.parametrize("row", tlv.TABLE, ids=lambda row: row.name)
+    def test_every_row_is_written_by_name(self, row: tlv.TlvSpec) -> None:
         value: int | bytes = (
-            1 if row.kind is tlvs.TlvKind.INTEGER else b"x" * (row.least - (row.kind is tlvs.TlvKind.CSTRING))
+            1 if row.kind is tlv.TlvKind.INTEGER else b"x" * (row.least - (row.kind is tlv.TlvKind.CSTRING))
         )
-        data = tlvs.encode_named(row.name, value)
-        ((tag, octets),), whole = tlvs.scan(data, 0, len(data))
+        data = tlv.encode_named(row.name, value)
+        ((tag, octets),), whole = tlv.scan(data, 0, len(data))
         assert whole
         assert tag == row.tag
         assert row.least <= len(octets) <= row.most
@@ -460,14 +460,14 @@ class TestTlvTable:
     )
     def test_what_does_not_fit_is_our_fault(self, name: str, value: int | bytes) -> None:
         with pytest.raises(LocalError):
-            tlvs.encode_named(name, value)
+            tlv.encode_named(name, value)
 
     def test_values(self) -> None:
-        assert tlvs.encode_named("message_state", 2) == bytes.fromhex("0427000102")
-        assert tlvs.encode_named("receipted_message_id", b"42") == bytes.fromhex("001e0003343200")
-        assert tlvs.integer(b"\x01\x00") == 256
-        assert tlvs.integer(b"") is None
-        assert tlvs.integer(None) is None
+        assert tlv.encode_named("message_state", 2) == bytes.fromhex("0427000102")
+        assert tlv.encode_named("receipted_message_id", b"42") == bytes.fromhex("001e0003343200")
+        assert tlv.integer(b"\x01\x00") == 256
+        assert tlv.integer(b"") is None
+        assert tlv.integer(None) is None
 
     def test_a_tag_or_a_length_out_of_range(self) -> None:
         with pytest.raises(LocalError):

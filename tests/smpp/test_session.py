@@ -13,14 +13,14 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    Operation,
+    OperationRequested,
     Replied,
     Requested,
     TimedOut,
     Unbinding,
 )
 from gateway.smpp.operations import BOUND_BY, MATRIX, NOT_AT_ALL, SessionState
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BINDS,
     CANCEL_SM,
@@ -49,8 +49,8 @@ from gateway.smpp.pdus import (
     UNBIND_RESP,
 )
 from gateway.smpp.session import Role, Session
-from gateway.smpp.status import Status
-from gateway.smpp.tlvs import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE
+from gateway.smpp.status import CommandStatus
+from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE
 from tests.smpp.peers import BIND_BODY, RX, TRX, TX, esme, headers, in_state, kinds, pdu, sent, smsc
 from tests.smpp.strategies import pdus
 
@@ -98,7 +98,9 @@ class TestClientBinds:
     def test_refused(self, answer: int) -> None:
         session = Session(Role.ESME)
         session.bind(TRX, b"gw", b"secret", now=0)
-        assert session.receive(pdu(answer, 1, b"", Status.ESME_RINVPASWD), 1) == [BindRefused(Status.ESME_RINVPASWD)]
+        assert session.receive(pdu(answer, 1, b"", CommandStatus.ESME_RINVPASWD), 1) == [
+            BindRefused(CommandStatus.ESME_RINVPASWD)
+        ]
         assert session.state is SessionState.OPEN
         assert session.tick(1000) == []
         session.bind(TRX, b"gw", b"other", now=1000)
@@ -159,8 +161,8 @@ class TestServerBinds:
     def test_refused_and_tried_again(self) -> None:
         session = Session(Role.SMSC)
         session.receive(pdu(TRX, 1, BIND_BODY), 0)
-        assert session.refuse_bind(Status.ESME_RBINDFAIL, now=1) == []
-        assert session.output() == pdu(TRX | RESP, 1, status=Status.ESME_RBINDFAIL)
+        assert session.refuse_bind(CommandStatus.ESME_RBINDFAIL, now=1) == []
+        assert session.output() == pdu(TRX | RESP, 1, status=CommandStatus.ESME_RBINDFAIL)
         assert kinds(session.receive(pdu(TRX, 2, BIND_BODY), 2)) == ["BindRequested"]
         session.accept_bind(now=2)
         assert session.bound
@@ -178,10 +180,10 @@ class TestServerBinds:
     def test_what_comes_before_a_refusal_is_refused_after_it(self) -> None:
         session = Session(Role.SMSC)
         session.receive(pdu(TRX, 1, BIND_BODY) + pdu(SUBMIT_SM, 2, BODY), 0)
-        assert session.refuse_bind(Status.ESME_RINVPASWD, now=0) == []
+        assert session.refuse_bind(CommandStatus.ESME_RINVPASWD, now=0) == []
         assert headers(session) == [
-            (TRX | RESP, Status.ESME_RINVPASWD, 1),
-            (SUBMIT_SM_RESP, Status.ESME_RINVBNDSTS, 2),
+            (TRX | RESP, CommandStatus.ESME_RINVPASWD, 1),
+            (SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 2),
         ]
 
     def test_what_waits_for_the_decision_is_bounded(self) -> None:
@@ -195,7 +197,7 @@ class TestServerBinds:
             with pytest.raises(LocalError):
                 session.accept_bind(now=0)
             with pytest.raises(LocalError):
-                session.refuse_bind(Status.ESME_RBINDFAIL, now=0)
+                session.refuse_bind(CommandStatus.ESME_RBINDFAIL, now=0)
 
     @pytest.mark.parametrize("data", [b"", pdu(TRX, 1, BIND_BODY)[:10], pdu(ENQUIRE_LINK), pdu(TRX, 1, b"x" * 40)])
     def test_nobody_stays_without_a_bind(self, data: bytes) -> None:
@@ -208,18 +210,18 @@ class TestServerBinds:
     def test_a_malformed_bind(self) -> None:
         session = Session(Role.SMSC)
         assert session.receive(pdu(TRX, 9, b"shop\0secret"), 0) == []
-        assert headers(session) == [(TRX | RESP, Status.ESME_RINVCMDLEN, 9)]
+        assert headers(session) == [(TRX | RESP, CommandStatus.ESME_RINVCMDLEN, 9)]
 
     def test_a_second_bind(self) -> None:
         session = smsc()
         assert session.receive(pdu(TX, 2, BIND_BODY), 0) == []
-        assert headers(session) == [(TX | RESP, Status.ESME_RALYBND, 2)]
+        assert headers(session) == [(TX | RESP, CommandStatus.ESME_RALYBND, 2)]
         assert session.bound
 
     def test_a_bind_answer_from_a_client_binds_nobody(self) -> None:
         session = Session(Role.SMSC)
         assert session.receive(pdu(TRX | RESP, 1, b"x\0") + pdu(SUBMIT_SM, 6, BODY), 0) == []
-        assert headers(session) == [(SUBMIT_SM_RESP, Status.ESME_RINVBNDSTS, 6)]
+        assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 6)]
         assert session.ignored_answers == 1
 
 
@@ -255,11 +257,11 @@ class TestMatrix:
         if command_id in UNANSWERED:
             assert answers == []
         elif command_id in NOT_AT_ALL[role.peer]:
-            assert answers == [(GENERIC_NACK, Status.ESME_RINVCMDID, 55)]
+            assert answers == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 55)]
         elif command_id in BINDS and session.bound:
-            assert answers == [(command_id | RESP, Status.ESME_RALYBND, 55)]
+            assert answers == [(command_id | RESP, CommandStatus.ESME_RALYBND, 55)]
         else:
-            assert answers == [(command_id | RESP, Status.ESME_RINVBNDSTS, 55)]
+            assert answers == [(command_id | RESP, CommandStatus.ESME_RINVBNDSTS, 55)]
 
     @pytest.mark.parametrize("command_id", sorted(set(MATRIX) - BINDS - {UNBIND, ENQUIRE_LINK}))
     @pytest.mark.parametrize("state", SessionState)
@@ -378,7 +380,7 @@ class TestAnswers:
         assert session.outstanding == 1
         assert kinds(session.receive(pdu(SUBMIT_SM_RESP, sequence), 1)) == ["Answered"]
 
-    @pytest.mark.parametrize(("status", "reported"), [(3, 3), (0, Status.ESME_RUNKNOWNERR)])
+    @pytest.mark.parametrize(("status", "reported"), [(3, 3), (0, CommandStatus.ESME_RUNKNOWNERR)])
     def test_generic_nack_answers_the_request_of_its_number(self, status: int, reported: int) -> None:
         session = esme()
         sequence = submit(session)
@@ -829,7 +831,7 @@ class TestRequestsOfThePeer:
         assert session.output() == b""
         assert session.unanswered == 2
         session.respond(SUBMIT_SM, 6, 0, b"id6\0")
-        session.respond(SUBMIT_SM, 5, Status.ESME_RSYSERR)
+        session.respond(SUBMIT_SM, 5, CommandStatus.ESME_RSYSERR)
         assert session.output() == pdu(SUBMIT_SM_RESP, 6, b"id6\0") + pdu(SUBMIT_SM_RESP, 5, status=8)
         assert session.unanswered == 0
 
@@ -866,34 +868,34 @@ class TestRequestsOfThePeer:
         session = smsc()
         for command_id in (QUERY_SM, CANCEL_SM, REPLACE_SM, SUBMIT_MULTI):
             (event,) = session.receive(encode(Pdu(command_id, 0, 5)), 1)
-            assert isinstance(event, Operation)
+            assert isinstance(event, OperationRequested)
             assert event.pdu.command_id == command_id
         assert session.unanswered == 4
         assert session.output() == b""
 
     def test_an_alert_needs_no_answer(self) -> None:
         session = esme()
-        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["Operation"]
+        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["OperationRequested"]
         assert session.receive(pdu(ALERT_NOTIFICATION, 6, b"x"), 1) == []
         assert (session.unanswered, session.malformed) == (0, 1)
         assert session.output() == b""
 
     def test_outbind_is_reported_and_refused(self) -> None:
         session = Session(Role.ESME)
-        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["Operation"]
-        assert headers(session) == [(GENERIC_NACK, Status.ESME_RINVCMDID, 5)]
+        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["OperationRequested"]
+        assert headers(session) == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 5)]
         assert session.unanswered == 0
 
     @pytest.mark.parametrize(
         ("body", "status"),
         [
-            (b"A" * 64, Status.ESME_RINVCMDLEN),
-            (b"", Status.ESME_RINVCMDLEN),
-            (BODY[:-2] + b"\xc8", Status.ESME_RINVMSGLEN),
-            (BODY + b"\x04\x24\xff\xffzz", Status.ESME_RINVTLVSTREAM),
-            (BODY + b"\x04", Status.ESME_RINVTLVSTREAM),
-            (BODY + encode_tlv(MESSAGE_PAYLOAD, b"xyz"), Status.ESME_RTLVNOTALLWD),
-            (BODY[:-3] + b"\xff" + b"x" * 255, Status.ESME_RINVMSGLEN),
+            (b"A" * 64, CommandStatus.ESME_RINVCMDLEN),
+            (b"", CommandStatus.ESME_RINVCMDLEN),
+            (BODY[:-2] + b"\xc8", CommandStatus.ESME_RINVMSGLEN),
+            (BODY + b"\x04\x24\xff\xffzz", CommandStatus.ESME_RINVTLVSTREAM),
+            (BODY + b"\x04", CommandStatus.ESME_RINVTLVSTREAM),
+            (BODY + encode_tlv(MESSAGE_PAYLOAD, b"xyz"), CommandStatus.ESME_RTLVNOTALLWD),
+            (BODY[:-3] + b"\xff" + b"x" * 255, CommandStatus.ESME_RINVMSGLEN),
         ],
     )
     def test_a_malformed_submit_is_refused_and_the_session_stays(self, body: bytes, status: int) -> None:
@@ -915,7 +917,7 @@ class TestRequestsOfThePeer:
     def test_beyond_the_inbound_window_they_are_throttled(self) -> None:
         session = smsc(inbound_window=2)
         assert kinds(session.receive(b"".join(pdu(SUBMIT_SM, n, BODY) for n in (5, 6, 7)), 1)) == ["Requested"] * 2
-        assert headers(session) == [(SUBMIT_SM_RESP, Status.ESME_RTHROTTLED, 7)]
+        assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RTHROTTLED, 7)]
         session.respond(SUBMIT_SM, 5, 0, b"id\0")
         assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["Requested"]
         assert session.throttled == 1
@@ -943,7 +945,7 @@ class TestRequestsOfThePeer:
     def test_unknown_commands(self) -> None:
         session = smsc()
         assert session.receive(pdu(0x0F0F, 9, b"abc") + pdu(0x80000F0F, 9, b"abc") + pdu(ENQUIRE_LINK, 10), 1) == []
-        assert headers(session) == [(GENERIC_NACK, Status.ESME_RINVCMDID, 9), (ENQUIRE_LINK_RESP, 0, 10)]
+        assert headers(session) == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 9), (ENQUIRE_LINK_RESP, 0, 10)]
         assert session.unknown_commands == 2
 
 
@@ -957,7 +959,7 @@ class TestFraming:
             data = before + length.to_bytes(4, "big")
             assert session.receive(data[:-1], 1) == []
             assert session.receive(data[-1:], 1) == [Closed(f"command_length {length}", ["a"])]
-            assert headers(session)[-1] == (GENERIC_NACK, Status.ESME_RINVCMDLEN, 0)
+            assert headers(session)[-1] == (GENERIC_NACK, CommandStatus.ESME_RINVCMDLEN, 0)
             assert session.framing_faults == 1
             assert session.receive(pdu(ENQUIRE_LINK), 1) == []
             assert session.output() == b""
@@ -1024,7 +1026,7 @@ def feed(session: Session, chunks: list[bytes]) -> list[str]:
 
 
 def describe(event: Event) -> str:
-    return repr(event.pdu.fields) if isinstance(event, Operation | Replied) else repr(event)
+    return repr(event.pdu.fields) if isinstance(event, OperationRequested | Replied) else repr(event)
 
 
 class TestUnbind:
@@ -1080,7 +1082,7 @@ class TestUnbind:
     def test_the_peers_waits_for_our_answers_too(self) -> None:
         session = smsc()
         session.receive(pdu(SUBMIT_SM, 7, BODY) + pdu(UNBIND, 8) + pdu(SUBMIT_SM, 9, BODY), 1)
-        assert headers(session) == [(UNBIND_RESP, 0, 8), (SUBMIT_SM_RESP, Status.ESME_RINVBNDSTS, 9)]
+        assert headers(session) == [(UNBIND_RESP, 0, 8), (SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 9)]
         assert session.tick(2) == []
         session.respond(SUBMIT_SM, 7, 0, b"id\0")
         assert headers(session) == [(SUBMIT_SM_RESP, 0, 7)]

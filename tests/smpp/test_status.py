@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.smpp.status import VENDOR, RetryClass, Status, classify, name
+from gateway.smpp.status import VENDOR, CommandStatus, RetryClass, classify, name
 
 
 def codes(text: str) -> set[int]:
@@ -24,17 +24,17 @@ TABLE = {
 
 
 def test_the_table_is_complete_and_each_code_has_one_class() -> None:
-    assert {int(status) for status in Status} == set().union(*TABLE.values())
+    assert {int(status) for status in CommandStatus} == set().union(*TABLE.values())
     for retry, expected in TABLE.items():
-        assert {int(status) for status in Status if classify(status) is retry} == expected
-        assert all(Status(code).retry is retry for code in expected)
+        assert {int(status) for status in CommandStatus if classify(status) is retry} == expected
+        assert all(CommandStatus(code).retry is retry for code in expected)
 
 
 def test_names() -> None:
     assert name(0x58) == "ESME_RTHROTTLED"
     assert name(0x411) == "0x00000411"
     assert name(0xFFFFFFFF) == "0xFFFFFFFF"
-    assert int(Status.ESME_RTHROTTLED) == 0x58
+    assert int(CommandStatus.ESME_RTHROTTLED) == 0x58
 
 
 def test_a_carrier_has_its_own_table() -> None:

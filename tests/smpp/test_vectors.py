@@ -9,7 +9,7 @@ import pytest
 from gateway.smpp.codec import HEADER, decode, decode_message, encode, pdu_length
 from gateway.smpp.errors import PeerError
 from gateway.smpp.events import Answered, Closed, Event, Requested
-from gateway.smpp.pdus import (
+from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
     BIND_TRANSCEIVER_RESP,
     DELIVER_SM,
@@ -21,7 +21,7 @@ from gateway.smpp.pdus import (
     UNBIND_RESP,
 )
 from gateway.smpp.session import Role, Session
-from gateway.smpp.status import Status
+from gateway.smpp.status import CommandStatus
 from tests.smpp.vectors import decode_fields, load
 
 VECTORS = {entry["name"]: entry for entry in load("pdu")}
@@ -87,7 +87,7 @@ def test_incomplete_waits(name: str) -> None:
 def test_unknown_command_is_refused_and_the_session_stays(name: str) -> None:
     with pytest.raises(PeerError) as caught:
         decode(OCTETS[name])
-    assert caught.value.status == Status.ESME_RINVCMDID
+    assert caught.value.status == CommandStatus.ESME_RINVCMDID
     _, command_id, _, sequence = HEADER.unpack_from(OCTETS[name])
     assert caught.value.sequence == sequence
     session = bound()
@@ -114,7 +114,7 @@ def test_a_length_that_no_pdu_has_ends_the_session_after_four_octets() -> None:
 def test_a_body_where_none_may_be_is_answered_with_an_error() -> None:
     session = bound()
     assert session.receive(OCTETS["mozes.test_decode_command_length_too_long"], 1) == []
-    assert replies(session) == [(UNBIND_RESP, Status.ESME_RINVCMDLEN, 0)]
+    assert replies(session) == [(UNBIND_RESP, CommandStatus.ESME_RINVCMDLEN, 0)]
     assert session.bound
 
 
@@ -132,11 +132,11 @@ def test_malformed_is_answered_with_an_error_and_the_session_stays(name: str) ->
     for fault in (decode, lambda data: decode_message(data, 16, len(data), command_id, sequence)):
         with pytest.raises(PeerError) as caught:
             fault(OCTETS[name])
-        assert caught.value.status == Status.ESME_RINVMSGLEN
+        assert caught.value.status == CommandStatus.ESME_RINVMSGLEN
         assert caught.value.sequence == sequence
     session = bound()
     assert session.receive(OCTETS[name], 1) == []
-    assert replies(session) == [(command_id | RESP, Status.ESME_RINVMSGLEN, sequence)]
+    assert replies(session) == [(command_id | RESP, CommandStatus.ESME_RINVMSGLEN, sequence)]
     assert session.bound
     assert session.malformed == 1
 
@@ -184,7 +184,7 @@ def test_a_receipt_whose_tlvs_break_off_keeps_its_text() -> None:
     assert session.salvaged == 1
     with pytest.raises(PeerError) as caught:
         decode(OCTETS[name])
-    assert caught.value.status == Status.ESME_RINVTLVSTREAM
+    assert caught.value.status == CommandStatus.ESME_RINVTLVSTREAM
 
 
 @pytest.mark.parametrize("name", expecting("stream"))

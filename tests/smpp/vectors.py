@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.smpp.codec import decode, pdu_length
-from gateway.smpp.pdus import DistributionList, Sme, Unsuccess
+from gateway.smpp.pdu import DistributionList, Sme, Unsuccess
 
 DATA = Path(__file__).parent / "data" / "vectors.json"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import Server
-from tests.store.test_functions import Desk
+from tests.store.test_scripts import Desk
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.model import Match, OnUnknown, Reason, State
-from gateway.store.owner import Owner
-from tests.store.test_functions import HOUR, OWNER, Desk
+from gateway.store.owner import LeaseOwner
+from tests.store.test_scripts import HOUR, OWNER, Desk
 
 DAY = 24 * HOUR
 
@@ -46,7 +46,7 @@ def test_who_died_before_the_clock_was_set_back_is_not_alive_for_an_hour(desk: D
     desk.accept(message)
     desk.take()
     desk.later(-HOUR)
-    other = Owner("other", "one")
+    other = LeaseOwner("other", "one")
     assert desk.run(desk.store.reclaim(OWNER, other)).alive
     desk.later(10_000)
     assert desk.run(desk.store.reclaim(OWNER, other)).queued == 1

@@ -9,7 +9,6 @@ import pytest
 
 from gateway.model import (
     Category,
-    Fate,
     Leased,
     Match,
     NewMessage,
@@ -18,14 +17,15 @@ from gateway.model import (
     PartState,
     Priority,
     Reason,
+    Resolution,
     RuleGroup,
     RuleStatus,
     State,
 )
+from gateway.store.codec import read_record
 from gateway.store.layout import FORMER_HEAD, HEAD, VERSION
-from gateway.store.record import read_record
-from gateway.store.requests import Guess, Lane, OptChange
-from tests.store.test_functions import HOUR, OWNER, UNKNOWN, Desk
+from gateway.store.requests import FormGuess, Lane, OptChange
+from tests.store.test_scripts import HOUR, OWNER, UNKNOWN, Desk
 
 DELIVERED, UNDELIVERED, EXPIRED = PartState.DELIVERED, PartState.UNDELIVERED, PartState.EXPIRED
 ACCEPTED, PENDING = PartState.ACCEPTED, PartState.PENDING
@@ -43,7 +43,7 @@ def lost(desk: Desk, message: NewMessage, **changes: object) -> Leased:
     """The message is accepted, taken by north, and never answered."""
     desk.accept(message)
     (leased,) = desk.take().leased
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN, **changes))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN, **changes))
     return leased
 
 
@@ -51,7 +51,7 @@ def resent_by_south(desk: Desk, message: NewMessage) -> tuple[Leased, Leased]:
     """Lost at north, and sent once more, and accepted, by south as b"s"."""
     first = lost(desk, message)
     (second,) = desk.take(carrier="south").leased
-    desk.report(desk.answer(second, Fate.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")]))
+    desk.report(desk.answer(second, Resolution.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")]))
     return first, second
 
 
@@ -89,7 +89,7 @@ def test_a_permanent_refusal_of_the_resend_is_not_final_while_the_first_copy_may
     message = desk.message()
     first = lost(desk, message)
     (second,) = desk.take(carrier="south").leased
-    refused = desk.answer(second, Fate.REJECTED, carrier="south", reason=Reason.CARRIER_REFUSED, status=11)
+    refused = desk.answer(second, Resolution.REJECTED, carrier="south", reason=Reason.CARRIER_REFUSED, status=11)
     desk.report(refused)
     assert (desk.record(message).state, desk.record(message).final) == (State.UNKNOWN, False)
     desk.report(desk.sent(first, b"n"), receipts=[desk.receipt(message.recipient, b"n")])
@@ -109,14 +109,14 @@ def test_a_late_refusal_ends_what_was_never_to_be_resent(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     leased = lost(desk, message)
     refused = [PartAnswer(0, PENDING, b"", 11)]
-    desk.report(desk.answer(leased, Fate.REJECTED, parts=refused, reason=Reason.CARRIER_REFUSED, status=11))
+    desk.report(desk.answer(leased, Resolution.REJECTED, parts=refused, reason=Reason.CARRIER_REFUSED, status=11))
     assert desk.record(message).state is State.REJECTED
 
 
 def test_a_late_refusal_of_the_first_copy_leaves_the_second_alone_to_decide(desk: Desk) -> None:
     message = desk.message()
     first, _ = resent_by_south(desk, message)
-    desk.report(desk.answer(first, Fate.REJECTED, parts=[PartAnswer(0, PENDING, b"", 11)], status=11))
+    desk.report(desk.answer(first, Resolution.REJECTED, parts=[PartAnswer(0, PENDING, b"", 11)], status=11))
     desk.report(receipts=[desk.receipt(message.recipient, b"s", carrier="south", state=UNDELIVERED)])
     assert desk.record(message).state is State.UNDELIVERED
 
@@ -138,7 +138,7 @@ def test_a_repeated_call_adds_no_copy(desk: Desk) -> None:
     desk.report(desk.sent(first, b"n"))
     before = desk.record(message)
     desk.report(desk.sent(first, b"n"))
-    desk.report(desk.answer(second, Fate.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")]))
+    desk.report(desk.answer(second, Resolution.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")]))
     assert desk.record(message) == before
 
 
@@ -147,7 +147,7 @@ def test_the_rest_of_a_long_message_goes_to_the_carrier_that_has_begun_it(desk: 
     desk.accept(message)
     (leased,) = desk.take().leased
     parts = [PartAnswer(0, ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=parts))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=parts))
     assert desk.take(carrier="south").leased == []
     (again,) = desk.take().leased
     assert (again.pinned, again.parts) == ("north", bytes([ACCEPTED, PENDING]))
@@ -170,7 +170,7 @@ def test_a_receipt_that_came_before_the_silence_was_over_prevents_the_resend(des
     desk.later(1000)
     assert desk.report(receipts=[desk.stranger(message.recipient, b"x")]) == [Match.PARKED]
     desk.later(34_000)
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.DELIVERED
     assert desk.take().leased == []
     assert desk.run(desk.store.depths()).parked == 0
@@ -184,7 +184,7 @@ def test_a_receipt_that_waits_as_an_orphan_still_proves_what_becomes_unknown_lat
     desk.report(receipts=[desk.stranger(message.recipient, b"x")])
     desk.later(90_000)
     assert desk.sweep()[5] == 1
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.DELIVERED
 
 
@@ -265,7 +265,7 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
     desk.later(1000)
     assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
     desk.run(desk.store.flag(b"i:north\0h", 1))
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.DELIVERED
 
 
@@ -279,7 +279,7 @@ def test_the_receipts_of_all_unknown_parts_settle_a_long_message(desk: Desk) -> 
     message = desk.message(segments=2, on_unknown=OnUnknown.NEVER)
     desk.accept(message)
     parts = [PartAnswer(index, PartState.UNKNOWN) for index in range(2)]
-    desk.report(desk.answer(desk.take().leased[0], Fate.UNKNOWN, parts=parts))
+    desk.report(desk.answer(desk.take().leased[0], Resolution.UNKNOWN, parts=parts))
     desk.report(receipts=[desk.stranger(message.recipient, b"x")])
     assert desk.record(message).state is State.UNKNOWN  # which part it is about nobody can tell
     desk.report(receipts=[desk.stranger(message.recipient, b"y")])
@@ -319,7 +319,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(desk: Desk) -> Non
     partition = message.recipient.partition
     assert desk.run(desk.store.sweep(partition)).guesses == []
     desk.later(2000)
-    assert desk.run(desk.store.sweep(partition)).guesses == [Guess("north", "h", b"26", b"1a")]
+    assert desk.run(desk.store.sweep(partition)).guesses == [FormGuess("north", "h", b"26", b"1a")]
     assert desk.record(message).state is State.SENT
     desk.later(61_000)
     swept = desk.run(desk.store.sweep(partition, {("north", "h"): 1}))
@@ -422,7 +422,7 @@ def test_the_rest_of_a_long_message_is_asked_for_again_and_stops_at_a_revocation
     desk.run(desk.store.opt([revoked]))
     assert desk.run(desk.store.regate(OWNER, [lease])) == [Reason.CONSENT_REVOKED]
     parts = [PartAnswer(0, ACCEPTED, b"a"), PartAnswer(1, PENDING), PartAnswer(2, PENDING)]
-    desk.report(desk.answer(leased, Fate.BACK, parts=parts, reason=Reason.BIND_LOST))
+    desk.report(desk.answer(leased, Resolution.BACK, parts=parts, reason=Reason.BIND_LOST))
     record = desk.record(message)
     assert (record.state, record.reason) == (State.FAILED, Reason.CONSENT_REVOKED)
     assert desk.new_events()[-1].parts_accepted == 1

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from gateway.model import Cap, Fate, Match, OnUnknown, PartAnswer, PartState, Reason, State
+from gateway.model import Cap, Match, OnUnknown, PartAnswer, PartState, Reason, Resolution, State
 from tests.store.test_copies import ACCEPTED, PENDING, UNDELIVERED, lost
-from tests.store.test_functions import HOUR, OWNER, UNKNOWN, Desk
+from tests.store.test_scripts import HOUR, OWNER, UNKNOWN, Desk
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def test_what_the_gate_has_stopped_is_not_final_while_its_part_may_be_out(desk: 
     (leased,) = desk.take().leased
     desk.later(5000)
     desk.run(desk.store.regate(OWNER, [(leased.id, leased.lease)]))
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=[PartAnswer(0, PartState.UNKNOWN), PartAnswer(1, PENDING)]))
+    desk.report(
+        desk.answer(leased, Resolution.UNKNOWN, parts=[PartAnswer(0, PartState.UNKNOWN), PartAnswer(1, PENDING)])
+    )
     record = desk.record(message)
     assert (record.state, record.reason, record.final) == (State.UNKNOWN, Reason.QUIET_HOURS, False)
 
@@ -35,11 +37,11 @@ def test_a_resend_that_was_lost_too_keeps_a_failure_of_the_first_from_counting(d
     message = desk.message()
     first = lost(desk, message)
     (second,) = desk.take(carrier="south").leased
-    desk.report(desk.answer(second, Fate.UNKNOWN, carrier="south", parts=UNKNOWN, on_unknown=OnUnknown.NEVER))
+    desk.report(desk.answer(second, Resolution.UNKNOWN, carrier="south", parts=UNKNOWN, on_unknown=OnUnknown.NEVER))
     failed = desk.receipt(message.recipient, b"n", state=UNDELIVERED)
     desk.report(desk.sent(first, b"n"), receipts=[failed])
     assert (desk.record(message).state, desk.record(message).final) == (State.SENT, False)
-    late = desk.answer(second, Fate.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")])
+    late = desk.answer(second, Resolution.SENT, carrier="south", parts=[PartAnswer(0, ACCEPTED, b"s")])
     desk.report(late, receipts=[desk.receipt(message.recipient, b"s", carrier="south")])
     assert desk.record(message).state is State.DELIVERED
 
@@ -99,12 +101,12 @@ def test_an_id_leads_to_the_second_message_when_the_record_of_the_first_is_gone(
 def test_a_receipt_from_between_a_refusal_and_the_write_proves_nothing(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     desk.accept(message)
-    desk.report(desk.answer(desk.take().leased[0], Fate.BACK, reason=Reason.THROTTLED))
+    desk.report(desk.answer(desk.take().leased[0], Resolution.BACK, reason=Reason.THROTTLED))
     desk.later(5000)
     desk.report(receipts=[desk.stranger(message.recipient, b"x")])
     desk.later(5000)
     (leased,) = desk.take().leased
-    desk.report(desk.answer(leased, Fate.UNKNOWN, parts=UNKNOWN))
+    desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.UNKNOWN
 
 
@@ -112,7 +114,7 @@ def test_the_same_receipt_twice_for_a_whole_message_is_one(desk: Desk) -> None:
     message = desk.message(segments=2)
     desk.accept(message)
     (first,) = desk.take().leased
-    desk.report(desk.answer(first, Fate.UNKNOWN, parts=[PartAnswer(n, PartState.UNKNOWN) for n in range(2)]))
+    desk.report(desk.answer(first, Resolution.UNKNOWN, parts=[PartAnswer(n, PartState.UNKNOWN) for n in range(2)]))
     (second,) = desk.take().leased
     desk.report(desk.sent(second, b"a", b"b"))
     failed = msgspec.structs.replace(desk.receipt(message.recipient, b"b", state=UNDELIVERED), whole=True)
@@ -151,7 +153,7 @@ def test_the_caps_of_a_copy_that_may_be_out_stand_and_those_of_one_refused_late_
     desk.later(3_601_000)
     late = desk.message(permission=desk.permission(caps=caps), on_unknown=OnUnknown.NEVER)
     leased = lost(desk, late)
-    desk.report(desk.answer(leased, Fate.REJECTED, parts=[PartAnswer(0, PENDING, b"", 11)], status=11))
+    desk.report(desk.answer(leased, Resolution.REJECTED, parts=[PartAnswer(0, PENDING, b"", 11)], status=11))
     assert desk.record(late).state is State.REJECTED
     again = desk.message(permission=desk.permission(caps=caps))
     desk.accept(again)

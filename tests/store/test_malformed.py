@@ -9,11 +9,11 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from gateway.store.hooks import Hooks
+from gateway.store.crypto import Vault
 from gateway.store.library import FUNCTIONS
-from gateway.store.owner import Owner
-from gateway.store.privacy import Vault
-from gateway.store.sharing import Ask, Sharing
+from gateway.store.limits import LimitStore, ShareRequest
+from gateway.store.owner import LeaseOwner
+from gateway.store.webhook_queues import WebhookQueues
 from tests.model.garbler import Garbler
 from tests.model.machine import Machine
 from tests.model.stroll import STEPS, stroll
@@ -44,13 +44,17 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
             walk(bound(world, Machine), seed, 150)
         for machine, steps in STEPS.items():
             stroll(bound(world, machine), steps, 1, 100)
-        sharing = Sharing(garbler, Owner("w0", "1"), PARTITIONS)  # type: ignore[arg-type]
+        sharing = LimitStore(garbler, LeaseOwner("w0", "1"), PARTITIONS)  # type: ignore[arg-type]
         for held in (0.0, 3.0, 5.0):
-            world.run(sharing.share([Ask("carrier/north", 10, held, 9), Ask("binds/north", 4, held, 2, 1, whole=True)]))
-        hooks = Hooks(garbler, world.hasher, VAULT, partitions=PARTITIONS, keep=1)  # type: ignore[arg-type]
+            world.run(
+                sharing.share(
+                    [ShareRequest("carrier/north", 10, held, 9), ShareRequest("binds/north", 4, held, 2, 1, whole=True)]
+                )
+            )
+        webhook_queues = WebhookQueues(garbler, world.hasher, VAULT, partitions=PARTITIONS, keep=1)  # type: ignore[arg-type]
         for _ in range(20):  # nearly every name is a good one
-            world.run(hooks.follow(["shop", "bank"]))
-            world.run(hooks.hear_all(["shop", "bank"]))
+            world.run(webhook_queues.follow(["shop", "bank"]))
+            world.run(webhook_queues.hear_all(["shop", "bank"]))
             world.run(world.store.cancel_account("shop"))
     finally:
         world.close()

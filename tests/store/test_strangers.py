@@ -13,7 +13,7 @@ from gateway.model import Match, OnUnknown, ReceiptFact
 from gateway.store import layout, library
 from tests.servers import Server
 from tests.store.test_copies import lost
-from tests.store.test_functions import HOUR, Desk
+from tests.store.test_scripts import HOUR, Desk
 
 MOST = 250
 HERE = "46700000001"
@@ -22,7 +22,7 @@ HERE = "46700000001"
 @pytest.fixture
 def small(single_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A store whose partitions keep few parked receipts."""
-    sizes = {name: one.value for name, one in layout.Size.__members__.items()} | {"PARKED_MOST": MOST}
+    sizes = {name: one.value for name, one in layout.FunctionConstant.__members__.items()} | {"PARKED_MOST": MOST}
     monkeypatch.setitem(library._ENUMS, "Size", IntEnum("Size", sizes))
     single_server.run("FLUSHALL")
     desk = Desk(single_server.url)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.address import parse
-from gateway.store.connect import connect
 from gateway.store.errors import StoreRefused, StoreUnavailable
 from gateway.store.keys import tags
 from gateway.store.library import build_library
+from gateway.store.redis.connection import connect
+from gateway.store.redis.url import parse
 from tests.certificates import Authority
 from tests.servers import Server
 

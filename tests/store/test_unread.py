@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model import Answer, Fate, Reason, State
-from gateway.store.privacy import Vault
-from gateway.store.requests import Unread
-from tests.store.test_functions import OWNER, Desk
+from gateway.model import Reason, Resolution, State, SubmitResult
+from gateway.store.crypto import Vault
+from gateway.store.requests import UnreadableMessage
+from tests.store.test_scripts import OWNER, Desk
 
 
 class Rubbish(Vault):
@@ -34,7 +34,7 @@ def test_a_damaged_record_is_told_apart_from_the_others_of_its_take_and_can_be_e
     assert {one.id for one in taken.leased} == {one.id for one in good}
     (unread,) = taken.unread
     assert (unread.id, unread.sealed, unread.error.split(":")[0]) == (bad.id, False, "DecodeError")
-    end = Answer(unread.id, unread.lease, "north", Fate.FAILED, Reason.GATEWAY_FAULT, 0, 0, 0, [])
+    end = SubmitResult(unread.id, unread.lease, "north", Resolution.FAILED, Reason.GATEWAY_FAULT, 0, 0, 0, [])
     desk.report(end, *[desk.sent(one, b"x%d" % number) for number, one in enumerate(taken.leased)])
     assert desk.take().leased == []
     events = [
@@ -62,7 +62,7 @@ def test_what_is_sealed_with_another_key_waits_until_that_key_is_back(
         taken = desk.take()
         assert [one.id for one in taken.leased] == [other.id]
         (unread,) = taken.unread
-        assert unread == Unread(message.id, unread.lease, unread.error, True)
+        assert unread == UnreadableMessage(message.id, unread.lease, unread.error, True)
         assert "encryption key 1" in unread.error
         desk.run(desk.store.postpone(OWNER, [(unread.id, unread.lease, desk.now + 1000, False)]))
     with_vault(desk, Vault({1: old, 2: new}, 2), monkeypatch)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.model import Fate, PartAnswer, PartState, Permit, Reason, State
+from gateway.model import PartAnswer, PartState, Permit, Reason, Resolution, State
 from gateway.store.ids import partition_of
 from gateway.store.layout import HEAD, HEAD_FIELDS
-from tests.store.test_functions import HOUR, Desk
+from tests.store.test_scripts import HOUR, Desk
 
 LISTED_AT = sum({"B": 1, "H": 2}[code] for name, code in HEAD_FIELDS[: [n for n, _ in HEAD_FIELDS].index("listed")])
 
@@ -35,8 +35,8 @@ def test_what_a_carrier_has_does_not_wait_and_what_comes_back_does(desk: Desk) -
     desk.accept(desk.message(), desk.message())
     first, second = desk.take().leased
     assert waiting(desk) == {}
-    retry = desk.answer(first, Fate.RETRY, due=desk.now + 5000)
-    done = desk.answer(second, Fate.SENT, parts=[PartAnswer(0, PartState.ACCEPTED, b"1")])
+    retry = desk.answer(first, Resolution.RETRY, due=desk.now + 5000)
+    done = desk.answer(second, Resolution.SENT, parts=[PartAnswer(0, PartState.ACCEPTED, b"1")])
     desk.report(retry, done)
     assert waiting(desk) == {"QUEUED": 1}
     desk.later(3 * HOUR)
@@ -69,5 +69,5 @@ def test_records_of_a_version_that_did_not_count_are_counted_from_their_next_mov
     desk.run(desk.store.cancel([ends.id]))
     assert waiting(desk) == {}
     (leased,) = desk.take().leased
-    desk.report(desk.answer(leased, Fate.RETRY, due=desk.now + 5000))
+    desk.report(desk.answer(leased, Resolution.RETRY, due=desk.now + 5000))
     assert waiting(desk) == {"QUEUED": 1}

@@ -1,0 +1,114 @@
+"""Webhooks on the operators' listener: receivers with what waits for them, dead letters, a test."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.problems import FieldProblem, refuse
+from gateway.api.requests import malformed
+from gateway.api.responses import JsonResponse
+from gateway.webhooks.administration import WebhookAdmin, as_json
+
+MOST_BODY = 64 * 1024
+MOST_SHOWN = 1000
+
+
+class EndpointChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which receivers: all of an account, or one of its URLs; neither means everybody's."""
+
+    account: str = ""
+    url: str = ""
+
+
+class AuditLog(Protocol):
+    """Where actions are recorded (see ``admin.audit``)."""
+
+    def action(
+        self, request: Request, action: str, target: str = "", **detail: Any
+    ) -> AbstractAsyncContextManager[dict[str, Any]]: ...
+
+
+class WebhookRoutes:
+    """``routes`` for the operators' listener."""
+
+    def __init__(self, webhook_admin: WebhookAdmin, audit: AuditLog) -> None:
+        self._webhook_admin = webhook_admin
+        self._audit = audit
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        post = ["POST"]
+        return [
+            Route("/webhooks", self.receivers),
+            Route("/webhooks/dead", self.dead),
+            Route("/webhooks/replay", self.replay, methods=post),
+            Route("/webhooks/drop", self.drop, methods=post),
+            Route("/webhooks/retry", self.retry, methods=post),
+            Route("/webhooks/test", self.test, methods=post),
+        ]
+
+    async def receivers(self, _request: Request) -> Response:
+        """``GET /webhooks``: receivers with something waiting, dead letters or faults."""
+        return JsonResponse({"receivers": await self._webhook_admin.standings()})
+
+    async def dead(self, request: Request) -> Response:
+        """``GET /webhooks/dead?account=…&url=…&limit=100``: dead events as they would be posted."""
+        query = request.query_params
+        text = query.get("limit", "100")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_SHOWN):
+            raise malformed([FieldProblem("limit", "invalid_value", f"from 1 to {MOST_SHOWN}")])
+        events = await self._webhook_admin.dead(query.get("account", ""), query.get("url", ""), int(text))
+        return JsonResponse({"events": events})
+
+    async def replay(self, request: Request) -> Response:
+        """``POST /webhooks/replay`` ``{account?, url?}``: dead letters are posted again."""
+        choice = await _choice(request)
+        async with self._audit.action(request, "webhooks.replay", choice.account, url=choice.url) as result:
+            events = result["events"] = await self._webhook_admin.replay(choice.account, choice.url)
+        return JsonResponse({"events": events})
+
+    async def drop(self, request: Request) -> Response:
+        """``POST /webhooks/drop`` ``{account, url?}``: dead letters are thrown away."""
+        choice = await _choice(request)
+        if not choice.account:
+            raise malformed([FieldProblem("account", "invalid_value", "say whose dead letters")])
+        async with self._audit.action(request, "webhooks.drop", choice.account, url=choice.url) as result:
+            events = result["events"] = await self._webhook_admin.drop(choice.account, choice.url)
+        return JsonResponse({"events": events})
+
+    async def retry(self, request: Request) -> Response:
+        """``POST /webhooks/retry`` ``{account?, url?}``: receivers that fail are tried again now."""
+        choice = await _choice(request)
+        async with self._audit.action(request, "webhooks.retry", choice.account, url=choice.url):
+            return JsonResponse({"receivers": self._webhook_admin.retry(choice.account, choice.url)})
+
+    async def test(self, request: Request) -> Response:
+        """``POST /webhooks/test`` ``{account, url?}``: one test event, now; answers what the receiver said."""
+        choice = await _choice(request)
+        async with self._audit.action(request, "webhooks.test", choice.account, url=choice.url) as result:
+            tested = await self._webhook_admin.test(choice.account, choice.url)
+            if tested is None:
+                raise refuse("not_found", f"no account {choice.account} has a callback_url; name a url (--to)")
+            result["said"] = str(tested.outcome)
+        return JsonResponse(as_json(tested))
+
+
+_decode = msgspec.json.Decoder(EndpointChoice).decode
+
+
+async def _choice(request: Request) -> EndpointChoice:
+    body = b""
+    async for some in request.stream():
+        body += some
+        if len(body) > MOST_BODY:
+            raise refuse("too_large", f"{MOST_BODY} octets at most")
+    try:
+        return _decode(body or b"{}")
+    except msgspec.DecodeError as error:
+        raise refuse("malformed", str(error)) from None

@@ -1,0 +1,42 @@
+"""What is counted of a carrier, for operators: plain counters, added to once a batch, read at a scrape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.histogram import SLOW, Histogram, sample
+from gateway.model import Category
+from gateway.store.ids import time_of
+
+
+class CarrierCounters:
+    """One carrier's: ``accepted``, ``refused``, ``lost``, ``resent``, ``unwritten`` count parts, ``fates`` messages."""
+
+    __slots__ = ("accepted", "answer", "fates", "lost", "refused", "resent", "submit", "unwritten")
+
+    def __init__(self) -> None:
+        self.accepted = 0  # submit_sm answered with status 0
+        self.refused: Counter[int] = Counter()  # … with another status, by status
+        self.lost = 0  # … never answered
+        self.resent = 0  # parts sent once more, which may be a copy too many
+        self.unwritten = 0  # parts that never left
+        self.fates: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (fate, reason)
+        self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm
+        self.answer = Histogram()  # from submit_sm to its answer
+
+    def __repr__(self) -> str:
+        return f"<CarrierCounters {self.accepted} accepted, {sum(self.refused.values())} refused, {self.lost} lost>"
+
+    def answered(self, answers: Sequence[Any], now: float, clock: int) -> None:
+        """A batch of answers (``smpp.events.Answered``): how long the submits had taken.
+
+        ``now`` is the loop's time (seconds), ``clock`` the same instant in ms UTC.
+        """
+        for (context, *_), weight in sample(answers):
+            job = context[0]
+            took = now - job.taken
+            self.answer.observe(took, weight)
+            leased = job.leased
+            self.submit[leased.category].observe(max(0.0, (clock - time_of(leased.id)) / 1000 - took), weight)

@@ -1,0 +1,236 @@
+"""The parts list of a supervisor: store, operators' listener, workers; up in this order, down the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import discovery, logs
+from gateway.admin.audit import Audit
+from gateway.admin.auth import AdminGuard
+from gateway.admin.reload_routes import ReloadRoutes
+from gateway.admin.reloader import Reloader
+from gateway.admin.routes import admin_app
+from gateway.admin.tokens import open_tokens
+from gateway.api.accounts import Accounts
+from gateway.api.listener import HttpListener, bind
+from gateway.cluster.worker_identity import is_lasting, lasting_name
+from gateway.cluster.workers.api import SupervisorApi
+from gateway.cluster.workers.locks import WorkerLocks
+from gateway.cluster.workers.metrics import SupervisorMetrics
+from gateway.cluster.workers.pool import WorkerPool
+from gateway.cluster.workers.requests import WorkerRequest, ask, ask_all, fields
+from gateway.config import Config, Source, rulebook
+from gateway.policy.rulebook import Rulebook
+from gateway.store import crypto
+from gateway.store.embedded.runtime import clear, runtime_dir
+from gateway.store.embedded.server import EmbeddedServer
+from gateway.store.errors import StoreUnavailable
+from gateway.systemd import NOBODY, Notifier, told
+from gateway.version import installed_version
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerSupervisor:
+    """``run`` until ``stop`` is set. It takes no messages itself: its workers do."""
+
+    def __init__(self, config: Config, *, node: str, embedded: EmbeddedServer | None, source: Source | None) -> None:
+        """Raises ConfigError (policy data), StoreRefused, OSError (the operators' token)."""
+        self.config = config
+        self.node = node
+        self.rules_version = rulebook(config).version
+        self._embedded = embedded
+        self._since = time.monotonic()
+        folder = Path(config.store.data_dir)
+        self.locks = WorkerLocks(folder, node)
+        self.reloader = Reloader(self, source, supervised=True)
+        self.audit = Audit(folder)
+        self._runtime = runtime_dir(folder.resolve() / f"workers of {node}")
+        self._place: socket.socket | None = None
+        self.pool = self._pool(config.http.listen)
+        self._door = SupervisorApi(lambda: self.pool, self.audit, SupervisorMetrics(lambda: self.pool, self.audit))
+        tokens, self._token_file = open_tokens(config)
+        rooms = [*ReloadRoutes(self.reloader, self.audit).routes(), *self._door.routes()]
+        self._guard = AdminGuard(tokens, admin_app(self, rooms), self._is_account)
+        self._accounts = Accounts(config.accounts, 0.0)
+        self.admin = HttpListener(self._guard, config.admin.listen)
+        self._note: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<WorkerSupervisor {self.node} {self.pool!r}>"
+
+    def _pool(self, http: str) -> WorkerPool:
+        store = self._embedded.url if self._embedded else self.config.store.url
+        return WorkerPool(self.config, self.locks, node=self.node, store=store, http=http, folder=self._runtime)
+
+    def _is_account(self, authorization: bytes) -> bool:
+        return self._accounts.knows(authorization)
+
+    # ---- life
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[WorkerSupervisor], None] | None = None) -> None:
+        """Start the workers, keep them, end them. Raises StoreRefused, OSError (an address), CannotStart."""
+        self.locks.take()
+        await self.admin.start()
+        self._note = discovery.announce(self.admin.url, self._token_file, self.reloader.file, self.config.http.listen)
+        async with asyncio.TaskGroup() as group:
+            await _unless(stop, self._begin(group))
+            if on_ready is not None and not stop.is_set():
+                on_ready(self)
+            await stop.wait()
+            log.info("stopping: the workers take no new messages and empty their windows")
+            await self.reloader.close()
+            await self.pool.end()
+        log.info("stopped")
+
+    async def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Returns when all workers are up."""
+        await self.locks.survivors_gone(self.pool.patience)
+        self.pool = self._pool(self._hold_place())
+        await self.pool.begin(group)
+        http, workers = f"http://{self.pool.http}", len(self.pool)
+        log.info("gateway is up", version=installed_version(), http=http, admin=self.admin.url, workers=workers)
+
+    async def close(self) -> None:
+        """Close the door, whatever state it is in."""
+        discovery.withdraw(self._note)
+        await self.admin.stop(0)
+        if self._place is not None:
+            self._place.close()
+        self.locks.release(lasting=is_lasting(self.config))
+        clear(self._runtime)
+
+    def _hold_place(self) -> str:
+        """Bind the workers' address without listening, so that it stays ours while none of them lives; host:port.
+
+        First as one who does not share: another gateway on the same port would get half of our connections.
+        """
+        listen = self.config.http.listen
+        bind(listen).close()
+        self._place = bind(listen, reuse_port=True)
+        host = listen.rpartition(":")[0]
+        return f"{host}:{self._place.getsockname()[1]}"
+
+    # ---- reload.House
+
+    async def hears(self) -> None:
+        """Whether every worker can write to the store. Raises StoreUnavailable."""
+        for reply in await ask_all(self.pool.up, WorkerRequest("/readyz")):
+            if not reply.ok:
+                why = str(fields(reply).get("detail") or reply.body.decode(errors="replace"))
+                raise StoreUnavailable(f"worker {reply.worker}: {why}")
+
+    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """How many messages of these accounts wait, as one of the workers sees it. Raises StoreUnavailable."""
+        for worker in self.pool.up:
+            reply = await ask(worker, WorkerRequest("/queue"))
+            if reply.ok:
+                return {
+                    one["account"]: one["waiting"] for one in fields(reply)["accounts"] if one["account"] in accounts
+                }
+        raise StoreUnavailable("no worker tells what waits")
+
+    async def take_over(self, config: Config, rules: Rulebook) -> None:
+        """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
+        self._guard.tokens, self._token_file = open_tokens(config)
+        self._accounts = Accounts(config.accounts, 0.0)
+        if config.log.level != self.config.log.level:
+            logs.configure(config.log.level, config.log.format)
+        self.config = config
+        self.rules_version = rules.version
+        await self.pool.take_over(config)
+
+    # ---- what the operators' door asks (doors.admin.House)
+
+    async def ready(self) -> str:
+        """ "" when one worker at least takes messages: the kernel hands connections to those that listen."""
+        replies = await ask_all(self.pool.up, WorkerRequest("/readyz"))
+        if any(reply.ok for reply in replies):
+            return ""
+        return next((str(fields(reply).get("detail", "")) for reply in replies), "no worker is up")
+
+    async def status(self) -> dict[str, Any]:
+        """Everything at a glance."""
+        return {
+            **await self._door.status(),
+            "node": self.node,
+            "uptime_s": round(time.monotonic() - self._since),
+            "workers": [
+                {
+                    "name": worker.name,
+                    "node": worker.worker_identity.node,
+                    "pid": worker.pid,
+                    "state": str(worker.state),
+                    "up_s": round(worker.up_s, 1),
+                    "restarts": worker.restarts,
+                    "last_fault": worker.fault,
+                }
+                for worker in self.pool
+            ],
+            **({"store": repr(self._embedded)} if self._embedded else {}),
+        }
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do this, or as much of it as can be done before ``stop`` is set."""
+    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            await doing
+    finally:
+        doing.cancel()
+        asked.cancel()
+
+
+async def supervise(
+    config: Config,
+    *,
+    source: Source | None = None,
+    on_ready: Callable[[WorkerSupervisor], None] | None = None,
+    notifier: Notifier = NOBODY,
+    stop: asyncio.Event,
+) -> None:
+    """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
+    async with told(notifier, stop), _store(config) as embedded:
+        supervisor = WorkerSupervisor(config, node=lasting_name(config), embedded=embedded, source=source)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
+        supervisor.reloader.notifier = notifier
+
+        def ready(supervisor: WorkerSupervisor) -> None:
+            notifier.ready(f"{len(supervisor.pool)} workers take messages at http://{supervisor.pool.http}")
+            if on_ready is not None:
+                on_ready(supervisor)
+
+        try:
+            await supervisor.run(stop, ready)
+        finally:
+            await supervisor.close()
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator[EmbeddedServer | None]:
+    """The embedded store, for as long as the workers run, with the secrets they share. Raises StoreError."""
+    folder = Path(config.store.data_dir)
+    if not config.privacy.hashing_secret:
+        crypto.load_or_create(folder)
+    if not config.store.embedded:
+        yield None
+        return
+    embedded = EmbeddedServer(folder, config.store.durability)
+    await embedded.start()
+    try:
+        yield embedded
+    finally:
+        await embedded.stop()

@@ -1,0 +1,214 @@
+"""The carrier's desk: judges what apps submit, answers it, and plans receipts and replies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from gateway.simulator.app_link import AppLink
+from gateway.simulator.delivery import STATES, Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
+from gateway.simulator.delivery_queue import Delivery, DeliveryQueue
+from gateway.simulator.faults import Faults
+from gateway.simulator.stats import LedgerEntry, SimulatorStats
+from gateway.simulator.timer_wheel import TimerWheel
+from gateway.simulator.verdict import SubmitVerdicts, has_passed
+from gateway.smpp import receipt
+from gateway.smpp.codec import HEADER, ShortMessage
+from gateway.smpp.pdu import DELIVER_SM, RESP
+from gateway.smpp.status import CommandStatus
+from gateway.smpp.text import Long
+
+MAX_ADDRESS = 20
+"""Octets of an address (SMPP 3.4, 4.4.1)."""
+
+
+class DelayedAnswer(NamedTuple):
+    """An answer that waits for its latency."""
+
+    link: AppLink
+    command_id: int
+    sequence: int
+    status: int
+    body: bytes
+
+
+class SubmitProcessor:
+    """Hands its deliveries to ``outbox``; answers with latency wait in ``answers``. ``wall`` turns the clock of
+    ``now`` into seconds since the epoch, for the dates of receipts. ``ledger`` takes every accepted submit,
+    ``tap`` is told of each."""
+
+    def __init__(
+        self,
+        faults: Callable[[], Faults],
+        stats: SimulatorStats,
+        deliveries: DeliveryQueue,
+        *,
+        random: Random,
+        ledger: list[LedgerEntry] | None,
+        tap: Callable[[ShortMessage], None] | None = None,
+    ) -> None:
+        self.answers: TimerWheel[DelayedAnswer] = TimerWheel()
+        self.wall = 0.0
+        self._faults = faults
+        self._stats = stats
+        self._deliveries = deliveries
+        self._random = random
+        self._judge = SubmitVerdicts(random)
+        self._ledger = ledger
+        self._tap = tap
+        self._seen: set[tuple[bytes, int, bytes]] = set()
+        # Ids go on where a former run stopped, as long as it accepted less than 65,536 messages a second.
+        self._last_id = int(time.time()) << 16
+        self._reference = random.randrange(256)
+
+    def reply(
+        self, system_id: bytes, source: bytes, dest: bytes, text: str, *, ton: int = 1, long: Long = Long.UDH8
+    ) -> list[Delivery]:
+        """What ``source`` writes to the app's number ``dest``, as deliveries."""
+        self._stats.replies += 1
+        self._reference += 1
+        bodies = reply_bodies(source, dest, text, self._reference, dest_ton=ton, long=long)
+        return [Delivery(system_id, DELIVER_SM, body, None) for body in bodies]
+
+    def submitted(self, link: AppLink, message: ShortMessage, now: float) -> None:
+        """A submit_sm or data_sm: answered now, later, or as the faults will have it."""
+        faults, stats = self._faults(), self._stats
+        stats.submits += 1
+        status = self._judged(message, now)
+        if status:
+            self._answer(link, message, status, b"", now)
+            return
+        cut = faults.drop_every and not stats.submits % faults.drop_every
+        if cut and faults.drop_phase == "before_accept":
+            stats.cut += 1
+            link.cut(faults.drop_mode)
+            return
+        body = self._accept(link, message, now) + b"\0"
+        if cut:
+            self._cut_answer(link, message, body)
+        elif faults.noresp_every and not stats.submits % faults.noresp_every:
+            stats.unanswered += 1
+        else:
+            if faults.empty_id_every and not stats.submits % faults.empty_id_every:
+                body = b"\0"
+            self._answer(link, message, 0, body, now)
+            if faults.duplicate_answer_every and not stats.submits % faults.duplicate_answer_every:
+                self._answer(link, message, 0, body, now)
+            if faults.unbind_every and not stats.submits % faults.unbind_every:
+                link.session.unbind(now)
+
+    def _judged(self, message: ShortMessage, now: float) -> int:
+        faults = self._faults()
+        if faults.rate and self._judge.throttled(faults, now):
+            self._stats.throttled += 1
+            return faults.rate_status
+        dest = message.dest
+        if len(dest) > MAX_ADDRESS or not (dest.isdigit() or dest.removeprefix(b"+").isdigit()):
+            self._stats.refused += 1
+            return CommandStatus.ESME_RINVDSTADR
+        clock = faults.validity_clock
+        if clock is not None and has_passed(message.validity, clock, now + self.wall):
+            self._stats.refused += 1
+            return CommandStatus.ESME_RINVEXPIRY
+        if not faults.status_rules:
+            return 0
+        status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload, message.validity)
+        if status:
+            self._stats.refused += 1
+        return status
+
+    def _accept(self, link: AppLink, message: ShortMessage, now: float) -> bytes:
+        """Count it, keep it, plan its receipt and reply; the id to answer."""
+        faults, stats = self._faults(), self._stats
+        stats.accepted += 1
+        self._last_id += 1
+        message_id = write_id(self._last_id, faults.id_form)
+        if self._ledger is not None:
+            self._record(self._ledger, link, message, message_id, now)
+        if self._tap is not None:
+            self._tap(message)
+        if faults.receipts == "always" or (faults.receipts == "on_request" and message.registered_delivery & 3):
+            self._plan_receipt(link, message, message_id, now)
+        if faults.reply_every and not stats.accepted % faults.reply_every:
+            self._plan_reply(link, message, now)
+        return message_id
+
+    def _record(
+        self, ledger: list[LedgerEntry], link: AppLink, message: ShortMessage, message_id: bytes, now: float
+    ) -> None:
+        payload = message.payload
+        key = (message.dest, message.data_coding, payload)
+        if key in self._seen:
+            self._stats.duplicates += 1
+        self._seen.add(key)
+        ledger.append(
+            LedgerEntry(
+                message.dest,
+                message.source,
+                message.data_coding,
+                message.esm_class,
+                payload,
+                message_id,
+                now,
+                link.system_id,
+                message.sequence,
+                message.registered_delivery,
+                message.tlvs,
+                message.validity,
+                message.service_type,
+            )
+        )
+
+    def _answer(self, link: AppLink, message: ShortMessage, status: int, body: bytes, now: float) -> None:
+        faults = self._faults()
+        if faults.latency_ms or faults.jitter_ms:
+            delay = faults.latency_ms + (faults.jitter_ms * self._random.random() if faults.jitter_ms else 0.0)
+            self.answers.add(
+                now + delay / 1000, DelayedAnswer(link, message.command_id, message.sequence, status, body)
+            )
+        else:
+            link.session.respond(message.command_id, message.sequence, status, body)
+
+    def _cut_answer(self, link: AppLink, message: ShortMessage, body: bytes) -> None:
+        """Cut after the message was accepted: unanswered, in the middle of the answer, or right behind it."""
+        pdu = HEADER.pack(HEADER.size + len(body), message.command_id | RESP, 0, message.sequence) + body
+        size = {"mid_answer": len(pdu) // 2, "after_answer": len(pdu)}.get(self._faults().drop_phase, 0)
+        self._stats.cut += 1
+        link.cut(self._faults().drop_mode, pdu[:size])
+
+    # ---- receipts and replies
+
+    def _plan_receipt(self, link: AppLink, message: ShortMessage, message_id: bytes, now: float) -> None:
+        faults = self._faults()
+        state = pick_state(faults, self._random)
+        if message.registered_delivery & 3 == 2 and state == receipt.DELIVERED and faults.receipts == "on_request":
+            return  # asked for on failure only
+        first = faults.receipt_intermediate
+        states = (state,) if first is None else (STATES[first], state)
+        delay = faults.receipt_delay_ms + (
+            faults.receipt_jitter_ms and faults.receipt_jitter_ms * self._random.random()
+        )
+        submitted = int((now + self.wall) * 1000)
+        times = Times(submitted, submitted + int(delay))
+        shown_id = message_id
+        if faults.receipt_id_form != "same":
+            shown_id = receipt_id(self._last_id, message_id, faults.receipt_id_form)
+        origin = link if link.receives and faults.receipt_bind == "same" else None
+        for each in states:
+            command_id, body = receipt_body(faults, message, shown_id, each, times)
+            delivery = Delivery(link.system_id, command_id, body, origin)
+            for _ in range(faults.receipt_copies):
+                self._stats.receipts_made += 1
+                if faults.receipt_before_answer:
+                    self._deliveries.send(delivery, now)
+                else:
+                    self._deliveries.wheel.add(now + delay / 1000, delivery)
+
+    def _plan_reply(self, link: AppLink, message: ShortMessage, now: float) -> None:
+        faults = self._faults()
+        due = now + faults.reply_delay_ms / 1000
+        ton = message.source_ton
+        for delivery in self.reply(link.system_id, message.dest, message.source, faults.reply_text, ton=ton):
+            self._deliveries.wheel.add(due, delivery)

@@ -1,0 +1,62 @@
+"""Messages in lanes that nobody serves any more, since the configuration has changed: they must not lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from gateway.model import Redecide
+from gateway.store.codec import SealingVault, read_redecide, readable
+from gateway.store.layout import SETTINGS
+from gateway.store.messages import FunctionCaller, MessageStore
+
+MOST = 200
+"""Messages of a partition that one call looks at."""
+
+log = structlog.get_logger(__name__)
+
+
+class RescueResult(NamedTuple):
+    """What became of them. ``more``: call again."""
+
+    redecide: list[Redecide]
+    moved: int  # to another lane of the carrier that has accepted a part of it
+    failed: int  # such a carrier is gone
+    more: bool
+
+
+class LaneRescue:
+    """Finds and empties such lanes. Every method may raise StoreError."""
+
+    def __init__(self, store: MessageStore, link: FunctionCaller, vault: SealingVault) -> None:
+        self._store = store
+        self._link = link
+        self._vault = vault
+
+    async def stranded(self, served: Collection[str]) -> list[str]:
+        """Names of the lanes that are there without being ``served``; some may be empty."""
+        depths = await self._store.depths()
+        waiting = {depth.lane for depth in depths.ready} | set(depths.delayed)
+        return sorted(waiting.difference(served))
+
+    async def rescue(self, lanes: Sequence[str], routes: Mapping[str, str]) -> RescueResult:
+        """Empty these lanes. ``routes``: a route of every carrier that is at work."""
+        args: list[object] = [SETTINGS.pack(*self._store.retention), MOST, len(routes)]
+        args += [word for pair in routes.items() for word in pair]
+        args += lanes
+        calls = [(partition, "rescue", args) for partition in range(self._store.partitions)]
+        redecide: list[Redecide] = []
+        moved = failed = again = 0
+        for token, some, bad, more, found in await self._link.calls(calls):
+            moved, failed, again = moved + some, failed + bad, again + more
+            some_read, unread = readable(
+                (one, token, partial(read_redecide, one, raw, reason, token, self._vault))
+                for one, raw, reason in zip(found[::3], found[1::3], found[2::3], strict=True)
+            )
+            redecide += some_read
+            for one in unread:
+                log.warning("a message in a lane that nobody serves cannot be read", id=one.id.hex(), error=one.error)
+        return RescueResult(redecide, moved, failed, again > 0)

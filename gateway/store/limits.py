@@ -1,0 +1,75 @@
+"""Limits that hold for all gateways on a store together: what each of them may use now (``scripts/share.lua``).
+
+A resource (an account's rate, a carrier's rate, its binds) lies in the partition of the hash of its name.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gateway.store.layout import ASK, GRANT
+from gateway.store.messages import FunctionCaller
+from gateway.store.owner import LeaseOwner
+
+SLICE = 250
+"""Most resources in one call."""
+
+
+class ShareRequest(NamedTuple):
+    """What a gateway says of one resource. ``limit`` 0: it uses it no more."""
+
+    name: str
+    limit: float
+    held: float  # the most that it uses, from this instant until it has heard the answer
+    wanted: float  # what it could use
+    up: int = 0  # for others to see: binds that are bound
+    whole: bool = False  # only whole numbers make sense
+
+
+class ShareGrant(NamedTuple):
+    """What it may use from now on. Below ``held``: it lowers its use, and then says so by another call."""
+
+    share: float
+    target: float  # its fair share: what it has in the end
+    members: int  # gateways that use the resource, this one included
+    before: int = 0  # fair shares of members that come before this one in the order of names
+    up: int = 0  # what the others say of ``up``, in sum
+
+
+class LimitStore:
+    """Raises StoreError. Whoever asks must beat (``Store.beat``): its shares end 9 s after its last beat."""
+
+    def __init__(self, link: FunctionCaller, owner: LeaseOwner, partitions: int) -> None:
+        self._link = link
+        self._owner = owner
+        self._partitions = partitions
+        self._round = 0
+
+    async def share(self, asks: Sequence[ShareRequest]) -> list[ShareGrant]:
+        """In the order asked. One call at a time: of two, the answer of the first may be out of date."""
+        self._round += 1
+        by_partition: dict[int, list[int]] = {}
+        for index, ask in enumerate(asks):
+            by_partition.setdefault(self.partition(ask.name), []).append(index)
+        calls, orders = [], []
+        for partition, indices in by_partition.items():
+            for start in range(0, len(indices), SLICE):
+                orders.append(indices[start : start + SLICE])
+                calls.append((partition, "share", self._args([asks[index] for index in orders[-1]])))
+        out = [ShareGrant(0.0, 0.0, 0)] * len(asks)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for index, packed in zip(order, reply, strict=True):
+                out[index] = ShareGrant(*GRANT.unpack(packed))
+        return out
+
+    def partition(self, name: str) -> int:
+        """Where a resource lies: the same for every gateway."""
+        return zlib.crc32(name.encode()) % self._partitions
+
+    def _args(self, asks: Sequence[ShareRequest]) -> list[Any]:
+        args: list[Any] = [self._owner.name, self._round]
+        for ask in asks:
+            args += (ask.name, ASK.pack(ask.whole, ask.limit, ask.held, ask.wanted, ask.up))
+        return args

@@ -1,0 +1,137 @@
+"""Receipts of carriers that rewrite numbers: found by (carrier, id) alone, wherever their message lives.
+
+The index and what is parked lie in the partition of that pair's hash. Where a carrier has several hosts each has ids of
+its own: its name is then the carrier's with the host behind it (``named``). An id is indexed before the answer that
+brought it is stored; a receipt found here is then stored with its message like any other, and only after that forgotten
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from gateway.model import ReceiptFact, Recipient
+from gateway.store.arguments import pack_outcome, read_outcome
+from gateway.store.ids import partition_of
+from gateway.store.layout import SETTINGS
+from gateway.store.messages import FunctionCaller, MessageStore
+
+SLICE = 500
+
+
+def named(carrier: str, host: str) -> str:
+    """What ids are kept under: the carrier, or one host of it."""
+    return f"{carrier}\x01{host}" if host else carrier
+
+
+def carrier_of(name: str) -> str:
+    """The carrier in what ids are kept under."""
+    return name.partition("\x01")[0]
+
+
+class IndexedId(NamedTuple):
+    """An id that a carrier gave to a part of a message."""
+
+    carrier_id: bytes
+    message_id: bytes
+    part: int
+    recipient: bytes  # 8 octets of its key, or more
+
+
+class ReceiptIndex:
+    """See the module. Every method may raise StoreError and may be repeated."""
+
+    def __init__(self, store: MessageStore, link: FunctionCaller) -> None:
+        self._store = store
+        self._link = link
+
+    def partition(self, carrier: str, carrier_id: bytes) -> int:
+        """Where (carrier, id) is indexed."""
+        name = b"%b\0%b" % (carrier.encode(), carrier_id)
+        return int.from_bytes(blake2b(name, digest_size=4).digest(), "big") % self._store.partitions
+
+    async def index(self, carrier: str, items: Sequence[IndexedId]) -> list[ReceiptFact]:
+        """Remember ids; the receipts that were parked under them, ready to be stored with their messages.
+
+        ``carrier``, here and below: as ``named`` has it.
+        """
+        settings = SETTINGS.pack(*self._store.retention)
+        calls, orders = [], []
+        for partition, numbers in self._slices(carrier, [item.carrier_id for item in items]):
+            args: list[Any] = [settings, carrier]
+            for number in numbers:
+                item = items[number]
+                args += (item.carrier_id, b"%b%c%b" % (item.message_id, item.part, item.recipient[:8]))
+            calls.append((partition, "index_ids", args))
+            orders.append(numbers)
+        return [
+            _fact(carrier, items[number].carrier_id, blob, items[number].message_id, items[number].recipient)
+            for order, reply in zip(orders, await self._link.calls(calls), strict=True)
+            for number, blob in zip(order, reply, strict=True)
+            if blob
+        ]
+
+    async def locate(self, carrier: str, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]:
+        """The receipts with their recipients, by the likeliest form of the id that is known; None: parked."""
+        settings = SETTINGS.pack(*self._store.retention)
+        forms = [(one, number) for number, receipt in enumerate(receipts) for one in receipt.ids]
+        calls, orders = [], []
+        for partition, numbers in self._slices(carrier, [one for one, _ in forms]):
+            args: list[Any] = [settings, carrier]
+            for at in numbers:
+                receipt = receipts[forms[at][1]]
+                args += (forms[at][0], b"%c%b" % pack_outcome(receipt))
+            calls.append((partition, "locate", args))
+            orders.append(numbers)
+        values = [b""] * len(forms)
+        for order, reply in zip(orders, await self._link.calls(calls), strict=True):
+            for at, value in zip(order, reply, strict=True):
+                values[at] = value
+        out: list[ReceiptFact | None] = [None] * len(receipts)
+        for (one, number), value in zip(forms, values, strict=True):
+            if value and out[number] is None:
+                receipt = receipts[number]
+                out[number] = _fact(carrier, one, b"%c%b" % pack_outcome(receipt), value[:16], value[17:25])
+        return out
+
+    async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None:
+        """These (carrier, id) are stored with their messages: forget what is parked under them."""
+        settings = SETTINGS.pack(*self._store.retention)
+        per: dict[int, list[Any]] = {}
+        for carrier, carrier_id in items:
+            per.setdefault(self.partition(carrier, carrier_id), [settings]).extend((carrier, carrier_id))
+        await self._link.calls([(partition, "unpark", args) for partition, args in per.items()])
+
+    async def relocate(self) -> tuple[list[ReceiptFact], int, int]:
+        """Parked receipts whose id is known by now; how many others became orphans, or were dropped since there were
+        too many. Call ``unpark`` afterwards."""
+        settings = SETTINGS.pack(*self._store.retention)
+        calls = [(partition, "relocate", [settings]) for partition in range(self._store.partitions)]
+        facts: list[ReceiptFact] = []
+        orphans = dropped = 0
+        for count, gone, found in await self._link.calls(calls):
+            orphans += count
+            dropped += gone
+            for carrier, carrier_id, blob, value in zip(*[iter(found)] * 4, strict=True):
+                facts.append(_fact(carrier.decode(), carrier_id, blob, value[:16], value[17:25]))
+        return facts, orphans, dropped
+
+    def _slices(self, carrier: str, ids: Sequence[bytes]) -> list[tuple[int, list[int]]]:
+        per: dict[int, list[int]] = {}
+        for number, one in enumerate(ids):
+            per.setdefault(self.partition(carrier, one), []).append(number)
+        return [
+            (partition, numbers[start : start + SLICE])
+            for partition, numbers in per.items()
+            for start in range(0, len(numbers), SLICE)
+        ]
+
+
+def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
+    """A receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` made of it."""
+    who, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
+    state, at, error, whole = read_outcome(blob[0], blob[1:])
+    host = carrier[len(name) + 1 :]
+    return ReceiptFact(name, (carrier_id,), who, state, error, at, whole, None, host)

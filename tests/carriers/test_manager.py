@@ -1,0 +1,103 @@
+"""Several carriers on one store: who is told of what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.carriers.manager import CarrierManager
+from gateway.carriers.read_budget import IDLE_BURST, SPARE_BURST
+from gateway.cluster.receipt_id_forms import ReceiptIdForms
+from gateway.config import Carrier, Config, Route
+from gateway.model import State
+from gateway.simulator import Faults, Simulator
+from tests.carriers.memory_store import HASHER, PARTITIONS, MemoryStore, beating
+from tests.carriers.test_service import fill, until
+
+EVERYWHERE = range(PARTITIONS)
+
+
+@asynccontextmanager
+async def carrier_manager(
+    store: MemoryStore, north: Simulator, south: Simulator, **route: Any
+) -> AsyncIterator[CarrierManager]:
+    carriers = tuple(
+        Carrier(
+            name=name,
+            hosts=(f"127.0.0.1:{simulator.port}",),
+            system_id="gw",
+            password="pw",
+            binds=1,
+            window=20,
+            rate=0,
+        )
+        for name, simulator in (("north", north), ("south", south))
+    )
+    config = Config(carriers=carriers, routes=(Route(carriers=("north", "south"), **route),))
+    one = CarrierManager(
+        config,
+        store=store,
+        heartbeat=await beating(store),
+        numbers=HASHER,
+        forms=ReceiptIdForms(store),
+        redecide=lambda items: None,
+    )
+    running = asyncio.create_task(one.run())
+    try:
+        await until(lambda: north.stats.bound == south.stats.bound == 1)
+        await asyncio.sleep(0.05)
+        yield one
+        await one.stop()
+        await asyncio.wait_for(running, 5)
+    finally:
+        running.cancel()
+
+
+def asked(store: MemoryStore) -> set[tuple[str, int]]:
+    return {(request.carrier, request.partition) for request in store.requests}
+
+
+async def test_each_partition_is_told_to_one_of_those_that_share_a_route() -> None:
+    store = MemoryStore()
+    async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south, weights=(1, 1)) as one:
+        await until(lambda: len(asked(store)) == 2 * PARTITIONS)  # the first sweep of both
+        fill(store, 12)
+        store.requests.clear()
+        one.accepted({"*": EVERYWHERE})
+        await until(lambda: store.states()[State.DELIVERED] == 12)
+        assert {("north", 0), ("south", 1)} <= asked(store)
+        assert north.stats.accepted
+        assert south.stats.accepted
+
+
+async def test_all_carriers_share_what_may_be_read_to_no_use() -> None:
+    async with Simulator() as north, Simulator() as south, carrier_manager(MemoryStore(), north, south) as one:
+        for service in one.services:
+            (bind,) = service.pool.binds
+            bind.reading.turned(0.0, asyncio.get_running_loop().time(), int(IDLE_BURST + 0.75 * SPARE_BURST))
+        assert ["resting" in repr(service.pool.binds[0].reading) for service in one.services] == [False, True]
+
+
+async def test_only_the_first_in_order_is_told() -> None:
+    store = MemoryStore()
+    async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south) as one:
+        fill(store, 12)
+        one.accepted({"*": EVERYWHERE})
+        await until(lambda: store.states()[State.DELIVERED] == 12)
+        assert (north.stats.accepted, south.stats.accepted) == (12, 0)
+
+
+async def test_what_one_has_no_room_for_the_other_hears_of_at_once() -> None:
+    store = MemoryStore()
+    slow = Faults(latency_ms=900)
+    async with (
+        Simulator(slow) as north,
+        Simulator() as south,
+        carrier_manager(store, north, south, weights=(1, 1)) as one,
+    ):
+        fill(store, 40)
+        one.accepted({"*": [0, 2]})  # those of the first carrier, which can take no more than 18 of them
+        await until(lambda: south.stats.accepted > 0)
+        await until(lambda: store.states()[State.QUEUED] == 0, 1.0)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.cluster import heartbeat as module
+from gateway.cluster.heartbeat import STOP_WRITING, Heartbeat
+from gateway.store.errors import NameTaken, StoreUnavailable
+from gateway.store.owner import LeaseOwner
+from gateway.store.requests import OwnerSeen, ReclaimResult
+from tests.house import until
+
+ME = LeaseOwner("here", "2")
+
+
+class Registry:
+    def __init__(self, *seen: OwnerSeen) -> None:
+        self.seen = list(seen)
+        self.reclaimed: list[str] = []
+        self.beats = 0
+        self.away = False
+
+    async def beat(self, owner: LeaseOwner) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.beats += 1
+
+    async def owners(self) -> list[OwnerSeen]:
+        return self.seen
+
+    async def reclaim(self, dead: LeaseOwner | str, by: LeaseOwner) -> ReclaimResult:
+        assert isinstance(dead, LeaseOwner)
+        self.reclaimed.append(dead.name)
+        return ReclaimResult(1, 0, 0, False)
+
+
+class Clocked(Registry):
+    """A store with a clock (ms, by the loop's) that stamps; ``alive`` beat whenever somebody looks."""
+
+    def __init__(self, *seen: OwnerSeen, alive: str = "") -> None:
+        super().__init__(*seen)
+        self.alive = alive
+        self.offset = 100_000 - asyncio.get_running_loop().time() * 1000
+
+    def now(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1000 + self.offset)
+
+    def stamp(self, owner: LeaseOwner) -> None:
+        self.seen = [one for one in self.seen if one.owner != owner] + [OwnerSeen(owner, self.now(), 0)]
+
+    async def beat(self, owner: LeaseOwner) -> None:
+        await super().beat(owner)
+        self.stamp(owner)
+
+    async def owners(self) -> list[OwnerSeen]:
+        if self.alive:
+            self.stamp(LeaseOwner.parse(self.alive))
+        return self.seen
+
+    async def reclaim(self, dead: LeaseOwner | str, by: LeaseOwner) -> ReclaimResult:
+        done = await super().reclaim(dead, by)
+        self.seen = [one for one in self.seen if one.owner != dead]
+        return done
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of every time."""
+    for name in (
+        *("BEAT_EVERY", "STOP_WRITING", "SURELY_STOPPED", "DEAD_AFTER", "LOOK_EVERY"),
+        *("WATCH_EVERY", "STANDS_STILL"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name) / 100)
+
+
+async def test_where_a_lock_proves_its_death_a_restart_takes_back_at_once_what_the_former_self_held() -> None:
+    registry = Registry(
+        OwnerSeen(LeaseOwner("here", "1"), 99_000, 3),
+        OwnerSeen(LeaseOwner("there", "1"), 1_000, 2),
+        OwnerSeen(ME, 100_000, 0),
+    )
+    await Heartbeat(registry, ME, sole=True).start()
+    assert registry.reclaimed == ["here/1"]
+    assert registry.beats == 1
+
+
+async def test_a_former_self_that_is_long_dead_is_taken_over_at_once() -> None:
+    registry = Registry(OwnerSeen(LeaseOwner("here", "1"), 89_000, 3), OwnerSeen(ME, 100_000, 0))
+    await Heartbeat(registry, ME).start()
+    assert registry.reclaimed == ["here/1"]
+    assert registry.beats == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_incarnation_that_is_alive_refuses_the_second_of_its_name() -> None:
+    registry = Clocked(alive="here/1")
+    heartbeat = Heartbeat(registry, ME)
+    with pytest.raises(NameTaken, match=r'name "here" is alive on this store \(start 1\).*node = '):
+        await heartbeat.start()
+    assert registry.reclaimed == ["here/2"]  # its own heartbeat; what the living one holds stays its own
+    assert not heartbeat.fresh(asyncio.get_running_loop().time())
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_former_self_that_stands_still_is_taken_over_when_it_surely_writes_no_more() -> None:
+    registry = Clocked()
+    registry.stamp(LeaseOwner("here", "1"))
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    assert registry.reclaimed == []  # it may have been paused a moment ago, and go on writing before its next beat
+    running = asyncio.create_task(heartbeat.run())
+    await until(lambda: bool(registry.reclaimed), 5)
+    running.cancel()
+    assert registry.reclaimed == ["here/1"]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_who_wakes_from_a_pause_and_finds_a_living_successor_reclaims_nothing_and_stops() -> None:
+    registry = Clocked()
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    loop = asyncio.get_running_loop()
+    heartbeat._last -= 1.0  # the pause
+    registry.alive = "here/3"
+    running = asyncio.create_task(heartbeat.run())
+    await until(lambda: bool(heartbeat.successor), 5)
+    beats = registry.beats
+    await asyncio.sleep(0.2)
+    assert heartbeat.successor == "3"
+    assert not heartbeat.fresh(loop.time())
+    assert (registry.beats, registry.reclaimed) == (beats, [])
+    registry.alive = ""  # it dies as well: then there is no other
+    await until(lambda: heartbeat.fresh(loop.time()), 5)
+    running.cancel()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_late_beat_of_a_gateway_without_a_successor_changes_nothing() -> None:
+    registry = Clocked()
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    heartbeat._last -= 1.0
+    assert not await heartbeat._succeeded()
+
+
+async def test_a_clean_end_takes_its_heartbeat_away_so_that_the_next_start_need_not_wait() -> None:
+    registry = Clocked()
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    await heartbeat.leave()
+    await heartbeat.leave()
+    assert registry.reclaimed == ["here/2"]
+    assert not heartbeat.fresh(asyncio.get_running_loop().time())
+
+
+async def test_who_never_began_has_nothing_to_take_away() -> None:
+    registry = Clocked()
+    await Heartbeat(registry, ME).leave()
+    assert registry.reclaimed == []
+
+
+async def test_the_living_look_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
+    registry = Registry(OwnerSeen(ME, 100_000, 0))
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    running = asyncio.create_task(heartbeat.run())
+    registry.seen += [OwnerSeen(LeaseOwner("alive", "1"), 91_000, 1), OwnerSeen(LeaseOwner("dead", "1"), 90_000, 1)]
+    await asyncio.sleep(0.1)
+    running.cancel()
+    assert set(registry.reclaimed) == {"dead/1"}
+
+
+async def test_a_clock_that_is_set_makes_nobody_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour forward: until it beats anew the other seems to be an hour old."""
+    registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(LeaseOwner("there", "1"), 99_000, 1))
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    registry.seen = [OwnerSeen(ME, 3_700_000, 0), OwnerSeen(LeaseOwner("there", "1"), 99_900, 1)]
+    await heartbeat._look(only_ours=False)
+    registry.seen = [OwnerSeen(ME, 3_702_000, 0), OwnerSeen(LeaseOwner("there", "1"), 3_701_000, 1)]
+    await heartbeat._look(only_ours=False)
+    assert registry.reclaimed == []
+
+
+async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEAD_AFTER", 0.02)
+    registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(LeaseOwner("there", "1"), 3_700_000, 1))
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    await asyncio.sleep(0.03)
+    await heartbeat._look(only_ours=False)
+    assert registry.reclaimed == ["there/1"]
+
+
+async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+    monkeypatch.setattr(module, "TRY_AGAIN", 0.01)
+    registry = Registry()
+    heartbeat = Heartbeat(registry, ME)
+    assert not heartbeat.fresh(0.0)
+    await heartbeat.start()
+    now = asyncio.get_running_loop().time()
+    assert heartbeat.fresh(now)
+    assert not heartbeat.fresh(now + STOP_WRITING)
+    registry.away = True
+    running = asyncio.create_task(heartbeat.run())
+    await asyncio.sleep(0.05)
+    assert not heartbeat.fresh(now + STOP_WRITING)
+    registry.away = False
+    await asyncio.sleep(0.05)
+    assert heartbeat.fresh(now + STOP_WRITING)
+    running.cancel()

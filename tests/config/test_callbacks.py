@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gateway.config.addresses import AddressGuard
+from gateway.config.callbacks import fault
+from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
+from tests.intake.fakes import NOON, SHOP, hasher
+
+PUBLIC, HERE = AddressGuard(), AddressGuard(["127.0.0.0/8", "10.0.0.0/8"])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://app.example/sms?a=1", ""),
+        ("https://8.8.8.8:8443/", ""),
+        ("https://[2606:4700::1111]/", ""),
+        ("https://bücher.example/", ""),
+        ("http://app.example/", "plain http"),
+        ("http://8.8.8.8/", "plain http"),
+        *((f"https://{host}/", "private") for host in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "[::1]")),
+        *((f"https://{host}/", "private") for host in ("127.1", "2130706433", "0x7f.1", "0177.0.0.1", "①②⑦.⓪.⓪.①")),
+        *((f"https://{host}/", "private") for host in ("localhost", "a.localhost", "LOCALHOST.", "127。0。0。1")),
+        *((f"https://{host}/", "private") for host in ("[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "[fe80::1]")),
+        ("https://app.example:25/", "ports"),
+        ("https://app.example:0/", "ports"),
+        *((url, "https (or http) URL") for url in ("ftp://a.example/", "https://u@a.example/", "https://a.example/#b")),
+        *((url, "https (or http) URL") for url in ("https://a.example:port/", "https:///", "x", "https://a. example/")),
+        ("https://a.example/\u202e", "https (or http) URL"),
+    ],
+)
+def test_a_callback_is_public_https_and_written_plainly(url: str, said: str) -> None:
+    assert said in fault(url, PUBLIC)
+    assert bool(said) is bool(fault(url, PUBLIC))
+
+
+def test_private_receivers_are_those_that_the_operator_has_named() -> None:
+    for url in ("http://127.0.0.1:9000/", "https://10.1.2.3/", "http://localhost:9000/", "http://app.internal/"):
+        assert fault(url, HERE) == ""
+    assert "private" in fault("https://192.168.1.1/", HERE)
+    assert "plain http" in fault("http://8.8.8.8/", HERE)
+
+
+def test_an_account_without_a_secret_names_no_callback() -> None:
+    asked = Submission(to="+46701740605", text="x", callback_url="https://app.example/")
+    assert isinstance(check(asked, AccountRights(SHOP, hasher()), NOON), CheckedSubmission)
+    found = check(asked, AccountRights(msgspec.structs.replace(SHOP, webhook_secret=""), hasher()), NOON)
+    assert isinstance(found, SubmissionProblem)
+    assert (found.code, found.field) == ("invalid_value", "callback_url")
+    assert "webhook_secret" in found.detail

@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.config import Account
+from gateway.intake import service as intake_module
+from gateway.intake.service import SLICE, Intake, Submission, SubmissionProblem, SubmissionResult
+from gateway.model import AcceptResult, Check, NewMessage, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
+from gateway.store import ids
+from gateway.store.errors import StoreError, StoreFull, StoreUnavailable
+from gateway.store.requests import LaneDepth, OptChange
+from tests.intake.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, FakeStore, hasher, policy_context
+
+AT_NOON = datetime.fromtimestamp(NOON / 1000, UTC)
+
+
+def submission(**fields: Any) -> Submission:
+    return msgspec.structs.replace(Submission(to="+" + SWEDE, text="Your parcel waits."), **fields)
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def intake(store: FakeStore) -> Intake:
+    return Intake(store, policy_context(), clock=lambda: NOON, gap=0.001)
+
+
+async def accept(intake: Intake, account: Account = SHOP, **fields: Any) -> SubmissionResult | SubmissionProblem:
+    (result,) = await intake.accept(account, [submission(**fields)], NOON)
+    return result
+
+
+async def accepted(intake: Intake, account: Account = SHOP, **fields: Any) -> SubmissionResult:
+    result = await accept(intake, account, **fields)
+    assert isinstance(result, SubmissionResult), result
+    return result
+
+
+async def refused(intake: Intake, account: Account = SHOP, **fields: Any) -> tuple[str, str]:
+    result = await accept(intake, account, **fields)
+    assert isinstance(result, SubmissionProblem), result
+    return result.code, result.field
+
+
+async def test_an_accepted_message_is_stored_whole(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(
+        intake, client_ref="order-1", callback_url="https://shop.example/sms", metadata={"order": 1}, brand="outlet"
+    )
+    message = store.messages[result.id]
+    assert (result.state, result.to, result.segments, result.encoding) == (State.QUEUED, SWEDE, 1, "gsm7")
+    assert (message.state, message.reason, message.route, message.due) == (State.QUEUED, Reason.NONE, "+46", 0)
+    assert message.recipient == hasher().recipient(SWEDE)
+    assert ids.partition_of(message.id) == message.recipient.partition < PARTITIONS
+    assert ids.time_of(message.id) == NOON
+    assert message.on_unknown is OnUnknown.RESEND
+    assert message.permission.checks == Check.ALL_OPT_OUT
+    assert message.permission.brand_scope == hasher().scope("shop", "outlet")
+    assert message.reference == hasher().reference("shop", message.recipient, "order-1")
+    envelope = message.envelope
+    assert (envelope.to, envelope.sender, envelope.account, envelope.brand) == (SWEDE, "Shop", "shop", "outlet")
+    assert (envelope.client_ref, envelope.callback_url) == ("order-1", "https://shop.example/sms")
+    assert (envelope.metadata, envelope.policy_version) == ({"order": 1}, result.verdict.policy_version)
+    assert message.content.text == "Your parcel waits."
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"to": "0701740605"}, "invalid_number", "to"),
+        ({"to": "hello"}, "invalid_number", "to"),
+        ({"category": "emergency"}, "category_not_granted", "category"),
+        ({"brand": "nobody"}, "brand_not_allowed", "brand"),
+        ({"sender": "Bank"}, "sender_not_allowed", "from"),
+        ({"text": "привет", "encoding": "gsm7"}, "encoding_mismatch", "text"),
+        ({"text": "x" * 39_016}, "invalid_value", "text"),
+        ({"send_at": AT_NOON - timedelta(hours=1)}, "invalid_value", "send_at"),
+        ({"send_at": AT_NOON + timedelta(days=400)}, "invalid_value", "send_at"),
+        ({"expires_at": AT_NOON}, "invalid_value", "expires_at"),
+        (
+            {"send_at": AT_NOON + timedelta(hours=2), "expires_at": AT_NOON + timedelta(hours=1)},
+            "invalid_value",
+            "expires_at",
+        ),
+        ({"time_zone": "Europe/Atlantis"}, "invalid_value", "time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "invalid_value", "time_zone"),
+        ({"callback_url": "ftp://x"}, "invalid_value", "callback_url"),
+        ({"callback_url": "https://user@x"}, "invalid_value", "callback_url"),
+        ({"callback_url": "https://x:port/"}, "invalid_value", "callback_url"),
+        ({"metadata": {"a": "x" * 3000}}, "too_large", "metadata"),
+    ],
+)
+async def test_what_types_cannot_say_is_refused_by_field(
+    intake: Intake, store: FakeStore, fields: dict[str, Any], code: str, field: str
+) -> None:
+    assert await refused(intake, **fields) == (code, field)
+    assert not store.messages
+
+
+async def test_metadata_has_a_depth(intake: Intake) -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    assert await refused(intake, metadata={"a": deep}) == ("too_large", "metadata")
+
+
+@pytest.mark.parametrize("sender", ["12", "1234567890123456", "far too long", "", " x", "å"])
+async def test_a_sender_has_a_shape(intake: Intake, sender: str) -> None:
+    assert await refused(intake, OTHER, sender=sender) == ("invalid_value", "from")
+
+
+@pytest.mark.parametrize("sender", ["12345", "+46701740606", "Shop & Co", "46701740606"])
+async def test_senders_of_every_shape(intake: Intake, store: FakeStore, sender: str) -> None:
+    result = await accepted(intake, OTHER, category="otp", sender=sender)
+    assert store.messages[result.id].envelope.sender == sender
+
+
+async def test_an_emergency_needs_a_reason(intake: Intake) -> None:
+    assert await refused(intake, OTHER, category="emergency") == ("invalid_value", "reason")
+    result = await accepted(intake, OTHER, category="emergency", reason="flight SK1 is cancelled")
+    assert result.state is State.QUEUED
+
+
+async def test_a_send_at_of_a_clock_that_is_off_means_now(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, send_at=AT_NOON - timedelta(minutes=1))
+    assert result.state is State.QUEUED
+
+
+async def test_a_scheduled_message(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, send_at=AT_NOON + timedelta(hours=1))
+    message = store.messages[result.id]
+    assert (message.state, message.reason, message.due) == (State.SCHEDULED, Reason.SCHEDULED, NOON + 3_600_000)
+    assert message.envelope.facts.send_at == NOON + 3_600_000
+
+
+async def test_without_consent_marketing_is_refused_and_recorded(intake: Intake, store: FakeStore) -> None:
+    result = await accepted(intake, category="marketing")
+    assert result.state is State.REJECTED
+    assert (result.verdict.outcome, result.verdict.code) == (Outcome.REJECT, Reason.CONSENT_MISSING)
+    message = store.messages[result.id]
+    assert (message.state, message.reason) == (State.REJECTED, Reason.CONSENT_MISSING)
+    assert message.on_unknown is OnUnknown.NEVER
+
+
+async def test_at_night_marketing_is_deferred(intake: Intake, store: FakeStore) -> None:
+    night = 1_795_302_000_000  # 23:00 UTC, midnight in Stockholm
+    recipient = hasher().recipient(SWEDE)
+    scope = hasher().scope("shop", "shop")
+    await store.opt([OptChange(recipient, RuleGroup.CONSENT, RuleStatus.ALLOWS, scope, NOON)])
+    (result,) = await intake.accept(SHOP, [submission(category="marketing")], night)
+    assert isinstance(result, SubmissionResult)
+    assert (result.state, result.verdict.code) == (State.DEFERRED, Reason.QUIET_HOURS)
+    message = store.messages[result.id]
+    assert message.due == result.verdict.next_at == 1_795_330_800_000  # 07:00 UTC, 08:00 in Stockholm
+    (result,) = await intake.accept(SHOP, [submission(category="marketing", on_quiet="reject")], night)
+    assert isinstance(result, SubmissionResult)
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.QUIET_HOURS)
+
+
+async def test_an_opt_out_from_everything_stops_transactional_too(intake: Intake, store: FakeStore) -> None:
+    store.stops(hasher().recipient(SWEDE), RuleGroup.ALL, hasher().scope("shop"), NOON)
+    result = await accepted(intake)
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.OPTED_OUT)
+
+
+async def test_where_no_route_leads(intake: Intake) -> None:
+    result = await accepted(intake, to="+68890123")
+    assert (result.state, result.verdict.code) == (State.REJECTED, Reason.NO_ROUTE)
+
+
+async def test_a_reference_is_accepted_once_and_answered_with_the_first(intake: Intake, store: FakeStore) -> None:
+    first = await accepted(intake, client_ref="a")
+    store.states[first.id] = State.DELIVERED
+    again = await accepted(intake, client_ref="a", text="x" * 200)
+    assert (again.id, again.duplicate, again.state) == (first.id, True, State.DELIVERED)
+    assert (again.segments, again.verdict.outcome) == (1, Outcome.ALLOW)
+    other = await accepted(intake, OTHER, category="transactional", client_ref="a")
+    assert other.id != first.id
+    assert len(store.messages) == 2
+
+
+async def test_a_refusal_does_not_use_up_its_reference(intake: Intake) -> None:
+    first = await accepted(intake, category="marketing", client_ref="a")
+    assert first.state is State.REJECTED
+    again = await accepted(intake, client_ref="a")
+    assert (again.duplicate, again.state) == (False, State.QUEUED)
+
+
+async def test_results_come_in_the_order_sent_and_in_slices(intake: Intake, store: FakeStore) -> None:
+    asked = [submission(to=f"+4670{i:07}" if i % 7 else "nonsense", client_ref=str(i)) for i in range(600)]
+    results = await intake.many(SHOP, asked)
+    assert [isinstance(result, SubmissionProblem) for result in results] == [i % 7 == 0 for i in range(600)]
+    assert [r.client_ref for r in results if isinstance(r, SubmissionResult)] == [str(i) for i in range(600) if i % 7]
+    assert [count for name, count in store.calls if name == "accept"] == [438, 76]
+    assert max(count for _, count in store.calls) <= SLICE
+
+
+async def test_nothing_to_store_asks_nothing(intake: Intake, store: FakeStore) -> None:
+    await intake.many(SHOP, [submission(to="1")])
+    assert [name for name, _ in store.calls] == ["depths"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StoreUnavailable("x"), "store_unavailable"), (StoreFull("x"), "store_full")]
+)
+async def test_a_store_that_fails_in_the_middle(
+    intake: Intake, store: FakeStore, error: StoreUnavailable, code: str
+) -> None:
+    store.error, store.fail_after = error, 1
+    results = await intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(SLICE + 10)])
+    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE])
+    assert [result.code for result in results[SLICE:] if isinstance(result, SubmissionProblem)] == [code] * 10
+
+
+async def test_a_store_that_is_away_accepts_nothing(intake: Intake, store: FakeStore) -> None:
+    store.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await intake.many(SHOP, [submission()])
+    with pytest.raises(StoreUnavailable):
+        await intake.one(SHOP, submission())
+
+
+async def test_single_submits_are_gathered_over_accounts(intake: Intake, store: FakeStore) -> None:
+    futures = [intake.one(account, submission(category="otp")) for account in (SHOP, OTHER, SHOP)]
+    import asyncio
+
+    results = await asyncio.gather(*futures)
+    assert [store.messages[r.id].envelope.account for r in results if isinstance(r, SubmissionResult)] == [
+        "shop",
+        "other",
+        "shop",
+    ]
+    assert ("accept", 3) in store.calls
+
+
+async def test_a_full_queue_refuses(store: FakeStore) -> None:
+    small = msgspec.structs.replace(SHOP, max_queued=5)
+    intake = Intake(store, policy_context(small), clock=lambda: NOON)
+    store.waiting = {"shop": {State.QUEUED: 1, State.SCHEDULED: 1, State.HELD: 1}, "other": {State.QUEUED: 9}}
+    results = await intake.many(small, [submission() for _ in range(4)])
+    assert [isinstance(result, SubmissionResult) for result in results] == [True, True, False, False]
+    assert isinstance(results[3], SubmissionProblem)
+    assert results[3].code == "queue_full"
+
+
+async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
+    """What is ready, delayed and held counts, and what comes in meanwhile."""
+    intake = Intake(store, policy_context(), clock=lambda: NOON, max_waiting=20)
+    store.ready, store.delayed, store.held = [LaneDepth("+46#0:1", "other", 9)], {"+46#0:1": 4}, 4
+    results = await intake.many(SHOP, [submission() for _ in range(4)])
+    assert [isinstance(result, SubmissionResult) for result in results] == [True, True, True, False]
+    refused = await intake.one(OTHER, submission(category="otp"))
+    assert isinstance(refused, SubmissionProblem)
+    assert (refused.code, refused.detail) == ("queue_full", "20 messages wait in this gateway already")
+
+
+async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
+    heard: list[tuple[Mapping[str, set[int]], bool]] = []
+
+    def hint(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
+        heard.append((places, urgent))
+
+    intake = Intake(store, policy_context(), clock=lambda: NOON, hint=hint)
+    results = await intake.many(SHOP, [submission(), submission(to="+8613800138000"), submission(category="marketing")])
+    partitions = {ids.partition_of(result.id) for result in results if isinstance(result, SubmissionResult)}
+    assert [(set().union(*places.values()), urgent) for places, urgent in heard] == [(partitions, False)]
+    await intake.many(SHOP, [submission(category="marketing")])
+    assert len(heard) == 1
+    await intake.many(SHOP, [submission(), submission(category="otp")])
+    ((places, urgent),) = heard[1:]
+    assert (list(places.values()), urgent) == ([{hasher().recipient(SWEDE).partition}], True)
+
+
+async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
+    shared = policy_context()
+    intake = Intake(store, shared, clock=lambda: NOON)
+    shared.set_accounts([OTHER])
+    assert await refused(intake) == ("unauthorized", "")
+
+
+@pytest.mark.parametrize("by_account", [True, False])
+async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
+    account = msgspec.structs.replace(SHOP, encoding="smart" if by_account else "auto")
+    intake = Intake(store, policy_context(account), clock=lambda: NOON, gap=0.001)
+    fields = {} if by_account else {"encoding": "smart"}
+    result = await accepted(intake, account, text="It’s “here”…" + "a" * 100, **fields)
+    content = store.messages[result.id].content
+    assert content.text == 'It\'s "here"...' + "a" * 100
+    assert content.encoding == ""  # no alphabet is insisted on
+    assert (result.encoding, result.segments) == ("gsm7", 1)
+    assert result.replaced == {"’": "'", "“": '"', "”": '"', "…": "..."}
+    for text, more in (("“да”", fields), ("“auto”", {"encoding": "auto"}), ("plain", fields)):
+        same = await accepted(intake, account, text=text, **more)
+        assert store.messages[same.id].content.text == text
+        assert same.replaced is None
+    assert (await refused(intake, account, text="“", encoding="gsm7"))[0] == "encoding_mismatch"
+
+
+async def test_what_smart_changed_of_a_repeat_is_not_told_of_the_first(store: FakeStore, intake: Intake) -> None:
+    await accepted(intake, client_ref="a", text="first")
+    again = await accepted(intake, client_ref="a", text="It’s", encoding="smart")
+    assert (again.duplicate, again.replaced) == (True, None)
+
+
+def _odd(monkeypatch: pytest.MonkeyPatch, name: str, holds: Callable[..., bool]) -> None:
+    """``intake.name`` fails when ``holds`` says so of what it is given."""
+    normal = getattr(intake_module, name)
+
+    def odd(*given: Any) -> Any:
+        if holds(*given):
+            raise OverflowError("what a message")
+        return normal(*given)
+
+    monkeypatch.setattr(intake_module, name, odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("check", lambda asked, *_: asked.text == "odd"),
+        ("message_of", lambda message_id, case, *_: case.asked.text == "odd"),
+    ],
+)
+async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
+    name: str, holds: Callable[..., bool], intake: Intake, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _odd(monkeypatch, name, holds)
+    asked = [submission(to=f"+46701740{number:03}", text="odd" if number == 7 else "fine") for number in range(20)]
+    results = await intake.accept(SHOP, asked, NOON)
+    assert [place for place, one in enumerate(results) if isinstance(one, SubmissionProblem)] == [7]
+    problem = results[7]
+    assert isinstance(problem, SubmissionProblem)
+    assert (problem.code, "log says why" in problem.detail) == ("internal", True)
+    assert len(store.messages) == 19
+
+
+@pytest.mark.parametrize("error", [OverflowError("does not fit"), StoreError("malformed: argument 7")])
+async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
+    error: Exception, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = store.accept
+
+    async def picky(items: Sequence[NewMessage]) -> list[AcceptResult]:
+        if any(item.content.text == "odd" for item in items):
+            raise error
+        return await normal(items)
+
+    monkeypatch.setattr(store, "accept", picky)
+    intake = Intake(store, policy_context(), clock=lambda: NOON, gap=0.001)
+    others = [intake.one(SHOP, submission(to=f"+46701740{number:03}")) for number in range(20)]
+    batch = intake.many(SHOP, [submission(to=f"+46701741{n:03}", text="odd" if n == 3 else "fine") for n in range(9)])
+    *singles, many = await asyncio.gather(*others, batch)
+    assert all(isinstance(one, SubmissionResult) for one in singles)
+    assert [one.code for one in many if isinstance(one, SubmissionProblem)] == ["internal"]
+    assert len(store.messages) == 28
+
+
+async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) -> None:
+    def hint(*_: object, **__: object) -> None:
+        raise KeyError("nobody")
+
+    assert isinstance(
+        await accept(Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, hint=hint)), SubmissionResult
+    )
