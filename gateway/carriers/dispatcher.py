@@ -24,7 +24,7 @@ from gateway.carriers.probing import Probing
 from gateway.carriers.responses import ResponseHandler
 from gateway.carriers.submit import SubmitEncoder
 from gateway.carriers.validity import PermissionEnded, ValidityRefusals
-from gateway.carriers.window_writer import WRITE_WITHIN, BindPort, WindowWriter
+from gateway.carriers.window_writer import BindPort, WindowWriter
 from gateway.model import PRIORITY, Leased, Priority, Reason, Redecide, Resolution, SubmitResult
 from gateway.policy.pace import Pace
 from gateway.policy.senders import NOW, Senders, Turn
@@ -64,6 +64,9 @@ not."""
 
 PROBE_EVERY = 0.01
 """Seconds between two takes of one message: most of them find nothing."""
+
+ALL = float("inf")
+"""The time at which whatever waits to be written has waited too long."""
 
 TURNS_EVERY = 20
 """Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
@@ -222,7 +225,7 @@ class Dispatcher:
                 await self._take(requests, permits)
             else:
                 await self._sleep(self._pause(now))
-        self._drop_overdue(loop.time() + WRITE_WITHIN)
+        self._drop_overdue(ALL)
         await self._leases.give_back()
 
     # ---- planning
@@ -387,6 +390,8 @@ class Dispatcher:
         if self._heartbeat.fresh(now):
             self._writer.write(self._ports(), now)
             self._not_written()
+        else:
+            self._drop_overdue(ALL)  # it may be somebody else's by now, and with our next heartbeat it would be written
 
     def _not_written(self) -> None:
         """What binds could not take, for no reason of theirs."""

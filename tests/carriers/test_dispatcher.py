@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,11 +14,24 @@ from gateway.carriers.in_flight import InFlightMessage
 from gateway.carriers.lanes import CarrierHealth, CarrierLanes
 from gateway.carriers.progress import ProgressWriter
 from gateway.carriers.validity import PROOFS
+from gateway.cluster.heartbeat import DEAD_AFTER
 from gateway.config import Carrier, CarrierTlv, Route
-from gateway.model import Category, Leased, OnUnknown, PartState, Priority, Reason, Resolution, State
+from gateway.model import (
+    Category,
+    Leased,
+    OnUnknown,
+    PartAnswer,
+    PartState,
+    Priority,
+    Reason,
+    Redecide,
+    Resolution,
+    State,
+    SubmitResult,
+)
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
-from gateway.store.requests import Lane, TakeRequest
+from gateway.store.requests import Lane, TakeRequest, UnreadableMessage
 from tests.carriers.memory_store import OWNER, PARTITIONS, MemoryStore, beating
 from tests.carriers.test_service import until
 
@@ -90,6 +103,7 @@ async def bench(
     *windows: int,
     rate: float = 0,
     left: Callable[[Sequence[int]], None] = lambda partitions: None,
+    redecide: Callable[[list[Redecide]], None] = lambda items: None,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **settings)
@@ -104,7 +118,7 @@ async def bench(
         health=health,
         pace=Pace(rate, now),
         progress_writer=progress_writer,
-        redecide=lambda items: None,
+        redecide=redecide,
         left=left,
     )
     one = Bench(
@@ -209,6 +223,25 @@ async def test_what_cannot_be_written_goes_back_within_a_second_or_so() -> None:
         await until(lambda: store.untaken != [], 3)
         assert store.states() == {State.QUEUED: 5}
         assert one.dispatcher.out == 0
+
+
+@pytest.mark.parametrize("resent", [0, 2], ids=["with others", "alone"])
+async def test_what_is_not_written_when_we_stop_goes_back(resent: int) -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001")
+    store.rows[message_id].message.resent = resent
+    async with bench(store, 10) as one:
+        original = store.take
+
+        async def take(*args: Any) -> Any:
+            answer = await original(*args)
+            one.ports[0].paused = any(taken.leased for taken in answer)
+            return answer
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: store.rows[message_id].state is State.SENDING)
+    assert [one for one, _ in store.untaken] == [message_id]
+    assert (store.states(), one.dispatcher.out, one.ports[0].bodies) == ({State.QUEUED: 1}, 0, [])
 
 
 async def test_nothing_is_written_without_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,6 +638,113 @@ async def test_after_a_pause_of_ours_nothing_is_written_that_may_be_somebody_els
         await until(lambda: bool(store.untaken))
 
 
+class Pauses:
+    """Pauses of the machine, as the heart of a dispatcher sees them."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._heartbeat = dispatcher._heartbeat
+
+    def stand_still(self) -> None:
+        """For longer than others wait until they take over what is ours."""
+        self._heartbeat._last = asyncio.get_running_loop().time() - DEAD_AFTER - 2
+
+    def beat(self) -> None:
+        self._heartbeat._last = asyncio.get_running_loop().time()
+
+
+async def test_nothing_is_taken_after_a_pause_of_ours_until_we_have_beaten() -> None:
+    store = MemoryStore()
+    store.put("46700000001")
+    async with bench(store, 5) as one:
+        pauses, now = Pauses(one.dispatcher), asyncio.get_running_loop().time()
+        pauses.stand_still()
+        assert one.dispatcher._plan(now) == ([], 0)
+        pauses.beat()
+        await until(lambda: len(one.ports[0].open) == 1)
+
+
+async def test_what_waits_to_be_written_is_not_written_after_a_pause_of_ours_even_when_it_was_just_taken() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001")
+    async with bench(store, 5) as one:
+        leased, now = await lease(store), asyncio.get_running_loop().time()
+        one.dispatcher._leases.leased([leased])
+        one.dispatcher._writer.put([InFlightMessage(leased, [b"x"], now)])
+        one.dispatcher._out += 1
+        Pauses(one.dispatcher).stand_still()
+        one.dispatcher._tend(now)
+        assert one.ports[0].bodies == []
+        await until(lambda: store.rows[message_id].state is State.QUEUED)
+        assert (one.ports[0].bodies, one.dispatcher.out) == ([], 0)
+
+
+async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written() -> None:
+    store = MemoryStore()
+    fill(store, 5)
+    async with bench(store, 10) as one:
+        original, pauses = store.take, Pauses(one.dispatcher)
+
+        async def take(*args: Any) -> Any:
+            answer = await original(*args)
+            pauses.stand_still()  # while the answer was on its way
+            return answer
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: len(store.untaken) > 0, 3)
+        assert one.ports[0].bodies == []
+
+
+async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written_when_we_beat_right_after_it_either() -> None:
+    """Others may have taken it over during the pause: it goes back under its lease, and what is still ours is taken
+    anew."""
+    store = MemoryStore()
+    fill(store, 5)
+    async with bench(store, 10) as one:
+        original, pauses = store.take, Pauses(one.dispatcher)
+
+        async def take(*args: Any) -> Any:
+            answer = await original(*args)
+            store.take = original  # type: ignore[method-assign]
+            pauses.stand_still()
+            asyncio.get_running_loop().call_soon(pauses.beat)
+            return answer
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: len(one.ports[0].open) == 5)
+        assert len(store.untaken) > 0
+
+
+async def test_no_part_of_a_long_message_follows_after_a_pause_of_ours_until_we_have_beaten() -> None:
+    store = MemoryStore()
+    store.put("46700000001", text="x" * 153 * 20)
+    async with bench(store, 8) as one:
+        (port,), original, pauses = one.ports, store.regate, Pauses(one.dispatcher)
+
+        async def regate(*args: Any) -> Any:
+            answer = await original(*args)
+            pauses.stand_still()  # while the answer was on its way
+            return answer
+
+        store.regate = regate  # type: ignore[method-assign]
+        await until(lambda: len(port.open) == 8)
+        one.answer(port)
+        await until(lambda: len(store.regated) == 3)  # it was asked again, and again the pause came first
+        assert len(port.bodies) == 8
+        store.regate = original  # type: ignore[method-assign]
+        pauses.beat()
+        await until(lambda: len(port.bodies) == 16)
+
+
+async def test_a_successor_of_our_name_ends_the_writing_however_lately_we_have_beaten() -> None:
+    store = MemoryStore()
+    store.put("46700000001")
+    async with bench(store, 5) as one:
+        one.dispatcher._heartbeat.successor = "2"
+        assert one.dispatcher._plan(asyncio.get_running_loop().time()) == ([], 0)
+        one.dispatcher._heartbeat.successor = ""
+        await until(lambda: len(one.ports[0].open) == 1)
+
+
 async def lease(store: MemoryStore) -> Leased:
     """Take what there is behind the dispatcher's back."""
     lanes = tuple(Lane("*", 0, priority) for priority in Priority)
@@ -632,3 +772,312 @@ async def test_a_late_answer_to_one_part_does_not_stand_for_another_that_is_stil
         await until(lambda: store.states()[State.SENT] == 1)
         assert store.rows[message_id].history == [(Resolution.SENT, "north", 0)]
         await until(lambda: one.dispatcher.out == 0)
+
+
+# ---- what wakes it, without any sweep
+
+
+@pytest.fixture
+def unswept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes round with time: whatever happens, something has said that it may."""
+    monkeypatch.setattr("gateway.carriers.dispatcher.SWEEP_EVERY", 1e9)
+
+
+@pytest.mark.usefixtures("unswept")
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_a_hint_is_followed_at_once(urgent: bool) -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        await idle(one)
+        store.put("46700000001", category=Category.OTP if urgent else Category.TRANSACTIONAL)
+        one.dispatcher.hint(range(PARTITIONS), urgent=urgent)
+        await until(lambda: len(one.ports[0].open) == 1)
+
+
+async def idle(one: Bench) -> None:
+    """Until it has looked everywhere and sleeps."""
+    await until(lambda: not one.dispatcher._scheduler and not one.dispatcher._wake.is_set())
+
+
+@pytest.mark.usefixtures("unswept")
+async def test_a_bind_that_takes_work_again_is_served_at_once() -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        await idle(one)
+        (port,) = one.ports
+        port.paused = True
+        store.put("46700000001")
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: not one.dispatcher._wake.is_set())
+        assert port.open == []
+        port.paused = False
+        one.dispatcher.room(port)
+        await until(lambda: len(port.open) == 1)
+
+
+@pytest.mark.usefixtures("unswept")
+async def test_what_was_taken_and_had_no_room_is_written_when_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.carriers.window_writer.WRITE_WITHIN", 1e9)
+    store = MemoryStore()
+    store.put("46700000001")
+    async with bench(store, 10) as one:
+        (port,), original = one.ports, store.take
+
+        async def take(*args: Any) -> Any:
+            answer = await original(*args)
+            port.paused = any(taken.leased for taken in answer)
+            return answer
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: port.paused and not one.dispatcher._wake.is_set())
+        port.paused = False
+        one.dispatcher.room(port)
+        await until(lambda: len(port.open) == 1)
+        assert store.untaken == []
+
+
+@pytest.mark.usefixtures("unswept")
+@pytest.mark.parametrize("aside", [False, True], ids=["stored", "set aside"])
+async def test_room_whose_answers_are_stored_or_set_aside_is_used_at_once(aside: bool) -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        fill(store, 30)
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: len(port.open) == 9)
+        if aside:
+            held = [row.message for row in store.rows.values() if row.state is State.SENDING]
+            port.open = []
+            one.dispatcher.set_aside([_sent(message) for message in held])
+        else:
+            one.answer(port)
+        await until(lambda: len(port.bodies) == 18)
+
+
+def _sent(leased: Leased) -> SubmitResult:
+    part = PartAnswer(0, PartState.ACCEPTED, b"id")
+    return SubmitResult(leased.id, leased.lease, "north", Resolution.SENT, Reason.NONE, 0, 0, 1, [part])
+
+
+@pytest.mark.usefixtures("unswept")
+async def test_what_wakes_later_is_taken_when_it_does() -> None:
+    store = MemoryStore()
+    row = store.rows[store.put("46700000001")]
+    row.due = int(time() * 1000) + 50
+    async with bench(store, 10) as one:
+        await until(lambda: len(one.ports[0].open) == 1)
+        assert time() * 1000 >= row.due
+
+
+# ---- other settings while it runs
+
+
+@pytest.mark.usefixtures("unswept")
+async def test_other_routes_are_served_at_once() -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        now = asyncio.get_running_loop().time()
+        one.dispatcher.set_routes([])
+        store.put("46700000001")
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: not one.dispatcher._wake.is_set())
+        assert not one.dispatcher.serves("*", now)
+        assert one.ports[0].open == []
+        one.dispatcher.set_routes([Route(carriers=("north",))])
+        assert one.dispatcher.serves("*", now)
+        await until(lambda: len(one.ports[0].open) == 1)
+
+
+async def test_other_settings_of_a_carrier_hold_from_the_next_message_on() -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        changed = Carrier(
+            name="north",
+            hosts=("127.0.0.1:1",),
+            system_id="gw",
+            password="pw",
+            rate=50,
+            status_table={"0x58": "permanent"},
+            sender_rates={"shop": 5.0},
+            service_type="WAP",
+        )
+        one.dispatcher.adjust(changed, asyncio.get_running_loop().time())
+        assert one.dispatcher.pace.bucket.rate == 50
+        assert one.dispatcher.senders.rates == changed.sender_rates
+        store.put("46700000001")
+        await until(lambda: len(port.open) == 1)
+        assert port.bodies[0].startswith(b"WAP\0")
+        one.answer(port, 0x58)
+        await until(lambda: store.states()[State.REJECTED] == 1)
+
+
+# ---- what others are told
+
+
+async def test_everybody_hears_whether_this_carrier_has_a_bind_here_or_elsewhere() -> None:
+    store = MemoryStore()
+    async with bench(store, 10) as one:
+        health, (port,) = one.health, one.ports
+        later = asyncio.get_running_loop().time() + 1000
+        await until(lambda: not health.down("north", later))
+        assert not health.away("north")
+        one.ports.clear()
+        one.dispatcher.wake()
+        await until(lambda: health.down("north", later))
+        assert not health.away("north")
+        one.dispatcher.set_elsewhere(True)
+        one.dispatcher.wake()
+        await until(lambda: health.away("north"))
+        assert not health.down("north", later)
+        one.ports.append(port)
+        one.dispatcher.wake()
+        await until(lambda: not health.away("north"))
+
+
+async def test_a_carrier_without_room_is_full_for_others_and_what_it_left_behind_is_theirs() -> None:
+    told: list[int] = []
+    store = MemoryStore()
+    fill(store, 60)
+    async with bench(store, 10, left=told.extend) as one:
+        later = asyncio.get_running_loop().time() + 1000
+        await until(lambda: one.health.saturated("north", later))
+        assert set(told) <= set(range(PARTITIONS))
+        assert told != []
+        answering = asyncio.create_task(one.answer_all())
+        await until(lambda: store.states() == {State.SENT: 60} and not one.health.saturated("north", later))
+        answering.cancel()
+
+
+async def test_what_a_take_hands_back_for_a_decision_is_decided_and_what_the_gate_ended_is_counted() -> None:
+    back: list[Redecide] = []
+    store = MemoryStore()
+    async with bench(store, 10, redecide=back.extend) as one:
+        original = store.take
+        handed = cast("Redecide", object())
+
+        async def take(*args: Any) -> Any:
+            first, *others = await original(*args)
+            store.take = original  # type: ignore[method-assign]
+            return [first._replace(redecide=[handed], dropped=3), *others]
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: back == [handed])
+        assert (one.dispatcher.dropped, one.dispatcher.taken) == (3, 0)
+
+
+async def test_a_take_whose_answer_was_lost_brings_back_what_nobody_heard_of_and_nothing_that_is_on_its_way() -> None:
+    store = MemoryStore()
+    first = store.put("46700000001")
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+        await until(lambda: len(port.open) == 1)
+        store.lose_takes = 1
+        second = store.put("46700000002")
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: len(port.open) > 1)
+        assert store.calls["strays"] == 1
+        assert [job.leased.id for job, _ in port.open] == [first, second]
+        one.answer(port)
+        await until(lambda: store.states() == {State.SENT: 2})
+        assert len(port.bodies) == 2
+        await until(lambda: not one.dispatcher._leases._held)  # what is over is remembered no longer
+
+
+async def test_what_a_bind_could_not_take_because_it_had_ended_goes_back_and_is_not_to_blame() -> None:
+    store = MemoryStore()
+    message_id = store.put("46700000001")
+    async with bench(store, 10) as one:
+        (port,) = one.ports
+
+        def submit(body: bytes, context: object, now: float) -> None:
+            one.ports.clear()
+            raise ConnectionResetError
+
+        port.submit = submit  # type: ignore[method-assign]
+        await until(lambda: len(store.untaken) > 0)
+        assert (store.rows[message_id].state, store.rows[message_id].due) == (State.QUEUED, 0)
+        assert (store.rows[message_id].history, one.dispatcher.out) == ([], 0)
+
+
+# ---- permits
+
+
+class Permits:
+    """All that is taken of a pace and given back to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.used = 0
+        take, give_back, spend = Pace.take, Pace.give_back, Pace.spend
+
+        def taking(pace: Pace, want: int, now: float) -> int:
+            got = take(pace, want, now)
+            self.used += got
+            return got
+
+        def giving(pace: Pace, count: int) -> None:
+            self.used -= count
+            give_back(pace, count)
+
+        def spending(pace: Pace, count: int, now: float) -> None:
+            self.used += count
+            spend(pace, count, now)
+
+        monkeypatch.setattr(Pace, "take", taking)
+        monkeypatch.setattr(Pace, "give_back", giving)
+        monkeypatch.setattr(Pace, "spend", spending)
+
+
+async def test_every_part_that_is_written_costs_one_permit_and_nothing_else_costs_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    permits = Permits(monkeypatch)
+    store = MemoryStore()
+    async with bench(store, 40, rate=1000) as one:
+        (port,) = one.ports
+        await idle(one)  # there was nothing to take
+        assert permits.used == 0
+        one.dispatcher.set_routes([])  # nothing that it might take
+        one.dispatcher.hint([0])
+        one.dispatcher._plan(asyncio.get_running_loop().time() + 1)
+        assert permits.used == 0
+        one.dispatcher.set_routes([Route(carriers=("north",))])
+        store.away = True  # the take fails
+        store.put("46700000001", text="x" * 400)
+        fill(store, 5)
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: store.calls["take"] > 0 and store.calls["strays"] > 0)
+        assert (permits.used, port.bodies) == (0, [])
+        store.away = False  # it is tried again by itself
+        await until(lambda: len(port.bodies) == 8)
+        assert permits.used == one.dispatcher.submitted == 8
+        contexts, port.open = port.open, []
+        one.dispatcher.lost(port, contexts, (), asyncio.get_running_loop().time())
+        store.put("46710000000", text="x" * 400)
+        one.dispatcher.hint(range(PARTITIONS))
+        await until(lambda: len(port.open) == 3)  # risked alone, with a permit for one part
+        assert permits.used == one.dispatcher.submitted == 11
+
+
+# ---- what cannot be read
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_what_a_take_brings_and_nobody_can_read_goes_back_for_later(sealed: bool) -> None:
+    store = MemoryStore()
+    row = store.rows[store.put("46700000001")]
+    async with bench(store, 10) as one:
+        original = store.take
+
+        async def take(*args: Any) -> Any:
+            return [
+                taken._replace(
+                    leased=[],
+                    unread=[UnreadableMessage(each.id, each.lease, "does not open", sealed) for each in taken.leased],
+                )
+                for taken in await original(*args)
+            ]
+
+        store.take = take  # type: ignore[method-assign]
+        await until(lambda: row.due > 0)
+        assert (row.state, one.dispatcher.out, one.ports[0].bodies) == (State.QUEUED, 0, [])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.cluster import heartbeat as module
 from gateway.cluster.heartbeat import STOP_WRITING, Heartbeat
@@ -213,3 +214,91 @@ async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.Mo
     await asyncio.sleep(0.05)
     assert heartbeat.fresh(now + STOP_WRITING)
     running.cancel()
+
+
+async def test_a_beat_counts_from_before_it_was_sent_and_never_from_its_answer() -> None:
+    """The store's clock stamps it in between, and others count from that."""
+    loop = asyncio.get_running_loop()
+    stamped: list[float] = []
+
+    class Slow(Registry):
+        async def beat(self, owner: LeaseOwner) -> None:
+            stamped.append(loop.time())
+            await asyncio.sleep(0.01)
+
+    heartbeat = Heartbeat(Slow(), ME, sole=True)
+    before = loop.time()
+    await heartbeat.start()
+    assert before <= loop.time() - heartbeat.age(loop.time()) + 1e-6
+    assert heartbeat.age(stamped[0]) >= 0
+    assert not heartbeat.fresh(stamped[0] + STOP_WRITING)
+
+
+async def test_a_successor_ends_the_writing_however_lately_we_have_beaten() -> None:
+    heartbeat, now = Heartbeat(Registry(), ME, sole=True), asyncio.get_running_loop().time()
+    await heartbeat.start()
+    assert heartbeat.fresh(now)
+    heartbeat.successor = "3"
+    assert not heartbeat.fresh(now)
+
+
+async def test_while_it_watches_a_former_self_it_goes_on_beating(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STANDS_STILL", float("inf"))
+    monkeypatch.setattr(module, "WATCH_EVERY", 0.0)
+
+    class Waiting(Registry):
+        """The former self beats once more when it has seen three beats of ours: that ends the watch."""
+
+        async def beat(self, owner: LeaseOwner) -> None:
+            await super().beat(owner)
+            if self.beats == 3:
+                self.seen[0] = OwnerSeen(LeaseOwner("here", "1"), 99_500, 3)
+
+    registry = Waiting(OwnerSeen(LeaseOwner("here", "1"), 99_000, 3), OwnerSeen(ME, 100_000, 0))
+    async with asyncio.timeout(5):
+        with pytest.raises(NameTaken):
+            await Heartbeat(registry, ME).start()
+    assert registry.beats == 3
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_former_self_that_is_not_yet_surely_dead_is_looked_at_with_every_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY", float("inf"))
+    registry = Clocked()
+    registry.stamp(LeaseOwner("here", "1"))
+    heartbeat = Heartbeat(registry, ME)
+    await heartbeat.start()
+    running = asyncio.create_task(heartbeat.run())
+    await until(lambda: bool(registry.reclaimed), 5)
+    running.cancel()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_operators_are_told_once_that_another_of_our_name_has_taken_over_and_once_that_it_is_gone() -> None:
+    registry = Clocked()
+    heartbeat = Heartbeat(registry, ME)
+    with capture_logs() as lines:
+        await heartbeat.start()
+        heartbeat._last -= 1.0
+        registry.alive = "here/3"
+        assert await heartbeat._succeeded()
+        assert await heartbeat._succeeded()
+        registry.seen, registry.alive = [one for one in registry.seen if one.owner == ME], ""
+        assert not await heartbeat._succeeded()
+    told = [(line["log_level"], line["node"], line.get("successor")) for line in lines]
+    assert told == [("error", "here", "3"), ("warning", "here", None)]
+
+
+@pytest.mark.parametrize(("unknown", "level"), [(1, "warning"), (0, "info")])
+async def test_operators_are_told_what_was_taken_over(unknown: int, level: str) -> None:
+    class Grave(Registry):
+        async def reclaim(self, dead: LeaseOwner | str, by: LeaseOwner) -> ReclaimResult:
+            return ReclaimResult(0, unknown, 0, False)
+
+    registry = Grave(OwnerSeen(LeaseOwner("here", "1"), 89_000, 3), OwnerSeen(ME, 100_000, 0))
+    with capture_logs() as lines:
+        await Heartbeat(registry, ME, sole=True).start()
+    ((said, dead),) = [(line["log_level"], line["dead"]) for line in lines]
+    assert (said, dead) == (level, "here/1")

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from gateway.config import Account
+from gateway.intake import queue_limits
 from gateway.intake import service as intake_module
 from gateway.intake.service import SLICE, Intake, Submission, SubmissionProblem, SubmissionResult
 from gateway.model import AcceptResult, Check, NewMessage, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
 from gateway.store import ids
 from gateway.store.errors import StoreError, StoreFull, StoreUnavailable
 from gateway.store.requests import LaneDepth, OptChange
+from gateway.supervision import Supervision
 from tests.intake.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, FakeStore, hasher, policy_context
 
 AT_NOON = datetime.fromtimestamp(NOON / 1000, UTC)
@@ -370,3 +372,146 @@ async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) 
     assert isinstance(
         await accept(Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, hint=hint)), SubmissionResult
     )
+
+
+# ---- receivers that messages name
+
+
+RECEIVER = "https://shop.example/sms"
+
+
+class Followers:
+    """Hears whose messages name a receiver, as webhooks do: it takes a while, and may fail."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.told: list[tuple[set[str], int]] = []
+        """Accounts, and how many messages were stored before it was done."""
+        self.error: StoreError | None = None
+
+    async def named(self, accounts: set[str]) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)  # a write that does not wait for this comes first
+        if self.error is not None:
+            raise self.error
+        self.told.append((accounts, len(self.store.messages)))
+
+    def intake(self, *accounts: Account) -> Intake:
+        return Intake(self.store, policy_context(*accounts), clock=lambda: NOON, gap=0.001, named=self.named)
+
+
+async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(store: FakeStore) -> None:
+    followers = Followers(store)
+    third = msgspec.structs.replace(SHOP, name="third", brands=("third",))
+    intake = followers.intake(SHOP, OTHER, third)
+    await asyncio.gather(
+        intake.one(SHOP, submission(callback_url=RECEIVER)),
+        intake.one(SHOP, submission()),
+        intake.one(OTHER, submission(category="otp")),
+        intake.one(third, submission(callback_url=RECEIVER)),
+    )
+    assert followers.told == [({"shop", "third"}, 0)]
+    assert len(store.messages) == 4
+
+
+async def test_a_message_that_is_refused_on_the_spot_names_its_receiver_before_its_only_event(store: FakeStore) -> None:
+    followers = Followers(store)
+    result = await accepted(followers.intake(), category="marketing", callback_url=RECEIVER)
+    assert (result.state, followers.told, len(store.messages)) == (State.REJECTED, [({"shop"}, 0)], 1)
+
+
+async def test_nobody_is_told_of_messages_that_name_no_receiver_or_are_not_stored(store: FakeStore) -> None:
+    followers = Followers(store)
+    intake = followers.intake()
+    await accepted(intake)
+    await refused(intake, callback_url=RECEIVER, to="nonsense")
+    assert (followers.told, len(store.messages)) == ([], 1)
+
+
+async def test_nothing_is_stored_while_it_cannot_be_told_who_names_a_receiver(store: FakeStore) -> None:
+    followers = Followers(store)
+    intake = followers.intake()
+    followers.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await intake.one(SHOP, submission(callback_url=RECEIVER))
+    assert not store.messages
+    followers.error = None
+    await accepted(intake, callback_url=RECEIVER)
+    assert followers.told == [({"shop"}, 0)]
+
+
+async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(store: FakeStore) -> None:
+    followers = Followers(store)
+    followers.error = StoreUnavailable("away")
+    asked = [submission(to=f"+4670{i:07}", callback_url=RECEIVER if i >= SLICE else None) for i in range(SLICE + 3)]
+    results = await followers.intake().many(SHOP, asked)
+    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE])
+    assert [one.code for one in results[SLICE:] if isinstance(one, SubmissionProblem)] == ["store_unavailable"] * 3
+    assert len(store.messages) == SLICE
+
+
+# ---- room that is given back
+
+
+async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether policy refuses it, we fail over it, or the store will not hold it."""
+    _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.asked.text == "odd")
+    normal = store.accept
+
+    async def picky(items: Sequence[NewMessage]) -> list[AcceptResult]:
+        if any(item.content.text == "unfit" for item in items):
+            raise OverflowError("does not fit")
+        return await normal(items)
+
+    monkeypatch.setattr(store, "accept", picky)
+    monkeypatch.setattr(queue_limits, "FRESH", float("inf"))  # what the store says of it comes later
+    small = msgspec.structs.replace(SHOP, max_queued=5)
+    intake = Intake(store, policy_context(small), clock=lambda: NOON, gap=0.001)
+    fine = submission()
+    asked = [submission(category="marketing"), submission(text="odd"), submission(text="unfit"), fine]
+    results = await intake.many(small, asked)
+    assert [isinstance(result, SubmissionProblem) and result.code for result in results] == [
+        False,
+        "internal",
+        "internal",
+        False,
+    ]
+    results = await intake.many(small, [fine] * 5)
+    assert [isinstance(result, SubmissionResult) for result in results] == [True] * 4 + [False]
+
+
+async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: FakeStore) -> None:
+    await accepted(intake, client_ref="a")
+    await accepted(intake, client_ref="a")
+    await accepted(intake, category="marketing")
+    await refused(intake, to="nonsense")
+    for error in (StoreFull("full"), StoreUnavailable("away")):
+        store.error = error
+        with pytest.raises(type(error)):
+            await accept(intake)
+    assert intake.tally.counts == {
+        ("shop", "queued", ""): 1,
+        ("shop", "duplicate", ""): 1,
+        ("shop", "rejected", "consent_missing"): 1,
+        ("shop", "refused", "invalid_number"): 1,
+        ("shop", "refused", "store_full"): 1,
+        ("shop", "refused", "store_unavailable"): 1,
+    }
+
+
+async def test_what_we_fail_over_is_counted_where_operators_look(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each of the three ways in which it may come: the checks, the message, the hint."""
+    parts = Supervision()
+
+    def hint(*_: object, **__: object) -> None:
+        raise KeyError("nobody")
+
+    intake = Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, hint=hint, supervision=parts)
+    await accepted(intake)
+    _odd(monkeypatch, "message_of", lambda *_: True)
+    await refused(intake)
+    _odd(monkeypatch, "check", lambda *_: True)
+    await refused(intake)
+    assert parts.failures == {"hint": 1, "intake": 2}
