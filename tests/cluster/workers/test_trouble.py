@@ -21,7 +21,7 @@ from gateway.cluster.workers.locks import WorkerLocks
 from gateway.cluster.workers.worker import Worker
 from gateway.config import Config
 from gateway.simulator import Faults
-from tests.house import house
+from tests.running_gateway import running_gateway
 from tests.servers import alive
 from tests.test_serve import refused, write_config
 
@@ -38,7 +38,9 @@ def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
 
 async def test_asked_twice_it_ends_at_once_with_all_its_workers(tmp_path: Path) -> None:
     faults = Faults(latency_ms=60_000)
-    async with house(tmp_path, ["north"], faults=faults, settings="response_timeout = 30", workers=2) as gateway:
+    async with running_gateway(
+        tmp_path, ["north"], faults=faults, settings="response_timeout = 30", workers=2
+    ) as gateway:
         workers = (await gateway.status())["workers"]
         await gateway.post([{"to": "+46700000001", "text": "never answered"}])
         async with asyncio.timeout(5):
