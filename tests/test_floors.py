@@ -29,6 +29,7 @@ FLOORS = {
     "simulator": 2,
     "store": 2,
     "supervision": 2,
+    "open_store": 3,
     "intake": 3,
     "cluster": 4,
     "carriers": 5,

@@ -31,7 +31,7 @@ from gateway.store.webhook_queues import (
     QueueAddress,
     QueueInfo,
 )
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 from gateway.webhooks.delivery import DeliveryScheduler
 from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings
 from gateway.webhooks.event_format import Subscription, addressed, as_told, chunks, wanted
@@ -231,7 +231,7 @@ class EventFollower:
                 await asyncio.sleep(0)  # a partition is some milliseconds of work
                 moves += await self._to_move(tail)
         if moves:
-            await sift(moves, self._move, self._unmoved)
+            await isolate_failures(moves, self._move, self._unmoved)
         return any(tail.more for tail in tails)
 
     async def _to_move(self, tail: PartitionTail) -> list[_Move]:

@@ -15,7 +15,7 @@ from gateway.config import ConfigProblem
 
 
 def request(name: str = "alice", user: str = "al") -> Request:
-    return Request({"type": "http", "operator": Operator(name, acts=True, address="10.0.0.1", user=user)})
+    return Request({"type": "http", "operator": Operator(name, may_act=True, address="10.0.0.1", user=user)})
 
 
 async def act(audit: Audit, action: str, target: str = "", **result: Any) -> None:

@@ -360,7 +360,7 @@ async def test_operators_reload_over_http(site: Site, north: Simulator) -> None:
         site.file.write_text("workers = 2\n" + site.file.read_text())
         fixed = await asyncio.to_thread(post, site, "/reload")
         assert (fixed.status, fixed.body["code"], fixed.body["errors"][0]["field"]) == (409, "needs_restart", "workers")
-        actions = await app.operators.audit.tail(10)
+        actions = await app.admin_server.audit.tail(10)
         assert [entry["action"] for entry in actions] == ["reload"] * 4
 
 
@@ -419,5 +419,5 @@ def test_the_command_and_the_signal(tmp_path: Path) -> None:
         assert (code, json.loads(out)["needs_restart"]) == (0, [])
         gateway.send_signal(signal.SIGTERM)
         log = gateway.communicate(timeout=30)[1]
-    assert "configuration taken over" in log or "reload refused" in log
+    assert "configuration reloaded" in log or "reload refused" in log
     assert "Traceback" not in log

@@ -118,4 +118,4 @@ def test_tokens_tell_who() -> None:
 
 
 def test_the_token_that_was_made_counts_beside_operators() -> None:
-    assert repr(Tokens.of(AdminConfig(), made="m" * 32)) == "<Tokens of admin>"
+    assert repr(Tokens.of(AdminConfig(), generated="m" * 32)) == "<Tokens of admin>"

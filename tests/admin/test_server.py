@@ -293,7 +293,7 @@ async def test_another_worker_s_breaker_is_learnt_and_released_when_it_closes(tm
 async def test_what_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
     async with yard(tmp_path) as house:
         await house.post("/carriers/north/binds/1/reconnect")
-        audit = house.site.app.operators.audit
+        audit = house.site.app.admin_server.audit
         (entry,) = (await house.get("/audit"))["entries"]
         assert (entry["who"], entry["action"], entry["target"]) == ("admin", "bind.reconnect", "north/1")
         assert (entry["outcome"], entry["from"]) == ("done", "127.0.0.1")

@@ -72,7 +72,7 @@ async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_ca
         assert page["smpp_gateway_part_restarts_total"]["south: dispatcher",] == 0
         monkeypatch.setattr(Dispatcher, "_plan", plan)
         await site.until_states(waiting, State.DELIVERED)
-        assert app.supervision.restarts["heart"] == 0
+        assert app.supervision.restarts["heartbeat"] == 0
     assert south.stats.accepted == 120
 
 
@@ -99,7 +99,7 @@ async def test_a_decision_over_which_we_fail_is_tried_three_times_and_is_the_end
         app.carrier_manager.set_modes({})
         await site.until_states([one for one in ids if one != bad], State.DELIVERED)
         await site.until_states([bad], State.REJECTED)
-        assert app.supervision.aside == {"decision": 1}
+        assert app.supervision.set_aside_counts == {"decision": 1}
         (record,) = await app.store.find([bad])
         assert record is not None
         assert record.reason.name == "GATEWAY_FAULT"

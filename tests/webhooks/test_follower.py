@@ -612,7 +612,7 @@ async def test_a_partition_whose_events_make_us_fail_holds_up_itself_alone_and_n
     try:
         await box.until(lambda: set(elsewhere) <= set(messages(box)))
         async with asyncio.timeout(10):
-            while hub._supervision.aside["events"] != 1:  # noqa: ASYNC110 - no bell rings
+            while hub._supervision.set_aside_counts["events"] != 1:  # noqa: ASYNC110 - no bell rings
                 await asyncio.sleep(0.01)
         assert bad == 3
         again = await place.refuse(40)

@@ -157,7 +157,7 @@ async def test_what_does_not_exist_and_who_may_not(gateway: RunningGateway) -> N
     assert (await asyncio.to_thread(gateway.admin.post, "/carriers/north/explode", {})).status == 404
     assert await asyncio.to_thread(allowed, gateway, "/carriers") == "GET, HEAD"
     answer = await asyncio.to_thread(gateway.admin.post, "/carriers/north/binds/1/pause?worker=9", {})
-    assert (answer.status, "known are: 1, 2" in answer.body["detail"]) == (404, True)
+    assert (answer.status, "configured workers: 1, 2" in answer.body["detail"]) == (404, True)
     assert (await asyncio.to_thread(Client(gateway.admin.url).get, "/status")).status == 401
     assert (await asyncio.to_thread(Client(gateway.admin.url, KEY).get, "/status")).status == 403
     assert (await asyncio.to_thread(Client(gateway.admin.url).get, "/healthz")).ok
