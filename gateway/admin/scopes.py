@@ -80,6 +80,6 @@ class ScopeNames:
         """Return the scope in words, for a sentence."""
         fields = self.describe(scope)
         if "everybody" in fields:
-            return "for all accounts"
+            return "all accounts"
         brand = f", brand {fields['brand']}" if "brand" in fields else ""
         return f"account {fields.get('account', fields.get('scope'))}{brand}"
