@@ -55,7 +55,7 @@ RECEIPT_REMARKS = {
 }
 
 
-class Surroundings(NamedTuple):
+class ExplainContext(NamedTuple):
     """The gateway's present state, as far as it concerns the message."""
 
     now: int  # ms UTC
@@ -65,15 +65,15 @@ class Surroundings(NamedTuple):
     receipt_timeout: float = 0.0  # seconds
 
 
-def explain(record: MessageRecord, around: Surroundings) -> list[str]:
+def explain(record: MessageRecord, context: ExplainContext) -> list[str]:
     """Return the sentences, the most important first."""
-    sentences = _EXPLANATIONS[record.state](record, around)
+    sentences = _EXPLANATIONS[record.state](record, context)
     if record.cancel_requested and not record.final:
         sentences.append("Cancelling was requested: it is not sent again, whatever its carrier responds.")
     if record.resent:
         sentences.append(_copies(record))
     if record.expires and not record.final and not _has_left(record):
-        sentences.append(f"It expires {_when(record.expires, around.now)}.")
+        sentences.append(f"It expires {_when(record.expires, context.now)}.")
     return sentences
 
 
@@ -83,23 +83,23 @@ def _has_left(record: MessageRecord) -> bool:
     return left or record.state in FINAL
 
 
-def _scheduled(record: MessageRecord, around: Surroundings) -> list[str]:
-    return [f"Its send_at is in the future: it is decided again {_when(record.due, around.now)}."]
+def _scheduled(record: MessageRecord, context: ExplainContext) -> list[str]:
+    return [f"Its send_at is in the future: it is decided again {_when(record.due, context.now)}."]
 
 
-def _deferred(record: MessageRecord, around: Surroundings) -> list[str]:
+def _deferred(record: MessageRecord, context: ExplainContext) -> list[str]:
     zones = ", ".join(record.envelope.zones)
     why = {
         Reason.QUIET_HOURS: f"The recipient is in quiet hours{f' ({zones})' if zones else ''}",
         Reason.FREQUENCY_CAP: "The recipient has received as many messages as the frequency caps allow",
     }.get(record.reason, f"Policy deferred it ({_code(record.reason)})")
-    return [f"{why}: it is decided again {_when(record.due, around.now)}."]
+    return [f"{why}: it is decided again {_when(record.due, context.now)}."]
 
 
-def _held(record: MessageRecord, around: Surroundings) -> list[str]:
-    if around.breakers:
+def _held(record: MessageRecord, context: ExplainContext) -> list[str]:
+    if context.breakers:
         return [
-            f"It is held by an open breaker ({'; '.join(around.breakers)}).",
+            f"It is held by an open breaker ({'; '.join(context.breakers)}).",
             "Closing the breaker releases it for a new decision (smpp-gateway breakers close).",
         ]
     if record.due:
@@ -109,52 +109,52 @@ def _held(record: MessageRecord, around: Surroundings) -> list[str]:
     return ["It is held, but no breaker that applies to it is open: release it with smpp-gateway held release."]
 
 
-def _queued(record: MessageRecord, around: Surroundings) -> list[str]:
+def _queued(record: MessageRecord, context: ExplainContext) -> list[str]:
     sentences = []
     why = REQUEUED.get(record.reason)
     if why:
         last = next((step for step in reversed(record.timeline) if step.carrier), None)
         status = f" ({last.carrier}: {status_name(last.status)})" if last and last.status else ""
         sentences.append(f"It was queued again: {why}{status}.")
-    if record.due > around.now:
-        sentences.append(f"Its next attempt, number {record.attempts + 1}, is due {_when(record.due, around.now)}.")
+    if record.due > context.now:
+        sentences.append(f"Its next attempt, number {record.attempts + 1}, is due {_when(record.due, context.now)}.")
     else:
-        sentences.append(_in_lane(record, around))
-    states = "; ".join(map(_carrier_state, around.carriers))
-    if not around.carriers:
+        sentences.append(_in_lane(record, context))
+    states = "; ".join(map(_carrier_state, context.carriers))
+    if not context.carriers:
         sentences.append(f'No carrier serves the route "{record.route}": check [[route]].')
-    elif not any(carrier.taking for carrier in around.carriers):
+    elif not any(carrier.taking for carrier in context.carriers):
         sentences.append(f"No carrier of its route takes messages: {states}.")
     else:
         sentences.append(f"Carriers of its route: {states}.")
-    if around.breakers:
-        sentences.append(f"A breaker is open ({'; '.join(around.breakers)}): it will be held when it is to be sent.")
+    if context.breakers:
+        sentences.append(f"A breaker is open ({'; '.join(context.breakers)}): it will be held when it is to be sent.")
     return sentences
 
 
-def _in_lane(record: MessageRecord, around: Surroundings) -> str:
+def _in_lane(record: MessageRecord, context: ExplainContext) -> str:
     name = f"{record.route}#{record.place}:{int(record.priority)}"
     if record.pinned:
         name = f"{record.route}@{record.carrier}:{int(record.priority)}"
-    lane = around.lanes.get(name)
+    lane = context.lanes.get(name)
     ready = lane.ready if lane else 0
     mine = sum(one.ready for one in lane.accounts if one.account == record.account) if lane else 0
     return f'It is ready in the lane "{name}", with {ready} ready messages, {mine} of them of account {record.account}.'
 
 
-def _sending(record: MessageRecord, around: Surroundings) -> list[str]:
-    taken = _when(record.moved_at, around.now)
+def _sending(record: MessageRecord, context: ExplainContext) -> list[str]:
+    taken = _when(record.moved_at, context.now)
     sentences = [f"It was taken for the carrier {record.carrier} {taken}; no response is stored yet."]
-    if around.now - record.moved_at > 60_000:
+    if context.now - record.moved_at > 60_000:
         sentences.append(
             "That is unusually long: its worker may be dead; another one takes over 10 s after its last heartbeat."
         )
     return sentences
 
 
-def _sent(record: MessageRecord, around: Surroundings) -> list[str]:
+def _sent(record: MessageRecord, context: ExplainContext) -> list[str]:
     ids = ", ".join(part.carrier_id.decode("latin-1") or "(none)" for part in record.parts)
-    accepted = _when(record.moved_at, around.now)
+    accepted = _when(record.moved_at, context.now)
     sentences = [f"The carrier {record.carrier} accepted it {accepted}; its message id there: {ids}."]
     done = sum(part.state >= PartState.DELIVERED for part in record.parts)
     if record.reason in RECEIPT_REMARKS:
@@ -167,13 +167,13 @@ def _sent(record: MessageRecord, around: Surroundings) -> list[str]:
         sentences.append(f"Receipts have arrived for {done} of {len(record.parts)} parts.")
     else:
         sentences.append("No delivery receipt has arrived yet.")
-        if around.receipt_timeout:
-            until = _when(record.moved_at + int(around.receipt_timeout * 1000), around.now).removeprefix("at ")
+        if context.receipt_timeout:
+            until = _when(record.moved_at + int(context.receipt_timeout * 1000), context.now).removeprefix("at ")
             sentences.append(f"The gateway waits for it until {until}.")
     return sentences
 
 
-def _unknown(record: MessageRecord, around: Surroundings) -> list[str]:
+def _unknown(record: MessageRecord, context: ExplainContext) -> list[str]:
     sentences = [f"It was submitted to {record.carrier} without a response: it may or may not have been sent."]
     if record.final:
         sentences.append("No response and no receipt came in time; this state is final.")
@@ -186,11 +186,11 @@ def _unknown(record: MessageRecord, around: Surroundings) -> list[str]:
         )
         sentences.append(f"It is not sent again: {why}.")
         sentences.append(
-            f"A late response or a receipt may still decide it; the gateway gives up {_when(record.due, around.now)}."
+            f"A late response or a receipt may still decide it; the gateway gives up {_when(record.due, context.now)}."
         )
     else:
         sentences.append(
-            f"A receipt may still decide it; without one it is sent again {_when(record.due, around.now)}."
+            f"A receipt may still decide it; without one it is sent again {_when(record.due, context.now)}."
         )
     return sentences
 
@@ -203,14 +203,14 @@ def _copies(record: MessageRecord) -> str:
     return f"{sentence} (copies: {copies})." if copies else f"{sentence}."
 
 
-def _delivered(record: MessageRecord, around: Surroundings) -> list[str]:
+def _delivered(record: MessageRecord, context: ExplainContext) -> list[str]:
     return [
-        f"{record.carrier or 'The carrier'} reported its delivery {_when(record.moved_at, around.now)}.",
+        f"{record.carrier or 'The carrier'} reported its delivery {_when(record.moved_at, context.now)}.",
         *_receipt_date(record),
     ]
 
 
-def _undelivered(record: MessageRecord, around: Surroundings) -> list[str]:
+def _undelivered(record: MessageRecord, context: ExplainContext) -> list[str]:
     error = next((step.error for step in reversed(record.timeline) if step.error), "")
     detail = f' with the error "{error}"' if error else ""
     return [
@@ -230,7 +230,7 @@ def _receipt_date(record: MessageRecord) -> list[str]:
     return [f"{sentence}, which is impossible: set utc_offset of this carrier, or its clock is wrong."]
 
 
-def _expired(record: MessageRecord, around: Surroundings) -> list[str]:
+def _expired(record: MessageRecord, context: ExplainContext) -> list[str]:
     if record.reason is Reason.RECEIPT:
         sentence = (
             f"{record.carrier} accepted it and reported that it expired: the recipient could not be reached in time."
@@ -241,7 +241,7 @@ def _expired(record: MessageRecord, around: Surroundings) -> list[str]:
     return [f"It expired in the gateway{where}, before a carrier accepted it."]
 
 
-def _failed(record: MessageRecord, around: Surroundings) -> list[str]:
+def _failed(record: MessageRecord, context: ExplainContext) -> list[str]:
     accepted = sum(part.state in (PartState.ACCEPTED, *_DECIDED) for part in record.parts)
     why = {
         Reason.RETRIES_EXHAUSTED: "all attempts were refused",
@@ -251,7 +251,7 @@ def _failed(record: MessageRecord, around: Surroundings) -> list[str]:
     return [f"It failed: {why}.", *_last_status(record)]
 
 
-def _rejected(record: MessageRecord, around: Surroundings) -> list[str]:
+def _rejected(record: MessageRecord, context: ExplainContext) -> list[str]:
     why = REJECTIONS.get(record.reason, _code(record.reason))
     when = "after it was accepted" if len(record.timeline) > 1 else "when it was submitted"
     if record.reason is Reason.CARRIER_REFUSED:
@@ -260,8 +260,8 @@ def _rejected(record: MessageRecord, around: Surroundings) -> list[str]:
     return [f"Policy rejected it {when}: {why}{f' (rules: {rules})' if rules else ''}."]
 
 
-def _canceled(record: MessageRecord, around: Surroundings) -> list[str]:
-    return [f"It was canceled {_when(record.moved_at, around.now)}."]
+def _canceled(record: MessageRecord, context: ExplainContext) -> list[str]:
+    return [f"It was canceled {_when(record.moved_at, context.now)}."]
 
 
 def _last_status(record: MessageRecord) -> list[str]:
@@ -302,7 +302,7 @@ def _when(instant: int, now: int) -> str:
 _DATE_TOLERANCE = 120_000  # ms
 _UNITS = (("d", 172_800 / 2), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 _DECIDED = (PartState.DELIVERED, PartState.EXPIRED, PartState.UNDELIVERED)
-_EXPLANATIONS: dict[State, Callable[[MessageRecord, Surroundings], list[str]]] = {
+_EXPLANATIONS: dict[State, Callable[[MessageRecord, ExplainContext], list[str]]] = {
     State.SCHEDULED: _scheduled,
     State.DEFERRED: _deferred,
     State.HELD: _held,

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from gateway import logs
 from gateway.admin.carrier_routes import carrier_views
-from gateway.admin.explain import Surroundings, explain
+from gateway.admin.explain import ExplainContext, explain
 from gateway.api import schemas
 from gateway.api.problems import refuse
 from gateway.api.requests import decode
@@ -68,18 +68,18 @@ class MessageRoutes:
         shown.to, shown.metadata = logs.mask(shown.to), None
         body = await request.body()
         views = decode(_VIEWS, body) if body else carrier_views(self._parts.carrier_manager)
-        why = explain(record, await self._surroundings(record, views))
+        why = explain(record, await self._context(record, views))
         return JsonResponse(
             {"id": shown.id, "account": record.account, "status": shown.status, "why": why, "message": shown}
         )
 
-    async def _surroundings(self, record: MessageRecord, carriers: Sequence[CarrierView]) -> Surroundings:
+    async def _context(self, record: MessageRecord, carriers: Sequence[CarrierView]) -> ExplainContext:
         parts = self._parts
         config = parts.config()
         account_scope, brand_scope = parts.policy_context.scopes(record.account, record.envelope.brand)
         route = next((route for route in config.routes if route.lane == record.route), None)
         views = {view.name: view for view in carriers}
-        return Surroundings(
+        return ExplainContext(
             now=self._clock(),
             lanes={lane.name: lane for lane in (await self._overview.lanes()).lanes},
             carriers=[views[name] for name in (route.carriers if route else ()) if name in views],

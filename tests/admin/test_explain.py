@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.explain import Surroundings, explain
+from gateway.admin.explain import ExplainContext, explain
 from gateway.carriers.views import BindView, CarrierView
 from gateway.model import Category, Content, Envelope, PartState, Priority, Reason, Recipient, State
 from gateway.store.codec import CopyRecord, MessageRecord, PartRecord, TimelineStep
@@ -27,7 +27,7 @@ def north(**changes: Any) -> CarrierView:
 
 
 LANES = {"+46#0:1": LaneView("+46#0:1", 0, 0, (WaitingMessages("shop", 7, NOW), WaitingMessages("other", 5, NOW)))}
-AROUND = Surroundings(NOW, LANES, [north()], [], receipt_timeout=72 * 3600)
+CONTEXT = ExplainContext(NOW, LANES, [north()], [], receipt_timeout=72 * 3600)
 
 
 def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> MessageRecord:
@@ -110,7 +110,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Messag
     ],
 )
 def test_every_state_is_explained(one: MessageRecord, expected: str) -> None:
-    assert expected in " ".join(explain(one, AROUND))
+    assert expected in " ".join(explain(one, CONTEXT))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_every_state_is_explained(one: MessageRecord, expected: str) -> None:
     ],
 )
 def test_the_state_of_its_carriers_is_explained(carriers: list[CarrierView], expected: str) -> None:
-    assert expected in " ".join(explain(record(State.QUEUED), AROUND._replace(carriers=carriers)))
+    assert expected in " ".join(explain(record(State.QUEUED), CONTEXT._replace(carriers=carriers)))
 
 
 @pytest.mark.parametrize(
@@ -139,33 +139,33 @@ def test_the_state_of_its_carriers_is_explained(carriers: list[CarrierView], exp
 )
 def test_an_impossible_done_date_is_pointed_out(hours: int, expected: str) -> None:
     part = PartRecord(0, PartState.DELIVERED, b"a1", NOW + hours * HOUR)
-    assert expected in " ".join(explain(record(State.DELIVERED, Reason.RECEIPT, parts=(part,)), AROUND))
+    assert expected in " ".join(explain(record(State.DELIVERED, Reason.RECEIPT, parts=(part,)), CONTEXT))
 
 
 def test_an_open_breaker_is_named() -> None:
-    around = AROUND._replace(breakers=["account shop"])
-    assert "held by an open breaker (account shop)" in explain(record(State.HELD, Reason.BREAKER_OPEN), around)[0]
-    assert "it will be held when it is to be sent" in " ".join(explain(record(State.QUEUED), around))
+    context = CONTEXT._replace(breakers=["account shop"])
+    assert "held by an open breaker (account shop)" in explain(record(State.HELD, Reason.BREAKER_OPEN), context)[0]
+    assert "it will be held when it is to be sent" in " ".join(explain(record(State.QUEUED), context))
 
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("reason", Reason)
 def test_every_state_and_reason_is_explained_without_the_number(state: State, reason: Reason) -> None:
-    said = explain(record(state, reason, timeline=()), AROUND._replace(carriers=[]))
+    said = explain(record(state, reason, timeline=()), CONTEXT._replace(carriers=[]))
     assert said
     assert "46701740605" not in " ".join(said)
 
 
 def test_the_expiry_of_a_message_that_a_carrier_has_is_not_mentioned() -> None:
-    assert any("It expires" in said for said in explain(record(State.QUEUED, expires=NOW + HOUR), AROUND))
+    assert any("It expires" in said for said in explain(record(State.QUEUED, expires=NOW + HOUR), CONTEXT))
     for state in (State.SENT, State.UNKNOWN):
-        assert not any("It expires" in said for said in explain(record(state, expires=NOW + HOUR), AROUND))
+        assert not any("It expires" in said for said in explain(record(state, expires=NOW + HOUR), CONTEXT))
     again = record(State.UNKNOWN, expires=NOW + HOUR, content=Content("x"))
-    assert any("It expires" in said for said in explain(again, AROUND))
+    assert any("It expires" in said for said in explain(again, CONTEXT))
 
 
 def test_the_reason_for_not_sending_again_is_given() -> None:
     assert "It is not sent again: marketing messages never are." in explain(
-        record(State.UNKNOWN, category=Category.MARKETING), AROUND
+        record(State.UNKNOWN, category=Category.MARKETING), CONTEXT
     )
-    assert any("on_unknown of its carrier forbids" in said for said in explain(record(State.UNKNOWN), AROUND))
+    assert any("on_unknown of its carrier forbids" in said for said in explain(record(State.UNKNOWN), CONTEXT))
