@@ -21,6 +21,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+from gateway.store.owner import DEAD_AFTER
+
 HEAD_FIELDS: tuple[tuple[str, str], ...] = (
     ("reference_number", "H"),  # given by ``accept``; stays first
     ("version", "B"),  # ``VERSION``; stays third
@@ -174,6 +176,7 @@ class FunctionConstant(IntEnum):
     STOPPED = STOPPED
     VERSION = VERSION
     FORMER_HEAD = FORMER_HEAD
+    DEAD_AFTER = int(DEAD_AFTER * 1000)  # ms
     PARKED_SIZE = PARKED.size
     PARKED_MOST = 20_000
     PARKED_TRIED = 25  # in one call of sweep: each costs a quarter of a millisecond with an id map of three days

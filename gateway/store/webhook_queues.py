@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.model import EnvelopeHeader
 from gateway.store.codec import SealingVault, read_parts
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
@@ -131,21 +132,6 @@ class DeadLetters(NamedTuple):
     events: int
     since: int
     plain: bytes
-
-
-class EnvelopeHeader(msgspec.Struct, array_like=True, gc=False):
-    """The beginning of an ``Envelope``: what comes behind it is passed over."""
-
-    to: str
-    sender: str
-    account: str
-    category: int
-    brand: str
-    client_ref: str = ""
-    callback_url: str = ""
-    encoding: str = ""
-    segments: int = 1
-    metadata: Any = None
 
 
 class MessageSummary(NamedTuple):

@@ -7,8 +7,6 @@
 -- Entries in which nothing ends are stepped over when only ends are wanted.
 -- The lease lives 10 s and is renewed by reading. A later incarnation of the same node takes it over at once.
 
-local HOOK_LEASE = 10000
-
 local function same_node(one, other)
   return string.match(one, '^(.*)/') == string.match(other, '^(.*)/')
 end
@@ -26,14 +24,14 @@ local function hooks_read(keys, args)
   if not cursor then return {0} end
   if holder ~= owner then
     if holder and not same_node(holder, owner) then
-      if call('PTTL', key) > HOOK_LEASE then call('PEXPIRE', key, HOOK_LEASE) end -- the clock was set back
+      if call('PTTL', key) > Size.DEAD_AFTER then call('PEXPIRE', key, Size.DEAD_AFTER) end -- the clock was set back
       return {0}
     end
-    call('SET', key, owner, 'PX', HOOK_LEASE)
+    call('SET', key, owner, 'PX', Size.DEAD_AFTER)
     held = 2
   else
     local left = call('PTTL', key)
-    if left < HOOK_LEASE / 2 or left > HOOK_LEASE then call('PEXPIRE', key, HOOK_LEASE) end
+    if left < Size.DEAD_AFTER / 2 or left > Size.DEAD_AFTER then call('PEXPIRE', key, Size.DEAD_AFTER) end
   end
   local reply, left = {held, tonumber(call('GET', P .. 'gv') or 0), cursor, 0, cursor}, tonumber(args[4])
   local entries = call('XRANGE', P .. 'e', '(' .. cursor, '+', 'COUNT', args[3])
