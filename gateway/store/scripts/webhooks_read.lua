@@ -1,17 +1,17 @@
--- hooks_read: the lease on this partition's events, and what happened since the last move.
+-- webhooks_read: take or renew the lease on this partition's events, and read what happened since the last move.
 --
--- ARGV  owner, '0' gives the lease back, most entries, about how many octets of events, '1' when only ends are wanted
--- reply {held (0: somebody else has it, 1: still ours, 2: ours from now on), version, last entry moved,
---        1 when there is more, last entry looked at, then per entry: events, instant, what is told of them (false: by a
---        version that did not)}
--- Entries in which nothing ends are stepped over when only ends are wanted.
--- The lease lives 10 s and is renewed by reading. A later incarnation of the same node takes it over at once.
+-- ARGV  owner, '0' releases the lease, most entries, about how many octets of events, '1' to skip entries without finals
+-- reply {held (0: another worker has the lease or nothing is followed, 1: still the owner's, 2: the owner's from now on),
+--        version, last entry moved, 1 when there is more, last entry read, then per entry: events, instant, summaries of
+--        their messages (false: written by a version that had none)}
+-- An entry has no summaries ('') when none of its events is final or wanted by an account that wants all.
+-- Reading renews the lease. A later incarnation of the same node takes it over at once.
 
 local function same_node(one, other)
   return string.match(one, '^(.*)/') == string.match(other, '^(.*)/')
 end
 
-local function hooks_read(keys, args)
+local function webhooks_read(keys, args)
   begin(keys)
   expect(args, args[2] == '0' and {NAME, NUMBER} or {NAME, NUMBER, NUMBER, NUMBER, NUMBER})
   local owner, key = args[1], P .. 'gl'
@@ -41,12 +41,14 @@ local function hooks_read(keys, args)
       reply[4] = 1
       break
     end
-    local packed, told_ = entries[i][2][2], entries[i][2][5] == 'v' and entries[i][2][6]
+    -- the fields as `commit` writes them: d, events, t, instant, v, summaries
+    local fields = entries[i][2]
+    local packed, summaries = fields[2], fields[5] == 'v' and fields[6]
     reply[5] = entries[i][1]
-    if told_ ~= '' or args[5] ~= '1' then
+    if summaries ~= '' or args[5] ~= '1' then
       left = left - #packed
       local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = packed, tonumber(entries[i][2][4]), told_
+      reply[n + 1], reply[n + 2], reply[n + 3] = packed, tonumber(fields[4]), summaries
     end
   end
   if #reply == 5 and reply[5] ~= cursor then
