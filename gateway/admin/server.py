@@ -91,7 +91,7 @@ class AdminServer:
                 services=lambda: app.services,
                 heartbeat=app.heartbeat,
                 swept=app.sweeper.counts,
-                webhooks=app.webhooks.deliveries,
+                webhooks=app.webhooks.scheduler,
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,

@@ -54,7 +54,7 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
         webhook_queues = WebhookQueues(garbler, world.hasher, VAULT, partitions=PARTITIONS, keep=1)  # type: ignore[arg-type]
         for _ in range(20):  # nearly every name is a good one
             world.run(webhook_queues.follow(["shop", "bank"]))
-            world.run(webhook_queues.hear_all(["shop", "bank"]))
+            world.run(webhook_queues.want_all(["shop", "bank"]))
             world.run(world.store.cancel_account("shop"))
     finally:
         world.close()
