@@ -21,7 +21,7 @@ from gateway.store.webhook_queues import BatchOutcome, FrozenBatch, NextBatchReq
 from gateway.webhooks.endpoints import Endpoints, now_ms, request_headers
 from gateway.webhooks.poster import PostOutcome
 from gateway.webhooks.retry_delay import retry_delay
-from gateway.webhooks.server_health import QueueKey, ServerHealth, ServerStatus, ServerTable
+from gateway.webhooks.server_health import QueueKey, ServerHealth, HealthStatus, ServerTable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PROBE_FOR = 90.0
 """Seconds of an outage in which an endpoint is probed before anything is posted to it."""
 
-GONE = 410
+HTTP_GONE = 410
 """An endpoint that answers so is not tried again, as Standard Webhooks asks."""
 
 STORE_RETRY = 1.0
@@ -149,7 +149,7 @@ class EndpointQueue:
             self._recovered()
             return BatchOutcome.TAKEN
         self._failed(outcome)
-        if outcome.status == GONE:
+        if outcome.status == HTTP_GONE:
             log.warning("webhook endpoint is gone", account=self.address.account, waiting=self.waiting)
             self._servers.set_gone(self.address)
             return BatchOutcome.GIVEN_UP
@@ -172,7 +172,7 @@ class EndpointQueue:
             log.info("webhook endpoint has recovered", account=self.address.account, tries=self.tries)
         self.tries, self.since, self._failing_since = 0, 0, 0.0
         if not self.server.healthy:
-            self.server.status = ServerStatus.HEALTHY
+            self.server.status = HealthStatus.HEALTHY
             self._on_recovery(self.server)
 
     def _failed(self, outcome: PostOutcome) -> None:
@@ -181,7 +181,7 @@ class EndpointQueue:
             log.warning("webhook endpoint is failing", account=self.address.account, error=str(outcome))
         self.tries += 1
         self.last_error = str(outcome)
-        self.server.status = ServerStatus.FAILING
+        self.server.status = HealthStatus.FAILING
         self._endpoints.counts["failures"] += 1
 
     async def _try(self, batch: FrozenBatch) -> PostOutcome:

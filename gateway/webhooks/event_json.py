@@ -19,7 +19,7 @@ from gateway.store.layout import EVENT, TOLD
 from gateway.store.webhook_queues import EMPTY_HEADER, MessageSummary, QueueAddress, StreamEntry
 
 
-class EventData(msgspec.Struct, gc=False):
+class WebhookEventData(msgspec.Struct, gc=False):
     """What happened to which message."""
 
     message_id: str
@@ -46,7 +46,7 @@ class WebhookEvent(msgspec.Struct, gc=False):
     time: str
     account: str
     sequence: int
-    data: EventData
+    data: WebhookEventData
 
 
 class Subscription(NamedTuple):

@@ -71,7 +71,7 @@ class EventFollower:
         self._supervision = supervision or Supervision()
         self._tries = FailureCounts()
         self._naming: set[str] = set()  # accounts whose messages name URLs
-        self._recorded_on: dict[str, int] = {}  # … -> the day on which the store was last told so
+        self._recorded_on: dict[str, int] = {}  # … -> the day on which the store last recorded it
         self._wanting_all: set[str] | None = None  # accounts that want every move, as the store knows them
         self._subscriptions: dict[bytes, Subscription] = {}
         self._following = asyncio.Event()

@@ -34,7 +34,7 @@ GONE_FOR = 3600.0
 """Seconds in which nothing is posted to an endpoint that answered 410 (Gone)."""
 
 
-class ServerStatus(Enum):
+class HealthStatus(Enum):
     """What is known of a server."""
 
     HEALTHY = "healthy"  # it took its last post
@@ -42,7 +42,7 @@ class ServerStatus(Enum):
     FAILING = "failing"
 
 
-PoolKey = tuple[str, ServerStatus]
+PoolKey = tuple[str, HealthStatus]
 """An account's servers of one status: failing ones do not take the places of the others."""
 
 
@@ -52,7 +52,7 @@ class ServerHealth:
     def __init__(self, account: str, origin: str) -> None:
         self.account = account
         self.origin = origin
-        self.status = ServerStatus.UNTRIED
+        self.status = HealthStatus.UNTRIED
         self.answers_probes = True  # OPTIONS requests (see ``endpoint_queue``)
         self.parked: set[QueueKey] = set()  # queues that wait for their next try
         self.probing = asyncio.Semaphore(MOST_PROBING)
@@ -63,7 +63,7 @@ class ServerHealth:
     @property
     def healthy(self) -> bool:
         """It took its last post."""
-        return self.status is ServerStatus.HEALTHY
+        return self.status is HealthStatus.HEALTHY
 
     @property
     def pool(self) -> PoolKey:

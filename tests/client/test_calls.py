@@ -63,7 +63,7 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
         (types.Consent, recipients.ConsentView),
         (types.Suppression, recipients.SuppressionView),
         (types.Event, event_json.WebhookEvent),
-        (types.EventData, event_json.EventData),
+        (types.EventData, event_json.WebhookEventData),
     ],
 )
 def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:

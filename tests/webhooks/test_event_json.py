@@ -13,7 +13,7 @@ from gateway.store.ids import new_ids, text
 from gateway.store.layout import EVENT, TOLD
 from gateway.store.webhook_queues import MessageSummary, QueueAddress, StreamEntry
 from gateway.webhooks.event_json import (
-    EventData,
+    WebhookEventData,
     EventRef,
     Subscription,
     WebhookEvent,
@@ -145,7 +145,7 @@ def test_the_json_is_what_the_type_says(
     summary = summary_of(client_ref, to="123", carrier_id="")
     subscription = Subscription(name.decode())
     ((written,),) = write_looked_up(wanted_events([entry(event)], {name: subscription}), {ONE: summary}).values()
-    data = EventData(
+    data = WebhookEventData(
         text(ONE),
         client_ref or None,
         "+123",
