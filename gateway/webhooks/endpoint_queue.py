@@ -21,7 +21,7 @@ from gateway.store.webhook_queues import BatchOutcome, FrozenBatch, NextBatchReq
 from gateway.webhooks.endpoints import Endpoints, now_ms, request_headers
 from gateway.webhooks.poster import PostOutcome
 from gateway.webhooks.retry_delay import retry_delay
-from gateway.webhooks.server_health import QueueKey, ServerHealth, HealthStatus, ServerTable
+from gateway.webhooks.server_health import HealthStatus, QueueKey, ServerHealth, ServerTable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,10 +13,10 @@ from gateway.store.ids import new_ids, text
 from gateway.store.layout import EVENT, TOLD
 from gateway.store.webhook_queues import MessageSummary, QueueAddress, StreamEntry
 from gateway.webhooks.event_json import (
-    WebhookEventData,
     EventRef,
     Subscription,
     WebhookEvent,
+    WebhookEventData,
     chunks,
     rfc3339,
     wanted_events,
