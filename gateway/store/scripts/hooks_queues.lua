@@ -3,7 +3,7 @@
 -- reply {accounts whose messages named receivers, then per queue: queue, sealed address, events that wait,
 --        instant of the first (0: none), dead events, dead events that were dropped for want of room}
 
-local function hooks_queues(keys, args)
+local function hooks_queues(keys)
   begin(keys)
   local reply, queues = {call('HKEYS', P .. 'ga')}, call('SMEMBERS', P .. 's')
   for i = 1, #queues do

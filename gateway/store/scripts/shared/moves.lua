@@ -59,7 +59,7 @@ local function tell(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
+    told[#told + 1] = pack(Format.TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
     told[#told + 1] = carrier_id
     told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end
