@@ -186,7 +186,7 @@ def build_library(clock: str = "") -> FunctionLibrary:
 
 
 def _plain(source: str, formats: Mapping[str, str]) -> str:
-    """Put constants, formats and slots in their places. Comments go, lines stay: the line numbers in errors are ours."""
+    """Put constants, formats and slots in place. Comments go, lines stay, so that errors name the right line."""
 
     def replace(found: re.Match[str]) -> str:
         if found["comment"]:
