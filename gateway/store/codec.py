@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,19 +24,13 @@ from gateway.model import (
     Ruled,
     State,
 )
+from gateway.store.crypto import Vault
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of, time_of
 from gateway.store.layout import CAP, COPY, DATED, HEAD, PART, PERMISSION, STOPPED, VERSION, RecordHead, upgraded
 from gateway.store.requests import UnreadableMessage
 
 _T = TypeVar("_T")
-
-
-class SealingVault(Protocol):
-    """What seals numbers and texts (see ``gateway.store.crypto``)."""
-
-    def seal(self, plain: bytes) -> bytes: ...
-    def open(self, blob: bytes) -> bytes: ...
 
 
 class PartRecord(NamedTuple):
@@ -159,7 +153,7 @@ def _first_step(item: NewMessage, due: int) -> bytes:
     return bytes((item.state, item.reason)) + (_FIRST_STEP[:-1] + said if said else _FIRST_STEP)
 
 
-def pack_new(item: NewMessage, vault: SealingVault, due: int) -> bytes:
+def pack_new(item: NewMessage, vault: Vault, due: int) -> bytes:
     """The record of a new message. Raises struct.error for what does not fit a field."""
     envelope = vault.seal(_encode(item.envelope))
     account, route, permission = item.envelope.account.encode(), item.route.encode(), item.permission
@@ -241,7 +235,7 @@ def _cut(head: RecordHead, raw: bytes) -> _Sections:
     )
 
 
-def read_leased(message_id: bytes, raw: bytes, lease: int, vault: SealingVault) -> Leased:
+def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leased:
     """A message that ``take`` leased, from its record as it was before."""
     head = RecordHead._make(HEAD.unpack_from(raw))
     s = _cut(head, raw)
@@ -266,7 +260,7 @@ def read_leased(message_id: bytes, raw: bytes, lease: int, vault: SealingVault) 
     )
 
 
-def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault: SealingVault) -> Redecide:
+def read_redecide(message_id: bytes, raw: bytes, reason: int, token: int, vault: Vault) -> Redecide:
     """A message that ``take`` handed back for a fresh decision, from its record as it was before."""
     head = RecordHead._make(HEAD.unpack_from(raw))
     s = _cut(head, raw)
@@ -298,7 +292,7 @@ def readable(records: Iterable[tuple[bytes, int, Callable[[], _T]]]) -> tuple[li
     return out, unread
 
 
-def read_record(message_id: bytes, raw: bytes, vault: SealingVault) -> MessageRecord:
+def read_record(message_id: bytes, raw: bytes, vault: Vault) -> MessageRecord:
     """All of a record."""
     raw = upgraded(raw)
     h = RecordHead._make(HEAD.unpack_from(raw))

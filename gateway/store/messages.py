@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.model import (
     PRIORITY,
@@ -33,7 +33,6 @@ from gateway.model import (
 from gateway.store.arguments import pack_answer, pack_receipt, read_events, read_rules
 from gateway.store.codec import (
     MessageRecord,
-    SealingVault,
     pack_caps,
     pack_new,
     pack_permission,
@@ -44,6 +43,7 @@ from gateway.store.codec import (
     readable,
     refused_until,
 )
+from gateway.store.crypto import Vault
 from gateway.store.errors import StoreError, StorePartly
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher, tags
@@ -64,6 +64,9 @@ from gateway.store.requests import (
     TakeResult,
 )
 
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
+
 SLICE = 500
 """Most items in one call: 500 block a partition's server for some 10 ms, and more are not cheaper."""
 
@@ -73,24 +76,14 @@ _NO_FORMS: Mapping[tuple[str, str], int] = {}
 _T = TypeVar("_T")
 
 
-class FunctionCaller(Protocol):
-    """What the store needs of a connection (see ``gateway.store.redis.connection``)."""
-
-    async def call(self, partition: int, function: str, *args: Any) -> Any: ...
-    async def calls(
-        self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False
-    ) -> list[Any]: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-
-
 class MessageStore:
     """All promises of the store. Every method may raise StoreError."""
 
     def __init__(
         self,
-        link: FunctionCaller,
+        link: StoreConnection,
         hasher: Hasher,
-        vault: SealingVault,
+        vault: Vault,
         *,
         partitions: int,
         retention: Retention = _DEFAULT_RETENTION,

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.store.codec import SealingVault, read_parts
+from gateway.store.codec import read_parts
+from gateway.store.crypto import Vault
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
@@ -166,7 +167,7 @@ _LENGTHS = slice(_PLACES["account_len"], _PLACES["trail_len"] + 1)
 _open_header = msgspec.msgpack.Decoder(EnvelopeHeader).decode
 
 
-def _summary(raw: bytes, vault: SealingVault) -> MessageSummary:
+def _summary(raw: bytes, vault: Vault) -> MessageSummary:
     raw = upgraded(raw)
     head = HEAD.unpack_from(raw)
     account, route, envelope, permission, content, carrier, parts, *_ = head[_LENGTHS]
@@ -183,9 +184,7 @@ def _summary(raw: bytes, vault: SealingVault) -> MessageSummary:
 class WebhookQueues:
     """Every method may raise StoreError; every call may be repeated after it."""
 
-    def __init__(
-        self, link: QueueConnection, hasher: Hasher, vault: SealingVault, *, partitions: int, keep: int
-    ) -> None:
+    def __init__(self, link: QueueConnection, hasher: Hasher, vault: Vault, *, partitions: int, keep: int) -> None:
         """``keep``: entries of a partition's event stream that stay when they have been moved."""
         self.partitions = partitions
         self._link = link

@@ -23,7 +23,7 @@ HERE = "46700000001"
 def small(single_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A store whose partitions keep few parked receipts."""
     sizes = {name: one.value for name, one in layout.FunctionConstant.__members__.items()} | {"PARKED_MOST": MOST}
-    monkeypatch.setitem(library._ENUMS, "Size", IntEnum("Size", sizes))
+    monkeypatch.setitem(library.VOCABULARY, "Size", IntEnum("Size", sizes))
     single_server.run("FLUSHALL")
     desk = Desk(single_server.url)
     desk.reset()
