@@ -21,6 +21,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import Annotated, NamedTuple, get_type_hints
 
+from gateway.store.owner import DEAD_AFTER
+
 U8 = Annotated[int, "B"]
 U16 = Annotated[int, "H"]
 U32 = Annotated[int, "I"]
@@ -150,6 +152,7 @@ class FunctionConstant(IntEnum):
     STOPPED = STOPPED
     VERSION = VERSION
     FORMER_HEAD = FORMER_HEAD
+    DEAD_AFTER = int(DEAD_AFTER * 1000)  # ms
     PARKED_SIZE = PARKED.size
     PARKED_MOST = 20_000
     PARKED_TRIED = 25  # in one call of sweep: each costs a quarter of a millisecond with an id map of three days

@@ -47,7 +47,7 @@ SHARED = (
     "look_up",
     "references",
     "index",
-    "hooks",
+    "webhooks",
     "claims",
 )
 """What two files need; each part uses only those before it."""
@@ -87,14 +87,14 @@ FUNCTIONS = {
     "depths": "no-writes",
     "outlook": "no-writes",
     "events": "no-writes",
-    "hooks_on": "allow-oom",
-    "hooks_off": "allow-oom",
-    "hooks_all": "allow-oom",
-    "hooks_read": "allow-oom",
-    "hooks_move": "allow-oom",
-    "hooks_next": "allow-oom",
-    "hooks_dead": "allow-oom",
-    "hooks_queues": "no-writes",
+    "webhooks_follow": "allow-oom",
+    "webhooks_unfollow": "allow-oom",
+    "webhooks_want_all": "allow-oom",
+    "webhooks_read": "allow-oom",
+    "webhooks_move": "allow-oom",
+    "webhooks_next_batch": "allow-oom",
+    "webhooks_dead_letters": "allow-oom",
+    "webhooks_queues": "no-writes",
 }
 """Name -> flag. A full memory refuses only new messages."""
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.model import EnvelopeHeader
 from gateway.store.codec import read_parts
 from gateway.store.crypto import Vault
 from gateway.store.errors import StoreRefused
@@ -134,21 +135,6 @@ class DeadLetters(NamedTuple):
     plain: bytes
 
 
-class EnvelopeHeader(msgspec.Struct, array_like=True, gc=False):
-    """The beginning of an ``Envelope``: what comes behind it is passed over."""
-
-    to: str
-    sender: str
-    account: str
-    category: int
-    brand: str
-    client_ref: str = ""
-    callback_url: str = ""
-    encoding: str = ""
-    segments: int = 1
-    metadata: Any = None
-
-
 class MessageSummary(NamedTuple):
     """What an event tells of its message: the parts of a record that do not change."""
 
@@ -199,32 +185,32 @@ class WebhookQueues:
     async def follow(self, accounts: Iterable[str] = ()) -> None:
         """From now on events are kept until they were moved. ``accounts``: whose messages name receivers."""
         names = tuple(accounts)
-        await self._link.calls([(partition, "hooks_on", names) for partition in range(self.partitions)])
+        await self._link.calls([(partition, "webhooks_follow", names) for partition in range(self.partitions)])
 
     async def hear_all(self, accounts: Iterable[str]) -> None:
         """These accounts, and no others, want to hear of every move: their events bring what is told of them."""
         names = tuple(accounts)
-        await self._link.calls([(partition, "hooks_all", names) for partition in range(self.partitions)])
+        await self._link.calls([(partition, "webhooks_want_all", names) for partition in range(self.partitions)])
 
     async def unfollow(self, of_late: int) -> bool:
         """Nobody is configured to hear of events; True when they are followed still, for what messages named.
 
         ``of_late``: seconds that a message which named a receiver may be alive.
         """
-        calls = [(partition, "hooks_off", (of_late * 1000,)) for partition in range(self.partitions)]
+        calls = [(partition, "webhooks_unfollow", (of_late * 1000,)) for partition in range(self.partitions)]
         return any(await self._link.calls(calls))
 
     async def read(self, owner: LeaseOwner, partitions: Sequence[int], *, ends: bool = False) -> list[PartitionTail]:
         """Take or keep the lease on these partitions, and read on; ``ends``: entries in which nothing ends are left
         out."""
         asked = (owner.name, 1, READ, READ_OCTETS, int(ends))
-        calls = [(partition, "hooks_read", asked) for partition in partitions]
+        calls = [(partition, "webhooks_read", asked) for partition in partitions]
         replies = await self._link.calls(calls)
         return [_tail(partition, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
     async def leave(self, owner: LeaseOwner, partitions: Iterable[int]) -> None:
         """Give leases back."""
-        await self._link.calls([(partition, "hooks_read", (owner.name, 0)) for partition in partitions])
+        await self._link.calls([(partition, "webhooks_read", (owner.name, 0)) for partition in partitions])
 
     def reveal(self, sealed: bytes) -> EnvelopeHeader:
         """The cover of an envelope; an empty one when its key was taken away, for that must not keep back the others'
@@ -265,7 +251,7 @@ class WebhookQueues:
             for chunk in chunks:
                 meta = seal("\0".join(chunk.address).encode())
                 args += (chunk.queue, meta, chunk.name, chunk.events, seal(_packed(chunk.plain)))
-            calls.append((tail.partition, "hooks_move", args))
+            calls.append((tail.partition, "webhooks_move", args))
         return [_moved(reply) for reply in await self._link.calls(calls)]
 
     async def next(self, asks: Sequence[NextBatchRequest]) -> list[FrozenBatch | None]:
@@ -277,7 +263,7 @@ class WebhookQueues:
         calls = [
             (
                 ask.partition,
-                "hooks_next",
+                "webhooks_next_batch",
                 (ask.queue, int(ask.became), ask.first, min(ask.limit, 500), ask.until, MOST_DEAD),
             )
             for ask in asks
@@ -299,7 +285,7 @@ class WebhookQueues:
         asked = range(self.partitions) if partitions is None else tuple(partitions)
         accounts: set[str] = set()
         queues = []
-        replies = await self._link.calls([(partition, "hooks_queues", ()) for partition in asked])
+        replies = await self._link.calls([(partition, "webhooks_queues", ()) for partition in asked])
         for partition, (names, *rest) in zip(asked, replies, strict=True):
             accounts.update(name.decode() for name in names)
             for at in range(0, len(rest), 6):
@@ -310,7 +296,7 @@ class WebhookQueues:
 
     async def dead_letters(self, partition: int, queue: bytes, skip: int = 0, most: int = 10) -> list[DeadLetters]:
         """Dead letters of a queue, oldest first."""
-        reply = await self._link.call(partition, "hooks_dead", queue, "list", skip, most)
+        reply = await self._link.call(partition, "webhooks_dead_letters", queue, "list", skip, most)
         return [
             DeadLetters(events, since, self._plain(sealed))
             for events, since, sealed in zip(reply[::3], reply[1::3], reply[2::3], strict=True)
@@ -327,7 +313,7 @@ class WebhookQueues:
     async def _empty(self, partition: int, queue: bytes, verb: str) -> int:
         total, left = 0, 1
         while left:
-            done, left = await self._link.call(partition, "hooks_dead", queue, verb, 0, 500)
+            done, left = await self._link.call(partition, "webhooks_dead_letters", queue, verb, 0, 500)
             total += done
         return total
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.model import Reason, State
+from gateway.model import EnvelopeHeader, Reason, State
 from gateway.store.layout import EVENT, TOLD
-from gateway.store.webhook_queues import UNSEEN, EnvelopeHeader, MessageSummary, QueueAddress, StreamEntry
+from gateway.store.webhook_queues import UNSEEN, MessageSummary, QueueAddress, StreamEntry
 
 
 class Data(msgspec.Struct, gc=False):

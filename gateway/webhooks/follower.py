@@ -17,11 +17,11 @@ from typing import Protocol
 import structlog
 
 from gateway.config.addresses import AddressGuard
+from gateway.model import EnvelopeHeader
 from gateway.store.errors import StoreError
-from gateway.store.owner import LeaseOwner
+from gateway.store.owner import DEAD_AFTER, LeaseOwner
 from gateway.store.requests import OwnerSeen
 from gateway.store.webhook_queues import (
-    EnvelopeHeader,
     EventChunk,
     FrozenBatch,
     MessageSummary,
@@ -43,7 +43,6 @@ ROUND = 0.15
 LOOK_EVERY = 5.0
 """Seconds between looks at which workers are alive, and so at whose partitions are whose."""
 
-DEAD_AFTER = 10_000
 OF_LATE = 35 * 86400
 """Seconds a message that names a receiver may live (it may be scheduled for next month)."""
 
@@ -292,7 +291,7 @@ class EventFollower:
         self._looked = now
         seen = await self._owners.owners()
         youngest = max((one.beat for one in seen), default=0)
-        alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER} | {self._owner.name}
+        alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER * 1000} | {self._owner.name}
         names = sorted(alive)
         place = names.index(self._owner.name)
         mine = tuple(range(place, self._store.partitions, len(names)))

@@ -14,7 +14,6 @@ from gateway.carriers.in_flight import InFlightMessage
 from gateway.carriers.lanes import CarrierHealth, CarrierLanes
 from gateway.carriers.progress import ProgressWriter
 from gateway.carriers.validity import PROOFS
-from gateway.cluster.heartbeat import DEAD_AFTER
 from gateway.config import Carrier, CarrierTlv, Route
 from gateway.model import (
     Category,
@@ -31,6 +30,7 @@ from gateway.model import (
 )
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
+from gateway.store.owner import DEAD_AFTER
 from gateway.store.requests import Lane, TakeRequest, UnreadableMessage
 from tests.carriers.memory_store import OWNER, PARTITIONS, MemoryStore, beating
 from tests.carriers.test_service import until

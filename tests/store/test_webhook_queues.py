@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
+from gateway.model import Category, Content, Envelope, EnvelopeHeader, NewMessage, OnUnknown, Permission, Reason, State
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
@@ -20,7 +20,6 @@ from gateway.store.requests import Retention
 from gateway.store.webhook_queues import (
     UNSEEN,
     BatchOutcome,
-    EnvelopeHeader,
     EventChunk,
     MessageSummary,
     NextBatchRequest,

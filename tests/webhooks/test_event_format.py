@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Reason, State
+from gateway.model import EnvelopeHeader, Reason, State
 from gateway.store.ids import new_ids, text
 from gateway.store.layout import EVENT, TOLD
-from gateway.store.webhook_queues import EnvelopeHeader, MessageSummary, QueueAddress, StreamEntry
+from gateway.store.webhook_queues import MessageSummary, QueueAddress, StreamEntry
 from gateway.webhooks.event_format import (
     Data,
     EventRef,

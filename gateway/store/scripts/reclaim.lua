@@ -4,7 +4,6 @@
 -- reply {unknown, queued, canceled, alive (0/1), more (0/1)}
 -- Idempotent: only what is SENDING under a lease of that owner moves; the lease goes in the same call.
 
-local DEAD_AFTER = 10000
 local TAKES = 20 -- leases per call
 
 -- What was handed out may have been written, all of it.
@@ -25,7 +24,7 @@ local function reclaim(keys, args)
   expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   local dead, key = args[2], P .. 'x:' .. args[2]
   local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
-  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then
+  if args[3] ~= '1' and now - beat_at < Size.DEAD_AFTER then
     -- The clock was set back: counted from now on, or a dead owner would seem alive until the clock is there again.
     if beat_at > now then call('HSET', P .. 'b', dead, now) end
     return {0, 0, 0, 1, 0}

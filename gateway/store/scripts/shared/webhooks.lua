@@ -1,7 +1,7 @@
--- The queues of webhooks (hooks_*).
+-- The queues of webhooks (webhooks_*).
 
--- A queue that is empty is forgotten, but for its dead letters.
-local function let_go(queue, state)
+-- Delete the state of an empty queue; one that has dead letters keeps their counts.
+local function delete_if_empty(queue, state)
   if call('LLEN', P .. 'sh:' .. queue) > 0 then return end
   if call('EXISTS', P .. 'dh:' .. queue) == 1 then
     call('HDEL', state, 'n', 'h', 'f', 'c')

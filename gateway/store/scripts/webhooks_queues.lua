@@ -1,9 +1,9 @@
--- hooks_queues: every queue of this partition, read only.
+-- webhooks_queues: every queue of this partition, read only.
 --
--- reply {accounts whose messages named receivers, then per queue: queue, sealed address, events that wait,
---        instant of the first (0: none), dead events, dead events that were dropped for want of room}
+-- reply {accounts whose messages named URLs, then per queue: queue, sealed address, events that wait,
+--        instant of the first (0: none), dead events, dead events dropped for lack of room}
 
-local function hooks_queues(keys)
+local function webhooks_queues(keys)
   begin(keys)
   local reply, queues = {call('HKEYS', P .. 'ga')}, call('SMEMBERS', P .. 's')
   for i = 1, #queues do

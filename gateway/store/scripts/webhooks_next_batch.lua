@@ -1,21 +1,21 @@
--- hooks_next: the batch that was posted goes (or is given up: to the dead letters), the next one is frozen.
+-- webhooks_next_batch: remove the batch that was posted (given up: to the dead letters) and freeze the next one.
 --
--- ARGV  queue, what became of the batch (0: not known, give it again; 1: taken by the receiver; 2: given up),
---       its first piece, most events of the next batch, when given up: pieces as old as this instant (ms) go with it,
---       most dead events that are kept
--- reply {} when nothing waits; else {events that wait, first piece, events of the batch, instant of its first, pieces …}
--- Idempotent: what became of a batch counts only while it is the frozen one.
+-- ARGV  queue, outcome of the batch (0: not known, return it again; 1: taken by the endpoint; 2: given up),
+--       its first chunk, most events of the next batch, when given up: chunks as old as this instant (ms) go with it,
+--       most dead events to keep
+-- reply {} when nothing waits; else {events that wait, first chunk, events of the batch, instant of its first, chunks …}
+-- Idempotent: an outcome counts only while its batch is the frozen one.
 
 local function give_up(queue, state, frozen, cutoff, most)
-  local gone, events_ = 0, 0
-  while gone < 1000 do
+  local moved, events_ = 0, 0
+  while moved < 1000 do
     local head = call('LINDEX', P .. 'sh:' .. queue, 0)
     if not head then break end
     local _, count, at = read('>c8I2I8', head)
-    if gone >= frozen and at > cutoff then break end
+    if moved >= frozen and at > cutoff then break end
     call('LMOVE', P .. 'sh:' .. queue, P .. 'dh:' .. queue, 'LEFT', 'RIGHT')
     call('LMOVE', P .. 'sq:' .. queue, P .. 'dq:' .. queue, 'LEFT', 'RIGHT')
-    gone, events_ = gone + 1, events_ + count
+    moved, events_ = moved + 1, events_ + count
   end
   call('HINCRBY', state, 'c', -events_)
   local dead = call('HINCRBY', state, 'd', events_)
@@ -27,15 +27,15 @@ local function give_up(queue, state, frozen, cutoff, most)
   end
 end
 
-local function hooks_next(keys, args)
+local function webhooks_next_batch(keys, args)
   begin(keys)
   expect(args, {NAME, NUMBER, ANY, NUMBER, NUMBER, NUMBER})
-  local queue, became, limit = args[1], args[2], tonumber(args[4])
+  local queue, outcome, limit = args[1], args[2], tonumber(args[4])
   local state = P .. 's:' .. queue
   local known = call('HMGET', state, 'n', 'h', 'f')
   local n, first, events_ = tonumber(known[1] or 0), known[2], tonumber(known[3] or 0)
-  if n > 0 and became ~= '0' and first == args[3] then
-    if became == '1' then
+  if n > 0 and outcome ~= '0' and first == args[3] then
+    if outcome == '1' then
       call('LTRIM', P .. 'sh:' .. queue, n, -1)
       call('LTRIM', P .. 'sq:' .. queue, n, -1)
       call('HINCRBY', state, 'c', -events_)
@@ -47,7 +47,7 @@ local function hooks_next(keys, args)
   end
   local heads = call('LRANGE', P .. 'sh:' .. queue, 0, n > 0 and n - 1 or 499)
   if #heads == 0 then
-    let_go(queue, state)
+    delete_if_empty(queue, state)
     return {}
   end
   if n == 0 then
@@ -60,7 +60,7 @@ local function hooks_next(keys, args)
     call('HSET', state, 'n', n, 'h', first, 'f', events_)
   end
   local _, _, at = read('>c8I2I8', heads[1])
-  local reply, pieces = {tonumber(call('HGET', state, 'c')), first, events_, at}, call('LRANGE', P .. 'sq:' .. queue, 0, n - 1)
-  for i = 1, #pieces do reply[4 + i] = pieces[i] end
+  local reply, chunks = {tonumber(call('HGET', state, 'c')), first, events_, at}, call('LRANGE', P .. 'sq:' .. queue, 0, n - 1)
+  for i = 1, #chunks do reply[4 + i] = chunks[i] end
   return reply
 end

@@ -1,9 +1,9 @@
--- hooks_off: nobody is configured to hear events; they are no longer followed, unless messages named receivers of late.
+-- webhooks_unfollow: stop following events, unless messages named URLs recently or a queue still holds something.
 --
--- ARGV  how long ago "of late" is, in ms
+-- ARGV  how long "recently" is, in ms
 -- reply 1 when they are still followed
 
-local function hooks_off(keys, args)
+local function webhooks_unfollow(keys, args)
   begin(keys)
   expect(args, {NUMBER})
   local accounts = call('HGETALL', P .. 'ga')

@@ -1,9 +1,9 @@
--- hooks_dead: the dead letters of a queue are looked at, replayed (to the tail of the queue, as new) or dropped.
+-- webhooks_dead_letters: list the dead letters of a queue, replay them (to its tail, as new) or drop them.
 --
--- ARGV  queue, 'list' | 'replay' | 'drop', pieces to skip, pieces at most
--- reply list: number of events, instant, sealed events, …; else {events replayed or dropped, pieces left}
+-- ARGV  queue, 'list' | 'replay' | 'drop', chunks to skip, most chunks
+-- reply list: number of events, instant, sealed events, …; else {events replayed or dropped, chunks left}
 
-local function hooks_dead(keys, args)
+local function webhooks_dead_letters(keys, args)
   begin(keys)
   expect(args, {NAME, NAME, NUMBER, NUMBER})
   local queue, verb, skip, most = args[1], args[2], tonumber(args[3]), tonumber(args[4])
@@ -33,6 +33,6 @@ local function hooks_dead(keys, args)
     done = done + count
   end
   if verb == 'replay' and done > 0 then call('INCR', P .. 'gv') end
-  let_go(queue, state)
+  delete_if_empty(queue, state)
   return {done, call('LLEN', heads)}
 end
