@@ -91,7 +91,18 @@ def upgraded(raw: bytes) -> bytes:
     return b"".join((raw[:2], bytes((VERSION,)), raw[2:_COPIES_LEN_AT], b"\0\0", raw[_COPIES_LEN_AT:]))
 
 
-PERMISSION = Struct(">QQI8s8s8s")  # opens, closes, epoch, scopes of account, brand, template; then caps
+PERMISSION = Struct(">QQI8s8s8s")
+"""opens, closes, epoch, scopes of account, brand, template; then caps (``CAP``)."""
+OPENS, CLOSES = slice(0, 8), slice(8, 16)
+"""Where the first two of these are."""
+SCOPES_AT = 20
+"""Where the three scopes begin."""
+RULED_STEP = 0xFFFFFFFE
+"""In place of the status of a step: the details of a policy decision follow in place of the error text."""
+RULED_STEP_OCTETS = 250
+"""Most octets of these details."""
+INTERMEDIATE_STEP = 0xFFFFFFFF
+"""In place of the status of a step: the state did not change, a receipt was noted."""
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
@@ -148,6 +159,10 @@ class FunctionConstant(IntEnum):
     DATED = DATED
     DETAILED = DETAILED
     EARLY = EARLY
+    RULED_STEP = RULED_STEP
+    RULED_STEP_OCTETS = RULED_STEP_OCTETS
+    INTERMEDIATE_STEP = INTERMEDIATE_STEP
+    SCOPES_AT = SCOPES_AT
     WHOLE = WHOLE
     STOPPED = STOPPED
     VERSION = VERSION

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from gateway.model import EnvelopeHeader
-from gateway.store.codec import read_parts
 from gateway.store.crypto import Vault
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.keys import Hasher
 from gateway.store.layout import HEAD, HEAD_FIELDS, upgraded
 from gateway.store.owner import LeaseOwner
+from gateway.store.records import read_parts
 
 READ = 200
 """Most entries of a partition's stream in one read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.model import MOVES, PartState, Reason, State, StreamEvent
-from gateway.store.codec import MessageRecord
+from gateway.store.records import MessageRecord
 from gateway.store.requests import Retention
 from tests.model.message import ENDED, FAILURES, Message
 

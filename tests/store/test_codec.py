@@ -22,10 +22,11 @@ from gateway.model import (
     State,
 )
 from gateway.store import layout
-from gateway.store.codec import TimelineStep, pack_new, pack_ruled, read_leased, read_record, read_redecide
+from gateway.store.codec import pack_new, pack_ruled, read_leased, read_redecide
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.library import build_library
+from gateway.store.records import TimelineStep, read_record
 
 VAULT = Vault({1: bytes(32)}, 1)
 NOW = 1_795_000_000_123

@@ -22,8 +22,8 @@ from gateway.model import (
     RuleStatus,
     State,
 )
-from gateway.store.codec import read_record
 from gateway.store.layout import FORMER_HEAD, HEAD, VERSION
+from gateway.store.records import read_record
 from gateway.store.requests import FormGuess, Lane, OptChange
 from tests.store.message_driver import HOUR, OWNER, UNKNOWN, MessageDriver
 
