@@ -99,9 +99,7 @@ class App:
         self.meters = Measurements.on(link)
         self.supervision = Supervision()
         kind = MessageStore if link.numbers else LegacyNumberStore
-        self.store = kind(
-            self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config)
-        )
+        self.store = kind(link, hasher, secrets.vault, partitions=config.store.partitions, retention=_retention(config))
         networks = config.webhooks.allow_networks
         self.policy_context = PolicyContext(config.accounts, rulebook(config), route_table(config), hasher, networks)
         self.policy_context.demands = demands_of(config.routes, config.carriers)
@@ -111,7 +109,7 @@ class App:
             sole=config.store.embedded or (worker_identity is not None and worker_identity.again),
         )
         self.shares = LimitCoordinator(
-            LimitStore(self.meters.link, self.owner, config.store.partitions), self.heartbeat, self.shared
+            LimitStore(link, self.owner, config.store.partitions), self.heartbeat, self.shared
         )
         self.forms = ReceiptIdForms(self.store)
         self.sweeper = Sweeper(self.store, self.forms, self.supervision)
@@ -138,7 +136,7 @@ class App:
         salvage = LaneRescue(self.store, link, secrets.vault)
         self.upkeep = Janitor(salvage, self.carrier_manager, self._to_decide.put_nowait)
         webhook_queues = WebhookQueues(
-            self.meters.link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
+            link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
         self._former_accounts = FormerAccounts(link, secrets.vault)
         endpoints = Endpoints(self._poster)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 
 class WaitingMessages(NamedTuple):
@@ -54,16 +56,10 @@ class HeldMessages(NamedTuple):
     oldest: int
 
 
-class OverviewConnection(Protocol):
-    """What this needs of a connection (see ``gateway.store.redis.connection``)."""
-
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
-
-
 class StoreOverview:
     """Every method may raise StoreError."""
 
-    def __init__(self, link: OverviewConnection, partitions: int) -> None:
+    def __init__(self, link: StoreConnection, partitions: int) -> None:
         self._link = link
         self._partitions = partitions
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from gateway.model import EnvelopeHeader
-from gateway.store.codec import read_parts
 from gateway.store.errors import StoreRefused
 from gateway.store.ids import partition_of
 from gateway.store.layout import HEAD, RecordHead, upgraded
+from gateway.store.records import cut, read_parts
 
 if TYPE_CHECKING:
-    from gateway.store.codec import SealingVault
+    from gateway.store.crypto import Vault
     from gateway.store.keys import Hasher
-    from gateway.store.messages import FunctionCaller
     from gateway.store.owner import LeaseOwner
+    from gateway.store.redis.connection import StoreConnection
 
 READ = 200
 """Most entries of a partition's stream in one read."""
@@ -157,26 +157,20 @@ EMPTY_HEADER = EnvelopeHeader("", "", "", 0, "")
 _decode_header = msgspec.msgpack.Decoder(EnvelopeHeader).decode
 
 
-def _summary(raw: bytes, vault: SealingVault) -> MessageSummary:
+def _summary(raw: bytes, vault: Vault) -> MessageSummary:
     raw = upgraded(raw)
     head = RecordHead._make(HEAD.unpack_from(raw))
-    envelope_at = HEAD.size + 16 + head.account_len + head.route_len
-    permission_at = envelope_at + head.envelope_len
-    header = _decode_header(vault.open(raw[envelope_at:permission_at]))
+    sections = cut(head, raw)
     carrier_id, done_at = "", 0
-    if head.parts_len:
-        parts_at = permission_at + head.permission_len + head.content_len + head.carrier_len
-        parts = read_parts(raw[parts_at : parts_at + head.parts_len])
+    if parts := read_parts(sections.parts):
         carrier_id, done_at = parts[0].carrier_id.decode("latin-1"), max([part.done_at for part in parts])
-    return MessageSummary(header, head.segments, carrier_id, done_at)
+    return MessageSummary(_decode_header(vault.open(sections.envelope)), head.segments, carrier_id, done_at)
 
 
 class WebhookQueues:
     """Every method may raise StoreError; every call may be repeated after it."""
 
-    def __init__(
-        self, link: FunctionCaller, hasher: Hasher, vault: SealingVault, *, partitions: int, keep: int
-    ) -> None:
+    def __init__(self, link: StoreConnection, hasher: Hasher, vault: Vault, *, partitions: int, keep: int) -> None:
         """``keep``: how many moved entries stay in a partition's event stream."""
         self.partitions = partitions
         self._link = link

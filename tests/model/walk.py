@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from gateway.model import OnUnknown, RuleGroup, RuleStatus, State
-from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, SAYING_NOTHING
 from tests.model.machine import KNOWN_FORMS, Machine
+from tests.model.values import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, SAYING_NOTHING
 
 Step = Callable[[Machine, Random], Any]
 

@@ -18,7 +18,7 @@ local function outlook(keys, args)
     for i = 1, #ids do
       local r = records[ids[i]]
       if r and r.state == State.HELD then
-        local at, account = permission_at(r) + 20, account_of(r)
+        local at, account = permission_at(r) + Size.SCOPES_AT, account_of(r)
         local scopes = sub(r.raw, at + 1, at + 16)
         local found = groups[account .. scopes]
         if not found then

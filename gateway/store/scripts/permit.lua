@@ -30,7 +30,7 @@ local function permit(keys, args)
   for i = 2, #args, 10 do
     local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
     local opens, _, epoch = read('>I8I8I4', args[i + 8])
-    if #args[i + 9] > 250 then error('malformed: ruling') end
+    if #args[i + 9] > Size.RULED_STEP_OCTETS then error('malformed: ruling') end
     if (#args[i + 8] - Size.PERMISSION_SIZE) % Size.CAP_SIZE ~= 0 then error('malformed: permission') end
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
       and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))

@@ -11,7 +11,7 @@ local function postpone(keys, args)
   for i = 3, #args do ids[#ids + 1] = sub(args[i], 1, 16) end
   load(ids)
   for i = 3, #args do
-    local r, lease, due, turn = records[ids[i - 2]], read($TURN, args[i], 17)
+    local r, lease, due, turn = records[ids[i - 2]], read(Format.TURN, args[i], 17)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1

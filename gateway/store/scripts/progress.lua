@@ -2,8 +2,8 @@
 -- (matched, state moved; or parked until their id comes).
 --
 -- ARGV  settings, owner, number of carriers, carriers, number of answers, answers, receipts
---       answer:  $ANSWER of layout, then its parts: index, state, status, length, id
---       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
+--       answer:  Format.ANSWER of layout, then its parts: index, state, status, length, id
+--       receipt: Format.RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
 -- reply one octet per receipt (Match).
 -- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
 
@@ -148,7 +148,7 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
 end
 
 local function answer(blob, carriers)
-  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read($ANSWER, blob)
+  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read(Format.ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then

@@ -3,7 +3,7 @@
 -- reply {accounts whose messages named URLs, then per queue: queue, sealed address, events that wait,
 --        instant of the first (0: none), dead events, dead events dropped for lack of room}
 
-local function webhooks_queues(keys, args)
+local function webhooks_queues(keys)
   begin(keys)
   local reply, queues = {call('HKEYS', P .. 'ga')}, call('SMEMBERS', P .. 's')
   for i = 1, #queues do

@@ -42,7 +42,7 @@ end
 -- The same for fields of several carriers; names[number] is the carrier.
 function look_up_all(names, fields, found)
   local by_carrier = {}
-  for number, field in pairs(fields) do
+  for number in pairs(fields) do
     if not found[number] then
       local list = group(by_carrier, names[number])
       list[#list + 1] = number

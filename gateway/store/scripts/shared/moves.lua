@@ -17,7 +17,7 @@ local function look_at(id, at, ids)
   for i = 1, #ids do list[n + i] = ids[i] end
 end
 
-local RULED = 4294967294 -- stands for the status in a step that tells what policy said
+
 
 -- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
 local function step(r, state, reason, carrier, status, err)
@@ -33,7 +33,7 @@ end
 
 -- What policy said goes into the step that its decision has just made, which has nothing else to tell.
 local function annotate(r, note)
-  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, RULED, 0) .. note end
+  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, Size.RULED_STEP, 0) .. note end
 end
 
 -- Whether somebody follows the events.
@@ -59,7 +59,7 @@ local function tell(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
+    told[#told + 1] = pack(Format.TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
     told[#told + 1] = carrier_id
     told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end

@@ -3,7 +3,6 @@
 -- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, once for each
 -- message whose receipts this id may bring; part 255 stands for all parts that were given the id.
 
-local INTERMEDIATE = 4294967295 -- stands for the status in a step of the timeline that is no move
 local EVERY = 255
 
 local function this_hour()
@@ -155,11 +154,11 @@ end
 -- What a receipt says without moving the message: noted once per text. The reason of what is SENT is the last one noted.
 -- Answers what became of it (Match).
 local function remark(r, reason, carrier, err)
-  local note = pack('>I4Bc0', INTERMEDIATE, #carrier, carrier) .. sub(err, 1, 64)
+  local note = pack('>I4Bc0', Size.INTERMEDIATE_STEP, #carrier, carrier) .. sub(err, 1, 64)
   local counts = r.state == State.SENT and r.reason == Reason.NONE and reason ~= Reason.RECEIPT -- noted before it was sent
   if not counts and noted(r, reason, note) then return Match.REPEATED end
   if r.state == State.SENT and reason ~= Reason.RECEIPT then r.reason = reason end
-  step(r, r.state, reason, carrier, INTERMEDIATE, err)
+  step(r, r.state, reason, carrier, Size.INTERMEDIATE_STEP, err)
   touch(r)
   return Match.APPLIED
 end

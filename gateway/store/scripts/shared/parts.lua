@@ -55,7 +55,7 @@ local function copies_of(r)
   local last, carrier_len, id_len = pos + r.copies_len, nil, nil
   c.mark, pos = read('>Bc0', raw, pos)
   while pos < last do
-    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read($COPY, raw, pos)
+    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read(Format.COPY, raw, pos)
     c[k + 4], c[k + 5] = sub(raw, pos, pos + carrier_len - 1), sub(raw, pos + carrier_len, pos + carrier_len + id_len - 1)
     pos, k = pos + carrier_len + id_len, k + 6
   end

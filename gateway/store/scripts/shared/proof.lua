@@ -112,7 +112,7 @@ local function written(r, carrier)
     local state, rest = byte(trail, from), byte(trail, from + 7)
     local status, name = 0, ''
     if rest > 0 then status, name = read('>I4Bc0', trail, from + 8) end
-    if status < RULED then -- a move
+    if status < Size.RULED_STEP then -- a move
       if at and (state == State.UNKNOWN or state == State.SENT) then return at end
       at = nil
       if state == State.SENDING and name == carrier then

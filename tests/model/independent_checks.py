@@ -1,4 +1,4 @@
-"""What must be true whatever the model says: of the events, of each record by itself, of what the carriers did.
+"""What must hold whatever the model says: of the events, of each record by itself, of what the carriers did.
 
 The machine tells what it did in the carriers' place; the records and events tell what the store made of it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.model import MOVES, PartState, Reason, State, StreamEvent
-from gateway.store.codec import MessageRecord
+from gateway.store.records import MessageRecord
 from gateway.store.requests import Retention
 from tests.model.message import ENDED, FAILURES, Message
 
@@ -16,14 +16,14 @@ _TAKEN = (PartState.ACCEPTED, *ENDED)
 _OPEN = (PartState.UNKNOWN, PartState.PENDING)
 
 
-class Truth:
+class IndependentChecks:
     """Everything that was said to the store, in the carriers' place."""
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
         self.finals: Counter[bytes] = Counter()
         self.resends: Counter[bytes] = Counter()
-        self.told_at: dict[bytes, int] = {}  # the last event before
+        self.last_event_at: dict[bytes, int] = {}  # the last event before
         self.delivered: set[tuple[str, bytes, bytes]] = set()  # carrier, recipient's key, id of every DELIVERED receipt
 
     def raised(self, event: StreamEvent) -> None:
@@ -33,12 +33,12 @@ class Truth:
         if event.final:
             self.finals[event.id] += 1
             assert self.finals[event.id] == 1, "more than one final event"
-            waited = event.at - self.told_at.get(event.id, event.at)
+            waited = event.at - self.last_event_at.get(event.id, event.at)
             in_place = event.state in (State.SENT, State.UNKNOWN)
             assert not in_place or waited >= 1000 * self.retention.receipt_timeout, f"final before its time: {event}"
         self.resends[event.id] += event.reason is Reason.RESEND
         assert self.resends[event.id] <= self.retention.resends, "more copies than one and the resends"
-        self.told_at[event.id] = event.at
+        self.last_event_at[event.id] = event.at
 
     def check(self, record: MessageRecord) -> None:
         """So many copies as there were resends; no end while one is doubtful; delivered by a receipt of its own."""

@@ -1,4 +1,4 @@
-"""Dense random walks of what stands beside the messages: webhooks' queues, claims, the index by id. As ``walk``."""
+"""Dense random walks, as ``walk``, of webhook queues, idempotency claims and the id index."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from gateway.store.webhook_queues import BatchOutcome
-from tests.model.cast import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE
 from tests.model.claims_machine import ClaimsMachine
 from tests.model.hooks_machine import HooksMachine
 from tests.model.index_machine import DATES, IndexMachine
-from tests.model.world import PARTITIONS
+from tests.model.store_driver import PARTITIONS
+from tests.model.values import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE
 
 Steps = dict[Callable[[Any, Random], Any], int]
 
@@ -58,7 +58,7 @@ def _names(r: Random, most: int) -> list[bytes]:
     return [b"%d" % number for number in r.sample(range(6), r.randrange(1, most + 1))]
 
 
-def stroll(machine: RuleBasedStateMachine, steps: Steps, seed: int, count: int) -> None:
+def walk_machine(machine: RuleBasedStateMachine, steps: Steps, seed: int, count: int) -> None:
     """One walk from an empty store, what must hold checked after each step."""
     r = Random(seed)
     machine.begin()  # type: ignore[attr-defined]  # each of them has one

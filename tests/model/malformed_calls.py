@@ -1,7 +1,7 @@
-"""A link that makes every now and then a garbled call before the real one, and sees to it that nothing comes of it.
+"""A connection that makes malformed calls before some of the real ones and checks that they change nothing.
 
-Functions are not rolled back: each must validate what it was given before its first write. So an error reply must have
-left every key as it was. What a garbled call did without an error is undone, for the model knows nothing of it.
+Functions are not rolled back: each must validate its arguments before its first write, so an error reply must have left
+every key as it was. What a malformed call did without an error is undone, since the model does not know of it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ return out
 """
 
 
-class Garbler:
+class MalformedCalls:
     """Stands before a ``StoreConnection`` of a single server. ``refused`` counts error replies by function."""
 
     def __init__(self, link: StoreConnection, functions: Collection[str], seed: int, share: float) -> None:
-        """``share`` of the calls to these functions are made in garbled forms before; the first of each are."""
+        """``share`` of the calls to these functions are made in malformed variants first; so is the first of each."""
         self._link = link
         self._functions = functions
         self._random = Random(seed)
         self._share = share
         self.refused: Counter[str] = Counter()
-        self.obeyed: Counter[str] = Counter()
+        self.accepted: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
@@ -47,34 +47,34 @@ class Garbler:
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
         for partition, function, args in requests:
             if function in self._functions and (self._random.random() < self._share or not self.refused[function]):
-                await self._garbled(partition, function, [_octets(arg) for arg in args])
+                await self._malformed(partition, function, [_octets(arg) for arg in args])
         return await self._link.calls(requests, partial=partial)
 
-    async def _garbled(self, partition: int, function: str, args: list[bytes]) -> None:
+    async def _malformed(self, partition: int, function: str, args: list[bytes]) -> None:
         before = await self._snapshot()
-        for garbled in self._forms(args):
-            (reply,) = await self._link.calls([(partition, function, garbled)], partial=True)
+        for variant in self._variants(args):
+            (reply,) = await self._link.calls([(partition, function, variant)], partial=True)
             after = await self._snapshot()
             if isinstance(reply, StoreError):
                 self.refused[function] += 1
                 changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-                assert not changed, f"{function} failed and changed {changed}: {garbled} ({reply})"
+                assert not changed, f"{function} failed and changed {changed}: {variant} ({reply})"
             else:
-                self.obeyed[function] += 1
+                self.accepted[function] += 1
                 await self._restore(before, after)
-                before = await self._snapshot()  # the same things may be laid out otherwise
+                before = await self._snapshot()  # the same data may be encoded otherwise now
 
-    def _forms(self, args: list[bytes]) -> list[list[bytes]]:
-        """Some wrong forms of a call: cut off, one too many, one argument garbled."""
+    def _variants(self, args: list[bytes]) -> list[list[bytes]]:
+        """Return malformed variants of a call: cut off, one argument too many, one argument replaced."""
         r = self._random
-        forms = [args[: r.randrange(len(args))], [*args, r.randbytes(r.randrange(40))]] if args else [[b"x"]]
+        variants = [args[: r.randrange(len(args))], [*args, r.randbytes(r.randrange(40))]] if args else [[b"x"]]
         for _ in range(4 if args else 0):
             at = r.randrange(len(args))
             one = args[at]
             sizes = [one[: len(one) // 2], one[:-1], one + b"\0", one * 3]
             other = r.choice([b"", b"x", b"-1", b"444", b"9" * 25, b"nan", *sizes])
-            forms.append([*args[:at], other, *args[at + 1 :]])
-        return forms
+            variants.append([*args[:at], other, *args[at + 1 :]])
+        return variants
 
     async def _snapshot(self) -> Keys:
         (found,) = await self._link.everywhere("EVAL", SNAPSHOT, 0)

@@ -1,4 +1,4 @@
-"""Whether what the store chose was allowed: which messages a take gets, what is rescued."""
+"""Checks of what the store may choose itself: which messages a take gets, which are rescued."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gateway.store.requests import TakeRequest, TakeResult
 from tests.model.gate import GIVEN_BACK
 from tests.model.invariants import Invariants
 from tests.model.message import Message
-from tests.model.world import plain
+from tests.model.store_driver import plain
 
 
-class Judge(Invariants):
-    """Tells the model what the store chose, once it has been judged."""
+class ChoiceChecks(Invariants):
+    """Checks each choice of the store, then applies it to the model."""
 
-    def judge(self, owner: LeaseOwner, request: TakeRequest, taken: TakeResult) -> None:
-        """Whether the store's choice was allowed; then it is the model's too."""
+    def check_take(self, owner: LeaseOwner, request: TakeRequest, taken: TakeResult) -> None:
+        """Check what a take got, then lease it in the model too."""
         model, now = self.model, self.now
         names = [lane.name for lane in request.lanes]
         names += [f"{lane.route}@{request.carrier}:{int(lane.priority)}" for lane in request.lanes]
@@ -70,7 +70,7 @@ class Judge(Invariants):
             assert (back.envelope, back.content) == (m.new.envelope, m.new.content)
             self.tokens[back.id] = back.token
         if request.probe:
-            self.judge_probe(request, taken, mine)
+            self.check_probe(request, taken, mine)
             return
         left = [m for m in mine if m.state is State.QUEUED and m.due <= now and not m.had]
         left = [m for m in left if model.gate(m, now)[0] is State.SENDING]
@@ -80,7 +80,7 @@ class Judge(Invariants):
             worst = max(PRIORITY[model.messages[item.id].new.category] for item in taken.leased)
             assert all(PRIORITY[m.new.category] >= worst for m in left), "a lower priority went first"
 
-    def judge_probe(self, request: TakeRequest, taken: TakeResult, mine: list[Message]) -> None:
+    def check_probe(self, request: TakeRequest, taken: TakeResult, mine: list[Message]) -> None:
         """A carrier that may be sick is tried with one message at most, which may be sent once more."""
         assert len(taken.leased) <= 1, "a probe risks more than one message"
         resends = self.model.retention.resends
@@ -97,7 +97,7 @@ class Judge(Invariants):
     def dropped(self, mine: list[Message], before: dict[bytes, tuple[State, Reason]], waking: set[bytes]) -> int:
         """The store ended some at the gate; it tells how many, the records tell which."""
         may = [m for m in mine if m.due <= self.now and (m.state is State.QUEUED or m.new.id in waking)]
-        found = self.world.run(self.world.store.find([m.new.id for m in may]))
+        found = self.driver.run(self.driver.store.find([m.new.id for m in may]))
         count = 0
         for m, record in zip(may, found, strict=True):
             if record is None or record.sequence == m.sequence or record.state is State.SENDING:
@@ -109,12 +109,12 @@ class Judge(Invariants):
             count += 1
         return count
 
-    def judge_rescue(self, lanes: Sequence[str], routes: Mapping[str, str], rescued: RescueResult) -> None:
+    def check_rescue(self, lanes: Sequence[str], routes: Mapping[str, str], rescued: RescueResult) -> None:
         """All that waits in these lanes was looked at, but for what somebody is deciding about just now."""
         mine = [m for m in self.model.messages.values() if not m.final and m.state in WAITING]
         mine = [m for m in mine if m.released or m.state is not State.HELD]
         mine = [m for m in mine if not self.now < m.due <= self.now + GIVEN_BACK]
-        records = self.world.run(self.world.store.find([m.new.id for m in mine]))
+        records = self.driver.run(self.driver.store.find([m.new.id for m in mine]))
         asked = {}
         for m, record in zip(mine, records, strict=True):
             assert record is not None

@@ -1,4 +1,4 @@
-"""Who plays in the random walks, and how their rules draw what they do."""
+"""The values that the random walks draw from: accounts, carriers, numbers, instants."""
 
 from __future__ import annotations
 

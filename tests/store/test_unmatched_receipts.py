@@ -12,47 +12,47 @@ import pytest
 from gateway.model import Match, OnUnknown, ReceiptFact
 from gateway.store import layout, library
 from tests.servers import Server
-from tests.store.test_copies import lost
-from tests.store.test_scripts import HOUR, Desk
+from tests.store.message_driver import HOUR, MessageDriver
+from tests.store.test_resent_copies import lost
 
 MOST = 250
 HERE = "46700000001"
 
 
 @pytest.fixture
-def small(single_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def small(single_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MessageDriver]:
     """A store whose partitions keep few parked receipts."""
     sizes = {name: one.value for name, one in layout.FunctionConstant.__members__.items()} | {"PARKED_MOST": MOST}
-    monkeypatch.setitem(library._ENUMS, "Size", IntEnum("Size", sizes))
+    monkeypatch.setitem(library.VOCABULARY, "Size", IntEnum("Size", sizes))
     single_server.run("FLUSHALL")
-    desk = Desk(single_server.url)
-    desk.reset()
-    yield desk
-    desk.close()
+    driver = MessageDriver(single_server.url)
+    driver.reset()
+    yield driver
+    driver.close()
 
 
-def strangers(desk: Desk, first: int, count: int, recipients: int = 1) -> list[ReceiptFact]:
+def strangers(driver: MessageDriver, first: int, count: int, recipients: int = 1) -> list[ReceiptFact]:
     """Receipts of unknown ids for one recipient, or for so many of its partition."""
-    home = desk.hasher.recipient(HERE).partition
-    near = (desk.hasher.recipient(str(int(HERE) + n)) for n in itertools.count())
+    home = driver.hasher.recipient(HERE).partition
+    near = (driver.hasher.recipient(str(int(HERE) + n)) for n in itertools.count())
     whose = list(itertools.islice((one for one in near if one.partition == home), recipients))
-    return [desk.stranger(whose[n % recipients], b"f%06d" % n) for n in range(first, first + count)]
+    return [driver.stranger(whose[n % recipients], b"f%06d" % n) for n in range(first, first + count)]
 
 
-def calls(desk: Desk, command: str) -> int:
+def calls(driver: MessageDriver, command: str) -> int:
     """How often the server has carried a command out."""
-    (stats,) = desk.run(desk.link.everywhere("INFO", "commandstats"))
+    (stats,) = driver.run(driver.link.everywhere("INFO", "commandstats"))
     for line in stats.decode().splitlines():
         if line.startswith(f"cmdstat_{command}:"):
             return int(line.split("calls=")[1].split(",")[0])
     return 0
 
 
-def sweep(desk: Desk) -> Any:
-    return desk.run(desk.store.sweep(desk.hasher.recipient(HERE).partition))
+def sweep(driver: MessageDriver) -> Any:
+    return driver.run(driver.store.sweep(driver.hasher.recipient(HERE).partition))
 
 
-def test_parked_receipts_are_bounded_in_number_and_the_oldest_go_first(small: Desk) -> None:
+def test_parked_receipts_are_bounded_in_number_and_the_oldest_go_first(small: MessageDriver) -> None:
     for first in range(0, MOST + 230, 10):
         small.report(receipts=strangers(small, first, 10, 10))
         small.later(1)
@@ -67,7 +67,7 @@ def test_parked_receipts_are_bounded_in_number_and_the_oldest_go_first(small: De
     assert left == [b"f%06d" % number for number in range(230, MOST + 230)]
 
 
-def test_orphans_go_before_those_that_still_wait_for_their_ids(small: Desk) -> None:
+def test_orphans_go_before_those_that_still_wait_for_their_ids(small: MessageDriver) -> None:
     small.report(receipts=strangers(small, 0, 100, 10))
     small.later(61_000)
     sweep(small)
@@ -78,7 +78,7 @@ def test_orphans_go_before_those_that_still_wait_for_their_ids(small: Desk) -> N
     assert {name[-7:] for name in left} == {b"f%06d" % number for number in range(1000, 1000 + MOST)}
 
 
-def test_nothing_is_left_of_a_flood_when_its_time_is_over(small: Desk) -> None:
+def test_nothing_is_left_of_a_flood_when_its_time_is_over(small: MessageDriver) -> None:
     for first in range(0, 3 * MOST, MOST):
         small.report(receipts=strangers(small, first, MOST, 10))
         while sweep(small).more:
@@ -91,35 +91,37 @@ def test_nothing_is_left_of_a_flood_when_its_time_is_over(small: Desk) -> None:
     assert (places.parked, places.parked_list) == (set(), set())
 
 
-def test_many_receipts_for_one_recipient_are_compared_with_what_was_lost_once(desk: Desk) -> None:
-    one, two = (desk.message(on_unknown=OnUnknown.NEVER) for _ in "12")
+def test_many_receipts_for_one_recipient_are_compared_with_what_was_lost_once(driver: MessageDriver) -> None:
+    one, two = (driver.message(on_unknown=OnUnknown.NEVER) for _ in "12")
     for message in (one, two):
-        lost(desk, message)
-    before = calls(desk, "hget")
-    assert desk.report(receipts=strangers(desk, 0, 50)) == [Match.PARKED] * 50
-    assert calls(desk, "hget") - before < 50 * 8, "each is parked, but not all of them looked at for each"
+        lost(driver, message)
+    before = calls(driver, "hget")
+    assert driver.report(receipts=strangers(driver, 0, 50)) == [Match.PARKED] * 50
+    assert calls(driver, "hget") - before < 50 * 8, "each is parked, but not all of them looked at for each"
 
 
-def test_a_flood_of_receipts_for_one_recipient_drives_out_nothing_but_itself(desk: Desk) -> None:
-    other = desk.stranger(desk.hasher.recipient(HERE), b"theirs", carrier="south")
-    desk.report(receipts=[other])
-    desk.later(1)
+def test_a_flood_of_receipts_for_one_recipient_drives_out_nothing_but_itself(driver: MessageDriver) -> None:
+    other = driver.stranger(driver.hasher.recipient(HERE), b"theirs", carrier="south")
+    driver.report(receipts=[other])
+    driver.later(1)
     for first in range(0, 1000, 50):
-        desk.report(receipts=strangers(desk, first, 50))
-    places = desk.places(desk.hasher.recipient(HERE).partition)
+        driver.report(receipts=strangers(driver, first, 50))
+    places = driver.places(driver.hasher.recipient(HERE).partition)
     assert places.parked == places.parked_list
     ids = sorted(name.partition(b"\0")[2][8:] for name in places.parked)
     assert ids.pop() == b"theirs"
     assert len(ids) < 200
     assert ids == [b"f%06d" % number for number in range(1000 - len(ids), 1000)], "the newest are kept"
-    assert sweep(desk).overflowed == 1000 - len(ids), "and what is not is told"
-    assert sweep(desk).overflowed == 0
+    assert sweep(driver).overflowed == 1000 - len(ids), "and what is not is told"
+    assert sweep(driver).overflowed == 0
 
 
-def test_the_newest_receipt_of_many_still_proves_that_a_lost_message_was_sent(desk: Desk) -> None:
-    desk.report(receipts=[desk.stranger(desk.hasher.recipient(HERE), b"f%06d" % n, sure=False) for n in range(500)])
-    desk.later(5000)
-    message = desk.message(on_unknown=OnUnknown.NEVER)
-    lost(desk, message)
-    desk.later(1)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"mine")]) == [Match.APPLIED]
+def test_the_newest_receipt_of_many_still_proves_that_a_lost_message_was_sent(driver: MessageDriver) -> None:
+    driver.report(
+        receipts=[driver.stranger(driver.hasher.recipient(HERE), b"f%06d" % n, sure=False) for n in range(500)]
+    )
+    driver.later(5000)
+    message = driver.message(on_unknown=OnUnknown.NEVER)
+    lost(driver, message)
+    driver.later(1)
+    assert driver.report(receipts=[driver.stranger(message.recipient, b"mine")]) == [Match.APPLIED]

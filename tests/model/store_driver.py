@@ -1,4 +1,4 @@
-"""A real store whose clock belongs to the test, with a look behind its curtain."""
+"""A real store whose clock the test sets and whose keys it reads."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Places(NamedTuple):
     waiting: Counter[tuple[str, State]]  # how many of an account
 
 
-class World:
-    """A store on one server or a cluster, driven by one loop. ``reset`` empties it; ``now`` is what it thinks."""
+class StoreDriver:
+    """A store on one server or a cluster, on an event loop of its own. ``reset`` empties it; ``now`` is its clock."""
 
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
