@@ -132,10 +132,10 @@ DATED = 128
 EVENT = Struct(">16sIBBBBIBBBBB")
 """id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
 carrier's id, error; these follow. All events of an entry have its instant."""
-TOLD = Struct(">IBIBH")
-"""Beside events while they are followed, of each final one, and of every one of accounts that want all: where it
-begins, segments, the latest of its carrier's dates in seconds (0: none), then two lengths: the carrier's id, the sealed
-envelope; these follow."""
+SUMMARY = Struct(">IBIBH")
+"""Of an event's message: stored beside the events while they are followed, for each final one, and for every one of
+accounts that want all. Offset of the event, segments, the latest of its carrier's dates in seconds (0: none), then two
+lengths: the carrier's id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIIII")
 """``Retention``, in its order."""
 TURN = Struct(">QQB")  # lease, due, whether it is its turn then

@@ -49,7 +49,7 @@ class QueueAddress(NamedTuple):
 
 
 class StreamEntry(NamedTuple):
-    """One entry of an event stream, still packed (see ``layout.EVENT`` and ``layout.TOLD``)."""
+    """One entry of an event stream, still packed (see ``layout.EVENT`` and ``layout.SUMMARY``)."""
 
     events: bytes
     instant: int  # ms UTC

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.model import EnvelopeHeader, Reason, State
-from gateway.store.layout import EVENT, TOLD
+from gateway.store.layout import EVENT, SUMMARY
 from gateway.store.webhook_queues import EMPTY_HEADER, MessageSummary, QueueAddress, StreamEntry
 
 
@@ -142,7 +142,7 @@ def write_summarized(
     envelope.
     """
     everything = any(subscription.everything for subscription in subscriptions.values())
-    writer, size, head, unpack = _QueueWriter(), _SIZE, TOLD.size, TOLD.unpack_from
+    writer, size, head, unpack = _QueueWriter(), _SIZE, SUMMARY.size, SUMMARY.unpack_from
     for entry in entries:
         packed, instant, summaries = entry
         if summaries is None or (everything and not _summarizes_all(entry, subscriptions)):
@@ -169,9 +169,9 @@ def _summarizes_all(entry: StreamEntry, subscriptions: Mapping[bytes, Subscripti
     """Whether an entry has a summary for each wanted event. Not when a subscription is younger than the entry."""
     summaries, at, summarized = entry.summaries or b"", 0, set[int]()
     while at < len(summaries):
-        event_at, _, _, carrier_id, envelope = TOLD.unpack_from(summaries, at)
+        event_at, _, _, carrier_id, envelope = SUMMARY.unpack_from(summaries, at)
         summarized.add(event_at)
-        at += TOLD.size + carrier_id + envelope
+        at += SUMMARY.size + carrier_id + envelope
     return all(ref.at in summarized for ref in wanted_events((entry,), subscriptions))
 
 

@@ -66,14 +66,14 @@ def test_every_event_tells_what_was_known_at_its_move(driver: MessageDriver) -> 
     (tail,) = driver.run(webhook_queues.read(OWNER, [message.recipient.partition]))
     subscriptions = {b"shop": Subscription("shop", everything=True)}
     ((*events,),) = (write_summarized(tail.entries, subscriptions, webhook_queues.open_header) or {}).values()
-    told = [msgspec.json.decode(event, type=WebhookEvent).data for event in events]
-    assert [(one.status, one.carrier_message_id, one.done_at) for one in told] == [
+    data = [msgspec.json.decode(event, type=WebhookEvent).data for event in events]
+    assert [(one.status, one.carrier_message_id, one.done_at) for one in data] == [
         ("queued", None, None),
         ("sending", None, None),
         ("sent", "a", None),
         ("delivered", "a", rfc3339(DONE)),
     ]
-    assert all((one.to, one.metadata) == (f"+{message.envelope.to}", {"order": [1, "två"]}) for one in told)
+    assert all((one.to, one.metadata) == (f"+{message.envelope.to}", {"order": [1, "två"]}) for one in data)
     ((end,),) = (
         write_summarized(tail.entries, {b"shop": Subscription("shop")}, webhook_queues.open_header) or {}
     ).values()
@@ -83,7 +83,7 @@ def test_every_event_tells_what_was_known_at_its_move(driver: MessageDriver) -> 
     driver.accept(other)
     (tail,) = driver.run(webhook_queues.read(OWNER, [other.recipient.partition]))
     assert write_summarized(tail.entries[-1:], subscriptions, webhook_queues.open_header) is None, (
-        "what was not told is looked up"
+        "an event without a summary is looked up"
     )
 
 

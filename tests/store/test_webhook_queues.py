@@ -11,7 +11,7 @@ from gateway.model import Category, Content, Envelope, EnvelopeHeader, NewMessag
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
-from gateway.store.layout import TOLD
+from gateway.store.layout import SUMMARY
 from gateway.store.library import build_library
 from gateway.store.messages import MessageStore
 from gateway.store.owner import LeaseOwner
@@ -231,12 +231,12 @@ async def test_entries_without_a_final_event_are_skipped(webhook_queues: Webhook
     (one,) = await happen(link)
     await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "v", "")
     (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)
-    ((events, _, told),) = tail.entries
-    assert told is not None
+    ((events, _, summaries),) = tail.entries
+    assert summaries is not None
     assert events[:16] == one
-    where, segments, second, id_length, length = TOLD.unpack_from(told)
-    assert (where, segments, second, id_length, length) == (0, 3, 0, 0, len(told) - TOLD.size)
-    assert webhook_queues.open_header(told[TOLD.size :]).client_ref == "ref"
+    where, segments, second, id_length, length = SUMMARY.unpack_from(summaries)
+    assert (where, segments, second, id_length, length) == (0, 3, 0, 0, len(summaries) - SUMMARY.size)
+    assert webhook_queues.open_header(summaries[SUMMARY.size :]).client_ref == "ref"
     assert len((await read(webhook_queues)).entries) == 2
     assert await webhook_queues.move(OURS, [(tail, [])]) == [[]]
     (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)

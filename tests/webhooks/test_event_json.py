@@ -1,4 +1,4 @@
-"""From entries of a stream to JSON: who hears what."""
+"""From entries of a stream to JSON: which account gets which event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.model import EnvelopeHeader, Reason, State
 from gateway.store.ids import new_ids, text
-from gateway.store.layout import EVENT, TOLD
+from gateway.store.layout import EVENT, SUMMARY
 from gateway.store.webhook_queues import MessageSummary, QueueAddress, StreamEntry
 from gateway.webhooks.event_json import (
     EventRef,
@@ -33,7 +33,7 @@ def summary_of(
     return MessageSummary(EnvelopeHeader(to, "sender", "shop", 2, "brand", ref, url), 2, carrier_id, 1_800_000_000_000)
 
 
-SUMMARY = summary_of()
+KNOWN = summary_of()
 
 
 def packed(
@@ -57,17 +57,21 @@ def entry(*events: bytes) -> StreamEntry:
     return StreamEntry(b"".join(events), 1_800_000_000_123, None)
 
 
-def told(entries: list[StreamEntry], subscriptions: Mapping[bytes, Subscription]) -> list[tuple[bytes, int]]:
+def refs_of(entries: list[StreamEntry], subscriptions: Mapping[bytes, Subscription]) -> list[tuple[bytes, int]]:
     return [(one.id, one.at) for one in wanted_events(entries, subscriptions)]
 
 
-def test_only_what_is_wanted_is_taken() -> None:
+def test_only_wanted_events_are_taken() -> None:
     sent = packed(state=State.SENT, final=False, carrier=b"north", carrier_id=b"abc")
     entries = [entry(sent, packed(), packed(OTHER, account=b"bank")), entry(packed(OTHER))]
-    assert told(entries, {}) == []
-    assert told(entries, {b"shop": Subscription("shop")}) == [(ONE, len(sent)), (OTHER, 0)]
-    assert told(entries, {b"shop": Subscription("shop", everything=True)}) == [(ONE, 0), (ONE, len(sent)), (OTHER, 0)]
-    assert told(entries, {b"bank": Subscription("bank")}) == [(OTHER, len(sent) + len(packed()))]
+    assert refs_of(entries, {}) == []
+    assert refs_of(entries, {b"shop": Subscription("shop")}) == [(ONE, len(sent)), (OTHER, 0)]
+    assert refs_of(entries, {b"shop": Subscription("shop", everything=True)}) == [
+        (ONE, 0),
+        (ONE, len(sent)),
+        (OTHER, 0),
+    ]
+    assert refs_of(entries, {b"bank": Subscription("bank")}) == [(OTHER, len(sent) + len(packed()))]
 
 
 SHOP = Subscription("shop")
@@ -77,9 +81,9 @@ def one(event: bytes, subscription: Subscription = SHOP) -> list[EventRef]:
     return wanted_events([entry(event)], {b"shop": subscription})
 
 
-def test_an_event_as_receivers_get_it() -> None:
+def test_an_event_as_endpoints_get_it() -> None:
     event = packed(carrier=b"north", error=b"001")
-    queues = write_looked_up(one(event), {ONE: SUMMARY})
+    queues = write_looked_up(one(event), {ONE: KNOWN})
     assert list(queues) == [QueueAddress("shop", "")]
     ((count, plain),) = chunks(queues[QueueAddress("shop", "")], 100)
     assert count == 1
@@ -108,18 +112,18 @@ def test_an_event_as_receivers_get_it() -> None:
 
 
 def test_only_a_receipt_brings_the_carriers_date() -> None:
-    """Though the record has it by the time an earlier move is told of."""
+    """Though the record has it by the time an earlier move is posted."""
 
     def date(event: bytes, summary: MessageSummary) -> str | None:
         ((written,),) = write_looked_up(one(event), {ONE: summary}).values()
         return msgspec.json.decode(written, type=WebhookEvent, strict=True).data.done_at
 
-    undated = SUMMARY._replace(done_at=0)
+    undated = KNOWN._replace(done_at=0)
     assert date(packed(), undated) is None
-    assert date(packed(reason=Reason.CANCELED), SUMMARY) is None
+    assert date(packed(reason=Reason.CANCELED), KNOWN) is None
 
 
-def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
+def test_a_message_whose_record_is_gone_has_its_event_all_the_same() -> None:
     ((written,),) = write_looked_up(one(packed(carrier_id=b"xyz")), {}).values()
     event = msgspec.json.decode(written, type=WebhookEvent, strict=True)
     assert event.data.to is None
@@ -168,43 +172,43 @@ def test_the_json_is_what_the_type_says(
         assert msgspec.json.encode(expected) == written.encode()
 
 
-def test_a_message_may_name_its_receiver() -> None:
+def test_a_message_may_name_its_endpoint() -> None:
     named = summary_of(url="https://elsewhere.example/")
     assert list(write_looked_up(one(packed()), {ONE: named})) == [QueueAddress("shop", "https://elsewhere.example/")]
     stranger = Subscription("shop", own=False)
     assert list(write_looked_up(one(packed(), stranger), {ONE: named})) == [
         QueueAddress("shop", "https://elsewhere.example/")
     ]
-    assert write_looked_up(one(packed(), stranger), {ONE: SUMMARY}) == {}
+    assert write_looked_up(one(packed(), stranger), {ONE: KNOWN}) == {}
 
 
-def test_entries_that_bring_along_what_is_told_need_no_record() -> None:
+def test_entries_with_summaries_need_no_lookup() -> None:
     """The short way and the long way write the same."""
     sent, shop, bank = packed(state=State.SENT, final=False), packed(carrier=b"north"), packed(OTHER, account=b"bank")
-    told = b"".join(
-        TOLD.pack(where, 2, 1_800_000_000, 6, 8) + b"c0ffee" + envelope
+    summaries = b"".join(
+        SUMMARY.pack(where, 2, 1_800_000_000, 6, 8) + b"c0ffee" + envelope
         for where, envelope in ((len(sent), b"envelope"), (len(sent) + len(shop), b"of bank!"))
     )
-    given = StreamEntry(sent + shop + bank, 1_800_000_000_123, told)
+    given = StreamEntry(sent + shop + bank, 1_800_000_000_123, summaries)
     asked: list[bytes] = []
 
     def open_header(sealed: bytes) -> EnvelopeHeader:
         asked.append(sealed)
-        return SUMMARY.header
+        return KNOWN.header
 
     subscriptions = {b"shop": SHOP}
     assert write_summarized([given], subscriptions, open_header) == write_looked_up(
-        wanted_events([given], subscriptions), {ONE: SUMMARY}
+        wanted_events([given], subscriptions), {ONE: KNOWN}
     )
-    assert asked == [b"envelope"]  # of accounts that nobody hears of nothing is opened
+    assert asked == [b"envelope"]  # envelopes of other accounts stay sealed
     assert write_summarized([given, entry(shop)], subscriptions, open_header) is None
     assert write_summarized([given], {b"shop": Subscription("shop", everything=True)}, open_header) is None
     assert write_summarized([StreamEntry(sent, 1_800_000_000_123, b"")], subscriptions, open_header) == {}
 
 
-def test_pieces_are_no_larger_than_asked_for() -> None:
+def test_chunks_are_no_larger_than_the_batch() -> None:
     events = write_looked_up(
-        wanted_events([entry(*[packed(sequence=n) for n in range(5)])], {b"shop": Subscription("shop")}), {ONE: SUMMARY}
+        wanted_events([entry(*[packed(sequence=n) for n in range(5)])], {b"shop": Subscription("shop")}), {ONE: KNOWN}
     )
     cut = chunks(events[QueueAddress("shop", "")], 2)
     assert [count for count, _ in cut] == [2, 2, 1]
@@ -221,23 +225,23 @@ def test_instants() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
 
 
-def test_an_event_that_cannot_be_written_keeps_no_other_back() -> None:
+def test_an_event_that_cannot_be_written_does_not_stop_others() -> None:
     """A carrier's name that is no UTF-8; a sealed envelope that opens to nonsense."""
     bad, good = packed(sequence=3, carrier=b"\xff\xfe"), packed()
     unwritable: list[bytes] = []
-    queues = write_looked_up(one(bad) + one(good), {ONE: SUMMARY}, lambda event, error: unwritable.append(event[:20]))
+    queues = write_looked_up(one(bad) + one(good), {ONE: KNOWN}, lambda event, error: unwritable.append(event[:20]))
     assert [len(some) for some in queues.values()] == [1]
     assert unwritable == [ONE + (3).to_bytes(4, "big")]
 
     def open_header(sealed: bytes) -> EnvelopeHeader:
         if sealed == b"nonsense":
             raise msgspec.DecodeError("nonsense")
-        return SUMMARY.header
+        return KNOWN.header
 
-    told = b"".join(
-        TOLD.pack(where, 2, 0, 0, 8) + envelope for where, envelope in ((0, b"nonsense"), (len(good), b"envelope"))
+    summaries = b"".join(
+        SUMMARY.pack(where, 2, 0, 0, 8) + envelope for where, envelope in ((0, b"nonsense"), (len(good), b"envelope"))
     )
-    both = StreamEntry(good + packed(OTHER), 1_800_000_000_123, told)
+    both = StreamEntry(good + packed(OTHER), 1_800_000_000_123, summaries)
     queues = (
         write_summarized([both], {b"shop": SHOP}, open_header, lambda event, error: unwritable.append(event[:20])) or {}
     )

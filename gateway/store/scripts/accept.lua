@@ -95,7 +95,7 @@ local function accept(keys, args)
   for g = 1, #groups do
     local group_ = groups[g]
     local account, fresh, rejected = group_.account, group_.fresh, group_.rejected
-    local whole = followed() and (rejected or hears_all(account))
+    local whole = followed() and (rejected or wants_all(account))
     local event = pack('>I4BBBBI4BBBBBc0', 1, group_.state, 0, group_.reason, rejected and 1 or 0, 0, 0, #account, 0, 0, 0,
       account)
     for k = group_.first, group_.last, 3 do
@@ -117,7 +117,7 @@ local function accept(keys, args)
         local n, m = #list, #events
         list[n + 1], list[n + 2] = id, args[k + 2]
         events[m + 1], events[m + 2] = id, event
-        tell(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
+        summarize(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
       end
     end
     if group_.numbered then with_numbers(group_, buckets) end

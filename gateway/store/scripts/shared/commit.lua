@@ -10,7 +10,7 @@ local function begin(keys, args)
   if args then settings = read_settings(args) end
   records, dirty, gone = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
-  events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
+  events, summaries, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
   mapped, mapped_hours, named, listed, closed = {}, {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
   flying, arrived = nil, nil
@@ -52,7 +52,7 @@ local function write_events()
   if #events > 0 then
     if followed() then
       -- Who follows the stream trims it behind what he has moved: what nobody has seen yet must not go.
-      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(told))
+      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(summaries))
     else
       call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
     end

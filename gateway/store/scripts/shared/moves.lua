@@ -1,6 +1,6 @@
 -- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
 
-local events, told, wheel, releases, unheld
+local events, summaries, wheel, releases, unheld
 
 local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
@@ -36,34 +36,36 @@ local function annotate(r, note)
   if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, Size.RULED_STEP, 0) .. note end
 end
 
--- Whether somebody follows the events.
+-- Whether webhooks follow the events.
 local function followed()
-  if told.on == nil then
+  if summaries.followed == nil then
     local g = call('HMGET', P .. 'g', 'webhooks', 'all')
-    told.on, told.all, told.wish = g[1] ~= false, g[2] ~= false, {}
+    summaries.followed, summaries.all, summaries.wanted = g[1] ~= false, g[2] ~= false, {}
   end
-  return told.on
+  return summaries.followed
 end
 
--- Whether this account wants to hear of every move, not only of ends.
-local function hears_all(account)
-  if not followed() or not told.all then return false end
-  if told.wish[account] == nil then told.wish[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
-  return told.wish[account]
+-- Whether this account wants every move, not only final ones.
+local function wants_all(account)
+  if not followed() or not summaries.all then return false end
+  if summaries.wanted[account] == nil then
+    summaries.wanted[account] = call('SISMEMBER', P .. 'gw', account) == 1
+  end
+  return summaries.wanted[account]
 end
 
--- The next event, of so many octets, is r's. With `whole` is told what its receiver wants to know of the message, as it
--- is at this move, so that nobody has to look for the record, which would tell later things: where the event lies,
--- segments, the carrier's date and id, the sealed envelope.
-local function tell(r, size, whole)
+-- Account for the next event, r's, of `size` octets. With `whole` its message's summary as of this move is added, so
+-- that the record, which may have moved on, is not looked up: where the event lies, segments, the carrier's date and
+-- id, the sealed envelope.
+local function summarize(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    told[#told + 1] = pack(Format.TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
-    told[#told + 1] = carrier_id
-    told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
+    summaries[#summaries + 1] = pack(Format.SUMMARY, summaries.at, r.segments, latest(p), #carrier_id, r.envelope_len)
+    summaries[#summaries + 1] = carrier_id
+    summaries[#summaries + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end
-  told.at = told.at + size
+  summaries.at = summaries.at + size
 end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
@@ -71,7 +73,7 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  tell(r, #event, r.final == 1 or hears_all(account))
+  summarize(r, #event, r.final == 1 or wants_all(account))
 end
 
 -- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
