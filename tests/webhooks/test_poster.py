@@ -36,7 +36,7 @@ async def poster() -> AsyncIterator[Poster]:
     await built.close()
 
 
-async def test_a_post_and_its_answer(box: Inbox, poster: Poster) -> None:
+async def test_a_post_and_its_response(box: Inbox, poster: Poster) -> None:
     outcome = await poster.post(box.url, {"webhook-id": "1", "content-type": "application/json"}, b"[{}]")
     assert outcome.ok
     assert str(outcome) == "HTTP 200"
@@ -51,12 +51,12 @@ async def test_redirects_are_not_followed(box: Inbox, poster: Poster) -> None:
     assert len(box.posts) == 1
 
 
-async def test_no_more_than_64_kib_of_an_answer_is_read(box: Inbox, poster: Poster) -> None:
+async def test_at_most_64_kib_of_a_response_are_read(box: Inbox, poster: Poster) -> None:
     box.answer = bytes(4 * 1024 * 1024)
     assert (await poster.post(box.url, {}, b"[{}]")).ok
 
 
-async def test_slow_and_silent_receivers(box: Inbox, poster: Poster) -> None:
+async def test_slow_and_silent_endpoints_time_out(box: Inbox, poster: Poster) -> None:
     box.delay = 5.0
     quick = Poster(AddressGuard(HERE), total=0.3)
     assert await quick.post(box.url, {}, b"[{}]") == PostOutcome(0, "timed out")
@@ -89,7 +89,7 @@ async def test_a_response_that_is_not_http_is_a_failure(poster: Poster) -> None:
         *((status, False) for status in (0, 408, 425, 429, 500, 502, 503, 504)),
     ],
 )
-def test_who_is_alive(status: int, reachable: bool) -> None:
+def test_which_statuses_show_a_reachable_endpoint(status: int, reachable: bool) -> None:
     assert PostOutcome(status).reachable is reachable
 
 
@@ -153,7 +153,7 @@ async def test_a_name_that_resolves_to_a_private_address(box: Inbox, monkeypatch
     assert asked == ["receiver.example"] * 2
 
 
-def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_public_addresses_of_a_name_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that leads to us and to others: what is private is left out, whatever its form and its place."""
     v4 = ("127.0.0.1", "8.8.8.8", "169.254.169.254", "10.0.0.1")
     v6 = ("::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "fe80::1%eth0", "2606:4700::1111")
@@ -220,8 +220,8 @@ async def test_a_slow_trickle_of_octets_times_out() -> None:
         await quick.close()
 
 
-async def test_a_receiver_that_falls_silent_on_a_kept_connection_is_posted_to_once() -> None:
-    """It may have heard us: only one that hung up without a word has not."""
+async def test_a_timeout_on_a_kept_connection_is_not_repeated() -> None:
+    """The server may have read the request: only one that closed without an octet has not."""
     heard = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
