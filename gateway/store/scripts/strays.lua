@@ -22,7 +22,7 @@ local function strays(keys, args)
           local r = records[ids[k]]
           if r and r.state == State.SENDING and r.lease == lease then
             back = back + 1
-            untaken(r)
+            return_to_lane(r)
           end
         end
         done[#done + 1] = name
