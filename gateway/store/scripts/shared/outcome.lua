@@ -1,4 +1,4 @@
--- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, strays, regate and sweep.
+-- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, untake_lost, regate and sweep.
 --
 -- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, once for each
 -- message whose receipts this id may bring; part 255 stands for all parts that were given the id.
