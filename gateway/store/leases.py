@@ -126,14 +126,14 @@ class LeaseCalls(PartitionCalls):
                 out[index] = None if stop == 0 else Reason.NONE if stop == _LEASE_OVER else Reason(stop)
         return out
 
-    async def strays(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
+    async def untake_lost(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
         """Put back what is leased to the owner for this carrier under leases it does not know; return how many.
 
         For an owner that lost the reply of a ``take``. ``known``: the leases that it holds, by partition. No take of
         this owner for this carrier may be under way.
         """
         head = (self._settings, owner.name, carrier)
-        calls = [(partition, "strays", [*head, *known.get(partition, ())]) for partition in range(self.partitions)]
+        calls = [(partition, "untake_lost", [*head, *known.get(partition, ())]) for partition in range(self.partitions)]
         return sum(await self._link.calls(calls))
 
     async def progress(

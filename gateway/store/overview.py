@@ -70,7 +70,7 @@ class StoreOverview:
         """What waits where, and since when."""
         now = held = 0
         lanes: dict[str, tuple[int, int, dict[str, WaitingMessages]]] = {}
-        for reply in await self._link.calls([(partition, "outlook", ()) for partition in range(self._partitions)]):
+        for reply in await self._link.calls([(partition, "overview", ()) for partition in range(self._partitions)]):
             now, held = max(now, reply[0]), _earlier(held, reply[1])
             for raw_name, more, due, ready in reply[2:]:
                 name = raw_name.decode()
@@ -88,7 +88,7 @@ class StoreOverview:
         found: dict[tuple[str, bytes, bytes], tuple[int, int]] = {}
         todo = [(partition, 0) for partition in range(self._partitions)]
         while todo:
-            replies = await self._link.calls([(partition, "outlook", (start,)) for partition, start in todo])
+            replies = await self._link.calls([(partition, "overview", (start,)) for partition, start in todo])
             for reply in replies:
                 for i in range(1, len(reply), 5):
                     account, account_scope, brand_scope, count, oldest = reply[i : i + 5]

@@ -91,7 +91,7 @@ class WorkerRules(IntakeRules):
 
     @precondition(lambda self: self.some(0, State.SENDING))
     @rule(owner=st.integers(0, 1), carrier=st.sampled_from(CARRIERS), forgets=indices, again=st.booleans())
-    def strays(self, owner: int, carrier: str, forgets: int, again: bool) -> None:
+    def untake_lost(self, owner: int, carrier: str, forgets: int, again: bool) -> None:
         """A worker gives back what it was leased without hearing of it: here, every lease it chooses to forget."""
         who = self.owners[owner]
         known = {
@@ -102,8 +102,8 @@ class WorkerRules(IntakeRules):
         by_partition = {p: [lease for where, lease in known if where == p] for p in range(PARTITIONS)}
 
         def call() -> None:
-            got = self.driver.run(self.driver.store.strays(who, carrier, by_partition))
-            assert got == self.model.strays(who.name, carrier, known, self.now)
+            got = self.driver.run(self.driver.store.untake_lost(who, carrier, by_partition))
+            assert got == self.model.untake_lost(who.name, carrier, known, self.now)
 
         self.do(call, again)
 

@@ -15,7 +15,7 @@ local function postpone(keys, args)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
-      if not over(r) then
+      if not ended_meanwhile(r) then
         move(r, State.QUEUED, turn == 1 and Reason.TURN or Reason.PACED, carrier_of(r))
         delay(r, max(due, 1))
       end

@@ -7,7 +7,7 @@
 local TAKES = 20 -- leases per call
 
 -- What was handed out may have been written, all of it.
-local function lose(r)
+local function mark_lost(r)
   list_lost(r)
   local p = r.parts_len > 0 and parts_of(r) or fresh_parts(max(r.segments, 1))
   for k = 1, #p, 3 do
@@ -43,8 +43,8 @@ local function reclaim(keys, args)
       local r = records[ids[k]]
       if r and r.state == State.SENDING and r.lease == lease then
         local carrier = carrier_of(r)
-        lose(r)
-        if not landed(r, 0) then
+        mark_lost(r)
+        if not completed(r, 0) then
           unknown(r, carrier, Reason.NO_ANSWER, 0, on_unknown)
           local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
           reply[place] = reply[place] + 1

@@ -1,13 +1,13 @@
 -- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
 
-local events, summaries, wheel, releases, unheld
+local events, event_summaries, wheel, releases, unheld
 
 local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
 end
 
 -- Have sweep look at this id (or at all of these) once `at` has come.
-local function look_at(id, at, ids)
+local function schedule_sweep(id, at, ids)
   local list = group(wheel, max(floor(at / 60000), floor(now / 60000)) + 1)
   local n = #list
   if not ids then
@@ -38,34 +38,34 @@ end
 
 -- Whether webhooks follow the events.
 local function followed()
-  if summaries.followed == nil then
+  if event_summaries.followed == nil then
     local g = call('HMGET', P .. 'g', 'webhooks', 'all')
-    summaries.followed, summaries.all, summaries.wanted = g[1] ~= false, g[2] ~= false, {}
+    event_summaries.followed, event_summaries.any_want_all, event_summaries.wants_all = g[1] ~= false, g[2] ~= false, {}
   end
-  return summaries.followed
+  return event_summaries.followed
 end
 
 -- Whether this account wants every move, not only final ones.
 local function wants_all(account)
-  if not followed() or not summaries.all then return false end
-  if summaries.wanted[account] == nil then
-    summaries.wanted[account] = call('SISMEMBER', P .. 'gw', account) == 1
+  if not followed() or not event_summaries.any_want_all then return false end
+  if event_summaries.wants_all[account] == nil then
+    event_summaries.wants_all[account] = call('SISMEMBER', P .. 'gw', account) == 1
   end
-  return summaries.wanted[account]
+  return event_summaries.wants_all[account]
 end
 
 -- Account for the next event, r's, of `size` octets. With `whole` its message's summary as of this move is added, so
 -- that the record, which may have moved on, is not looked up: where the event lies, segments, the carrier's date and
 -- id, the sealed envelope.
-local function summarize(r, size, whole)
+local function add_summary(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    summaries[#summaries + 1] = pack(Format.SUMMARY, summaries.at, r.segments, latest(p), #carrier_id, r.envelope_len)
-    summaries[#summaries + 1] = carrier_id
-    summaries[#summaries + 1] = sub(r.raw, from + 1, from + r.envelope_len)
+    event_summaries[#event_summaries + 1] = pack(Format.SUMMARY, event_summaries.offset, r.segments, latest(p), #carrier_id, r.envelope_len)
+    event_summaries[#event_summaries + 1] = carrier_id
+    event_summaries[#event_summaries + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end
-  summaries.at = summaries.at + size
+  event_summaries.offset = event_summaries.offset + size
 end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
@@ -73,7 +73,7 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  summarize(r, #event, r.final == 1 or wants_all(account))
+  add_summary(r, #event, r.final == 1 or wants_all(account))
 end
 
 -- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
@@ -87,7 +87,7 @@ local function finish(r)
     r.reserved = 0
   end
   r.final, r.bare, r.due = 1, true, now + settings.finished
-  look_at(r.id, r.due)
+  schedule_sweep(r.id, r.due)
 end
 
 -- opts: carrier, carrier_id, status, err ('' and 0 when left out). Final states finish; so does `in_place`.

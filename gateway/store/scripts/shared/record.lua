@@ -1,6 +1,6 @@
 -- Records: read once per call however often they are touched, written once at commit.
 
-local records, dirty, gone
+local records, dirty, deleted
 
 -- A record of the first format in today's: see layout.
 local function upgraded(raw)

@@ -1,10 +1,10 @@
--- strays: leases of a living owner that it does not know of (the answer of a take was lost) go back, never written.
+-- untake_lost: leases of a living owner that it does not know of (the answer of a take was lost) go back, never written.
 --
 -- ARGV  settings, owner, carrier, then the leases of this partition that the owner does know, for that carrier
 -- reply how many messages went back. Idempotent: only what is SENDING under such a lease moves; the lease goes with it.
 -- To be called only while no take of this owner for this carrier is under way.
 
-local function strays(keys, args)
+local function untake_lost(keys, args)
   begin(keys, args[1])
   expect(args, {Size.SETTINGS_SIZE, NAME, NAME}, {NUMBER})
   local key, carrier, known = P .. 'x:' .. args[2], args[3], {}
@@ -22,7 +22,7 @@ local function strays(keys, args)
           local r = records[ids[k]]
           if r and r.state == State.SENDING and r.lease == lease then
             back = back + 1
-            untaken(r)
+            return_to_lane(r)
           end
         end
         done[#done + 1] = name

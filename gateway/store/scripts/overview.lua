@@ -1,4 +1,4 @@
--- outlook: how long what waits in this partition has waited, and whose messages are held, read only.
+-- overview: how long what waits in this partition has waited, and whose messages are held, read only.
 --
 -- ARGV  nothing for the lanes; or where to begin in the list of the held
 -- lanes reply {now, instant of acceptance of the oldest held message (0: none),
@@ -8,7 +8,7 @@
 -- The oldest of an account's list is looked for among its first 16, since what was canceled lies there until a take
 -- skips it; where all of those are gone the last of them stands for the rest.
 
-local function outlook(keys, args)
+local function overview(keys, args)
   begin(keys)
   if args[1] then
     local from, groups, reply = tonumber(args[1]), {}, {-1}
