@@ -211,8 +211,8 @@ class App:
         configured = {account.name: endpoint_settings(account) for account in config.accounts}
         self.webhooks.configure({**(former or {}), **configured}, give_up_after=int(config.webhooks.retry_for))
 
-    async def _recall_former_accounts(self, config: Config) -> None:
-        """Let events of accounts that have left the configuration go out by their last settings. Raises StoreError."""
+    async def _configure_former_accounts(self, config: Config) -> None:
+        """Keep delivering the events of removed accounts with their last webhook settings. Raise StoreError."""
         settings = {account.name: endpoint_settings(account) for account in config.accounts}
         waiting = {name: sum(states.values()) for name, states in (await self.store.depths()).waiting.items()}
         with_endpoint = {name: one for name, one in settings.items() if one.url or one.keys}
@@ -226,7 +226,7 @@ class App:
         await self.heartbeat.start()
         await self.shares.start()
         await self.flags.start()
-        await self._recall_former_accounts(self.config)
+        await self._configure_former_accounts(self.config)
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
@@ -320,7 +320,7 @@ class App:
             logs.configure(config.log.level, config.log.format)
         self.config = config
         self.operators.configure(config)
-        await self._recall_former_accounts(config)
+        await self._configure_former_accounts(config)
         await self.webhooks.reload()
         await self.flags.start()  # other rules begin a new epoch
         self.upkeep.wake()
