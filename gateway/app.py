@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from gateway import logs
-from gateway.admin.parts import GatewayParts, Measurements
+from gateway.admin.metrics.loop_lag import LoopLag
+from gateway.admin.parts import GatewayParts
 from gateway.admin.reload_routes import ReloadRoutes, WorkerConfigRoutes
 from gateway.admin.reloader import Reloader
 from gateway.admin.server import AdminServer
@@ -37,6 +38,7 @@ from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.cluster.sweeper import Sweeper
 from gateway.cluster.worker_identity import WorkerIdentity, lasting_name
 from gateway.config import Config, Source, route_table, rulebook
+from gateway.config.addresses import AddressGuard
 from gateway.intake.coding import demands_of
 from gateway.intake.idempotency import IdempotentRequests
 from gateway.intake.policy_context import PolicyContext
@@ -48,7 +50,7 @@ from gateway.policy.rulebook import Rulebook
 from gateway.store import crypto
 from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.errors import StoreError
-from gateway.store.former_accounts import FormerAccounts, ReceiverSettings
+from gateway.store.former_accounts import EndpointSettings, FormerAccounts
 from gateway.store.idempotency import ClaimStore
 from gateway.store.keys import Hasher
 from gateway.store.lane_rescue import LaneRescue
@@ -65,9 +67,10 @@ from gateway.store.work_channel import WorkChannel
 from gateway.supervision import Supervision
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
-from gateway.webhooks.administration import WebhookAdmin
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, now_ms
-from gateway.webhooks.follower import EventFollower, poster
+from gateway.webhooks.admin import WebhookAdmin
+from gateway.webhooks.endpoints import Endpoints, endpoint_settings, now_ms
+from gateway.webhooks.follower import EventFollower
+from gateway.webhooks.poster import Poster
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Thresholds of the garbage collector: a batch creates thousands of objects without cycles, so it runs less often."""
@@ -115,10 +118,10 @@ class App:
     # ---- parts, in the order in which they are built
 
     def _build_store(self) -> None:
-        self.measurements = Measurements.on(self._link)
+        self.loop_lag = LoopLag()
         kind = MessageStore if self._link.numbers else LegacyNumberStore
         self.store = kind(
-            self.measurements.connection,
+            self._link,
             self._hasher,
             self._vault,
             partitions=self.config.store.partitions,
@@ -139,7 +142,7 @@ class App:
         restarted = self._worker_identity is not None and self._worker_identity.restarted
         self.heartbeat = Heartbeat(self.store, self.owner, sole=self.config.store.embedded or restarted)
         self.limits = LimitCoordinator(
-            LimitStore(self.measurements.connection, self.owner, self.config.store.partitions),
+            LimitStore(self._link, self.owner, self.config.store.partitions),
             self.heartbeat,
             self.shared_limits,
         )
@@ -173,15 +176,16 @@ class App:
 
     def _build_webhooks(self) -> None:
         self.webhook_queues = WebhookQueues(
-            self.measurements.connection,
+            self._link,
             self._hasher,
             self._vault,
             partitions=self.config.store.partitions,
             keep=self.config.retention.events,
         )
         self._former_accounts = FormerAccounts(self._link, self._vault)
+        self._endpoints = Endpoints(self._poster)
         self.webhooks = EventFollower(
-            self.webhook_queues, self.store, self.owner, self._poster, supervision=self.supervision
+            self.webhook_queues, self.store, self.owner, self._endpoints, supervision=self.supervision
         )
         self._configure_webhooks(self.config)
 
@@ -190,7 +194,7 @@ class App:
             self.store,
             self.policy_context,
             hint=self.carrier_manager.accepted,
-            named=self.webhooks.named,
+            named=self.webhooks.follow_accounts,
             max_waiting=self.config.store.max_waiting,
             velocity=VelocityCounts(self._link),
             supervision=self.supervision,
@@ -216,7 +220,7 @@ class App:
     def _build_admin(self, source: Source | None) -> None:
         worker = self._worker_identity
         self.reloader = Reloader(self, source, supervised=worker is not None)
-        webhook_admin = WebhookAdmin(self.webhook_queues, self.webhooks)
+        webhook_admin = WebhookAdmin(self.webhook_queues, self._endpoints, self.webhooks.scheduler)
         self.admin_server = AdminServer(
             self._admin_parts(),
             routes=[
@@ -251,7 +255,7 @@ class App:
             webhook_queues=self.webhook_queues,
             store=self.store,
             connection=self._link,
-            measurements=self.measurements,
+            loop_lag=self.loop_lag,
         )
 
     # ---- what parts ask of each other
@@ -268,31 +272,21 @@ class App:
     def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
         self.carrier_manager.hint(partitions, urgent=urgent)
 
-    def _poster(self) -> EndpointClient:
-        return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
+    def _poster(self) -> Poster:
+        networks = self.config.webhooks.allow_networks
+        return Poster(AddressGuard(networks), agent=f"smpp-gateway/{installed_version()}")
 
-    def _configure_webhooks(self, config: Config, former: Iterable[EndpointSettings] = ()) -> None:
-        settings = [*map(EndpointSettings.of, config.accounts), *former]
-        self.webhooks.configure(settings, give_up_after=int(config.webhooks.retry_for))
+    def _configure_webhooks(self, config: Config, former: Mapping[str, EndpointSettings] | None = None) -> None:
+        configured = {account.name: endpoint_settings(account) for account in config.accounts}
+        self.webhooks.configure({**(former or {}), **configured}, give_up_after=int(config.webhooks.retry_for))
 
     async def _configure_former_accounts(self, config: Config) -> None:
         """Keep delivering the events of removed accounts with their last webhook settings. Raise StoreError."""
-        current = {
-            one.account: ReceiverSettings(one.url, one.keys, one.batch, one.everything)
-            for one in map(EndpointSettings.of, config.accounts)
-            if one.url or one.keys
-        }
+        settings = {account.name: endpoint_settings(account) for account in config.accounts}
         waiting = {name: sum(states.values()) for name, states in (await self.store.depths()).waiting.items()}
-        configured = {account.name for account in config.accounts}
-        former = await self._former_accounts.recall(current, waiting, now_ms())
-        self._configure_webhooks(
-            config,
-            [
-                EndpointSettings(name, one.url, one.keys, one.batch, one.everything)
-                for name, one in former.items()
-                if name not in configured
-            ],
-        )
+        with_endpoint = {name: one for name, one in settings.items() if one.url or one.keys}
+        former = await self._former_accounts.recall(with_endpoint, waiting, now_ms())
+        self._configure_webhooks(config, former)
 
     # ---- life
 
@@ -359,7 +353,7 @@ class App:
             "redecider": self._redecide,
             "flags": self.flags.run,
             "notifications": self.notifier.run,
-            "loop_lag": self.measurements.loop_lag.run,
+            "loop_lag": self.loop_lag.run,
             "webhooks": self.webhooks.run,
             "janitor": self.janitor.run,
             "receipt_relocator": self.receipt_relocator.run,
@@ -414,7 +408,7 @@ class App:
         self.config = config
         self.admin_server.configure(config)
         await self._configure_former_accounts(config)
-        await self.webhooks.renew()
+        await self.webhooks.reload()
         await self.flags.start()  # other rules begin a new epoch
         self.janitor.wake()
         await self.carrier_manager.apply(config)

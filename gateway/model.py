@@ -261,8 +261,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     policy_version: str = ""
 
 
-class Envelope(msgspec.Struct, array_like=True, gc=False):
-    """What is kept (encrypted) as long as the record: everything but the content."""
+class EnvelopeHeader(msgspec.Struct, array_like=True, gc=False):
+    """The fields of an ``Envelope`` that its events need. Decoded alone, it skips the rest of the envelope."""
 
     to: str  # E.164 digits without +
     sender: str
@@ -274,6 +274,11 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     encoding: str = ""  # "gsm7" | "latin1" | "ucs2" | "binary"
     segments: int = 1
     metadata: Any = None
+
+
+class Envelope(EnvelopeHeader, array_like=True, gc=False):
+    """Everything about a message but its content, encrypted, kept as long as the record."""
+
     policy_version: str = ""
     rules: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()

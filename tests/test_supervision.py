@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from gateway import supervision as module
 from gateway.config import ConfigError
@@ -16,6 +18,14 @@ from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failu
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST", 0.001)
     monkeypatch.setattr(module, "MOST", 0.004)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
+    """What supervision logs, however logging was configured before."""
+    capture = LogCapture()
+    monkeypatch.setattr(module, "log", structlog.wrap_logger(None, processors=[capture]))
+    return capture
 
 
 async def test_a_part_that_fails_is_restarted_and_counted() -> None:
@@ -107,24 +117,24 @@ async def test_stopping_cuts_the_restart_delay_short(monkeypatch: pytest.MonkeyP
     assert runs > 1
 
 
-async def test_a_repeated_failure_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_repeated_failure_is_logged_once_a_minute(logged: LogCapture) -> None:
     parts = Supervision()
     for _ in range(1000):
         parts.failed("receipt", ValueError("the same"))
     parts.failed("receipt", KeyError("another"))
-    out = capsys.readouterr().out
-    assert out.count("other work continues") == 2
+    events = [entry["event"] for entry in logged.entries]
+    assert events == ["unexpected error, other work continues"] * 2
     assert parts.failures["receipt"] == 1001
 
 
-async def test_items_set_aside_are_kept_and_logged_within_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_items_set_aside_are_kept_and_logged_within_bounds(logged: LogCapture) -> None:
     parts = Supervision()
     for number in range(3 * module.KEPT):
         parts.set_aside("receipt", f"north: {number}", OverflowError("too long"))
     assert len(parts.latest) == module.KEPT
     assert parts.latest[-1][1:] == ("receipt", f"north: {3 * module.KEPT - 1}", "OverflowError: too long")
     assert parts.set_aside_counts["receipt"] == 3 * module.KEPT
-    assert capsys.readouterr().out.count("set aside") == module.LINES
+    assert [entry["event"] for entry in logged.entries] == ["item set aside"] * module.LINES
 
 
 async def test_errors_in_callbacks_of_the_loop_are_counted() -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from gateway.admin.parts import GatewayParts
     from gateway.admin.scopes import ScopeNames
-    from gateway.store.codec import MessageRecord
     from gateway.store.overview import StoreOverview
+    from gateway.store.records import MessageRecord
 
 
 class MessageRoutes:

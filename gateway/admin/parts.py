@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.admin.metrics.loop_lag import LoopLag
-from gateway.store.redis.timed import TimedConnection
-
 if TYPE_CHECKING:
+    from gateway.admin.metrics.loop_lag import LoopLag
     from gateway.api.accounts import Accounts
     from gateway.api.request_metrics import RequestMetrics
     from gateway.carriers.manager import CarrierManager
@@ -26,19 +24,6 @@ if TYPE_CHECKING:
     from gateway.store.webhook_queues import WebhookQueues
     from gateway.supervision import Supervision
     from gateway.webhooks.follower import EventFollower
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What measures in passing, and so is built before the parts that it measures."""
-
-    connection: TimedConnection
-    loop_lag: LoopLag
-
-    @classmethod
-    def on(cls, connection: StoreConnection) -> Measurements:
-        """Return new measurements of this store connection and of the event loop."""
-        return cls(TimedConnection(connection), LoopLag())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +51,4 @@ class GatewayParts:
     webhook_queues: WebhookQueues
     store: MessageStore
     connection: StoreConnection
-    measurements: Measurements
+    loop_lag: LoopLag

@@ -49,7 +49,7 @@ class AdminServer:
         with suppress(OSError):  # then the audit refuses every action and says why
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.audit = Audit(folder)
-        overview = StoreOverview(parts.measurements.connection, parts.store.partitions)
+        overview = StoreOverview(parts.connection, parts.store.partitions)
         self._status = GatewayStatus(parts, overview)
         scopes = ScopeNames(parts.policy_context, parts.store)
         inner = admin_app(

@@ -23,8 +23,8 @@ from gateway.api.submit import Runner, SubmitHandler, SubmitIntake
 from gateway.config import Account
 from gateway.model import Recipient
 from gateway.store import ids
-from gateway.store.codec import MessageRecord
 from gateway.store.keys import Hasher
+from gateway.store.records import MessageRecord
 from gateway.store.requests import CancelResult
 
 MAX_FOUND = 100

@@ -44,9 +44,9 @@ from gateway.intake.validated import (
 from gateway.intake.velocity_limits import DestinationCounts, VelocityLimits
 from gateway.model import PRIORITY, AcceptResult, Cap, Facts, NewMessage, Priority, Recipient, State
 from gateway.policy.decide import caps_for, decide
-from gateway.store.codec import MessageRecord
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
+from gateway.store.records import MessageRecord
 from gateway.store.requests import QueueDepths
 from gateway.supervision import Supervision
 

@@ -61,31 +61,31 @@ def _intake(parts: GatewayParts) -> Iterator[Metric]:
 
 
 def _store_calls(parts: GatewayParts) -> Iterator[Metric]:
-    timed = parts.measurements.connection
+    times = parts.connection.times
     yield histogram(
         "store_call_seconds",
         "Duration of store round trips, by function; one round trip serves a whole batch.",
         ("function",),
-        timed.seconds,
+        times.seconds,
     )
     yield counter(
-        "store_errors", "Store round trips that failed, by function and kind.", ("function", "kind"), timed.errors
+        "store_errors", "Store round trips that failed, by function and kind.", ("function", "kind"), times.errors
     )
 
 
 def _webhooks(parts: GatewayParts) -> Iterator[Metric]:
-    deliveries = parts.webhooks.deliveries
+    scheduler = parts.webhooks.scheduler
     yield counter(
         "webhook_events",
         "Webhook events picked up, posted and given up (dead); failures: POST requests that failed.",
         ("what",),
-        deliveries.counts,
+        scheduler.counts,
     )
     yield gauge(
         "webhook_failing_seconds",
         "How long the endpoints of an account have been failing; the longest of them.",
         ("account",),
-        deliveries.outages(),
+        scheduler.outages(),
     )
 
 
@@ -123,7 +123,7 @@ def _supervision(parts: GatewayParts) -> Iterator[Metric]:
 
 
 def _loop_lag(parts: GatewayParts) -> Iterator[Metric]:
-    lag = parts.measurements.loop_lag
+    lag = parts.loop_lag
     yield histogram("loop_lag_seconds", "Event loop lag, sampled ten times a second.", (), {(): lag.seconds})
     yield gauge("loop_lag_worst_seconds", "Greatest event loop lag of the last minute.", (), {(): lag.worst})
 

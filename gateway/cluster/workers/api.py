@@ -22,7 +22,7 @@ from gateway.api.responses import JsonResponse
 from gateway.carriers.views import CarrierView
 from gateway.cluster.workers import merge
 from gateway.cluster.workers.requests import WorkerReply, WorkerRequest, ask_all, ask_one, fields
-from gateway.webhooks.administration import EndpointStatus
+from gateway.webhooks.admin import EndpointStatus
 
 if TYPE_CHECKING:
     from gateway.admin.audit import Audit
