@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.servers import Cluster, Server
 
-settings.register_profile("gateway", deadline=None)  # how long an example takes says how busy the machine is
+# No deadline: how long an example takes says how busy the machine is.
+settings.register_profile("shrink", deadline=None)
+# Shrinking a failed walk of the model takes minutes, so a failure is reported as found. The same failure, made as small
+# as it gets: pytest --hypothesis-profile=shrink
+settings.register_profile("gateway", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
 settings.load_profile("gateway")
 
 
