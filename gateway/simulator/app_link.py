@@ -11,8 +11,9 @@ from typing import Protocol, cast
 from gateway.simulator.faults import Faults
 from gateway.smpp.codec import HEADER
 from gateway.smpp.events import Event
+from gateway.smpp.operations import Role
 from gateway.smpp.pdu import ENQUIRE_LINK, MAX_PDU
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
 
 _LINGER = Struct("ii").pack(1, 0)  # close with RST
 

@@ -12,11 +12,10 @@ from uuid import UUID
 
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.codec import ShortMessage, encode_tlv
-from gateway.smpp.pdu import DATA_SM, DELIVER_SM
-from gateway.smpp.segments import UDHI
+from gateway.smpp.pdu import DATA_SM, DELIVER_SM, ESM_UDHI
+from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.text import Long, split
-from gateway.smpp.tlv import MESSAGE_PAYLOAD
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv
 
 STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
 
@@ -185,7 +184,7 @@ _FORMS = {
 
 def _text(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: Times) -> bytes:
     error = faults.receipt_error.encode()
-    plain = not message.data_coding and not message.esm_class & UDHI
+    plain = not message.data_coding and not message.esm_class & ESM_UDHI
     text = message.short_message[:20] if plain else b""
     ahead = faults.receipt_utc_offset
     if faults.receipt_text == "standard":

@@ -15,8 +15,9 @@ from gateway.simulator.stats import LedgerEntry, SimulatorStats
 from gateway.simulator.timer_wheel import TimerWheel
 from gateway.simulator.verdict import SubmitVerdicts, has_passed
 from gateway.smpp import receipt
-from gateway.smpp.codec import HEADER, ShortMessage
+from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import DELIVER_SM, RESP
+from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long
 

@@ -24,25 +24,8 @@ from gateway.smpp.pdu import (
     Unsuccess,
     command_name,
 )
-from gateway.smpp.short_message import PduTemplate, ShortMessage, decode_message, encode_sm, submit_template
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv, encode_tlvs, scan
-
-__all__ = [
-    "HEADER",
-    "Pdu",
-    "PduTemplate",
-    "ShortMessage",
-    "decode",
-    "decode_message",
-    "encode",
-    "encode_body",
-    "encode_sm",
-    "encode_tlv",
-    "pdu_length",
-    "submit_template",
-    "without_tlvs",
-]
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlvs, scan
 
 HEADER = Struct(">IIII")
 """command_length, command_id, command_status, sequence_number."""

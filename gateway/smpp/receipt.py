@@ -13,42 +13,13 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.smpp.ids import bounded_id
-from gateway.smpp.message_id import IdForm, id_forms, normalise_id
-from gateway.smpp.segments import UDHI, TextError, split_header
+from gateway.smpp.message_id import bounded_id
+from gateway.smpp.pdu import ESM_INTERMEDIATE, ESM_RECEIPT, ESM_TYPE_MASK, ESM_UDHI
+from gateway.smpp.text import TextError, split_header
+from gateway.smpp.tlv import MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID
 
 if TYPE_CHECKING:
-    from gateway.smpp.codec import ShortMessage
-
-__all__ = [
-    "ACCEPTED",
-    "DELETED",
-    "DELIVERED",
-    "ENROUTE",
-    "EXPIRED",
-    "INTERMEDIATE",
-    "MESSAGE_STATE",
-    "NETWORK_ERROR_CODE",
-    "RECEIPTED_MESSAGE_ID",
-    "REJECTED",
-    "STATE_TEXTS",
-    "UNDELIVERABLE",
-    "UNKNOWN",
-    "UNREADABLE",
-    "IdForm",
-    "Receipt",
-    "build",
-    "date_text",
-    "id_forms",
-    "is_receipt",
-    "normalise_id",
-    "parse",
-    "parse_text",
-]
-
-RECEIPTED_MESSAGE_ID = 0x001E
-NETWORK_ERROR_CODE = 0x0423
-MESSAGE_STATE = 0x0427
+    from gateway.smpp.short_message import ShortMessage
 
 ENROUTE, DELIVERED, EXPIRED, DELETED, UNDELIVERABLE, ACCEPTED, UNKNOWN, REJECTED = range(1, 9)
 """message_state values, SMPP 3.4, 5.2.28."""
@@ -106,7 +77,7 @@ _BEGINNINGS = (
 _PLAIN_STATES = {bytes((state,)): state for state in STATE_TEXTS if state != UNKNOWN}
 _BESIDE = {0: ENROUTE, 9: UNDELIVERABLE}  # SCHEDULED and SKIPPED, of version 5.0
 
-_RECEIPT_TYPES = frozenset({0x04, 0x20})  # esm_class bits 5-2: delivery receipt, intermediate notification
+_RECEIPT_TYPES = frozenset({ESM_RECEIPT, ESM_INTERMEDIATE})
 _USUAL = re.compile(
     rb"id:([^\s\0]{1,64}) sub:(\S*) dlvrd:(\S*) submit date:(\d{1,32}) done date:(\d{1,32}) stat:(\w+) err:(\w{0,64})"
     rb"(?: [Tt]ext:(.*))?",
@@ -149,7 +120,7 @@ def is_receipt(message: ShortMessage, *, trust_tlv: bool = True, trust_text: boo
     proves nothing, since anybody can write one, unless the carrier is set so (``trust_text``): then it has to begin
     with an id and hold a state.
     """
-    kind = message.esm_class & 0x3C
+    kind = message.esm_class & ESM_TYPE_MASK
     if kind in _RECEIPT_TYPES:
         return True
     if kind:
@@ -247,7 +218,7 @@ def _readings(message: ShortMessage) -> Iterator[bytes]:
     its user data header.
     """
     yield from _unwrapped(message.payload)
-    if message.esm_class & UDHI:
+    if message.esm_class & ESM_UDHI:
         with suppress(TextError):
             yield from _unwrapped(split_header(message.payload)[1])
 

@@ -1,7 +1,6 @@
-"""Optional parameters (TLVs) of SMPP 3.4, section 5.3.2, by name and by tag, plus the one of 5.0 that carriers send.
+"""Optional parameters (TLVs) of SMPP 3.4, section 5.3.2, by name and by tag, plus congestion_state of 5.0.
 
-Decoding never judges a tag or a value: what is unknown passes through, what is known may have an odd size in the
-field. Encoding by name is strict.
+Decoding accepts any tag and any size, since carriers send unknown tags and wrong sizes. Encoding by name is strict.
 """
 
 from __future__ import annotations
@@ -9,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 from struct import Struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gateway.smpp.errors import LocalError
 
 
 class TlvKind(Enum):
-    """What a value is."""
+    """The type of a value."""
 
     INTEGER = "integer"  # big endian, of exactly ``most`` octets
-    CSTRING = "cstring"  # ends with a NUL, which the sizes count
+    CSTRING = "cstring"  # ends with a NUL, which counts in the sizes
     OCTETS = "octets"
 
 
@@ -112,16 +111,16 @@ _unpack_head = _HEAD.unpack_from
 
 
 def encode_tlv(tag: int, value: bytes) -> bytes:
-    """One TLV as it stands on the wire; the value is taken as it is. LocalError beyond 65535 octets."""
+    """Return one TLV as on the wire, its value unchecked. LocalError beyond 65535 octets."""
     if len(value) > 0xFFFF or not 0 <= tag <= 0xFFFF:
         raise LocalError(f"TLV 0x{tag:04X} of {len(value)} octets cannot be encoded")
     return _pack_head(tag, len(value)) + value
 
 
 def encode_named(name: str, value: int | bytes) -> bytes:
-    """One TLV of the table by its name: an int for INTEGER, else octets (a CSTRING without its NUL).
+    """Return one TLV of the table by name: an int for INTEGER, else octets (a CSTRING without its NUL).
 
-    LocalError for an unknown name, a value of the wrong type or out of its sizes.
+    LocalError for an unknown name, or a value of the wrong type or size.
     """
     row = BY_NAME.get(name)
     if row is None:
@@ -140,12 +139,12 @@ def encode_named(name: str, value: int | bytes) -> bytes:
 
 
 def encode_tlvs(tlvs: Iterable[tuple[int, bytes]]) -> bytes:
-    """A sequence of TLVs, order kept."""
+    """Return the TLVs as on the wire, in order."""
     return b"".join([encode_tlv(tag, value) for tag, value in tlvs])
 
 
 def scan(data: bytes, start: int, end: int) -> tuple[list[tuple[int, bytes]], bool]:
-    """All whole TLVs in ``data[start:end]``, order and duplicates kept, and whether they filled it exactly."""
+    """Return the complete TLVs in ``data[start:end]``, in order with duplicates, and whether they fill it exactly."""
     found: list[tuple[int, bytes]] = []
     while start + 4 <= end:
         tag, length = _unpack_head(data, start)
@@ -158,5 +157,54 @@ def scan(data: bytes, start: int, end: int) -> tuple[list[tuple[int, bytes]], bo
 
 
 def integer(value: bytes | None) -> int | None:
-    """A TLV's value as a number whatever its size, None when it is absent or empty."""
+    """Return a TLV's value of any size as a number, None when it is absent or empty."""
     return int.from_bytes(value, "big") if value else None
+
+
+# ---- values given as text, in a configuration or a message's metadata
+
+TlvType = Literal["string", "cstring", "int8", "int16", "int32", "hex"]
+
+_SIZES = {"int8": 1, "int16": 2, "int32": 4}
+MAX_TEXT_VALUE = 1024
+"""Octets of one configured value: carriers ask for ids and names, and the PDU must hold them beside the text."""
+
+
+def tlv_value(kind: TlvType, text: str) -> bytes:
+    """Return the octets of a value given as text: UTF-8 (``cstring``: with a NUL), big-endian number or hexadecimal.
+
+    Raise ValueError that says what is wrong with ``text`` and what is allowed.
+    """
+    octets = _text_octets(kind, text)
+    if len(octets) > MAX_TEXT_VALUE:
+        raise ValueError(f"has {len(octets)} octets; at most {MAX_TEXT_VALUE} are allowed")
+    return octets
+
+
+def _text_octets(kind: TlvType, text: str) -> bytes:
+    size = _SIZES.get(kind)
+    if size:
+        return _number(text, size)
+    if kind == "hex":
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            raise ValueError('must be pairs of hexadecimal digits, such as "0a1b"') from None
+    if "\0" in text:
+        raise ValueError("contains a NUL, which ends a string")
+    try:
+        octets = text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("contains a lone surrogate (half a character)") from None
+    return octets + b"\0" if kind == "cstring" else octets
+
+
+def _number(text: str, size: int) -> bytes:
+    most = (1 << 8 * size) - 1
+    try:
+        value = int(text, 0) if len(text) <= 12 else -1
+    except ValueError:
+        value = -1
+    if not 0 <= value <= most:
+        raise ValueError(f"must be a whole number from 0 to {most}")
+    return value.to_bytes(size, "big")

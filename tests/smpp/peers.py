@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.smpp.codec import HEADER, Pdu, decode, encode
 from gateway.smpp.events import Event
-from gateway.smpp.operations import BOUND_BY, SessionState
+from gateway.smpp.operations import BOUND_BY, Role, SessionState
 from gateway.smpp.pdu import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER, RESP
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
 
 COMMAND_OF = {state: command_id for command_id, state in BOUND_BY.items()}
 BIND_BODY = b"shop\0secret\0\0\x34\0\0\0"

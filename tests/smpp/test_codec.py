@@ -7,20 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.smpp import tlv
-from gateway.smpp.codec import (
-    HEADER,
-    Pdu,
-    ShortMessage,
-    decode,
-    decode_message,
-    encode,
-    encode_body,
-    encode_sm,
-    encode_tlv,
-    pdu_length,
-    submit_template,
-    without_tlvs,
-)
+from gateway.smpp.codec import HEADER, Pdu, decode, encode, encode_body, pdu_length, without_tlvs
 from gateway.smpp.errors import LocalError, PeerError, SmppError
 from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
@@ -41,7 +28,9 @@ from gateway.smpp.pdu import (
     Unsuccess,
     command_name,
 )
+from gateway.smpp.short_message import ShortMessage, decode_message, encode_sm, submit_template
 from gateway.smpp.status import CommandStatus
+from gateway.smpp.tlv import encode_tlv
 from tests.smpp.strategies import OCTET, TLVS, pdus, text
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.smpp.codec import HEADER, decode, decode_message, encode, pdu_length
+from gateway.smpp.codec import HEADER, decode, encode, pdu_length
 from gateway.smpp.errors import PeerError
 from gateway.smpp.events import Answered, Closed, Event, Requested
+from gateway.smpp.operations import Role
 from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
     BIND_TRANSCEIVER_RESP,
@@ -20,7 +21,8 @@ from gateway.smpp.pdu import (
     UNBIND,
     UNBIND_RESP,
 )
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
+from gateway.smpp.short_message import decode_message
 from gateway.smpp.status import CommandStatus
 from tests.smpp.vectors import decode_fields, load
 
