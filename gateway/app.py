@@ -29,6 +29,7 @@ from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.manager import CarrierManager
 from gateway.carriers.receipts_by_id import ParkedReceiptRelocator
 from gateway.carriers.service import CarrierService
+from gateway.clock import now_ms
 from gateway.cluster.flags import SharedFlags
 from gateway.cluster.heartbeat import Heartbeat
 from gateway.cluster.janitor import Janitor
@@ -67,7 +68,7 @@ from gateway.supervision import Supervision
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
 from gateway.webhooks.administration import WebhookAdmin
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, now_ms
+from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings
 from gateway.webhooks.follower import EventFollower, poster
 
 COLLECT = (20_000, 20, 20)

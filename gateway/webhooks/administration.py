@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.clock import now_ms
 from gateway.store.webhook_queues import DeadLetters, QueueAddress, QueueInfo
 from gateway.webhooks.delivery import DeliveryScheduler
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, PostOutcome, headers, now_ms
+from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, PostOutcome, headers
 from gateway.webhooks.event_format import iso
 
 TEST = "webhook.test"

@@ -14,10 +14,11 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.intake.batcher import Batcher
 from gateway.store.webhook_queues import EventChunk, FrozenBatch, MovedChunk, NextBatchRequest, QueueAddress
 from gateway.webhooks.endpoint_health import EndpointHealth, ServerHealth, ServerPlace, ServerTrust
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointQueue, EndpointSettings, now_ms
+from gateway.webhooks.endpoint_queue import EndpointClient, EndpointQueue, EndpointSettings
 
 MOST_ACTIVE = 2000
 """Queues of one account that are worked at once in this worker, on servers of one kind; more wait for their turn."""

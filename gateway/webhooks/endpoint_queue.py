@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from gateway import signature
+from gateway.clock import now_ms
 from gateway.store.errors import StoreError
 from gateway.store.webhook_queues import BatchOutcome, FrozenBatch, NextBatchRequest, QueueAddress
 from gateway.webhooks.endpoint_health import ServerHealth, ServerPlace, ServerTrust
@@ -265,8 +266,3 @@ def headers(keys: Sequence[bytes], name: str, body: bytes) -> dict[str, str]:
 def batch_id(queue: bytes, batch: FrozenBatch) -> str:
     """The webhook-id: the same for the same batch, whoever posts it."""
     return hashlib.blake2b(queue + batch.first + batch.events.to_bytes(2, "big"), digest_size=15).hexdigest()
-
-
-def now_ms() -> int:
-    """The wall clock, ms UTC."""
-    return time.time_ns() // 1_000_000
