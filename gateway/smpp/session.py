@@ -27,7 +27,7 @@ from gateway.smpp.events import (
     Unbinding,
 )
 from gateway.smpp.message_id import bounded_id
-from gateway.smpp.operations import BOUND, BOUND_BY, CONTROL, NOT_AT_ALL, Role, SessionState, allowed
+from gateway.smpp.operations import BOUND, BOUND_BY, CONTROL, NEVER_ALLOWED, Role, SessionState, allowed
 from gateway.smpp.pdu import (
     BINDS,
     DATA_SM,
@@ -562,7 +562,7 @@ class Session:
         self.wrong_state += 1
         if command_id in UNANSWERED:
             return
-        if command_id in NOT_AT_ALL[self.role.peer]:
+        if command_id in NEVER_ALLOWED[self.role.peer]:
             self._write_response(GENERIC_NACK, sequence, CommandStatus.ESME_RINVCMDID)
         elif command_id in BINDS and self._steady:
             self._write_response(command_id, sequence, CommandStatus.ESME_RALYBND)

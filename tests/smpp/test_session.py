@@ -19,7 +19,7 @@ from gateway.smpp.events import (
     TimedOut,
     Unbinding,
 )
-from gateway.smpp.operations import BOUND_BY, MATRIX, NOT_AT_ALL, Role, SessionState
+from gateway.smpp.operations import BOUND_BY, MATRIX, NEVER_ALLOWED, Role, SessionState
 from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BINDS,
@@ -257,7 +257,7 @@ class TestMatrix:
         assert session.unanswered == before
         if command_id in UNANSWERED:
             assert answers == []
-        elif command_id in NOT_AT_ALL[role.peer]:
+        elif command_id in NEVER_ALLOWED[role.peer]:
             assert answers == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 55)]
         elif command_id in BINDS and session.bound:
             assert answers == [(command_id | RESP, CommandStatus.ESME_RALYBND, 55)]
