@@ -15,7 +15,6 @@ from gateway.smpp.errors import LocalError, PeerError
 from gateway.smpp.pdu import (
     HEADER_LENGTH,
     LAYOUTS,
-    MAX_PDU,
     RESP,
     DistributionList,
     FieldKind,
@@ -227,19 +226,6 @@ def _fold(fields: tuple[PduField, ...]) -> list[_Reader]:
 
 
 _STEPS: dict[int, list[_Reader]] = {command_id: _fold(layout.fields) for command_id, layout in LAYOUTS.items()}
-
-
-def pdu_length(data: bytes, start: int = 0, max_pdu: int = MAX_PDU) -> int | None:
-    """Return command_length of the PDU at ``start``, None while its four octets are incomplete.
-
-    PeerError (RINVCMDLEN, sequence 0) below 16 or above ``max_pdu``: framing is lost (section 3.2.1).
-    """
-    if len(data) - start < 4:
-        return None
-    length: int = _LENGTH.unpack_from(data, start)[0]
-    if not HEADER_LENGTH <= length <= max_pdu:
-        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, f"command_length {length}")
-    return length
 
 
 def decode(data: bytes, start: int = 0, end: int | None = None) -> Pdu:

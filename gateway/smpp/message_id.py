@@ -140,16 +140,6 @@ def receipted_id(raw: bytes, form: IdForm) -> bytes:
     return _canonical(trimmed(raw)) if form in _CONVERTED else trimmed(raw)
 
 
-def id_forms(raw: bytes, form: IdForm) -> tuple[bytes, ...]:
-    """Return the distinct keys under which a receipt's id may be found, the most likely first.
-
-    All but the first are guesses, made only with ``auto``.
-    """
-    if form != "auto":
-        return (receipted_id(raw, form),)
-    return tuple(dict.fromkeys(form for _, form in forms_of(raw)))
-
-
 _CONVERTED = frozenset({"hex-to-dec", "dec-to-hex"})
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(rb"[0-9a-fA-F]+")

@@ -223,11 +223,6 @@ _GSM7 = Alphabet.GSM7  # reading a member off its enum costs 60 ns
 _PYTHON_CODECS = {1: "ascii", 5: "shift_jis", 6: "iso8859_5", 7: "iso8859_8", 10: "iso2022_jp", 14: "euc_kr"}
 
 
-def choose(text: str, allowed: Sequence[Alphabet] = USUAL) -> Alphabet:
-    """Return the first of ``allowed`` that can express ``text``. Raise TextError when none can."""
-    return _encode_first(text, allowed)[0]
-
-
 def encode(text: str, alphabet: Alphabet) -> bytes:
     """Return ``text`` as octets; BINARY takes U+0000 to U+00FF. Raise TextError when a character does not fit."""
     octets = _try_encode(text, alphabet)

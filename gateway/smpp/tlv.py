@@ -1,98 +1,15 @@
-"""Optional parameters (TLVs) of SMPP 3.4, section 5.3.2, by name and by tag, plus congestion_state of 5.0.
+"""Optional parameters (TLVs) of SMPP 3.4, section 5.3.2, and congestion_state of 5.0.
 
-Decoding accepts any tag and any size, since carriers send unknown tags and wrong sizes. Encoding by name is strict.
+Decoding accepts any tag and any size, since carriers send unknown tags and wrong sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from struct import Struct
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from gateway.smpp.errors import LocalError
-
-
-class TlvKind(Enum):
-    """The type of a value."""
-
-    INTEGER = "integer"  # big endian, of exactly ``most`` octets
-    CSTRING = "cstring"  # ends with a NUL, which counts in the sizes
-    OCTETS = "octets"
-
-
-class TlvSpec(NamedTuple):
-    """One optional parameter: sizes are octets of the value."""
-
-    name: str
-    tag: int
-    kind: TlvKind
-    least: int
-    most: int
-
-
-def _integer(name: str, tag: int, size: int) -> TlvSpec:
-    return TlvSpec(name, tag, TlvKind.INTEGER, size, size)
-
-
-def _octets(name: str, tag: int, least: int, most: int) -> TlvSpec:
-    return TlvSpec(name, tag, TlvKind.OCTETS, least, most)
-
-
-def _string(name: str, tag: int, most: int) -> TlvSpec:
-    return TlvSpec(name, tag, TlvKind.CSTRING, 1, most)
-
-
-TABLE: tuple[TlvSpec, ...] = (
-    _integer("dest_addr_subunit", 0x0005, 1),
-    _integer("dest_network_type", 0x0006, 1),
-    _integer("dest_bearer_type", 0x0007, 1),
-    _integer("dest_telematics_id", 0x0008, 2),
-    _integer("source_addr_subunit", 0x000D, 1),
-    _integer("source_network_type", 0x000E, 1),
-    _integer("source_bearer_type", 0x000F, 1),
-    _integer("source_telematics_id", 0x0010, 1),
-    _integer("qos_time_to_live", 0x0017, 4),
-    _integer("payload_type", 0x0019, 1),
-    _string("additional_status_info_text", 0x001D, 256),
-    _string("receipted_message_id", 0x001E, 65),
-    _integer("ms_msg_wait_facilities", 0x0030, 1),
-    _integer("privacy_indicator", 0x0201, 1),
-    _octets("source_subaddress", 0x0202, 2, 23),
-    _octets("dest_subaddress", 0x0203, 2, 23),
-    _integer("user_message_reference", 0x0204, 2),
-    _integer("user_response_code", 0x0205, 1),
-    _integer("source_port", 0x020A, 2),
-    _integer("destination_port", 0x020B, 2),
-    _integer("sar_msg_ref_num", 0x020C, 2),
-    _integer("language_indicator", 0x020D, 1),
-    _integer("sar_total_segments", 0x020E, 1),
-    _integer("sar_segment_seqnum", 0x020F, 1),
-    _integer("sc_interface_version", 0x0210, 1),
-    _integer("callback_num_pres_ind", 0x0302, 1),
-    _octets("callback_num_atag", 0x0303, 0, 65),
-    _integer("number_of_messages", 0x0304, 1),
-    _octets("callback_num", 0x0381, 4, 19),
-    _integer("dpf_result", 0x0420, 1),
-    _integer("set_dpf", 0x0421, 1),
-    _integer("ms_availability_status", 0x0422, 1),
-    _octets("network_error_code", 0x0423, 3, 3),
-    _octets("message_payload", 0x0424, 0, 0xFFFF),
-    _integer("delivery_failure_reason", 0x0425, 1),
-    _integer("more_messages_to_send", 0x0426, 1),
-    _integer("message_state", 0x0427, 1),
-    _integer("congestion_state", 0x0428, 1),  # 5.0, in responses: 0 idle … 99 congested
-    _octets("ussd_service_op", 0x0501, 1, 1),
-    _integer("display_time", 0x1201, 1),
-    _integer("sms_signal", 0x1203, 2),
-    _integer("ms_validity", 0x1204, 1),
-    _octets("alert_on_message_delivery", 0x130C, 0, 0),
-    _integer("its_reply_type", 0x1380, 1),
-    _octets("its_session_info", 0x1383, 2, 2),
-)
-
-BY_NAME: dict[str, TlvSpec] = {row.name: row for row in TABLE}
-BY_TAG: dict[int, TlvSpec] = {row.tag: row for row in TABLE}
 
 RECEIPTED_MESSAGE_ID = 0x001E
 USER_MESSAGE_REFERENCE = 0x0204
@@ -115,27 +32,6 @@ def encode_tlv(tag: int, value: bytes) -> bytes:
     if len(value) > 0xFFFF or not 0 <= tag <= 0xFFFF:
         raise LocalError(f"TLV 0x{tag:04X} of {len(value)} octets cannot be encoded")
     return _pack_head(tag, len(value)) + value
-
-
-def encode_named(name: str, value: int | bytes) -> bytes:
-    """Return one TLV of the table by name: an int for INTEGER, else octets (a CSTRING without its NUL).
-
-    LocalError for an unknown name, or a value of the wrong type or size.
-    """
-    row = BY_NAME.get(name)
-    if row is None:
-        raise LocalError(f"no TLV is called {name!r}")
-    if (row.kind is TlvKind.INTEGER) != isinstance(value, int):
-        raise LocalError(f"TLV {name} is of kind {row.kind.value}, not {type(value).__name__}")
-    if isinstance(value, int):
-        if not 0 <= value < 1 << 8 * row.most:
-            raise LocalError(f"TLV {name}: {value} does not fit in {row.most} octets")
-        return encode_tlv(row.tag, value.to_bytes(row.most, "big"))
-    if row.kind is TlvKind.CSTRING:
-        value += b"\0"
-    if not row.least <= len(value) <= row.most or (row.kind is TlvKind.CSTRING and value.find(0) != len(value) - 1):
-        raise LocalError(f"TLV {name} takes {row.least} to {row.most} octets, not {len(value)}")
-    return encode_tlv(row.tag, value)
 
 
 def encode_tlvs(tlvs: Iterable[tuple[int, bytes]]) -> bytes:

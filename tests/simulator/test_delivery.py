@@ -11,10 +11,11 @@ import pytest
 from gateway.simulator.delivery import Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.message_id import id_forms, normalise_id
+from gateway.smpp.message_id import normalise_id
 from gateway.smpp.pdu import DATA_SM, DELIVER_SM, SUBMIT_SM
 from gateway.smpp.short_message import ShortMessage, decode_message
 from gateway.smpp.text import Joiner, decode
+from tests.smpp.peers import id_forms
 
 NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC in ms
 SUBMIT = ShortMessage(

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.smpp import receipt
-from gateway.smpp.message_id import bounded_id, id_forms, normalise_id
+from gateway.smpp.message_id import bounded_id, normalise_id
 from gateway.smpp.receipt import Receipt, build, is_receipt, parse
 from gateway.smpp.tlv import RECEIPTED_MESSAGE_ID
+from tests.smpp.peers import id_forms
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/vectors.json").read_text())["receipts"]
 JAN_2026 = 1_767_225_600_000  # 2026-01-01 00:00 UTC in ms

@@ -23,7 +23,6 @@ from gateway.smpp.text import (
     Segments,
     TextError,
     alphabet_of,
-    choose,
     concatenation,
     count,
     decode,
@@ -113,12 +112,12 @@ def test_gsm_decoding_never_fails(octets: bytes, text: str) -> None:
 
 
 def test_choice_follows_the_order_allowed() -> None:
-    assert choose("héllo") is Alphabet.GSM7
-    assert choose("ç") is Alphabet.UCS2
-    assert choose("ç", (Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)) is Alphabet.LATIN1
-    assert choose("a", (Alphabet.UCS2,)) is Alphabet.UCS2
+    assert count("héllo").alphabet is Alphabet.GSM7
+    assert count("ç").alphabet is Alphabet.UCS2
+    assert count("ç", allowed=(Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)).alphabet is Alphabet.LATIN1
+    assert count("a", allowed=(Alphabet.UCS2,)).alphabet is Alphabet.UCS2
     with pytest.raises(TextError, match="gsm7 or latin1"):
-        choose("я", (Alphabet.GSM7, Alphabet.LATIN1))
+        count("я", allowed=(Alphabet.GSM7, Alphabet.LATIN1))
     with pytest.raises(TextError, match="gsm7"):
         encode("я", Alphabet.GSM7)
     with pytest.raises(TextError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.smpp.codec import HEADER, decode, encode, pdu_length
+from gateway.smpp.codec import HEADER, decode, encode
 from gateway.smpp.errors import PeerError
 from gateway.smpp.events import Answered, Closed, Event, Requested
 from gateway.smpp.operations import Role
@@ -225,8 +225,3 @@ def test_the_fast_path_reads_what_the_tables_read(name: str) -> None:
     assert (message.source, message.dest) == (fields["source_addr"], fields["destination_addr"])
     assert message.short_message == fields.get("short_message", b"")
     assert message.tlvs == (dict(pdu.tlvs) or None)
-
-
-def test_pdu_length_needs_four_octets() -> None:
-    assert pdu_length(b"\0\0\0") is None
-    assert pdu_length(b"\0\0\0\x10") == 16
