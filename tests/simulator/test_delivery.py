@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.simulator.delivery import Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
+from gateway.simulator.delivery import ReceiptTimes, pick_state, receipt_body, receipt_id, reply_bodies, write_id
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
 from gateway.smpp.message_id import normalise_id
@@ -25,7 +25,7 @@ TEXTS = ["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-d
 
 
 def made(faults: Faults, message: ShortMessage = SUBMIT, state: int = receipt.DELIVERED) -> ShortMessage:
-    command_id, body = receipt_body(faults, message, b"12AB", state, Times(NOON, NOON + 60_000))
+    command_id, body = receipt_body(faults, message, b"12AB", state, ReceiptTimes(NOON, NOON + 60_000))
     return decode_message(body, 0, len(body), command_id, 7)
 
 
