@@ -14,8 +14,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 help:
 	@echo 'make demo     the gateway with two simulated carriers and a few messages; Ctrl-C stops it'
 	@echo 'make test     the tests                             (ARGS="-k receipt -x" is passed to pytest)'
-	@echo 'make check    ruff, formatting and mypy --strict'
-	@echo 'make format   format the code and apply ruff's fixes'
+	@echo 'make check    ruff, formatting, mypy --strict and the linter of the Lua functions'
+	@echo 'make format   format the code and apply the fixes of ruff'
 	@echo 'make bench    the benchmark                         (ARGS="--messages 100000" is passed to it)'
 	@echo 'make lock     update requirements.lock and requirements-dev.lock from pyproject.toml'
 	@echo 'make image    build the container image smpp-gateway'
@@ -31,6 +31,7 @@ check: $(READY)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m tests.store.lua_lint
 
 format: $(READY)
 	@$(BIN)/ruff check --quiet --fix .

@@ -18,7 +18,7 @@ import uvloop
 
 from bench.children import report
 from gateway.simulator import Faults, Simulator
-from gateway.smpp.codec import ShortMessage
+from gateway.smpp.short_message import ShortMessage
 
 
 class CarrierPlan(msgspec.Struct, frozen=True):

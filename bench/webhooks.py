@@ -25,15 +25,18 @@ from bench.children import Child, report
 from bench.measure import Latency
 from bench.receivers import KINDS
 from bench.store_path import OWNER, Meter, life, server
+from gateway.config.addresses import AddressGuard
 from gateway.signature import read_secret
 from gateway.store.crypto import Vault
+from gateway.store.former_accounts import EndpointSettings
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.messages import MessageStore
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.webhook_queues import WebhookQueues
-from gateway.webhooks.endpoint_queue import EndpointSettings
-from gateway.webhooks.follower import EventFollower, poster
+from gateway.webhooks.endpoints import Endpoints
+from gateway.webhooks.follower import EventFollower
+from gateway.webhooks.poster import Poster
 
 HASHING, KEY = bytes(32), bytes(32)
 PARTITIONS = 8
@@ -115,11 +118,12 @@ async def _run(
 ) -> WebhookFigures:
     link, store, webhook_queues = await _open(at.url)
     # The same owner as the feeder's, which otherwise would count as a worker and be left its share of the partitions.
-    follower = EventFollower(webhook_queues, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
+    endpoints = Endpoints(lambda: Poster(AddressGuard(["127.0.0.0/8"]), agent="bench"))
+    follower = EventFollower(webhook_queues, store, OWNER, endpoints)
     dead = KINDS if options.dead == "all" else tuple(filter(None, [options.dead]))
     follower.configure(
-        [EndpointSettings("shop", urls["healthy"], (SECRET,), options.batch)]
-        + [EndpointSettings(f"bank-{kind}", urls[kind], (SECRET,), options.batch) for kind in dead]
+        {"shop": EndpointSettings(urls["healthy"], (SECRET,), options.batch)}
+        | {f"bank-{kind}": EndpointSettings(urls[kind], (SECRET,), options.batch) for kind in dead}
     )
     await follower.start()
     for place, kind in enumerate(dead, 1):  # their backlog

@@ -9,8 +9,8 @@ from gateway.api.schemas import rfc3339
 from gateway.carriers.views import CarrierView
 from gateway.model import FINAL, Category, PartState, Reason, State
 from gateway.smpp.status import name as status_name
-from gateway.store.codec import MessageRecord
 from gateway.store.overview import LaneView
+from gateway.store.records import MessageRecord
 
 REFUSALS = {
     Reason.CONSENT_MISSING: "no consent of this recipient for this account and brand is on record",

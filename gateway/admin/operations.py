@@ -31,9 +31,9 @@ from gateway.config import Config
 from gateway.intake.policy_context import PolicyContext
 from gateway.model import WAITING
 from gateway.store import ids
-from gateway.store.codec import MessageRecord
 from gateway.store.keys import GLOBAL_SCOPE
 from gateway.store.overview import LanesView, StoreOverview
+from gateway.store.records import MessageRecord
 from gateway.store.requests import QueueDepths
 
 MODES = {"pause": CarrierMode.PAUSED, "drain": CarrierMode.DRAINED, "resume": CarrierMode.RUNNING}

@@ -22,12 +22,12 @@ from gateway.admin.operations import Operations, lanes_json
 from gateway.admin.routes import admin_app
 from gateway.admin.tokens import open_tokens
 from gateway.admin.worker_access import SupervisorOnly
-from gateway.api.http_api import now_ms
 from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.views import carrier_view
+from gateway.clock import now_ms
 from gateway.store.overview import StoreOverview
+from gateway.store.redis.call_times import CallTimes
 from gateway.store.redis.connection import StoreConnection
-from gateway.store.redis.timed import TimedConnection
 from gateway.store.webhook_queues import WebhookQueues
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 class Measurements:
     """What measures on the way, and so is built before the parts that it measures."""
 
-    link: TimedConnection
+    calls: CallTimes
     lag: LoopLag
 
     @classmethod
     def on(cls, link: StoreConnection) -> Measurements:
         """Meters of this connection to the store."""
-        return cls(TimedConnection(link), LoopLag())
+        return cls(link.times, LoopLag())
 
 
 Room = Callable[[Audit], Iterable[Route]]
@@ -79,7 +79,7 @@ class AdminServer:
         folder = Path(app.config.store.data_dir)
         with suppress(OSError):  # then the audit refuses what operators want to do, and says why
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._outlook = StoreOverview(meters.link, app.store.partitions)
+        self._outlook = StoreOverview(link, app.store.partitions)
         self.audit = Audit(folder)
         operations = Operations(app, app.store, self._outlook, self.audit, clock=now_ms)
         self.metrics = MetricsPage(
@@ -91,12 +91,12 @@ class AdminServer:
                 services=lambda: app.services,
                 heartbeat=app.heartbeat,
                 swept=app.sweeper.counts,
-                webhooks=app.webhooks.deliveries,
+                webhooks=app.webhooks.scheduler,
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,
                 supervision=app.supervision,
-                link=meters.link,
+                calls=meters.calls,
                 store=app.store,
                 outlook=self._outlook,
                 servers=self._servers,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.store.codec import SealingVault
+from gateway.store.crypto import Vault
 from gateway.store.ids import derived_id, time_of
-from gateway.store.messages import FunctionCaller
 from gateway.store.owner import LeaseOwner
 from gateway.store.requests import ClaimResult
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 _SMALL = 512  # octets that are not worth compressing
 
@@ -71,7 +73,7 @@ def _derived(base: bytes, index: int) -> bytes:
 class ClaimStore:
     """Raises StoreError; every call may be repeated."""
 
-    def __init__(self, link: FunctionCaller, vault: SealingVault, owner: LeaseOwner) -> None:
+    def __init__(self, link: StoreConnection, vault: Vault, owner: LeaseOwner) -> None:
         self._link = link
         self._vault = vault
         self._owner = owner.name

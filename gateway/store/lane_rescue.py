@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from gateway.model import Redecide
-from gateway.store.codec import SealingVault, read_redecide, readable
+from gateway.store.codec import read_redecide, readable
+from gateway.store.crypto import Vault
 from gateway.store.layout import SETTINGS
-from gateway.store.messages import FunctionCaller, MessageStore
+from gateway.store.messages import MessageStore
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 MOST = 200
 """Messages of a partition that one call looks at."""
@@ -31,7 +35,7 @@ class RescueResult(NamedTuple):
 class LaneRescue:
     """Finds and empties such lanes. Every method may raise StoreError."""
 
-    def __init__(self, store: MessageStore, link: FunctionCaller, vault: SealingVault) -> None:
+    def __init__(self, store: MessageStore, link: StoreConnection, vault: Vault) -> None:
         self._store = store
         self._link = link
         self._vault = vault

@@ -19,83 +19,61 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, get_type_hints
 
-HEAD_FIELDS: tuple[tuple[str, str], ...] = (
-    ("reference_number", "H"),  # given by ``accept``; stays first
-    ("version", "B"),  # ``VERSION``; stays third
-    ("state", "B"),
-    ("reason", "B"),
-    ("final", "B"),
-    ("resent", "B"),  # how often an unknown was queued once more
-    ("cancel", "B"),  # marked while at a carrier: 1, or ``STOPPED`` + the reason why its other parts must not follow
-    ("reserved", "B"),  # counted under its caps
-    ("pinned", "B"),  # its carrier has accepted a part
-    ("listed", "B"),  # 1: in u:<carrier>, it may get a receipt whose id nobody told us; + 2 x its state counted in a
-    ("category", "B"),
-    ("checks", "B"),
-    ("priority", "B"),
-    ("on_unknown", "B"),
-    ("place", "B"),
-    ("attempts", "B"),
-    ("segments", "B"),
-    ("weight", "H"),
-    ("sequence", "I"),
-    ("due", "Q"),
-    ("expires", "Q"),
-    ("lease", "Q"),
-    ("account_len", "B"),
-    ("route_len", "B"),
-    ("envelope_len", "H"),
-    ("permission_len", "H"),
-    ("content_len", "I"),
-    ("carrier_len", "B"),
-    ("parts_len", "H"),
-    ("copies_len", "H"),
-    ("trail_len", "H"),
+from gateway.store.owner import DEAD_AFTER
+
+U8 = Annotated[int, "B"]
+U16 = Annotated[int, "H"]
+U32 = Annotated[int, "I"]
+U64 = Annotated[int, "Q"]
+
+
+class RecordHead(NamedTuple):
+    """The head: its fields in order, big-endian, each with its size. Python's and Lua's formats are made from it."""
+
+    reference_number: U16  # given by ``accept``; stays first
+    version: U8  # ``VERSION``; stays third
+    state: U8
+    reason: U8
+    final: U8
+    resent: U8  # how often an unknown was queued once more
+    cancel: U8  # marked while at a carrier: 1, or ``STOPPED`` + the reason why its other parts must not follow
+    reserved: U8  # counted under its caps
+    pinned: U8  # its carrier has accepted a part
+    listed: U8  # 1: in u:<carrier>, it may get a receipt whose id nobody told us; + 2 x its state counted in a
+    category: U8
+    checks: U8
+    priority: U8
+    on_unknown: U8
+    place: U8
+    attempts: U8
+    segments: U8
+    weight: U16
+    sequence: U32
+    due: U64
+    expires: U64
+    lease: U64
+    account_len: U8
+    route_len: U8
+    envelope_len: U16
+    permission_len: U16
+    content_len: U32
+    carrier_len: U8
+    parts_len: U16
+    copies_len: U16
+    trail_len: U16
+
+
+HEAD_FIELDS: tuple[tuple[str, str], ...] = tuple(
+    (name, hint.__metadata__[0]) for name, hint in get_type_hints(RecordHead, include_extras=True).items()
 )
-"""(name, code of Python's ``struct``), in order, big-endian."""
+"""(name, code of Python's ``struct``) of each field of ``RecordHead``."""
 
 WORKING = ("id", "raw", "dirty", "carrier", "parts", "copies", "steps", "bare")
 """Slots of a record in Lua before those of the head: what a function knows or changes beside it."""
 
 _LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "d": "d", "8s": "c8", "16s": "c16"}
-
-
-class RecordHead(NamedTuple):
-    """The head as Python reads it. Same order as ``HEAD_FIELDS``."""
-
-    reference_number: int
-    version: int
-    state: int
-    reason: int
-    final: int
-    resent: int
-    cancel: int
-    reserved: int
-    pinned: int
-    listed: int
-    category: int
-    checks: int
-    priority: int
-    on_unknown: int
-    place: int
-    attempts: int
-    segments: int
-    weight: int
-    sequence: int
-    due: int
-    expires: int
-    lease: int
-    account_len: int
-    route_len: int
-    envelope_len: int
-    permission_len: int
-    content_len: int
-    carrier_len: int
-    parts_len: int
-    copies_len: int
-    trail_len: int
 
 
 HEAD = Struct(">" + "".join(code for _, code in HEAD_FIELDS))
@@ -113,7 +91,18 @@ def upgraded(raw: bytes) -> bytes:
     return b"".join((raw[:2], bytes((VERSION,)), raw[2:_COPIES_LEN_AT], b"\0\0", raw[_COPIES_LEN_AT:]))
 
 
-PERMISSION = Struct(">QQI8s8s8s")  # opens, closes, epoch, scopes of account, brand, template; then caps
+PERMISSION = Struct(">QQI8s8s8s")
+"""opens, closes, epoch, scopes of account, brand, template; then caps (``CAP``)."""
+OPENS, CLOSES = slice(0, 8), slice(8, 16)
+"""Where the first two of these are."""
+SCOPES_AT = 20
+"""Where the three scopes begin."""
+RULED_STEP = 0xFFFFFFFE
+"""In place of the status of a step: the details of a policy decision follow in place of the error text."""
+RULED_STEP_OCTETS = 250
+"""Most octets of these details."""
+INTERMEDIATE_STEP = 0xFFFFFFFF
+"""In place of the status of a step: the state did not change, a receipt was noted."""
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
@@ -143,10 +132,10 @@ DATED = 128
 EVENT = Struct(">16sIBBBBIBBBBB")
 """id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
 carrier's id, error; these follow. All events of an entry have its instant."""
-TOLD = Struct(">IBIBH")
-"""Beside events while they are followed, of each final one, and of every one of accounts that want all: where it
-begins, segments, the latest of its carrier's dates in seconds (0: none), then two lengths: the carrier's id, the sealed
-envelope; these follow."""
+SUMMARY = Struct(">IBIBH")
+"""Of an event's message: stored beside the events while they are followed, for each final one, and for every one of
+accounts that want all. Offset of the event, segments, the latest of its carrier's dates in seconds (0: none), then two
+lengths: the carrier's id, the sealed envelope; these follow."""
 SETTINGS = Struct(">IIIIIIIII")
 """``Retention``, in its order."""
 TURN = Struct(">QQB")  # lease, due, whether it is its turn then
@@ -170,10 +159,15 @@ class FunctionConstant(IntEnum):
     DATED = DATED
     DETAILED = DETAILED
     EARLY = EARLY
+    RULED_STEP = RULED_STEP
+    RULED_STEP_OCTETS = RULED_STEP_OCTETS
+    INTERMEDIATE_STEP = INTERMEDIATE_STEP
+    SCOPES_AT = SCOPES_AT
     WHOLE = WHOLE
     STOPPED = STOPPED
     VERSION = VERSION
     FORMER_HEAD = FORMER_HEAD
+    DEAD_AFTER = int(DEAD_AFTER * 1000)  # ms
     PARKED_SIZE = PARKED.size
     PARKED_MOST = 20_000
     PARKED_TRIED = 25  # in one call of sweep: each costs a quarter of a millisecond with an id map of three days

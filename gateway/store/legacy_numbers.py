@@ -8,7 +8,7 @@ decided about or heard. A store that was made by numbers' identities never gets 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.model import Cap, Facts, Recipient, Rule
 from gateway.policy.identity import VERSION
@@ -16,6 +16,9 @@ from gateway.store.errors import StoreRefused
 from gateway.store.keys import NUMBERS
 from gateway.store.messages import MessageStore
 from gateway.store.requests import OptChange, OptRecord
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 TOGETHER = 200
 """Numbers of a migration that are looked up in one call."""
@@ -75,20 +78,7 @@ class MigrationResult(NamedTuple):
     done: bool  # names are recorded as those of ``VERSION``
 
 
-class MigrationConnection(Protocol):
-    """What a migration needs of a connection (``gateway.store.redis.connection.StoreConnection``)."""
-
-    @property
-    def tags(self) -> Sequence[bytes]: ...
-    @property
-    def numbers(self) -> int: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-    async def set_meta(self, field: bytes, value: bytes) -> None: ...
-
-
-async def migrate(
-    link: MigrationConnection, store: LegacyNumberStore, numbers: Sequence[str] | None
-) -> MigrationResult:
+async def migrate(link: StoreConnection, store: LegacyNumberStore, numbers: Sequence[str] | None) -> MigrationResult:
     """Make a store's names those of ``identity.VERSION``. Raises StoreRefused when there is no way, StoreError.
 
     ``numbers``: digits of everybody whose consent or opt-out is kept, each as it was written or not; None: not given,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.store.layout import ASK, GRANT
-from gateway.store.messages import FunctionCaller
 from gateway.store.owner import LeaseOwner
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 SLICE = 250
 """Most resources in one call."""
@@ -41,7 +43,7 @@ class ShareGrant(NamedTuple):
 class LimitStore:
     """Raises StoreError. Whoever asks must beat (``Store.beat``): its shares end 9 s after its last beat."""
 
-    def __init__(self, link: FunctionCaller, owner: LeaseOwner, partitions: int) -> None:
+    def __init__(self, link: StoreConnection, owner: LeaseOwner, partitions: int) -> None:
         self._link = link
         self._owner = owner
         self._partitions = partitions

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 
 class WaitingMessages(NamedTuple):
@@ -54,16 +56,10 @@ class HeldMessages(NamedTuple):
     oldest: int
 
 
-class OverviewConnection(Protocol):
-    """What this needs of a connection (see ``gateway.store.redis.connection``)."""
-
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
-
-
 class StoreOverview:
     """Every method may raise StoreError."""
 
-    def __init__(self, link: OverviewConnection, partitions: int) -> None:
+    def __init__(self, link: StoreConnection, partitions: int) -> None:
         self._link = link
         self._partitions = partitions
 
@@ -74,7 +70,7 @@ class StoreOverview:
         """What waits where, and since when."""
         now = held = 0
         lanes: dict[str, tuple[int, int, dict[str, WaitingMessages]]] = {}
-        for reply in await self._link.calls([(partition, "outlook", ()) for partition in range(self._partitions)]):
+        for reply in await self._link.calls([(partition, "overview", ()) for partition in range(self._partitions)]):
             now, held = max(now, reply[0]), _earlier(held, reply[1])
             for raw_name, more, due, ready in reply[2:]:
                 name = raw_name.decode()
@@ -92,7 +88,7 @@ class StoreOverview:
         found: dict[tuple[str, bytes, bytes], tuple[int, int]] = {}
         todo = [(partition, 0) for partition in range(self._partitions)]
         while todo:
-            replies = await self._link.calls([(partition, "outlook", (start,)) for partition, start in todo])
+            replies = await self._link.calls([(partition, "overview", (start,)) for partition, start in todo])
             for reply in replies:
                 for i in range(1, len(reply), 5):
                     account, account_scope, brand_scope, count, oldest = reply[i : i + 5]

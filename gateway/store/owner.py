@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
+DEAD_AFTER = 10.0
+"""Seconds without a heartbeat after which an owner is dead: its leases are free. The store's functions use it too."""
+
 
 class LeaseOwner(NamedTuple):
     """``node`` is the worker's lasting name; ``start`` differs every time it starts."""

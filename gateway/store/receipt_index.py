@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.model import ReceiptFact, Recipient
 from gateway.store.arguments import pack_outcome, read_outcome
 from gateway.store.ids import partition_of
 from gateway.store.layout import SETTINGS
-from gateway.store.messages import FunctionCaller, MessageStore
+from gateway.store.messages import MessageStore
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 SLICE = 500
 
@@ -43,7 +46,7 @@ class IndexedId(NamedTuple):
 class ReceiptIndex:
     """See the module. Every method may raise StoreError and may be repeated."""
 
-    def __init__(self, store: MessageStore, link: FunctionCaller) -> None:
+    def __init__(self, store: MessageStore, link: StoreConnection) -> None:
         self._store = store
         self._link = link
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.policy.velocity import VelocityLimit
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 
 class VelocityWant(NamedTuple):
@@ -29,18 +32,10 @@ class VelocityGrant(NamedTuple):
     room_at: int
 
 
-class VelocityConnection(Protocol):
-    """What this needs of a connection (``gateway.store.redis.connection.StoreConnection``)."""
-
-    @property
-    def tags(self) -> Sequence[bytes]: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-
-
 class VelocityCounts:
     """Raises StoreError; then what was wanted may be counted."""
 
-    def __init__(self, link: VelocityConnection) -> None:
+    def __init__(self, link: StoreConnection) -> None:
         self._link = link
 
     async def take(self, wants: Sequence[VelocityWant], now: int) -> list[VelocityGrant]:

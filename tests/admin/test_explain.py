@@ -9,8 +9,8 @@ import pytest
 from gateway.admin.explain import Surroundings, explain
 from gateway.carriers.views import BindView, CarrierView
 from gateway.model import Category, Content, Envelope, PartState, Priority, Reason, Recipient, State
-from gateway.store.codec import CopyRecord, MessageRecord, PartRecord, TimelineStep
 from gateway.store.overview import LaneView, WaitingMessages
+from gateway.store.records import CopyRecord, MessageRecord, PartRecord, TimelineStep
 
 NOW = 1_795_262_400_000
 HOUR = 3_600_000

@@ -29,10 +29,10 @@ from gateway.cluster.heartbeat import Heartbeat
 from gateway.intake.counters import IntakeCounters
 from gateway.store.errors import StoreError
 from gateway.store.overview import StoreOverview
-from gateway.store.redis.timed import TimedConnection
+from gateway.store.redis.call_times import CallTimes
 from gateway.store.requests import QueueDepths
 from gateway.supervision import Supervision
-from gateway.webhooks.delivery import DeliveryScheduler
+from gateway.webhooks.scheduler import DeliveryScheduler
 
 FRESH = 1.0
 """Seconds that what the store said is believed: two scrapers cost what one does."""
@@ -59,7 +59,7 @@ class MetricsSources(NamedTuple):
     audit: Audit
     lag: LoopLag
     supervision: Supervision
-    link: TimedConnection
+    calls: CallTimes
     store: MetricsStore
     outlook: StoreOverview
     servers: Callable[[], Any]
@@ -167,10 +167,10 @@ def _calls(sources: MetricsSources) -> Iterator[Metric]:
         "store_call_seconds",
         "Round trips to the store by function, one for a whole batch.",
         ("function",),
-        sources.link.seconds,
+        sources.calls.seconds,
     )
     yield counter(
-        "store_errors", "Round trips that failed, by function and kind.", ("function", "kind"), sources.link.errors
+        "store_errors", "Round trips that failed, by function and kind.", ("function", "kind"), sources.calls.errors
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as foreign
 from redis.crc import key_slot
@@ -19,32 +19,24 @@ from redis.crc import key_slot
 from gateway.policy.identity import VERSION
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.keys import META, NUMBERS
+from gateway.store.redis.call_times import CallTimes
 from gateway.store.redis.checks import check
 from gateway.store.redis.node import ErrorReply, StoreNode, pack, translate
 from gateway.store.redis.store_id import StoreIdentity
 from gateway.store.redis.url import parse
 
+if TYPE_CHECKING:
+    from gateway.store.library import FunctionLibrary
+
 _HOPS = 5  # MOVED, ASK, TRYAGAIN and missing functions are followed this often before giving up
 _PAUSE = 0.05  # seconds, times the hop: a slot that is being moved or failed over needs a moment
-
-
-class LibrarySource(Protocol):
-    """The functions as the servers load them."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    def function(self, name: str) -> str:
-        """The registered name of a function: it differs between library versions that live side by side."""
-        ...
 
 
 class StoreConnection:
     """Calls to functions and commands, each to the node that holds its partition."""
 
     def __init__(
-        self, url: str, *, tags: Sequence[bytes], library: LibrarySource, connections: int, timeout: float
+        self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
         """Raises StoreRefused when the URL cannot be read."""
         self.partitions = len(tags)
@@ -59,7 +51,8 @@ class StoreConnection:
         self._topology = asyncio.Lock()
         self._topology_count = 0
         self._confirm: bytes | None = None
-        self._identity = StoreIdentity()
+        self._identity = StoreIdentity(self.tags, self.commands)
+        self.times = CallTimes()
         self.numbers = VERSION
         """The version of ``policy.identity`` by which the store names recipients; 0: of before there was one."""
 
@@ -76,9 +69,11 @@ class StoreConnection:
         Raises the first StoreError there was; with ``partial`` it stands in the place of its reply instead, so that
         what the other nodes did is not lost.
         """
+        if not requests:
+            return []
         name, tags = self._library.function, self.tags
         packed = [(p, pack(b"FCALL", name(function), 1, tags[p], *args)) for p, function, args in requests]
-        return await self._send(packed, partial)
+        return await self.times.observe(requests[0][1], self._send(packed, partial))
 
     async def command(self, partition: int, *args: Any) -> Any:
         """An ordinary command on the partition's node; its keys must carry the partition's tag. Raises StoreError."""
@@ -87,7 +82,10 @@ class StoreConnection:
 
     async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
         """Ordinary commands, as ``calls``."""
-        return await self._send([(p, pack(*args)) for p, args in requests], partial)
+        if not requests:
+            return []
+        packed = [(p, pack(*args)) for p, args in requests]
+        return await self.times.observe(_name(requests[0][1][0]), self._send(packed, partial))
 
     async def everywhere(self, *args: Any) -> list[Any]:
         """One ordinary command on every primary. Raises StoreError."""
@@ -97,7 +95,7 @@ class StoreConnection:
         """A write on every primary, for readiness. Raises StoreError when one cannot take it, or has lost its data."""
         first = {node.name: partition for partition, node in reversed(list(enumerate(self._homes)))}
         await self.commands([(p, (b"SET", self.tags[p] + b"probe", b"1", b"EX", 60)) for p in first.values()])
-        await self._identity.check(self, first.values())
+        await self._identity.check(first.values())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -194,7 +192,7 @@ class StoreConnection:
             with contextlib.suppress(StoreUnavailable):
                 await self._follow()
         if missing:
-            await self._identity.check(self, [p for p, node in enumerate(self._homes) if node in missing])
+            await self._identity.check([p for p, node in enumerate(self._homes) if node in missing])
             await asyncio.gather(*[self._load(node) for node in missing])
         return again
 
@@ -261,7 +259,7 @@ class StoreConnection:
         node = await self._meta_node()
         self.numbers = await _numbers(node, migrating)
         await self._check_meta(node, made_with)
-        await self._identity.learn(self, node, META)
+        await self._identity.learn(node, META)
         if durability == "replicated":
             self._confirm = pack(b"WAITAOF", 1, 1, int(self._timeout * 500))
 
@@ -321,6 +319,11 @@ _DIFFERS = {
 }
 
 
+def _name(command: str | bytes) -> str:
+    """Return the name under which the calls of a command are timed."""
+    return (command if isinstance(command, str) else command.decode()).lower()
+
+
 def _passing(reply: Any) -> bool:
     """Whether an error of a cluster may be gone after a look at the slot table. Nothing was done in any of them."""
     error = reply.error if isinstance(reply, ErrorReply) else None
@@ -331,7 +334,7 @@ async def connect(
     url: str,
     *,
     tags: Sequence[bytes],
-    library: LibrarySource,
+    library: FunctionLibrary,
     durability: str = "always",
     fingerprint: str = "",
     volatile: bool = False,

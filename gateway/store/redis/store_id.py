@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gateway.store.errors import StoreRefused
+
+if TYPE_CHECKING:
+    from gateway.store.redis.node import StoreNode
 
 MARK = b"made"
 """Name of the key, after the partition's tag."""
@@ -25,39 +28,32 @@ _PATIENCE = 50  # looks, 50 ms apart, for what another gateway that starts at th
 log = structlog.get_logger(__name__)
 
 
-class IdentityConnection(Protocol):
-    """What is needed of a connection (``gateway.store.redis.connection.StoreConnection``)."""
-
-    @property
-    def tags(self) -> Sequence[bytes]: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-
-
-class IdentityNode(Protocol):
-    """The node that holds ``gateway:meta``."""
-
-    async def command(self, *args: Any) -> Any: ...
+Command = tuple[int, Sequence[Any]]
+"""A partition, and the words of a command for its node."""
 
 
 class StoreIdentity:
     """The id of the store that was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, tags: Sequence[bytes], commands: Callable[[Sequence[Command]], Awaitable[list[Any]]]) -> None:
+        """``tags``: of the partitions; ``commands``: ``StoreConnection.commands``."""
         self._id = b""
+        self._tags = tags
+        self._commands = commands
 
-    async def learn(self, link: IdentityConnection, node: IdentityNode, meta: bytes) -> None:
+    async def learn(self, node: StoreNode, meta: bytes) -> None:
         """Read it, or make it. Raises StoreRefused when a partition does not have it, StoreError."""
         fresh = secrets.token_hex(8).encode()
         made = await node.command(b"HSETNX", meta, _FIELD, fresh)
         self._id = await node.command(b"HGET", meta, _FIELD)
-        everywhere = range(len(link.tags))
+        everywhere = range(len(self._tags))
         if made:
-            marks = await link.commands([(p, (b"SET", link.tags[p] + MARK, self._id, b"GET")) for p in everywhere])
+            marks = await self._commands([(p, (b"SET", self._tags[p] + MARK, self._id, b"GET")) for p in everywhere])
             if any(marks):
                 log.warning("a part of the store has lost its data: what it was made with was gone")
             return
         for _ in range(_PATIENCE):
-            if not (lost := await self._without(link, everywhere)):
+            if not (lost := await self._without(everywhere)):
                 return
             await asyncio.sleep(0.05)
         raise StoreRefused(
@@ -65,17 +61,17 @@ class StoreIdentity:
             f"HDEL {meta.decode()} {_FIELD.decode()} in the store and start again"
         )
 
-    async def check(self, link: IdentityConnection, partitions: Iterable[int]) -> None:
+    async def check(self, partitions: Iterable[int]) -> None:
         """Raises StoreRefused when one of these partitions is not the one we knew; StoreError."""
-        if lost := await self._without(link, partitions):
+        if lost := await self._without(partitions):
             raise StoreRefused(
                 f"the store has lost the data of {_listed(lost)} since this gateway started: nothing is accepted or "
                 "sent until it is back; to begin anew without it, restart the gateway"
             )
 
-    async def _without(self, link: IdentityConnection, partitions: Iterable[int]) -> list[int]:
+    async def _without(self, partitions: Iterable[int]) -> list[int]:
         asked = list(partitions)
-        marks = await link.commands([(p, (b"GET", link.tags[p] + MARK)) for p in asked])
+        marks = await self._commands([(p, (b"GET", self._tags[p] + MARK)) for p in asked])
         return [p for p, mark in zip(asked, marks, strict=True) if mark != self._id]
 
 

@@ -60,7 +60,7 @@ end
 local function place(group_)
   local fresh = group_.fresh
   if #fresh == 0 then return end
-  look_at(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
+  schedule_sweep(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
   if group_.rejected then return end
   tally(group_.account, group_.state, #fresh)
   if group_.state == State.QUEUED then
@@ -91,11 +91,11 @@ local function accept(keys, args)
   load(ids)
   local known, lists = known_references(references)
 
-  local reply, buckets, named, number = {}, {}, {}, 0
+  local reply, buckets, new_references, number = {}, {}, {}, 0
   for g = 1, #groups do
     local group_ = groups[g]
     local account, fresh, rejected = group_.account, group_.fresh, group_.rejected
-    local whole = followed() and (rejected or hears_all(account))
+    local whole = followed() and (rejected or wants_all(account))
     local event = pack('>I4BBBBI4BBBBBc0', 1, group_.state, 0, group_.reason, rejected and 1 or 0, 0, 0, #account, 0, 0, 0,
       account)
     for k = group_.first, group_.last, 3 do
@@ -108,8 +108,8 @@ local function accept(keys, args)
       else
         if reference ~= '' and not rejected then
           known[reference] = id
-          local n = #named
-          named[n + 1], named[n + 2] = reference, id
+          local n = #new_references
+          new_references[n + 1], new_references[n + 2] = reference, id
         end
         records[id] = true
         fresh[#fresh + 1] = id
@@ -117,7 +117,7 @@ local function accept(keys, args)
         local n, m = #list, #events
         list[n + 1], list[n + 2] = id, args[k + 2]
         events[m + 1], events[m + 2] = id, event
-        tell(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
+        add_summary(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
       end
     end
     if group_.numbered then with_numbers(group_, buckets) end
@@ -125,7 +125,7 @@ local function accept(keys, args)
   end
 
   for bucket, list in pairs(buckets) do spread('HSET', P .. 'm:' .. hex(bucket), list) end
-  write_references(named, lists)
+  write_references(new_references, lists)
   commit()
   return reply
 end

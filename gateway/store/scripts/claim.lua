@@ -5,13 +5,12 @@
 --       CLAIMED: nobody ran it, or who ran it is gone: the same base makes the same ids, so nothing happens twice
 
 local CLAIM_KEPT = 24 * 3600 * 1000
-local RUNNER_GONE = 10000 -- ms without a heartbeat, as for leases
 
 -- Whoever asks does not run it (it knows its own), and neither does an earlier incarnation of the same node.
 local function runner_gone(runner, owner)
   local node = '^(.*)/'
   if runner == '' or runner == owner or string.match(runner, node) == string.match(owner, node) then return true end
-  return now - tonumber(call('HGET', P .. 'b', runner) or 0) >= RUNNER_GONE
+  return now - tonumber(call('HGET', P .. 'b', runner) or 0) >= Size.DEAD_AFTER
 end
 
 local function claim(keys, args)

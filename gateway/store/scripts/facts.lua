@@ -12,7 +12,7 @@ local function facts(keys, args)
     local packed, used = args[i * 2], {}
     for pos = 1, #packed, Size.CAP_SIZE do
       local cap = sub(packed, pos, pos + Size.CAP_SIZE - 1)
-      local _, limit, window = read($CAP, cap)
+      local _, limit, window = read(Format.CAP, cap)
       local kept = reservations(cap_key(recipients[i], cap), window)
       local over = #kept / 24 - limit
       used[#used + 1] = #kept / 24

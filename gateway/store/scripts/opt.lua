@@ -9,14 +9,14 @@ local function opt(keys, args)
   local reply, all, changed, details = {}, {}, {}, {}
   for i = 2, #args, 3 do
     local recipient, rule = args[i], args[i + 1]
-    local _, status, _, at = read($RULE, rule)
+    local _, status, _, at = read(Format.RULE, rule)
     local name, known, place = sub(rule, 1, 1) .. sub(rule, 3, 10), all[recipient], nil
     known = known or call('HGET', P .. 'r', recipient) or ''
     local good = 1
     for pos = 1, #known, Size.RULE_SIZE do
       if sub(known, pos, pos) .. sub(known, pos + 2, pos + 9) == name then
         place = pos
-        local _, old, _, old_at = read($RULE, known, pos)
+        local _, old, _, old_at = read(Format.RULE, known, pos)
         if old_at > at or (old_at == at and old >= status) then good = 0 end
       end
     end

@@ -30,7 +30,7 @@ local function permit(keys, args)
   for i = 2, #args, 10 do
     local r, token, state, reason = records[args[i]], tonumber(args[i + 1]), tonumber(args[i + 2]), tonumber(args[i + 3])
     local opens, _, epoch = read('>I8I8I4', args[i + 8])
-    if #args[i + 9] > 250 then error('malformed: ruling') end
+    if #args[i + 9] > Size.RULED_STEP_OCTETS then error('malformed: ruling') end
     if (#args[i + 8] - Size.PERMISSION_SIZE) % Size.CAP_SIZE ~= 0 then error('malformed: permission') end
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
       and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))
@@ -40,30 +40,26 @@ local function permit(keys, args)
       give_back(r, permission)
       if route ~= '' and route ~= route_of(r) then r.place, r.attempts = 0, 0 else route = route_of(r) end
       replace(r, route, permission)
-      if expires < r.expires then look_at(r.id, expires) end
+      if expires < r.expires then schedule_sweep(r.id, expires) end
       r.expires, r.checks = expires, tonumber(args[i + 6])
       if state == State.REJECTED then
         ended(r, state, reason, 0)
         if r.final == 1 then
           r.due = now + settings.refused
-          look_at(r.id, r.due)
+          schedule_sweep(r.id, r.due)
         end
       else
         move(r, state, reason)
       end
       annotate(r, args[i + 9])
-      if state == State.REJECTED then
-        -- over
-      elseif state == State.HELD then
+      if state == State.HELD then
         held[#held + 1] = accepted_at(r)
         held[#held + 1] = r.id
+      elseif state == State.QUEUED and opens <= now then
+        push_tail(r)
       elseif state == State.QUEUED then
-        if opens > now then -- the decider's clock is ahead of ours
-          delay(r, opens)
-        else
-          push_tail(r)
-        end
-      else
+        delay(r, opens) -- the decider's clock is ahead of the store's
+      elseif state ~= State.REJECTED then
         delay(r, due)
       end
     end

@@ -11,11 +11,11 @@ local function postpone(keys, args)
   for i = 3, #args do ids[#ids + 1] = sub(args[i], 1, 16) end
   load(ids)
   for i = 3, #args do
-    local r, lease, due, turn = records[ids[i - 2]], read($TURN, args[i], 17)
+    local r, lease, due, turn = records[ids[i - 2]], read(Format.TURN, args[i], 17)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
-      if not over(r) then
+      if not ended_meanwhile(r) then
         move(r, State.QUEUED, turn == 1 and Reason.TURN or Reason.PACED, carrier_of(r))
         delay(r, max(due, 1))
       end

@@ -2,8 +2,8 @@
 -- (matched, state moved; or parked until their id comes).
 --
 -- ARGV  settings, owner, number of carriers, carriers, number of answers, answers, receipts
---       answer:  $ANSWER of layout, then its parts: index, state, status, length, id
---       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
+--       answer:  Format.ANSWER of layout, then its parts: index, state, status, length, id
+--       receipt: Format.RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
 -- reply one octet per receipt (Match).
 -- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
 
@@ -18,7 +18,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
       shared = EVERY
     end
   end
-  named[carrier] = true
+  id_givers[carrier] = true
   local field = map_id(r, shared, carrier, carrier_id)
   if arrived then
     local n = #arrived
@@ -58,14 +58,14 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
   local c, k = copies_of(r), index * 3 + 1
   for i = 1, #c, 6 do
     if c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.UNKNOWN then
-      note_flying(r, p, index)
+      note_in_flight(r, p, index)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
         remove_copy(r, i)
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
-      if p[k] then weigh(r, p, k) end
+      if p[k] then merge_copies(r, p, k) end
       return true
     end
   end
@@ -130,7 +130,7 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
     if r.resent > 0 then keep_lost(r, p) end
     p = resplit(p, total)
-    weigh_all(r, p)
+    merge_all_copies(r, p)
   end
   for _ = 1, count do
     local index, said, _, carrier_id
@@ -141,14 +141,14 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   if not news then return end
   r.parts = p
   touch(r)
-  heard(r, carrier, status)
-  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not doubtful(r) then
+  follow_up(r, carrier, status)
+  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not unresolved(r) then
     refused_late(r, fate, reason, status)
   end
 end
 
 local function answer(blob, carriers)
-  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read($ANSWER, blob)
+  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read(Format.ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
@@ -156,14 +156,14 @@ local function answer(blob, carriers)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
-  land(r)
+  close_lease(r)
   local p = parts_of(r)
   if #p == 0 or (#p ~= total * 3 and r.pinned == 0) then p = resplit(p, total) end
   local mark = merge(r, p, blob, pos, count, carrier)
   r.parts = p
   if mark ~= '' then copies_of(r).mark = mark end
   touch(r)
-  if landed(r, status) then
+  if completed(r, status) then
     return
   elseif fate == Fate.UNKNOWN then
     unknown(r, carrier, reason, status, on_unknown)
@@ -243,10 +243,10 @@ local function others_meant(carrier, t, meant)
 end
 
 -- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
-local function park_all(strangers, reply)
+local function park_unmatched(unmatched, reply)
   local asked = {}
-  for i = 1, #strangers, 3 do
-    local number, carrier, t = strangers[i], strangers[i + 1], strangers[i + 2]
+  for i = 1, #unmatched, 3 do
+    local number, carrier, t = unmatched[i], unmatched[i + 1], unmatched[i + 2]
     park(carrier, t)
     reply[number] = char(Match.PARKED)
     local short = sub(t.fields[1], 1, 8)
@@ -302,7 +302,7 @@ local function progress(keys, args)
   end
 
   if #names > 0 then find_messages(items, names, fields, found) end
-  local ids, strangers = {}, {}
+  local ids, unmatched = {}, {}
   for number = 1, #names do
     local value = found[number]
     if value then
@@ -326,12 +326,12 @@ local function progress(keys, args)
       end
       reply[number] = char(match)
     else
-      local n = #strangers
-      strangers[n + 1], strangers[n + 2] = number, names[number]
-      strangers[n + 3] = items[number] or read_receipt(args[answers_end + number])
+      local n = #unmatched
+      unmatched[n + 1], unmatched[n + 2] = number, names[number]
+      unmatched[n + 3] = items[number] or read_receipt(args[answers_end + number])
     end
   end
-  if #strangers > 0 then park_all(strangers, reply) end
+  if #unmatched > 0 then park_unmatched(unmatched, reply) end
 
   commit()
   write_closed(args[2])

@@ -4,11 +4,10 @@
 -- reply {unknown, queued, canceled, alive (0/1), more (0/1)}
 -- Idempotent: only what is SENDING under a lease of that owner moves; the lease goes in the same call.
 
-local DEAD_AFTER = 10000
 local TAKES = 20 -- leases per call
 
 -- What was handed out may have been written, all of it.
-local function lose(r)
+local function mark_lost(r)
   list_lost(r)
   local p = r.parts_len > 0 and parts_of(r) or fresh_parts(max(r.segments, 1))
   for k = 1, #p, 3 do
@@ -25,7 +24,7 @@ local function reclaim(keys, args)
   expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   local dead, key = args[2], P .. 'x:' .. args[2]
   local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
-  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then
+  if args[3] ~= '1' and now - beat_at < Size.DEAD_AFTER then
     -- The clock was set back: counted from now on, or a dead owner would seem alive until the clock is there again.
     if beat_at > now then call('HSET', P .. 'b', dead, now) end
     return {0, 0, 0, 1, 0}
@@ -44,8 +43,8 @@ local function reclaim(keys, args)
       local r = records[ids[k]]
       if r and r.state == State.SENDING and r.lease == lease then
         local carrier = carrier_of(r)
-        lose(r)
-        if not landed(r, 0) then
+        mark_lost(r)
+        if not completed(r, 0) then
           unknown(r, carrier, Reason.NO_ANSWER, 0, on_unknown)
           local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
           reply[place] = reply[place] + 1

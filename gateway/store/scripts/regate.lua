@@ -6,10 +6,10 @@
 --       its answers it ends as failed with that reason (canceled: as any cancel). A lease that is over: 255.
 -- Idempotent: a mark stays.
 
-local OVER = 255
+local LEASE_OVER = 255
 
 local function regate_one(r, lease)
-  if not r or r.state ~= State.SENDING or r.lease ~= lease then return OVER end
+  if not r or r.state ~= State.SENDING or r.lease ~= lease then return LEASE_OVER end
   if r.cancel == 0 then
     local good, state, reason = gate(r, true)
     if good then return 0 end

@@ -7,7 +7,7 @@
 local BATCH = 500
 
 local function has_scope(r, scope)
-  local from = permission_at(r) + 20
+  local from = permission_at(r) + Size.SCOPES_AT
   return sub(r.raw, from + 1, from + 8) == scope or sub(r.raw, from + 9, from + 16) == scope
     or sub(r.raw, from + 17, from + 24) == scope
 end

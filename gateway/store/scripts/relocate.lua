@@ -6,7 +6,7 @@
 -- Idempotent: what was found stays parked until unpark, and is found again after a minute.
 
 local RELOCATED = 100
-local OVER = 1000 -- dropped in a call, which comes once a second
+local DROPPED = 1000 -- dropped in a call, which comes once a second
 
 local function relocate(keys, args)
   begin(keys, args[1])
@@ -28,14 +28,14 @@ local function relocate(keys, args)
       end
     end
   end
-  local ended = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
-  local before = #ended
-  too_many('jk', 'jo', 'ja', ended, OVER)
-  reply[2] = #ended - before
-  if #ended > 0 then
-    spread('HDEL', P .. 'jk', ended)
-    spread('ZREM', P .. 'jo', ended)
-    spread('ZREM', P .. 'ja', ended)
+  local expired = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
+  local before = #expired
+  too_many('jk', 'jo', 'ja', expired, DROPPED)
+  reply[2] = #expired - before
+  if #expired > 0 then
+    spread('HDEL', P .. 'jk', expired)
+    spread('ZREM', P .. 'jo', expired)
+    spread('ZREM', P .. 'ja', expired)
   end
   return reply
 end

@@ -1,9 +1,9 @@
 -- share: what is limited (a rate, a number of binds) is shared out among the gateways that use it; what they may use
 -- together is never more than the limit.
 --
--- ARGV  owner, round, then of every resource: its name, $ASK: whole (1: only whole numbers make sense), limit, held,
+-- ARGV  owner, round, then of every resource: its name, Format.ASK: whole (1: only whole numbers make sense), limit, held,
 --       wanted, up. Limit 0: the owner uses it no more.
--- reply $GRANT of every resource: share, target, members, before, up elsewhere
+-- reply Format.GRANT of every resource: share, target, members, before, up elsewhere
 --
 -- p:<resource> holds what each member may be using: an upper bound, for a member says `held` after it has lowered it and
 -- hears `share` before it raises it. Shrinking so takes two calls: the first is told a share below what it holds and
@@ -20,7 +20,7 @@ local function members_of(key, node, beats)
   local all, others, dead, former = call('HGETALL', key), {}, {}, nil
   for i = 1, #all, 2 do
     local one, pos = {node = all[i]}, nil
-    one.round, one.limit, one.held, one.want, one.up, pos = read($PORTION, all[i + 1])
+    one.round, one.limit, one.held, one.want, one.up, pos = read(Format.PORTION, all[i + 1])
     one.start = sub(all[i + 1], pos)
     if one.node == node then
       former = one
@@ -90,7 +90,7 @@ local function share_of(name, mine, others, whole)
     share = max(mine.held, min(share, limit - taken))
     mine.held = share
   end
-  return pack($GRANT, share, mine.target, #members, floor(before), up)
+  return pack(Format.GRANT, share, mine.target, #members, floor(before), up)
 end
 
 local function share(keys, args)
@@ -102,14 +102,14 @@ local function share(keys, args)
   for i = 3, #args, 2 do
     local name, mine = args[i], {node = node}
     local key, whole = P .. 'p:' .. name, nil
-    whole, mine.limit, mine.held, mine.want, mine.up = read($ASK, args[i + 1])
+    whole, mine.limit, mine.held, mine.want, mine.up = read(Format.ASK, args[i + 1])
     local asked, others, dead, former = mine.held, members_of(key, node, beats)
     local again = former and former.start == start
     if again and round <= former.round then
-      reply[#reply + 1] = pack($GRANT, asked, asked, #others + 1, 0, 0)
+      reply[#reply + 1] = pack(Format.GRANT, asked, asked, #others + 1, 0, 0)
     elseif mine.limit <= 0 then
       dead[#dead + 1] = node
-      reply[#reply + 1] = pack($GRANT, 0, 0, #others, 0, 0)
+      reply[#reply + 1] = pack(Format.GRANT, 0, 0, #others, 0, 0)
     else
       reply[#reply + 1] = share_of(name, mine, others, whole == 1)
       -- What is granted is noted with its round, also when it was noted before: else the same call, come late, might
@@ -118,7 +118,7 @@ local function share(keys, args)
         and former.want == mine.want and former.up == mine.up
       if not same then
         changed[#changed + 1] =
-          {key, node, pack($PORTION, round, mine.limit, mine.held, mine.want, mine.up) .. start}
+          {key, node, pack(Format.PORTION, round, mine.limit, mine.held, mine.want, mine.up) .. start}
       end
     end
     if #dead > 0 then changed[#changed + 1] = {key, dead} end

@@ -5,7 +5,7 @@
 --       the receipt's id, the message's, …; of orphans: carrier, id, …; parked receipts dropped since there were too many}
 -- Idempotent: each look compares the record with the clock. Every record that is not final has an entry in the wheel.
 
-local LOOKS = 500
+local BATCH = 500
 local DROPPED = 100 -- parked receipts in a call
 
 -- The map forgets that an id leads to this message.
@@ -59,8 +59,8 @@ local function carriers_of(r)
 end
 
 -- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
-local function forget(r, unmapped)
-  gone[#gone + 1] = r.id
+local function delete_record(r, unmapped)
+  deleted[#deleted + 1] = r.id
   local p, c, recipient = parts_of(r), copies_of(r), short_of(r)
   for k = 1, #p, 3 do
     if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
@@ -80,7 +80,7 @@ local function forget(r, unmapped)
 end
 
 -- The time to wait for receipts is over.
-local function give_up(r)
+local function end_without_receipt(r)
   local p = parts_of(r)
   if r.resent > 0 then -- what was open stays so no longer: a failure of another copy counts
     local c = copies_of(r)
@@ -90,7 +90,7 @@ local function give_up(r)
     end
   end
   r.parts = p
-  if verdict_of(p) then return settle(r) end
+  if verdict_of(p) then return end_by_receipts(r) end
   local reason = Reason.NO_ANSWER
   if r.state == State.SENT then
     reason = r.reason >= Reason.RECEIPT_UNKNOWN and r.reason <= Reason.AMBIGUOUS_RECEIPT and r.reason or Reason.NO_RECEIPT
@@ -98,11 +98,11 @@ local function give_up(r)
   move(r, r.state, reason, carrier_of(r), '', 0, '', true)
 end
 
-local function look(r, reply, unmapped)
+local function sweep_record(r, reply, unmapped)
   if r.final == 1 then
     if r.due <= now then
       reply[4] = reply[4] + 1
-      forget(r, unmapped)
+      delete_record(r, unmapped)
     end
   elseif r.state <= State.QUEUED then
     if now > r.expires then
@@ -110,23 +110,23 @@ local function look(r, reply, unmapped)
       ended(r, State.EXPIRED, Reason.EXPIRED, 0)
       reply[2] = reply[2] + 1
     else
-      look_at(r.id, r.expires)
+      schedule_sweep(r.id, r.expires)
     end
   elseif r.state == State.SENDING then
-    look_at(r.id, max(r.expires, now))
+    schedule_sweep(r.id, max(r.expires, now))
   elseif r.due <= now and r.state == State.UNKNOWN and r.content_len > 0 then
     r.parts = parts_of(r)
-    held_enough(r)
+    hold_over(r)
   elseif r.due <= now then
-    give_up(r)
+    end_without_receipt(r)
     reply[3] = reply[3] + 1
   else
-    look_at(r.id, r.due)
+    schedule_sweep(r.id, r.due)
   end
 end
 
 -- The message that another form of a receipt's id stands for, where that is one alone: it, its part, and that id.
-local function guessed(carrier, t)
+local function match_by_form(carrier, t)
   local others, names, found, short = {}, {}, {}, sub(t.fields[1], 1, 8)
   for i = 1, #t.guesses do others[i], names[i] = short .. t.guesses[i][2], carrier end
   look_up_all(names, others, found)
@@ -155,7 +155,7 @@ end
 
 -- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
 -- to a message; that form counts where it is allowed (`forms`: carrier, NUL, host -> kind) and is told in any case.
-local function try_one(name, t, forms, state)
+local function retry_parked(name, t, forms, state)
   local carrier = carrier_in(name)
   local host = carrier .. '\0' .. t.host
   local allowed = forms[host]
@@ -163,16 +163,16 @@ local function try_one(name, t, forms, state)
   if t.detailed then prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) end
   for k = 1, #proofs do state.over[proofs[k]] = true end
   if state.over[name] then return true end
-  local best = t.detailed and guessed(carrier, t)
+  local best = t.detailed and match_by_form(carrier, t)
   if not best then return false end
-  local r, index, id, fits_ = best[1], best[2], best[3], false
+  local r, index, id, allowed_form = best[1], best[2], best[3], false
   if t.tries == 0 then
     for _, word in ipairs({host, sub(t.fields[1], 9), id}) do table.insert(state.evidence, word) end
   end
   for i = 1, #t.guesses do
-    if t.guesses[i][1] == allowed and t.guesses[i][2] == id then fits_ = true end
+    if t.guesses[i][1] == allowed and t.guesses[i][2] == id then allowed_form = true end
   end
-  if not fits_ then
+  if not allowed_form then
     state.waits[name] = t
     return false
   end
@@ -194,7 +194,7 @@ local function try_parked(reply, forms)
     local blob = call('HGET', P .. 'k', name)
     if blob and not state.over[name] then
       local t = read_parked(blob)
-      if try_one(name, t, forms, state) then
+      if retry_parked(name, t, forms, state) then
         reply[5] = reply[5] + 1
       elseif state.waits[name] then
         again[#again + 1] = now
@@ -234,12 +234,12 @@ local function sweep(keys, args)
   for i = 2, #args, 2 do forms[args[i]] = tonumber(args[i + 1]) end
   local minute = call('ZRANGE', P .. 'wheel', '-inf', floor(now / 60000), 'BYSCORE', 'LIMIT', 0, 1)[1]
   local key = minute and P .. 'w:' .. minute
-  local ids = minute and call('LRANGE', key, 0, LOOKS - 1) or {}
+  local ids = minute and call('LRANGE', key, 0, BATCH - 1) or {}
   load(ids)
   local seen, unmapped = {}, {}
   for i = 1, #ids do
     local r = records[ids[i]]
-    if r and not seen[r] then look(r, reply, unmapped) end
+    if r and not seen[r] then sweep_record(r, reply, unmapped) end
     if r then seen[r] = true end
   end
   reply[1] = #ids
@@ -248,7 +248,7 @@ local function sweep(keys, args)
 
   commit()
   if minute then
-    if #ids < LOOKS then
+    if #ids < BATCH then
       call('DEL', key)
       call('ZREM', P .. 'wheel', minute)
     else
@@ -256,9 +256,9 @@ local function sweep(keys, args)
     end
   end
   local buckets = {}
-  for i = 1, #gone do
-    local list = group(buckets, sub(gone[i], 1, 4))
-    list[#list + 1] = gone[i]
+  for i = 1, #deleted do
+    local list = group(buckets, sub(deleted[i], 1, 4))
+    list[#list + 1] = deleted[i]
   end
   for bucket, list in pairs(buckets) do spread('HDEL', P .. 'm:' .. hex(bucket), list) end
   write_unmapped(unmapped)

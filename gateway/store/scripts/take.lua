@@ -27,7 +27,7 @@ local function wake(lane, take_)
   local key, first = P .. 'y:' .. lane, first_due(lane)
   take_.dues[lane] = first
   if not first or first > now then return end
-  take_.stirred[lane] = true
+  take_.changed[lane] = true
   local due = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, WOKEN, 'WITHSCORES')
   local ids = {}
   for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
@@ -101,10 +101,10 @@ end
 local function drain(lane, budget, take_)
   local accounts, clock_ = accounts_of(lane), nil
   if #accounts == 0 then return budget end
-  while budget > 0 and take_.scan > 0 and take_.decide > 0 do
+  while budget > 0 and take_.scans_left > 0 and take_.redecides_left > 0 do
     local account = fairest(accounts)
     if not account then break end
-    local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scan, 1000)
+    local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scans_left, 1000)
     local ids = call('LRANGE', queue_key(lane, account.name), account.looked, account.looked + chunk - 1)
     account.drained = #ids < chunk
     load(ids)
@@ -116,13 +116,13 @@ local function drain(lane, budget, take_)
     load_rules(ready)
     clock_ = max(clock_ or account.tag, account.tag)
     for i = 1, #ids do
-      if budget <= 0 or take_.decide <= 0 then
+      if budget <= 0 or take_.redecides_left <= 0 then
         account.drained = false
         break
       end
       local r = records[ids[i]]
       account.looked = account.looked + 1
-      take_.scan = take_.scan - 1
+      take_.scans_left = take_.scans_left - 1
       if r and r.state == State.QUEUED and r.due <= now then
         local parts = hand_out(r, lane, take_)
         budget = budget - parts
@@ -160,7 +160,7 @@ local function probe(lane, take_)
     load(ids)
     for i = 1, #ids do
       local r = records[ids[i]]
-      local may = r and r.state == State.QUEUED and r.due <= now and max(r.on_unknown, take_.word) < OnUnknown.NEVER
+      local may = r and r.state == State.QUEUED and r.due <= now and max(r.on_unknown, take_.on_unknown) < OnUnknown.NEVER
       if may and lane == lane_of(r) and r.resent < resends then
         best, queue, resends = r, queue_key(lane, account.name), r.resent
       end
@@ -188,9 +188,9 @@ local function lanes_asked(args, carrier)
     names[n + 1], otps[n + 1] = args[i] .. '#' .. args[i + 1] .. ':' .. args[i + 2], otp
   end
   if #names == 0 then return lanes end
-  local listed = spread_read('SMISMEMBER', P .. 'lanes', names)
+  local known = spread_read('SMISMEMBER', P .. 'lanes', names)
   for i = 1, #names do
-    if listed[i] == 1 then lanes[#lanes + 1] = {names[i], otps[i]} end
+    if known[i] == 1 then lanes[#lanes + 1] = {names[i], otps[i]} end
   end
   return lanes
 end
@@ -201,7 +201,7 @@ local function next_due(lanes, take_)
   for i = 1, #lanes do
     local lane = lanes[i][1]
     local due = take_.dues[lane]
-    if take_.stirred[lane] then due = first_due(lane) end
+    if take_.changed[lane] then due = first_due(lane) end
     if due and (next_ == 0 or due < next_) then next_ = due end
   end
   return next_
@@ -213,14 +213,14 @@ local function take(keys, args)
   local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {
-    carrier = args[3], word = tonumber(args[4]), lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
-    dropped = 0, more = 0, scan = SCAN, decide = REDECIDED, dues = {}, stirred = {},
+    carrier = args[3], on_unknown = tonumber(args[4]), lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
+    dropped = 0, more = 0, scans_left = SCAN, redecides_left = REDECIDED, dues = {}, changed = {},
   }
   function take_.redecide(r, reason, lane)
     redecide[#redecide + 1] = r.id
     redecide[#redecide + 1] = r.raw
     redecide[#redecide + 1] = reason
-    take_.decide, take_.stirred[lane] = take_.decide - 1, true
+    take_.redecides_left, take_.changed[lane] = take_.redecides_left - 1, true
     r.due = token
     local list = group(delays, lane)
     list[#list + 1] = token

@@ -15,7 +15,7 @@ local function untake(keys, args)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
-      untaken(r)
+      return_to_lane(r)
     end
   end
   commit()

@@ -438,7 +438,7 @@ def test_every_command_of_the_functions_is_allowed(tmp_path: Path) -> None:
 
 async def _may(launcher: redis.asyncio.Redis, command: str) -> bool:
     """Whether the gateway's user may give a command, of however many words it is."""
-    for count in range(1, 8):
+    for count in range(8):
         with contextlib.suppress(redis.exceptions.ResponseError):  # a wrong number of words
             reply = await launcher.execute_command("ACL", "DRYRUN", "default", command, *["x"] * count)
             return bytes(reply) == b"OK"

@@ -12,13 +12,9 @@ local function begin_names()
   pack, read, unpack_ = struct.pack, struct.unpack, unpack
 end
 
-local function clock()
-  $CLOCK
-end
-
 -- Settings: the retention times in ms (events, resends: counts).
 local function read_settings(packed)
-  local id_map, finished, refused, receipt, hold, parked, orphan, events, resends = read($SETTINGS, packed)
+  local id_map, finished, refused, receipt, hold, parked, orphan, events, resends = read(Format.SETTINGS, packed)
   return {
     id_map = id_map, finished = finished * 1000, refused = refused * 1000, receipt = receipt * 1000,
     hold = hold * 1000, parked = parked * 1000, orphan = orphan * 1000, events = events, resends = resends,

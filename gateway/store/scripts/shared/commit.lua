@@ -1,19 +1,19 @@
 -- The one writer: what a call gathered goes out in as few commands as there are keys.
 
-local mapped, mapped_hours, named, listed, closed, held
-local flying, arrived -- see proof.lua and parked.lua
+local mapped, mapped_hours, id_givers, listed, closed, held
+local in_flight_by_recipient, arrived -- see proof.lua and parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end
   P, now = keys[1], 0
   now = clock()
   if args then settings = read_settings(args) end
-  records, dirty, gone = {}, {}, {}
+  records, dirty, deleted = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
-  events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, mapped_hours, named, listed, closed = {}, {}, {}, {}, {}
+  events, event_summaries, wheel, releases, unheld, held = {}, {offset = 0}, {}, {}, {}, {}
+  mapped, mapped_hours, id_givers, listed, closed = {}, {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
-  flying, arrived = nil, nil
+  in_flight_by_recipient, arrived = nil, nil
 end
 
 -- Leases that were answered: the entry of a take goes with its last message.
@@ -26,7 +26,7 @@ end
 
 -- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
 -- comes (progress, owner_of).
-local function both(old, new)
+local function merge_values(old, new)
   local id, others = sub(new, 1, 16), ''
   for from = 1, #old, 17 do
     if sub(old, from, from + 15) ~= id then others = others .. sub(old, from, from + 16) end
@@ -52,7 +52,7 @@ local function write_events()
   if #events > 0 then
     if followed() then
       -- Who follows the stream trims it behind what he has moved: what nobody has seen yet must not go.
-      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(told))
+      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(event_summaries))
     else
       call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
     end
@@ -90,17 +90,17 @@ end
 
 local function write_ids()
   local hour = floor(now / 3600000)
-  for carrier in pairs(named) do call('SADD', P .. 'named', carrier) end -- it gives ids in its answers
+  for carrier in pairs(id_givers) do call('SADD', P .. 'named', carrier) end -- it gives ids in its answers
   for carrier, list in pairs(mapped) do
     local key, fields, places = P .. 'i:' .. carrier .. ':' .. hour, {}, {}
     for i = 1, #list, 2 do
       local first = places[list[i]]
-      if first then list[i + 1] = both(list[first + 1], list[i + 1]) end
+      if first then list[i + 1] = merge_values(list[first + 1], list[i + 1]) end
       places[list[i]], fields[(i + 1) / 2] = i, list[i]
     end
     local known = spread_read('HMGET', key, fields)
     for i = 1, #fields do
-      if known[i] then list[i * 2] = both(known[i], list[i * 2]) end
+      if known[i] then list[i * 2] = merge_values(known[i], list[i * 2]) end
     end
     spread('HSET', key, list)
     if call('SADD', P .. 'h:' .. carrier, hour) == 1 then new_hour(carrier, key) end

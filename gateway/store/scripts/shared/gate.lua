@@ -31,7 +31,7 @@ end
 local function objection(checks, packed, account, brand)
   local consent = checks % 2 == 1 and Reason.CONSENT_MISSING
   for pos = 1, #packed, Size.RULE_SIZE do
-    local topic, status, scope, _, until_ = read($RULE, packed, pos)
+    local topic, status, scope, _, until_ = read(Format.RULE, packed, pos)
     if until_ == 0 or now < until_ then
       if topic == Group.CONSENT then
         if consent and scope == brand then consent = status == Status.STOPS and Reason.CONSENT_REVOKED or nil end
@@ -62,7 +62,7 @@ local function reserve(r)
   local from, room = permission_at(r), {}
   for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
     local cap = sub(r.raw, pos, pos + Size.CAP_SIZE - 1)
-    local _, limit, window = read($CAP, cap)
+    local _, limit, window = read(Format.CAP, cap)
     local key = cap_key(recipient_of(r), cap)
     if #reservations(key, window) / 24 >= limit then return false end
     room[key] = window

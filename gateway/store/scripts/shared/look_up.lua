@@ -22,7 +22,7 @@ local function look_up(carrier, numbers, fields, found)
   local hours = hours_of(carrier)
   if list then
     fresh = {}
-    for i = 1, #list, 2 do fresh[list[i]] = both(fresh[list[i]] or '', list[i + 1]) end
+    for i = 1, #list, 2 do fresh[list[i]] = merge_values(fresh[list[i]] or '', list[i + 1]) end
     if hours[1] ~= this_hour() then table.insert(hours, 1, this_hour()) end
   end
   for h = 1, #hours do
@@ -32,7 +32,7 @@ local function look_up(carrier, numbers, fields, found)
     local values = spread_read('HMGET', P .. 'i:' .. carrier .. ':' .. hours[h], wanted)
     for i = 1, #numbers do
       local value = values[i]
-      if fresh and fresh[wanted[i]] then value = both(value or '', fresh[wanted[i]]) end
+      if fresh and fresh[wanted[i]] then value = merge_values(value or '', fresh[wanted[i]]) end
       if value then found[numbers[i]] = value else missing[#missing + 1] = numbers[i] end
     end
     numbers, fresh = missing, nil
@@ -42,7 +42,7 @@ end
 -- The same for fields of several carriers; names[number] is the carrier.
 function look_up_all(names, fields, found)
   local by_carrier = {}
-  for number, field in pairs(fields) do
+  for number in pairs(fields) do
     if not found[number] then
       local list = group(by_carrier, names[number])
       list[#list + 1] = number

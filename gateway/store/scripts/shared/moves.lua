@@ -1,13 +1,13 @@
 -- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
 
-local events, told, wheel, releases, unheld
+local events, event_summaries, wheel, releases, unheld
 
 local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
 end
 
 -- Have sweep look at this id (or at all of these) once `at` has come.
-local function look_at(id, at, ids)
+local function schedule_sweep(id, at, ids)
   local list = group(wheel, max(floor(at / 60000), floor(now / 60000)) + 1)
   local n = #list
   if not ids then
@@ -17,7 +17,7 @@ local function look_at(id, at, ids)
   for i = 1, #ids do list[n + i] = ids[i] end
 end
 
-local RULED = 4294967294 -- stands for the status in a step that tells what policy said
+
 
 -- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
 local function step(r, state, reason, carrier, status, err)
@@ -33,37 +33,39 @@ end
 
 -- What policy said goes into the step that its decision has just made, which has nothing else to tell.
 local function annotate(r, note)
-  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, RULED, 0) .. note end
+  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, Size.RULED_STEP, 0) .. note end
 end
 
--- Whether somebody follows the events.
+-- Whether webhooks follow the events.
 local function followed()
-  if told.on == nil then
+  if event_summaries.followed == nil then
     local g = call('HMGET', P .. 'g', 'webhooks', 'all')
-    told.on, told.all, told.wish = g[1] ~= false, g[2] ~= false, {}
+    event_summaries.followed, event_summaries.any_want_all, event_summaries.wants_all = g[1] ~= false, g[2] ~= false, {}
   end
-  return told.on
+  return event_summaries.followed
 end
 
--- Whether this account wants to hear of every move, not only of ends.
-local function hears_all(account)
-  if not followed() or not told.all then return false end
-  if told.wish[account] == nil then told.wish[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
-  return told.wish[account]
+-- Whether this account wants every move, not only final ones.
+local function wants_all(account)
+  if not followed() or not event_summaries.any_want_all then return false end
+  if event_summaries.wants_all[account] == nil then
+    event_summaries.wants_all[account] = call('SISMEMBER', P .. 'gw', account) == 1
+  end
+  return event_summaries.wants_all[account]
 end
 
--- The next event, of so many octets, is r's. With `whole` is told what its receiver wants to know of the message, as it
--- is at this move, so that nobody has to look for the record, which would tell later things: where the event lies,
--- segments, the carrier's date and id, the sealed envelope.
-local function tell(r, size, whole)
+-- Account for the next event, r's, of `size` octets. With `whole` its message's summary as of this move is added, so
+-- that the record, which may have moved on, is not looked up: where the event lies, segments, the carrier's date and
+-- id, the sealed envelope.
+local function add_summary(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
-    told[#told + 1] = carrier_id
-    told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
+    event_summaries[#event_summaries + 1] = pack(Format.SUMMARY, event_summaries.offset, r.segments, latest(p), #carrier_id, r.envelope_len)
+    event_summaries[#event_summaries + 1] = carrier_id
+    event_summaries[#event_summaries + 1] = sub(r.raw, from + 1, from + r.envelope_len)
   end
-  told.at = told.at + size
+  event_summaries.offset = event_summaries.offset + size
 end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
@@ -71,7 +73,7 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  tell(r, #event, r.final == 1 or hears_all(account))
+  add_summary(r, #event, r.final == 1 or wants_all(account))
 end
 
 -- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
@@ -85,7 +87,7 @@ local function finish(r)
     r.reserved = 0
   end
   r.final, r.bare, r.due = 1, true, now + settings.finished
-  look_at(r.id, r.due)
+  schedule_sweep(r.id, r.due)
 end
 
 -- opts: carrier, carrier_id, status, err ('' and 0 when left out). Final states finish; so does `in_place`.

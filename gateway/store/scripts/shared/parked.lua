@@ -27,12 +27,12 @@ end
 -- its id, {kind, id} each. One that is told `early` is as good as one of which nothing is told, once it is parked.
 local function read_receipt(blob, pos)
   local t = {fields = {}, guesses = {}, sure = false, host = '', mark = ''}
-  local carrier, state, count, from = read($RECEIPT, blob, pos or 1)
+  local carrier, state, count, from = read(Format.RECEIPT, blob, pos or 1)
   local detailed = count >= Size.DETAILED
   if detailed then count = count - Size.DETAILED end
   for i = 1, count do t.fields[i], from = read('>Bc0', blob, from) end
   if detailed then
-    local sure, host_len, mark_len, guesses, at = read($DETAIL, blob, from)
+    local sure, host_len, mark_len, guesses, at = read(Format.DETAIL, blob, from)
     local mark_at = at + host_len
     t.early, t.sure, t.host = sure == Size.EARLY, sure == 1, sub(blob, at, mark_at - 1)
     from = mark_at + mark_len
@@ -55,14 +55,14 @@ local function read_parked(blob)
     t.at, t.tries = now, 0
     return t
   end
-  local _, second, tries = read($PARKED, blob)
+  local _, second, tries = read(Format.PARKED, blob)
   local t = read_receipt(blob, Size.PARKED_SIZE + 1)
   t.at, t.tries = second * 1000, tries
   return t
 end
 
 local function pack_parked(t)
-  return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
+  return pack(Format.PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
 end
 
 -- Beyond so many the oldest go: orphans first, at most `room` in a call. Their names are appended to `out`. Answers

@@ -55,7 +55,7 @@ local function copies_of(r)
   local last, carrier_len, id_len = pos + r.copies_len, nil, nil
   c.mark, pos = read('>Bc0', raw, pos)
   while pos < last do
-    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read($COPY, raw, pos)
+    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read(Format.COPY, raw, pos)
     c[k + 4], c[k + 5] = sub(raw, pos, pos + carrier_len - 1), sub(raw, pos + carrier_len, pos + carrier_len + id_len - 1)
     pos, k = pos + carrier_len + id_len, k + 6
   end
@@ -93,13 +93,13 @@ end
 
 -- Something is heard of a copy of a part while another is in flight: that one is open as well, and so has a place in the
 -- list from now on. To be called before the part is told.
-local function note_flying(r, p, index)
+local function note_in_flight(r, p, index)
   if r.state ~= State.SENDING or p[index * 3 + 1] ~= Part.PENDING or own_copy(r, index) then return end
   add_copy(r, index, Part.UNKNOWN, 0, carrier_of(r), '')
 end
 
 -- The lease is over: what is not answered by now was never written.
-local function land(r)
+local function close_lease(r)
   if r.resent == 0 then return end
   local c, p, lease = copies_of(r), parts_of(r), r.lease % 4294967296
   for k = #c - 5, 1, -6 do
@@ -113,7 +113,7 @@ end
 
 -- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open. A part
 -- without copies is as it is told.
-local function weigh(r, p, k)
+local function merge_copies(r, p, k)
   local c, index, any, alive, accepted, worst = copies_of(r), (k - 1) / 3, false, false, false, 0
   for i = 1, #c, 6 do
     if c[i] == index then
@@ -139,13 +139,13 @@ local function weigh(r, p, k)
   end
 end
 
-local function weigh_all(r, p)
+local function merge_all_copies(r, p)
   if r.resent == 0 then return end
-  for k = 1, #p, 3 do weigh(r, p, k) end
+  for k = 1, #p, 3 do merge_copies(r, p, k) end
 end
 
 -- Whether a copy of something that no carrier is known to have may be on the wire.
-local function doubtful(r)
+local function unresolved(r)
   local p = parts_of(r)
   for k = 1, #p, 3 do
     if p[k] == Part.UNKNOWN then return true end
@@ -167,14 +167,14 @@ local function keep_lost(r, p)
   end
 end
 
-local function bring_to(r, carrier)
+local function set_carrier(r, carrier)
   if carrier == carrier_of(r) then return end
   keep_lost(r, parts_of(r))
   r.carrier = carrier
 end
 
 -- The carrier that has it, when that is not the one it was last handed to. (Parts without copies are with that one.)
-local function come_home(r)
+local function set_carrier_to_holder(r)
   if r.resent == 0 then return end
   local c, p, here, there = copies_of(r), parts_of(r), carrier_of(r), nil
   for k = 1, #p, 3 do
@@ -186,7 +186,7 @@ local function come_home(r)
       there = there or c[k + 4]
     end
   end
-  if there then bring_to(r, there) end
+  if there then set_carrier(r, there) end
 end
 
 -- The latest of the carrier's dates, in seconds; 0: it named none.

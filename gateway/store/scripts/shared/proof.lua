@@ -6,8 +6,8 @@ do -- a block of its own, since Lua has room for 200 locals in one: what only th
 -- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
 -- All leases are read when this is first asked for in a call, which is rare.
 local function in_flight(carrier, short)
-  if not flying then
-    flying = {}
+  if not in_flight_by_recipient then
+    in_flight_by_recipient = {}
     local owners, ids = call('HKEYS', P .. 'b'), {}
     for i = 1, #owners do
       local all = call('HGETALL', P .. 'x:' .. owners[i])
@@ -22,12 +22,12 @@ local function in_flight(carrier, short)
     for i = 1, #ids do
       local r = records[ids[i]]
       if r then
-        local list = group(flying, short_of(r))
+        local list = group(in_flight_by_recipient, short_of(r))
         list[#list + 1] = r
       end
     end
   end
-  for _, r in ipairs(flying[short] or {}) do
+  for _, r in ipairs(in_flight_by_recipient[short] or {}) do
     if r.state == State.SENDING and carrier_of(r) == carrier then return true end
   end
   return false
@@ -60,9 +60,9 @@ local function claim_part(r, part, carrier, carrier_id)
   map_id(r, (k - 1) / 3, carrier, carrier_id)
   if copy then
     local c = copies_of(r)
-    note_flying(r, p, (k - 1) / 3)
+    note_in_flight(r, p, (k - 1) / 3)
     c[copy + 1], c[copy + 2], c[copy + 5] = Part.ACCEPTED, this_hour(), carrier_id
-    weigh(r, p, k)
+    merge_copies(r, p, k)
   else
     p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, this_hour(), carrier_id
   end
@@ -112,7 +112,7 @@ local function written(r, carrier)
     local state, rest = byte(trail, from), byte(trail, from + 7)
     local status, name = 0, ''
     if rest > 0 then status, name = read('>I4Bc0', trail, from + 8) end
-    if status < RULED then -- a move
+    if status < Size.RULED_STEP then -- a move
       if at and (state == State.UNKNOWN or state == State.SENT) then return at end
       at = nil
       if state == State.SENDING and name == carrier then
@@ -147,7 +147,7 @@ local function proven(r, parts, list, carrier, used)
     end
     names_of(carrier, t.fields, used)
   end
-  if last > 0 then heard(r, carrier, 0) end
+  if last > 0 then follow_up(r, carrier, 0) end
   for i = 1, last do -- that it was sent is all they say
     local t = list[i]
     if remark_of(t.state) then receive(r, 0, carrier, sub(t.fields[1], 9), t.state, t.err) end
@@ -162,7 +162,7 @@ end
 -- each is told so (ambiguous_receipt). Names of what was used are parked no longer and go to `used`.
 function prove(carrier, short, used, sure)
   apply_arrived()
-  sure = sure or not (named[carrier] or call('SISMEMBER', P .. 'named', carrier) == 1)
+  sure = sure or not (id_givers[carrier] or call('SISMEMBER', P .. 'named', carrier) == 1)
   local lost = lost_at(carrier, short)
   local receipts = #lost > 0 and waiting_for(carrier, short, sure) or {}
   if #receipts == 0 or in_flight(carrier, short) then return end
@@ -205,7 +205,7 @@ local function unknown(r, carrier, reason, status, on_unknown)
   r.due = 0
   if again and strict == OnUnknown.HOLD then
     r.due = now + settings.hold
-    look_at(r.id, r.due)
+    schedule_sweep(r.id, r.due)
     move(r, State.UNKNOWN, reason, carrier, '', status)
   elseif again or r.cancel > 0 then
     move(r, State.UNKNOWN, reason, carrier, '', status)

@@ -1,6 +1,6 @@
 -- Records: read once per call however often they are touched, written once at commit.
 
-local records, dirty, gone
+local records, dirty, deleted
 
 -- A record of the first format in today's: see layout.
 local function upgraded(raw)
@@ -10,7 +10,7 @@ end
 
 local function open(id, raw)
   if byte(raw, 3) < 128 then raw = upgraded(raw) end
-  return {id, raw, false, false, false, false, '', false, read($HEAD, raw)}
+  return {id, raw, false, false, false, false, '', false, read(Format.HEAD, raw)}
 end
 
 -- Read these ids (one HMGET per bucket); records[id] is then the record or false.
@@ -111,7 +111,7 @@ local function pack_copies(c)
   local out = {char(#c.mark) .. c.mark}
   for k = 1, #c, 6 do
     local carrier, id = c[k + 4], c[k + 5]
-    out[#out + 1] = pack($COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
+    out[#out + 1] = pack(Format.COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
   end
   return concat(out)
 end
@@ -142,7 +142,7 @@ local function value_of(r)
     end
     r.content_len = 0
   end
-  return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST))
+  return pack(Format.HEAD, unpack_(r, Size.FIRST, Size.LAST))
     .. sub(raw, Size.HEAD_SIZE + 1, kept) .. carrier .. parts .. trail .. steps
 end
 
