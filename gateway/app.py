@@ -29,6 +29,7 @@ from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.manager import CarrierManager
 from gateway.carriers.receipts_by_id import ParkedReceiptRelocator
 from gateway.carriers.service import CarrierService
+from gateway.clock import now_ms
 from gateway.cluster.flags import SharedFlags
 from gateway.cluster.heartbeat import Heartbeat
 from gateway.cluster.janitor import Janitor
@@ -68,7 +69,7 @@ from gateway.supervision import Supervision
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
 from gateway.webhooks.admin import WebhookAdmin
-from gateway.webhooks.endpoints import Endpoints, endpoint_settings, now_ms
+from gateway.webhooks.endpoints import Endpoints, endpoint_settings
 from gateway.webhooks.follower import EventFollower
 from gateway.webhooks.poster import Poster
 

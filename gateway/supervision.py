@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.config import ConfigError
 from gateway.store.errors import StoreError, of_an_item
 
@@ -132,7 +133,7 @@ class Supervision:
         """Count, log and keep for operators an item that is not tried again. ``item_id`` is its printable id."""
         self.set_aside_counts[kind] += 1
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.latest.append(SetAside(time.time_ns() // 1_000_000, kind, item_id, text))
+        self.latest.append(SetAside(now_ms(), kind, item_id, text))
         now = time.monotonic()
         if len(self._lines) < LINES or now - self._lines[0] >= LOG_EVERY:
             self._lines.append(now)

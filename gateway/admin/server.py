@@ -20,7 +20,7 @@ from gateway.admin.scopes import ScopeNames
 from gateway.admin.status import GatewayStatus
 from gateway.admin.tokens import open_tokens
 from gateway.admin.worker_access import SupervisorOnly
-from gateway.api.http_api import now_ms
+from gateway.clock import now_ms
 from gateway.store.overview import StoreOverview
 
 if TYPE_CHECKING:

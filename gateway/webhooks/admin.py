@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.clock import now_ms
 from gateway.store.webhook_queues import QueueAddress, QueueInfo, WebhookQueues
-from gateway.webhooks.endpoints import Endpoints, now_ms, request_headers
+from gateway.webhooks.endpoints import Endpoints, request_headers
 from gateway.webhooks.event_json import rfc3339
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.store.errors import StoreError
 from gateway.store.webhook_queues import BatchOutcome, FrozenBatch, NextBatchRequest, QueueAddress
-from gateway.webhooks.endpoints import Endpoints, now_ms, request_headers
+from gateway.webhooks.endpoints import Endpoints, request_headers
 from gateway.webhooks.poster import PostOutcome
 from gateway.webhooks.retry_delay import retry_delay
 from gateway.webhooks.server_health import HealthStatus, QueueKey, ServerHealth, ServerTable

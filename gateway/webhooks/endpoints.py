@@ -85,8 +85,3 @@ def request_headers(settings: EndpointSettings, message_id: str, body: bytes) ->
     if not settings.keys:
         return headers | {signature.ID: message_id, signature.TIMESTAMP: str(timestamp)}
     return headers | signature.signed_headers(settings.keys, message_id, timestamp, body)
-
-
-def now_ms() -> int:
-    """Return the wall clock, ms UTC."""
-    return time.time_ns() // 1_000_000

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.intake.batcher import Batcher
 from gateway.store.webhook_queues import (
     EventChunk,
@@ -22,7 +23,7 @@ from gateway.store.webhook_queues import (
     WebhookQueues,
 )
 from gateway.webhooks.endpoint_queue import EndpointQueue
-from gateway.webhooks.endpoints import Endpoints, now_ms
+from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.server_health import PoolKey, QueueKey, ServerHealth, ServerTable
 
 if TYPE_CHECKING:

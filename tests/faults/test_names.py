@@ -56,14 +56,18 @@ async def test_the_second_of_a_name_is_refused_while_the_first_works(
     first, second = pair
     await first.start()
     accepted: list[Message] = []
+    refusal = asyncio.Event()
 
     async def work() -> None:
-        for number in range(60):
+        number = 0
+        while not refusal.is_set():
             accepted.extend(await first.post(batch(number * 1000)))
+            number += 1
             await asyncio.sleep(0.1)
 
     working = asyncio.create_task(work())
     code, said = await asyncio.to_thread(refused, second.file)
+    refusal.set()
     assert code == Exit.USAGE, said
     assert 'the name "same" is alive on this store' in said
     assert "node = " in said

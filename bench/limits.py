@@ -1,8 +1,7 @@
-"""Several gateways on one store, as processes of their own, beside one simulated carrier: how limits hold for all of
-them together.
+"""Shared limits: several gateways on one store, each a process, with one simulated carrier.
 
-``python -m bench.neighbours`` posts flat out at all of them, at one, kills all the others, and says how much came in
-and went out a second.
+``python -m bench.limits`` sends as fast as it can to all gateways, then to one, kills the others, and prints how many
+messages per second were accepted and submitted.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ KEY, TOKEN = "key", "token-of-the-operators"
 SECRET = b64encode(bytes(32)).decode()
 
 
-class Neighbour:
-    """One gateway of several."""
+class GroupMember:
+    """One gateway of the group."""
 
     def __init__(self, node: str, file: Path, http: int, admin: int) -> None:
         self.node = node
@@ -41,17 +40,17 @@ class Neighbour:
         self.child: Child | None = None
 
     def __repr__(self) -> str:
-        return f"<Neighbour {self.node} {self.child!r}>"
+        return f"<GroupMember {self.node} {self.child!r}>"
 
     async def start(self) -> None:
-        """Returns when it takes messages."""
+        """Return when it accepts messages."""
         self.child = await Child.start(
             self.node, ["-m", "gateway", "serve", "--config", str(self.file)], self.file.with_suffix(".log")
         )
         await ready(self.child, self.admin)
 
     async def kill(self) -> None:
-        """SIGKILL: no word to anybody."""
+        """Send SIGKILL."""
         assert self.child is not None
         os.kill(self.child.process.pid, signal.SIGKILL)
         await self.child.process.wait()
@@ -61,12 +60,12 @@ class Neighbour:
             await self.child.stop()
 
     async def status(self) -> dict[str, Any]:
-        """What operators see."""
+        """Return what ``GET /status`` shows."""
         body: dict[str, Any] = (await asyncio.to_thread(self.admin.get, "/status")).body
         return body
 
 
-class Neighbourhood:
+class GatewayGroup:
     """Gateways a, b, … with an account ``shop`` and a carrier ``north``."""
 
     def __init__(self, folder: Path, store: str, carrier: Simulator, count: int, settings: dict[str, str]) -> None:
@@ -76,9 +75,9 @@ class Neighbourhood:
         self._number = 0
 
     def __repr__(self) -> str:
-        return f"<Neighbourhood {self.gateways!r}>"
+        return f"<GatewayGroup {self.gateways!r}>"
 
-    def _gateway(self, node: str, store: str, settings: dict[str, str]) -> Neighbour:
+    def _gateway(self, node: str, store: str, settings: dict[str, str]) -> GroupMember:
         http, admin, smpp = free_ports(3)
         file = self.folder / f"{node}.toml"
         file.write_text(
@@ -92,18 +91,18 @@ class Neighbourhood:
             f'password = "secret"\n{settings.get("carrier", "")}\n'
             '[[route]]\nto = "*"\ncarriers = ["north"]\n'
         )
-        return Neighbour(node, file, http, admin)
+        return GroupMember(node, file, http, admin)
 
-    async def post(self, gateway: Neighbour, count: int) -> int:
-        """One batch, every message to a number of its own; how many were accepted, 0 when it was refused (429)."""
+    async def post(self, gateway: GroupMember, count: int) -> int:
+        """Post one batch, each message to a number of its own; return how many were accepted, 0 if refused (429)."""
         first, self._number = self._number, self._number + count
         messages = [{"to": f"+4670{number:07d}", "text": "hello"} for number in range(first, first + count)]
         answer = await asyncio.to_thread(gateway.http.post, "/v1/messages/batch", {"messages": messages})
         assert answer.status in (202, 429), answer
         return int(answer.body["accepted"]) if answer.ok else 0
 
-    async def flood(self, gateway: Neighbour, seconds: float, batch: int, pause: float = 0.02) -> int:
-        """Post flat out, as a client that does not heed Retry-After; how many were accepted."""
+    async def flood(self, gateway: GroupMember, seconds: float, batch: int, pause: float = 0.02) -> int:
+        """Post as fast as possible, ignoring Retry-After; return how many were accepted."""
         accepted, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
             got = await self.post(gateway, batch)
@@ -112,15 +111,15 @@ class Neighbourhood:
                 await asyncio.sleep(pause)
         return accepted
 
-    async def rates(self, gateways: Sequence[Neighbour], seconds: float, batch: int) -> tuple[float, float]:
-        """Accepted and submitted a second, when these are posted to flat out."""
+    async def rates(self, gateways: Sequence[GroupMember], seconds: float, batch: int) -> tuple[float, float]:
+        """Return accepted and submitted messages per second while posting to these as fast as possible."""
         submits, start = self.carrier.stats.submits, time.monotonic()
         accepted = await asyncio.gather(*(self.flood(gateway, seconds, batch) for gateway in gateways))
         took = time.monotonic() - start
         return sum(accepted) / took, (self.carrier.stats.submits - submits) / took
 
     async def shares(self, kind: str) -> list[float]:
-        """What each living gateway says it holds: ``rate`` of the account, ``ceiling`` and ``binds`` of the carrier."""
+        """Return what each running gateway holds: ``rate`` of the account, ``ceiling`` and ``binds`` of the carrier."""
         found = []
         for gateway in self.gateways:
             if gateway.child is not None and gateway.child.process.returncode is None:
@@ -131,15 +130,15 @@ class Neighbourhood:
 
 
 @asynccontextmanager
-async def neighbourhood(
+async def gateway_group(
     folder: Path, count: int, settings: dict[str, str], faults: Faults | None = None
-) -> AsyncIterator[Neighbourhood]:
-    """``count`` gateways that are up; ``settings``: lines for the tables of the account and the carrier."""
+) -> AsyncIterator[GatewayGroup]:
+    """Run ``count`` gateways. ``settings``: lines for the tables of the account and the carrier."""
     store = EmbeddedServer(folder / "store", "everysec")
     await store.start()
     try:
         async with Simulator(faults, ledger=True) as carrier:
-            built = Neighbourhood(folder, store.url, carrier, count, settings)
+            built = GatewayGroup(folder, store.url, carrier, count, settings)
             try:
                 await asyncio.gather(*(gateway.start() for gateway in built.gateways))
                 yield built
@@ -150,34 +149,34 @@ async def neighbourhood(
 
 
 async def measure(count: int, rate: int, pace: int, seconds: float) -> None:
-    """One line per phase; the first four seconds of each, in which shares move, are not counted."""
+    """Print one line per phase. The first four seconds of each, in which shares move, are not counted."""
     settings = {"account": f"rate = {rate}", "carrier": f"rate = {pace}\nbinds = {count}"}
     batch = max(1, rate // 20)
     with tempfile.TemporaryDirectory() as folder:
-        async with neighbourhood(Path(folder), count, settings) as hood:
+        async with gateway_group(Path(folder), count, settings) as group:
 
-            async def phase(words: str, gateways: Sequence[Neighbour]) -> None:
-                await hood.rates(gateways, 4.0, batch)
-                accepted, submitted = await hood.rates(gateways, seconds, batch)
+            async def phase(words: str, gateways: Sequence[GroupMember]) -> None:
+                await group.rates(gateways, 4.0, batch)
+                accepted, submitted = await group.rates(gateways, seconds, batch)
                 print(f"{words:<36} {accepted:8.1f} of {rate} accepted {submitted:8.1f} of {pace} submitted")
 
-            await phase(f"flat out at all {count}", hood.gateways)
-            await phase("flat out at the first alone", hood.gateways[:1])
-            await phase(f"flat out at all {count} again", hood.gateways)
-            await asyncio.gather(*(gateway.kill() for gateway in hood.gateways[1:]))
+            await phase(f"full load on all {count}", group.gateways)
+            await phase("full load on the first alone", group.gateways[:1])
+            await phase(f"full load on all {count} again", group.gateways)
+            await asyncio.gather(*(gateway.kill() for gateway in group.gateways[1:]))
             killed = time.monotonic()
-            while (await hood.shares("rate"))[0] < rate * 0.99 or (await hood.shares("up"))[0] < count:  # noqa: ASYNC110
+            while (await group.shares("rate"))[0] < rate * 0.99 or (await group.shares("up"))[0] < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-            print(f"{'kill -9 of all but the first':<36} it has everything after {time.monotonic() - killed:.1f} s")
-            await phase("flat out at the one left", hood.gateways[:1])
+            print(f"{'kill -9 of all but the first':<36} it holds everything after {time.monotonic() - killed:.1f} s")
+            await phase("full load on the one left", group.gateways[:1])
 
 
 def main() -> int:
-    """0 when it was measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench.neighbours", description=__doc__)
+    """Measure and return 0."""
+    parser = argparse.ArgumentParser(prog="python -m bench.limits", description=__doc__)
     parser.add_argument("--gateways", type=int, default=3)
-    parser.add_argument("--rate", type=int, default=200, help="of the account, messages a second")
-    parser.add_argument("--pace", type=int, default=100, help="of the carrier")
+    parser.add_argument("--rate", type=int, default=200, help="of the account, messages per second")
+    parser.add_argument("--pace", type=int, default=100, help="of the carrier, messages per second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
     options = parser.parse_args()
     asyncio.run(measure(options.gateways, options.rate, options.pace, options.seconds))
