@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.client import Batch, Client, ClientError, InvalidError, Problem, Refused, UnauthorizedError, Unreachable
-from gateway.client.calls import CHUNK
+from gateway.client.batches import CHUNK
 from gateway.commands.common import KEY_WANTED, Exit
 from gateway.commands.message_file import FailedRows, MessageRow, MessageRows, RowDefaults, count, is_csv
 from gateway.commands.output import SafeConsole, status_text
