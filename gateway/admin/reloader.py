@@ -94,9 +94,9 @@ class Reloader:
             await self._settled()
             rules = rulebook(config)
             laws = rules.version != self._house.rules_version
-            changes = compare(self._house.config, config, supervised=self._supervised, laws=laws)
-            if changes.departed:
-                changes = changes.waiting(await self._house.waiting(changes.departed))
+            changes = compare(self._house.config, config, supervised=self._supervised, rules_changed=laws)
+            if changes.removed_accounts:
+                changes = changes.with_waiting(await self._house.waiting(changes.removed_accounts))
             if changes.refused or not apply or self._closed:
                 return changes
             await self._house.hears()  # before anything is changed

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typer.models import CommandInfo, TyperInfo
 
     from gateway.client import Answer, Client
-    from gateway.config import Loaded
+    from gateway.config import LoadedConfig
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def print_json(data: object) -> None:
     typer.echo(visible_json(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)))
 
 
-def load(file: Path, as_json: bool = False) -> Loaded:
+def load(file: Path, as_json: bool = False) -> LoadedConfig:
     """Return the configuration in a file, or print every problem with it and exit with code 2."""
     from gateway.config import ConfigError, read
 

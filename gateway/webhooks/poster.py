@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway.config.addresses import AddressGuard, permits_port
-from gateway.config.callbacks import parted
+from gateway.config.callbacks import split_callback_url
 from gateway.webhooks.endpoint_queue import PostOutcome
 from gateway.webhooks.http_connection import HttpConnection, HttpResponse
 from gateway.webhooks.resolver import Resolver
@@ -193,7 +193,7 @@ def target_of(url: str) -> EndpointUrl:
     """A URL as it is dialled, or what is wrong with it."""
     nowhere = ServerAddress("", 0, clear=False)
     try:
-        parts, host, port = parted(url)
+        parts, host, port = split_callback_url(url)
     except ValueError:
         return EndpointUrl(nowhere, b"", "the URL cannot be read")
     clear = parts.scheme == "http"

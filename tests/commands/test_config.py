@@ -72,7 +72,7 @@ def test_what_a_reload_would_change_without_a_gateway(good: Path) -> None:
     new = changed(good, ('password = "secret"', 'password = "other"\nrate = 9'))
     code, output = invoke(new, "--diff", good)
     assert code == Exit.OK
-    line = "carrier north changed: password changed, rate 500.0 → 9.0 (its binds are made anew)"
+    line = "carrier north changed: password changed, rate 500.0 → 9.0 (its binds reconnect)"
     assert output.splitlines()[-1].strip() == line
     told = json.loads(invoke(new, "--diff", good, "--json")[1])
     assert ([change["text"] for change in told["changes"]], told["needs_restart"]) == ([line], [])
