@@ -96,10 +96,10 @@ class Reloader:
         async with self._lock:
             await self._settled()
             rules = rulebook(config)
-            laws = rules.version != self._target.rules_version
-            changes = compare(self._target.config, config, supervised=self._supervised, laws=laws)
-            if changes.departed:
-                changes = changes.waiting(await self._target.count_waiting(changes.departed))
+            rules_changed = rules.version != self._target.rules_version
+            changes = compare(self._target.config, config, supervised=self._supervised, rules_changed=rules_changed)
+            if changes.removed_accounts:
+                changes = changes.with_waiting(await self._target.count_waiting(changes.removed_accounts))
             if changes.refused or not apply or self._closed:
                 return changes
             await self._target.check_store()  # before anything is changed

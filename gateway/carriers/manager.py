@@ -20,7 +20,7 @@ from gateway.carriers.receipts import RecipientNames
 from gateway.carriers.receipts_by_id import Index
 from gateway.carriers.service import CarrierService, CarrierStore
 from gateway.carriers.shared_limits import BindShare, CarrierRate, SenderRate, shared
-from gateway.config import Config, Route, restarts
+from gateway.config import Config, Route, needs_rebind
 from gateway.model import Redecide
 from gateway.supervision import Supervision
 
@@ -174,7 +174,7 @@ class CarrierManager:
         leaving = []
         for name, service in present.items():
             carrier = wanted.get(name)
-            if carrier is None or restarts(service.carrier, carrier):
+            if carrier is None or needs_rebind(service.carrier, carrier):
                 leaving.append((service, carrier))
             else:
                 service.adjust(carrier)

@@ -133,7 +133,7 @@ async def test_binds_stay_up_restart_start_and_end_as_their_carrier_changes(
         changes = await app.reloader.reload()
         assert [str(change) for change in changes.changed] == [
             "carrier north changed: rate 0.0 → 900.0 (its binds stay up)",
-            "carrier south changed: window 100 → 50 (its binds are made anew)",
+            "carrier south changed: window 100 → 50 (its binds reconnect)",
             "carrier east added",
             "route +47 added",
         ]
@@ -147,8 +147,8 @@ async def test_binds_stay_up_restart_start_and_end_as_their_carrier_changes(
         site.write(carrier("north", north, rate=900), route("*", "north"))
         changes = await app.reloader.reload()
         assert [str(change) for change in changes.changed][:2] == [
-            "carrier south removed (its binds end in order)",
-            "carrier east removed (its binds end in order)",
+            "carrier south removed (its binds close gracefully)",
+            "carrier east removed (its binds close gracefully)",
         ]
         assert (south.stats.bound, east.stats.bound, set(north.links)) == (0, 0, links)
         assert [service.carrier.name for service in app.services] == ["north"]
@@ -409,11 +409,11 @@ def test_the_reload_command_and_sighup_of_a_process(tmp_path: Path) -> None:
         text = file.read_text()
         file.write_text(text.replace('password = "secret"', 'password = "secret"\nrate = 7'))
         words = "carrier north changed: rate 500.0 → 7.0 (its binds stay up)\n"
-        assert reload("--dry-run") == (0, words + "(nothing done: --dry-run)\n", "")
+        assert reload("--dry-run") == (0, words + "(dry run: nothing was changed)\n", "")
         assert reload() == (0, words, "")
         file.write_text(text.replace('["north"]', '["nort"]'))
         code, out, errors = reload()
-        assert (code, '"nort" is no carrier' in out + errors) == (1, True)
+        assert (code, 'no carrier "nort"' in out + errors) == (1, True)
         gateway.send_signal(signal.SIGHUP)
         file.write_text(text)
         gateway.send_signal(signal.SIGHUP)

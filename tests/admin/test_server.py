@@ -318,7 +318,7 @@ async def test_commands_act_like_the_admin_routes(tmp_path: Path) -> None:
         assert (await gateway.command("carriers", "resume", "north", "--wait", "10"))[0] == Exit.OK
         await gateway.site.until_states([message], State.DELIVERED)
         code, said = await gateway.command("status", "--once")
-        assert (code, "2/2" in said, "nothing waits" in said) == (Exit.OK, True, True)
+        assert (code, "2/2" in said, "no messages wait" in said) == (Exit.OK, True, True)
         code, said = await gateway.command("audit")
         assert [word in said for word in ("carrier.drain", "carrier.resume", "north", "done")] == [True] * 4
         assert (await gateway.command("carriers", "pause", "south"))[0] == Exit.REFUSED
