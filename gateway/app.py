@@ -104,6 +104,7 @@ class App:
         self._embedded = embedded
         self._hasher = Hasher(secrets.hashing, config.store.partitions)
         self.supervision = Supervision()
+        self.loop_lag = LoopLag()
         self._build_store()
         self._build_policy()
         self._build_cluster()
@@ -119,7 +120,6 @@ class App:
     # ---- parts, in the order in which they are built
 
     def _build_store(self) -> None:
-        self.loop_lag = LoopLag()
         kind = MessageStore if self._link.numbers else LegacyNumberStore
         self.store = kind(
             self._link,
