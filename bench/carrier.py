@@ -18,7 +18,7 @@ import uvloop
 
 from bench.children import say
 from gateway.simulator import Faults, Simulator
-from gateway.smpp.codec import ShortMessage
+from gateway.smpp.short_message import ShortMessage
 
 
 class Serve(msgspec.Struct, frozen=True):

@@ -25,15 +25,18 @@ from bench.children import Child, say
 from bench.measure import Latency
 from bench.receivers import KINDS
 from bench.store_path import OWNER, Meter, life, server
+from gateway.config.addresses import AddressGuard
 from gateway.signature import read_secret
 from gateway.store.crypto import Vault
+from gateway.store.former_accounts import EndpointSettings
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
 from gateway.store.messages import MessageStore
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.webhook_queues import WebhookQueues
-from gateway.webhooks.endpoint_queue import EndpointSettings
-from gateway.webhooks.follower import EventFollower, poster
+from gateway.webhooks.endpoints import Endpoints
+from gateway.webhooks.follower import EventFollower
+from gateway.webhooks.poster import Poster
 
 HASHING, KEY = bytes(32), bytes(32)
 PARTITIONS = 8
@@ -115,19 +118,20 @@ async def _run(
 ) -> Figures:
     link, store, webhook_queues = await _open(at.url)
     # The feeder's owner is ours: else it would count as a worker, and be left its share of the partitions.
-    hub = EventFollower(webhook_queues, store, OWNER, lambda: poster(["127.0.0.0/8"], "bench"))
+    endpoints = Endpoints(lambda: Poster(AddressGuard(["127.0.0.0/8"]), agent="bench"))
+    follower = EventFollower(webhook_queues, store, OWNER, endpoints)
     dead = KINDS if options.dead == "all" else tuple(filter(None, [options.dead]))
-    hub.configure(
-        [EndpointSettings("shop", urls["well"], (SECRET,), options.batch)]
-        + [EndpointSettings(f"bank-{kind}", urls[kind], (SECRET,), options.batch) for kind in dead]
+    follower.configure(
+        {"shop": EndpointSettings(urls["well"], (SECRET,), options.batch)}
+        | {f"bank-{kind}": EndpointSettings(urls[kind], (SECRET,), options.batch) for kind in dead}
     )
-    await hub.start()
+    await follower.start()
     for place, kind in enumerate(dead, 1):  # their backlog
         plan = Feed(at.url, f"bank-{kind}", place * 1_000_000, options.backlog // len(dead), 500, 0.0)
         feeder = await _feed(plan, folder)
         await feeder.until("done", 120)
         await feeder.stop()
-    task = asyncio.create_task(hub.run())
+    task = asyncio.create_task(follower.run())
     await asyncio.sleep(options.settle)  # the backlog is in its queues
     feeder = await _feed(Feed(at.url, "shop", 0, options.messages, options.feed_batch, options.rate), folder)
     meter, begun = Meter(at.pid), time.monotonic()
@@ -139,7 +143,7 @@ async def _run(
     seconds = time.monotonic() - begun
     await feeder.stop()
     task.cancel()
-    await hub.stop(0.1)
+    await follower.stop(0.1)
     await link.close()
     per = options.messages
     return Figures(

@@ -29,6 +29,7 @@ from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.manager import CarrierManager
 from gateway.carriers.receipts_by_id import ParkedReceiptRelocator
 from gateway.carriers.service import CarrierService
+from gateway.clock import now_ms
 from gateway.cluster.flags import SharedFlags
 from gateway.cluster.heartbeat import Heartbeat
 from gateway.cluster.janitor import Janitor
@@ -38,6 +39,7 @@ from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.cluster.sweeper import Sweeper
 from gateway.cluster.worker_identity import WorkerIdentity, lasting_name
 from gateway.config import Config, Source, route_table, rulebook
+from gateway.config.addresses import AddressGuard
 from gateway.intake.coding import demands_of
 from gateway.intake.idempotency import IdempotentRequests
 from gateway.intake.policy_context import PolicyContext
@@ -48,7 +50,7 @@ from gateway.policy.rulebook import Rulebook
 from gateway.store import crypto
 from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.errors import StoreError, StoreUnavailable
-from gateway.store.former_accounts import FormerAccounts, ReceiverSettings
+from gateway.store.former_accounts import EndpointSettings, FormerAccounts
 from gateway.store.idempotency import ClaimStore
 from gateway.store.keys import Hasher, tags
 from gateway.store.lane_rescue import LaneRescue
@@ -66,9 +68,10 @@ from gateway.store.work_channel import WorkChannel
 from gateway.supervision import Supervision
 from gateway.systemd import NOBODY, Notifier, told
 from gateway.version import installed_version
-from gateway.webhooks.administration import WebhookAdmin
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings, now_ms
-from gateway.webhooks.follower import EventFollower, poster
+from gateway.webhooks.admin import WebhookAdmin
+from gateway.webhooks.endpoints import Endpoints, endpoint_settings
+from gateway.webhooks.follower import EventFollower
+from gateway.webhooks.poster import Poster
 
 COLLECT = (20_000, 20, 20)
 """The collector's thresholds: a batch makes thousands of objects that die by themselves, so it is called less often."""
@@ -136,16 +139,15 @@ class App:
         webhook_queues = WebhookQueues(
             link, hasher, secrets.vault, partitions=config.store.partitions, keep=config.retention.events
         )
-        self._departed = FormerAccounts(link, secrets.vault)
-        self.webhooks = EventFollower(
-            webhook_queues, self.store, self.owner, self._poster, supervision=self.supervision
-        )
+        self._former_accounts = FormerAccounts(link, secrets.vault)
+        endpoints = Endpoints(self._poster)
+        self.webhooks = EventFollower(webhook_queues, self.store, self.owner, endpoints, supervision=self.supervision)
         self._configure_webhooks(config)
         self.intake = Intake(
             self.store,
             self.policy_context,
             hint=self.carrier_manager.accepted,
-            named=self.webhooks.named,
+            named=self.webhooks.follow_accounts,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
             supervision=self.supervision,
@@ -168,9 +170,9 @@ class App:
             worker_identity.http if worker_identity else config.http.listen,
             reuse_port=worker_identity is not None,
         )
-        policy_context = WebhookAdmin(webhook_queues, self.webhooks)
+        webhook_admin = WebhookAdmin(webhook_queues, endpoints, self.webhooks.scheduler)
         rooms = [
-            lambda audit: WebhookRoutes(policy_context, audit).routes(),
+            lambda audit: WebhookRoutes(webhook_admin, audit).routes(),
             lambda audit: (
                 TakeOverRoutes(self.reloader) if worker_identity else ReloadRoutes(self.reloader, audit)
             ).routes(),
@@ -202,31 +204,21 @@ class App:
     def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
         self.carrier_manager.hint(partitions, urgent=urgent)
 
-    def _poster(self) -> EndpointClient:
-        return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
+    def _poster(self) -> Poster:
+        networks = self.config.webhooks.allow_networks
+        return Poster(AddressGuard(networks), agent=f"smpp-gateway/{installed_version()}")
 
-    def _configure_webhooks(self, config: Config, departed: Iterable[EndpointSettings] = ()) -> None:
-        settings = [*map(EndpointSettings.of, config.accounts), *departed]
-        self.webhooks.configure(settings, give_up_after=int(config.webhooks.retry_for))
+    def _configure_webhooks(self, config: Config, former: Mapping[str, EndpointSettings] | None = None) -> None:
+        configured = {account.name: endpoint_settings(account) for account in config.accounts}
+        self.webhooks.configure({**(former or {}), **configured}, give_up_after=int(config.webhooks.retry_for))
 
-    async def _recall_departed(self, config: Config) -> None:
-        """Let events of accounts that have left the configuration go out as they wanted. Raises StoreError."""
-        here = {
-            one.account: ReceiverSettings(one.url, one.keys, one.batch, one.everything)
-            for one in map(EndpointSettings.of, config.accounts)
-            if one.url or one.keys
-        }
+    async def _configure_former_accounts(self, config: Config) -> None:
+        """Keep delivering the events of removed accounts with their last webhook settings. Raise StoreError."""
+        settings = {account.name: endpoint_settings(account) for account in config.accounts}
         waiting = {name: sum(states.values()) for name, states in (await self.store.depths()).waiting.items()}
-        configured = {account.name for account in config.accounts}
-        left = await self._departed.recall(here, waiting, now_ms())
-        self._configure_webhooks(
-            config,
-            [
-                EndpointSettings(name, one.url, one.keys, one.batch, one.everything)
-                for name, one in left.items()
-                if name not in configured
-            ],
-        )
+        with_endpoint = {name: one for name, one in settings.items() if one.url or one.keys}
+        former = await self._former_accounts.recall(with_endpoint, waiting, now_ms())
+        self._configure_webhooks(config, former)
 
     # ---- life
 
@@ -235,7 +227,7 @@ class App:
         await self.heartbeat.start()
         await self.shares.start()
         await self.flags.start()
-        await self._recall_departed(self.config)
+        await self._configure_former_accounts(self.config)
         await self.webhooks.start()
         await self.http.start()
         await self.admin.start()
@@ -329,8 +321,8 @@ class App:
             logs.configure(config.log.level, config.log.format)
         self.config = config
         self.operators.configure(config)
-        await self._recall_departed(config)
-        await self.webhooks.renew()
+        await self._configure_former_accounts(config)
+        await self.webhooks.reload()
         await self.flags.start()  # other rules begin a new epoch
         self.upkeep.wake()
         await self.carrier_manager.apply(config)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.config import ConfigError
 from gateway.store.errors import StoreError, of_an_item
 
@@ -128,7 +129,7 @@ class Supervision:
         """Keep in mind, for operators, what is not tried any more. ``one``: its id, as people write it."""
         self.aside[kind] += 1
         said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.latest.append(SetAside(time.time_ns() // 1_000_000, kind, one, said))
+        self.latest.append(SetAside(now_ms(), kind, one, said))
         now = time.monotonic()
         if len(self._lines) < LINES or now - self._lines[0] >= TELL_EVERY:
             self._lines.append(now)

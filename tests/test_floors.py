@@ -15,6 +15,7 @@ FLOORS = {
     "smpp": 0,
     "model": 0,
     "client": 0,
+    "clock": 0,
     "discovery": 0,
     "histogram": 0,
     "process": 0,

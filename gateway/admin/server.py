@@ -22,9 +22,9 @@ from gateway.admin.operations import Operations, lanes_json
 from gateway.admin.routes import admin_app
 from gateway.admin.tokens import open_tokens
 from gateway.admin.worker_access import SupervisorOnly
-from gateway.api.http_api import now_ms
 from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.views import carrier_view
+from gateway.clock import now_ms
 from gateway.store.overview import StoreOverview
 from gateway.store.redis.call_times import CallTimes
 from gateway.store.redis.connection import StoreConnection
@@ -91,7 +91,7 @@ class AdminServer:
                 services=lambda: app.services,
                 heartbeat=app.heartbeat,
                 swept=app.sweeper.counts,
-                webhooks=app.webhooks.deliveries,
+                webhooks=app.webhooks.scheduler,
                 flags=app.flags,
                 audit=self.audit,
                 lag=meters.lag,

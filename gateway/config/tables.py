@@ -20,8 +20,7 @@ from gateway.config.schema import Account, Carrier, Config, Route, split_address
 from gateway.policy.dialling import is_country
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import MessageTemplate
-from gateway.smpp.tlv import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
-from gateway.smpp.tlv_values import tlv_value
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS, tlv_value
 
 CAP_REMEDY = 'Write messages per time, like "5/1h" or "10/1d"'
 

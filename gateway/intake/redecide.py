@@ -6,12 +6,12 @@ was released from ``held``, or was decided under an older policy epoch.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from gateway.clock import now_ms
 from gateway.intake.policy_context import PolicyContext, state_of
 from gateway.intake.submission import RequestedTerms
 from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
@@ -39,7 +39,7 @@ class Redecider:
         policy_context: PolicyContext,
         *,
         hint: Callable[[set[int]], None] = lambda partitions: None,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
         supervision: Supervision | None = None,
     ) -> None:
         self._supervision = supervision or Supervision()

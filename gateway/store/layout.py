@@ -139,7 +139,7 @@ octets."""
 EVENT = Struct(">16sIBBBBIBBBBB")
 """id, sequence, state, previous (0 = none), reason, final, status, parts accepted, then the lengths of account,
 carrier, carrier's id and error, which follow. All events of an entry have its instant."""
-TOLD = Struct(">IBIBH")
+SUMMARY = Struct(">IBIBH")
 """Summary of the message of an event, for final events and for accounts that want all, while webhooks follow: where the
 event begins, segments, the latest done date in seconds (0 = none), then the lengths of the carrier's id and of the
 sealed envelope, which follow."""

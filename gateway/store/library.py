@@ -127,7 +127,7 @@ _FORMATS = {
     "DETAIL": layout.DETAIL,
     "PARKED": layout.PARKED,
     "COPY": layout.COPY,
-    "TOLD": layout.TOLD,
+    "SUMMARY": layout.SUMMARY,
     "SETTINGS": layout.SETTINGS,
     "TURN": layout.TURN,
     "ASK": layout.ASK,

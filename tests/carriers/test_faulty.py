@@ -20,7 +20,7 @@ from gateway.model import State
 from gateway.simulator import Faults, Simulator
 from gateway.smpp.events import Answered, Closed
 from gateway.smpp.pdu import BIND_TRANSCEIVER
-from gateway.smpp.receiving import Receiver
+from gateway.smpp.session import Session
 from gateway.store.requests import TakeRequest, UnreadableMessage
 from gateway.supervision import TRIES
 from tests.carriers.memory_store import MemoryStore, TakeResult
@@ -170,7 +170,7 @@ async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkey
             first, second = (slot.bind for slot in service.pool.slots)
             assert first is not None
             assert second is not None
-            monkeypatch.setattr(Receiver, "_parse", failing(Receiver._parse, lambda *args: True, times=1))
+            monkeypatch.setattr(Session, "_parse", failing(Session._parse, lambda *args: True, times=1))
             first.data_received(b"whatever")
             assert "OverflowError" in first.reason
             assert second.able

@@ -29,7 +29,7 @@ from gateway.client import (
 )
 from gateway.client.calls import RawResponse
 from gateway.intake.submission import Submission
-from gateway.webhooks import event_format
+from gateway.webhooks import event_json
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PATIENT = Retry(tries=4, patience=10.0, first=0.2, longest=1.0)
@@ -62,8 +62,8 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
         (types.FieldError, problems.FieldProblem),
         (types.Consent, recipients.ConsentView),
         (types.Suppression, recipients.SuppressionView),
-        (types.Event, event_format.WebhookEvent),
-        (types.EventData, event_format.Data),
+        (types.Event, event_json.WebhookEvent),
+        (types.EventData, event_json.WebhookEventData),
     ],
 )
 def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:

@@ -76,7 +76,7 @@ def test_a_simulated_carrier_on_a_port_that_is_taken(taken: int) -> None:
     code, said = invoke("simulate", "--port", str(taken))
     words = f"cannot start: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
     assert (code, said) == (Exit.CANNOT_START, words)
-    assert invoke("simulate", "latency=3")[1] == "there is no fault 'latency'; did you mean 'latency_ms'?\n"
+    assert invoke("simulate", "latency=3")[1] == "unknown fault 'latency'; did you mean 'latency_ms'?\n"
 
 
 @pytest.mark.parametrize("command", [("status",), ("send", "--to", "+46701740605", "--text", "Hi"), ("queue",)])

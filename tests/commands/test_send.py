@@ -234,7 +234,7 @@ def test_a_dry_run_counts_messages_and_segments_and_sends_nothing(door: Door, tm
     assert "4 messages in 5 segments; nothing was handed in" in output
     assert "2 × 1 segment (gsm7)" in output
     assert "1 × 2 segments (gsm7)" in output
-    assert "line 5: to: holds 'n'" in output
+    assert "line 5: to: contains 'n'" in output
     assert "1 have the recipient of an earlier row, and say something else (first: line 6, as line 2)" in output
     code, output = invoke(door, "send", "--file", str(file), "--dry-run", "--text", "Hello", "--json")
     told = json.loads(output)

@@ -478,9 +478,9 @@ def test_parameters_that_a_carrier_demands():
 @pytest.mark.parametrize(
     ("tlv", "key", "words"),
     [
-        ('{ tag = 0x1400, value = "70000", type = "int16" }', ".value", "no whole number from 0 to 65535"),
+        ('{ tag = 0x1400, value = "70000", type = "int16" }', ".value", "whole number from 0 to 65535"),
         ('{ tag = 0x1400, value = "xyz", type = "hex" }', ".value", "pairs of hexadecimal digits"),
-        ('{ tag = 0x1400, templates = { a = "x" }, type = "int8" }', ".templates.a", "no whole number from 0 to 255"),
+        ('{ tag = 0x1400, templates = { a = "x" }, type = "int8" }', ".templates.a", "whole number from 0 to 255"),
         ("{ tag = 0x1400 }", "", "nothing to take a value from"),
         ('{ tag = 0x0424, value = "x" }', ".tag", "written by the gateway"),
         ('{ tag = 70000, value = "x" }', ".tag", "does not fit"),

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from bench.children import say
-from gateway.smpp.codec import HEADER, encode_sm
+from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
+from gateway.smpp.short_message import encode_sm
 
 LOT = 64 * 1024
 """Octets that are sent at once, about."""

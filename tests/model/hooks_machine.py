@@ -54,7 +54,7 @@ class HooksMachine(RuleBasedStateMachine):
         return QueueAddress(account, "")
 
     def outbox(self, partition: int, account: str) -> tuple[bytes, Outbox]:
-        queue = self.webhook_queues.queue(self.address(account))
+        queue = self.webhook_queues.queue_name(self.address(account))
         return queue, self.model[partition].outbox(queue)
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -109,10 +109,10 @@ class HooksMachine(RuleBasedStateMachine):
         for tail in self.driver.run(self.webhook_queues.read(me, range(PARTITIONS))):
             followed = self.model[tail.partition]
             mine = followed.holder in ("", me.name) or LeaseOwner.parse(followed.holder).node == me.node
-            assert bool(tail.held) == (followed.following and mine)
-            if not tail.held:
+            assert bool(tail.lease) == (followed.following and mine)
+            if not tail.lease:
                 continue
-            assert tail.held == (1 if followed.holder == me.name else 2)
+            assert tail.lease == (1 if followed.holder == me.name else 2)
             followed.holder = me.name
             found = [entry.events[at : at + 16].hex() for entry in tail.entries for at in starts(entry.events)]
             assert found == [label.partition(".")[2] for some in followed.entries[followed.moved :] for label in some]
@@ -149,7 +149,7 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def leave(self, owner: int) -> None:
         me = self.owners[owner]
-        self.driver.run(self.webhook_queues.leave(me, range(PARTITIONS)))
+        self.driver.run(self.webhook_queues.release(me, range(PARTITIONS)))
         for followed in self.model:
             followed.holder = "" if followed.holder == me.name else followed.holder
 
@@ -173,12 +173,12 @@ class HooksMachine(RuleBasedStateMachine):
         first = box.waiting[0][0].name if box.frozen and not stale else b"nobody's"
         until = self.driver.now if old else 0
         ask = NextBatchRequest(partition, queue, limit, became, first, until)
-        (batch,) = self.driver.run(self.webhook_queues.next([ask]))
+        (batch,) = self.driver.run(self.webhook_queues.next_batches([ask]))
         if became is not BatchOutcome.UNKNOWN:
             box.close(first, taken=became is BatchOutcome.TAKEN, until=until)
         box.freeze(limit)
         self.same_batch(batch, box)
-        (again,) = self.driver.run(self.webhook_queues.next([ask]))
+        (again,) = self.driver.run(self.webhook_queues.next_batches([ask]))
         assert again == batch, "a repeated call changed something"
 
     def same_batch(self, batch: FrozenBatch | None, box: Outbox) -> None:

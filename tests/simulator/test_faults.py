@@ -27,8 +27,8 @@ def test_words_of_a_command_line_become_faults() -> None:
 @pytest.mark.parametrize(
     ("word", "complaint"),
     [
-        ("latency", "is not name=value"),
-        ("speed=1", "there is no fault 'speed'; known: bind_status"),
+        ("latency", "expected name=value"),
+        ("speed=1", "unknown fault 'speed'; known: bind_status"),
         ("latency_ms=soon", "'latency_ms=soon': Expected `float`"),
         ("latency_ms=-1", "'latency_ms=-1': Expected `float` >= 0"),
         (

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.smpp import receipt
-from gateway.smpp.ids import bounded_id
-from gateway.smpp.receipt import Receipt, build, id_forms, is_receipt, normalise_id, parse
+from gateway.smpp.message_id import bounded_id, normalise_id
+from gateway.smpp.receipt import Receipt, build, is_receipt, parse
+from gateway.smpp.tlv import RECEIPTED_MESSAGE_ID
+from tests.smpp.peers import id_forms
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data/vectors.json").read_text())["receipts"]
 JAN_2026 = 1_767_225_600_000  # 2026-01-01 00:00 UTC in ms
@@ -270,11 +272,11 @@ def test_an_id_longer_than_its_field_is_the_same_in_text_tlv_and_answer() -> Non
     long = b"7f" * 126
     text = b"id:%b sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:DELIVRD err:000" % long
     (in_text,) = parsed(text).ids
-    (in_tlv,) = parsed(b"", {receipt.RECEIPTED_MESSAGE_ID: long.upper() + b"\0"}).ids
+    (in_tlv,) = parsed(b"", {RECEIPTED_MESSAGE_ID: long.upper() + b"\0"}).ids
     assert in_text == bounded_id(long)
     assert in_tlv.lower() == in_text
     assert len(in_text) == 64
-    assert parsed(text, {receipt.RECEIPTED_MESSAGE_ID: long + b"\0"}).ids == (in_text,)
+    assert parsed(text, {RECEIPTED_MESSAGE_ID: long + b"\0"}).ids == (in_text,)
 
 
 def test_no_field_of_a_text_is_longer_than_what_is_kept_of_it() -> None:

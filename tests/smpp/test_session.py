@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.smpp.codec import Pdu, encode, encode_body, encode_sm, encode_tlv
+from gateway.smpp.codec import Pdu, encode, encode_body
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import (
     Answered,
@@ -19,7 +19,7 @@ from gateway.smpp.events import (
     TimedOut,
     Unbinding,
 )
-from gateway.smpp.operations import BOUND_BY, MATRIX, NOT_AT_ALL, SessionState
+from gateway.smpp.operations import BOUND_BY, MATRIX, NEVER_ALLOWED, Role, SessionState
 from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BINDS,
@@ -48,9 +48,10 @@ from gateway.smpp.pdu import (
     UNBIND,
     UNBIND_RESP,
 )
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
+from gateway.smpp.short_message import encode_sm
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE
+from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE, encode_tlv
 from tests.smpp.peers import BIND_BODY, RX, TRX, TX, esme, headers, in_state, kinds, pdu, sent, smsc
 from tests.smpp.strategies import pdus
 
@@ -256,7 +257,7 @@ class TestMatrix:
         assert session.unanswered == before
         if command_id in UNANSWERED:
             assert answers == []
-        elif command_id in NOT_AT_ALL[role.peer]:
+        elif command_id in NEVER_ALLOWED[role.peer]:
             assert answers == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 55)]
         elif command_id in BINDS and session.bound:
             assert answers == [(command_id | RESP, CommandStatus.ESME_RALYBND, 55)]

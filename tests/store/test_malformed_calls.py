@@ -54,7 +54,7 @@ def test_an_error_has_changed_nothing(store_url: str) -> None:
         webhook_queues = WebhookQueues(driver.link, driver.hasher, VAULT, partitions=PARTITIONS, keep=1)
         for _ in range(20):  # nearly every name is a good one
             driver.run(webhook_queues.follow(["shop", "bank"]))
-            driver.run(webhook_queues.hear_all(["shop", "bank"]))
+            driver.run(webhook_queues.want_all(["shop", "bank"]))
             driver.run(driver.store.cancel_account("shop"))
     finally:
         driver.close()

@@ -8,7 +8,7 @@ from gateway.model import Match, PartState, ReceiptFact, Recipient, State
 from gateway.store.crypto import Vault
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
 from gateway.store.webhook_queues import WebhookQueues
-from gateway.webhooks.event_format import Subscription, WebhookEvent, as_told, iso
+from gateway.webhooks.event_json import Subscription, WebhookEvent, rfc3339, write_summarized
 from tests.store.message_driver import OWNER, MessageDriver
 
 DONE, LATER = 1_799_999_940_000, 1_799_999_950_000
@@ -44,9 +44,11 @@ def test_the_event_of_its_end_brings_the_date_along(driver: MessageDriver) -> No
     driver.run(webhook_queues.follow())
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a"), receipts=[dated(driver, message.recipient, b"a", DONE)])
-    (tail,) = driver.run(webhook_queues.read(OWNER, [message.recipient.partition], ends=True))
-    ((event,),) = (as_told(tail.entries, {b"shop": Subscription("shop")}, webhook_queues.reveal) or {}).values()
-    assert msgspec.json.decode(event, type=WebhookEvent).data.done_at == iso(DONE)
+    (tail,) = driver.run(webhook_queues.read(OWNER, [message.recipient.partition], finals_only=True))
+    ((event,),) = (
+        write_summarized(tail.entries, {b"shop": Subscription("shop")}, webhook_queues.open_header) or {}
+    ).values()
+    assert msgspec.json.decode(event, type=WebhookEvent).data.done_at == rfc3339(DONE)
 
 
 def test_every_event_tells_what_was_known_at_its_move(driver: MessageDriver) -> None:
@@ -57,28 +59,32 @@ def test_every_event_tells_what_was_known_at_its_move(driver: MessageDriver) -> 
         driver.link, driver.hasher, Vault({1: bytes(32)}, 1), partitions=driver.store.partitions, keep=1
     )
     driver.run(webhook_queues.follow())
-    driver.run(webhook_queues.hear_all(["shop"]))
+    driver.run(webhook_queues.want_all(["shop"]))
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a"))
     driver.report(receipts=[dated(driver, message.recipient, b"a", DONE)])
     (tail,) = driver.run(webhook_queues.read(OWNER, [message.recipient.partition]))
     subscriptions = {b"shop": Subscription("shop", everything=True)}
-    ((*events,),) = (as_told(tail.entries, subscriptions, webhook_queues.reveal) or {}).values()
-    told = [msgspec.json.decode(event, type=WebhookEvent).data for event in events]
-    assert [(one.status, one.carrier_message_id, one.done_at) for one in told] == [
+    ((*events,),) = (write_summarized(tail.entries, subscriptions, webhook_queues.open_header) or {}).values()
+    data = [msgspec.json.decode(event, type=WebhookEvent).data for event in events]
+    assert [(one.status, one.carrier_message_id, one.done_at) for one in data] == [
         ("queued", None, None),
         ("sending", None, None),
         ("sent", "a", None),
-        ("delivered", "a", iso(DONE)),
+        ("delivered", "a", rfc3339(DONE)),
     ]
-    assert all((one.to, one.metadata) == (f"+{message.envelope.to}", {"order": [1, "två"]}) for one in told)
-    ((end,),) = (as_told(tail.entries, {b"shop": Subscription("shop")}, webhook_queues.reveal) or {}).values()
+    assert all((one.to, one.metadata) == (f"+{message.envelope.to}", {"order": [1, "två"]}) for one in data)
+    ((end,),) = (
+        write_summarized(tail.entries, {b"shop": Subscription("shop")}, webhook_queues.open_header) or {}
+    ).values()
     assert msgspec.json.decode(end)["type"] == "message.delivered"
-    driver.run(webhook_queues.hear_all([]))
+    driver.run(webhook_queues.want_all([]))
     other = driver.message()
     driver.accept(other)
     (tail,) = driver.run(webhook_queues.read(OWNER, [other.recipient.partition]))
-    assert as_told(tail.entries[-1:], subscriptions, webhook_queues.reveal) is None, "what was not told is looked up"
+    assert write_summarized(tail.entries[-1:], subscriptions, webhook_queues.open_header) is None, (
+        "an event without a summary is looked up"
+    )
 
 
 def test_a_receipt_that_came_early_keeps_its_date(driver: MessageDriver) -> None:

@@ -32,7 +32,7 @@ from gateway.store.overview import StoreOverview
 from gateway.store.redis.call_times import CallTimes
 from gateway.store.requests import QueueDepths
 from gateway.supervision import Supervision
-from gateway.webhooks.delivery import DeliveryScheduler
+from gateway.webhooks.scheduler import DeliveryScheduler
 
 FRESH = 1.0
 """Seconds that what the store said is believed: two scrapers cost what one does."""

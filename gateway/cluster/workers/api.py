@@ -23,7 +23,7 @@ from gateway.carriers.views import CarrierView
 from gateway.cluster.workers import merge
 from gateway.cluster.workers.pool import WorkerPool
 from gateway.cluster.workers.requests import WorkerReply, WorkerRequest, ask_all, ask_one, fields
-from gateway.webhooks.administration import EndpointStatus
+from gateway.webhooks.admin import EndpointStatus
 
 METHODS = ["GET", "POST", "PUT", "DELETE"]
 MAX_BODY = 1024 * 1024

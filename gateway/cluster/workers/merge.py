@@ -12,7 +12,7 @@ import msgspec
 from gateway.carriers.mode import CarrierMode
 from gateway.carriers.views import BindView, CarrierView
 from gateway.supervision import SHOWN
-from gateway.webhooks.administration import EndpointStatus
+from gateway.webhooks.admin import EndpointStatus
 
 FAULTS = ("restarts", "failures", "set_aside")
 """What of ``Supervision.told`` is counted."""

@@ -7,7 +7,8 @@
 
 There are two locks on the data folder. ``gateway.lock`` is the gateway's. ``server.lock`` is inherited by the server,
 so it is held exactly as long as a server runs on the folder, whichever gateway started it. So two servers never share
-an append-only file, and a process id that now belongs to another program is never taken for the server's."""
+an append-only file, and a process id that now belongs to another program is never taken for the server's.
+"""
 
 from __future__ import annotations
 

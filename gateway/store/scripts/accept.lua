@@ -97,7 +97,7 @@ local function accept(keys, args)
   for g = 1, #groups do
     local group_ = groups[g]
     local account, fresh, rejected = group_.account, group_.fresh, group_.rejected
-    local whole = followed() and (rejected or hears_all(account))
+    local whole = followed() and (rejected or wants_all(account))
     local event = pack('>I4BBBBI4BBBBBc0', 1, group_.state, 0, group_.reason, rejected and 1 or 0, 0, 0, #account, 0, 0, 0,
       account)
     for k = group_.first, group_.last, 3 do

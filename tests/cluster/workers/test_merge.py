@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.carriers.views import BindView, CarrierView
 from gateway.cluster.workers import merge
-from gateway.webhooks.administration import EndpointStatus
+from gateway.webhooks.admin import EndpointStatus
 
 OWN = b"""\
 # HELP g_submits_total Parts written.

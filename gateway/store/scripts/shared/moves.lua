@@ -46,11 +46,11 @@ local function followed()
 end
 
 -- Tell whether this account wants every event, not only final ones.
-local function hears_all(account)
+local function wants_all(account)
   if not followed() or not event_summaries.any_want_all then return false end
-  local wants_all = event_summaries.wants_all
-  if wants_all[account] == nil then wants_all[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
-  return wants_all[account]
+  local wanting = event_summaries.wants_all
+  if wanting[account] == nil then wanting[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
+  return wanting[account]
 end
 
 -- Note that the next event, of so many octets, is r's. With `whole` add a summary of the message as it is at this move:
@@ -60,7 +60,7 @@ local function add_summary(r, size, whole)
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
     local n, offset = #event_summaries, event_summaries.offset
-    event_summaries[n + 1] = pack(Format.TOLD, offset, r.segments, latest(p), #carrier_id, r.envelope_len)
+    event_summaries[n + 1] = pack(Format.SUMMARY, offset, r.segments, latest(p), #carrier_id, r.envelope_len)
     event_summaries[n + 2] = carrier_id
     event_summaries[n + 3] = sub(r.raw, from + 1, from + r.envelope_len)
   end
@@ -72,7 +72,7 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  add_summary(r, #event, r.final == 1 or hears_all(account))
+  add_summary(r, #event, r.final == 1 or wants_all(account))
 end
 
 -- Finish a message: content and permission are cut off, caps are given back when nothing was sent, deletion is

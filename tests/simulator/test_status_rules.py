@@ -3,12 +3,12 @@ from __future__ import annotations
 from random import Random
 
 from gateway.simulator.faults import Faults, StatusRule
-from gateway.simulator.verdict import SubmitVerdicts, has_passed
+from gateway.simulator.status_rules import StatusRules, has_passed
 
 
 def statuses(rules: list[StatusRule], dests: list[bytes]) -> list[int]:
-    judge = SubmitVerdicts(Random(1))
-    return [judge.status(rules, count, dest, b"text") for count, dest in enumerate(dests, 1)]
+    decider = StatusRules(Random(1))
+    return [decider.status(rules, count, dest, b"text") for count, dest in enumerate(dests, 1)]
 
 
 def test_each_condition_alone() -> None:
@@ -25,8 +25,8 @@ def test_all_conditions_hold_together_and_the_first_rule_wins() -> None:
 
 
 def test_the_rate_is_kept_over_any_second() -> None:
-    judge, faults = SubmitVerdicts(Random(1)), Faults(rate=100, burst=10)
-    accepted = [now for now in (count / 1000 for count in range(5000)) if not judge.throttled(faults, now)]
+    rules, faults = StatusRules(Random(1)), Faults(rate=100, burst=10)
+    accepted = [now for now in (count / 1000 for count in range(5000)) if not rules.throttled(faults, now)]
     assert len(accepted) == 10 + 499
     assert sum(now < 0.01 for now in accepted) == 10
     for start in (1.0, 2.0, 3.0):
@@ -34,16 +34,16 @@ def test_the_rate_is_kept_over_any_second() -> None:
 
 
 def test_without_a_burst_a_tenth_of_a_second_may_come_at_once() -> None:
-    judge = SubmitVerdicts(Random(1))
-    assert sum(not judge.throttled(Faults(rate=50), 7.0) for _ in range(100)) == 5
+    rules = StatusRules(Random(1))
+    assert sum(not rules.throttled(Faults(rate=50), 7.0) for _ in range(100)) == 5
 
 
 def test_validities_are_told_apart_by_their_form() -> None:
-    judge = SubmitVerdicts(Random(1))
+    decider = StatusRules(Random(1))
     forms = (b"", b"260701120000000+", b"260701120000022-", b"000000001000000R")
     for form, hits in (("any", 3), ("absolute", 2), ("relative", 1), ("", 4)):
         rules = [StatusRule(0x62, validity=form)]  # type: ignore[arg-type]
-        assert sum(judge.status(rules, 1, b"46", b"x", each) == 0x62 for each in forms) == hits
+        assert sum(decider.status(rules, 1, b"46", b"x", each) == 0x62 for each in forms) == hits
 
 
 def test_a_clock_that_ignores_the_offset() -> None:

@@ -1,4 +1,4 @@
-"""Whether a submit is accepted: the rate first, then the status rules. Pure, with time as an argument."""
+"""The command_status of each submit: the rate limit first, then the status rules. Time is an argument."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from random import Random
 from gateway.simulator.faults import Faults, StatusRule
 
 MAX_KEYS = 200_000
-"""How many (destination, text) pairs a ``first`` rule remembers before it starts over."""
+"""(destination, text) pairs that ``first`` rules remember; beyond it they start over."""
 
 _FORMS = defaultdict(set[str], {b"R": {"any", "relative"}, b"+": {"any", "absolute"}, b"-": {"any", "absolute"}})
-"""The forms of a validity_period by its last octet."""
+"""Forms of a validity_period by its last octet."""
 
 
 def has_passed(validity: bytes, clock: int, wall: float) -> bool:
-    """Whether an absolute validity lies behind ``wall`` (seconds) for whoever reads it by ``clock`` (minutes)."""
+    """Whether an absolute validity is past at ``wall`` (s since the epoch), read ``clock`` minutes ahead of UTC."""
     if len(validity) != 16 or validity[-1:] not in (b"+", b"-"):
         return False
     try:
@@ -26,8 +26,8 @@ def has_passed(validity: bytes, clock: int, wall: float) -> bool:
     return until.timestamp() - clock * 60 <= wall
 
 
-class SubmitVerdicts:
-    """Decides the command_status of each submit. ``count`` is the number of the submit, from 1."""
+class StatusRules:
+    """Decides the command_status of each submit. ``count`` numbers the submits from 1."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -35,7 +35,7 @@ class SubmitVerdicts:
         self._seen: dict[tuple[StatusRule, bytes, bytes], int] = {}
 
     def throttled(self, faults: Faults, now: float) -> bool:
-        """Take one from the bucket of ``faults.rate``; True when it is empty."""
+        """Take one token from the bucket of ``faults.rate``; return True when it is empty."""
         room = (faults.burst or max(1.0, faults.rate / 10)) / faults.rate
         begins = max(self._full_at, now)
         if begins + 1 / faults.rate - now > room + 1e-9:
@@ -44,13 +44,13 @@ class SubmitVerdicts:
         return False
 
     def status(self, rules: list[StatusRule], count: int, dest: bytes, payload: bytes, validity: bytes = b"") -> int:
-        """The status of the first rule that holds, 0 when none does."""
+        """Return the status of the first rule that applies, 0 when none does."""
         for rule in rules:
-            if self._holds(rule, count, dest, payload, validity):
+            if self._applies(rule, count, dest, payload, validity):
                 return rule.status
         return 0
 
-    def _holds(self, rule: StatusRule, count: int, dest: bytes, payload: bytes, validity: bytes) -> bool:
+    def _applies(self, rule: StatusRule, count: int, dest: bytes, payload: bytes, validity: bytes) -> bool:
         if rule.validity and rule.validity not in _FORMS[validity[-1:]]:
             return False
         if rule.dest and not dest.startswith(rule.dest.encode()):
@@ -59,9 +59,9 @@ class SubmitVerdicts:
             return False
         if rule.prob and self._random.random() >= rule.prob:
             return False
-        return not rule.first or self._early(rule, dest, payload)
+        return not rule.first or self._is_among_first(rule, dest, payload)
 
-    def _early(self, rule: StatusRule, dest: bytes, payload: bytes) -> bool:
+    def _is_among_first(self, rule: StatusRule, dest: bytes, payload: bytes) -> bool:
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
         key = (rule, dest, payload)

@@ -1,4 +1,4 @@
-"""From entries of a stream to JSON: who hears what."""
+"""From entries of a stream to JSON: which account gets which event."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from hypothesis import strategies as st
 
 from gateway.model import EnvelopeHeader, Reason, State
 from gateway.store.ids import new_ids, text
-from gateway.store.layout import EVENT, TOLD
+from gateway.store.layout import EVENT, SUMMARY
 from gateway.store.webhook_queues import MessageSummary, QueueAddress, StreamEntry
-from gateway.webhooks.event_format import (
-    Data,
+from gateway.webhooks.event_json import (
     EventRef,
     Subscription,
     WebhookEvent,
-    addressed,
-    as_told,
+    WebhookEventData,
     chunks,
-    iso,
-    wanted,
+    rfc3339,
+    wanted_events,
+    write_looked_up,
+    write_summarized,
 )
 
 ONE, OTHER = new_ids(1_800_000_000_000, [0, 0])
 
 
-def seen(ref: str = "order-1", url: str = "", carrier_id: str = "c0ffee", to: str = "46701234567") -> MessageSummary:
+def summary_of(
+    ref: str = "order-1", url: str = "", carrier_id: str = "c0ffee", to: str = "46701234567"
+) -> MessageSummary:
     return MessageSummary(EnvelopeHeader(to, "sender", "shop", 2, "brand", ref, url), 2, carrier_id, 1_800_000_000_000)
 
 
-SIGHT = seen()
+KNOWN = summary_of()
 
 
 def packed(
@@ -55,29 +57,33 @@ def entry(*events: bytes) -> StreamEntry:
     return StreamEntry(b"".join(events), 1_800_000_000_123, None)
 
 
-def told(entries: list[StreamEntry], subscriptions: Mapping[bytes, Subscription]) -> list[tuple[bytes, int]]:
-    return [(one.id, one.at) for one in wanted(entries, subscriptions)]
+def refs_of(entries: list[StreamEntry], subscriptions: Mapping[bytes, Subscription]) -> list[tuple[bytes, int]]:
+    return [(one.id, one.at) for one in wanted_events(entries, subscriptions)]
 
 
-def test_only_what_is_wanted_is_taken() -> None:
+def test_only_wanted_events_are_taken() -> None:
     sent = packed(state=State.SENT, final=False, carrier=b"north", carrier_id=b"abc")
     entries = [entry(sent, packed(), packed(OTHER, account=b"bank")), entry(packed(OTHER))]
-    assert told(entries, {}) == []
-    assert told(entries, {b"shop": Subscription("shop")}) == [(ONE, len(sent)), (OTHER, 0)]
-    assert told(entries, {b"shop": Subscription("shop", everything=True)}) == [(ONE, 0), (ONE, len(sent)), (OTHER, 0)]
-    assert told(entries, {b"bank": Subscription("bank")}) == [(OTHER, len(sent) + len(packed()))]
+    assert refs_of(entries, {}) == []
+    assert refs_of(entries, {b"shop": Subscription("shop")}) == [(ONE, len(sent)), (OTHER, 0)]
+    assert refs_of(entries, {b"shop": Subscription("shop", everything=True)}) == [
+        (ONE, 0),
+        (ONE, len(sent)),
+        (OTHER, 0),
+    ]
+    assert refs_of(entries, {b"bank": Subscription("bank")}) == [(OTHER, len(sent) + len(packed()))]
 
 
 SHOP = Subscription("shop")
 
 
 def one(event: bytes, subscription: Subscription = SHOP) -> list[EventRef]:
-    return wanted([entry(event)], {b"shop": subscription})
+    return wanted_events([entry(event)], {b"shop": subscription})
 
 
-def test_an_event_as_receivers_get_it() -> None:
+def test_an_event_as_endpoints_get_it() -> None:
     event = packed(carrier=b"north", error=b"001")
-    queues = addressed(one(event), {ONE: SIGHT})
+    queues = write_looked_up(one(event), {ONE: KNOWN})
     assert list(queues) == [QueueAddress("shop", "")]
     ((count, plain),) = chunks(queues[QueueAddress("shop", "")], 100)
     assert count == 1
@@ -106,20 +112,20 @@ def test_an_event_as_receivers_get_it() -> None:
 
 
 def test_only_a_receipt_brings_the_carriers_date() -> None:
-    """Though the record has it by the time an earlier move is told of."""
+    """Though the record has it by the time an earlier move is posted."""
 
     def date(event: bytes, summary: MessageSummary) -> str | None:
-        ((told_of,),) = addressed(one(event), {ONE: summary}).values()
-        return msgspec.json.decode(told_of, type=WebhookEvent, strict=True).data.done_at
+        ((written,),) = write_looked_up(one(event), {ONE: summary}).values()
+        return msgspec.json.decode(written, type=WebhookEvent, strict=True).data.done_at
 
-    undated = SIGHT._replace(done_at=0)
+    undated = KNOWN._replace(done_at=0)
     assert date(packed(), undated) is None
-    assert date(packed(reason=Reason.CANCELED), SIGHT) is None
+    assert date(packed(reason=Reason.CANCELED), KNOWN) is None
 
 
-def test_a_message_whose_record_is_gone_is_told_of_all_the_same() -> None:
-    ((told_of,),) = addressed(one(packed(carrier_id=b"xyz")), {}).values()
-    event = msgspec.json.decode(told_of, type=WebhookEvent, strict=True)
+def test_a_message_whose_record_is_gone_has_its_event_all_the_same() -> None:
+    ((written,),) = write_looked_up(one(packed(carrier_id=b"xyz")), {}).values()
+    event = msgspec.json.decode(written, type=WebhookEvent, strict=True)
     assert event.data.to is None
     assert event.data.client_ref is None
     assert event.data.carrier_message_id == "xyz"
@@ -140,10 +146,10 @@ def test_the_json_is_what_the_type_says(
     head = EVENT.pack(ONE, 7, state, 0, reason, 1, 0x411, 3, *lengths)
     event = head + name + b"north" + carrier_id + error
     client_ref = ref.encode("utf-8", "replace").decode()
-    summary = seen(client_ref, to="123", carrier_id="")
+    summary = summary_of(client_ref, to="123", carrier_id="")
     subscription = Subscription(name.decode())
-    ((written,),) = addressed(wanted([entry(event)], {name: subscription}), {ONE: summary}).values()
-    data = Data(
+    ((written,),) = write_looked_up(wanted_events([entry(event)], {name: subscription}), {ONE: summary}).values()
+    data = WebhookEventData(
         text(ONE),
         client_ref or None,
         "+123",
@@ -166,41 +172,43 @@ def test_the_json_is_what_the_type_says(
         assert msgspec.json.encode(expected) == written.encode()
 
 
-def test_a_message_may_name_its_receiver() -> None:
-    named = seen(url="https://elsewhere.example/")
-    assert list(addressed(one(packed()), {ONE: named})) == [QueueAddress("shop", "https://elsewhere.example/")]
+def test_a_message_may_name_its_endpoint() -> None:
+    named = summary_of(url="https://elsewhere.example/")
+    assert list(write_looked_up(one(packed()), {ONE: named})) == [QueueAddress("shop", "https://elsewhere.example/")]
     stranger = Subscription("shop", own=False)
-    assert list(addressed(one(packed(), stranger), {ONE: named})) == [
+    assert list(write_looked_up(one(packed(), stranger), {ONE: named})) == [
         QueueAddress("shop", "https://elsewhere.example/")
     ]
-    assert addressed(one(packed(), stranger), {ONE: SIGHT}) == {}
+    assert write_looked_up(one(packed(), stranger), {ONE: KNOWN}) == {}
 
 
-def test_entries_that_bring_along_what_is_told_need_no_record() -> None:
+def test_entries_with_summaries_need_no_lookup() -> None:
     """The short way and the long way write the same."""
     sent, shop, bank = packed(state=State.SENT, final=False), packed(carrier=b"north"), packed(OTHER, account=b"bank")
-    told = b"".join(
-        TOLD.pack(where, 2, 1_800_000_000, 6, 8) + b"c0ffee" + envelope
+    summaries = b"".join(
+        SUMMARY.pack(where, 2, 1_800_000_000, 6, 8) + b"c0ffee" + envelope
         for where, envelope in ((len(sent), b"envelope"), (len(sent) + len(shop), b"of bank!"))
     )
-    given = StreamEntry(sent + shop + bank, 1_800_000_000_123, told)
+    given = StreamEntry(sent + shop + bank, 1_800_000_000_123, summaries)
     asked: list[bytes] = []
 
-    def reveal(sealed: bytes) -> EnvelopeHeader:
+    def open_header(sealed: bytes) -> EnvelopeHeader:
         asked.append(sealed)
-        return SIGHT.header
+        return KNOWN.header
 
     subscriptions = {b"shop": SHOP}
-    assert as_told([given], subscriptions, reveal) == addressed(wanted([given], subscriptions), {ONE: SIGHT})
-    assert asked == [b"envelope"]  # of accounts that nobody hears of nothing is opened
-    assert as_told([given, entry(shop)], subscriptions, reveal) is None
-    assert as_told([given], {b"shop": Subscription("shop", everything=True)}, reveal) is None
-    assert as_told([StreamEntry(sent, 1_800_000_000_123, b"")], subscriptions, reveal) == {}
+    assert write_summarized([given], subscriptions, open_header) == write_looked_up(
+        wanted_events([given], subscriptions), {ONE: KNOWN}
+    )
+    assert asked == [b"envelope"]  # envelopes of other accounts stay sealed
+    assert write_summarized([given, entry(shop)], subscriptions, open_header) is None
+    assert write_summarized([given], {b"shop": Subscription("shop", everything=True)}, open_header) is None
+    assert write_summarized([StreamEntry(sent, 1_800_000_000_123, b"")], subscriptions, open_header) == {}
 
 
-def test_pieces_are_no_larger_than_asked_for() -> None:
-    events = addressed(
-        wanted([entry(*[packed(sequence=n) for n in range(5)])], {b"shop": Subscription("shop")}), {ONE: SIGHT}
+def test_chunks_are_no_larger_than_the_batch() -> None:
+    events = write_looked_up(
+        wanted_events([entry(*[packed(sequence=n) for n in range(5)])], {b"shop": Subscription("shop")}), {ONE: KNOWN}
     )
     cut = chunks(events[QueueAddress("shop", "")], 2)
     assert [count for count, _ in cut] == [2, 2, 1]
@@ -214,26 +222,28 @@ def test_pieces_are_no_larger_than_asked_for() -> None:
 
 
 def test_instants() -> None:
-    assert iso(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
 
 
-def test_an_event_that_cannot_be_written_keeps_no_other_back() -> None:
+def test_an_event_that_cannot_be_written_does_not_stop_others() -> None:
     """A carrier's name that is no UTF-8; a sealed envelope that opens to nonsense."""
     bad, good = packed(sequence=3, carrier=b"\xff\xfe"), packed()
-    spoilt: list[bytes] = []
-    queues = addressed(one(bad) + one(good), {ONE: SIGHT}, lambda event, error: spoilt.append(event[:20]))
+    unwritable: list[bytes] = []
+    queues = write_looked_up(one(bad) + one(good), {ONE: KNOWN}, lambda event, error: unwritable.append(event[:20]))
     assert [len(some) for some in queues.values()] == [1]
-    assert spoilt == [ONE + (3).to_bytes(4, "big")]
+    assert unwritable == [ONE + (3).to_bytes(4, "big")]
 
-    def reveal(sealed: bytes) -> EnvelopeHeader:
+    def open_header(sealed: bytes) -> EnvelopeHeader:
         if sealed == b"nonsense":
             raise msgspec.DecodeError("nonsense")
-        return SIGHT.header
+        return KNOWN.header
 
-    told = b"".join(
-        TOLD.pack(where, 2, 0, 0, 8) + envelope for where, envelope in ((0, b"nonsense"), (len(good), b"envelope"))
+    summaries = b"".join(
+        SUMMARY.pack(where, 2, 0, 0, 8) + envelope for where, envelope in ((0, b"nonsense"), (len(good), b"envelope"))
     )
-    both = StreamEntry(good + packed(OTHER), 1_800_000_000_123, told)
-    queues = as_told([both], {b"shop": SHOP}, reveal, lambda event, error: spoilt.append(event[:20])) or {}
+    both = StreamEntry(good + packed(OTHER), 1_800_000_000_123, summaries)
+    queues = (
+        write_summarized([both], {b"shop": SHOP}, open_header, lambda event, error: unwritable.append(event[:20])) or {}
+    )
     assert [len(some) for some in queues.values()] == [1]
-    assert spoilt[1:] == [ONE + (4).to_bytes(4, "big")]
+    assert unwritable[1:] == [ONE + (4).to_bytes(4, "big")]

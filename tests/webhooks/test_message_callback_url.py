@@ -1,4 +1,4 @@
-"""A message names the receiver of its events, and nothing else of the gateway has one: its events arrive there."""
+"""A message names a callback_url, and no account has one: its events arrive there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def send(site: Site, box: Inbox, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["delivered", "refused on the spot"])
-async def test_the_very_first_message_that_names_a_receiver_is_told_of_there(tmp_path: Path, refused: bool) -> None:
+async def test_events_of_the_first_message_with_a_callback_url_arrive_there(tmp_path: Path, refused: bool) -> None:
     site = Site(tmp_path)
     async with Simulator() as north, inbox() as box:
         site.write(carrier("north", north), route("*", "north"), account=ACCOUNT, sections=NETWORKS)
