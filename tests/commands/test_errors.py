@@ -63,7 +63,7 @@ def test_what_keeps_a_gateway_from_starting(tmp_path: Path, taken: int) -> None:
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
-        "mend that, or name another in [store] data_dir": start(tmp_path / "data", data="/proc/data"),
+        "fix that, or set another [store] data_dir": start(tmp_path / "data", data="/proc/data"),
     }
     for words, process in started.items():
         _, said = process.communicate(timeout=30)
