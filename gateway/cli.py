@@ -1,4 +1,4 @@
-"""The command line, ``smpp-gateway``. Every command imports what it needs when it runs, so that help is instant."""
+"""The command line, ``smpp-gateway``. Each command imports what it needs when it runs, so that help is instant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands import config, keys, operate, recipients
-from gateway.commands.common import Exit, Json, echo, fail, load, print_json, tidy_help
+from gateway.commands.common import ConfigFile, Exit, Json, echo, fail, finish_help, load, print_json
 from gateway.commands.reload import reload
 from gateway.commands.send import send
 from gateway.commands.status import explain, status
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 START, APPS, OPERATORS, SETTING_UP = "Start here", "For applications", "For operators", "Setting up"
-"""Panels of the help; the first command of each decides their order."""
+"""Panels of the help, in the order of their first commands."""
 
 app = typer.Typer(
     name="smpp-gateway",
@@ -37,9 +37,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="An SMPP gateway: SMS in over HTTP, out to carriers over SMPP, followed to the delivery report.\n\n"
-    "New here? [bold]smpp-gateway demo[/] runs everything on this machine and shows what happens.",
-    epilog="Exit codes: 0 done · 1 refused or failed · 2 wrong option or configuration · 3 no gateway answers · "
-    "4 cannot start (store or address) · 5 accepted, but no end within --wait · 130 interrupted",
+    "New here? [bold]smpp-gateway demo[/] runs the whole gateway on this machine and sends a few messages.",
+    epilog="Exit codes: 0 success · 1 refused or failed · 2 invalid option or configuration · 3 no gateway answers · "
+    "4 cannot start (store or address) · 5 not done within --wait · 130 interrupted",
 )
 
 
@@ -54,46 +54,48 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-# ── running things ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── running ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @app.command(rich_help_panel=START)
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="Keep the store in this folder. [dim]Default: a temporary one.[/]")
+        Path | None, typer.Option(help="Folder for the store. [dim]Default: a temporary folder.[/]")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Leave when the story is told.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit after the last message.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the whole gateway here, with two simulated carriers, and watch a few messages travel.
+    """Run the gateway with two simulated carriers and send a few messages.
 
-    Nothing to install or configure besides: the store is embedded, every address is on this machine. The story shows
-    deliveries, a refusal for want of consent and a deferral for the night; then everything keeps running for you to
-    try, until Ctrl-C.
+    Needs no configuration: the store is embedded and every address is on this machine. The messages show deliveries,
+    a refusal for missing consent and a deferral for quiet hours. Then everything keeps running for you to try, until
+    Ctrl-C.
+
+    Exit codes: 0 every outcome as expected · 1 another outcome · 4 cannot start · 130 interrupted
 
     Example: [cyan]smpp-gateway demo --once[/]
     """
-    from gateway import demo as story
+    from gateway.demo import run
 
-    as_told = _start(lambda: story.run(data=data, once=once, as_json=as_json))
-    raise typer.Exit(Exit.OK if as_told else Exit.REFUSED)
+    as_expected = _start(lambda: run(data=data, once=once, as_json=as_json))
+    raise typer.Exit(Exit.OK if as_expected else Exit.REFUSED)
 
 
 @app.command(rich_help_panel=START)
-def serve(
-    file: Annotated[
-        Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
-    ],
-) -> None:
+def serve(file: ConfigFile) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
-    Logs go to standard error. The end is orderly: no new work, windows emptied, binds closed, store stopped.
+    Logs go to standard error. Shutdown is graceful: the gateway accepts no new work, waits for outstanding responses,
+    unbinds and stops its store. SIGHUP reloads the configuration file.
+
+    Exit codes: 0 stopped · 2 invalid configuration, or the node name is in use · 4 the store cannot be used, or an
+    address is in use
 
     Example: [cyan]smpp-gateway serve --config config/gateway.toml[/]
     """
@@ -131,18 +133,22 @@ def serve(
 
 @app.command(rich_help_panel=START)
 def simulate(
-    faults: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Faults, see below.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the kernel choose one.")] = 2775,
+    faults: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Faults; see --list.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 2775,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    user: Annotated[list[str] | None, typer.Option(help="SYSTEM_ID:PASSWORD let in. [dim]Default: anybody.[/]")] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between lines of statistics.")] = 5.0,
-    listing: Annotated[bool, typer.Option("--list", help="List the faults with their defaults and leave.")] = False,
+    user: Annotated[
+        list[str] | None, typer.Option(help="SYSTEM_ID:PASSWORD to accept; repeatable. [dim]Default: any.[/]")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between statistics lines.")] = 5.0,
+    listing: Annotated[bool, typer.Option("--list", help="List the faults with their defaults and exit.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a simulated carrier whose faults are data.
+    """Run a simulated carrier with configurable faults.
 
-    Binds of all types, submit_sm with receipts, and whatever goes wrong that you ask for; one line of statistics each
-    few seconds in which something happened.
+    Accepts binds of all types and submit_sm, sends delivery receipts, and misbehaves as the faults say. Prints a line
+    of statistics every few seconds, unless nothing happened.
+
+    Exit codes: 0 stopped · 2 invalid option or fault · 4 the address is in use · 130 interrupted
 
     Examples:
 
@@ -168,18 +174,18 @@ def simulate(
         fail(Exit.USAGE, str(error))
     say = (lambda line: typer.echo(json.dumps({"carrier": line}))) if as_json else typer.echo
 
-    _start(lambda: run(_until_asked(lambda: serve_carrier(port, wanted, host=host, users=users, every=every, say=say))))
+    _start(lambda: run(_until_stop(lambda: serve_carrier(port, wanted, host=host, users=users, every=every, say=say))))
 
 
-def _until_asked(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[None]:
-    """A program that serves until it is asked to stop, or until serving fails."""
+def _until_stop(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[None]:
+    """Return a program that serves until a stop signal, or until serving fails."""
     import asyncio
     import contextlib
 
     async def program(stop: asyncio.Event) -> None:
-        task, asked = asyncio.ensure_future(serving()), asyncio.ensure_future(stop.wait())
-        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
+        task, stopping = asyncio.ensure_future(serving()), asyncio.ensure_future(stop.wait())
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         if not task.done():
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -203,46 +209,46 @@ def _list_faults(defaults: Faults, as_json: bool) -> None:
 def _user(word: str) -> tuple[str, str]:
     name, colon, password = word.partition(":")
     if not name or not colon:
-        raise ValueError(f"--user {word!r} is not SYSTEM_ID:PASSWORD")
+        raise ValueError(f"invalid --user {word!r}: write SYSTEM_ID:PASSWORD")
     return name, password
 
 
 @app.command(rich_help_panel=SETTING_UP)
 def migrate(
-    file: Annotated[
-        Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration, a TOML file.")
-    ],
+    file: ConfigFile,
     numbers: Annotated[
         Path | None,
-        typer.Option(help="Every number whose consent or opt-out you keep, one a line.", show_default=False),
+        typer.Option(
+            help="File with every number that has a consent or opt-out on record, one per line.", show_default=False
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a store of an earlier version up to date, while no gateway runs on it.
+    """Migrate a store of an earlier version. Stop all its gateways first.
 
-    One name stands for all spellings of a number (+44 7911 …, +44 0 7911 …). A store from before that goes on working,
-    but looks up the other spellings with every message, until this has run.
+    Consents and opt-outs are now stored under one name for all spellings of a number (+44 7911 …, +44 0 7911 …). A
+    store that is not migrated keeps working, but every message looks up the other spellings as well.
 
-    Exit codes: 0 up to date · 1 the numbers are needed, nothing was changed · 2 wrong option or file · 4 the store
-    cannot be used, or a gateway runs on it.
+    Exit codes: 0 up to date · 1 --numbers is needed, nothing was changed · 2 invalid option or file · 4 the store
+    cannot be used, or a gateway runs on it
 
     Example: [cyan]smpp-gateway migrate --config config/gateway.toml --numbers numbers.txt[/]
     """
     import asyncio
 
-    from gateway.commands.migrate import migrated, read_numbers, told
+    from gateway.commands.migrate import read_numbers, run_migration, summary
 
     config_read = load(file, as_json).config
     given = None if numbers is None else read_numbers(numbers)
-    done = _start(lambda: asyncio.run(migrated(config_read, given)))
+    done = _start(lambda: asyncio.run(run_migration(config_read, given)))
     if as_json:
         print_json(done._asdict())
     else:
-        typer.echo(told(done))
+        typer.echo(summary(done))
     raise typer.Exit(Exit.OK if done.done else Exit.REFUSED)
 
 
-# ── those of gateway.commands ──────────────────────────────────────────────────────────────────────────────────────
+# ── the commands of gateway.commands ───────────────────────────────────────────────────────────────────────────────
 
 app.add_typer(config.config, name="config", rich_help_panel=SETTING_UP)
 app.add_typer(keys.key, name="key", rich_help_panel=SETTING_UP)
@@ -260,14 +266,14 @@ app.add_typer(recipients.consent, name="consent", rich_help_panel=APPS)
 app.add_typer(recipients.optout, name="optout", rich_help_panel=APPS)
 
 
-tidy_help(app)
+finish_help(app)
 
 
 # ── shared by the commands ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _start(program: Callable[[], T]) -> T:
-    """Run a program that starts servers; what keeps it from running becomes a clear line and an exit code."""
+    """Run a program that starts servers; a failure to start becomes a line on standard error and an exit code."""
     from gateway.config import ConfigError
     from gateway.runner import Interrupted, leaves
     from gateway.store.errors import NameTaken, StoreError
@@ -289,17 +295,17 @@ def _start(program: Callable[[], T]) -> T:
 
 
 def _owner(error: BaseException) -> str:
-    """Whose a port is that we cannot have, as far as it can be known."""
+    """Return who listens on the address that is in use, as far as it can be known, else ""."""
     address = re.match(r"cannot listen on (\S+:\d+): ", str(getattr(error, "strerror", "") or ""))
     if not address or not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
         return ""
-    from gateway.commands.port_owner import whose
+    from gateway.commands.port_owner import port_owner
 
-    return whose(address[1])
+    return port_owner(address[1])
 
 
 def _reason(error: BaseException) -> str:
-    """Without the number of the system's error, which tells nobody anything."""
+    """Return an error as text, without errno."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -308,8 +314,8 @@ def _reason(error: BaseException) -> str:
 def main() -> Any:
     """Entry point of the console script."""
     for number, word in enumerate(sys.argv[1:], 1):
-        if any("\ud800" <= char <= "\udfff" for char in word):  # octets that the terminal's character set has not
-            echo(f"argument {number} is not UTF-8: {word}", err=True)
+        if any("\ud800" <= char <= "\udfff" for char in word):  # bytes that are not valid in the terminal's encoding
+            echo(f"argument {number} is not valid UTF-8: {word}", err=True)
             raise SystemExit(int(Exit.USAGE))
     return app()
 

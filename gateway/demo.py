@@ -1,4 +1,4 @@
-"""``smpp-gateway demo``: two simulated carriers, the whole gateway, and a story of six messages told as it happens."""
+"""``smpp-gateway demo``: the whole gateway with two simulated carriers, and six messages followed to their status."""
 
 from __future__ import annotations
 
@@ -30,92 +30,93 @@ from gateway.runner import run as run_program
 from gateway.simulator import Faults, Simulator
 
 KEY = "demo"
-PATIENCE = 15.0  # seconds for a message to reach its final state; the simulated carriers need one
+FINAL_TIMEOUT = 15.0  # seconds for a message to become final; the simulated carriers need one
 
 
-class Person(NamedTuple):
-    """Somebody in the story: a number that is nobody's, and where it is."""
+class DemoRecipient(NamedTuple):
+    """A number that is not in use, and its place and time zone."""
 
     number: str
     place: str
     zone: str
 
 
-SWEDE = Person("+46701740605", "Stockholm", "Europe/Stockholm")
-CHINESE = Person("+8613800138000", "Shanghai", "Asia/Shanghai")
+SWEDE = DemoRecipient("+46701740605", "Stockholm", "Europe/Stockholm")
+CHINESE = DemoRecipient("+8613800138000", "Shanghai", "Asia/Shanghai")
 AROUND_THE_WORLD = (
     SWEDE,
-    Person("+819012345678", "Tokyo", "Asia/Tokyo"),
-    Person("+919812345678", "Mumbai", "Asia/Kolkata"),
-    Person("+5511912345678", "São Paulo", "America/Sao_Paulo"),
-    Person("+18085550123", "Honolulu", "Pacific/Honolulu"),
+    DemoRecipient("+819012345678", "Tokyo", "Asia/Tokyo"),
+    DemoRecipient("+919812345678", "Mumbai", "Asia/Kolkata"),
+    DemoRecipient("+5511912345678", "São Paulo", "America/Sao_Paulo"),
+    DemoRecipient("+18085550123", "Honolulu", "Pacific/Honolulu"),
 )
 
 
-class StoryStep(NamedTuple):
-    """One message of the story and what should become of it."""
+class DemoStep(NamedTuple):
+    """One message and its expected outcome."""
 
     title: str
-    to: Person
+    to: DemoRecipient
     text: str
-    expected: str  # a status, or the code of a refusal
+    expected: str  # a status, or the error code of a refusal
     category: str = "transactional"
-    consent: bool = False  # recorded just before
+    consent: bool = False  # recorded first
 
 
-class StoryOutcome(NamedTuple):
-    """What became of a step. ``seconds`` from the request to the final state, as the app sees it."""
+class DemoOutcome(NamedTuple):
+    """The outcome of a step. ``seconds``: from the request to the final status, as the app sees it."""
 
-    step: StoryStep
+    step: DemoStep
     outcome: str
     seconds: float
     answer: Answer
 
     @property
     def as_expected(self) -> bool:
+        """Whether the outcome is the expected one."""
         return self.outcome == self.step.expected
 
 
-def nearest(hour: float, now: datetime) -> Person:
-    """The person whose clock is nearest to an hour of the day."""
+def nearest(hour: float, now: datetime) -> DemoRecipient:
+    """Return the recipient whose local time is nearest to an hour of the day."""
 
-    def distance(person: Person) -> float:
-        there = now.astimezone(ZoneInfo(person.zone))
+    def distance(recipient: DemoRecipient) -> float:
+        there = now.astimezone(ZoneInfo(recipient.zone))
         apart = abs(there.hour + there.minute / 60 - hour)
         return min(apart, 24 - apart)
 
     return min(AROUND_THE_WORLD, key=distance)
 
 
-def story(now: datetime) -> list[StoryStep]:
-    """The messages to send at an instant: somewhere it is always day, and somewhere night."""
-    awake, asleep = nearest(13.5, now), nearest(3.5, now)
+def demo_steps(now: datetime) -> list[DemoStep]:
+    """Return the messages to send now. The offers go where it is day, and where it is night."""
+    by_day, by_night = nearest(13.5, now), nearest(3.5, now)
     offer = "Autumn sale: 20 % off all lamps until Sunday. Stop: +46701740606"
     long_text = "您的订单已发货。" * 18
     return [
-        StoryStep("An order's news", SWEDE, "Your parcel is waiting at the corner shop.", "delivered"),
-        StoryStep("A code", SWEDE, "482913 is your code. Tell nobody.", "delivered", "otp"),
-        StoryStep("A long text", CHINESE, long_text, "delivered"),
-        StoryStep("An offer nobody asked for", awake, offer, "consent_missing", "marketing"),
-        StoryStep("The same, asked for", awake, offer, "delivered", "marketing", consent=True),
-        StoryStep("The same, at night", asleep, offer, "deferred", "marketing", consent=True),
+        DemoStep("Order update", SWEDE, "Your parcel is waiting at the corner shop.", "delivered"),
+        DemoStep("One-time password", SWEDE, "482913 is your code. Do not share it.", "delivered", "otp"),
+        DemoStep("Long text", CHINESE, long_text, "delivered"),
+        DemoStep("Offer without consent", by_day, offer, "consent_missing", "marketing"),
+        DemoStep("Offer with consent", by_day, offer, "delivered", "marketing", consent=True),
+        DemoStep("Offer in quiet hours", by_night, offer, "deferred", "marketing", consent=True),
     ]
 
 
-# ── telling it ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── sending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def tell(client: Client, steps: list[StoryStep], report: Callable[[StoryOutcome], None]) -> list[StoryOutcome]:
-    """Send the messages one after the other and follow each to where it stays. Raises Unreachable."""
-    told = []
+async def run_steps(client: Client, steps: list[DemoStep], report: Callable[[DemoOutcome], None]) -> list[DemoOutcome]:
+    """Send the messages one by one, follow each to its outcome and report it. Raises Unreachable."""
+    outcomes = []
     for step in steps:
-        done = await _tell_one(client, step)
-        report(done)
-        told.append(done)
-    return told
+        outcome = await _run_step(client, step)
+        report(outcome)
+        outcomes.append(outcome)
+    return outcomes
 
 
-async def _tell_one(client: Client, step: StoryStep) -> StoryOutcome:
+async def _run_step(client: Client, step: DemoStep) -> DemoOutcome:
     loop = asyncio.get_running_loop()
     if step.consent:
         await asyncio.to_thread(client.grant, step.to.number, method="web_form", evidence="demo")
@@ -123,42 +124,42 @@ async def _tell_one(client: Client, step: StoryStep) -> StoryOutcome:
     started = loop.time()
     answer = await asyncio.to_thread(client.post, "/v1/messages", message)
     if not answer.ok:
-        return StoryOutcome(step, str(answer.body.get("code", answer.status)), loop.time() - started, answer)
+        return DemoOutcome(step, str(answer.body.get("code", answer.status)), loop.time() - started, answer)
     status, path = str(answer.body["status"]), f"/v1/messages/{answer.body['id']}"
-    while status in ("queued", "sending", "sent", "unknown") and loop.time() - started < PATIENCE:
+    while status in ("queued", "sending", "sent", "unknown") and loop.time() - started < FINAL_TIMEOUT:
         await asyncio.sleep(0.02)
         found = await asyncio.to_thread(client.get, path)
         if found.ok:
             status = str(found.body["status"])
-    return StoryOutcome(step, status, loop.time() - started, answer)
+    return DemoOutcome(step, status, loop.time() - started, answer)
 
 
-def line(told: StoryOutcome, now: datetime) -> str:
-    """A step as rich markup, one line to read and one to explain."""
-    step, body = told.step, told.answer.body
+def describe(done: DemoOutcome, now: datetime) -> str:
+    """Return two lines of rich markup: the message, and its outcome."""
+    step, body = done.step, done.answer.body
     clock = now.astimezone(ZoneInfo(step.to.zone)).strftime("%H:%M")
-    head = f"[bold]{step.title}[/] to {step.to.number} ({step.to.place}, {clock} there)"
+    head = f"[bold]{step.title}[/] to {step.to.number} ({step.to.place}, {clock} local time)"
     if step.consent:
-        head += "; consent recorded first"
-    return f"{head}\n  → {_outcome(told, body)}" + ("" if told.as_expected else f" [red]expected {step.expected}[/]")
+        head += ", after recording consent"
+    return f"{head}\n  → {_outcome(done, body)}" + ("" if done.as_expected else f" [red]expected {step.expected}[/]")
 
 
-def _outcome(told: StoryOutcome, body: Mapping[str, Any]) -> str:
+def _outcome(done: DemoOutcome, body: Mapping[str, Any]) -> str:
     decision = body.get("decision") or {}
-    if not told.answer.ok:
-        return f"{status_text('rejected')} {told.answer.status} {told.outcome}: {escape(str(body.get('detail', '')))}"
-    if told.outcome in ("deferred", "scheduled"):
-        there = datetime.fromisoformat(str(decision.get("next_at"))).astimezone(ZoneInfo(told.step.to.zone))
-        return f"{status_text(told.outcome)} until {there:%H:%M} there ({decision.get('code')})"
+    if not done.answer.ok:
+        return f"{status_text('rejected')} {done.answer.status} {done.outcome}: {escape(str(body.get('detail', '')))}"
+    if done.outcome in ("deferred", "scheduled"):
+        local = datetime.fromisoformat(str(decision.get("next_at"))).astimezone(ZoneInfo(done.step.to.zone))
+        return f"{status_text(done.outcome)} until {local:%H:%M} local time ({decision.get('code')})"
     parts = f" in {body['segments']} parts" if body.get("segments", 1) > 1 else ""
-    return f"{status_text(told.outcome)}{parts} after {told.seconds * 1000:.0f} ms, {body.get('encoding', '')}"
+    return f"{status_text(done.outcome)}{parts} after {done.seconds * 1000:.0f} ms, {body.get('encoding', '')}"
 
 
-def where_to_look(config: Config, message: str) -> str:
-    """What to try next, with this run's addresses and the id of one of its messages: every line works as it stands."""
-    http, admin, command = f"http://{config.http.listen}", f"http://{config.admin.listen}", shlex.quote(own_command())
+def next_steps(config: Config, message: str) -> str:
+    """Return commands to try, with the addresses of this run and the id of a message; each can be pasted."""
+    http, admin, command = f"http://{config.http.listen}", f"http://{config.admin.listen}", shlex.quote(program())
     return f"""
-[bold]It keeps running; Ctrl-C ends it.[/] Try, in another terminal:
+[bold]The gateway keeps running until Ctrl-C.[/] Try in another terminal:
 
   curl {http}/v1/messages -H 'Authorization: Bearer {KEY}' \\
        -H 'Content-Type: application/json' -d '{{"to": "+46701740605", "text": "Hello"}}'
@@ -172,8 +173,8 @@ In a browser: {http}/docs
 """
 
 
-def own_command() -> str:
-    """How this program is called from the folder that we are in: by its name when that is on the PATH."""
+def program() -> str:
+    """Return how to call this program from the current folder: by its name if that is on the PATH."""
     script = Path(sys.argv[0]).absolute()
     found = shutil.which("smpp-gateway")
     if found and Path(found).absolute() == script:
@@ -184,14 +185,14 @@ def own_command() -> str:
     return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
-# ── running it ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def run(*, data: Path | None = None, once: bool = False, as_json: bool = False) -> bool:
-    """The whole demo, until Ctrl-C or, with ``once``, the story's end. False when a step went otherwise than told."""
+    """Run the demo until Ctrl-C or, with ``once``, until the last message. Return whether all went as expected."""
     logs.configure("warning")
     with _folder(data) as folder:
-        return run_program(partial(_play, folder, once, as_json))
+        return run_program(partial(_run, folder, once, as_json))
 
 
 @contextmanager
@@ -199,13 +200,13 @@ def _folder(data: Path | None) -> Iterator[Path]:
     if data is not None:
         yield data
         return
-    with tempfile.TemporaryDirectory(prefix="smpp-gateway-demo-", ignore_cleanup_errors=True) as room:
-        yield Path(room)
+    with tempfile.TemporaryDirectory(prefix="smpp-gateway-demo-", ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
 
 
-async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) -> bool:
+async def _run(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) -> bool:
     console = SafeConsole(highlight=False, stderr=as_json)
-    console.print("Starting two carriers and the gateway …", style="dim")
+    console.print("Starting two simulated carriers and the gateway …", style="dim")
     async with AsyncExitStack() as stack:
         ports = {}
         for name in ("NORTH_PORT", "SOUTH_PORT"):
@@ -217,22 +218,22 @@ async def _play(folder: Path, once: bool, as_json: bool, stop: asyncio.Event) ->
         gateway = asyncio.create_task(serve(config, on_ready=lambda *_: ready.set(), stop=stop))
         try:
             await _first(gateway, asyncio.create_task(ready.wait()))
-            good = True
+            as_expected = True
             if not gateway.done():
-                telling = asyncio.create_task(_tell(config, console, once=once, as_json=as_json))
-                await _first(gateway, telling, asyncio.create_task(stop.wait()))
-                good = telling.result() if telling.done() and not telling.cancelled() else True
+                sending = asyncio.create_task(_send_messages(config, console, once=once, as_json=as_json))
+                await _first(gateway, sending, asyncio.create_task(stop.wait()))
+                as_expected = sending.result() if sending.done() and not sending.cancelled() else True
             if once:
                 stop.set()
             await stop.wait()
         finally:
             stop.set()
             await gateway
-        return good
+        return as_expected
 
 
 async def _first(*tasks: asyncio.Task[Any]) -> None:
-    """Wait for the first of some tasks (the gateway is the first given); cancel the others but it. Its error counts."""
+    """Wait until one of the tasks is done, then cancel all but the first, the gateway. Raises the gateway's error."""
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks[1:]:
         task.cancel()
@@ -241,23 +242,26 @@ async def _first(*tasks: asyncio.Task[Any]) -> None:
         await tasks[0]
 
 
-async def _tell(config: Config, console: Console, *, once: bool, as_json: bool) -> bool:
+async def _send_messages(config: Config, console: Console, *, once: bool, as_json: bool) -> bool:
     now = datetime.now(UTC)
     client = Client(f"http://{config.http.listen}", KEY)
-    told = await tell(client, story(now), lambda one: console.print(line(one, now), soft_wrap=True))
+    outcomes = await run_steps(client, demo_steps(now), lambda one: console.print(describe(one, now), soft_wrap=True))
     if as_json:
-        steps = [{"to": t.step.to.number, "title": t.step.title, "outcome": t.outcome, **t.answer.body} for t in told]
+        steps = [
+            {"to": one.step.to.number, "title": one.step.title, "outcome": one.outcome, **one.answer.body}
+            for one in outcomes
+        ]
         summary = {"http": config.http.listen, "admin": config.admin.listen, "key": KEY, "steps": steps}
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     if not once:
-        first = next((one.answer.body["id"] for one in told if one.answer.ok), "ID")
-        console.print(where_to_look(config, first), soft_wrap=True)
-    return all(one.as_expected for one in told)
+        first = next((one.answer.body["id"] for one in outcomes if one.answer.ok), "ID")
+        console.print(next_steps(config, first), soft_wrap=True)
+    return all(one.as_expected for one in outcomes)
 
 
 def find_config() -> Path:
-    """demo.toml of the source tree, or the copy inside an installed package."""
+    """Return demo.toml of the source tree, or the copy in an installed package."""
     package = Path(__file__).parent
     candidates = (package / "defaults" / "demo.toml", package.parent / "config" / "demo.toml")
     return next((path for path in candidates if path.exists()), candidates[-1])
@@ -270,7 +274,7 @@ def _environment(folder: Path, ports: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port of 127.0.0.1 when nobody listens there, else one that the kernel chooses."""
+    """Return the wanted port of 127.0.0.1 if it is free, else another free one."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

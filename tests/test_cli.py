@@ -91,6 +91,15 @@ def test_every_command_has_an_example_that_can_be_typed() -> None:
         assert f"smpp-gateway {' '.join(words)}" in text, words
 
 
+def test_every_command_lists_its_exit_codes() -> None:
+    group = typer.main.get_group(app)
+    for words in commands(group):
+        command: Any = group
+        for word in words:
+            command = command.commands[word]
+        assert "Exit codes: 0 " in command.help + (command.epilog or ""), words
+
+
 def test_help_does_not_load_the_house() -> None:
     script = (
         "import sys, gateway.cli; print([n for n in ('redis', 'uvloop', 'starlette', 'msgspec') if n in sys.modules])"
@@ -212,4 +221,4 @@ def test_an_argument_that_is_not_utf8_is_said_plainly(words: list[str]) -> None:
     command = [sys.executable.encode(), b"-m", b"gateway", *(word.encode() for word in words), b"caf\xe9"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"argument {len(words) + 1} is not UTF-8: caf\\udce9\n"
+    assert done.stderr == f"argument {len(words) + 1} is not valid UTF-8: caf\\udce9\n"

@@ -23,27 +23,27 @@ HOURS = [datetime(2026, month, 1, tzinfo=UTC) + timedelta(minutes=30 * half) for
 
 
 @pytest.mark.parametrize("now", HOURS, ids=str)
-def test_somebody_is_always_awake_and_somebody_asleep(now: datetime) -> None:
+def test_one_offer_is_always_by_day_and_one_in_quiet_hours(now: datetime) -> None:
     """The offer at night must fall in quiet hours (23 to 8) and the one by day well outside, whenever the demo runs."""
-    steps = demo.story(now)
+    steps = demo.demo_steps(now)
     there = {step.expected: now.astimezone(ZoneInfo(step.to.zone)).hour for step in steps if step.consent}
     assert there["deferred"] in {23, *range(8)}
     assert there["delivered"] in range(9, 20)
 
 
-def test_a_step_is_told_in_the_recipients_time() -> None:
+def test_a_step_is_shown_in_the_recipients_local_time() -> None:
     now = datetime(2026, 1, 1, 20, 0, tzinfo=UTC)
-    step = next(step for step in demo.story(now) if step.expected == "deferred")
+    step = next(step for step in demo.demo_steps(now) if step.expected == "deferred")
     assert step.to.place == "Tokyo"
     body = {"id": "1", "status": "deferred", "decision": {"code": "quiet_hours", "next_at": "2026-01-01T23:00:00.000Z"}}
-    told = demo.StoryOutcome(step, "deferred", 0.01, Answer(202, body))
-    assert "Tokyo, 05:00 there" in demo.line(told, now)
-    assert "until 08:00 there (quiet_hours)" in demo.line(told, now)
-    assert "expected deferred" in demo.line(told._replace(outcome="queued"), now)
+    done = demo.DemoOutcome(step, "deferred", 0.01, Answer(202, body))
+    assert "Tokyo, 05:00 local time" in demo.describe(done, now)
+    assert "until 08:00 local time (quiet_hours)" in demo.describe(done, now)
+    assert "expected deferred" in demo.describe(done._replace(outcome="queued"), now)
 
 
-def test_the_whole_story_goes_as_told() -> None:
-    """Everything for real: store, carriers, gateway. Leaves by itself."""
+def test_every_step_has_the_expected_outcome() -> None:
+    """With real store, carriers and gateway; --once exits by itself."""
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "demo", "--once", "--json"],
         capture_output=True,
@@ -77,7 +77,7 @@ def demo_running(folder: Path) -> Iterator[tuple[list[str], int]]:
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="needs bash and curl")
-def test_the_hints_of_the_demo_work_as_printed_and_its_ports_are_known_to_be_its_own(tmp_path: Path) -> None:
+def test_the_printed_commands_work_and_the_demo_is_named_as_owner_of_its_ports(tmp_path: Path) -> None:
     path = os.pathsep.join(word for word in os.environ["PATH"].split(os.pathsep) if Path(word).name != "bin")
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "PATH": f"{path}:/usr/bin:/bin", "NO_COLOR": "1"}
 
@@ -108,7 +108,7 @@ def test_the_hints_of_the_demo_work_as_printed_and_its_ports_are_known_to_be_its
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(file)]
         refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert refused.returncode == 4
-        assert f"the demo listens there (pid {pid}): end it with Ctrl-C" in refused.stderr
+        assert f"the demo (pid {pid}) listens there: stop it with Ctrl-C" in refused.stderr
         checked = subprocess.run(
             [sys.executable, "-m", "gateway", "config", "check", str(file)],
             env=environment,
@@ -117,8 +117,8 @@ def test_the_hints_of_the_demo_work_as_printed_and_its_ports_are_known_to_be_its
             timeout=60,
             check=False,
         )
-        assert f"127.0.0.1:{port} is taken just now; the demo listens there" in checked.stderr
+        assert f"127.0.0.1:{port} is in use; the demo (pid {pid}) listens there" in checked.stderr
         with tempfile.TemporaryDirectory(prefix="gw-test-") as elsewhere:
-            stranger = environment | {"XDG_RUNTIME_DIR": elsewhere}  # as another user, who sees no notes
+            stranger = environment | {"XDG_RUNTIME_DIR": elsewhere}  # as another user, who cannot see the announcements
             refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=60, check=False)
         assert "another SMPP gateway listens there" in refused.stderr

@@ -238,17 +238,17 @@ def fires(name: str, **counts: float) -> bool:
 @pytest.mark.parametrize(
     ("name", "counts", "told"),
     [
-        ("CarrierRefusesMuch", {"ok": 4, "permanent": 6}, True),  # a quiet night
-        ("CarrierRefusesMuch", {"permanent": 5}, True),
-        ("CarrierRefusesMuch", {"ok": 3, "permanent": 1}, False),
-        ("CarrierRefusesMuch", {"ok": 100_000, "permanent": 30_000}, True),
-        ("CarrierRefusesMuch", {"ok": 100, "throttle": 5_000, "queue_full": 100}, False),
-        ("CarrierRefusesMuch", {"ok": 100, "throttle": 5_000, "other": 50}, True),  # throttling hides no refusals
-        ("CarrierRefusesMuch", {}, False),
-        ("CarrierThrottlesMuch", {"ok": 100, "throttle": 5_000}, True),
-        ("CarrierThrottlesMuch", {"ok": 5_000, "throttle": 5_000}, False),
-        ("CarrierAnswersNot", {"ok": 40, "unanswered": 5}, True),
-        ("CarrierAnswersNot", {"ok": 1, "unanswered": 2}, False),
+        ("CarrierRefusing", {"ok": 4, "permanent": 6}, True),  # a quiet night
+        ("CarrierRefusing", {"permanent": 5}, True),
+        ("CarrierRefusing", {"ok": 3, "permanent": 1}, False),
+        ("CarrierRefusing", {"ok": 100_000, "permanent": 30_000}, True),
+        ("CarrierRefusing", {"ok": 100, "throttle": 5_000, "queue_full": 100}, False),
+        ("CarrierRefusing", {"ok": 100, "throttle": 5_000, "other": 50}, True),  # throttling hides no refusals
+        ("CarrierRefusing", {}, False),
+        ("CarrierThrottling", {"ok": 100, "throttle": 5_000}, True),
+        ("CarrierThrottling", {"ok": 5_000, "throttle": 5_000}, False),
+        ("CarrierNotResponding", {"ok": 40, "unanswered": 5}, True),
+        ("CarrierNotResponding", {"ok": 1, "unanswered": 2}, False),
     ],
 )
 def test_alerts_fire_at_small_traffic_and_do_not_count_throttling_as_refusal(

@@ -20,7 +20,7 @@ from gateway.carriers.receipts import RecipientNames
 from gateway.carriers.receipts_by_id import Index
 from gateway.carriers.service import CarrierService, CarrierStore
 from gateway.carriers.shared_limits import BindShare, CarrierRate, SenderRate, shared
-from gateway.config import Config, Route, restarts
+from gateway.config import Config, Route, needs_rebind
 from gateway.model import Redecide
 from gateway.supervision import Supervision
 
@@ -174,7 +174,7 @@ class CarrierManager:
         leaving = []
         for name, service in present.items():
             carrier = wanted.get(name)
-            if carrier is None or restarts(service.carrier, carrier):
+            if carrier is None or needs_rebind(service.carrier, carrier):
                 leaving.append((service, carrier))
             else:
                 service.adjust(carrier)
@@ -218,7 +218,7 @@ class CarrierManager:
     def _start(self, service: CarrierService) -> None:
         assert self._group is not None
         name = f"{service.carrier.name}: carrier"
-        self._tasks[service] = self._group.create_task(self._supervision.keep(name, service.run), name=name)
+        self._tasks[service] = self._group.create_task(self._supervision.keep_running(name, service.run), name=name)
 
     def _add(self, carrier: Carrier) -> None:
         self._health.set_up(carrier.name, False, asyncio.get_running_loop().time())

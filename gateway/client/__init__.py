@@ -1,4 +1,4 @@
-"""The gateway's client for Python: typed, repeats what may be repeated, and never sends twice.
+"""The Python client of the gateway: typed, retries what is safe to retry, and never sends a message twice.
 
 ::
 
@@ -8,14 +8,13 @@
         accepted = client.send(Message("+46701740605", "Your parcel is here", client_ref="order-1"))
         print(client.wait(accepted.id).status)
 
-``AsyncClient`` has the same methods for asyncio. ``Webhooks`` verifies and reads what the gateway posts.
+``AsyncClient`` has the same methods for asyncio. ``Webhooks`` verifies and decodes webhook requests.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.client.calls import Retry
 from gateway.client.errors import (
     ApiError,
     BadAddress,
@@ -31,6 +30,7 @@ from gateway.client.errors import (
     UnavailableError,
     Unreachable,
 )
+from gateway.client.retry import Retry
 from gateway.client.sync_client import Answer, Client
 from gateway.client.types import (
     Accepted,
@@ -104,7 +104,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """AsyncClient needs aiohttp, which takes a fifth of a second to import: only for those who ask."""
+    """Import AsyncClient on first use: it needs aiohttp, which takes a fifth of a second to import."""
     if name == "AsyncClient":
         from gateway.client.async_client import AsyncClient  # noqa: PLC0415 - see above
 

@@ -1,19 +1,19 @@
-"""What can go wrong.
+"""The exceptions of both clients.
 
 ::
 
     ClientError
-    ├── Unreachable          nobody answered, or not in time: whether it was acted upon is not known
-    ├── BadAnswer            what answered was not a gateway: a proxy's page, another program
-    └── ApiError             the gateway said no; ``problem`` says why
-        ├── InvalidError         400, 405, 406, 413, 415, 431: the request itself
-        ├── UnauthorizedError    401: the key
-        ├── ForbiddenError       403: what the account may not
+    ├── Unreachable          no response, or not in time: it is unknown whether the request was carried out
+    ├── BadAnswer            the response is not a gateway's: a proxy's page, another program
+    └── ApiError             the gateway refused the request; ``problem`` says why
+        ├── InvalidError         400, 405, 406, 413, 415, 431: the request is wrong
+        ├── UnauthorizedError    401: the API key is missing or unknown
+        ├── ForbiddenError       403: the account has no permission
         ├── NotFoundError        404
         ├── ConflictError        409, and an Idempotency-Key that was used for another request
-        ├── RefusedError         422: policy said no; ``problem.decision``
+        ├── RefusedError         422: policy refused the message; see ``problem.decision``
         ├── RateLimitedError     429
-        └── UnavailableError     408, 5xx: the store is away or full, or the gateway is stopping: nothing was accepted
+        └── UnavailableError     408, 5xx: store down or full, or gateway stopping; nothing was accepted
     BadAddress (a ValueError): the URL cannot be used
 """
 
@@ -23,35 +23,35 @@ from gateway.client.types import Problem
 
 
 class ClientError(Exception):
-    """Anything a call may raise. ``retryable``: the same call may succeed later; ``retry_after``: seconds, if said."""
+    """Base class. ``retryable``: the same call may succeed later; ``retry_after``: seconds, when the gateway says."""
 
     retryable = False
     retry_after: float | None = None
 
 
 class Unreachable(ClientError):
-    """Nobody answered at that address, or not in time. The text says where and why."""
+    """No response from the address, or not in time. The text says where and why."""
 
     retryable = True
 
 
 class BadAnswer(ClientError):
-    """An answer that is not of the contract: a proxy's page, or another program at that address."""
+    """A response outside the contract: a proxy's page, or another program at that address."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"answered {status} with something that is not a gateway's: {text[:200]!r}")
+        super().__init__(f"the response (HTTP {status}) is not a gateway's: {text[:200]!r}")
         self.status = status
         self.retryable = status in {502, 503, 504}
 
 
 class ApiError(ClientError):
-    """The gateway said no."""
+    """The gateway refused the request."""
 
     def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
         super().__init__(f"{problem.code}: {problem.detail or problem.title}")
         self.problem = problem
         self.retry_after = retry_after
-        # Policy's "later" (quiet hours, a cap) is for the caller to time, not for a loop.
+        # Policy's "later" (quiet hours, a cap) is for the caller to schedule, not for a retry loop.
         self.retryable = problem.retryable and problem.status != 422
 
     @property
@@ -61,12 +61,12 @@ class ApiError(ClientError):
 
     @property
     def code(self) -> str:
-        """What to branch on."""
+        """The stable error code; branch on this."""
         return self.problem.code
 
 
 class InvalidError(ApiError):
-    """The request itself is wrong; ``problem.errors`` names the places."""
+    """The request is wrong; ``problem.errors`` names the fields."""
 
 
 class UnauthorizedError(ApiError):
@@ -74,27 +74,27 @@ class UnauthorizedError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """The account may not do that."""
+    """The account has no permission for this."""
 
 
 class NotFoundError(ApiError):
-    """There is no such thing, or it is another account's."""
+    """Not found, or it belongs to another account."""
 
 
 class ConflictError(ApiError):
-    """Too late (``already_final``), or the same request is still being worked on."""
+    """The message is already final (``already_final``), or the same request is still being processed."""
 
 
 class RefusedError(ApiError):
-    """Policy said no; the refusal is recorded under ``problem.id``."""
+    """Policy refused the message; the refusal is recorded under ``problem.id``."""
 
 
 class RateLimitedError(ApiError):
-    """The account is over its rate."""
+    """The account exceeds its rate limit."""
 
 
 class UnavailableError(ApiError):
-    """The gateway cannot take it now; nothing was accepted."""
+    """The gateway cannot accept messages now; nothing was accepted."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -109,12 +109,12 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def error_of(problem: Problem, retry_after: float | None = None) -> ApiError:
-    """The exception that fits a problem."""
-    if problem.code == "idempotency_mismatch":  # a 422 that policy has nothing to do with
+    """Return the exception for a problem."""
+    if problem.code == "idempotency_mismatch":  # a 422 that is not policy's
         return ConflictError(problem, retry_after)
     usual = UnavailableError if problem.status >= 500 else InvalidError
     return _BY_STATUS.get(problem.status, usual)(problem, retry_after)
 
 
 class BadAddress(ValueError):
-    """The URL cannot be used."""
+    """The URL or the API key cannot be used."""

@@ -1,4 +1,4 @@
-"""What goes to the gateway and what comes back, as typed structs. Fields that a newer gateway adds are passed over."""
+"""Requests and responses as typed structs. Fields that a newer gateway adds are ignored."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ Category = Literal["otp", "transactional", "marketing", "emergency"]
 Scope = Literal["marketing", "all"]
 
 ENDED = frozenset({"delivered", "undelivered", "expired", "failed", "rejected", "canceled"})
-"""Statuses that nothing leaves (``sent`` and ``unknown`` may also be the end: then ``Record.final`` says so)."""
+"""Statuses that are always final. ``sent`` and ``unknown`` may be final too: see ``Record.final``."""
 
 
 class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
-    """One message to send: a text, or a template of the account's with its variables.
+    """One message to send: a text, or a template of the account with its variables.
 
-    ``to`` is E.164; what is left out is the account's default.
-
-    ``client_ref``: your own reference, accepted once per recipient within 72 hours. ``reason``: of an emergency.
-    Instants need a time zone.
+    ``to`` is E.164; fields left out take the account's defaults. ``client_ref``: your own reference, accepted once per
+    recipient within 72 hours. ``reason``: required for emergencies. Datetimes must have a time zone.
     """
 
     to: str
@@ -44,7 +42,7 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What policy said. ``outcome``: allow | defer | hold | reject; ``next_at``: when a deferred message may go."""
+    """A policy decision. ``outcome``: allow | defer | hold | reject; ``next_at``: when a deferred message is sent."""
 
     outcome: str = ""
     code: str | None = None
@@ -55,7 +53,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One fault of a request, at its place: ``messages[3].to``."""
+    """One error in a request. ``field``: its path, like ``messages[3].to``."""
 
     field: str = ""
     code: str = ""
@@ -63,7 +61,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Why the gateway said no (RFC 9457). Branch on ``code``: it is a promise; the texts are for people."""
+    """Why the gateway refused a request (RFC 9457). Branch on ``code``, which is stable; the texts are for people."""
 
     status: int = 0
     code: str = ""
@@ -77,11 +75,11 @@ class Problem(msgspec.Struct, frozen=True):
     id: str = ""
     client_ref: str | None = None
     decision: Decision | None = None
-    ids: tuple[str, ...] = ()  # of a batch's messages that may have been accepted (``write_unconfirmed``)
+    ids: tuple[str, ...] = ()  # messages of a batch that may have been accepted (``write_unconfirmed``)
 
 
 def problem_body(problem: Problem) -> dict[str, Any]:
-    """A problem as it travels, without what it does not say."""
+    """Return a problem as a JSON object, without empty fields."""
     body: dict[str, Any] = msgspec.to_builtins(problem)
     return {name: value for name, value in body.items() if value not in (None, "", (), [], 0) or name == "retryable"}
 
@@ -89,8 +87,8 @@ def problem_body(problem: Problem) -> dict[str, Any]:
 class Accepted(msgspec.Struct, frozen=True):
     """A message that is stored durably: ``queued``, ``scheduled``, ``deferred`` or ``held``.
 
-    ``duplicate``: its client_ref was seen before; id and status are those of the first message. ``index``: its place
-    in a batch.
+    ``duplicate``: its client_ref was used before; id and status are those of the first message. ``index``: position
+    in the batch.
     """
 
     id: str
@@ -102,7 +100,7 @@ class Accepted(msgspec.Struct, frozen=True):
     decision: Decision = Decision()
     duplicate: bool = False
     index: int = 0
-    replaced: dict[str, str] | None = None  # characters that encoding "smart" wrote in others
+    replaced: dict[str, str] | None = None  # characters that encoding "smart" replaced
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -116,7 +114,7 @@ Result = Accepted | Refused
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The answer to a batch; ``results`` in the order sent."""
+    """The results of a batch, in the order sent."""
 
     accepted: int
     refused: int
@@ -124,7 +122,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One segment at its carrier. ``done_at``: when it was done with it, by the date in its receipt."""
+    """One segment at its carrier. ``done_at``: when the carrier finished with it, from the receipt's done date."""
 
     index: int
     status: str
@@ -133,7 +131,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One line of a message's timeline."""
+    """One entry of a message's timeline."""
 
     time: datetime
     status: str
@@ -144,7 +142,7 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """One of several submits of a part: the answer to an earlier one did not come."""
+    """One of several submits of a part, made because an earlier one got no response."""
 
     part: int
     status: str
@@ -153,7 +151,7 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
-    """Everything the gateway tells of a message; never its text. ``final``: nothing more will happen to it."""
+    """Everything the gateway reports about a message, never its text. ``final``: the status will not change again."""
 
     id: str
     status: str
@@ -181,7 +179,7 @@ class Record(msgspec.Struct, frozen=True, rename={"sender": "from"}):
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """One decision of policy. ``by``: ``door`` when it was handed in, ``gate`` whenever it was looked at again."""
+    """One policy decision. ``by``: ``door`` at submission, ``gate`` when the message was decided again later."""
 
     time: datetime
     by: str
@@ -195,7 +193,7 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Permitted(msgspec.Struct, frozen=True):
-    """When a message that waits may go: from ``opens`` until just before ``closes``."""
+    """When a waiting message may be sent: from ``opens`` until just before ``closes``."""
 
     opens: datetime
     closes: datetime | None = None
@@ -203,7 +201,7 @@ class Permitted(msgspec.Struct, frozen=True):
 
 
 class Decisions(msgspec.Struct, frozen=True):
-    """Everything policy said of a message, oldest first."""
+    """Every policy decision on a message, oldest first."""
 
     id: str
     status: str
@@ -212,14 +210,14 @@ class Decisions(msgspec.Struct, frozen=True):
 
 
 class Canceled(msgspec.Struct, frozen=True):
-    """``status``: ``canceled``, or ``cancel_requested`` when a carrier may already have it."""
+    """The response to cancel. ``status``: ``canceled``, or ``cancel_requested`` when a carrier may already have it."""
 
     id: str
     status: str
 
 
 class Consent(msgspec.Struct, frozen=True):
-    """A recipient's consent. ``status``: granted | revoked; ``applied``: whether a change was the latest word."""
+    """A recipient's consent. ``status``: granted | revoked; ``applied``: False when a newer change is on record."""
 
     to: str
     status: str
@@ -240,7 +238,7 @@ class Consent(msgspec.Struct, frozen=True):
 
 
 class ConsentDetails(TypedDict, total=False):
-    """What else may be told of a consent."""
+    """Optional fields of a consent."""
 
     category: Literal["marketing"]
     channel: Literal["sms"]
@@ -254,7 +252,7 @@ class ConsentDetails(TypedDict, total=False):
 
 
 class Suppression(msgspec.Struct, frozen=True):
-    """An opt-out that stands. ``by``: ``brand``, ``account`` or ``operator`` (for everybody)."""
+    """An opt-out in force. ``by``: ``brand``, ``account`` or ``operator`` (for all accounts)."""
 
     to: str
     scope: str
@@ -266,9 +264,9 @@ class Suppression(msgspec.Struct, frozen=True):
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """What an event tells of its message. ``to`` and more are missing when the record was gone already.
+    """The message of an event. ``to`` and other fields are missing when its record had expired.
 
-    ``done_at``: when its carrier was done with it, by the date in the receipt, where there is one.
+    ``done_at``: when the carrier finished with it, from the receipt's done date, if any.
     """
 
     message_id: str = ""
@@ -288,7 +286,7 @@ class EventData(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event of a webhook. Receivers de-duplicate by ``id``; ``sequence`` counts per message."""
+    """One webhook event. Deduplicate by ``id``; ``sequence`` counts per message."""
 
     id: str
     type: str

@@ -1,12 +1,12 @@
-"""The receiving end of webhooks: who sent it, and what it says.
+"""Receiving webhooks: verify the signature of a request and decode its events.
 
 ::
 
     webhooks = Webhooks("whsec_…")
 
     def endpoint(request):
-        for event in webhooks.read(request.headers, request.body):   # the octets as they came, before any JSON
-            ...                                                       # de-duplicate by event.id
+        for event in webhooks.read(request.headers, request.body):   # the raw body, not parsed
+            ...                                                       # deduplicate by event.id
         return 204
 """
 
@@ -23,20 +23,23 @@ _events = msgspec.json.Decoder(list[Event])
 
 
 class Webhooks:
-    """Verifies posts of a gateway. Give both secrets while one replaces the other. Raises ValueError for a bad one."""
+    """Verifies webhook requests with the account's secrets; give both while one replaces the other.
+
+    Raises ValueError for a malformed secret.
+    """
 
     def __init__(self, *secrets: str) -> None:
         if not secrets:
-            raise ValueError("a secret is needed: the account's webhook_secret")
+            raise ValueError("give at least one secret: the account's webhook_secret")
         self._keys = [signature.read_secret(secret) for secret in secrets]
 
     def __repr__(self) -> str:
         return f"<Webhooks {len(self._keys)} secrets>"
 
     def read(self, headers: signature.Headers, body: bytes, *, now: float | None = None) -> list[Event]:
-        """The events of a post. Raises ``gateway.signature.BadSignature``; answer 401 then.
+        """Return the events of a request. Raises ``BadSignature``; respond with 401 then.
 
-        ``body``: the octets as they came. ``now``: seconds UTC, the clock when left out.
+        ``body``: the raw request body. ``now``: Unix time in seconds; by default the system clock's.
         """
         signature.verify(self._keys, headers, body, time.time() if now is None else now)
         return _events.decode(body)

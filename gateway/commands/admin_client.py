@@ -1,4 +1,4 @@
-"""Reaching the operators' listener of a gateway: its address, its token, questions and orders. Light to import."""
+"""Calls to the admin listener of a gateway: its URL, its token, requests. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AdminUrl = Annotated[
     typer.Option(
         "--url",
         envvar="SMPP_GATEWAY_ADMIN_URL",
-        help=f"The operators' listener. [dim]Default: the gateway that runs here as this user, else {ADMIN_URL}.[/]",
+        help=f"URL of the admin listener. [dim]Default: your gateway on this machine, else {ADMIN_URL}.[/]",
         show_default=False,
     ),
 ]
@@ -25,59 +25,58 @@ Token = Annotated[
     str,
     typer.Option(
         envvar="SMPP_GATEWAY_TOKEN",
-        help="Operators' token. [dim]Default: that of a gateway which runs here as this user.[/]",
+        help="Admin token. [dim]Default: that of your gateway on this machine.[/]",
         show_default=False,
     ),
 ]
 
-
-WANTED = "Give the operators' token with --token or in SMPP_GATEWAY_TOKEN (data_dir/admin.token has it)."
+ADMIN_HINT = "Pass the admin token with --token or SMPP_GATEWAY_TOKEN; it is in data_dir/admin.token."
 
 
 class AdminClient(NamedTuple):
-    """A gateway to ask and to order about. Every answer that is a refusal ends the command with exit code 1."""
+    """The admin listener of one gateway. A refused request ends the command with exit code 1."""
 
     client: Client
     as_json: bool
 
     @classmethod
-    def at(cls, url: str, token: str, as_json: bool, *, timeout: float = 10.0) -> AdminClient:
-        """The one that is meant: by the options, else the one that runs on this machine. ``timeout``: of an answer."""
+    def find(cls, url: str, token: str, as_json: bool, *, timeout: float = 10.0) -> AdminClient:
+        """Return the client for the options, by default for the gateway of this user on this machine.
+
+        ``timeout``: seconds per attempt. Exits with code 2 when several gateways run and ``url`` does not say which.
+        """
         from gateway import discovery
 
         found = discovery.find(url) if url else discovery.find() or discovery.find(ADMIN_URL)
         several = [one.url for one in discovery.running()]
         if not url and found is None and several:
-            fail(Exit.USAGE, f"Several gateways run here; say which: --url {' or --url '.join(several)}")
+            fail(Exit.USAGE, f"several gateways run on this machine; choose one: --url {' or --url '.join(several)}")
         known = found.token if found else ""
         address = url or (found.url if found else ADMIN_URL)
         return cls(client_of(address, token or known, timeout=timeout), as_json)
 
     def get(self, path: str) -> dict[str, Any]:
-        """What the gateway answers."""
-        return self._good(reach(lambda: self.client.get(path)))
+        """Return the body of a GET, or print the problem and exit with code 1."""
+        return self._body(path, self.response(path))
 
-    def ask(self, path: str) -> Answer:
-        """The same, also when it is a refusal."""
+    def response(self, path: str) -> Answer:
+        """Return the response to a GET, also when it is refused."""
         return reach(lambda: self.client.get(path))
 
     def post(self, path: str, body: object = None) -> dict[str, Any]:
-        """An order; the audit learns the name of who is logged in here."""
+        """Like ``get``, for a POST. The audit log records the login name of the user."""
         headers = {"X-Operator": _user()}
-        return self._good(reach(lambda: self.client.request("POST", path, {} if body is None else body, headers)))
+        answer = reach(lambda: self.client.request("POST", path, {} if body is None else body, headers))
+        return self._body(path, answer)
 
-    def _good(self, answer: Answer) -> dict[str, Any]:
+    def _body(self, path: str, answer: Answer) -> dict[str, Any]:
         if answer.ok:
             body: dict[str, Any] = answer.body
             return body
-        self.show_refusal(answer)
+        if answer.status == 404 and not self.as_json and _is_unknown_path(path, answer.body):
+            fail(Exit.REFUSED, f"not found at {self.client.url}; is --url the admin listener ([admin] listen)?")
+        show_answer(answer, self.as_json, ADMIN_HINT)
         raise typer.Exit(Exit.REFUSED)
-
-    def show_refusal(self, answer: Answer) -> None:
-        """A problem, with what to do about it."""
-        if answer.status == 404 and not self.as_json and _is_no_place(answer.body):
-            fail(Exit.REFUSED, f"{self.client.url} has no such thing; is it the operators' listener, [admin] listen?")
-        show_answer(answer, self.as_json, WANTED)
 
 
 def _user() -> str:
@@ -90,7 +89,7 @@ def _user() -> str:
     return name if name.isascii() and name.isprintable() else ""
 
 
-def _is_no_place(body: Mapping[str, Any]) -> bool:
-    """Whether it is the path that leads nowhere, and not a carrier or message that is not there."""
+def _is_unknown_path(path: str, body: Mapping[str, Any]) -> bool:
+    """Whether a 404 is about the path itself, not about a carrier or message that does not exist."""
     detail = str(body.get("detail", ""))
-    return detail == body.get("title") or detail.startswith("there is nothing at ")
+    return detail == body.get("title") or path.partition("?")[0] in detail

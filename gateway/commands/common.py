@@ -1,4 +1,4 @@
-"""What the commands have in common: exit codes, options, reaching a gateway, printing. Light to import."""
+"""Shared by the commands: exit codes, options, calls to a gateway, printing. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
@@ -13,12 +14,10 @@ import typer
 from gateway.sanitize import visible, visible_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from typer.models import CommandInfo, TyperInfo
 
     from gateway.client import Answer, Client
-    from gateway.config import Loaded
+    from gateway.config import LoadedConfig
 
 T = TypeVar("T")
 
@@ -26,31 +25,39 @@ URL = "http://127.0.0.1:8080"
 ADMIN_URL = "http://127.0.0.1:8081"
 
 
-KEY_WANTED = "Give the account's key with --key or in SMPP_GATEWAY_KEY; smpp-gateway key new ACCOUNT makes one."
+KEY_HINT = "Pass the account's key with --key or SMPP_GATEWAY_KEY; smpp-gateway key new ACCOUNT makes one."
 
 
 class Exit(IntEnum):
-    """What a script learns from the exit code."""
+    """Exit codes of all commands."""
 
     OK = 0
-    REFUSED = 1  # the gateway said no, or the message did not arrive
-    USAGE = 2  # a wrong option, or a configuration with problems
-    UNREACHABLE = 3  # no gateway answers at the address
-    CANNOT_START = 4  # the store cannot be used, or an address is taken
-    TIMED_OUT = 5  # accepted, but not at its end when the waiting was over
+    REFUSED = 1  # refused by the gateway, or the message was not delivered
+    USAGE = 2  # invalid option or configuration
+    UNREACHABLE = 3  # no gateway answers
+    CANNOT_START = 4  # the store cannot be used, or an address is in use
+    TIMED_OUT = 5  # accepted, but not done within --wait
     INTERRUPTED = 130
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_KEY", help="API key of the account.", show_default=False)]
-Url = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="Where the gateway listens.")]
+Url = Annotated[str, typer.Option(envvar="SMPP_GATEWAY_URL", help="URL of the gateway.")]
 
 
-def tidy_help(app: typer.Typer) -> None:
-    """Let the paragraphs of every command's help run on: they are broken for the source, not for a terminal."""
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", envvar="SMPP_GATEWAY_CONFIG", help="The configuration file (TOML).")
+]
+
+USUAL_EXIT_CODES = "Exit codes: 0 success · 1 refused or failed · 2 invalid option · 3 no gateway answers"
+"""The epilog of commands whose docstring does not list exit codes of its own."""
+
+
+def finish_help(app: typer.Typer) -> None:
+    """Join the lines of each paragraph in every command's help, and add the usual exit codes where none are listed."""
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            tidy_help(group.typer_instance)
+            finish_help(group.typer_instance)
     known: list[CommandInfo | TyperInfo] = [*app.registered_commands]
     if app.registered_callback is not None:
         known.append(app.registered_callback)
@@ -58,28 +65,30 @@ def tidy_help(app: typer.Typer) -> None:
         if one.callback is not None and one.callback.__doc__ and not isinstance(one.help, str):
             paragraphs = inspect.cleandoc(one.callback.__doc__).split("\n\n")
             one.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+            if "Exit codes:" not in one.help:
+                one.epilog = USUAL_EXIT_CODES
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line; nothing in it moves the cursor of a terminal."""
+    """Print a line with control characters made visible."""
     typer.echo(visible(text), err=err)
 
 
 def fail(code: Exit, text: str) -> NoReturn:
-    """Say why on standard error and leave with this code."""
+    """Print a reason on standard error and exit with this code."""
     echo(text, err=True)
     raise typer.Exit(code)
 
 
 def print_json(data: object) -> None:
-    """For scripts; indented when somebody watches."""
+    """Print JSON, indented on a terminal."""
     import json
 
     typer.echo(visible_json(json.dumps(data, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)))
 
 
-def load(file: Path, as_json: bool = False) -> Loaded:
-    """The configuration in a file, or every problem with it and exit code 2."""
+def load(file: Path, as_json: bool = False) -> LoadedConfig:
+    """Return the configuration in a file, or print every problem with it and exit with code 2."""
     from gateway.config import ConfigError, read
 
     try:
@@ -93,8 +102,10 @@ def load(file: Path, as_json: bool = False) -> Loaded:
 
 
 def client_of(url: str, key: str, *, patience: float = 5.0, timeout: float = 10.0) -> Client:
-    """A client, or exit code 2 when the address cannot be one. ``patience``: seconds of trying again; ``timeout``: of
-    one answer."""
+    """Return a client, or exit with code 2 when the URL is invalid.
+
+    ``patience``: seconds in which a call is retried; ``timeout``: seconds per attempt.
+    """
     from gateway.client import BadAddress, Client, Retry
 
     try:
@@ -103,34 +114,39 @@ def client_of(url: str, key: str, *, patience: float = 5.0, timeout: float = 10.
         fail(Exit.USAGE, str(error))
 
 
-def reach(ask: Callable[[], T]) -> T:
-    """What ``ask`` answers, or exit code 3 when no gateway does."""
+def reach(call: Callable[[], T]) -> T:
+    """Return what ``call`` returns, or exit with code 3 when no gateway answers."""
     from gateway.client import Answer, BadAnswer, Unreachable
 
     try:
-        answer = ask()
+        answer = call()
     except Unreachable as error:
-        fail(Exit.UNREACHABLE, f"{error}\nIs it running? smpp-gateway serve --config FILE, or smpp-gateway demo")
+        fail(
+            Exit.UNREACHABLE,
+            f"{error}\nIs it running? Start it with smpp-gateway serve --config FILE, or smpp-gateway demo.",
+        )
     except BadAnswer as error:
-        fail(Exit.UNREACHABLE, f"{error}\nIs --url the address of a gateway?")
+        fail(Exit.UNREACHABLE, f"{error}\nIs --url the URL of a gateway?")
     if isinstance(answer, Answer) and isinstance(answer.body, dict) and answer.body.keys() == {"text"}:
-        fail(Exit.UNREACHABLE, f"what answers there ({answer.status}) is no gateway\nIs --url the address of one?")
+        fail(
+            Exit.UNREACHABLE, f"the response (HTTP {answer.status}) is not a gateway's\nIs --url the URL of a gateway?"
+        )
     return answer
 
 
-def answered(ask: Callable[[], T], as_json: bool) -> T:
-    """What ``ask`` answers; when the gateway says no, its problem is shown and the exit code is 1."""
+def answered(call: Callable[[], T], as_json: bool) -> T:
+    """Return what ``call`` returns, or print the gateway's problem and exit with code 1."""
     from gateway.client import Answer, ApiError, problem_body
 
     try:
-        return reach(ask)
+        return reach(call)
     except ApiError as error:
         show_answer(Answer(error.status, problem_body(error.problem)), as_json)
         raise typer.Exit(Exit.REFUSED) from None
 
 
-def show_answer(answer: Answer, as_json: bool, unauthorized: str = KEY_WANTED) -> None:
-    """An answer as it came, or in a form for people, who are told how to give a key or token."""
+def show_answer(answer: Answer, as_json: bool, unauthorized: str = KEY_HINT) -> None:
+    """Print a response as JSON or as a table. ``unauthorized``: what to do about a 401."""
     if as_json:
         print_json(answer.body)
         return

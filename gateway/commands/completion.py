@@ -1,7 +1,7 @@
-"""What the shell completes besides commands and options: names that stand in the configuration. Light to import.
+"""Shell completion of names from the configuration. Imports nothing slow.
 
-The configuration is the one on the command line or in SMPP_GATEWAY_CONFIG, else those of the gateways that run here as
-this user. A file that cannot be read completes nothing: a Tab is no place for errors.
+The configuration is the one on the command line or in SMPP_GATEWAY_CONFIG, else those of this user's gateways on this
+machine. A file that cannot be read completes nothing, so that Tab never prints an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:
-    """Always these."""
+    """Return a completer for fixed words."""
 
     def names(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
@@ -24,7 +24,7 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
 
 
 def named(table: str) -> Callable[[typer.Context, str], list[str]]:
-    """The names of the tables of a kind: ``account`` or ``carrier``."""
+    """Return a completer for the names of tables: ``account`` or ``carrier``."""
 
     def names(context: typer.Context, incomplete: str) -> list[str]:
         found = {one["name"] for file in _files(context) for one in _tables(file, table) if "name" in one}
@@ -36,8 +36,8 @@ def named(table: str) -> Callable[[typer.Context, str], list[str]]:
 def _files(context: typer.Context) -> list[Path]:
     from gateway import discovery
 
-    said = context.params.get("config") or os.environ.get("SMPP_GATEWAY_CONFIG")
-    return [Path(said)] if said else [Path(one.config) for one in discovery.running() if one.config]
+    given = context.params.get("config") or os.environ.get("SMPP_GATEWAY_CONFIG")
+    return [Path(given)] if given else [Path(one.config) for one in discovery.running() if one.config]
 
 
 def _tables(file: Path, table: str) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``smpp-gateway migrate``: names of recipients in a store from before, by the rules of this version."""
+"""``smpp-gateway migrate``: rename the recipients in a store of an earlier version by the rules of this one."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from gateway.store.legacy_numbers import MigrationResult
 
 
-async def migrated(config: Config, numbers: list[str] | None) -> MigrationResult:
-    """Migrate the store of this configuration. Raises StoreError."""
-    from gateway.app import opened
+async def run_migration(config: Config, numbers: list[str] | None) -> MigrationResult:
+    """Migrate the store of a configuration and return the result. Raises StoreError."""
+    from gateway.open_store import open_store
     from gateway.store.keys import Hasher
     from gateway.store.legacy_numbers import LegacyNumberStore, migrate
 
-    async with opened(config, migrating=True) as (link, secrets, _):
+    async with open_store(config, migrating=True) as (link, secrets, _):
         hasher = Hasher(secrets.hashing, config.store.partitions)
         store = LegacyNumberStore(link, hasher, secrets.vault, partitions=config.store.partitions)
         return await migrate(link, store, numbers)
 
 
 def read_numbers(file: Path) -> list[str]:
-    """The digits on each line of a file; exit code 2 when it cannot be read, or has a line that is no number."""
+    """Return the digits of the number on each line. Exits with code 2 for an unreadable file or an invalid number."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        fail(Exit.USAGE, f"{file} cannot be read: {error}")
+        fail(Exit.USAGE, f"cannot read {file}: {error}")
     return list(_digits(file, lines))
 
 
@@ -47,18 +47,18 @@ def _digits(file: Path, lines: Iterable[str]) -> Iterable[str]:
             fail(Exit.USAGE, f"{file}, line {number}: {error}; nothing was changed")
 
 
-def told(done: MigrationResult) -> str:
-    """What a migration did, in words."""
+def summary(done: MigrationResult) -> str:
+    """Return the result of a migration in words."""
     if not done.done:
         return (
-            f"This store keeps the words of {done.rules} recipients under names made of each spelling of a number, and "
-            "nobody can read numbers from names. Nothing was changed: the gateway goes on looking up the other "
-            "spellings with every message. To end that, give every number whose consent or opt-out you keep, one a "
-            "line: smpp-gateway migrate --config FILE --numbers NUMBERS"
+            f"Nothing was changed. This store holds consents and opt-outs of {done.rules} recipients under a name per "
+            "spelling of a number, and names cannot be turned back into numbers. Until it is migrated, every message "
+            "looks up the other spellings as well. List every number that has a consent or opt-out, one per line, and "
+            "run: smpp-gateway migrate --config FILE --numbers NUMBERS"
         )
     if done.former:
-        return f"Recipients are named by version {done.former}, which is this gateway's: nothing to do."
+        return f"Nothing to do: recipients are named by version {done.former}, which is this gateway's."
     return (
-        f"Done: one name stands for all spellings of a number ({done.copied} words of recipients copied). Start the "
-        "gateways again."
+        f"Done: recipients have one name for all spellings of a number ({done.copied} consents and opt-outs copied). "
+        "Start the gateways again."
     )

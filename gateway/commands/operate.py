@@ -1,4 +1,4 @@
-"""What operators do from a shell: queue, carriers, held messages, breakers, the audit."""
+"""Commands for operators: queue, carriers, held messages, breakers, audit log."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from gateway.commands.common import Exit, Json, echo, fail, print_json
 
 carriers, held, breakers, queue = typer.Typer(), typer.Typer(), typer.Typer(), typer.Typer()
 
-Name = Annotated[str, typer.Argument(help="The carrier, as in the configuration.", autocompletion=completion.carriers)]
+Name = Annotated[str, typer.Argument(help="Name of the carrier.", autocompletion=completion.carriers)]
 Bind = Annotated[
     int,
-    typer.Option(min=0, help="Only its bind of this number, from 1. [dim]Default: all of it.[/]", show_default=False),
+    typer.Option(min=0, help="Only the bind with this number, from 1. [dim]Default: all binds.[/]", show_default=False),
 ]
-Worker = Annotated[str, typer.Option(help="… and only at this worker, where there are several.")]
-Wait = Annotated[float, typer.Option(min=0, help="Wait so many seconds for it to be done.", show_default=False)]
+Worker = Annotated[str, typer.Option(help="With --bind: only at this worker, when there are several.")]
+Wait = Annotated[float, typer.Option(min=0, help="Wait up to this many seconds until it is done.", show_default=False)]
 Account = Annotated[str, typer.Option(help="Messages of this account.", autocompletion=completion.accounts)]
-Brand = Annotated[str, typer.Option(help="… and of them only those of this brand.")]
-Everybody = Annotated[bool, typer.Option("--everybody", help="All messages, whoever handed them in.")]
+Brand = Annotated[str, typer.Option(help="With --account: only messages of this brand.")]
+Everybody = Annotated[bool, typer.Option("--everybody", help="Messages of all accounts.")]
 
 
 @queue.callback(invoke_without_command=True)
 def queue_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Show what waits, by lane and account: how much, how old the oldest is, when the next delayed one wakes.
+    """Show waiting messages by lane and account; cancel them.
 
-    Then of every account how many messages wait, by status: all of them count towards its max_queued.
+    For each lane: how many messages are ready, the age of the oldest, and when the next delayed one is due. For each
+    account: how many messages wait, by status; all of them count towards its max_queued.
 
     A lane is a route, a place (how many of its carriers were tried) and a priority (0 one-time passwords,
     1 transactional, 2 marketing): [cyan]+46#0:1[/].
@@ -39,32 +40,34 @@ def queue_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as
     """
     if context.invoked_subcommand is not None:
         return
-    body = AdminClient.at(url, token, as_json).get("/queue")
+    body = AdminClient.find(url, token, as_json).get("/queue")
     if as_json:
         print_json(body)
         return
-    from gateway.commands import operator_tables, printing
+    from gateway.commands import operator_tables
+    from gateway.commands.output import print_tables
 
-    printing.show(operator_tables.lanes(body["lanes"], accounts=True))
+    tables = [operator_tables.lanes(body["lanes"], accounts=True)]
     if body["accounts"]:
-        printing.show("")
-        printing.show(operator_tables.waiting(body["accounts"]))
+        tables.append(operator_tables.waiting(body["accounts"]))
+    print_tables(*tables)
 
 
 @queue.command("cancel")
 def queue_cancel(
-    account: Annotated[str, typer.Option(help="Whose messages.", autocompletion=completion.accounts)],
+    account: Annotated[str, typer.Option(help="Name of the account.", autocompletion=completion.accounts)],
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Cancel everything that waits of an account, also of one that the configuration no longer has.
+    """Cancel all waiting messages of an account, which may be gone from the configuration.
 
-    What a carrier has already goes its way. To hold marketing instead: [cyan]breakers open --account NAME[/].
+    Messages that a carrier already has are not affected. To hold marketing instead:
+    [cyan]breakers open --account NAME[/].
 
     Example: [cyan]smpp-gateway queue cancel --account shop[/]
     """
-    admin_client, canceled, more = AdminClient.at(url, token, as_json), 0, True
+    admin_client, canceled, more = AdminClient.find(url, token, as_json), 0, True
     while more:
         body = admin_client.post("/queue/cancel", {"account": account})
         canceled, more = canceled + body["canceled"], body["more"]
@@ -75,23 +78,26 @@ def queue_cancel(
 
 
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of the newest.")] = 50,
-    action: Annotated[str, typer.Option(help="Only those whose name begins so, like carrier or breaker.open.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many entries.")] = 50,
+    action: Annotated[
+        str, typer.Option(help="Only actions whose name starts with this, like carrier or breaker.open.")
+    ] = "",
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Show what operators did: who, when, what, and how it ended; the newest first.
+    """Show the audit log: who did what, when, and with what outcome; newest first.
 
     Example: [cyan]smpp-gateway audit --action carrier[/]
     """
-    body = AdminClient.at(url, token, as_json).get(f"/audit?limit={limit}&action={quote(action)}")
+    body = AdminClient.find(url, token, as_json).get(f"/audit?limit={limit}&action={quote(action)}")
     if as_json:
         print_json(body)
         return
-    from gateway.commands import operator_tables, printing
+    from gateway.commands import operator_tables
+    from gateway.commands.output import print_tables
 
-    printing.show(operator_tables.audit(body["entries"]))
+    print_tables(operator_tables.audit(body["entries"]))
 
 
 # ── carriers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,13 +105,13 @@ def audit(
 
 @carriers.callback(invoke_without_command=True)
 def carriers_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Look at carriers and their binds; pause, drain, resume, reconnect them.
+    """Show carriers and their binds; pause, drain, resume and reconnect them.
 
     Examples: [cyan]smpp-gateway carriers[/] · [cyan]smpp-gateway carriers drain north --wait 60[/] ·
     [cyan]smpp-gateway carriers reconnect north --bind 2[/]
     """
     if context.invoked_subcommand is None:
-        body = AdminClient.at(url, token, as_json).get("/carriers")
+        body = AdminClient.find(url, token, as_json).get("/carriers")
         _show_carriers(body["carriers"], as_json, body)
 
 
@@ -115,7 +121,7 @@ def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Js
 
     Example: [cyan]smpp-gateway carriers show north --json | jq '.binds[].last_error'[/]
     """
-    body = AdminClient.at(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
+    body = AdminClient.find(url, token, as_json).get(f"/carriers/{quote(name, safe='')}")
     _show_carriers([body], as_json, body)
 
 
@@ -123,13 +129,14 @@ def carriers_show(name: Name, url: AdminUrl = "", token: Token = "", as_json: Js
 def carriers_pause(
     name: Name, bind: Bind = 0, worker: Worker = "", url: AdminUrl = "", token: Token = "", as_json: Json = False
 ) -> None:
-    """Give it no more messages; it stays bound, answers and receipts still come. Later carriers of a route take over.
+    """Stop sending messages to a carrier. It stays bound: responses and receipts still arrive.
 
-    A paused carrier stays paused, over restarts too, until [cyan]resume[/]; a single bind until the gateway ends.
+    Its messages go to the next carriers of their routes. A paused carrier stays paused, across restarts, until
+    [cyan]resume[/]; a single paused bind until the gateway stops.
 
     Example: [cyan]smpp-gateway carriers pause north[/]
     """
-    _order("pause", name, (bind, worker), AdminClient.at(url, token, as_json))
+    _change_mode("pause", name, (bind, worker), AdminClient.find(url, token, as_json))
 
 
 @carriers.command("drain")
@@ -142,13 +149,15 @@ def carriers_drain(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Give it no more messages, wait for the answers that are due, then unbind and stay away until [cyan]resume[/].
+    """Stop sending messages to a carrier, wait for outstanding responses, then unbind until [cyan]resume[/].
 
-    Nothing is lost or sent twice. With --wait the exit code is 1 when it is not done in time.
+    No message is lost or sent twice.
+
+    Exit codes: 0 success · 1 refused, or not drained within --wait · 2 invalid option · 3 no gateway answers
 
     Example: [cyan]smpp-gateway carriers drain north --wait 60[/]
     """
-    _order("drain", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "drained")
+    _change_mode("drain", name, (bind, worker), AdminClient.find(url, token, as_json), wait, "drained")
 
 
 @carriers.command("resume")
@@ -161,11 +170,13 @@ def carriers_resume(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Let it work again, with all its binds.
+    """Resume a paused or drained carrier, with all its binds.
+
+    Exit codes: 0 success · 1 refused, or not bound within --wait · 2 invalid option · 3 no gateway answers
 
     Example: [cyan]smpp-gateway carriers resume north --wait 10[/]
     """
-    _order("resume", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "running")
+    _change_mode("resume", name, (bind, worker), AdminClient.find(url, token, as_json), wait, "running")
 
 
 @carriers.command("reconnect")
@@ -178,36 +189,41 @@ def carriers_reconnect(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Bind afresh, one bind after the other, each once its answers are in; one that waits for its next try has it now.
+    """Rebind a carrier one bind at a time, each after its outstanding responses have arrived.
 
-    For a password that the carrier has mended, or a host that moved.
+    A bind that waits for its next attempt tries at once. Use it after the carrier has changed a password or an address.
+
+    Exit codes: 0 success · 1 refused, or not bound within --wait · 2 invalid option · 3 no gateway answers
 
     Example: [cyan]smpp-gateway carriers reconnect north --bind 2[/]
     """
-    _order("reconnect", name, (bind, worker), AdminClient.at(url, token, as_json), wait, "running")
+    _change_mode("reconnect", name, (bind, worker), AdminClient.find(url, token, as_json), wait, "running")
 
 
-def _order(
+def _change_mode(
     verb: str, name: str, which: tuple[int, str], admin_client: AdminClient, wait: float = 0, until: str = ""
 ) -> None:
-    """``which``: number of a bind (0 = all), and its worker ("" = whichever)."""
+    """Post an action and wait up to ``wait`` seconds until its binds have the mode ``until``.
+
+    ``which``: number of a bind (0: all) and its worker ("": any).
+    """
     bind, worker = which
     if worker and not bind:
-        fail(Exit.USAGE, "--worker goes with --bind: a whole carrier is told at every worker")
+        fail(Exit.USAGE, "--worker requires --bind; without --bind an action applies to all workers")
     path = f"/carriers/{quote(name, safe='')}"
-    at = f"?worker={quote(worker)}" if worker else ""
-    body = admin_client.post(f"{path}/binds/{bind}/{verb}{at}" if bind else f"{path}/{verb}")
+    query = f"?worker={quote(worker)}" if worker else ""
+    body = admin_client.post(f"{path}/binds/{bind}/{verb}{query}" if bind else f"{path}/{verb}")
     deadline = time.monotonic() + wait
-    while wait and not _stands(body, which, until) and time.monotonic() < deadline:
+    while wait and not _is_done(body, which, until) and time.monotonic() < deadline:
         time.sleep(0.2)
         body = admin_client.get(path)
     _show_carriers([body], admin_client.as_json, body)
-    if wait and not _stands(body, which, until):
-        fail(Exit.REFUSED, f"{name} is not there yet after {wait:g} s; it goes on by itself")
+    if wait and not _is_done(body, which, until):
+        fail(Exit.REFUSED, f"{name}: {verb} not finished after {wait:g} s; it continues in the background")
 
 
-def _stands(body: dict[str, Any], which: tuple[int, str], until: str) -> bool:
-    """Whether all binds that are meant are where they are to be; running ones are up."""
+def _is_done(body: dict[str, Any], which: tuple[int, str], until: str) -> bool:
+    """Whether all binds concerned have the mode ``until``, and are up when that is running."""
     bind, worker = which
     binds = [one for one in body["binds"] if not worker or one.get("worker") == worker]
     if bind:
@@ -219,12 +235,10 @@ def _show_carriers(rows: list[dict[str, Any]], as_json: bool, body: dict[str, An
     if as_json:
         print_json(body)
         return
-    from gateway.commands import operator_tables, printing
+    from gateway.commands import operator_tables
+    from gateway.commands.output import print_tables
 
-    printing.show(operator_tables.carriers(rows))
-    for row in rows:
-        printing.show("")
-        printing.show(operator_tables.binds(row))
+    print_tables(operator_tables.carriers(rows), *(operator_tables.binds(row) for row in rows))
 
 
 # ── held messages and breakers ─────────────────────────────────────────────────────────────────────────────────────
@@ -232,18 +246,20 @@ def _show_carriers(rows: list[dict[str, Any]], as_json: bool, body: dict[str, An
 
 @held.callback(invoke_without_command=True)
 def held_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Look at messages that breakers hold; release them.
+    """Show messages that breakers hold; release them.
 
     Examples: [cyan]smpp-gateway held[/] · [cyan]smpp-gateway held release --account shop[/]
     """
-    if context.invoked_subcommand is None:
-        body = AdminClient.at(url, token, as_json).get("/held")
-        if as_json:
-            print_json(body)
-            return
-        from gateway.commands import operator_tables, printing
+    if context.invoked_subcommand is not None:
+        return
+    body = AdminClient.find(url, token, as_json).get("/held")
+    if as_json:
+        print_json(body)
+        return
+    from gateway.commands import operator_tables
+    from gateway.commands.output import print_tables
 
-        printing.show(operator_tables.held(body))
+    print_tables(operator_tables.held(body))
 
 
 @held.command("release")
@@ -251,17 +267,19 @@ def held_release(
     account: Account = "",
     brand: Brand = "",
     everybody: Everybody = False,
-    message: Annotated[list[str] | None, typer.Option("--id", help="Only this message; may be repeated.")] = None,
+    message: Annotated[list[str] | None, typer.Option("--id", help="Only this message; repeatable.")] = None,
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Have held messages decided again. A breaker that is still open holds them again: close it instead.
+    """Release held messages: each is decided again.
+
+    A breaker that is still open holds them again; close it instead.
 
     Example: [cyan]smpp-gateway held release --account shop[/]
     """
     wanted = _scope(account, brand, everybody) if account or everybody or not message else {}
-    body = AdminClient.at(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
+    body = AdminClient.find(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
     if as_json:
         print_json(body)
     else:
@@ -270,16 +288,16 @@ def held_release(
 
 @breakers.callback(invoke_without_command=True)
 def breakers_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Open and close breakers: they hold an account's marketing.
+    """Show, open and close breakers, which hold an account's marketing.
 
-    What is handed in while one is open is accepted and held, and what waits already is held when its turn comes.
-    One-time passwords, transactional and emergency messages pass.
+    While a breaker is open, new messages are accepted and held; queued messages are held when their turn comes.
+    One-time passwords, transactional and emergency messages are not affected.
 
     Examples: [cyan]smpp-gateway breakers open --account shop --reason 'complaints'[/] ·
     [cyan]smpp-gateway breakers close --account shop[/]
     """
     if context.invoked_subcommand is None:
-        _show_breakers(AdminClient.at(url, token, as_json).get("/breakers"), as_json)
+        _show_breakers(AdminClient.find(url, token, as_json).get("/breakers"), as_json)
 
 
 @breakers.command("open")
@@ -287,17 +305,17 @@ def breakers_open(
     account: Account = "",
     brand: Brand = "",
     everybody: Everybody = False,
-    reason: Annotated[str, typer.Option(help="Why; for the audit.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the audit log.")] = "",
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Hold the marketing of an account, of one of its brands, or of everybody, at once.
+    """Hold the marketing of an account, of one of its brands, or of all accounts.
 
     Example: [cyan]smpp-gateway breakers open --account shop --reason 'complaints'[/]
     """
     wanted = _scope(account, brand, everybody)
-    _show_breakers(AdminClient.at(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
+    _show_breakers(AdminClient.find(url, token, as_json).post("/breakers/open", wanted | {"reason": reason}), as_json)
 
 
 @breakers.command("close")
@@ -305,16 +323,18 @@ def breakers_close(
     account: Account = "",
     brand: Brand = "",
     everybody: Everybody = False,
-    scope: Annotated[str, typer.Option(help="As shown for an account that is no longer configured.")] = "",
+    scope: Annotated[
+        str, typer.Option(help="The scope that breakers shows for an account that is no longer configured.")
+    ] = "",
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Close a breaker and release what it held; each message is decided afresh.
+    """Close a breaker and release the messages it holds: each is decided again.
 
     Example: [cyan]smpp-gateway breakers close --account shop[/]
     """
-    body = AdminClient.at(url, token, as_json).post(
+    body = AdminClient.find(url, token, as_json).post(
         "/breakers/close", {"scope": scope} if scope else _scope(account, brand, everybody)
     )
     if not as_json:
@@ -323,9 +343,9 @@ def breakers_close(
 
 
 def _scope(account: str, brand: str, everybody: bool) -> dict[str, Any]:
-    """Whose messages. Exit code 2 unless it is said."""
+    """Return the request body that names whose messages are meant, or exit with code 2 when the options do not."""
     if everybody == bool(account):
-        fail(Exit.USAGE, "Say whose: --account NAME (and perhaps --brand), or --everybody")
+        fail(Exit.USAGE, "pass either --account NAME (optionally with --brand) or --everybody")
     return {"everybody": True} if everybody else {"account": account, "brand": brand}
 
 
@@ -333,6 +353,7 @@ def _show_breakers(body: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(body)
         return
-    from gateway.commands import operator_tables, printing
+    from gateway.commands import operator_tables
+    from gateway.commands.output import print_tables
 
-    printing.show(operator_tables.breakers(body["open"]))
+    print_tables(operator_tables.breakers(body["open"]))

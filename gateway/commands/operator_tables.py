@@ -1,4 +1,4 @@
-"""What operators see, as tables: pure functions from the gateway's answers to things that rich prints."""
+"""Tables for operators: pure functions from the gateway's responses to rich renderables."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Body = Mapping[str, Any]
 
 
 class EarlierSample(NamedTuple):
-    """An earlier look, for what happens a second."""
+    """An earlier status, from which rates per second are computed."""
 
     status: Body
     seconds: float
 
 
 def status(body: Body, before: EarlierSample | None = None) -> RenderableType:
-    """The whole gateway on one screen."""
+    """Return the whole gateway on one screen."""
     policy = body.get("policy", {})
     head = Text.from_markup(
         f"[bold]smpp-gateway {escape(str(body['version']))}[/] on {escape(str(body['node']))}, "
@@ -35,16 +35,16 @@ def status(body: Body, before: EarlierSample | None = None) -> RenderableType:
     notes = [
         (body["held"], f"{body['held']} held", _WAIT),
         (body["breakers_open"], f"{body['breakers_open']} breakers open", _BAD),
-        (body["parked_receipts"], f"{body['parked_receipts']} receipts wait for their message", _WAIT),
+        (body["parked_receipts"], f"{body['parked_receipts']} receipts without a message yet", _WAIT),
     ]
-    said = [f"[{color}]{words}[/]" for count, words, color in notes if count]
-    parts.append(Text.from_markup(" · ".join([*said, _intake(body.get("intake", {}), before)])))
+    shown = [f"[{color}]{note}[/]" for count, note, color in notes if count]
+    parts.append(Text.from_markup(" · ".join([*shown, _intake(body.get("intake", {}), before)])))
     return Group(*parts)
 
 
 def workers(rows: Sequence[Body]) -> RenderableType:
-    """The processes that share the work."""
-    table = _table("worker", "state", ">pid", ">up", ">restarts", "last died of")
+    """Return the worker processes."""
+    table = _table("worker", "state", ">pid", ">up", ">restarts", "last failure")
     for row in rows:
         state = row["state"]
         color = _GOOD if state == "up" else _WAIT if state in ("starting", "stopping") else _BAD
@@ -61,19 +61,19 @@ def workers(rows: Sequence[Body]) -> RenderableType:
 
 def _intake(counts: Body, before: EarlierSample | None) -> str:
     if not counts:
-        return "[dim]nothing was handed in since the start[/]"
+        return "[dim]nothing submitted since the start[/]"
     rate = ""
     if before is not None and before.seconds > 0:
         earlier = sum(before.status.get("intake", {}).values())
         rate = f" ({max(0, sum(counts.values()) - earlier) / before.seconds:.0f}/s)"
-    return f"handed in{rate}: " + ", ".join(f"{escape(name)} {count}" for name, count in sorted(counts.items()))
+    return f"submitted{rate}: " + ", ".join(f"{escape(name)} {count}" for name, count in sorted(counts.items()))
 
 
 def carriers(rows: Sequence[Body], before: EarlierSample | None = None) -> RenderableType:
-    """One line a carrier, with the last error of a bind that is not up."""
+    """Return one row per carrier, with the last error of a bind that is down."""
     if not rows:
         return Text("no carriers are configured", style="dim")
-    table = _table("carrier", "mode", ">binds", ">window", ">pace", ">submitted", ">refused", ">no answer", "trouble")
+    table = _table("carrier", "mode", ">binds", ">window", ">pace", ">submitted", ">refused", ">no response", "problem")
     earlier = {row["name"]: row for row in before.status["carriers"]} if before is not None else {}
     for row in rows:
         up, total, of = row["up"], len(row["binds"]), row["binds_of"]
@@ -91,33 +91,33 @@ def carriers(rows: Sequence[Body], before: EarlierSample | None = None) -> Rende
             f"{row['submitted']}{rate}",
             str(sum(row["refused"].values()) or ""),
             str(row["unanswered"] or ""),
-            escape(_trouble(row)),
+            escape(_problem(row)),
         )
     return table
 
 
 def _pace(row: Body) -> str:
-    """What leaves a second at most; of what we may send, and of what all gateways may, where that is more."""
+    """Return the current rate; beside it this gateway's share when slowed down, or the limit of all gateways."""
     rate, ceiling, limit = row["rate"], row["ceiling"], row["limit"]
     if limit and not ceiling:
         return f"[{_WAIT}]none[/] of {limit:g}"
-    words = f"{rate:g}/s" if rate else "no limit"
+    pace = f"{rate:g}/s" if rate else "no limit"
     if row["slowed"] and ceiling:
-        words = f"[{_WAIT}]{words}[/] of {ceiling:g}"
-    return f"{words} of {limit:g}" if limit and ceiling < limit else words
+        pace = f"[{_WAIT}]{pace}[/] of {ceiling:g}"
+    return f"{pace} of {limit:g}" if limit and ceiling < limit else pace
 
 
-def _trouble(row: Body) -> str:
+def _problem(row: Body) -> str:
     down = next((bind["last_error"] for bind in row["binds"] if not bind["up"] and bind["last_error"]), "")
     refused = next((f"{name} x {count}" for name, count in row["refused"].items()), "")
-    away = f"store away for {row['store_away_s']:.0f} s" if row["store_away_s"] else ""
+    away = f"store unreachable for {row['store_away_s']:.0f} s" if row["store_away_s"] else ""
     return "; ".join(filter(None, (away, down, refused)))
 
 
 def binds(row: Body) -> RenderableType:
-    """The binds of one carrier."""
+    """Return the binds of one carrier."""
     several = ["worker"] if any(bind.get("worker") for bind in row["binds"]) else []
-    columns = ("kind", "mode", "state", "peer", ">up", ">window", ">failures", ">next try", "last error")
+    columns = ("kind", "mode", "state", "peer", ">up", ">window", ">failures", ">next attempt", "last error")
     table = _table("bind", *several, *columns)
     for bind in row["binds"]:
         color = _GOOD if bind["up"] else _BAD
@@ -138,9 +138,9 @@ def binds(row: Body) -> RenderableType:
 
 
 def lanes(rows: Sequence[Body], *, accounts: bool = False) -> RenderableType:
-    """Where something waits, the oldest first."""
+    """Return the lanes that hold messages, the oldest first."""
     if not rows:
-        return Text("nothing waits", style="dim")
+        return Text("no messages wait", style="dim")
     table = _table("lane", *(["account"] if accounts else []), ">ready", ">oldest", ">delayed", "next due")
     for row in rows:
         old = row["oldest_s"]
@@ -156,7 +156,7 @@ def lanes(rows: Sequence[Body], *, accounts: bool = False) -> RenderableType:
 
 
 def waiting(rows: Sequence[Body]) -> RenderableType:
-    """How much of every account waits, beside its bound."""
+    """Return how many messages of each account wait, and its limit."""
     states = ("queued", "held", "deferred", "scheduled")
     table = _table("account", ">waiting", *(f">{state}" for state in states), ">max_queued")
     for row in rows:
@@ -173,12 +173,12 @@ def waiting(rows: Sequence[Body]) -> RenderableType:
 
 
 def held(body: Body) -> RenderableType:
-    """Whose messages are held, and by what."""
+    """Return whose messages are held, and by which breakers."""
     if not body["groups"]:
-        return Text("nothing is held", style="dim")
-    table = _table("account", "brand", ">held", ">oldest", "by")
+        return Text("no messages are held", style="dim")
+    table = _table("account", "brand", ">held", ">oldest", "held by")
     for row in body["groups"]:
-        by = ", ".join(scope(one) for one in row["breakers"]) or "no open breaker: release them"
+        by = ", ".join(scope(one) for one in row["breakers"]) or "no open breaker; release them"
         table.add_row(
             escape(row["account"]), escape(row["brand"]), str(row["count"]), span(row["oldest_s"]), escape(by)
         )
@@ -186,9 +186,9 @@ def held(body: Body) -> RenderableType:
 
 
 def breakers(rows: Sequence[Body]) -> RenderableType:
-    """Those that are open."""
+    """Return the open breakers."""
     if not rows:
-        return Text("no breaker is open", style="dim")
+        return Text("no open breakers", style="dim")
     table = _table("breaker", "open since")
     for row in rows:
         table.add_row(escape(scope(row)), row["since"])
@@ -196,14 +196,14 @@ def breakers(rows: Sequence[Body]) -> RenderableType:
 
 
 def audit(rows: Sequence[Body]) -> RenderableType:
-    """What operators did, the newest first."""
+    """Return the audit log, newest first."""
     if not rows:
-        return Text("no operator has done anything yet", style="dim")
+        return Text("the audit log is empty", style="dim")
     known = {"id", "time", "who", "user", "from", "action", "target", "outcome", "ended"}
-    table = _table("time", "who", "action", "on", "outcome", "more")
+    table = _table("time", "who", "action", "target", "outcome", "details")
     for row in rows:
         who = row.get("who", "") + (f" ({row['user']})" if row.get("user") else "")
-        more = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in known)
+        details = ", ".join(f"{name} {_plain(value)}" for name, value in row.items() if name not in known)
         outcome = row.get("outcome", "unknown")
         color = {"done": _GOOD, "failed": _BAD}.get(outcome, _WAIT)
         table.add_row(
@@ -212,26 +212,26 @@ def audit(rows: Sequence[Body]) -> RenderableType:
             escape(row["action"]),
             escape(row.get("target", "")),
             f"[{color}]{outcome}[/]",
-            escape(more),
+            escape(details),
         )
     return table
 
 
 def scope(row: Body) -> str:
-    """Whose breaker, in words."""
+    """Return the scope of a breaker in words."""
     if row.get("everybody"):
-        return "everybody"
+        return "all accounts"
     brand = f", brand {row['brand']}" if row.get("brand") else ""
     return f"{row.get('account') or row.get('scope')}{brand}"
 
 
 def mode(name: str) -> str:
-    """A mode in its colour, as rich markup."""
+    """Return a mode with its colour, as rich markup."""
     return name if name == "running" else f"[{_WAIT}]{name}[/]"
 
 
 def span(seconds: float) -> str:
-    """Seconds as people say them: ``0.3 s``, ``42 s``, ``3 min``, ``7 h``, ``12 d``."""
+    """Return seconds as a short duration: ``0.3 s``, ``42 s``, ``3 min``, ``7 h``, ``12 d``."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -245,7 +245,7 @@ def _plain(value: object) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """``>name`` is set to the right."""
+    """Return an empty table; a column named ``>name`` is aligned right."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")

@@ -1,7 +1,9 @@
-"""Answers of the gateway in a form for people."""
+"""Responses of the gateway as text and tables for people."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -32,16 +34,31 @@ COLORS = {
 
 
 class SafeConsole(Console):
-    """A console on which nothing that strangers wrote moves the cursor, rings, or turns the line round."""
+    """A console that makes control and bidirectional characters visible in text that comes from outside."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As rich's own, with what is said spelt out; only rich's own controls stay."""
+        """Render as rich does, with only rich's own control sequences left in effect."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
+def table_console() -> Console:
+    """Return the console for tables. Output to a pipe or file is not wrapped at 80 columns."""
+    width = None if sys.stdout.isatty() else max(200, shutil.get_terminal_size().columns)
+    return SafeConsole(highlight=False, width=width)
+
+
+def print_tables(*tables: RenderableType) -> None:
+    """Print tables with an empty line between them."""
+    console = table_console()
+    for index, table in enumerate(tables):
+        if index:
+            console.print()
+        console.print(table)
+
+
 def show(answer: Answer, console: Console | None = None) -> None:
-    """Print an answer: a problem, a message, or whatever else it is, as a short table."""
+    """Print a response, whether a problem, a message or something else, as a short table."""
     console = console or SafeConsole(highlight=False)
     body = answer.body if isinstance(answer.body, dict) else {"answer": answer.body}
     if answer.status >= 400 and "title" in body:
@@ -51,13 +68,13 @@ def show(answer: Answer, console: Console | None = None) -> None:
 
 
 def status_text(status: str) -> str:
-    """A status in its colour, as rich markup."""
+    """Return a status with its colour, as rich markup."""
     color = COLORS.get(status, "cyan")
     return f"[{color}]{escape(status)}[/]"
 
 
 def _problem(body: dict[str, Any], console: Console) -> None:
-    """Title, detail and what is wrong in which place, nothing of it twice."""
+    """Print title, detail and field errors, without repeating what the detail says already."""
     code, title, detail = body.get("code") or "", str(body["title"]), str(body.get("detail") or "")
     console.print(
         f"[red]{escape(title)}[/]" + (f" [dim]({body.get('status', '')} {code})[/]" if code else ""), soft_wrap=True
@@ -65,11 +82,11 @@ def _problem(body: dict[str, Any], console: Console) -> None:
     if detail and detail != title:
         console.print(escape(detail), soft_wrap=True)
     for error in body.get("errors") or ():
-        words = str(error.get("detail", ""))
-        place = str(error.get("field", ""))
-        if words and words not in detail:
-            shown = "" if place in words else f"[bold]{escape(place)}[/] "
-            console.print(f"  {shown}{escape(words)}", soft_wrap=True)
+        text = str(error.get("detail", ""))
+        field = str(error.get("field", ""))
+        if text and text not in detail:
+            shown = "" if field in text else f"[bold]{escape(field)}[/] "
+            console.print(f"  {shown}{escape(text)}", soft_wrap=True)
     if body.get("id"):
         console.print(f"[dim]recorded as {body['id']}[/]")
 
@@ -79,7 +96,7 @@ def _record(body: dict[str, Any], console: Console) -> None:
     table.add_column(style="dim")
     table.add_column()
     for name, value in body.items():
-        if value in (None, "", [], {}) or name in ("timeline", "final"):  # the status says whether it is
+        if value in (None, "", [], {}) or name in ("timeline", "final"):  # implied by the status
             continue
         table.add_row(escape(name), status_text(value) if name == "status" else escape(_value(value)))
     console.print(table)
@@ -88,7 +105,7 @@ def _record(body: dict[str, Any], console: Console) -> None:
 
 
 def timeline(moves: list[dict[str, Any]]) -> Table:
-    """One line a move, the columns that say something."""
+    """Return a table with one line per move and only the columns that hold something."""
     names = list(dict.fromkeys(name for move in moves for name, value in move.items() if value not in (None, "", 0)))
     table = Table(*names, box=None, header_style="dim", padding=(0, 2, 0, 0))
     for move in moves:

@@ -1,4 +1,4 @@
-"""Telephone numbers as people and spreadsheets write them."""
+"""Telephone numbers as people and spreadsheets write them, normalised."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ _BETWEEN = re.compile(r"[\s\-‐-―./()']")
 
 
 class NoNumber(ValueError):
-    """A cell holds no telephone number; the text says why."""
+    """A cell does not hold a telephone number; the text says why."""
 
 
 def plain(text: str, country: str = "") -> str:
-    """A number as the gateway wants it: without spaces, dashes and brackets, 00 as +.
+    """Return a number without spaces, dashes and brackets, with 00 replaced by +. Raises NoNumber.
 
-    ``country``: ISO 3166 alpha-2; without + a number is read as the gateway does it for an account with this
-    ``default_country``. Raises NoNumber.
+    ``country``: ISO 3166 alpha-2; a number without + is read as for an account with this ``default_country``.
     """
-    said = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf").strip()
-    if _ROUNDED.fullmatch(said):
-        raise NoNumber(f"{said} was rounded by a spreadsheet; format that column as text and export it again")
-    if whole := _DECIMAL.fullmatch(said):
-        said = whole[1]
-    said = _BETWEEN.sub("", said)
-    if said.startswith("00"):
-        said = f"+{said[2:]}"
-    return said if said.startswith("+") or not country else _international(said, country)
+    number = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf").strip()
+    if _ROUNDED.fullmatch(number):
+        raise NoNumber(f"{number} was rounded by a spreadsheet; format the column as text and export it again")
+    if whole := _DECIMAL.fullmatch(number):
+        number = whole[1]
+    number = _BETWEEN.sub("", number)
+    if number.startswith("00"):
+        number = f"+{number[2:]}"
+    return number if number.startswith("+") or not country else _international(number, country)
 
 
-def _international(said: str, country: str) -> str:
+def _international(number: str, country: str) -> str:
     from gateway.policy.dialling import InvalidNumber, parse_e164
 
     try:
-        return f"+{parse_e164(said, country)}"
+        return f"+{parse_e164(number, country)}"
     except InvalidNumber:
-        raise NoNumber(f"{said} is no number of {country}; write it with + and the country code") from None
+        raise NoNumber(f"{number} is not a number in {country}; write it with + and the country code") from None

@@ -1,4 +1,4 @@
-"""``smpp-gateway consent`` and ``optout``: what recipients have said, as the account records it."""
+"""``smpp-gateway consent`` and ``optout``: consents and opt-outs of an account's recipients."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from gateway.commands.common import URL, Exit, Json, Key, Url, answered, client_
 if TYPE_CHECKING:
     import msgspec
 
-consent = typer.Typer(no_args_is_help=True, help="Record and show consent to marketing.")
+consent = typer.Typer(no_args_is_help=True, help="Record and show consents to marketing.")
 optout = typer.Typer(
-    no_args_is_help=True, help="Record, show and lift opt-outs. They stop what is already queued, too."
+    no_args_is_help=True, help="Record, show and lift opt-outs. An opt-out also stops messages that are already queued."
 )
 
 SCOPES = completion.one_of("marketing", "all")
 
-To = Annotated[str, typer.Argument(help="The recipient in E.164, like +46701234567.", show_default=False)]
-Brand = Annotated[str, typer.Option(help="For one brand. [dim]Default: consent: the account's first; opt-out: all.[/]")]
-Method = Annotated[str, typer.Option(help="How it was said: web_form, keyword, paper, …")]
-Evidence = Annotated[str, typer.Option(help="The words, or where they are kept.")]
-Instant = Annotated[str, typer.Option(help="When it was said, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")]
+To = Annotated[str, typer.Argument(help="Recipient in E.164, like +46701234567.", show_default=False)]
+Brand = Annotated[
+    str, typer.Option(help="Only this brand. [dim]Default for consents: the account's first; for opt-outs: all.[/]")
+]
+Method = Annotated[str, typer.Option(help="How it was given: web_form, keyword, paper, …")]
+Evidence = Annotated[str, typer.Option(help="The wording, or where it is kept.")]
+Instant = Annotated[str, typer.Option(help="When it was given, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")]
 
 
 @consent.command("grant")
@@ -34,16 +36,16 @@ def grant(
     evidence: Evidence,
     brand: Brand = "",
     occurred_at: Instant = "",
-    expires_at: Annotated[str, typer.Option(help="Until when it holds. [dim]Default: until revoked.[/]")] = "",
+    expires_at: Annotated[str, typer.Option(help="When it expires. [dim]Default: never.[/]")] = "",
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Record that a recipient agreed to marketing.
+    """Record a consent to marketing.
 
     Example: [cyan]smpp-gateway consent grant +46701234567 --method web_form --evidence 'Yes, send me offers'[/]
     """
-    details: Any = {"occurred_at": occurred_at, "expires_at": expires_at}  # as text; the gateway reads it
+    details: Any = {"occurred_at": occurred_at, "expires_at": expires_at}  # as text; the gateway parses it
     client = client_of(url, key)
     done = answered(lambda: client.grant(to, method=method, evidence=evidence, brand=brand or None, **details), as_json)
     _show([done], as_json, "")
@@ -60,7 +62,7 @@ def revoke(
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Record that a recipient took consent back.
+    """Record that a consent was revoked.
 
     Example: [cyan]smpp-gateway consent revoke +46701234567 --method phone[/]
     """
@@ -74,7 +76,9 @@ def revoke(
 
 @consent.command("show")
 def show_consents(to: To, url: Url = URL, key: Key = "", as_json: Json = False) -> None:
-    """Show every consent on record. Exit code 1 when there is none.
+    """Show every recorded consent of a recipient.
+
+    Exit codes: 0 success · 1 no consent on record, or refused · 2 invalid option · 3 no gateway answers
 
     Example: [cyan]smpp-gateway consent show +46701234567 --json[/]
     """
@@ -85,14 +89,14 @@ def show_consents(to: To, url: Url = URL, key: Key = "", as_json: Json = False) 
 @optout.command("add")
 def add(
     to: To,
-    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")],
+    reason: Annotated[str, typer.Option(help="Reason, kept on record.")],
     scope: Annotated[str, typer.Option(help='"marketing" or "all".', autocompletion=SCOPES)] = "marketing",
     brand: Brand = "",
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Record that a recipient wants no more messages.
+    """Record an opt-out.
 
     Example: [cyan]smpp-gateway optout add +46701234567 --scope all --reason 'asked by phone'[/]
     """
@@ -103,12 +107,14 @@ def add(
 
 @optout.command("show")
 def show_optouts(to: To, url: Url = URL, key: Key = "", as_json: Json = False) -> None:
-    """Show every opt-out that stands against the account's messages. Exit code 1 when there is none.
+    """Show every opt-out in force against the account's messages.
+
+    Exit codes: 0 success · 1 no opt-out in force, or refused · 2 invalid option · 3 no gateway answers
 
     Example: [cyan]smpp-gateway optout show +46701234567[/]
     """
     client = client_of(url, key)
-    _show(answered(lambda: client.suppressions(to), as_json), as_json, "no opt-out stands")
+    _show(answered(lambda: client.suppressions(to), as_json), as_json, "no opt-out in force")
 
 
 @optout.command("remove")
@@ -122,7 +128,7 @@ def remove(
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Lift the account's opt-outs. What an operator has suppressed for everybody stays.
+    """Lift the account's opt-outs. An operator's suppressions for all accounts stay in force.
 
     Example: [cyan]smpp-gateway optout remove +46701234567[/]
     """
@@ -133,17 +139,17 @@ def remove(
     if as_json or left:
         _show(left, as_json, "")
     else:
-        echo("no opt-out stands any more")
+        echo("no opt-out in force")
 
 
 def _scope(scope: str) -> str:
     if scope not in ("marketing", "all"):
-        fail(Exit.USAGE, f"--scope {scope!r} is neither marketing nor all")
+        fail(Exit.USAGE, f"invalid --scope {scope!r}: write marketing or all")
     return scope
 
 
 def _show(items: Sequence[msgspec.Struct], as_json: bool, none: str) -> None:
-    """What was found, one after the other; ``none`` is said and fails when it is nothing."""
+    """Print records. When there are none and ``none`` is given, print that and exit with code 1."""
     import msgspec
 
     from gateway.client import Answer

@@ -1,4 +1,4 @@
-"""``smpp-gateway reload``: let a running gateway take over its configuration file as it is now."""
+"""``smpp-gateway reload``: make a running gateway reload its configuration file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from gateway.commands.common import Exit, Json, echo, print_json
 
 
 def reload(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, without changing it.")] = False,
     wait: Annotated[
         float,
-        typer.Option(min=0, max=300, help="Seconds to wait for carriers that must empty their windows."),
+        typer.Option(min=0, max=300, help="Seconds to wait for carriers whose binds must drain."),
     ] = 3.0,
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Let the gateway read its configuration file again, check it, and take over what has changed.
+    """Reload the configuration file of the running gateway and apply what changed.
 
-    Binds that are not concerned stay up; carriers whose binds are concerned empty their windows first. A file that
-    cannot be used, or a change that needs a restart, changes nothing, every reason is named, and the exit code is 1.
-    It is 5 when carriers still empty their windows after --wait. SIGHUP does the same and writes to the log.
+    Unaffected binds stay up; affected binds wait for outstanding responses first. An invalid file, or a change that
+    needs a restart, changes nothing; every reason is printed. SIGHUP does the same and writes to the log.
+
+    Exit codes: 0 applied · 1 refused: nothing changed · 2 invalid option · 3 no gateway answers · 5 applied, but
+    carriers are still draining after --wait
 
     Example: [cyan]smpp-gateway reload --dry-run && smpp-gateway reload[/]
     """
-    admin_client = AdminClient.at(url, token, as_json, timeout=wait + 10)
+    admin_client = AdminClient.find(url, token, as_json, timeout=wait + 10)
     body = admin_client.post("/reload?dry_run=true" if dry_run else f"/reload?wait={wait:g}")
     if as_json:
         print_json(body)
@@ -37,15 +39,15 @@ def reload(
         for line in change_lines(body):
             echo(line)
         if body["settling"]:
-            echo("carriers still empty their windows")
+            echo("carriers are still draining")
         if dry_run:
-            echo("(nothing done: --dry-run)")
+            echo("(dry run: nothing was changed)")
     if body["needs_restart"]:
         raise typer.Exit(Exit.REFUSED)
     raise typer.Exit(Exit.TIMED_OUT if body["settling"] else Exit.OK)
 
 
 def change_lines(body: Mapping[str, Any]) -> list[str]:
-    """What a reload changes, or would, for people; from the gateway's answer or ``Changes.as_json``."""
+    """Return what a reload changes, line by line, from the gateway's response or ``Changes.as_json``."""
     found = [f"needs a restart: {change['text']}" for change in body["needs_restart"]]
-    return [*found, *(change["text"] for change in body["changes"])] or ["nothing has changed"]
+    return [*found, *(change["text"] for change in body["changes"])] or ["no changes"]

@@ -18,60 +18,64 @@ if TYPE_CHECKING:
 
 
 def send(
-    to: Annotated[str, typer.Option(help="The recipient in E.164, like +46701234567.")] = "",
-    text: Annotated[str, typer.Option(help='What to say; "-" reads it from standard input.')] = "",
-    template: Annotated[str, typer.Option(help="A template of the account's, instead of --text.")] = "",
-    var: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the template; as many as it needs.")] = None,
+    to: Annotated[str, typer.Option(help="Recipient in E.164, like +46701234567.")] = "",
+    text: Annotated[str, typer.Option(help='Text of the message; "-" reads standard input.')] = "",
+    template: Annotated[str, typer.Option(help="Template of the account, instead of --text.")] = "",
+    var: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the template; repeatable.")] = None,
     file: Annotated[
         str,
         typer.Option(
-            "--file", "-f", help='Many messages: .csv, .tsv or .txt with a header, or .ndjson; "-" is NDJSON on stdin.'
+            "--file",
+            "-f",
+            help='File of messages: .csv, .tsv or .txt with a header, or .ndjson; "-": NDJSON on standard input.',
         ),
     ] = "",
-    sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 letters.")] = "",
+    sender: Annotated[str, typer.Option("--from", help="Sender: a number, a short code or up to 11 characters.")] = "",
     category: Annotated[
         str,
         typer.Option(help="otp, transactional, marketing or emergency.", autocompletion=completion.categories),
     ] = "",
-    brand: Annotated[str, typer.Option(help="Whose consent counts, when the account has several brands.")] = "",
+    brand: Annotated[str, typer.Option(help="Brand whose consent counts, when the account has several.")] = "",
     client_ref: Annotated[
         str,
-        typer.Option("--ref", "--client-ref", help="Your own reference, accepted once in 72 h; with --file a prefix."),
+        typer.Option(
+            "--ref", "--client-ref", help="Your own reference, accepted once within 72 h; with --file: a prefix."
+        ),
     ] = "",
-    send_at: Annotated[str, typer.Option(help="Not before this instant, like 2026-12-01T09:00:00Z.")] = "",
-    expires_at: Annotated[str, typer.Option(help="Not after this instant.")] = "",
+    send_at: Annotated[str, typer.Option(help="Send no earlier than this, like 2026-12-01T09:00:00Z.")] = "",
+    expires_at: Annotated[str, typer.Option(help="Send no later than this.")] = "",
     on_quiet: Annotated[
         str,
         typer.Option(
-            help='At night: "defer" until morning or "reject".', autocompletion=completion.one_of("defer", "reject")
+            help='Marketing in quiet hours: "defer" or "reject".', autocompletion=completion.one_of("defer", "reject")
         ),
     ] = "",
-    wait: Annotated[
-        float, typer.Option(help="Follow it for so many seconds to its final state; exit code 5 without one.", min=0)
-    ] = 0,
-    country: Annotated[
-        str, typer.Option(help="With --file: whose national numbers those without + are, like SE or CN.")
-    ] = "",
+    wait: Annotated[float, typer.Option(help="Wait up to this many seconds for the final status.", min=0)] = 0,
+    country: Annotated[str, typer.Option(help="With --file: country of numbers without +, like SE or CN.")] = "",
     charset: Annotated[
-        str, typer.Option(help="With --file: its character set. [dim]Default: UTF-8, UTF-16 and GB18030 are told[/]")
+        str,
+        typer.Option(help="With --file: its character set. [dim]Default: UTF-8, UTF-16 or GB18030, as detected.[/]"),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --file: count messages, segments and faults; send nothing.")
+        bool, typer.Option("--dry-run", help="With --file: count messages, segments and errors; send nothing.")
     ] = False,
     failures: Annotated[
-        Path | None, typer.Option(help="With --file: where to put what was refused. [dim]Default: FILE.failed.csv[/]")
+        Path | None, typer.Option(help="With --file: file for refused rows. [dim]Default: FILE.failed.csv[/]")
     ] = None,
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Send one message and say what became of it, or send a file of messages.
+    """Send SMS: one message, or a file of messages.
 
-    A file has the columns (or JSON fields) to and text and any others of the HTTP interface, in English or Chinese
-    (phone, 手机号, 内容, …); options given here hold for rows that do not say otherwise. {name} in --text is filled
-    from the column name; a row that leaves it empty is refused. It can be stopped and run again, also when rows were
-    mended, added or taken away: a row is known by its client_ref, or else by recipient and text, and what was
-    accepted is not sent twice. What was refused goes into a file of the same form, with the reasons.
+    A file has the columns (or JSON fields) to and text, and any others of the HTTP interface, in English or Chinese
+    (phone, 手机号, 内容, …). Options are defaults for rows that leave the field empty. {name} in --text is replaced by
+    the column name; a row where it is empty is refused. Refused rows go into a file of the same format, with the
+    reasons. A file can be sent again after an interruption, also with rows corrected, added or removed: a row is
+    identified by its client_ref, else by recipient and text, and no accepted row is sent twice.
+
+    Exit codes: 0 accepted (with --wait: delivered) · 1 refused, or not delivered · 2 invalid option or file ·
+    3 no gateway answers · 5 accepted, but not final within --wait · 130 interrupted
 
     Examples:
 
@@ -81,7 +85,7 @@ def send(
 
     [cyan]smpp-gateway send --file parcels.csv --text 'Hello {name}, your parcel is here' --dry-run[/]
     """
-    said = {
+    fields = {
         "template": template,
         "from": sender,
         "category": category,
@@ -90,7 +94,7 @@ def send(
         "expires_at": expires_at,
         "on_quiet": on_quiet,
     }
-    usual: dict[str, Any] = {name: value for name, value in said.items() if value}
+    usual: dict[str, Any] = {name: value for name, value in fields.items() if value}
     if var:
         usual["vars"] = dict(_pair(word) for word in var)
     _check_options(file, to, text, wait, country, charset, failures, dry_run)
@@ -99,30 +103,30 @@ def send(
         from gateway.commands.message_file import RowDefaults
         from gateway.commands.send_file import FileOptions
 
-        rows = RowDefaults(usual, _places(text) if text else None, client_ref, country.upper())
-        _many(client, FileOptions(file, rows, charset, failures, quiet=as_json), dry_run, as_json)
+        rows = RowDefaults(usual, _placeholders(text) if text else None, client_ref, country.upper())
+        _send_file(client, FileOptions(file, rows, charset, failures, quiet=as_json), dry_run, as_json)
     if not (to and (text or template)):
-        fail(Exit.USAGE, "give --to and --text (or --template), or --file")
+        fail(Exit.USAGE, "pass --to and --text (or --template), or --file")
     body = {"to": to, **usual} | ({"text": sys.stdin.read().rstrip("\n") if text == "-" else text} if text else {})
-    _one(client, body | ({"client_ref": client_ref} if client_ref else {}), wait, as_json)
+    _send_one(client, body | ({"client_ref": client_ref} if client_ref else {}), wait, as_json)
 
 
 def _check_options(
     file: str, to: str, text: str, wait: float, country: str, charset: str, failures: Path | None, dry_run: bool
 ) -> None:
-    """Exit code 2 when they do not go together."""
+    """Exit with code 2 when options exclude each other."""
     if file and (to or wait or text == "-"):
-        fail(Exit.USAGE, "--file goes without --to, --wait and --text -")
+        fail(Exit.USAGE, "--file cannot be used with --to, --wait or --text -")
     if not file and (country or charset or failures or dry_run):
-        fail(Exit.USAGE, "--country, --charset, --failures and --dry-run go with --file")
+        fail(Exit.USAGE, "--country, --charset, --failures and --dry-run require --file")
     if country:
         from gateway.policy.dialling import is_country
 
         if not is_country(country.upper()):
-            fail(Exit.USAGE, f"--country {country}: write the two letters of a country, like SE or CN")
+            fail(Exit.USAGE, f"invalid --country {country}: write an ISO 3166 code of two letters, like SE or CN")
 
 
-def _places(text: str) -> PlaceholderText:
+def _placeholders(text: str) -> PlaceholderText:
     from gateway.commands.placeholders import BadPlaceholder, PlaceholderText
 
     try:
@@ -134,11 +138,11 @@ def _places(text: str) -> PlaceholderText:
 def _pair(word: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not (name and equals):
-        fail(Exit.USAGE, f"--var {word!r} is not NAME=VALUE")
+        fail(Exit.USAGE, f"invalid --var {word!r}: write NAME=VALUE")
     return name, value
 
 
-def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> None:
+def _send_one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> None:
     import msgspec
 
     from gateway.client import Answer, Message, calls
@@ -150,58 +154,58 @@ def _one(client: Client, body: dict[str, Any], wait: float, as_json: bool) -> No
 
         fail(Exit.USAGE, in_words(error, Message))
 
-    # as it came, for --json
+    # untyped, so that --json prints the response as received
     done: dict[str, Any] = answered(lambda: client.ask(calls.untyped(calls.send(message, None))), as_json)
     if not wait:
         show_answer(Answer(200, done), as_json)
         raise typer.Exit(Exit.OK)
-    # first of all: whatever becomes of the waiting, the message is known by it
+    # before waiting: the id is known even if the wait is interrupted
     echo(f"accepted as {done['id']}", err=as_json)
-    found = answered(lambda: _followed(client, str(done["id"]), wait), as_json)
+    found = answered(lambda: _final_record(client, str(done["id"]), wait), as_json)
     show_answer(Answer(200, found), as_json)
     status = found.get("status")
     if not found.get("final"):
         fail(
             Exit.TIMED_OUT,
-            f"{status} after {wait:g} s, which is no end yet; smpp-gateway status {done['id']} asks again",
+            f"not final after {wait:g} s ({status}); check again with smpp-gateway status {done['id']}",
         )
     raise typer.Exit(Exit.OK if status == "delivered" else Exit.REFUSED)
 
 
-def _followed(client: Client, message: str, wait: float) -> dict[str, Any]:
-    """The record of a message at its end, or when the time is over."""
+def _final_record(client: Client, message: str, wait: float) -> dict[str, Any]:
+    """Wait for a message to be final, at most ``wait`` seconds, and return its record."""
     from gateway.client import calls
 
     client.wait(message, wait)
     return client.ask(calls.untyped(calls.message(message)))
 
 
-def _many(client: Client, wanted: FileOptions, dry: bool, as_json: bool) -> None:
-    from gateway.commands.send_file import send_file, show_tally
+def _send_file(client: Client, options: FileOptions, dry: bool, as_json: bool) -> None:
+    from gateway.commands.send_file import print_summary, send_file
     from gateway.commands.text_lines import BadFile
 
     try:
         if dry:
-            _count(wanted, as_json)
-        tally, failed = send_file(client, wanted)
+            _dry_run(options, as_json)
+        progress, failed = send_file(client, options)
     except (BadFile, OSError) as error:
-        fail(Exit.USAGE, f"{wanted.file}: {(error.strerror if isinstance(error, OSError) else '') or error}")
+        fail(Exit.USAGE, f"{options.file}: {(error.strerror if isinstance(error, OSError) else '') or error}")
     if as_json:
-        print_json(tally.as_json() | {"failures": None if failed is None else str(failed)})
+        print_json(progress.as_json() | {"failures": None if failed is None else str(failed)})
     else:
-        show_tally(tally, failed)
-    if tally.stopped:
-        raise typer.Exit(tally.code)
-    raise typer.Exit(Exit.REFUSED if tally.refused else Exit.OK)
+        print_summary(progress, failed)
+    if progress.stopped:
+        raise typer.Exit(progress.code)
+    raise typer.Exit(Exit.REFUSED if progress.refused else Exit.OK)
 
 
-def _count(wanted: FileOptions, as_json: bool) -> NoReturn:
-    """Exit code 1 when some rows would be refused."""
+def _dry_run(options: FileOptions, as_json: bool) -> NoReturn:
+    """Print what a file would become. Exits with code 1 when rows would be refused."""
     from gateway.commands.dry_run import dry_run
 
-    forecast = dry_run(wanted)
+    forecast = dry_run(options)
     if as_json:
         print_json(forecast.as_json())
     else:
         forecast.show()
-    raise typer.Exit(Exit.REFUSED if forecast.faults else Exit.OK)
+    raise typer.Exit(Exit.REFUSED if forecast.errors else Exit.OK)

@@ -1,4 +1,4 @@
-"""``status`` and ``explain``: how a gateway is doing, and why a message is where it is."""
+"""``smpp-gateway status`` and ``explain``: the state of a gateway, and of one message."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from gateway.commands.common import URL, Exit, Json, Key, client_of, print_json,
 
 
 def status(
-    message: Annotated[str, typer.Argument(help="A message's id (with --key); without it, the gateway itself.")] = "",
-    once: Annotated[bool, typer.Option("--once", help="Print once and leave, also on a terminal.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
-    url: Annotated[
-        str, typer.Option(help=f"Default: the gateway that runs here as this user; for a message {URL}.")
+    message: Annotated[
+        str, typer.Argument(help="Id of a message (with --key). [dim]Default: the gateway itself.[/]")
     ] = "",
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit, also on a terminal.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between updates.")] = 2.0,
+    url: Annotated[str, typer.Option(help=f"[dim]Default: your gateway on this machine; for a message {URL}.[/]")] = "",
     token: Token = "",
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Watch how a gateway is doing: carriers, lanes, what was handed in. Or show one message with its timeline.
+    """Show the status of a gateway: carriers, lanes, submitted messages. Or show one message with its timeline.
 
-    On a terminal the table lives until Ctrl-C; elsewhere, with --once or with --json it is printed once.
+    On a terminal the table is updated until Ctrl-C; otherwise, and with --once or --json, it is printed once.
+
+    Exit codes: 0 success · 1 not ready, or no such message · 2 invalid option · 3 no gateway answers
 
     Examples: [cyan]smpp-gateway status[/] · [cyan]smpp-gateway status --once[/] ·
     [cyan]smpp-gateway status 0199… --key demo[/]
@@ -35,8 +37,8 @@ def status(
         answer = reach(lambda: client.get(f"/v1/messages/{message}"))
         show_answer(answer, as_json)
         raise typer.Exit(Exit.OK if answer.ok else Exit.REFUSED)
-    admin_client = AdminClient.at(url or os.environ.get("SMPP_GATEWAY_ADMIN_URL", ""), token, as_json)
-    ready = admin_client.ask("/readyz")
+    admin_client = AdminClient.find(url or os.environ.get("SMPP_GATEWAY_ADMIN_URL", ""), token, as_json)
+    ready = admin_client.response("/readyz")
     if not ready.ok:
         show_answer(ready, as_json)
         raise typer.Exit(Exit.REFUSED)
@@ -51,13 +53,13 @@ def status(
 
 def _print_once(body: dict[str, Any]) -> None:
     from gateway.commands import operator_tables
-    from gateway.commands.printing import console
+    from gateway.commands.output import print_tables
 
-    console().print(operator_tables.status(body))
+    print_tables(operator_tables.status(body))
 
 
 def _watch(admin_client: AdminClient, body: dict[str, Any], every: float) -> None:
-    """Until Ctrl-C. A gateway that is away for a while is shown as it was last, and said to be away."""
+    """Update the table until Ctrl-C. While the gateway is unreachable, show its last status and the error."""
     import time
 
     from rich.console import Group
@@ -68,7 +70,7 @@ def _watch(admin_client: AdminClient, body: dict[str, Any], every: float) -> Non
     from gateway.commands import operator_tables
     from gateway.commands.output import SafeConsole
 
-    before, looked = body, time.monotonic()
+    before, sampled = body, time.monotonic()
     try:
         with Live(operator_tables.status(body), console=SafeConsole(), screen=True, auto_refresh=False) as live:
             while True:
@@ -85,43 +87,42 @@ def _watch(admin_client: AdminClient, body: dict[str, Any], every: float) -> Non
                     continue
                 now = time.monotonic()
                 live.update(
-                    operator_tables.status(answer.body, operator_tables.EarlierSample(before, now - looked)),
+                    operator_tables.status(answer.body, operator_tables.EarlierSample(before, now - sampled)),
                     refresh=True,
                 )
-                before, looked = answer.body, now
+                before, sampled = answer.body, now
     except KeyboardInterrupt:
         raise typer.Exit(Exit.OK) from None
 
 
 def explain(
-    message: Annotated[str, typer.Argument(help="A message's id, of any account.")],
+    message: Annotated[str, typer.Argument(help="Id of a message of any account.")],
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Say in words why a message is where it is, and what happens next.
+    """Explain why a message has its status and what happens next.
 
-    From its record and timeline, the decision of policy, and what its lane and carriers do just now. The number is
-    masked, the text is not shown.
+    Combines its record and timeline, the policy decision, and the current state of its lane and carriers. The number
+    is masked and the text is not shown.
 
     Example: [cyan]smpp-gateway explain 0199a3c4-…[/]
     """
     from urllib.parse import quote
 
-    found = AdminClient.at(url, token, as_json).get(f"/messages/{quote(message, safe='')}")
+    found = AdminClient.find(url, token, as_json).get(f"/messages/{quote(message, safe='')}")
     if as_json:
         print_json(found)
         return
     from rich.markup import escape
 
-    from gateway.commands.output import status_text, timeline
-    from gateway.commands.printing import console
+    from gateway.commands.output import status_text, table_console, timeline
 
-    out, seen = console(), found["message"]
+    out, record = table_console(), found["message"]
     out.print(
-        f"[bold]{escape(found['id'])}[/] of {escape(found['account'])} to {escape(seen['to'])}, "
-        f"{escape(seen['category'])}: {status_text(found['status'])}"
+        f"[bold]{escape(found['id'])}[/] of {escape(found['account'])} to {escape(record['to'])}, "
+        f"{escape(record['category'])}: {status_text(found['status'])}"
     )
     for sentence in found["why"]:
         out.print(f"  {escape(sentence)}", soft_wrap=True)
-    out.print(timeline(seen["timeline"]))
+    out.print(timeline(record["timeline"]))

@@ -1,13 +1,14 @@
-"""The configuration: a TOML file and the environment become frozen structs, or a ``ConfigError`` with every fault.
+"""The configuration: a TOML file and the environment as frozen structs, or a ``ConfigError`` with every problem.
 
-``schema`` names the keys, ``read`` fills them, ``check`` looks at what only makes sense together, ``rulebook`` turns
-``[policy]`` and the jurisdiction files into what ``gateway.policy`` decides by.
+``schema`` defines the keys, ``read`` fills them, ``check`` and ``tables`` check keys that depend on each other,
+``rulebook`` builds the rules of ``gateway.policy`` from ``[policy]`` and the jurisdiction files, ``changes`` compares
+two configurations.
 """
 
 from __future__ import annotations
 
-from gateway.config.changes import Change, Changes, compare, restarts
-from gateway.config.load import Loaded, Source, load, load_text, read
+from gateway.config.changes import Change, Changes, compare, needs_rebind
+from gateway.config.load import LoadedConfig, Source, load, load_text, read
 from gateway.config.problems import ConfigError, ConfigProblem
 from gateway.config.rulebook import route_table, rulebook
 from gateway.config.schema import (
@@ -40,7 +41,7 @@ __all__ = [
     "ConfigError",
     "ConfigProblem",
     "HttpConfig",
-    "Loaded",
+    "LoadedConfig",
     "LogConfig",
     "PolicyConfig",
     "PrivacyConfig",
@@ -54,8 +55,8 @@ __all__ = [
     "is_name",
     "load",
     "load_text",
+    "needs_rebind",
     "read",
-    "restarts",
     "route_table",
     "rulebook",
     "split_address",

@@ -1,8 +1,8 @@
-"""Which addresses a webhook may be posted to: the public ones, and the private ones that the operator has named.
+"""Which addresses a webhook may be posted to: public ones, and private networks that the operator allows.
 
 The denied ranges are those of the IANA special-purpose registries (RFC 6890 and its updates). Of IPv6 only global
-unicast (2000::/3) is let through at all, so loopback, link-local, unique local, multicast, v4-mapped and NAT64
-addresses are out without being listed.
+unicast (2000::/3) is allowed, so loopback, link-local, unique local, multicast, v4-mapped and NAT64
+addresses are denied without being listed.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _DENIED_V6 = tuple(
 
 
 class AddressGuard:
-    """Says which addresses may be dialled. ``named``: networks of private receivers."""
+    """Decides which addresses may be connected to. ``named``: networks of private receivers."""
 
     def __init__(self, named: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is no network."""
+        """Raises ValueError for an invalid network."""
         self.named: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in named)
 
     def __repr__(self) -> str:
         return f"<AddressGuard public{''.join(f', {network}' for network in self.named)}>"
 
     def permits(self, address: str, *, clear: bool = False) -> bool:
-        """Whether this address may be dialled; ``clear``: by plain http, which goes to named networks alone."""
+        """Whether this address may be connected to; ``clear``: by plain http, allowed only to ``named`` networks."""
         try:
             one = ipaddress.ip_address(address)
         except ValueError:
@@ -68,12 +68,12 @@ class AddressGuard:
 
 
 def is_public(one: Address) -> bool:
-    """Whether anybody on the internet may be behind this address."""
+    """Whether an address is public on the internet."""
     if isinstance(one, ipaddress.IPv4Address):
         return not any(one in network for network in _DENIED_V4)
     return one.scope_id is None and one in _GLOBAL_V6 and not any(one in network for network in _DENIED_V6)
 
 
 def permits_port(port: int) -> bool:
-    """80, 443 and the unprivileged ones: no mail, no shells."""
+    """Whether a port is 80, 443 or unprivileged, which excludes mail, SSH and the like."""
     return port in {80, 443} or 1024 <= port <= 65535

@@ -1,6 +1,6 @@
-"""What stands against a URL for events, before anything is resolved or dialled. Pure.
+"""Checks of a webhook URL before its host is resolved. Pure.
 
-What is dialled later is looked at again: a name may lead anywhere.
+The resolved address is checked again before connecting, since a name may resolve to anything.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.addresses import AddressGuard, permits_port
 
-_FORM = "a callback is an https (or http) URL without user and fragment, like https://app.example/sms"
-_PRIVATE = "its address is a private one: the operator has to name its network in webhooks.allow_networks"
-_CLEAR = "plain http goes only to networks that the operator has named in webhooks.allow_networks: write https"
-_PORT = "events are posted to the ports 80, 443 and those from 1024 on"
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # a zone id (%eth0) names a link of this machine: never
+_FORM = "write an https (or http) URL without user and fragment, like https://app.example/sms"
+_PRIVATE = "its address is private: the operator must add its network to webhooks.allow_networks"
+_CLEAR = "plain http is allowed only to networks in webhooks.allow_networks: use https"
+_PORT = "the port must be 80, 443, or 1024 and above"
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # no zone id (%eth0): it names a link of this machine
 
 
 @lru_cache(maxsize=1024)
-def fault(url: str, guard: AddressGuard) -> str:
-    """Why events may not be posted there; "" when nothing is against it."""
+def url_problem(url: str, guard: AddressGuard) -> str:
+    """Return why events must not be posted to a URL; "" when they may."""
     try:
-        parts, host, port = parted(url)
+        parts, host, port = split_callback_url(url)
     except ValueError:
         return _FORM
     clear = parts.scheme == "http"
@@ -39,8 +39,8 @@ def fault(url: str, guard: AddressGuard) -> str:
     return _PRIVATE if literal and not guard.permits(literal) else ""
 
 
-def parted(url: str) -> tuple[SplitResult, str, int | None]:
-    """A URL, its host in ASCII (RFC 3490) and its port. Raises ValueError when it cannot be read."""
+def split_callback_url(url: str) -> tuple[SplitResult, str, int | None]:
+    """Return a URL's parts, its host in ASCII (RFC 3490) and its port. Raises ValueError when it is malformed."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     return parts, host if host.isascii() else host.encode("idna").decode(), port
@@ -51,7 +51,7 @@ def _is_odd(url: str) -> bool:
 
 
 def literal_address(host: str) -> str:
-    """The address that a host is, in whatever form it is written (127.1, 0x7f000001, 2130706433); "" for a name."""
+    """Return the address that a host is, in any notation (127.1, 0x7f000001, 2130706433); "" for a name."""
     if ":" in host:
         return host
     host = host.removesuffix(".").lower()

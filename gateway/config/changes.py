@@ -1,4 +1,4 @@
-"""What a new configuration changes of the one in force, and what of that a running gateway can take over."""
+"""Compares two configurations: what changes, and which changes a running gateway can apply."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from gateway.config.schema import Account, Carrier, Config, Route, is_secret
 
-LIVE_SECTIONS = frozenset({"policy", "retention", "webhooks"})
-"""Sections that are taken over whole while the gateway runs; of the others only ``LIVE_KEYS``."""
+LIVE_TABLES = frozenset({"policy", "retention", "webhooks"})
+"""Tables that a running gateway applies as a whole; of the others only ``LIVE_KEYS``."""
 
 LIVE_KEYS = frozenset({"log.level", "admin.token", "admin.read_token", "admin.operators"})
 
-ADJUSTED = frozenset(
+ADJUSTABLE = frozenset(
     {
         "rate",
         "sender_rates",
@@ -40,27 +40,27 @@ ADJUSTED = frozenset(
         "country",
     }
 )
-"""Keys of a carrier that hold from the next message on; any other key needs its binds made anew."""
+"""Keys of a carrier that apply from the next message on; a change of any other key requires a rebind."""
 
 _TABLES = (("account", "accounts"), ("carrier", "carriers"), ("route", "routes"))
 
 
 class Change(NamedTuple):
-    """One table that differs. ``details``: key -> what became of it in words, secrets never shown."""
+    """One table that differs. ``details``: key -> the change in words, without secrets."""
 
     table: str  # "carrier north", "policy", …
     kind: str  # "added" | "removed" | "changed"
     details: Mapping[str, str] = {}
-    effect: str = ""  # what it means for binds, in words
+    effect: str = ""  # on binds or waiting messages, in words
 
     def __str__(self) -> str:
         text = f"{self.table} {self.kind}"
         if self.details:
-            text += ": " + ", ".join(f"{key} {words}".lstrip() for key, words in self.details.items())
+            text += ": " + ", ".join(f"{key} {change}".lstrip() for key, change in self.details.items())
         return f"{text} ({self.effect})" if self.effect else text
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return it as JSON for the HTTP interface and ``--json``."""
         return {
             "table": self.table,
             "kind": self.kind,
@@ -70,33 +70,33 @@ class Change(NamedTuple):
         }
 
     @property
-    def departed(self) -> str:
-        """The account that leaves the configuration by this, "" when none does."""
+    def removed_account(self) -> str:
+        """Name of the account that this removes, or ""."""
         kind, _, name = self.table.partition(" ")
         return name if kind == "account" and self.kind == "removed" else ""
 
 
 class Changes(NamedTuple):
-    """All that differs. With ``refused`` nothing at all is taken over: those keys need a restart."""
+    """All differences. ``refused``: changes that need a restart; with any of them, nothing is applied."""
 
     changed: tuple[Change, ...] = ()
     refused: tuple[Change, ...] = ()
-    settling: bool = False  # taken over, but carriers that end or start anew still empty their windows
+    settling: bool = False  # applied, but removed or changed carriers are still draining
 
     @property
-    def departed(self) -> list[str]:
-        """The accounts that leave the configuration."""
-        return [change.departed for change in self.changed if change.departed]
+    def removed_accounts(self) -> list[str]:
+        """Names of the accounts that are removed."""
+        return [change.removed_account for change in self.changed if change.removed_account]
 
-    def waiting(self, counts: Mapping[str, int]) -> Changes:
-        """The same, with how many messages of accounts that leave still wait."""
+    def with_waiting(self, counts: Mapping[str, int]) -> Changes:
+        """Return the changes with the number of waiting messages of each removed account (name -> count)."""
         return self._replace(changed=tuple(_with_waiting(change, counts) for change in self.changed))
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.refused)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return it as JSON for the HTTP interface and ``--json``."""
         return {
             "changes": [change.as_json() for change in self.changed],
             "needs_restart": [change.as_json() for change in self.refused],
@@ -104,17 +104,17 @@ class Changes(NamedTuple):
 
 
 def _with_waiting(change: Change, counts: Mapping[str, int]) -> Change:
-    name = change.departed
+    name = change.removed_account
     if not name or not (count := counts.get(name, 0)):
         return change
-    words = f"{count} of its messages wait and will go out; smpp-gateway queue cancel --account {name} ends them"
-    return change._replace(effect=words)
+    effect = f"{count} of its messages wait and will be sent; smpp-gateway queue cancel --account {name} cancels them"
+    return change._replace(effect=effect)
 
 
-def compare(old: Config, new: Config, *, supervised: bool = False, laws: bool = False) -> Changes:
-    """What ``new`` changes. A supervisor can change the number of its ``workers``; one process alone cannot.
+def compare(old: Config, new: Config, *, supervised: bool = False, rules_changed: bool = False) -> Changes:
+    """Return what ``new`` changes. ``supervised``: the number of ``workers`` can change without a restart.
 
-    ``laws``: the rules differ, which comes of the jurisdictions' files when ``[policy]`` is the same.
+    ``rules_changed``: the rules differ; when ``[policy]`` is the same, the jurisdiction files have changed.
     """
     changed: list[Change] = []
     refused: list[Change] = []
@@ -124,30 +124,30 @@ def compare(old: Config, new: Config, *, supervised: bool = False, laws: bool = 
             continue
         if not isinstance(before, msgspec.Struct):
             live_here = supervised and field.name == "workers"
-            words = {"": f"{_shown(before)} → {_shown(after)}"}
-            (changed if live_here else refused).append(Change(field.encode_name, "changed", words))
+            details = {"": f"{_shown(before)} → {_shown(after)}"}
+            (changed if live_here else refused).append(Change(field.encode_name, "changed", details))
             continue
-        name, details = field.encode_name, differences(before, after)
-        live = {key: words for key, words in details.items() if _is_live(name, key)}
-        fixed = {key: words for key, words in details.items() if key not in live}
+        name, differing = field.encode_name, differences(before, after)
+        live = {key: change for key, change in differing.items() if _is_live(name, key)}
+        fixed = {key: change for key, change in differing.items() if key not in live}
         if live:
             changed.append(Change(f"[{name}]", "changed", live))
         if fixed:
             refused.append(Change(f"[{name}]", "changed", fixed))
-    if laws and old.policy == new.policy:
+    if rules_changed and old.policy == new.policy:
         changed.append(Change("[policy]", "changed", {"jurisdictions": "changed in their files"}))
     for table, attribute in _TABLES:
         changed += _tables(table, getattr(old, attribute), getattr(new, attribute))
     return Changes(tuple(changed), tuple(refused))
 
 
-def restarts(old: Carrier, new: Carrier) -> bool:
-    """Whether the binds of a carrier must be made anew for what has changed."""
-    return not differences(old, new).keys() <= ADJUSTED
+def needs_rebind(old: Carrier, new: Carrier) -> bool:
+    """Whether a carrier must rebind for the change to apply."""
+    return not differences(old, new).keys() <= ADJUSTABLE
 
 
 def differences(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, str]:
-    """Key -> words, of all keys in which two tables of a kind differ."""
+    """Return key -> change in words for every key in which two tables differ."""
     found = {}
     for field in msgspec.structs.fields(type(old)):
         before, after = getattr(old, field.name), getattr(new, field.name)
@@ -156,16 +156,16 @@ def differences(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, str]:
     return found
 
 
-def _is_live(section: str, key: str) -> bool:
-    return section in LIVE_SECTIONS or f"{section}.{key}" in LIVE_KEYS
+def _is_live(table: str, key: str) -> bool:
+    return table in LIVE_TABLES or f"{table}.{key}" in LIVE_KEYS
 
 
 def _tables(table: str, old: Iterable[Any], new: Iterable[Any]) -> list[Change]:
-    """Tables that repeat are known by their names."""
+    """Return the changes of repeated tables, which are matched by name."""
     before = {_name(one): one for one in old}
     after = {_name(one): one for one in new}
     found = [
-        Change(f"{table} {name}", "removed", {}, "its binds end in order" if table == "carrier" else "")
+        Change(f"{table} {name}", "removed", {}, "its binds close gracefully" if table == "carrier" else "")
         for name in before
         if name not in after
     ]
@@ -174,7 +174,7 @@ def _tables(table: str, old: Iterable[Any], new: Iterable[Any]) -> list[Change]:
             found.append(Change(f"{table} {name}", "added"))
         elif details := differences(before[name], one):
             found.append(Change(f"{table} {name}", "changed", details, _effect(before[name], one)))
-    if not found and list(before) != list(after):  # among equals the order decides
+    if not found and list(before) != list(after):  # routes of equal rank apply in order
         found.append(Change(f"{table}s", "changed", {"order": "changed"}))
     return found
 
@@ -182,7 +182,7 @@ def _tables(table: str, old: Iterable[Any], new: Iterable[Any]) -> list[Change]:
 def _effect(old: Account | Carrier | Route, new: Account | Carrier | Route) -> str:
     if not isinstance(old, Carrier) or not isinstance(new, Carrier):
         return ""
-    return "its binds are made anew" if restarts(old, new) else "its binds stay up"
+    return "its binds reconnect" if needs_rebind(old, new) else "its binds stay up"
 
 
 def _name(one: Account | Carrier | Route) -> str:

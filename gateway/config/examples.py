@@ -1,4 +1,4 @@
-"""Secrets that stand in examples: whoever has read the documentation knows them."""
+"""Secrets from published examples, which must not protect a gateway that other machines can reach."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXAMPLES = frozenset(
     }
 )
 
-_NOT_FAR = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home.arpa", ".test")
+_LOCAL_DOMAINS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home.arpa", ".test")
 
 
 def fingerprint(secret: str) -> str:
-    """What is the same for a key or token however it is written: ``sha256:…``, ``plain:…`` or as it is."""
+    """Return ``sha256:…`` of a key or token, whether it is written as ``sha256:…``, ``plain:…`` or bare."""
     if secret.startswith("sha256:"):
         return secret
     return "sha256:" + sha256(secret.removeprefix("plain:").encode()).hexdigest()
@@ -33,12 +33,12 @@ _KNOWN = frozenset(map(fingerprint, EXAMPLES))
 
 
 def is_example(secret: str) -> bool:
-    """Whether everybody knows this secret, hashed or not."""
+    """Whether a secret, hashed or not, is from a published example."""
     return fingerprint(secret) in _KNOWN
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether only this machine reaches an address (``host:port``). Raises ValueError when it is none."""
+    """Whether only this machine can reach an address (``host:port``). Raises ValueError for an invalid one."""
     host, _ = split_address(listen)
     if host == "localhost":
         return True
@@ -49,7 +49,7 @@ def is_loopback(listen: str) -> bool:
 
 
 def open_to_others(listens: Iterable[str]) -> str:
-    """The first of these addresses that another machine can reach, or "". What is no address is reported elsewhere."""
+    """Return the first address that another machine can reach, or "". Invalid ones are reported elsewhere."""
     for listen in filter(None, listens):
         try:
             if not is_loopback(listen):
@@ -60,16 +60,16 @@ def open_to_others(listens: Iterable[str]) -> str:
 
 
 def exposed(config: Config) -> str:
-    """The address by which strangers reach this gateway, "" when there is none or examples are allowed."""
+    """Return the first listener that other machines can reach; "" if there is none or examples are allowed."""
     if config.allow_examples:
         return ""
     return open_to_others((config.http.listen, config.admin.listen, config.smpp.listen, config.smpp.tls_listen))
 
 
-def is_far(host: str) -> bool:
-    """Whether the way to a host most likely leads over the internet: a public address, or a whole domain name."""
+def is_remote(host: str) -> bool:
+    """Whether a host is most likely reached over the internet: a public address or a full domain name."""
     literal = literal_address(host)
     try:
         return is_public(ipaddress.ip_address(literal or host))
     except ValueError:
-        return "." in host.rstrip(".") and not host.rstrip(".").lower().endswith(_NOT_FAR)
+        return "." in host.rstrip(".") and not host.rstrip(".").lower().endswith(_LOCAL_DOMAINS)

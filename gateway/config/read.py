@@ -1,4 +1,4 @@
-"""TOML tables to structs, one key at a time, so that every fault is found and not only the first."""
+"""Converts TOML tables to structs key by key, so that every problem is found, not only the first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from gateway.config.problems import Findings
+from gateway.config.problems import Diagnostics
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -25,7 +25,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def duration(text: str) -> float:
-    """``"90s"``, ``"10m"``, ``"6h"``, ``"3d"``, ``"250ms"`` in seconds. Raises ValueError."""
+    """Return ``"90s"``, ``"10m"``, ``"6h"``, ``"3d"`` or ``"250ms"`` in seconds. Raises ValueError."""
     match = _DURATION.match(text.strip())
     if match is None:
         raise ValueError(text)
@@ -33,7 +33,7 @@ def duration(text: str) -> float:
 
 
 def cap(text: str) -> tuple[int, int]:
-    """``"5/1h"`` as messages and seconds. Raises ValueError."""
+    """Return ``"5/1h"`` as (messages, seconds). Raises ValueError."""
     match = _CAP.match(text)
     limit, seconds = (int(match[1]), round(duration(match[2]))) if match else (0, 0)
     if limit < 1 or seconds < 1:
@@ -42,7 +42,7 @@ def cap(text: str) -> tuple[int, int]:
 
 
 def offset(text: str) -> int:
-    """``"+03:00"``, ``"-0330"`` in minutes east of UTC. Raises ValueError."""
+    """Return ``"+03:00"`` or ``"-0330"`` in minutes east of UTC. Raises ValueError."""
     match = _OFFSET.match(text.strip())
     if match is None:
         raise ValueError(text)
@@ -51,7 +51,10 @@ def offset(text: str) -> int:
 
 
 def substitute(text: str, env: Mapping[str, str], missing: Callable[[str], None]) -> str:
-    """Puts the environment's value for ``${NAME}`` (or ``${NAME:-default}``); ``$$`` is a plain dollar."""
+    """Replace ``${NAME}`` and ``${NAME:-default}`` by environment variables, and ``$$`` by a dollar.
+
+    ``missing`` is called with the name of a variable that is not set.
+    """
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -68,16 +71,16 @@ def substitute(text: str, env: Mapping[str, str], missing: Callable[[str], None]
 
 
 class Reader:
-    """Reads the tables of one file; faults go to ``findings``."""
+    """Converts the tables of one file; problems go to ``diagnostics``."""
 
-    def __init__(self, findings: Findings, env: Mapping[str, str]) -> None:
-        self.findings = findings
+    def __init__(self, diagnostics: Diagnostics, env: Mapping[str, str]) -> None:
+        self.diagnostics = diagnostics
         self.env = env
 
     def table(self, kind: type[S], raw: object, path: str = "") -> S | None:
-        """One struct of ``kind``. A faulty key is reported and takes its default; None when there is none."""
+        """Return a table as a struct of ``kind``, None when it is not a table. An invalid key gets its default."""
         if not isinstance(raw, dict):
-            self.findings.problem(path, "is not a table", f"Write it as [{path}]")
+            self.diagnostics.problem(path, "not a table", f"Write it as [{path}]")
             return None
         label = raw.get("name")
         shown = label if isinstance(label, str) else ""
@@ -95,26 +98,26 @@ class Reader:
         for key, field in fields.items():
             if field.required and field.name not in values:
                 at = f"{path}.{key}" if path else key
-                self.findings.problem(at, "is missing", f"Write {key} = {_wanted(types[key])}", shown)
+                self.diagnostics.problem(at, "missing", f"Write {key} = {_wanted(types[key])}", shown)
                 values[field.name] = () if isinstance(types[key], inspect.VarTupleType) else ""
         return kind(**values)
 
     def _unknown(self, at: str, key: str, fields: Mapping[str, object], shown: str) -> None:
         close = difflib.get_close_matches(key, fields, n=1)
-        remedy = f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(fields)}"
-        self.findings.problem(at, "unknown key", remedy, shown)
+        remedy = f'Did you mean "{close[0]}"?' if close else f"Known keys: {', '.join(fields)}"
+        self.diagnostics.problem(at, "unknown key", remedy, shown)
 
     def _read_files(self, raw: dict[str, Any], types: Mapping[str, inspect.Type], path: str) -> dict[str, Any]:
-        """Puts the content of ``password_file`` for ``password``, for every secret; of a table of secrets, of each."""
+        """Replace every ``NAME_file`` of a secret by ``NAME`` with the content of the file, or of a table of files."""
         result = dict(raw)
         for key in raw:
             name = key.removesuffix("_file")
-            if name == key or name not in types or not _fileable(types[name]):
+            if name == key or name not in types or not _is_secret(types[name]):
                 continue
             at = f"{path}.{key}" if path else key
             given = result.pop(key)
             if name in raw:
-                self.findings.problem(at, f"stands beside {name}", "Keep one of the two")
+                self.diagnostics.problem(at, f"given together with {name}", "Remove one of the two")
                 continue
             if isinstance(types[name], inspect.DictType) and isinstance(given, dict):
                 result[name] = {
@@ -123,35 +126,35 @@ class Reader:
                 }
                 continue
             if not isinstance(given, str) or isinstance(types[name], inspect.DictType):
-                self.findings.problem(at, "is not a path", f'Write {key} = "path of a file"')
+                self.diagnostics.problem(at, "not a path", f'Write {key} = "path of a file"')
                 result[name] = {} if isinstance(types[name], inspect.DictType) else ""
                 continue
             result[name] = self._secret_file(substitute(given, self.env, self._missing(at)), types[name], at)
         return result
 
     def _secret_file(self, file: str, kind: inspect.Type, at: str) -> object:
-        """A file's text without the last line break; for lists, its lines that are not blank."""
+        """Return a file's text without the final line break; for a list, its non-blank lines."""
         try:
             text = Path(file).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:  # ValueError: a name with NUL, or octets that are no UTF-8
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self.findings.problem(
-                at, f'cannot read "{file}": {reason}', "Name a readable file that holds the secret alone"
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL, or invalid UTF-8
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            self.diagnostics.problem(
+                at, f'cannot read "{file}": {reason}', "Name a readable file that contains only the secret"
             )
             text = ""
         else:
             if not text.strip():
-                self.findings.problem(at, f'"{file}" is empty', "Put the secret into it, and nothing else")
-        text = text.replace("$", "$$")  # a file's content is taken as it is
+                self.diagnostics.problem(at, f'"{file}" is empty', "Put only the secret into it")
+        text = text.replace("$", "$$")  # no substitution in the content of a file
         return text.split() if isinstance(kind, inspect.VarTupleType) else text.strip("\r\n")
 
     def _missing(self, at: str) -> Callable[[str], None]:
-        return lambda name: self.findings.problem(
+        return lambda name: self.diagnostics.problem(
             at, f"${{{name}}} is not set in the environment", f"Set {name}, or write ${{{name}:-default}}"
         )
 
     def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
-        """What a key holds, converted; UNSET when it is faulty (and reported)."""
+        """Return the converted value of a key; UNSET when it is invalid, which is reported."""
         match kind, given:
             case inspect.VarTupleType(), list():
                 return self._list(annotation, kind, given, at, shown)
@@ -161,7 +164,9 @@ class Reader:
                 table = self.table(kind.cls, given, at)
                 return msgspec.UNSET if table is None else table
             case inspect.VarTupleType(), dict():
-                self.findings.problem(at, "is one table where several may stand", f"Write it as [[{at}]]")
+                self.diagnostics.problem(
+                    at, "a single table where a list of tables is expected", f"Write it as [[{at}]]"
+                )
                 return msgspec.UNSET
         return self._scalar(annotation, kind, given, at, shown)
 
@@ -169,19 +174,19 @@ class Reader:
         value, lax = given, False
         if isinstance(given, str):
             value = substitute(given, self.env, self._missing(at))
-            lax = value != given  # the environment knows text only
-            if self.findings.bad(at):
+            lax = value != given  # environment variables are text
+            if self.diagnostics.has_problem(at):
                 return msgspec.UNSET
         if _extra(kind, "duration") and isinstance(value, str):
-            with suppress(ValueError):  # a number by substitution, or a fault that the conversion reports
+            with suppress(ValueError):  # a number from the environment, or an error that the conversion reports
                 value = duration(value)
         if _extra(kind, "offset") and isinstance(value, str):
-            with suppress(ValueError):  # a zone's name
+            with suppress(ValueError):  # the name of a zone
                 value = int(value) if lax and value.lstrip("-").isdigit() else offset(value)
         try:
             return msgspec.convert(value, annotation, strict=not lax)
         except msgspec.ValidationError:
-            self.findings.problem(at, f"{_shown(given, kind)} does not fit", f"Write {_wanted(kind)}", shown)
+            self.diagnostics.problem(at, f"invalid value{_shown(given, kind)}", f"Write {_wanted(kind)}", shown)
             return msgspec.UNSET
 
     def _dict(self, annotation: Any, kind: inspect.DictType, given: dict[str, Any], at: str, shown: str) -> Any:
@@ -194,13 +199,13 @@ class Reader:
         item = bare.__args__[0]
         values = [self._value(item, kind.item_type, value, f"{at}[{i}]", shown) for i, value in enumerate(given)]
         if kind.min_length and len(values) < kind.min_length:
-            self.findings.problem(at, "is empty", f"Write {_wanted(kind)}", shown)
+            self.diagnostics.problem(at, "empty list", f"Write {_wanted(kind)}", shown)
         return tuple(value for value in values if value is not msgspec.UNSET)
 
 
 @cache
 def _struct(kind: type[msgspec.Struct]) -> tuple[dict[str, msgspec.structs.FieldInfo], dict[str, inspect.Type]]:
-    """Fields and types by the key they have in the file."""
+    """Return fields and types by their keys in the file."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -208,7 +213,7 @@ def _struct(kind: type[msgspec.Struct]) -> tuple[dict[str, msgspec.structs.Field
 
 
 def _extra(kind: inspect.Type, name: str) -> bool:
-    """Whether a type, or the items of a list, carry this mark of the schema."""
+    """Whether a type, or the type of its items, has this mark of the schema."""
     if isinstance(kind, inspect.VarTupleType):
         return _extra(kind.item_type, name)
     if isinstance(kind, inspect.DictType):
@@ -216,7 +221,7 @@ def _extra(kind: inspect.Type, name: str) -> bool:
     return isinstance(kind, inspect.Metadata) and bool((kind.extra or {}).get(name))
 
 
-def _fileable(kind: inspect.Type) -> bool:
+def _is_secret(kind: inspect.Type) -> bool:
     return _extra(kind, "secret")
 
 
@@ -225,20 +230,21 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 
 
 def _shown(given: object, kind: inspect.Type) -> str:
-    """A value as it may be shown: never a secret's, and what the environment gave by its name only."""
+    """Return a value for a message: never a secret, and variables by their names only."""
     if _extra(kind, "secret"):
-        return "the value (not shown)"
+        return " (not shown)"
     if isinstance(given, dict | list):
-        return "a table" if isinstance(given, dict) else "a list"
-    return f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
+        return ": a table" if isinstance(given, dict) else ": a list"
+    text = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
+    return f" {text}"
 
 
-def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return a type
-    """What fits, in words."""
+def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return per type
+    """Return in words which values fit a type."""
     also = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
     kind = _bare(kind)
     match kind:
-        case inspect.UnionType():  # of offsets alone
+        case inspect.UnionType():  # only offsets are unions
             return 'minutes from -1080 to 1080, text like "+03:00", or an IANA zone'
         case inspect.BoolType():
             return "true or false"

@@ -16,7 +16,7 @@ from gateway.intake.policy_context import PolicyContext, state_of
 from gateway.intake.submission import RequestedTerms
 from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
 from gateway.policy.decide import Request, caps_for, decide
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 
 SLICE = 256
 _NOTHING = Permission(0, 0, 0, 0, bytes(8), bytes(8))
@@ -59,7 +59,7 @@ class Redecider:
         rejected (``gateway_fault``).
         """
         for start in range(0, len(items), SLICE):
-            await sift(items[start : start + SLICE], self._decide, self._undecidable)
+            await isolate_failures(items[start : start + SLICE], self._decide, self._undecidable)
 
     async def _decide(self, batch: Sequence[Redecide]) -> None:
         asked = [self._caps(item) for item in batch]

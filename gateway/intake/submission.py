@@ -370,7 +370,7 @@ def _check_zone(asked: Submission) -> SubmissionProblem | None:
 def _check_callback(url: str, rights: AccountRights) -> str:
     if not rights.signs:
         return "this account has no webhook_secret, so events could not be signed: have one set, or leave this out"
-    return callbacks.fault(url, rights.guard)
+    return callbacks.url_problem(url, rights.guard)
 
 
 def _check_metadata(metadata: dict[str, Any]) -> SubmissionProblem | None:

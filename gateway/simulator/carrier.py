@@ -19,7 +19,7 @@ from gateway.simulator.app_link import AppLink
 from gateway.simulator.delivery_queue import DeliveryQueue
 from gateway.simulator.faults import Faults
 from gateway.simulator.stats import LedgerEntry, SimulatorStats
-from gateway.simulator.submits import SubmitHandler
+from gateway.simulator.submits import SubmitResponder
 from gateway.smpp.events import (
     Answered,
     BindRequested,
@@ -74,7 +74,7 @@ class Simulator:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._deliveries = DeliveryQueue(lambda: self.faults, self.stats, self._mark_dirty)
-        self._submits = SubmitHandler(
+        self._submits = SubmitResponder(
             lambda: self.faults,
             self.stats,
             self._deliveries,

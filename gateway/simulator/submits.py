@@ -43,7 +43,7 @@ class DelayedAnswer(NamedTuple):
     body: bytes
 
 
-class SubmitHandler:
+class SubmitResponder:
     """Answers submits and plans deliveries. ``ledger`` and ``tap`` get every accepted submit.
 
     Delayed responses wait in ``answers``. ``wall`` plus the loop's time is seconds since the epoch.

@@ -18,7 +18,7 @@ import structlog
 from gateway.store.errors import StoreError
 from gateway.store.owner import DEAD_AFTER
 from gateway.store.webhook_queues import EventChunk, LeaseState, PartitionTail, WebhookQueues
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 from gateway.webhooks.event_json import (
     QueueEvents,
     Subscription,
@@ -174,7 +174,7 @@ class EventFollower:
                 await asyncio.sleep(0)  # a partition is some milliseconds of work
                 moves += await self._moves(tail)
         if moves:
-            await sift(moves, self._move, self._not_moved)
+            await isolate_failures(moves, self._move, self._not_moved)
         return any(tail.more for tail in tails)
 
     async def _moves(self, tail: PartitionTail) -> list[_Move]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway.config.addresses import AddressGuard, permits_port
-from gateway.config.callbacks import parted
+from gateway.config.callbacks import split_callback_url
 from gateway.webhooks.http_connection import HttpConnection, HttpResponse
 from gateway.webhooks.resolver import Resolver
 
@@ -227,7 +227,7 @@ def endpoint_url(url: str) -> EndpointUrl:
     """Take a URL apart, or say what is wrong with it."""
     nowhere = ServerAddress("", 0, plain=False)
     try:
-        parts, host, port = parted(url)
+        parts, host, port = split_callback_url(url)
     except ValueError:
         return EndpointUrl(nowhere, b"", "invalid URL")
     plain = parts.scheme == "http"

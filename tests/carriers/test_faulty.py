@@ -69,7 +69,7 @@ async def test_a_message_that_cannot_be_encoded_is_tried_three_times_and_fails_a
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
             assert service.dispatcher.out == 0
-            assert service._supervision.aside == {"message": 1}
+            assert service._supervision.set_aside_counts == {"message": 1}
     assert (len(tried), simulator.stats.accepted) == (TRIES, COUNT)
 
 
@@ -118,7 +118,7 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
     async with Simulator(Faults(receipt_retry_ms=20, receipt_tries=9)) as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT - 1)
-            await until(lambda: service._supervision.aside["receipt"] == 1)
+            await until(lambda: service._supervision.set_aside_counts["receipt"] == 1)
             assert service.receipts.counts["failed"] == TRIES
             assert service._supervision.failures["bind"] == 0
 

@@ -13,7 +13,7 @@ from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import Supervision
 from tests.carriers.memory_store import HASHER
-from tests.house import until
+from tests.running_gateway import until
 
 
 class Ledger:

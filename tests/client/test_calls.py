@@ -24,10 +24,12 @@ from gateway.client import (
     UnauthorizedError,
     UnavailableError,
     Unreachable,
+    batches,
     calls,
     types,
 )
 from gateway.client.calls import RawResponse
+from gateway.client.retry import seconds_of
 from gateway.intake.submission import Submission
 from gateway.webhooks import event_json
 
@@ -141,7 +143,7 @@ def test_what_is_no_gateway_is_said() -> None:
     [("7", 7.0), ("Sat, 21 Nov 2026 12:00:30 GMT", 30.0), ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0), ("soon", None)],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
-    assert calls.seconds_of(text, NOW) == seconds
+    assert seconds_of(text, NOW) == seconds
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -165,15 +167,15 @@ def test_what_will_not_change_is_not_repeated(code: str) -> None:
 
 def test_a_batch_is_cut_by_number_and_by_size() -> None:
     few = [Message("+46701740605", f"{index}") for index in range(7)]
-    assert [(chunk.start, chunk.size) for chunk in calls.chunks(few, 3, "k")] == [(0, 3), (3, 3), (6, 1)]
-    assert [chunk.call.headers["Idempotency-Key"] for chunk in calls.chunks(few, 3, "k")] == ["k.0", "k.3", "k.6"]
+    assert [(chunk.start, chunk.size) for chunk in batches.chunks(few, 3, "k")] == [(0, 3), (3, 3), (6, 1)]
+    assert [chunk.call.headers["Idempotency-Key"] for chunk in batches.chunks(few, 3, "k")] == ["k.0", "k.3", "k.6"]
     long = [Message("+46701740605", "x" * 39_000)] * 300
-    cut = list(calls.chunks(long, 5000, "k"))
+    cut = list(batches.chunks(long, 5000, "k"))
     assert [chunk.start + chunk.size for chunk in cut] == [214, 300]
     assert all(len(chunk.call.body or b"") <= 8 * 1024 * 1024 for chunk in cut)
-    assert list(calls.chunks([], 3, "k")) == []
+    assert list(batches.chunks([], 3, "k")) == []
     with pytest.raises(ValueError, match="1 to 5000"):
-        list(calls.chunks(few, 5001, "k"))
+        list(batches.chunks(few, 5001, "k"))
 
 
 def test_paths_are_quoted() -> None:
@@ -189,16 +191,16 @@ def test_half_a_character_is_the_error_of_its_message_alone() -> None:
         Message("+3", "b"),
         Message("+4", "c", metadata={"x": "\udc00"}),
     ]
-    first, second = calls.chunks(messages, 1, "k")
+    first, second = batches.chunks(messages, 1, "k")
     assert [(chunk.start, chunk.size) for chunk in (first, second)] == [(0, 1), (2, 1)]
-    answer = calls.ResultRows(1, 0, [calls.ResultRow(0, "m1", "queued")])
-    batch = calls.joined([calls.results(first, answer), calls.results(second, answer)])
+    answer = batches.ResultRows(1, 0, [batches.ResultRow(0, "m1", "queued")])
+    batch = batches.joined([batches.results(first, answer), batches.results(second, answer)])
     assert (batch.accepted, batch.refused) == (2, 2)
     assert [one.index for one in batch.results] == [0, 1, 2, 3]
     wrong = [one.problem.detail for one in batch.results if isinstance(one, Refused)]
-    assert wrong == [f"{name}: holds half a character (a lone surrogate)" for name in ("text", "metadata")]
-    (alone,) = calls.chunks([Message("\udcff", "a")], 500, None)
-    assert (alone.call, calls.results(alone, calls.NOTHING).refused) == (None, 1)
+    assert wrong == [f"{name}: contains half a character (a lone surrogate)" for name in ("text", "metadata")]
+    (alone,) = batches.chunks([Message("\udcff", "a")], 500, None)
+    assert (alone.call, batches.results(alone, batches.NOTHING).refused) == (None, 1)
 
 
 @pytest.mark.parametrize(

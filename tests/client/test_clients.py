@@ -246,8 +246,8 @@ def test_both_clients_have_the_same_calls() -> None:
         raw = {"get", "post", "put", "request"}
         return {
             name: list(inspect.signature(method).parameters)
-            for name, method in vars(kind).items()
-            if not name.startswith("_") and callable(method) and name not in raw
+            for name, method in inspect.getmembers(kind, callable)
+            if not name.startswith("_") and name not in raw
         }
 
     assert calls(Client) == calls(AsyncClient)

@@ -49,7 +49,7 @@ def test_list(file: Path) -> None:
     ]
     _, said = invoke("list", "shop", "--config", file)
     assert (FIRST[:12] in said, SECOND[:12] in said, "plain text" in said) == (True, False, True)
-    assert "known are: shop, bank" in invoke("list", "nobody", "--config", file)[1]
+    assert "accounts: shop, bank" in invoke("list", "nobody", "--config", file)[1]
 
 
 def test_revoke_says_what_to_take_out_and_where(file: Path) -> None:

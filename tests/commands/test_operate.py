@@ -109,7 +109,7 @@ def test_waiting_in_vain_is_exit_code_1(door: Door) -> None:
     for _ in range(3):
         door.reply(200, NORTH)
     code, said = invoke(door, "carriers", "drain", "north", "--wait", "0.3")
-    assert (code, "not there yet" in said) == (Exit.REFUSED, True)
+    assert (code, "not finished after" in said) == (Exit.REFUSED, True)
 
 
 @pytest.mark.parametrize(

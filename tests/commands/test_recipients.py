@@ -59,7 +59,7 @@ def test_opt_outs(door: Door) -> None:
     door.reply(204)
     door.reply(200, {"suppressions": []})
     code, output = invoke(door, "optout", "remove", TO, "--scope", "all")
-    assert (code, output) == (Exit.OK, "no opt-out stands any more\n")
+    assert (code, output) == (Exit.OK, "no opt-out in force\n")
     assert [(asked.method, asked.path) for asked in door.asked] == [
         ("PUT", f"/v1/suppressions/{TO}"),
         ("GET", f"/v1/suppressions/{TO}"),

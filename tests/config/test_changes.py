@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config import Carrier, Config, ConfigError, Route, compare, load_text, restarts
-from gateway.config.changes import ADJUSTED
+from gateway.config import Carrier, Config, ConfigError, Route, compare, load_text, needs_rebind
+from gateway.config.changes import ADJUSTABLE
 from tests.certificates import Authority
 
 CARRIER = '[[carrier]]\nname = "north"\nhosts = ["127.0.0.1:2775"]\nsystem_id = "gw"\npassword = "pass"\n'
@@ -33,25 +33,25 @@ def test_nothing_differs() -> None:
 def test_secrets_are_never_shown() -> None:
     old, new = config(CARRIER), config(CARRIER.replace('"pass"', '"other"'))
     assert [str(change) for change in compare(old, new).changed] == [
-        "carrier north changed: password changed (its binds are made anew)"
+        "carrier north changed: password changed (its binds reconnect)"
     ]
 
 
-@pytest.mark.parametrize("key", sorted(ADJUSTED | {"window", "binds", "tls_name", "receipt_key", "first_sequence"}))
-def test_what_a_carrier_needs_new_binds_for(key: str) -> None:
+@pytest.mark.parametrize("key", sorted(ADJUSTABLE | {"window", "binds", "tls_name", "receipt_key", "first_sequence"}))
+def test_a_change_of_other_than_adjustable_keys_requires_a_rebind(key: str) -> None:
     field = next(field for field in msgspec.structs.fields(Carrier) if field.name == key)
     known = {"status_table": {"0x1": "retry"}, "sender_rates": {"A": 1.0}, "on_unknown": "never", "alphabet": "latin1"}
     known |= {"number_format": "plus", "long_messages": "sar", "id_form": "as-is", "receipt_key": "id", "tls_name": "x"}
     value = known.get(key, 7)
     assert value != field.default
-    assert restarts(NORTH, msgspec.structs.replace(NORTH, **{key: value})) is (key not in ADJUSTED)
+    assert needs_rebind(NORTH, msgspec.structs.replace(NORTH, **{key: value})) is (key not in ADJUSTABLE)
 
 
-def test_keys_of_ADJUSTED_exist() -> None:  # its name
-    assert {field.name for field in msgspec.structs.fields(Carrier)} >= ADJUSTED
+def test_adjustable_keys_exist() -> None:
+    assert {field.name for field in msgspec.structs.fields(Carrier)} >= ADJUSTABLE
 
 
-def test_sections_that_need_a_restart() -> None:
+def test_tables_that_need_a_restart() -> None:
     new = config('workers = 1\n[http]\nlisten = "127.0.0.1:99"\n[log]\nlevel = "debug"\nformat = "json"')
     changes = compare(Config(), new)
     assert [str(change) for change in changes.refused] == [
@@ -77,14 +77,14 @@ def test_the_order_of_routes_counts() -> None:
 # ── what is not available yet ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_checked_and_not_used_is_said() -> None:
+def test_keys_that_are_not_used_yet_are_warned_of() -> None:
     (warned,) = load_text("workers = 4\n[smpp]\nlisten = '127.0.0.1:2777'\n", "gw.toml", {}).warnings
     assert (warned.path, "not available in this version" in warned.fault) == ("smpp", True)
     login = '[[account]]\nname = "shop"\nsystem_id = "shop"\npassword = "pw"\n'
     (warning,) = (one for one in load_text(login, "gw.toml", {}).warnings if one.path == "smpp")
-    assert "the system_id of shop lets nobody in" in warning.fault
+    assert "the system_id of shop is not used" in warning.fault
     door = '[[account]]\nname = "shop"\npassword = "pw"\nallow_ips = ["10.0.0.0/8"]\nmax_binds = 2\n'
-    said = [one.path for one in load_text(door, "gw.toml", {}).warnings if "SMPP door" in one.fault]
+    said = [one.path for one in load_text(door, "gw.toml", {}).warnings if "SMPP server" in one.fault]
     assert said == ["account[0].password", "account[0].allow_ips", "account[0].max_binds"]
     assert [one for one in load_text("", "gw.toml", {}).warnings if "available" in one.fault] == []
 
@@ -103,7 +103,7 @@ def test_a_table_of_secrets_comes_from_files(tmp_path: Path) -> None:
     assert "privacy.encryption_keys_file" in problems('[privacy]\nencryption_keys_file = { 1 = "/nowhere" }')
 
 
-def test_certificates_are_tried(tmp_path: Path) -> None:
+def test_certificates_are_loaded_to_check_them(tmp_path: Path) -> None:
     ours = Authority(tmp_path, "ours")
     cert, key = ours.issue("gw")
     other, _ = ours.issue("other")
@@ -111,7 +111,7 @@ def test_certificates_are_tried(tmp_path: Path) -> None:
     assert config(text).carriers[0].tls
     assert "carrier[0].cert" in problems(text.replace(str(cert), str(other)))
     (tmp_path / "empty").write_text("nothing")
-    assert "holds no certificate" in problems(text.replace(str(ours.file), str(tmp_path / "empty")))["carrier[0].ca"]
+    assert "contains no certificate" in problems(text.replace(str(ours.file), str(tmp_path / "empty")))["carrier[0].ca"]
 
 
 def test_rates_of_senders() -> None:

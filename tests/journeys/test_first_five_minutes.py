@@ -87,7 +87,7 @@ def test_the_first_five_minutes_of_the_readme(shell: Shell) -> None:
     (shell.folder / receiver.name).write_text(shell.fill(receiver.text))
 
     said = shell.paste(start_and_send.text)
-    assert "gateway.toml is good: 1 account, 1 carrier, 1 route" in said
+    assert "gateway.toml is valid: 1 account, 1 carrier, 1 route" in said
     assert re.search(r"status +delivered", said)
     events = wait_for_line(shell.folder / "events.log")
     message = re.findall(r"^id +(\S+)", said, re.MULTILINE)[0]

@@ -111,7 +111,7 @@ def test_gsm_decoding_never_fails(octets: bytes, text: str) -> None:
     assert gsm_decode(octets) == text
 
 
-def test_choice_follows_the_order_allowed() -> None:
+def test_the_alphabet_is_the_first_allowed_one_that_fits() -> None:
     assert count("héllo").alphabet is Alphabet.GSM7
     assert count("ç").alphabet is Alphabet.UCS2
     assert count("ç", allowed=(Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)).alphabet is Alphabet.LATIN1
@@ -270,7 +270,7 @@ def test_a_long_one_repeats_its_header_in_every_part(long: Long) -> None:
     assert joined[-1] == (b"1", b"2", 4, bytes(range(256)), PORTS[1:], len(joined), 0)
 
 
-def test_octets_that_say_they_are_a_part_already_are_refused() -> None:
+def test_octets_whose_header_marks_them_as_a_part_are_refused() -> None:
     with pytest.raises(TextError, match="already marks it as a part"):
         split_octets(b"\x05\0\x03\1\2\1" + bytes(200), ESM_UDHI, 4, reference=1)
     with pytest.raises(TextError, match="beyond"):
@@ -312,7 +312,7 @@ def test_references_of_different_kinds_are_apart() -> None:
     assert all(deliver(joiner, segments, 1) is not None for segments in cuts)
 
 
-def test_what_never_becomes_whole_is_swept() -> None:
+def test_incomplete_messages_are_returned_by_sweep() -> None:
     joiner, segments = Joiner(wait=10), split("a" * 400, reference=1)
     deliver(joiner, segments, 1, now=5.0)
     assert joiner.sweep(14.0) == []
@@ -328,7 +328,7 @@ def test_memory_is_bounded() -> None:
     assert len(joiner.sweep(0.0)) == 10
 
 
-def test_a_broken_header_is_handed_on_as_it_came() -> None:
+def test_a_malformed_header_is_passed_on_unchanged() -> None:
     joiner = Joiner()
     assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x20abc", None, 0.0) == (b"1", b"2", 0, b"\x20abc", b"", 1, 0)
     assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x05\0\x03\1\2\3x", None, 0.0) is not None  # part 3 of 2
@@ -352,14 +352,14 @@ def test_a_text_is_changed_only_when_that_keeps_it_in_the_default_alphabet() -> 
         assert replace_typographic(text) == (text, {})
 
 
-def test_what_it_saves() -> None:
+def test_replacing_typographic_characters_saves_segments() -> None:
     text = "It’s " + "a" * 150
     assert count(text)[:2] == (Alphabet.UCS2, 3)
     assert count(replace_typographic(text)[0])[:2] == (Alphabet.GSM7, 1)
 
 
 @given(st.text(st.sampled_from([*GSM_EQUIVALENTS, *"abc€ \n"]), min_size=1))
-def test_it_is_idempotent_and_what_is_told_gives_the_same_text(text: str) -> None:
+def test_replacement_is_idempotent_and_reported_exactly(text: str) -> None:
     said, replaced = replace_typographic(text)
     assert replace_typographic(said) == (said, {})
     assert said == "".join(replaced.get(char, char) for char in text)

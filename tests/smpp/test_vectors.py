@@ -217,7 +217,7 @@ def test_no_vector_ends_a_session_unless_it_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in expecting("ok") if decode(OCTETS[name]).command_id in (4, 5, 0x103)])
-def test_the_fast_path_reads_what_the_tables_read(name: str) -> None:
+def test_the_hot_path_decodes_like_the_tables(name: str) -> None:
     data = OCTETS[name]
     pdu = decode(data)
     message = decode_message(data, 16, len(data), pdu.command_id, pdu.sequence)

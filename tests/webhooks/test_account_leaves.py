@@ -63,8 +63,8 @@ async def test_what_waits_of_an_account_that_leaves_is_named_and_can_be_canceled
             changes = await app.reloader.reload(apply=apply)
             (line,) = change_lines(changes.as_json())
             assert line == (
-                "account shop removed (1330 of its messages wait and will go out; "
-                "smpp-gateway queue cancel --account shop ends them)"
+                "account shop removed (1330 of its messages wait and will be sent; "
+                "smpp-gateway queue cancel --account shop cancels them)"
             )
         held = await order(app, "/breakers/open", {"account": "shop", "reason": "gone"})
         assert (held["status"], len(held["open"])) == (200, 1)

@@ -643,7 +643,7 @@ async def test_a_partition_whose_events_cannot_be_read_holds_up_only_itself_for_
     try:
         await box.until(lambda: set(elsewhere) <= set(messages(box)))
         async with asyncio.timeout(10):
-            while follower._supervision.aside["events"] != 1:  # noqa: ASYNC110 - there is no event for it
+            while follower._supervision.set_aside_counts["events"] != 1:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
         assert bad == 3
         again = await setup.refuse(40)

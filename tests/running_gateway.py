@@ -1,4 +1,4 @@
-"""A whole gateway for journeys and faults: a process of its own, with simulated carriers in the test's loop."""
+"""A gateway process for journey and fault tests, with simulated carriers in the test's event loop."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TOKEN = "token-of-the-operators"
 
 
 class Message(NamedTuple):
-    """One message that was accepted; every one has a recipient of its own."""
+    """One accepted message; each has a recipient of its own."""
 
     to: str  # digits
     id: str
     segments: int
 
 
-class House:
-    """One gateway on ``folder``; ``start`` it again after ``kill``, and it goes on with the same store."""
+class RunningGateway:
+    """One gateway on ``folder``. Start it again after ``kill``: it continues with the same store."""
 
     def __init__(
         self,
@@ -68,28 +68,28 @@ class House:
         self.process: Child | None = None
 
     def client(self, key: str) -> Client:
-        """Of another account."""
+        """Return an HTTP client with the API key of another account."""
         return Client(self.http.url, key, timeout=30.0)
 
     async def start(self) -> None:
-        """Returns when it takes messages."""
+        """Start the process; return once it accepts messages."""
         self.process = await Child.start(
             "gateway", ["-m", "gateway", "serve", "--config", str(self.file)], self.folder / "gateway.log"
         )
         await ready(self.process, self.admin)
 
     async def kill(self) -> None:
-        """SIGKILL: no word to anybody."""
+        """Send SIGKILL: no orderly stop."""
         assert self.process is not None
         self.process.process.send_signal(signal.SIGKILL)
         await self.process.stop()
 
     async def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM and return the exit code."""
         return await self.process.stop(40.0) if self.process is not None else 0
 
     async def post(self, messages: list[dict[str, Any]]) -> list[Message]:
-        """One batch; what was accepted. Raises Unreachable when no answer came."""
+        """Post one batch and return the accepted messages. Raise Unreachable when no response came."""
         answer = await asyncio.to_thread(self.http.post, "/v1/messages/batch", {"messages": messages})
         assert answer.status == 202, answer
         return [
@@ -99,12 +99,12 @@ class House:
         ]
 
     async def status(self) -> dict[str, Any]:
-        """What operators see."""
+        """Return the body of ``GET /status``."""
         body: dict[str, Any] = (await asyncio.to_thread(self.admin.get, "/status")).body
         return body
 
     def copies(self) -> dict[str, Counter[bytes]]:
-        """What carriers accepted: recipient -> part -> how often."""
+        """Return what the carriers accepted: recipient -> part -> number of copies."""
         seen: dict[str, Counter[bytes]] = {}
         for carrier in self.carriers.values():
             for entry in carrier.ledger:
@@ -112,13 +112,13 @@ class House:
         return seen
 
     async def finals(self) -> dict[str, int]:
-        """Messages by final state, from the events of the whole run."""
+        """Return the number of messages by final state, from the events of the whole run."""
         async with StoreView.open(self.file) as store:
             return (await store.finals())[0]
 
 
 @asynccontextmanager
-async def house(
+async def running_gateway(
     folder: Path,
     names: Iterable[str] = ("north", "south"),
     *,
@@ -127,13 +127,14 @@ async def house(
     workers: int = 1,
     store: str = "",
     more: str = "",
-) -> AsyncIterator[House]:
-    """A gateway that is up, with a carrier of each name. ``settings`` are every carrier's, ``store`` the store's,
-    ``more`` is whatever else the configuration is to hold."""
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway with one simulated carrier per name until the context ends.
+
+    ``settings`` go into every [[carrier]], ``store`` into [store]; ``more`` is any further configuration."""
     carriers = {name: Simulator(faults, ledger=True) for name in names}
     for carrier in carriers.values():
         await carrier.start()
-    built = House(folder, carriers, settings, workers=workers, store=store, more=more)
+    built = RunningGateway(folder, carriers, settings, workers=workers, store=store, more=more)
     try:
         await built.start()
         yield built
@@ -144,17 +145,17 @@ async def house(
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until something holds. Raises TimeoutError."""
+    """Wait until ``holds`` returns True. Raise TimeoutError."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(0.02)
 
 
 def missing(accepted: Iterable[Message], copies: dict[str, Counter[bytes]]) -> list[Message]:
-    """Accepted messages that no carrier has whole."""
+    """Return the accepted messages of which no carrier has every part."""
     return [message for message in accepted if len(copies.get(message.to, ())) < message.segments]
 
 
 def extra(copies: dict[str, Counter[bytes]]) -> int:
-    """Parts that carriers have more than once."""
+    """Return the number of surplus copies of parts at the carriers."""
     return sum(count - 1 for parts in copies.values() for count in parts.values())
