@@ -99,7 +99,7 @@ async def test_what_expires_while_its_carrier_is_away_is_never_sent_and_ends_onc
         assert set(gateway.copies()) == {message.to for message in new}
 
 
-async def test_an_account_that_asks_for_several_times_its_rate_gets_its_rate_and_delays_no_other(
+async def test_an_account_over_its_rate_gets_its_rate_and_delays_no_other(
     tmp_path: Path,
 ) -> None:
     other = '[[account]]\nname = "other"\napi_keys = ["plain:other"]\ndefault_category = "transactional"\nrate = 50'
