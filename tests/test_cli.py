@@ -6,9 +6,7 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +16,15 @@ import typer.main
 from typer.testing import CliRunner
 
 from gateway.cli import Exit, app
+from tests.client.canned_gateway import CannedGateway, opened
 
 runner = CliRunner()
 
 
-class Door(BaseHTTPRequestHandler):
-    """Answers what the test laid out, and remembers what was asked."""
-
-    replies: list[tuple[int, Any]]
-    seen: list[tuple[str, str, str | None, Any]]
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        body = json.loads(self.rfile.read(length)) if length else None
-        self.seen.append((self.command, self.path, self.headers.get("Authorization"), body))
-        status, reply = self.replies.pop(0)
-        data = json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PUT = _answer
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def door() -> Iterator[tuple[str, type[Door]]]:
-    handler = type("Door", (Door,), {"replies": [], "seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server() -> Iterator[CannedGateway]:
+    with opened() as server:
+        yield server
 
 
 def invoke(*arguments: str, text: str | None = None) -> tuple[int, str]:
@@ -100,7 +70,7 @@ def test_every_command_lists_its_exit_codes() -> None:
         assert "Exit codes: 0 " in command.help + (command.epilog or ""), words
 
 
-def test_help_does_not_load_the_house() -> None:
+def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys, gateway.cli; print([n for n in ('redis', 'uvloop', 'starlette', 'msgspec') if n in sys.modules])"
     )
@@ -113,13 +83,12 @@ def test_version() -> None:
     assert (code, bool(re.fullmatch(r"smpp-gateway \d+\.\d+\.\d+\n", output))) == (Exit.OK, True)
 
 
-def test_send_posts_what_was_said(door: tuple[str, type[Door]]) -> None:
-    url, handler = door
-    handler.replies.append((202, {"id": "1", "status": "queued", "segments": 1}))
+def test_send_posts_the_message(server: CannedGateway) -> None:
+    server.reply(202, {"id": "1", "status": "queued", "segments": 1})
     code, output = invoke(
         "send",
         "--url",
-        url,
+        server.url,
         "--key",
         "k",
         "--to",
@@ -132,21 +101,19 @@ def test_send_posts_what_was_said(door: tuple[str, type[Door]]) -> None:
         "Shop",
     )
     assert code == Exit.OK
-    assert handler.seen == [
-        ("POST", "/v1/messages", "Bearer k", {"to": "+46701740605", "text": "Hi", "category": "otp", "from": "Shop"})
-    ]
+    (request,) = server.requests
+    assert (request.method, request.path, request.headers["authorization"]) == ("POST", "/v1/messages", "Bearer k")
+    assert request.body == {"to": "+46701740605", "text": "Hi", "category": "otp", "from": "Shop"}
     assert "queued" in output
 
 
-def test_send_reads_the_text_from_standard_input(door: tuple[str, type[Door]]) -> None:
-    url, handler = door
-    handler.replies.append((202, {"id": "1", "status": "queued"}))
-    assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "-", text="two\nlines\n")[0] == Exit.OK
-    assert handler.seen[0][3]["text"] == "two\nlines"
+def test_send_reads_the_text_from_standard_input(server: CannedGateway) -> None:
+    server.reply(202, {"id": "1", "status": "queued"})
+    assert invoke("send", "--url", server.url, "--to", "+46701740605", "--text", "-", text="two\nlines\n")[0] == Exit.OK
+    assert server.requests[0].body["text"] == "two\nlines"
 
 
-def test_send_shows_a_refusal_and_fails(door: tuple[str, type[Door]]) -> None:
-    url, handler = door
+def test_send_shows_a_refusal_and_fails(server: CannedGateway) -> None:
     problem = {
         "title": "Refused by policy",
         "status": 422,
@@ -154,42 +121,38 @@ def test_send_shows_a_refusal_and_fails(door: tuple[str, type[Door]]) -> None:
         "detail": "No consent.",
         "errors": [{"field": "category", "detail": "needs consent"}],
     }
-    handler.replies.append((422, problem))
-    code, output = invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi")
+    server.reply(422, problem)
+    code, output = invoke("send", "--url", server.url, "--to", "+46701740605", "--text", "Hi")
     assert code == Exit.REFUSED
     assert all(word in output for word in ("Refused by policy", "consent_missing", "No consent.", "needs consent"))
 
 
 @pytest.mark.parametrize(("final", "code"), [("delivered", Exit.OK), ("undelivered", Exit.REFUSED)])
-def test_send_waits_for_the_final_state(door: tuple[str, type[Door]], final: str, code: Exit) -> None:
-    url, handler = door
+def test_send_waits_for_the_final_state(server: CannedGateway, final: str, code: Exit) -> None:
     moves = [{"status": "queued", "time": "2026-11-21T12:00:00.000Z"}]
     record = {"id": "abc", "to": "+46701740605", "timeline": moves}
-    handler.replies += [
-        (202, {"id": "abc", "status": "queued"}),
-        (200, record | {"status": "sent", "final": False}),
-        (200, record | {"status": final, "final": True}),
-        (200, record | {"status": final, "final": True}),  # as it came, for --json
-    ]
-    assert invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--wait", "5")[0] == code
-    assert [seen[1] for seen in handler.seen] == ["/v1/messages", *["/v1/messages/abc"] * 3]
+    server.reply(202, {"id": "abc", "status": "queued"})
+    server.reply(200, record | {"status": "sent", "final": False})
+    server.reply(200, record | {"status": final, "final": True})
+    server.reply(200, record | {"status": final, "final": True})  # as received, for --json
+    assert invoke("send", "--url", server.url, "--to", "+46701740605", "--text", "Hi", "--wait", "5")[0] == code
+    assert [request.path for request in server.requests] == ["/v1/messages", *["/v1/messages/abc"] * 3]
 
 
-def test_json_is_the_answer_as_it_came(door: tuple[str, type[Door]]) -> None:
-    url, handler = door
-    handler.replies.append((202, {"id": "1", "status": "queued"}))
-    _, output = invoke("send", "--url", url, "--to", "+46701740605", "--text", "Hi", "--json")
+def test_json_is_the_response_as_received(server: CannedGateway) -> None:
+    server.reply(202, {"id": "1", "status": "queued"})
+    _, output = invoke("send", "--url", server.url, "--to", "+46701740605", "--text", "Hi", "--json")
     assert json.loads(output) == {"id": "1", "status": "queued"}
 
 
 @pytest.mark.parametrize("command", [("send", "--to", "+46701740605", "--text", "Hi"), ("status",), ("status", "abc")])
-def test_nobody_there_is_exit_code_3(command: tuple[str, ...]) -> None:
+def test_no_gateway_is_exit_code_3(command: tuple[str, ...]) -> None:
     code, output = invoke(*command, "--url", "http://127.0.0.1:1")
     assert code == Exit.UNREACHABLE
     assert "no gateway answers at http://127.0.0.1:1: Connection refused" in output
 
 
-def test_a_wrong_address_is_a_usage_error() -> None:
+def test_an_invalid_url_is_a_usage_error() -> None:
     assert invoke("status", "--url", "nonsense")[0] == Exit.USAGE
     assert invoke("status", "--url", "http://127.0.0.1:port")[0] == Exit.USAGE
 
@@ -217,7 +180,7 @@ def test_the_module_runs_as_a_program() -> None:
 
 
 @pytest.mark.parametrize("words", [["explain"], ["status"], ["send", "--to", "+46701740605", "--text"]])
-def test_an_argument_that_is_not_utf8_is_said_plainly(words: list[str]) -> None:
+def test_an_argument_that_is_not_utf8_is_refused(words: list[str]) -> None:
     command = [sys.executable.encode(), b"-m", b"gateway", *(word.encode() for word in words), b"caf\xe9"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")

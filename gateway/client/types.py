@@ -10,9 +10,6 @@ import msgspec
 Category = Literal["otp", "transactional", "marketing", "emergency"]
 Scope = Literal["marketing", "all"]
 
-ENDED = frozenset({"delivered", "undelivered", "expired", "failed", "rejected", "canceled"})
-"""Statuses that are always final. ``sent`` and ``unknown`` may be final too: see ``Record.final``."""
-
 
 class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     """One message to send: a text, or a template of the account with its variables.

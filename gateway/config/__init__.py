@@ -1,8 +1,8 @@
 """The configuration: a TOML file and the environment as frozen structs, or a ``ConfigError`` with every problem.
 
-``schema`` defines the keys, ``read`` fills them, ``check`` and ``tables`` check keys that depend on each other,
-``rulebook`` builds the rules of ``gateway.policy`` from ``[policy]`` and the jurisdiction files, ``changes`` compares
-two configurations.
+``schema`` defines the keys, ``read`` fills them, ``check`` (with ``check_accounts``, ``check_carriers`` and
+``check_routes``) checks keys that depend on each other, ``rulebook`` builds the rules of ``gateway.policy`` from
+``[policy]`` and the jurisdiction files, ``changes`` compares two configurations.
 """
 
 from __future__ import annotations

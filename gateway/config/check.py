@@ -1,6 +1,6 @@
 """Checks across keys: addresses, files, keys that require each other.
 
-Accounts, carriers and routes are checked in ``gateway.config.tables``.
+Accounts, carriers and routes have modules of their own: ``check_accounts``, ``check_carriers``, ``check_routes``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import os
 import re
 from urllib.parse import urlsplit
 
+from gateway.config.check_accounts import check_accounts
+from gateway.config.check_carriers import check_carriers
+from gateway.config.check_routes import check_routes
 from gateway.config.examples import exposed, fingerprint, is_example, is_loopback
 from gateway.config.problems import Diagnostics
 from gateway.config.rulebook import check_policy
 from gateway.config.schema import Config, PrivacyConfig, SmppConfig, split_address
-from gateway.config.tables import check_accounts, check_carriers, check_file, check_network, check_routes
+from gateway.config.shared_checks import check_file, check_network
 from gateway.config.unavailable import check_available
 from gateway.policy.quiet_hours import known_zone
 

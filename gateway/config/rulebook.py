@@ -25,7 +25,7 @@ from msgspec import Meta
 from gateway.config.problems import ConfigProblem, Diagnostics
 from gateway.config.read import Reader, cap
 from gateway.config.schema import Config, ConfigTable, PolicyConfig
-from gateway.config.tables import CAP_REMEDY, velocities
+from gateway.config.shared_checks import CAP_REMEDY, velocities
 from gateway.model import Category
 from gateway.policy.quiet_hours import ALWAYS, MINUTES, Dated, Hours, Law, Profile, Span, Tightened, tighten
 from gateway.policy.route import RouteConditions, RouteTable

@@ -1,18 +1,21 @@
-"""How a record lies in the store: one table of head fields, used by Python's ``struct`` and by Lua's alike.
+"""The layout of records, answers, receipts and events, used by Python's ``struct`` and by Lua's alike.
+
+A record:
 
     head | recipient | account | route | envelope | permission | content | carrier | parts | copies | trail
 
-The head has a fixed size and ends with the lengths of the sections behind it; the recipient's key has 16 octets. At a
-final state, and once an unknown can no longer be resent, permission and content are cut off (the permission of one that
-is counted under caps at its final state only). Envelope and content are sealed: the functions never look into them.
-When it was accepted stands in its id.
+The head has a fixed size and ends with the lengths of the sections; the recipient's key has 16 octets. In a final
+state, and once an unknown message can no longer be resent, permission and content are cut off (the permission of one
+that is counted under caps only in its final state). Envelope and content are sealed; the functions never read them. The
+instant of acceptance is in the id.
 
-``parts`` is what is known of each segment over all its copies. ``copies`` is empty but for messages that may be on the
-wire more than once, and those whose text a receipt can be held against: the mark of the text with its length, then the
-copies (``COPY``).
+``parts`` has the state of each segment over all its copies. ``copies`` has, for messages that may be on the wire more
+than once or whose text a receipt may be compared with, the mark of the text with its length, then the copies
+(``COPY``). ``trail`` is the timeline; a step: state, reason, ms since acceptance (5 octets), length of the rest, which
+is empty or status (4), length of the carrier's name, name, error text.
 
-The format has a version, the third octet. The first format had none there but the state, which is less than 128:
-such a record is brought into today's form when it is opened (``upgraded`` here and in ``record.lua``).
+The third octet is the version of the format. In the first format it was the state, which is less than 128; such a
+record is converted when it is opened (``upgraded`` here and in ``record.lua``).
 """
 
 from __future__ import annotations
@@ -37,11 +40,11 @@ class RecordHead(NamedTuple):
     state: U8
     reason: U8
     final: U8
-    resent: U8  # how often an unknown was queued once more
-    cancel: U8  # marked while at a carrier: 1, or ``STOPPED`` + the reason why its other parts must not follow
+    resent: U8  # how often it was queued again after an unknown outcome
+    cancel: U8  # marked at a carrier: 1 = canceled, else ``STOPPED`` + the reason not to send its other parts
     reserved: U8  # counted under its caps
     pinned: U8  # its carrier has accepted a part
-    listed: U8  # 1: in u:<carrier>, it may get a receipt whose id nobody told us; + 2 x its state counted in a
+    listed: U8  # 1: in u:<carrier>, as a receipt may have an unknown id; + 2 x the state it is counted under in a
     category: U8
     checks: U8
     priority: U8
@@ -71,21 +74,21 @@ HEAD_FIELDS: tuple[tuple[str, str], ...] = tuple(
 """(name, code of Python's ``struct``) of each field of ``RecordHead``."""
 
 WORKING = ("id", "raw", "dirty", "carrier", "parts", "copies", "steps", "bare")
-"""Slots of a record in Lua before those of the head: what a function knows or changes beside it."""
+"""Slots of a record in Lua before those of the head: what a function reads or changes beside it."""
 
 _LUA = {"B": "B", "H": "I2", "I": "I4", "Q": "I8", "d": "d", "8s": "c8", "16s": "c16"}
 
 
 HEAD = Struct(">" + "".join(code for _, code in HEAD_FIELDS))
 VERSION = 129
-"""Of the form of a record. Never below 128."""
+"""Version of the record format. Never below 128."""
 
 FORMER_HEAD = HEAD.size - 3  # the first format: no version, no length of copies
 _COPIES_LEN_AT = FORMER_HEAD - 2  # … which stands before that of the trail
 
 
 def upgraded(raw: bytes) -> bytes:
-    """A record in today's form, whichever it was written in."""
+    """Return a record in the current format."""
     if raw[2] >= 128:
         return raw
     return b"".join((raw[:2], bytes((VERSION,)), raw[2:_COPIES_LEN_AT], b"\0\0", raw[_COPIES_LEN_AT:]))
@@ -105,47 +108,51 @@ INTERMEDIATE_STEP = 0xFFFFFFFF
 """In place of the status of a step: the state did not change, a receipt was noted."""
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
-ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
-ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it; after the last: the mark of the text
+ANSWER = Struct(">16sQBBIQBBBBB")
+"""id, lease, fate, reason, status, due, on_unknown, last place, total parts, answered parts, carrier; then the
+parts."""
+ANSWER_PART = Struct(">BBIB")
+"""index, state, status, length of the carrier's id, which follows; behind the last part, the mark of the text."""
 RECEIPT = Struct(">BBB")
-"""carrier, state, number of fields of the id map (+ ``DETAILED``); behind it each of these with its length; then what
-is told of a receipt whose id is not known: ``DETAIL``, host, mark of its text, each guess (kind, id with its length);
-then the date when the state is marked by ``DATED``, then the error text."""
+"""carrier, state, number of fields of the id map (+ ``DETAILED``); then each of these with its length; if ``DETAILED``:
+``DETAIL``, host, mark of its text, each guess (kind, id with its length); if ``DATED``: the done date; the error
+text."""
 DETAILED = 128
 WHOLE = 64
-"""Added to the state of a receipt that, for the last part, counts for the whole message."""
+"""Added to the state of a receipt that counts for the whole message when it is about the last part."""
 DETAIL = Struct(">BBBB")
-"""1 when only the plain form of its id can be meant, or ``EARLY``; lengths of host and mark; number of guesses."""
+"""1 when its id can only be meant in its plain form, or ``EARLY``; lengths of host and mark; number of guesses."""
 EARLY = 2
-"""Told of a receipt before it is looked up: only to see whether its id in other forms is that of others."""
+"""The details are only to check whether its id, in other forms, is that of other messages."""
 PARKED = Struct(">BIH")
-"""Before a receipt that is parked: 255 (the first format has the carrier's number, which is less), the second it came,
-its tries so far."""
+"""Before a parked receipt: 255 (the first format has the carrier's number, which is less), the second it came, how
+often sweep has tried it."""
 COPY = Struct(">BBIIBB")
-"""part, state, hour of the id map (0: none), lease (its last four octets), lengths of carrier and its id behind it."""
+"""part, state, hour of the id map (0 = none), lease (its last 4 octets), lengths of carrier and id, which follow."""
 PART = Struct(">BIB")
-"""state, hour of the id map (0: none), length of the carrier's id; behind it the id, then the carrier's date when the
-state is marked by ``DATED``."""
+"""state, hour of the id map (0 = none), length of the carrier's id; then the id and, if ``DATED``, the done date."""
 STOPPED = 128
+"""Added to the reason in ``cancel``."""
 DATED = 128
-"""Added to the state of a part, or of a final receipt, that has the carrier's date: seconds since 1970, 4 octets."""
+"""Added to the state of a part, or of a final receipt, that has the carrier's done date: seconds since 1970, 4
+octets."""
 EVENT = Struct(">16sIBBBBIBBBBB")
-"""id, sequence, state, previous (0: none), reason, final, status, parts accepted, then four lengths: account, carrier,
-carrier's id, error; these follow. All events of an entry have its instant."""
+"""id, sequence, state, previous (0 = none), reason, final, status, parts accepted, then the lengths of account,
+carrier, carrier's id and error, which follow. All events of an entry have its instant."""
 SUMMARY = Struct(">IBIBH")
-"""Of an event's message: stored beside the events while they are followed, for each final one, and for every one of
-accounts that want all. Offset of the event, segments, the latest of its carrier's dates in seconds (0: none), then two
-lengths: the carrier's id, the sealed envelope; these follow."""
+"""Summary of the message of an event, for final events and for accounts that want all, while webhooks follow: where the
+event begins, segments, the latest done date in seconds (0 = none), then the lengths of the carrier's id and of the
+sealed envelope, which follow."""
 SETTINGS = Struct(">IIIIIIIII")
 """``Retention``, in its order."""
-TURN = Struct(">QQB")  # lease, due, whether it is its turn then
+TURN = Struct(">QQB")  # lease, due, 1 = it has its turn then
 ASK = Struct(">BdddI")  # whole numbers only (0/1), limit, held, wanted, up
 PORTION = Struct(">QdddI")  # round, limit, held, wanted, up; the member's start follows
 GRANT = Struct(">ddIII")  # share, target, members, before, up elsewhere
 
 
 class FunctionConstant(IntEnum):
-    """The functions' own small numbers."""
+    """Numbers that the functions use as Size.X."""
 
     RULE_SIZE = RULE.size
     CAP_SIZE = CAP.size
@@ -174,7 +181,7 @@ class FunctionConstant(IntEnum):
 
 
 def lua_format(shape: Struct) -> str:
-    """The same format for Lua's struct."""
+    """Return the same format in the notation of Lua's struct."""
     codes = shape.format.lstrip(">")
     out, digits = ">", ""
     for code in codes:

@@ -96,10 +96,10 @@ FUNCTIONS = {
     "webhooks_dead_letters": "allow-oom",
     "webhooks_queues": "no-writes",
 }
-"""Name -> flag. A full memory refuses only new messages."""
+"""Name -> flag. A full memory refuses new messages and claims, nothing else."""
 
 CALLBACKS = {"find": "find_records", "flags": "get_flags", "events": "get_events"}
-"""Where the Lua name differs: the short one is taken."""
+"""Lua names that differ from the function's, as the short name is taken."""
 
 VOCABULARY: dict[str, type[IntEnum] | type[model.Check]] = {
     "State": model.State,
@@ -144,14 +144,14 @@ _TOKEN = re.compile(
 
 
 class FunctionLibrary(NamedTuple):
-    """What the servers load."""
+    """The library as servers load it."""
 
     name: str
     source: str
     suffix: str
 
     def function(self, name: str) -> str:
-        """The registered name of a function."""
+        """Return the registered name of a function."""
         return name + self.suffix
 
 

@@ -1,4 +1,4 @@
-"""What operators ask of the store: how long the lanes have waited, and whose messages are held. Read only."""
+"""What operators see of the store: how long messages wait in each lane, and whose are held. Read only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class WaitingMessages(NamedTuple):
-    """What of one account is ready in a lane. ``oldest``: when its oldest was accepted, ms UTC, 0 = nothing waits."""
+    """Ready messages of an account in a lane. ``oldest``: when the oldest was accepted, ms UTC, 0 = none."""
 
     account: str
     ready: int
@@ -17,7 +17,7 @@ class WaitingMessages(NamedTuple):
 
 
 class LaneView(NamedTuple):
-    """One lane over all partitions. ``next_due``: when the first delayed message wakes, ms UTC, 0 = none."""
+    """One lane over all partitions. ``next_due``: when its first delayed message wakes, ms UTC, 0 = none."""
 
     name: str
     delayed: int
@@ -30,19 +30,19 @@ class LaneView(NamedTuple):
 
     @property
     def oldest(self) -> int:
-        """When the oldest ready message was accepted, ms UTC, 0 = none."""
+        """Return when the oldest ready message was accepted, ms UTC, 0 = none."""
         return _earlier(*(waiting.oldest for waiting in self.accounts))
 
 
 class LanesView(NamedTuple):
-    """All lanes, by name. ``now`` is the store's clock, ms UTC; ``oldest_held`` an instant of acceptance, 0 = none."""
+    """All lanes, by name. ``now``: the store's clock, ms UTC; ``oldest_held``: when it was accepted, 0 = none."""
 
     now: int
     oldest_held: int
     lanes: tuple[LaneView, ...]
 
     def age(self, instant: int) -> float:
-        """Seconds since an instant; 0.0 when there is none."""
+        """Return the seconds since an instant; 0.0 when there is none."""
         return max(0, self.now - instant) / 1000 if instant else 0.0
 
 
@@ -52,7 +52,7 @@ class HeldMessages(NamedTuple):
     account: str
     account_scope: bytes
     brand_scope: bytes
-    count: int  # type: ignore[assignment]  # the word everybody uses; nobody counts in a Held
+    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
     oldest: int
 
 
@@ -67,7 +67,7 @@ class StoreOverview:
         return f"<StoreOverview over {self._partitions} partitions>"
 
     async def lanes(self) -> LanesView:
-        """What waits where, and since when."""
+        """Return what waits in each lane, and since when."""
         now = held = 0
         lanes: dict[str, tuple[int, int, dict[str, WaitingMessages]]] = {}
         for reply in await self._link.calls([(partition, "overview", ()) for partition in range(self._partitions)]):
@@ -84,7 +84,7 @@ class StoreOverview:
         return LanesView(now, held, tuple(views))
 
     async def held(self) -> list[HeldMessages]:
-        """Who has messages held. Reads every one of them, 500 a call."""
+        """Return whose messages are held. Reads all of them, 500 per call."""
         found: dict[tuple[str, bytes, bytes], tuple[int, int]] = {}
         todo = [(partition, 0) for partition in range(self._partitions)]
         while todo:
@@ -100,5 +100,5 @@ class StoreOverview:
 
 
 def _earlier(*instants: int) -> int:
-    """The earliest of instants of which 0 means none."""
+    """Return the earliest of some instants, of which 0 means none."""
     return min((instant for instant in instants if instant), default=0)

@@ -1,4 +1,4 @@
-"""Who holds a lease: one incarnation of one worker."""
+"""The owner of leases: one incarnation of one worker."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ DEAD_AFTER = 10.0
 
 
 class LeaseOwner(NamedTuple):
-    """``node`` is the worker's lasting name; ``start`` differs every time it starts."""
+    """``node`` is the worker's lasting name; ``start`` differs at every start."""
 
     node: str
     start: str
 
     @property
     def name(self) -> str:
-        """How the store calls it."""
+        """Return its name in the store."""
         return f"{self.node}/{self.start}"
 
     @classmethod
     def fresh(cls, node: str) -> LeaseOwner:
-        """A new incarnation of this worker."""
+        """Return a new incarnation of this worker."""
         return cls(node, secrets.token_hex(4))
 
     @classmethod
     def parse(cls, name: str) -> LeaseOwner:
-        """The owner that the store calls ``name``."""
+        """Return the owner with this ``name``."""
         node, _, start = name.rpartition("/")
         return cls(node, start)

@@ -42,7 +42,7 @@ def said(code: str, **headers: str) -> RawResponse:
     return RawResponse(body.status, headers, msgspec.json.encode(body))
 
 
-def test_a_message_has_every_field_that_the_door_takes() -> None:
+def test_message_has_every_field_of_the_api() -> None:
     ours = {field.encode_name for field in msgspec.structs.fields(Message)}
     theirs = {field.encode_name for field in msgspec.structs.fields(Submission)}
     assert ours == theirs
@@ -68,7 +68,7 @@ def test_a_message_has_every_field_that_the_door_takes() -> None:
         (types.EventData, event_json.WebhookEventData),
     ],
 )
-def test_every_field_that_the_door_sends_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:
+def test_every_field_of_a_response_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:
     known = {field.encode_name: field for field in msgspec.structs.fields(ours)}
     sent = {field.encode_name: field for field in msgspec.structs.fields(theirs)}
     assert sent.keys() <= known.keys()
@@ -84,7 +84,7 @@ def _nullable(kind: type[msgspec.Struct]) -> set[str]:
     return {one.encode_name for one in fields if NoneType in get_args(hints[one.name]) or hints[one.name] is Any}
 
 
-def test_only_what_was_said_travels() -> None:
+def test_only_given_fields_are_sent() -> None:
     call = calls.send(Message("+46701740605", "Hi", sender="Shop", send_at=NOW), "mine")
     assert msgspec.json.decode(call.body or b"") == {
         "to": "+46701740605",
@@ -95,7 +95,7 @@ def test_only_what_was_said_travels() -> None:
     assert call.headers == {"Idempotency-Key": "mine"}
 
 
-def test_a_call_has_a_key_of_its_own() -> None:
+def test_each_call_has_its_own_idempotency_key() -> None:
     one, other = (calls.send(Message("+46701740605", "Hi"), None) for _ in range(2))
     assert one.headers != other.headers
 
@@ -116,7 +116,7 @@ def test_a_call_has_a_key_of_its_own() -> None:
         ("internal", UnavailableError),
     ],
 )
-def test_a_problem_is_the_exception_that_fits(code: str, kind: type[ApiError]) -> None:
+def test_each_problem_has_its_exception(code: str, kind: type[ApiError]) -> None:
     error = calls.failure(said(code))
     assert type(error) is kind
     assert (error.code, error.status) == (code, problems.KINDS[code].status)
@@ -124,11 +124,11 @@ def test_a_problem_is_the_exception_that_fits(code: str, kind: type[ApiError]) -
 
 
 @pytest.mark.parametrize("code", problems.KINDS)
-def test_every_problem_of_the_door_is_understood(code: str) -> None:
+def test_every_problem_of_the_api_is_decoded(code: str) -> None:
     assert isinstance(calls.failure(said(code)), ApiError)
 
 
-def test_what_is_no_gateway_is_said() -> None:
+def test_a_response_of_another_program_is_a_bad_answer() -> None:
     error = calls.failure(RawResponse(502, {}, b"<html>Bad gateway</html>"))
     assert isinstance(error, BadAnswer)
     assert error.retryable
@@ -146,7 +146,7 @@ def test_retry_after(text: str, seconds: float | None) -> None:
     assert seconds_of(text, NOW) == seconds
 
 
-def test_pauses_double_up_to_the_longest() -> None:
+def test_delays_double_up_to_the_longest() -> None:
     lost = Unreachable("")
     assert [PATIENT.pause(lost, tried, 0.0, 1.0) for tried in (1, 2, 3, 4)] == [0.2, 0.4, 0.8, None]
     assert PATIENT.pause(lost, 1, 0.0, 0.0) == 0.1
@@ -154,18 +154,18 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert Retry(tries=99, longest=1.0).pause(lost, 50, 0.0, 1.0) == 1.0
 
 
-def test_a_retry_after_is_obeyed_or_it_is_the_end() -> None:
+def test_retry_after_is_honoured_or_ends_the_attempts() -> None:
     busy = calls.failure(said("rate_limited", **{"retry-after": "3"}))
     assert 3.0 <= (PATIENT.pause(busy, 1, 0.0, 0.5) or 0.0) < 3.2
     assert PATIENT.pause(busy, 1, 8.0, 0.5) is None
 
 
 @pytest.mark.parametrize("code", ["malformed", "unauthorized", "quiet_hours", "frequency_cap", "opted_out"])
-def test_what_will_not_change_is_not_repeated(code: str) -> None:
+def test_permanent_errors_are_not_retried(code: str) -> None:
     assert PATIENT.pause(calls.failure(said(code)), 1, 0.0, 0.5) is None
 
 
-def test_a_batch_is_cut_by_number_and_by_size() -> None:
+def test_a_batch_is_divided_by_number_and_by_size() -> None:
     few = [Message("+46701740605", f"{index}") for index in range(7)]
     assert [(chunk.start, chunk.size) for chunk in batches.chunks(few, 3, "k")] == [(0, 3), (3, 3), (6, 1)]
     assert [chunk.call.headers["Idempotency-Key"] for chunk in batches.chunks(few, 3, "k")] == ["k.0", "k.3", "k.6"]
@@ -184,7 +184,7 @@ def test_paths_are_quoted() -> None:
     assert calls.unsuppress("+46701740605", "all", None).path == "/v1/suppressions/+46701740605?scope=all"
 
 
-def test_half_a_character_is_the_error_of_its_message_alone() -> None:
+def test_a_lone_surrogate_refuses_only_its_own_message() -> None:
     messages = [
         Message("+1", "a"),
         Message("+2", "\ud83d"),
@@ -213,6 +213,6 @@ def test_half_a_character_is_the_error_of_its_message_alone() -> None:
         lambda: calls.suppress("+1", "\udcff", "all", None),
     ],
 )
-def test_half_a_character_in_an_argument_is_said(ask: Callable[[], object]) -> None:
+def test_a_lone_surrogate_in_an_argument_is_invalid(ask: Callable[[], object]) -> None:
     with pytest.raises(InvalidError, match="half a character"):
         ask()

@@ -1,4 +1,4 @@
-"""Both clients against canned answers: what they ask, what they make of it, what they repeat."""
+"""Both clients against canned responses: requests, decoding, retries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.client import (
     UnavailableError,
     Unreachable,
 )
-from tests.client.door import HANG_UP, Door, opened
+from tests.client.canned_gateway import NO_RESPONSE, CannedGateway, opened
 
 HELLO = Message("+46701740605", "Hello", client_ref="order-1")
 SOON = Retry(tries=3, patience=5.0, first=0.001, longest=0.002)
@@ -34,9 +34,9 @@ RECORD = ACCEPTED | {"final": False, "timeline": [{"time": "2026-11-21T12:00:00.
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    with opened() as door:
-        yield door
+def server() -> Iterator[CannedGateway]:
+    with opened() as server:
+        yield server
 
 
 class Either:
@@ -56,8 +56,8 @@ class Either:
 
 
 @pytest.fixture(params=[Client, AsyncClient])
-async def client(request: pytest.FixtureRequest, door: Door) -> AsyncIterator[Either]:
-    either = Either(request.param(door.url, "k", timeout=5.0, retry=SOON))
+async def client(request: pytest.FixtureRequest, server: CannedGateway) -> AsyncIterator[Either]:
+    either = Either(request.param(server.url, "k", timeout=5.0, retry=SOON))
     yield either
     await either.close()
 
@@ -66,46 +66,46 @@ def problem(code: str, status: int, *, retryable: bool = False, **more: Any) -> 
     return {"type": "t", "title": "T", "status": status, "detail": "d", "code": code, "retryable": retryable, **more}
 
 
-async def test_a_message_is_handed_in(client: Either, door: Door) -> None:
-    door.reply(202, ACCEPTED | {"decision": {"outcome": "allow", "code": None, "new_field": 1}})
+async def test_a_message_is_sent(client: Either, server: CannedGateway) -> None:
+    server.reply(202, ACCEPTED | {"decision": {"outcome": "allow", "code": None, "new_field": 1}})
     done = await client.send(HELLO)
     assert (done.id, done.status, done.decision.outcome) == ("abc", "queued", "allow")
-    (asked,) = door.asked
-    assert (asked.method, asked.path) == ("POST", "/v1/messages")
-    assert asked.body == {"to": "+46701740605", "text": "Hello", "client_ref": "order-1"}
-    assert asked.headers["authorization"] == "Bearer k"
-    assert len(asked.headers["idempotency-key"]) == 36
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/messages")
+    assert request.body == {"to": "+46701740605", "text": "Hello", "client_ref": "order-1"}
+    assert request.headers["authorization"] == "Bearer k"
+    assert len(request.headers["idempotency-key"]) == 36
 
 
-async def test_what_was_lost_is_asked_again_under_the_same_key(client: Either, door: Door) -> None:
+async def test_a_lost_response_is_retried_under_the_same_key(client: Either, server: CannedGateway) -> None:
     busy = problem("store_unavailable", 503, retryable=True)
-    door.replies = [HANG_UP, (503, busy, {}), (202, ACCEPTED, {})]
+    server.replies = [NO_RESPONSE, (503, busy, {}), (202, ACCEPTED, {})]
     assert (await client.send(HELLO)).id == "abc"
-    assert len(door.asked) == 3
-    assert len(set(door.keys())) == 1
+    assert len(server.requests) == 3
+    assert len(set(server.keys())) == 1
 
 
-async def test_the_last_failure_is_raised(client: Either, door: Door) -> None:
-    door.replies = [HANG_UP] * 3
-    with pytest.raises(Unreachable, match=f"no gateway answers at {door.url}"):
+async def test_the_last_error_is_raised(client: Either, server: CannedGateway) -> None:
+    server.replies = [NO_RESPONSE] * 3
+    with pytest.raises(Unreachable, match=f"no gateway answers at {server.url}"):
         await client.send(HELLO)
     for _ in range(3):
-        door.reply(503, problem("queue_full", 503, retryable=True), Retry_After="0")
+        server.reply(503, problem("queue_full", 503, retryable=True), Retry_After="0")
     with pytest.raises(UnavailableError, match="queue_full: d"):
         await client.send(HELLO)
-    assert len(door.asked) == 6
+    assert len(server.requests) == 6
 
 
-async def test_a_retry_after_beyond_all_patience_is_raised_at_once(client: Either, door: Door) -> None:
-    door.reply(429, problem("rate_limited", 429, retryable=True), Retry_After="60")
+async def test_retry_after_beyond_the_patience_is_raised_at_once(client: Either, server: CannedGateway) -> None:
+    server.reply(429, problem("rate_limited", 429, retryable=True), Retry_After="60")
     with pytest.raises(RateLimitedError) as caught:
         await client.send(HELLO)
-    assert (caught.value.retry_after, len(door.asked)) == (60.0, 1)
+    assert (caught.value.retry_after, len(server.requests)) == (60.0, 1)
 
 
-async def test_a_refusal_by_policy_carries_the_decision(client: Either, door: Door) -> None:
+async def test_a_refusal_by_policy_carries_the_decision(client: Either, server: CannedGateway) -> None:
     decision = {"outcome": "reject", "code": "consent_missing", "rules": ["r"]}
-    door.reply(422, problem("consent_missing", 422, id="abc", decision=decision))
+    server.reply(422, problem("consent_missing", 422, id="abc", decision=decision))
     with pytest.raises(RefusedError) as caught:
         await client.send(HELLO)
     assert caught.value.problem.decision is not None
@@ -116,11 +116,11 @@ async def test_a_refusal_by_policy_carries_the_decision(client: Either, door: Do
     )
 
 
-async def test_a_batch_goes_in_requests_and_comes_back_as_one(client: Either, door: Door) -> None:
+async def test_a_batch_goes_in_several_requests_with_one_result(client: Either, server: CannedGateway) -> None:
     row = {"index": 0, **ACCEPTED}
     bad = {"index": 1, "problem": problem("invalid_number", 400)}
-    door.reply(202, {"accepted": 1, "refused": 1, "results": [row, bad]})
-    door.reply(202, {"accepted": 1, "refused": 0, "results": [row | {"id": "def"}]})
+    server.reply(202, {"accepted": 1, "refused": 1, "results": [row, bad]})
+    server.reply(202, {"accepted": 1, "refused": 0, "results": [row | {"id": "def"}]})
     done = await client.batch([HELLO] * 3, key="import", size=2)
     assert (done.accepted, done.refused) == (2, 1)
     first, second, third = done.results
@@ -129,21 +129,21 @@ async def test_a_batch_goes_in_requests_and_comes_back_as_one(client: Either, do
     assert isinstance(third, Accepted)
     assert [first.index, second.index, third.index] == [0, 1, 2]
     assert (third.id, second.problem.code) == ("def", "invalid_number")
-    assert door.keys() == ["import.0", "import.2"]
+    assert server.keys() == ["import.0", "import.2"]
 
 
-async def test_reading_waiting_cancelling(client: Either, door: Door) -> None:
+async def test_message_wait_find_and_cancel(client: Either, server: CannedGateway) -> None:
     for status, final in (("queued", False), ("sent", False), ("delivered", True)):
-        door.reply(200, RECORD | {"status": status, "final": final})
+        server.reply(200, RECORD | {"status": status, "final": final})
     record = await client.wait("abc", 5.0)
     assert (record.status, record.timeline[0].status) == ("delivered", "queued")
-    door.reply(200, {"messages": []})
+    server.reply(200, {"messages": []})
     assert await client.find("order-1", "+46701740605") == []
-    door.reply(200, {"messages": [RECORD, RECORD]})
+    server.reply(200, {"messages": [RECORD, RECORD]})
     assert len(await client.find("order-1")) == 2
-    door.reply(202, {"id": "abc", "status": "cancel_requested"})
+    server.reply(202, {"id": "abc", "status": "cancel_requested"})
     assert (await client.cancel("abc")).status == "cancel_requested"
-    paths = [(asked.method, asked.path) for asked in door.asked]
+    paths = [(request.method, request.path) for request in server.requests]
     assert paths[2:] == [
         ("GET", "/v1/messages/abc"),
         ("GET", "/v1/messages?client_ref=order-1&to=%2B46701740605"),
@@ -152,52 +152,52 @@ async def test_reading_waiting_cancelling(client: Either, door: Door) -> None:
     ]
 
 
-async def test_cancelling_twice_does_no_harm(client: Either, door: Door) -> None:
-    door.reply(409, problem("already_final", 409))
-    door.reply(200, RECORD | {"status": "canceled", "final": True})
+async def test_canceling_twice_succeeds(client: Either, server: CannedGateway) -> None:
+    server.reply(409, problem("already_final", 409))
+    server.reply(200, RECORD | {"status": "canceled", "final": True})
     assert (await client.cancel("abc")).status == "canceled"
-    door.reply(409, problem("already_final", 409))
-    door.reply(200, RECORD | {"status": "delivered", "final": True})
+    server.reply(409, problem("already_final", 409))
+    server.reply(200, RECORD | {"status": "delivered", "final": True})
     with pytest.raises(ConflictError, match="already_final"):
         await client.cancel("abc")
 
 
-async def test_decisions(client: Either, door: Door) -> None:
+async def test_decisions(client: Either, server: CannedGateway) -> None:
     ruling = {
         "time": "2026-11-21T23:00:00.000Z",
-        "by": "door",
+        "by": "server",
         "outcome": "defer",
         "code": "quiet_hours",
         "status": "x",
     }
-    door.reply(200, {"id": "abc", "status": "deferred", "decisions": [ruling]})
+    server.reply(200, {"id": "abc", "status": "deferred", "decisions": [ruling]})
     said = await client.decisions("abc")
-    assert [(one.by, one.outcome, one.code) for one in said.decisions] == [("door", "defer", "quiet_hours")]
-    assert door.asked[0].path == "/v1/messages/abc/decisions"
+    assert [(one.by, one.outcome, one.code) for one in said.decisions] == [("server", "defer", "quiet_hours")]
+    assert server.requests[0].path == "/v1/messages/abc/decisions"
 
 
-async def test_the_wait_has_an_end(client: Either, door: Door) -> None:
-    door.replies = [(200, RECORD, {})] * 20
+async def test_wait_ends_after_its_seconds(client: Either, server: CannedGateway) -> None:
+    server.replies = [(200, RECORD, {})] * 20
     assert (await client.wait("abc", 0.01)).status == "queued"
 
 
-async def test_words_of_recipients(client: Either, door: Door) -> None:
+async def test_consents_and_suppressions(client: Either, server: CannedGateway) -> None:
     to = "+46701740605"
     consent = {"to": to, "status": "granted", "brand": "shop", "occurred_at": "2026-11-21T12:00:00.000Z"}
-    door.reply(200, consent | {"applied": True})
+    server.reply(200, consent | {"applied": True})
     assert (await client.grant(to, method="web_form", evidence="I agree", locale="sv")).applied
-    door.reply(200, consent | {"status": "revoked"})
+    server.reply(200, consent | {"status": "revoked"})
     assert (await client.revoke(to, brand="shop")).status == "revoked"
-    door.reply(200, {"consents": [consent]})
+    server.reply(200, {"consents": [consent]})
     assert [one.brand for one in await client.consents(to)] == ["shop"]
     standing = {"to": to, "scope": "all", "by": "account", "since": "2026-11-21T12:00:00.000Z"}
-    door.reply(200, standing)
+    server.reply(200, standing)
     assert (await client.suppress(to, "asked by phone", scope="all")).by == "account"
-    door.reply(200, {"suppressions": [standing]})
+    server.reply(200, {"suppressions": [standing]})
     assert len(await client.suppressions(to)) == 1
-    door.reply(204)
+    server.reply(204)
     await client.unsuppress(to, scope="all")
-    assert [(asked.method, asked.path, asked.body) for asked in door.asked] == [
+    assert [(request.method, request.path, request.body) for request in server.requests] == [
         (
             "PUT",
             f"/v1/consents/{to}",
@@ -211,32 +211,32 @@ async def test_words_of_recipients(client: Either, door: Door) -> None:
     ]
 
 
-async def test_connections_are_used_again_and_replaced_when_stale(client: Either, door: Door) -> None:
-    door.replies = [(200, RECORD, {})] * 3 + [(200, RECORD, {"Connection": "close"})] + [(200, RECORD, {})] * 2
+async def test_connections_are_reused_and_replaced_when_stale(client: Either, server: CannedGateway) -> None:
+    server.replies = [(200, RECORD, {})] * 3 + [(200, RECORD, {"Connection": "close"})] + [(200, RECORD, {})] * 2
     for _ in range(6):
         await client.message("abc")
-    assert door.connections == 2
+    assert server.connections == 2
 
 
-def test_raw_requests_are_never_repeated(door: Door) -> None:
-    client = Client(door.url, retry=SOON)
-    door.replies = [HANG_UP, (418, "no JSON", {}), (200, {"ok": 1}, {})]
+def test_raw_requests_are_never_retried(server: CannedGateway) -> None:
+    client = Client(server.url, retry=SOON)
+    server.replies = [NO_RESPONSE, (418, "no JSON", {}), (200, {"ok": 1}, {})]
     with pytest.raises(Unreachable):
         client.post("/x", {})
     assert client.put("/x", {}) == (418, {"text": "no JSON"})
     assert client.get("/x").body == {"ok": 1}
-    assert [asked.headers.get("idempotency-key") for asked in door.asked] == [None] * 3
+    assert [request.headers.get("idempotency-key") for request in server.requests] == [None] * 3
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://x", "http://h:port", "http://h:0", "http://[::1"])
-def test_what_is_no_address(kind: type, url: str) -> None:
+def test_an_invalid_url_is_refused(kind: type, url: str) -> None:
     with pytest.raises(BadAddress):
         kind(url)
 
 
 @pytest.mark.parametrize("key", ["two\r\nlines", "nyckel-å"])
-def test_what_is_no_key(key: str) -> None:
+def test_an_invalid_key_is_refused(key: str) -> None:
     with pytest.raises(BadAddress, match="ASCII"):
         Client(key=key)
 

@@ -23,14 +23,14 @@ BODY = json.dumps(
 ).encode()
 
 
-def test_a_post_of_ours_is_read() -> None:
+def test_a_signed_request_is_decoded() -> None:
     headers = signature.signed_headers([signature.read_secret(SECRET)], "w1", NOW, BODY)
     (event,) = Webhooks(SECRET).read(headers, BODY, now=NOW)
     assert (event.id, event.type, event.sequence) == ("e1", "message.delivered", 4)
     assert (event.data.message_id, event.data.to) == ("m1", "+46701740605")
 
 
-def test_a_post_of_others_is_refused() -> None:
+def test_a_request_with_another_signature_is_refused() -> None:
     headers = signature.signed_headers([signature.read_secret(signature.new_secret())], "w1", NOW, BODY)
     with pytest.raises(BadSignature):
         Webhooks(SECRET, signature.new_secret()).read(headers, BODY, now=NOW)

@@ -47,7 +47,7 @@ def number(client: Any, index: int) -> str:
     return f"+4670174{1 + isinstance(client.client, AsyncClient)}{index:03}"
 
 
-async def test_a_message_to_its_end(client: Any) -> None:
+async def test_a_message_until_it_is_delivered(client: Any) -> None:
     to = number(client, 1)
     accepted = await client.send(Message(to, "Your parcel is here", client_ref="order-1", metadata={"order": 1}))
     record = await client.wait(accepted.id, 20)
@@ -63,7 +63,7 @@ async def test_a_message_to_its_end(client: Any) -> None:
         await client.cancel(accepted.id)
 
 
-async def test_a_key_of_ones_own(client: Any) -> None:
+async def test_an_idempotency_key_of_the_caller(client: Any) -> None:
     to = number(client, 2)
     first = await client.send(Message(to, "once"), key=f"key {to}")
     assert (await client.send(Message(to, "once"), key=f"key {to}")).id == first.id
@@ -71,7 +71,7 @@ async def test_a_key_of_ones_own(client: Any) -> None:
         await client.send(Message(to, "something else"), key=f"key {to}")
 
 
-async def test_a_batch_of_good_and_bad(client: Any) -> None:
+async def test_a_batch_with_accepted_and_refused_messages(client: Any) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     messages = [Message(number(client, 100 + index), "Hello", send_at=tomorrow) for index in range(7)]
     messages[3] = Message("nobody", "Hello")
@@ -89,7 +89,7 @@ async def test_a_batch_of_good_and_bad(client: Any) -> None:
         assert (await client.cancel(scheduled.id)).status == "canceled"
 
 
-async def test_what_recipients_say(client: Any) -> None:
+async def test_consents_and_suppressions(client: Any) -> None:
     to = number(client, 3)
     offer = Message(to, "Autumn sale", category="marketing", time_zone="Europe/Stockholm")
     with pytest.raises(RefusedError, match="consent_missing") as refused:
@@ -109,7 +109,7 @@ async def test_what_recipients_say(client: Any) -> None:
         await client.send(offer)
 
 
-async def test_what_cannot_be(client: Any, gateway: RunningGateway) -> None:
+async def test_errors_have_their_exceptions(client: Any, gateway: RunningGateway) -> None:
     to = number(client, 4)
     with pytest.raises(InvalidError) as malformed:
         await client.send(Message("nobody", "Hello"))
@@ -124,6 +124,6 @@ async def test_what_cannot_be(client: Any, gateway: RunningGateway) -> None:
     await stranger.close()
 
 
-async def test_many_at_once(client: Any) -> None:
+async def test_concurrent_calls(client: Any) -> None:
     sent = await asyncio.gather(*(client.send(Message(number(client, 200 + n), "Hello")) for n in range(40)))
     assert len({one.id for one in sent}) == 40

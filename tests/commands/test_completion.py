@@ -1,4 +1,4 @@
-"""Completion, asked for by the shells themselves where they are there."""
+"""Shell completion, run in the shells that are installed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_fish_completes(environment: dict[str, str]) -> None:
     assert done.stdout.split() == ["north", "south"]
 
 
-def test_zsh_is_told_what_its_completion_understands(environment: dict[str, str]) -> None:
+def test_zsh_gets_the_format_of_its_completion(environment: dict[str, str]) -> None:
     offered = completed("zsh", "smpp-gateway webhooks test s", environment)
     assert " ".join(offered) == """_arguments '*: :(("shop"))'"""
     assert completed("zsh", "smpp-gateway serve --config ", environment) == ["_files"]
@@ -154,14 +154,14 @@ def offered(**said: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", [None, "carrier = 3 [", "carrier = 3", "carrier = [3]", '[[carrier]]\nnane = "north"'])
-def test_a_configuration_that_makes_no_sense_completes_nothing(tmp_path: Path, text: str | None) -> None:
+def test_an_invalid_configuration_completes_nothing(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "gateway.toml"
     if text is not None:
         file.write_text(text)
     assert offered(config=str(file)) == []
 
 
-def test_names_come_from_the_file_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_come_from_the_given_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That on the command line, else that of the environment, else that of the gateway which runs here."""
     for name in ("said", "set", "running"):
         (tmp_path / name).write_text(f'[[carrier]]\nname = "{name}"\n')

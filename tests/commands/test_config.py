@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.commands.common import Exit
-from tests.client.door import Door, opened
+from tests.client.canned_gateway import CannedGateway
 
 GOOD = f"""
 [[account]]
@@ -51,7 +50,7 @@ def changed(good: Path, *pairs: tuple[str, str], more: str = "") -> Path:
     return file
 
 
-def test_a_good_file_is_counted(good: Path) -> None:
+def test_a_valid_file_is_summarised(good: Path) -> None:
     code, output = invoke(good)
     assert (code, "1 account, 1 carrier, 1 route" in output) == (Exit.OK, True)
     assert json.loads(invoke(good, "--json")[1])["carriers"] == ["north"]
@@ -67,7 +66,7 @@ def test_every_problem_is_shown(good: Path) -> None:
     assert all(problem["path"] and problem["fault"] and problem["remedy"] for problem in problems)
 
 
-def test_what_a_reload_would_change_without_a_gateway(good: Path) -> None:
+def test_diff_shows_what_a_reload_would_change(good: Path) -> None:
     """In the words of ``reload --dry-run``; nothing here runs."""
     new = changed(good, ('password = "secret"', 'password = "other"\nrate = 9'))
     code, output = invoke(new, "--diff", good)
@@ -79,31 +78,25 @@ def test_what_a_reload_would_change_without_a_gateway(good: Path) -> None:
     assert invoke(good, "--diff", good)[1].endswith("no changes\n")
 
 
-def test_what_needs_a_restart_fails(good: Path) -> None:
+def test_a_change_that_needs_a_restart_is_exit_code_1(good: Path) -> None:
     new = changed(good, more='[http]\nlisten = "127.0.0.1:99"\n')
     code, output = invoke(new, "--diff", good)
     line = "needs a restart: [http] changed: listen 127.0.0.1:8080 → 127.0.0.1:99"
     assert (code, output.splitlines()[-1].strip()) == (Exit.REFUSED, line)
 
 
-@pytest.fixture
-def door() -> Iterator[Door]:
-    with opened() as door:
-        yield door
-
-
-def test_against_the_gateway_that_runs_by_the_file(good: Path, door: Door) -> None:
+def test_running_compares_with_the_running_gateway(good: Path, server: CannedGateway) -> None:
     change = {"text": "carrier north changed: rate 1.0 → 2.0 (its binds stay up)"}
     answer = {"applied": False, "settling": False, "changes": [change], "needs_restart": []}
-    door.reply(200, answer | {"file": str(good.resolve())})
-    code, output = invoke(good, "--running", "--url", door.url, "--token", "t")
+    server.reply(200, answer | {"file": str(good.resolve())})
+    code, output = invoke(good, "--running", "--url", server.url, "--token", "t")
     assert (code, output.splitlines()[-1].strip()) == (Exit.OK, change["text"])
-    assert [(asked.method, asked.path) for asked in door.asked] == [("POST", "/reload?dry_run=true")]
-    door.reply(200, answer | {"file": "/etc/another.toml"})
-    code, output = invoke(good, "--running", "--url", door.url, "--token", "t")
+    assert [(request.method, request.path) for request in server.requests] == [("POST", "/reload?dry_run=true")]
+    server.reply(200, answer | {"file": "/etc/another.toml"})
+    code, output = invoke(good, "--running", "--url", server.url, "--token", "t")
     assert (code, "--diff /etc/another.toml" in output) == (Exit.REFUSED, True)
 
 
-def test_one_thing_to_compare_with(good: Path) -> None:
+def test_diff_and_running_exclude_each_other(good: Path) -> None:
     code, output = invoke(good, "--diff", good, "--running")
     assert (code, "exclude each other" in output) == (Exit.USAGE, True)

@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: a line that says what, where and how to mend it; never a traceback."""
+"""Errors on the command line: a line that says what, where and how to fix it, never a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from gateway import discovery
 from gateway.cli import app
 from gateway.commands.common import Exit
-from tests.client.door import Door, opened
+from tests.client.canned_gateway import CannedGateway
 
 CONFIG = """
 [http]
@@ -26,12 +26,6 @@ listen = "127.0.0.1:0"
 url = "{store}"
 data_dir = "{data}"
 """
-
-
-@pytest.fixture
-def door() -> Iterator[Door]:
-    with opened() as door:
-        yield door
 
 
 @pytest.fixture
@@ -57,13 +51,13 @@ def start(folder: Path, **what: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_what_keeps_a_gateway_from_starting(tmp_path: Path, taken: int) -> None:
+def test_a_gateway_that_cannot_start_says_why(tmp_path: Path, taken: int) -> None:
     away = "the store at 127.0.0.1:1 is away: is it running?"
     in_use = f"cannot listen on 127.0.0.1:{taken}: Address already in use; stop what listens there, or choose another"
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
-        "mend that, or name another in [store] data_dir": start(tmp_path / "data", data="/proc/data"),
+        "fix that, or set another [store] data_dir": start(tmp_path / "data", data="/proc/data"),
     }
     for words, process in started.items():
         _, said = process.communicate(timeout=30)
@@ -72,7 +66,7 @@ def test_what_keeps_a_gateway_from_starting(tmp_path: Path, taken: int) -> None:
         assert (process.returncode, last.startswith("cannot start: "), words in last) == (4, True, True), last
 
 
-def test_a_simulated_carrier_on_a_port_that_is_taken(taken: int) -> None:
+def test_a_simulated_carrier_on_a_port_in_use(taken: int) -> None:
     code, said = invoke("simulate", "--port", str(taken))
     words = f"cannot start: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
     assert (code, said) == (Exit.CANNOT_START, words)
@@ -80,37 +74,37 @@ def test_a_simulated_carrier_on_a_port_that_is_taken(taken: int) -> None:
 
 
 @pytest.mark.parametrize("command", [("status",), ("send", "--to", "+46701740605", "--text", "Hi"), ("queue",)])
-def test_another_program_at_the_address_is_no_gateway(door: Door, command: tuple[str, ...]) -> None:
-    door.reply(404, "<html>nothing here</html>")
-    code, said = invoke(*command, "--url", door.url)
+def test_another_program_at_the_address_is_no_gateway(server: CannedGateway, command: tuple[str, ...]) -> None:
+    server.reply(404, "<html>nothing here</html>")
+    code, said = invoke(*command, "--url", server.url)
     assert (code, "gateway" in said, "<" in said.partition("is not a gateway's")[0]) == (3, True, False)
 
 
-def test_no_key(door: Door) -> None:
-    door.reply(401, {"title": "The API key is missing or unknown", "status": 401, "code": "unauthorized"})
-    code, said = invoke("send", "--to", "+46701740605", "--text", "Hi", "--url", door.url)
+def test_a_missing_key(server: CannedGateway) -> None:
+    server.reply(401, {"title": "The API key is missing or unknown", "status": 401, "code": "unauthorized"})
+    code, said = invoke("send", "--to", "+46701740605", "--text", "Hi", "--url", server.url)
     assert (code, "--key or SMPP_GATEWAY_KEY" in said) == (Exit.REFUSED, True)
 
 
-def test_the_door_for_apps_is_not_the_operators(door: Door) -> None:
+def test_the_http_listener_is_not_the_admin_listener(server: CannedGateway) -> None:
     problem = {"title": "There is no such thing", "detail": "There is no such thing", "status": 404}
-    door.reply(404, problem | {"code": "not_found"})
-    code, said = invoke("queue", "--url", door.url)
+    server.reply(404, problem | {"code": "not_found"})
+    code, said = invoke("queue", "--url", server.url)
     assert (code, "is --url the admin listener ([admin] listen)?" in said) == (Exit.REFUSED, True)
-    door.reply(404, problem | {"code": "not_found", "detail": "there is nothing at /queue: mind the spelling"})
-    code, said = invoke("queue", "--url", door.url)
+    server.reply(404, problem | {"code": "not_found", "detail": "there is nothing at /queue: mind the spelling"})
+    code, said = invoke("queue", "--url", server.url)
     assert (code, "is --url the admin listener ([admin] listen)?" in said) == (Exit.REFUSED, True)
 
 
-def test_nothing_is_said_twice(door: Door) -> None:
+def test_a_detail_is_printed_once(server: CannedGateway) -> None:
     fault = "has 4 digits, too few"
     errors = [{"field": "to", "code": "invalid_number", "detail": fault}]
     problem = {"title": "No number", "status": 400, "code": "invalid_number", "detail": f"to: {fault}"}
-    door.reply(400, problem | {"errors": errors})
-    assert invoke("send", "--to", "+4670", "--text", "Hi", "--url", door.url)[1].count(fault) == 1
+    server.reply(400, problem | {"errors": errors})
+    assert invoke("send", "--to", "+4670", "--text", "Hi", "--url", server.url)[1].count(fault) == 1
 
 
-def test_which_of_several_gateways_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_gateways_require_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     notes = [discovery.announce(f"http://127.0.0.1:{port}", None) for port in (1, 2)]
     code, said = invoke("queue")
@@ -119,13 +113,13 @@ def test_which_of_several_gateways_must_be_said(tmp_path: Path, monkeypatch: pyt
         discovery.withdraw(note)
 
 
-def test_names_that_cannot_be() -> None:
+def test_an_invalid_account_name() -> None:
     code, said = invoke("key", "new", "a shop")
     assert (code, "invalid account name 'a shop'" in said) == (Exit.USAGE, True)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.touch(0o000)
     code, said = invoke("config", "check", str(file))

@@ -52,7 +52,7 @@ def test_list(file: Path) -> None:
     assert "accounts: shop, bank" in invoke("list", "nobody", "--config", file)[1]
 
 
-def test_revoke_says_what_to_take_out_and_where(file: Path) -> None:
+def test_revoke_shows_what_to_remove_and_where(file: Path) -> None:
     before = file.read_text()
     code, said = invoke("revoke", FIRST[:8], "--config", file)
     assert code == Exit.OK
@@ -66,7 +66,7 @@ def test_revoke_says_what_to_take_out_and_where(file: Path) -> None:
     assert file.read_text() == before
 
 
-def test_revoke_of_what_is_not_there(file: Path) -> None:
+def test_revoke_of_an_unknown_key(file: Path) -> None:
     assert invoke("revoke", "0123456789", "--config", file)[0] == Exit.REFUSED
     assert invoke("revoke", "01", "--config", file)[0] == Exit.USAGE
 

@@ -50,7 +50,7 @@ def test_a_template_with_its_variables() -> None:
     assert (one.message.text, one.message.template, one.message.vars) == (None, "parcel", {"n": 2})
 
 
-def test_what_the_row_does_not_say_is_as_usual() -> None:
+def test_defaults_apply_to_empty_fields() -> None:
     (one,) = rows("to\n+46701740605\n", text="Hi", category="otp")
     assert one.message is not None
     assert (one.message.text, one.message.category) == ("Hi", "otp")

@@ -1,9 +1,8 @@
-"""Operators' commands before a door that answers what the test laid out (against a real gateway: test_operators)."""
+"""Operators' commands against canned responses (against a real gateway: tests/admin)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.commands import operator_tables
 from gateway.commands.common import Exit
-from tests.client.door import Door, opened
+from tests.client.canned_gateway import CannedGateway
 
 BIND = {
     **{"name": "north/1", "kind": "transceiver", "mode": "running", "state": "down", "up": False, "peer": ""},
@@ -33,45 +32,39 @@ STATUS = {
 }
 
 
-@pytest.fixture
-def door() -> Iterator[Door]:
-    with opened() as door:
-        yield door
-
-
-def invoke(door: Door, *words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [*words, "--url", door.url, "--token", "t"])
+def invoke(server: CannedGateway, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*words, "--url", server.url, "--token", "t"])
     return done.exit_code, done.output
 
 
-def test_status_shows_what_is_wrong(door: Door) -> None:
-    door.reply(200, {"status": "ready"})
-    door.reply(200, STATUS)
-    code, said = invoke(door, "status", "--once")
+def test_status_shows_problems(server: CannedGateway) -> None:
+    server.reply(200, {"status": "ready"})
+    server.reply(200, STATUS)
+    code, said = invoke(server, "status", "--once")
     assert code == Exit.OK
     words = ("ESME_RINVPASWD", "ESME_RTHROTTLED x 20", "40/s of 500", "paused", "67 min", "3 held", "1 breakers open")
     assert [word for word in words if word not in said] == []
 
 
-def test_webhooks_say_which_receiver_is_behind_since_when_and_why(door: Door) -> None:
+def test_webhooks_show_failing_endpoints(server: CannedGateway) -> None:
     row = {
         **{"account": "shop", "url": "https://a.example/x", "own": True, "waiting": 70, "oldest_s": 31.5, "dead": 4},
         **{"dropped": 0, "tries": 9, "last_error": "HTTP 503", "failing_s": 30.0, "next_try_s": 2.5},
     }
-    door.reply(200, {"receivers": [row]})
-    code, said = invoke(door, "webhooks")
+    server.reply(200, {"receivers": [row]})
+    code, said = invoke(server, "webhooks")
     assert code == Exit.OK
     words = ("shop", "https://a.example/x", "70 waiting", "31.5 s", "4 dead", "HTTP 503", "for 30 s", "next in 2.5 s")
     assert [word for word in words if word not in said] == []
 
 
-def test_status_of_a_gateway_that_is_not_ready(door: Door) -> None:
-    door.reply(503, {"title": "The store is away", "status": 503, "code": "store_unavailable"})
-    code, said = invoke(door, "status")
+def test_status_of_a_gateway_that_is_not_ready(server: CannedGateway) -> None:
+    server.reply(503, {"title": "The store is away", "status": 503, "code": "store_unavailable"})
+    code, said = invoke(server, "status")
     assert (code, "store_unavailable" in said) == (Exit.REFUSED, True)
 
 
-def test_rates_come_from_two_looks() -> None:
+def test_rates_come_from_two_samples() -> None:
     from rich.console import Console
 
     console = Console(width=200)
@@ -81,16 +74,16 @@ def test_rates_come_from_two_looks() -> None:
     assert ("320 (100/s)" in captured.get(), "(150/s)" in captured.get()) == (True, True)
 
 
-def test_a_wrong_token_is_said_plainly(door: Door) -> None:
-    door.reply(401, {"title": "The API key is missing or unknown", "status": 401, "code": "unauthorized"})
-    code, said = invoke(door, "queue")
+def test_a_wrong_token(server: CannedGateway) -> None:
+    server.reply(401, {"title": "The API key is missing or unknown", "status": 401, "code": "unauthorized"})
+    code, said = invoke(server, "queue")
     assert (code, "SMPP_GATEWAY_TOKEN" in said) == (Exit.REFUSED, True)
 
 
-def test_the_queue_shows_what_waits_of_every_account(door: Door) -> None:
+def test_the_queue_shows_waiting_messages_of_every_account(server: CannedGateway) -> None:
     full = {"account": "shop", "waiting": 12, "queued": 9, "scheduled": 0, "deferred": 2, "held": 1, "max_queued": 12}
-    door.reply(200, {"lanes": [LANE], "accounts": [full, full | {"account": "gone", "max_queued": None}]})
-    code, said = invoke(door, "queue")
+    server.reply(200, {"lanes": [LANE], "accounts": [full, full | {"account": "gone", "max_queued": None}]})
+    code, said = invoke(server, "queue")
     assert code == Exit.OK
     assert [line.split() for line in said.splitlines()][-2:] == [
         ["shop", "12", "9", "1", "2", "12"],
@@ -98,17 +91,17 @@ def test_the_queue_shows_what_waits_of_every_account(door: Door) -> None:
     ]
 
 
-def test_orders_are_posts_with_the_name_of_who_gives_them(door: Door) -> None:
-    door.reply(200, NORTH)
-    assert invoke(door, "carriers", "pause", "north", "--bind", "1")[0] == Exit.OK
-    (asked,) = door.asked
-    assert (asked.method, asked.path) == ("POST", "/carriers/north/binds/1/pause")
+def test_actions_are_posts(server: CannedGateway) -> None:
+    server.reply(200, NORTH)
+    assert invoke(server, "carriers", "pause", "north", "--bind", "1")[0] == Exit.OK
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/carriers/north/binds/1/pause")
 
 
-def test_waiting_in_vain_is_exit_code_1(door: Door) -> None:
+def test_an_action_not_finished_within_wait_is_exit_code_1(server: CannedGateway) -> None:
     for _ in range(3):
-        door.reply(200, NORTH)
-    code, said = invoke(door, "carriers", "drain", "north", "--wait", "0.3")
+        server.reply(200, NORTH)
+    code, said = invoke(server, "carriers", "drain", "north", "--wait", "0.3")
     assert (code, "not finished after" in said) == (Exit.REFUSED, True)
 
 
@@ -121,22 +114,22 @@ def test_waiting_in_vain_is_exit_code_1(door: Door) -> None:
         (["held", "release", "--id", "a", "--id", "b"], {"ids": ["a", "b"]}),
     ],
 )
-def test_whose_messages(door: Door, words: list[str], body: object) -> None:
-    door.reply(200, {"released": 4, "open": []})
-    code, said = invoke(door, *words, "--json")
+def test_scope_of_breakers_and_held_messages(server: CannedGateway, words: list[str], body: object) -> None:
+    server.reply(200, {"released": 4, "open": []})
+    code, said = invoke(server, *words, "--json")
     assert (code, json.loads(said)["released"]) == (Exit.OK, 4)
-    assert door.asked[0].body == body
+    assert server.requests[0].body == body
 
 
 @pytest.mark.parametrize("words", [["breakers", "open"], ["held", "release", "--everybody", "--account", "shop"]])
-def test_it_must_be_said_whose(door: Door, words: list[str]) -> None:
-    assert invoke(door, *words)[0] == Exit.USAGE
+def test_a_scope_is_required(server: CannedGateway, words: list[str]) -> None:
+    assert invoke(server, *words)[0] == Exit.USAGE
 
 
 @pytest.mark.parametrize(
     "words", ["carriers", "carriers drain", "held", "breakers open", "queue", "audit", "explain", "status", "key list"]
 )
-def test_help_teaches(words: str) -> None:
+def test_help_of_every_group(words: str) -> None:
     done = CliRunner().invoke(app, [*words.split(), "--help"])
     assert (done.exit_code, "Usage:" in done.output) == (Exit.OK, True)
 

@@ -338,7 +338,7 @@ def test_a_guess_that_leads_to_two_messages_leads_nowhere(driver: MessageDriver)
     driver.later(61_000)
     swept = driver.run(driver.store.sweep(one.recipient.partition, {("north", "h"): 1}))
     assert (swept.guesses, swept.matched, swept.orphans) == ([], 0, 1)
-    assert swept.strangers == [("north", b"26")]
+    assert swept.unmatched == [("north", b"26")]
 
 
 # ---- what receipts say

@@ -1,8 +1,8 @@
-"""Whether the store is still the one we know, or came back without its data.
+"""The id of a store, by which one that came back without its data is recognised.
 
-At its first start a store gets an id, kept beside what it was made with (``gateway:meta``), and in every partition. A
-server that lost its data has lost its functions as well: before they are loaded again each of its partitions must show
-that id. So a store that came back empty is never taken for one where nothing happened to wait.
+At its first start a store gets an id, in ``gateway:meta`` and in every partition. A server that lost its data has lost
+its functions too, and before they are loaded again each of its partitions must have that id. So a store that came back
+empty is never taken for one in which no messages wait.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MARK = b"made"
 """Name of the key, after the partition's tag."""
 
 _FIELD = b"id"
-_PATIENCE = 50  # looks, 50 ms apart, for what another gateway that starts at the same time is about to write
+_LOOKS = 50  # 50 ms apart, for what another gateway that starts at the same time is about to write
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class StoreIdentity:
         self._commands = commands
 
     async def learn(self, node: StoreNode, meta: bytes) -> None:
-        """Read it, or make it. Raises StoreRefused when a partition does not have it, StoreError."""
+        """Read the id, or make it. Raises StoreRefused when a partition does not have it, StoreError."""
         fresh = secrets.token_hex(8).encode()
         made = await node.command(b"HSETNX", meta, _FIELD, fresh)
         self._id = await node.command(b"HGET", meta, _FIELD)
@@ -50,23 +50,23 @@ class StoreIdentity:
         if made:
             marks = await self._commands([(p, (b"SET", self._tags[p] + MARK, self._id, b"GET")) for p in everywhere])
             if any(marks):
-                log.warning("a part of the store has lost its data: what it was made with was gone")
+                log.warning("the node with gateway:meta has lost its data")
             return
-        for _ in range(_PATIENCE):
+        for _ in range(_LOOKS):
             if not (lost := await self._without(everywhere)):
                 return
             await asyncio.sleep(0.05)
         raise StoreRefused(
-            f"the store has lost the data of {_listed(lost)}: bring it back, or, to go on without it, "
+            f"the store has lost the data of {_listed(lost)}: restore it, or, to go on without it, run "
             f"HDEL {meta.decode()} {_FIELD.decode()} in the store and start again"
         )
 
     async def check(self, partitions: Iterable[int]) -> None:
-        """Raises StoreRefused when one of these partitions is not the one we knew; StoreError."""
+        """Raise StoreRefused when one of these partitions does not have the id. Raises StoreError."""
         if lost := await self._without(partitions):
             raise StoreRefused(
                 f"the store has lost the data of {_listed(lost)} since this gateway started: nothing is accepted or "
-                "sent until it is back; to begin anew without it, restart the gateway"
+                "sent until it is back; to go on without it, restart the gateway"
             )
 
     async def _without(self, partitions: Iterable[int]) -> list[int]:

@@ -1,7 +1,8 @@
--- facts: what policy needs to know of these recipients, read only.
+-- facts: replies what policy needs to know of recipients. Read only.
 --
--- ARGV  per recipient: its key, then its caps (packed, one after the other; '' = none)
--- reply per recipient: rules (packed), then per cap: reservations that count now, when there is room again (0: there is)
+-- ARGV   per recipient: its key, then its caps (packed, one after the other; '' = none)
+-- reply  per recipient: rules (packed), then {per cap: reservations that count now, instant when there is room (0 =
+--        now)}
 
 local function facts(keys, args)
   begin(keys)

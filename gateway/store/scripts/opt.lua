@@ -1,7 +1,8 @@
--- opt: a recipient's word, ordered by when it was said; at the same instant the stricter one stands.
+-- opt: writes consents and opt-outs, ordered by when they were given; at the same instant the stricter one wins.
 --
--- ARGV  settings, then per word: recipient (16 octets), rule (packed), sealed detail
--- reply one 1 or 0 per word: 0 when a later one (or this very one) is there already. Idempotent by that order.
+-- ARGV   settings, then per change: recipient (16 octets), rule (packed), sealed detail
+-- reply  per change 1 or 0; 0: a later one, or this very one, is stored already
+-- Idempotent by that order.
 
 local function opt(keys, args)
   begin(keys, args[1])

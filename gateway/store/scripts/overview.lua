@@ -1,12 +1,13 @@
--- overview: how long what waits in this partition has waited, and whose messages are held, read only.
+-- overview: replies how long the messages of this partition have waited, or whose are held. Read only.
 --
--- ARGV  nothing for the lanes; or where to begin in the list of the held
--- lanes reply {now, instant of acceptance of the oldest held message (0: none),
---              {lane, delayed, next due, {account, ready, oldest accepted, …}}, …}
--- held  reply {where to go on (-1 = done), account, scope of account, scope of brand, how many, oldest accepted, …}
+-- ARGV   none for the lanes; where to start in the list of held messages for those
+-- reply  lanes: {now, when the oldest held message was accepted (0 = none),
+--                then per lane {lane, delayed, next due, {account, ready, when its oldest was accepted, …}}}
+--        held:  {where to continue (-1 = done), account, scope of account, scope of brand, count, oldest accepted, …}
 --
--- The oldest of an account's list is looked for among its first 16, since what was canceled lies there until a take
--- skips it; where all of those are gone the last of them stands for the rest.
+-- The oldest of an account is looked for among its first 16, as canceled messages stay listed until a take skips them;
+-- when
+-- none of the 16 is ready, the last of them stands for the rest.
 
 local function overview(keys, args)
   begin(keys)

@@ -1,8 +1,10 @@
--- postpone: leased but not written, since its sender's turn comes later: back to its lane, delayed, no attempt counted.
+-- postpone: puts leased messages that were not written back in their lanes, delayed; no attempt is counted.
 --
--- ARGV  settings, owner, then id .. lease .. due .. turn (33 octets) each; turn 1: at that instant it is its turn, whoever
---       takes it then for this carrier; 0: it is to ask again
--- reply how many went back. Idempotent: only what is SENDING under that lease moves.
+-- ARGV   settings, owner, then per message id .. lease .. due .. turn (33 octets); turn 1: at that instant whoever
+--        takes it
+--        for this carrier may send it; 0: a turn must be asked for again
+-- reply  how many were put back
+-- Idempotent: only what is SENDING under that lease moves.
 
 local function postpone(keys, args)
   begin(keys, args[1])

@@ -1,12 +1,13 @@
--- relocate: parked receipts that are old enough are looked up once more (whoever was to take them may have died); the
--- rest waits as orphans for its end.
+-- relocate: looks parked receipts up once more after a minute, in case whoever was to store them has died.
 --
--- ARGV  settings
--- reply {orphans, dropped since there were too many, found: carrier, id, what was kept, what the index has, …}
--- Idempotent: what was found stays parked until unpark, and is found again after a minute.
+-- ARGV   settings
+-- reply  {orphans, dropped because there were too many, found: {carrier, id, what was kept, what the index has, …}}
+-- Idempotent: what was found stays parked until unpark, and is found again after a minute. The rest are orphans, kept
+-- until
+-- their time is over.
 
 local RELOCATED = 100
-local DROPPED = 1000 -- dropped in a call, which comes once a second
+local DROPPED = 1000 -- per call, one a second
 
 local function relocate(keys, args)
   begin(keys, args[1])

@@ -1,8 +1,12 @@
--- untake_lost: leases of a living owner that it does not know of (the answer of a take was lost) go back, never written.
+-- untake_lost: puts messages back that a living owner has leased without knowing it: the reply of a take was lost, so
+-- they
+-- were never written.
 --
--- ARGV  settings, owner, carrier, then the leases of this partition that the owner does know, for that carrier
--- reply how many messages went back. Idempotent: only what is SENDING under such a lease moves; the lease goes with it.
--- To be called only while no take of this owner for this carrier is under way.
+-- ARGV   settings, owner, carrier, then the leases of this partition that the owner knows for that carrier
+-- reply  how many messages were put back
+-- Idempotent: only what is SENDING under such a lease moves; the lease is deleted in the same call. Call it only while
+-- no
+-- take of this owner for this carrier is under way.
 
 local function untake_lost(keys, args)
   begin(keys, args[1])
@@ -12,7 +16,7 @@ local function untake_lost(keys, args)
   local all, back, done = call('HGETALL', key), 0, {}
   for i = 1, #all, 2 do
     local name = all[i]
-    if byte(name) ~= 110 and not known[name] then -- not n<lease>
+    if not is_open_count(name) and not known[name] then
       local lease, ids = tonumber(name), {}
       local _, whose, pos = read('>BBc0', all[i + 1])
       if whose == carrier then

@@ -1,9 +1,9 @@
--- Which messages an id of a carrier means.
+-- Which messages an id of a carrier belongs to.
 
 local look_up_all
-do -- a block of its own, since Lua has room for 200 locals in one: what only this needs
+do -- a block of its own: Lua allows 200 locals per block
 
--- The hours that have an id map of this carrier, the newest first; read once in a call.
+-- Return the hours that have an id map of this carrier, newest first; read once per call.
 local function hours_of(carrier)
   local hours = mapped_hours[carrier]
   if not hours then
@@ -15,8 +15,8 @@ local function hours_of(carrier)
   return hours
 end
 
--- Look these fields of one carrier up: in this call's answers, and in the hours that have an id map, the newest first.
--- found[number] becomes the message id and part, of each message that was given the id in that hour.
+-- Look up fields of one carrier in this call's answers, then in the hours that have an id map, newest first.
+-- found[number] becomes message id and part of each message that was given the id in that hour.
 local function look_up(carrier, numbers, fields, found)
   local list, fresh = mapped[carrier], nil
   local hours = hours_of(carrier)
@@ -39,7 +39,7 @@ local function look_up(carrier, numbers, fields, found)
   end
 end
 
--- The same for fields of several carriers; names[number] is the carrier.
+-- Do the same for fields of several carriers; names[number] is the carrier.
 function look_up_all(names, fields, found)
   local by_carrier = {}
   for number in pairs(fields) do

@@ -1,7 +1,8 @@
--- What an answer, a silence or a receipt makes of a message. Shared by progress, reclaim, untake_lost, regate and sweep.
+-- What an answer, a missing answer or a receipt makes of a message (progress, reclaim, untake_lost, regate, sweep).
 --
--- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, once for each
--- message whose receipts this id may bring; part 255 stands for all parts that were given the id.
+-- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, one after
+-- the
+-- other for each message that the id may belong to; part 255 stands for all parts that were given the id.
 
 local EVERY = 255
 
@@ -9,7 +10,7 @@ local function this_hour()
   return floor(now / 3600000)
 end
 
--- Have the id map lead from this id to a part.
+-- Map an id to a part.
 local function map_id(r, index, carrier, carrier_id)
   local list = group(mapped, carrier)
   local n = #list
@@ -17,14 +18,14 @@ local function map_id(r, index, carrier, carrier_id)
   return list[n + 1]
 end
 
--- List it among those that wait for a receipt without a known id.
+-- List it among the messages that wait for a receipt without a known id.
 local function list_lost(r)
   local ids = group(group(listed, carrier_of(r)), short_of(r))
   ids[#ids + 1] = r.id
   r.listed = r.listed + 1 - r.listed % 2
 end
 
--- The receipts that are there already may end it.
+-- End it when the receipts that have arrived decide it.
 local function end_by_receipts(r, carrier_id, err)
   local state = verdict_of(r.parts)
   if state then move(r, state, Reason.RECEIPT, carrier_of(r), carrier_id or r.parts[3], 0, err or '') end
@@ -33,21 +34,20 @@ end
 local function sent(r, status, carrier_id, err)
   set_carrier_to_holder(r)
   r.due, r.pinned = now + settings.receipt, 1
-  if r.due < r.expires then schedule_sweep(r.id, r.due) end -- else it is looked at when it expires, and then again
+  if r.due < r.expires then schedule_sweep(r.id, r.due) end -- else sweep looks at it when it expires, and then again
   move(r, State.SENT, Reason.NONE, carrier_of(r), r.parts[3], status)
   end_by_receipts(r, carrier_id, err)
 end
 
--- Nothing more will be sent and nobody knows whether a copy has arrived: that is not final before receipts have had
--- their time.
+-- Leave it unknown: nothing more is sent, and a copy may have arrived. Not final before the time for receipts is over.
 local function left_unknown(r, reason, status)
   r.due, r.bare = now + settings.receipt, true
   schedule_sweep(r.id, r.due)
   move(r, State.UNKNOWN, reason, carrier_of(r), '', status)
 end
 
--- An end that is not the carrier's receipt: refused, expired, dropped by the gate. Where a copy may be on its way nobody
--- knows; once a part was accepted the rest has failed.
+-- End it for another reason than the carrier's receipt: refused, expired, dropped by the gate. When a copy may be on
+-- the wire it is unknown; when a part was accepted the rest has failed.
 local function ended(r, state, reason, status)
   if unresolved(r) then return left_unknown(r, reason, status) end
   if state == State.REJECTED and accepted_of(r) > 0 then state = State.FAILED end
@@ -59,7 +59,7 @@ local function refused(r, state, reason, status)
   ended(r, state, reason, status)
 end
 
--- It was marked while it was at the carrier that nothing more of it is to be sent: canceled, or stopped by the gate.
+-- End it when it was marked at the carrier: canceled, or stopped by the gate. Return whether it was.
 local function stopped(r, status)
   local mark = r.cancel
   if mark == 0 then return false end
@@ -75,7 +75,8 @@ local function stopped(r, status)
   return true
 end
 
--- A lease is over. Answers whether nothing is left to be sent: every part is taken, or one has failed.
+-- Settle a message whose lease is over. Return whether nothing is left to send: every part is accepted, or one has
+-- failed.
 local function completed(r, status)
   if not r.parts and r.parts_len == 0 then return false end
   local p = parts_of(r)
@@ -95,20 +96,21 @@ local function completed(r, status)
   return true
 end
 
--- Never written under its last lease. Answers whether it ends, since late answers completed it or it was marked.
+-- Close a lease under which nothing was written. Return whether the message ended: late answers completed it, or it was
+-- marked.
 local function ended_meanwhile(r)
   close_lease(r)
   return completed(r, 0) or stopped(r, 0)
 end
 
--- … else it goes back to its place.
+-- Return an unwritten message to its place, unless it has ended.
 local function return_to_lane(r)
   if ended_meanwhile(r) then return end
   move(r, State.QUEUED, Reason.UNTAKEN, carrier_of(r))
   push_head(r)
 end
 
--- Once more: what is unknown becomes a copy of its own, and its parts are to be sent again.
+-- Queue what is unknown again: it becomes a copy of its own, and its parts are to be sent again.
 local function resend(r)
   local p, carrier = parts_of(r), carrier_of(r)
   for k = 1, #p, 3 do
@@ -122,15 +124,15 @@ local function resend(r)
   push_head(r)
 end
 
--- The time to wait for a receipt before a resend is over.
+-- Resend a message that was held for a receipt, or leave it unknown.
 local function hold_over(r)
   if stopped(r, 0) then return end
   if now > r.expires or r.resent >= settings.resends then return left_unknown(r, Reason.NO_ANSWER, 0) end
   resend(r)
 end
 
--- Whoever has begun it ends it: what is delayed moves along to the lane where only that carrier looks. (What is ready
--- does so when it is popped.)
+-- Pin it to the carrier that has accepted a part. What is delayed moves to the lane that only this carrier serves; what
+-- is ready does so when it is popped.
 local function pin(r, carrier)
   if r.pinned == 1 then return end
   local delayed = r.state <= State.QUEUED and r.due > 0
@@ -140,7 +142,7 @@ local function pin(r, carrier)
   if delayed then delay(r, r.due) end
 end
 
--- Whether this remark stands in the timeline.
+-- Tell whether this remark is in the timeline.
 local function noted(r, reason, note)
   local trail, from = trail_of(r), 1
   while from < #trail do
@@ -151,8 +153,8 @@ local function noted(r, reason, note)
   return false
 end
 
--- What a receipt says without moving the message: noted once per text. The reason of what is SENT is the last one noted.
--- Answers what became of it (Match).
+-- Note what a receipt says without a move, once per text. The reason of a SENT message is its last remark. Return what
+-- was done (Match).
 local function remark(r, reason, carrier, err)
   local note = pack('>I4Bc0', Size.INTERMEDIATE_STEP, #carrier, carrier) .. sub(err, 1, 64)
   local counts = r.state == State.SENT and r.reason == Reason.NONE and reason ~= Reason.RECEIPT -- noted before it was sent
@@ -163,7 +165,7 @@ local function remark(r, reason, carrier, err)
   return Match.APPLIED
 end
 
-local REMARKS -- state that a receipt tells -> the reason it leaves
+local REMARKS -- state in a receipt -> reason of the remark
 
 local function remark_of(state)
   REMARKS = REMARKS or {
@@ -173,13 +175,13 @@ local function remark_of(state)
   return REMARKS[state]
 end
 
--- Something was heard of a copy: what follows from it at once; of what is in flight its answer brings it about.
+-- Follow up on news of a copy of a message that is not in flight; for one in flight its answer does.
 local function follow_up(r, carrier, status, carrier_id, err)
   if r.final == 1 or r.state == State.SENDING then return end
   local p = parts_of(r)
   local accepted, verdict = accepted_in(p), verdict_of(p)
   local all, waits = accepted * 3 == #p, r.state <= State.QUEUED
-  if waits and (all or verdict) then leave(r) end -- before it is pinned, which is another lane
+  if waits and (all or verdict) then leave(r) end -- before it is pinned, which changes its lane
   if accepted > 0 then pin(r, carrier) end
   if verdict and not (waits and all) then
     end_by_receipts(r, carrier_id, err)
@@ -188,7 +190,7 @@ local function follow_up(r, carrier, status, carrier_id, err)
   end
 end
 
--- Whether a part was given this id by this carrier; and whether what was has no final receipt yet.
+-- Tell whether this carrier gave a part this id; and whether what was given it has no final receipt yet.
 local function was_given(r, p, k, carrier, carrier_id)
   local index, given, open_ = (k - 1) / 3, false, false
   if not copied(r, index) then return p[k + 2] == carrier_id, p[k] < Part.DELIVERED end
@@ -201,8 +203,8 @@ local function was_given(r, p, k, carrier, carrier_id)
   return given, open_
 end
 
--- What a final receipt makes of one part: of all its copies with this id; nil: of the first that is open at that carrier.
--- Answers whether anything changed.
+-- Apply a final receipt to one part: to all its copies with this id; id nil: to the first that is open at that carrier.
+-- Return whether anything changed.
 local function apply_final(r, p, k, carrier, carrier_id, state, done)
   if not p[k] or p[k] >= Part.DELIVERED then return false end
   local index = (k - 1) / 3
@@ -227,8 +229,9 @@ local function apply_final(r, p, k, carrier, carrier_id, state, done)
   return true
 end
 
--- The parts that a receipt is about: the one its id was given to, all of them when they share it, or all when `whole` is
--- told and the last one has it; then the others have theirs with that one's, and a repeated receipt is none for them.
+-- Apply a final receipt to the parts it is about: the part its id was given to, all parts that share it, or all parts
+-- when it speaks for the whole message and the last part has the id. The others then have their receipt with that one;
+-- a repeat does not count for them.
 local function apply_final_to_all(r, p, index, carrier, carrier_id, state, done, whole_)
   local all = whole_ and #p > 0 and was_given(r, p, #p - 2, carrier, carrier_id)
   if index ~= EVERY and not all then return apply_final(r, p, index * 3 + 1, carrier, carrier_id, state, done) end
@@ -244,8 +247,8 @@ local function apply_final_to_all(r, p, index, carrier, carrier_id, state, done,
   return changed
 end
 
--- A receipt; index: the part that its id was given to; done: the carrier's date in seconds, nil when it gave none;
--- whole_: it speaks for the whole message. Answers what became of it (Match).
+-- Apply a receipt. index: the part that its id was given to; done: the carrier's date in seconds, nil = none; whole_:
+-- it speaks for the whole message. Return what was done (Match).
 local function receive(r, index, carrier, carrier_id, state, err, done, whole_)
   if r.final == 1 then return Match.REPEATED end
   local remarked, p = remark_of(state), parts_of(r)

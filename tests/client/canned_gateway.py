@@ -1,4 +1,4 @@
-"""A gateway's door of canned answers, for both clients: it says what the test laid out and remembers what was asked."""
+"""An HTTP server that gives the responses a test has prepared and records the requests."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-HANG_UP = "hang up"
-"""Instead of a reply: the connection is closed without an answer, after the request was read."""
+NO_RESPONSE = "no response"
+"""In place of a reply: the connection is closed after the request was read."""
 
 
-class Asked(NamedTuple):
+class ReceivedRequest(NamedTuple):
     method: str
     path: str
     headers: dict[str, str]
     body: Any
 
 
-class Door:
-    """``replies``: (status, body, headers) each, or HANG_UP; ``asked``: what came."""
+class CannedGateway:
+    """``replies``: (status, body, headers) each, or NO_RESPONSE; ``requests``: those received."""
 
     def __init__(self) -> None:
         self.replies: list[Any] = []
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
         self.url = ""
 
@@ -33,23 +33,25 @@ class Door:
         self.replies.append((status, body, {name.replace("_", "-"): value for name, value in headers.items()}))
 
     def keys(self) -> list[str]:
-        return [asked.headers["idempotency-key"] for asked in self.asked]
+        return [request.headers["idempotency-key"] for request in self.requests]
 
 
-def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
+def _handler(gateway: CannedGateway) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
             super().setup()
-            door.connections += 1
+            gateway.connections += 1
 
         def _answer(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            door.asked.append(Asked(self.command, self.path, headers, json.loads(data) if data else None))
-            reply = door.replies.pop(0)
-            if reply == HANG_UP:
+            gateway.requests.append(
+                ReceivedRequest(self.command, self.path, headers, json.loads(data) if data else None)
+            )
+            reply = gateway.replies.pop(0)
+            if reply == NO_RESPONSE:
                 self.close_connection = True
                 return
             status, body, extra = reply
@@ -71,15 +73,15 @@ def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def opened() -> Iterator[Door]:
-    door = Door()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(door))
+def opened() -> Iterator[CannedGateway]:
+    gateway = CannedGateway()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(gateway))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    door.url = f"http://127.0.0.1:{server.server_port}"
+    gateway.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield door
+        yield gateway
     finally:
         server.shutdown()
         thread.join()
