@@ -130,7 +130,7 @@ async def test_every_route_of_the_operators_listener_is_documented() -> None:
 async def test_command_line(gateway: RunningGateway, tmp_path: Path) -> None:
     said = await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, SHELL), folder=tmp_path)
     assert "2 messages in 2 segments; nothing was sent" in said
-    assert "The first: to +46701740611: Hello Åsa, your parcel is here" in said
+    assert "First message, to +46701740611: Hello Åsa, your parcel is here" in said
     assert "2 accepted (2 queued)" in said
     assert "granted" in said
     assert '"asked by phone"' in said
