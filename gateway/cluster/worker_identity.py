@@ -1,4 +1,4 @@
-"""Names of gateways, and where one of several workers sits: what it is told instead of choosing for itself."""
+"""Names of gateways, and what one of several workers is given instead of choosing it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class WorkerIdentity(NamedTuple):
     """One of several workers on this machine."""
 
     number: int  # from 1
-    node: str  # its lasting name; the one that sits here next takes over at once what this one held
+    node: str  # its lasting name; the next worker of this number takes over at once what this one held
     store: str  # URL
     http: str  # host:port, shared by all workers
-    door: str  # unix:path, where the supervisor asks
-    again: bool = False  # its former process is dead, as our supervisor knows
+    door: str  # unix:path of its admin API, for the supervisor
+    again: bool = False  # the supervisor knows that its former process is dead
 
 
 def lasting_name(config: Config) -> str:
-    """A gateway's lasting name, the host's when the configuration gives none.
+    """Return a gateway's lasting name, the host's when the configuration gives none.
 
-    A later incarnation of the same name takes over at once what a former one held. Only the lock on an embedded store
-    proves that the former is dead; on a shared store another gateway of this host may well be alive.
+    A later process of the same name takes over at once what a former one held. Only the lock on an embedded store
+    proves that the former is dead; on a shared store another gateway of this host may be alive.
     """
     host = socket.gethostname()
     return config.node or (host if is_lasting(config) else f"{host}-{token_hex(3)}")
