@@ -11,6 +11,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -113,23 +114,26 @@ class App:
         )
         self.forms = ReceiptIdForms(self.store)
         self.sweeper = Sweeper(self.store, self.forms, self.supervision)
-        self.decisions = Redecider(self.store, self.policy_context, hint=self._hint, supervision=self.supervision)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
         index = ReceiptIndex(self.store, link)
         self.relocator = ParkedReceiptRelocator(self.store, index, self.owner, self.supervision)
-        self.notifier = WorkNotifier(
-            WorkChannel(link, self.owner), self.heartbeat, lambda some, urgent: self._hint(some, urgent=urgent)
-        )
+        self.notifier = WorkNotifier(WorkChannel(link, self.owner), self.heartbeat)
         self.carrier_manager = CarrierManager(
             config,
             store=self.store,
             heartbeat=self.heartbeat,
-            numbers=hasher,
+            hasher=hasher,
             forms=self.forms,
             redecide=self._to_decide.put_nowait,
             index=index,
-            beyond=self.notifier.beyond_us,
-            changed=self.shares.changed,
+            offer_to_gateways=self.notifier.announce,
+            limits_changed=self.shares.changed,
+            supervision=self.supervision,
+        )
+        self.decisions = Redecider(
+            self.store,
+            self.policy_context,
+            work_available=self.carrier_manager.work_available,
             supervision=self.supervision,
         )
         self.flags = SharedFlags(self.store, self.policy_context, self.carrier_manager.set_modes, self.forms.take_over)
@@ -146,7 +150,7 @@ class App:
         self.intake = Intake(
             self.store,
             self.policy_context,
-            hint=self.carrier_manager.accepted,
+            work_available=self.carrier_manager.work_available,
             named=self.webhooks.named,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
@@ -200,9 +204,6 @@ class App:
     def shared(self) -> Iterator[SharedLimit]:
         """All that has a limit which gateways share."""
         return chain(self.api.accounts.shared(), self.carrier_manager.shared())
-
-    def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
-        self.carrier_manager.hint(partitions, urgent=urgent)
 
     def _poster(self) -> EndpointClient:
         return poster(self.config.webhooks.allow_networks, f"smpp-gateway/{installed_version()}")
@@ -292,7 +293,7 @@ class App:
             "sweeper": self.sweeper.run,
             "decisions": self._decide,
             "flags": self.flags.run,
-            "herald": self.notifier.run,
+            "herald": partial(self.notifier.run, self.carrier_manager.work_available),
             "lag": self.meters.lag.run,
             "webhooks": self.webhooks.run,
             "upkeep": self.upkeep.run,

@@ -401,7 +401,7 @@ class SubmitResult(msgspec.Struct, gc=False):
     on_unknown: OnUnknown = OnUnknown.RESEND  # the carrier's word
     last_place: bool = False  # NEXT has nowhere to go: becomes FAILED (routes_exhausted)
     recipient: bytes = b""  # its key, for carriers whose receipts are found by id alone
-    mark: bytes = b""  # what an excerpt of its text in a receipt must agree with; of lost and of nameless ones only
+    excerpt: bytes = b""  # hash of how its text begins, to match its receipt by; of lost and of nameless ones only
     host: str = ""  # that answered, where a carrier has several
 
 
@@ -410,7 +410,7 @@ class ReceiptDetail(NamedTuple):
 
     guesses: tuple[tuple[int, bytes], ...]  # what the answer may have called it, by kind of form (``smpp.message_id``)
     host: str  # it came from
-    mark: bytes  # of the excerpt of the text in it; b"" = it has none that can be compared
+    excerpt: bytes  # hash of how the text in it begins; b"" = it has none that can be compared
     sure: bool  # ids of this host are known by their plain form: that this one is not is no matter of forms
     early: bool = False  # told before it is looked up, since its host's form is unknown: another's id may look like it
 

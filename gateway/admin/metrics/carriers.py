@@ -142,7 +142,7 @@ def _receipts(by_name: ByName) -> Iterator[Metric]:
         "receipt_states",
         "Delivery receipts by what they say (accepted: an intermediate one).",
         ("carrier", "state"),
-        {(name, state.name.lower()): n for name, one in by_name.items() for state, n in one.receipts.said.items()},
+        {(name, state.name.lower()): n for name, one in by_name.items() for state, n in one.receipts.states.items()},
     )
 
 
@@ -161,7 +161,7 @@ def _answers(by_name: ByName) -> dict[tuple[str, str], float]:
 
 
 def _binds(by_name: ByName) -> Iterator[Metric]:
-    ours = {name: sum(not slot.spare for slot in one.pool.slots) for name, one in by_name.items()}
+    ours = {name: sum(not slot.elsewhere for slot in one.pool.slots) for name, one in by_name.items()}
     yield gauge("binds", "Binds of ours.", ours, CARRIER)
     yield gauge("binds_up", "Binds that are bound.", {name: len(up) for name, up in _up(by_name).items()}, CARRIER)
     yield gauge(
@@ -198,7 +198,7 @@ def _room(by_name: ByName) -> Iterator[Metric]:
     yield gauge(
         "leased_parts",
         "Parts handed to the carrier's side whose outcome is not stored yet.",
-        {name: one.dispatcher.out for name, one in by_name.items()},
+        {name: one.dispatcher.in_flight for name, one in by_name.items()},
         CARRIER,
     )
     yield gauge(
