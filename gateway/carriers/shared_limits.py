@@ -27,7 +27,7 @@ class BindShare:
         return f"<BindShare {self.name} {self._service.pool!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._service.pool.share_known
 
     @property
@@ -43,7 +43,7 @@ class BindShare:
         wanted = 0.0 if pool.unreachable(now) else self.limit
         return ShareRequest(self.name, self.limit, self.held, wanted, len(pool.binds), whole=True)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
         service = self._service
         service.pool.share_known = True
         service.pool.first_host, service.pool.members = granted.before, max(1, granted.members)
@@ -52,7 +52,7 @@ class BindShare:
 
     def close(self, now: float) -> None:
         """Hold no binds. Connections that are up stay: nothing is written over them until the next heartbeat."""
-        if not self.asked:
+        if not self.share_known:
             self._service.pool.share_known = True
             self._service.controls.set_share(0)
 
@@ -69,7 +69,7 @@ class CarrierRate:
         return f"<CarrierRate {self.name} {self._pace!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._pace.share.asked
 
     @property
@@ -84,8 +84,8 @@ class CarrierRate:
         wanted = self._pace.wanted(now) if self._service.pool.binds else 0.0
         return ShareRequest(self.name, self.limit, self.held, wanted)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
-        self._pace.grant(granted.share, granted.members, asked.limit, now)
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
+        self._pace.grant(granted.share, granted.members, request.limit, now)
         self._service.dispatcher.wake()
 
     def close(self, now: float) -> None:
@@ -104,7 +104,7 @@ class SenderRate:
         return f"<SenderRate {self.name} {self._pattern.share!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._pattern.share.asked
 
     @property
@@ -119,9 +119,9 @@ class SenderRate:
         wanted = self._pattern.wanted(now) if self._service.pool.binds else 0.0
         return ShareRequest(self.name, self.limit, self.held, wanted)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
         senders = self._service.dispatcher.senders
-        senders.grant(self._pattern, granted.share, granted.members, asked.limit, now)
+        senders.grant(self._pattern, granted.share, granted.members, request.limit, now)
 
     def close(self, now: float) -> None:
         self._pattern.share.close()

@@ -16,11 +16,10 @@ import structlog
 
 from gateway.cluster.periodic import PeriodicTask
 from gateway.store.errors import StoreError
-from gateway.store.limits import ShareGrant, ShareRequest
+from gateway.store.limits import LimitStore, ShareGrant, ShareRequest
 
 if TYPE_CHECKING:
     from gateway.cluster.heartbeat import Heartbeat
-    from gateway.store.limits import LimitStore
 
 EVERY = 1.0
 PROMPT = 0.25
@@ -41,7 +40,7 @@ class SharedLimit(Protocol):
     name: str
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         """Whether the share is known. Until then no other gateway is known, and the whole limit may be used."""
 
     @property
@@ -55,7 +54,7 @@ class SharedLimit(Protocol):
     def ask(self, now: float) -> ShareRequest:
         """Return the request for the store; ``now`` is loop time (s)."""
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
         """Use so much from now on: rates at once, connections as soon as they can be closed in order."""
 
     def close(self, now: float) -> None:
@@ -106,9 +105,9 @@ class LimitCoordinator:
     def changed(self) -> None:
         """Close every limit that is new until its share is known, and request the shares at once."""
         now = asyncio.get_running_loop().time()
-        for one in self._sources():
-            if not one.asked:
-                one.close(now)
+        for limit in self._sources():
+            if not limit.share_known:
+                limit.close(now)
         self._periodic.wake()
 
     def close(self) -> None:
@@ -116,8 +115,8 @@ class LimitCoordinator:
         self._closings += 1
         self._periodic.wake()
         now = asyncio.get_running_loop().time()
-        for one in self._sources():
-            one.close(now)
+        for limit in self._sources():
+            limit.close(now)
 
     async def leave(self) -> None:
         """Give all shares back; call it after the last use."""
@@ -135,41 +134,45 @@ class LimitCoordinator:
         now, closings = loop.time(), self._closings
         if not self._heartbeat.fresh(now):
             return  # the next heartbeat closes everything held here
-        everything = [(one, one.ask(now)) for one in self._sources()]
-        names = {ask.name for _, ask in everything}
-        shared, asks = self._moving(everything)
-        granted = await self._store.share([*asks, *(_gone(name) for name in self._names - names)])
-        self._names, self._last = names, {ask.name: ask for _, ask in everything}
+        everything = [(limit, limit.ask(now)) for limit in self._sources()]
+        names = {request.name for _, request in everything}
+        limits, requests = self._changing(everything)
+        grants = await self._store.share([*requests, *(_gone(name) for name in self._names - names)])
+        self._names, self._last = names, {request.name: request for _, request in everything}
         if closings != self._closings:
             return  # granted for what was closed meanwhile
-        self.members = max((said.members for said in granted), default=self.members)
-        self.waiting = any(said.share < said.target * 0.99 for said in granted)
-        lowered = self._apply(shared, asks, granted)
+        self.members = max((grant.members for grant in grants), default=self.members)
+        self.waiting = any(grant.share < grant.target * 0.99 for grant in grants)
+        lowered = self._apply(limits, requests, grants)
         if lowered:
-            again = [ask._replace(held=one.held) for one, ask in lowered]
+            again = [request._replace(held=limit.held) for limit, request in lowered]
             freed = await self._store.share(again)
             if closings == self._closings:
-                self._apply([one for one, _ in lowered], again, freed)
+                self._apply([limit for limit, _ in lowered], again, freed)
 
-    def _moving(
+    def _changing(
         self, everything: list[tuple[SharedLimit, ShareRequest]]
     ) -> tuple[list[SharedLimit], list[ShareRequest]]:
         """Return what to request in this round."""
         self._rounds += 1
         if len(everything) > MANY and self._rounds % 3 and not self.waiting:
-            everything = [(one, ask) for one, ask in everything if ask.whole or self._last.get(ask.name) != ask]
-        return [one for one, _ in everything], [ask for _, ask in everything]
+            everything = [
+                (limit, request)
+                for limit, request in everything
+                if request.whole or self._last.get(request.name) != request
+            ]
+        return [limit for limit, _ in everything], [request for _, request in everything]
 
     def _apply(
-        self, shared: Sequence[SharedLimit], asks: Sequence[ShareRequest], granted: Sequence[ShareGrant]
+        self, limits: Sequence[SharedLimit], requests: Sequence[ShareRequest], grants: Sequence[ShareGrant]
     ) -> list[tuple[SharedLimit, ShareRequest]]:
         """Apply the grants; return the limits that use less than before."""
         now = asyncio.get_running_loop().time()
         lowered: list[tuple[SharedLimit, ShareRequest]] = []
-        for one, ask, said in zip(shared, asks, granted, strict=False):
-            one.grant(said, ask, now)
-            if one.held < ask.held:
-                lowered.append((one, ask))
+        for limit, request, grant in zip(limits, requests, grants, strict=False):
+            limit.grant(grant, request, now)
+            if limit.held < request.held:
+                lowered.append((limit, request))
         return lowered
 
 
