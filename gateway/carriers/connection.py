@@ -122,7 +122,7 @@ class Bind(asyncio.Protocol):
         self.closed = asyncio.Event()
         self.decided = asyncio.Event()  # bound, refused or closed
         self._settings = settings
-        self._submits, self._messages = listeners
+        self._submit_listener, self._message_listener = listeners
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._peer = ""
@@ -322,7 +322,7 @@ class Bind(asyncio.Protocol):
         self._stalled = b""
         self._flush()
         if not self._paused:
-            self._submits.capacity_changed(self)
+            self._submit_listener.capacity_changed(self)
 
     # ---- inside
 
@@ -373,12 +373,12 @@ class Bind(asyncio.Protocol):
         if not self.sick and since is not None and now - since > self._settings.response_timeout:
             self.sick = True
             log.warning("carrier answers no submits", bind=self.name, outstanding=self._session.outstanding)
-            self._submits.capacity_changed(self)
+            self._submit_listener.capacity_changed(self)
 
     def _recover(self) -> None:
         self.sick = False
         log.info("carrier answers submits again", bind=self.name)
-        self._submits.capacity_changed(self)
+        self._submit_listener.capacity_changed(self)
 
     def _handle(self, events: list[Event], now: float) -> None:
         """Pass on a batch of events: answers and messages in one piece each, the rest one by one, in order."""
@@ -414,10 +414,10 @@ class Bind(asyncio.Protocol):
                 self.proven = True
             if self.sick:
                 self._recover()
-            self._guarded(self._submits.answered, self, answers, now)
+            self._guarded(self._submit_listener.answered, self, answers, now)
         if messages:
             self._idle += len(messages)
-            self._guarded(self._messages.received, self, messages, now)
+            self._guarded(self._message_listener.received, self, messages, now)
         return [], []
 
     def _handle_rare(self, event: Event, now: float) -> None:
@@ -426,13 +426,13 @@ class Bind(asyncio.Protocol):
                 self.since = now
                 self.decided.set()
                 log.info("carrier bind is up", bind=self.name, peer=self._peer, smsc=event.system_id.decode("latin-1"))
-                self._submits.capacity_changed(self)
+                self._submit_listener.capacity_changed(self)
             case BindRefused(status):
                 self.refused = status
                 self.abort("bind refused")
             case TimedOut(contexts):
                 log.warning("submits without an answer", bind=self.name, count=len(contexts))
-                self._submits.timed_out(self, contexts, now)
+                self._submit_listener.timed_out(self, contexts, now)
             case Unbinding():
                 self._finishing = True
                 log.info("carrier asked us to unbind", bind=self.name)
@@ -466,7 +466,7 @@ class Bind(asyncio.Protocol):
         if self.since:
             level = log.info if self._finishing else log.warning
             level("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
-        self._submits.lost(self, unknown, unwritten, now)
+        self._submit_listener.lost(self, unknown, unwritten, now)
 
     def _unsent(self, transport: asyncio.Transport | None) -> int:
         """Return how many submits of the last flush put no octet into the socket; 0 when that cannot be known."""

@@ -129,8 +129,8 @@ class Heartbeat:
         while self._young(first) and loop.time() < until:
             await asyncio.sleep(WATCH_EVERY)
             await self._beat()  # tells the store's clock as well
-            now = await self._formers()
-            for one, beat in now.items():
+            beats = await self._formers()
+            for one, beat in beats.items():
                 if one != self.owner and beat > first.get(one, 0):
                     await self.leave()
                     raise NameTaken(

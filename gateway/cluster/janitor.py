@@ -37,7 +37,7 @@ class Janitor:
         self._rescue = rescue
         self._lanes = lanes
         self._redecide = redecide
-        self._periodic = PeriodicTask(self.look, LOOK_EVERY, "cannot look after lanes", at_once=True)
+        self._periodic = PeriodicTask(self.look, LOOK_EVERY, "cannot check for lanes without a carrier", at_once=True)
         self.rescued = 0
 
     def __repr__(self) -> str:
