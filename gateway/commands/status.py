@@ -21,7 +21,7 @@ def status(
     url: Annotated[
         str,
         typer.Option(
-            help=f"URL of the admin listener, or for a message of the gateway. [dim]Default: as found here, or {URL}.[/]"
+            help=f"URL of the admin listener, or for a message of the gateway. [dim]Default: found here, or {URL}.[/]"
         ),
     ] = "",
     token: Token = "",
