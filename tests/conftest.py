@@ -17,14 +17,14 @@ settings.register_profile("shrink", deadline=None)
 settings.register_profile("gateway", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
 settings.load_profile("gateway")
 
-LONGEST = ("journeys", "faults", "carriers", "admin", "webhooks", "api", "cluster")
-"""Folders whose files begin first, so that no long one is left at the end with the other processes idle."""
+LONGEST = ("journeys", "faults", "carriers", "admin", "webhooks", "api", "cluster", "")
+"""Folders whose files begin first ("" is tests/ itself), so that no long file runs last while other processes idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def order(item: pytest.Item) -> int:
-        folder = item.path.parent.relative_to(Path(__file__).parent).parts[:1]
-        return LONGEST.index(folder[0]) if folder and folder[0] in LONGEST else len(LONGEST)
+        folder = str(item.path.parent.relative_to(Path(__file__).parent)).partition("/")[0].strip(".")
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
     items.sort(key=order)  # stable: within a folder as collected
 
