@@ -98,7 +98,7 @@ async def test_two_versions_of_the_functions_live_side_by_side(store_url: str) -
 async def test_a_slot_that_moves_is_followed(cluster_url: str, cluster_servers: Cluster) -> None:
     link = await link_to(cluster_url)
     slot = key_slot(TAGS[0])
-    owner = next(node for node in cluster_servers.nodes if f":{node.port}" in link._homes[0].name)
+    owner = next(node for node in cluster_servers.nodes if f":{node.port}" in link._node_of[0].name)
     target = next(node for node in cluster_servers.nodes if node is not owner)
     ids = {node: node.run("CLUSTER", "MYID").decode() for node in (owner, target)}
     try:
@@ -110,7 +110,7 @@ async def test_a_slot_that_moves_is_followed(cluster_url: str, cluster_servers: 
             node.run("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         target.client.function_flush()
         assert await link.call(0, "put", "after", 2) == [b"after", b"2"]  # MOVED, to a node without the functions
-        assert f":{target.port}" in link._homes[0].name
+        assert f":{target.port}" in link._node_of[0].name
     finally:
         for node in cluster_servers.nodes:
             node.client.flushall()
