@@ -64,7 +64,7 @@ class Child:
             while name not in self.said:
                 self._heard.clear()
                 if self._reader.done():
-                    raise ChildDied(f"{self.name} ended: {self.last_words()}")
+                    raise ChildDied(f"{self.name} ended: {self.last_warning()}")
                 await asyncio.wait(
                     {self._reader, waiting := asyncio.create_task(self._heard.wait())}, return_when="FIRST_COMPLETED"
                 )
@@ -81,9 +81,9 @@ class Child:
     def check(self) -> None:
         """Raises ChildDied when it has ended."""
         if self.process.returncode is not None:
-            raise ChildDied(f"{self.name} ended with {self.process.returncode}: {self.last_words()}")
+            raise ChildDied(f"{self.name} ended with {self.process.returncode}: {self.last_warning()}")
 
-    def last_words(self) -> str:
+    def last_warning(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return " | ".join(lines[-3:]) or "without a word"
 

@@ -35,8 +35,8 @@ _PAUSE = 0.05  # seconds, times the hop: moving or failing over a slot takes a m
 class StoreConnection:
     """Calls to functions and commands, each to the node that holds its partition."""
 
-    # Not redis-py's RedisCluster: it sends COMMAND GETKEYS with all arguments before every FCALL (5 times the CPU), repeats
-    # whole pipelines after a lost connection although calls may be done, and waits for hung nodes.
+    # Not redis-py's RedisCluster: it sends COMMAND GETKEYS with all arguments before every FCALL (5 times the CPU),
+    # repeats whole pipelines after a lost connection although calls may be done, and waits for hung nodes.
 
     def __init__(
         self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float

@@ -1,4 +1,4 @@
--- relocate: looks parked receipts up once more after a minute, in case whoever was to store them has died.
+-- relocate: looks parked receipts up once more after a minute, in case the gateway that was to store them has died.
 --
 -- ARGV   settings
 -- reply  {orphans, dropped because there were too many, found: {carrier, id, what was kept, what the index has, …}}

@@ -270,7 +270,7 @@ def fill_log(folder: Path) -> None:
 async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path) -> None:
     fill_log(tmp_path)
     (tmp_path / "temp-rewriteaof-bg-99.aof").write_bytes(b"half")
-    assert leftovers.last_words(tmp_path) == "Out of everything"
+    assert leftovers.last_warning(tmp_path) == "Out of everything"
     embedded = EmbeddedServer(tmp_path)
     await embedded.start()
     await embedded.stop()
@@ -280,12 +280,12 @@ async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path)
 
 
 def test_the_last_words_name_the_cause(tmp_path: Path) -> None:
-    assert leftovers.last_words(tmp_path) == "its log is empty"
+    assert leftovers.last_warning(tmp_path) == "its log is empty"
     (tmp_path / "server.log").write_text(
         "9:M 22 Nov 2026 03:54:00.000 # Error writing to the AOF file: No space left on device\n"
         "9:M 22 Nov 2026 03:54:00.000 # Can't recover from AOF write error. Exiting...\n"
     )
-    assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_words(tmp_path)
+    assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_warning(tmp_path)
 
 
 async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_last_words(
@@ -298,7 +298,7 @@ async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_las
     async with asyncio.timeout(5):
         while not (tmp_path / "server.log.1").exists():  # noqa: ASYNC110 - the server does it, not we
             await asyncio.sleep(0.02)
-        assert leftovers.last_words(tmp_path) == "Out of everything"
+        assert leftovers.last_warning(tmp_path) == "Out of everything"
         await embedded.order("BGREWRITEAOF")
         while not (tmp_path / "server.log").exists():  # noqa: ASYNC110 - the server goes on in a new file
             await asyncio.sleep(0.02)
