@@ -53,7 +53,7 @@ def test_a_cluster_of_three_does_what_the_model_says(cluster_url: str) -> None:
 
 
 @pytest.mark.parametrize("machine", [WebhooksMachine, ClaimsMachine, IndexMachine])
-def test_what_stands_beside_the_messages_does_what_its_model_says(
+def test_queues_claims_and_the_index_do_what_their_models_say(
     store_url: str, machine: type[RuleBasedStateMachine]
 ) -> None:
     run(machine, store_url, (20, 50), (4000, 80))

@@ -42,7 +42,7 @@ def test_behind_many_that_are_gone_the_age_is_that_of_the_last_looked_at(driver:
     assert lane.oldest == driver.now
 
 
-def test_whose_messages_are_held(driver: MessageDriver) -> None:
+def test_held_messages_are_counted_by_account_and_brand(driver: MessageDriver) -> None:
     first = driver.now
     held = {"state": State.HELD, "category": 2}
     driver.accept(*(driver.message(f"467{n:08}", **held) for n in range(1200)))

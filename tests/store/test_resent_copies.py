@@ -75,7 +75,7 @@ def test_a_failed_copy_counts_when_every_other_has_failed_too(driver: MessageDri
     assert driver.record(message).state is State.UNDELIVERED
 
 
-def test_a_failed_copy_counts_at_last_when_nothing_is_heard_of_the_other(driver: MessageDriver) -> None:
+def test_a_failed_copy_counts_when_the_other_gets_no_receipt_in_time(driver: MessageDriver) -> None:
     message = driver.message()
     resent_by_south(driver, message)
     driver.report(receipts=[driver.receipt(message.recipient, b"s", carrier="south", state=UNDELIVERED)])
@@ -329,7 +329,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(driver: MessageDri
     assert driver.record(message).state is State.DELIVERED
 
 
-def test_a_guess_that_leads_to_two_messages_leads_nowhere(driver: MessageDriver) -> None:
+def test_a_guess_that_leads_to_two_messages_matches_neither(driver: MessageDriver) -> None:
     one, other = driver.message(), driver.message()
     for message, given in ((one, b"1a"), (other, b"026")):
         driver.accept(message)

@@ -46,7 +46,7 @@ def test_a_resend_that_was_lost_too_keeps_a_failure_of_the_first_from_counting(d
     assert driver.record(message).state is State.DELIVERED
 
 
-def test_a_failure_heard_during_a_resend_ends_it_when_it_comes_back_unwritten(driver: MessageDriver) -> None:
+def test_a_failure_during_a_resend_ends_it_when_it_comes_back_unwritten(driver: MessageDriver) -> None:
     message = driver.message()
     first = lost(driver, message)
     (second,) = driver.take(carrier="south").leased
@@ -122,7 +122,7 @@ def test_the_same_receipt_twice_for_a_whole_message_is_one(driver: MessageDriver
     assert driver.record(message).state is State.SENT  # the first copies are open
 
 
-def test_the_answers_word_about_an_id_counts_whatever_a_receipt_seemed_to_tell(driver: MessageDriver) -> None:
+def test_the_id_in_an_answer_replaces_the_one_that_a_receipt_suggested(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     leased = lost(driver, message)
     unknown = driver.stranger(message.recipient, b"x", state=PartState.RECEIPT_UNKNOWN)
@@ -179,7 +179,7 @@ def test_while_a_form_is_not_learned_an_id_that_another_message_may_have_in_it_e
     assert {driver.record(message).state for message in messages} == {State.DELIVERED}
 
 
-def test_what_is_told_before_the_look_up_proves_nothing(driver: MessageDriver) -> None:
+def test_details_sent_before_the_look_up_prove_nothing(driver: MessageDriver) -> None:
     message = driver.message()
     leased = lost(driver, message)
     early = driver.stranger(leased.recipient, b"n1", early=True)

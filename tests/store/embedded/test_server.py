@@ -168,7 +168,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: 
         await embedded.stop()
 
 
-async def test_a_server_that_keeps_dying_is_tried_again_until_it_lives(tmp_path: Path) -> None:
+async def test_a_server_that_keeps_dying_is_restarted_until_it_stays_up(tmp_path: Path) -> None:
     embedded = EmbeddedServer(tmp_path)
     await embedded.start()
     good = embedded.binary
@@ -185,7 +185,7 @@ async def test_a_server_that_keeps_dying_is_tried_again_until_it_lives(tmp_path:
         await embedded.stop()
 
 
-async def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     embedded = EmbeddedServer(tmp_path, settings=("--no-such-setting", "1"))
     with pytest.raises(StoreUnavailable, match="did not start"):
         await embedded.start()
@@ -279,7 +279,7 @@ async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path)
     assert not (tmp_path / "temp-rewriteaof-bg-99.aof").exists()
 
 
-def test_the_last_words_name_the_cause(tmp_path: Path) -> None:
+def test_the_last_warning_in_the_log_names_the_cause(tmp_path: Path) -> None:
     assert leftovers.last_warning(tmp_path) == "its log is empty"
     (tmp_path / "server.log").write_text(
         "9:M 22 Nov 2026 03:54:00.000 # Error writing to the AOF file: No space left on device\n"
@@ -288,7 +288,7 @@ def test_the_last_words_name_the_cause(tmp_path: Path) -> None:
     assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_warning(tmp_path)
 
 
-async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_last_words(
+async def test_a_long_log_is_renamed_while_the_server_runs_and_its_last_warning_is_still_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.store.embedded.server._LOG_CHECK", 0.05)

@@ -171,7 +171,7 @@ async def test_more_calls_than_connections_wait_their_turn(store_url: str) -> No
     await link.close()
 
 
-async def test_calls_that_get_no_connection_in_time_are_told_so(store_url: str, single_server: Server) -> None:
+async def test_calls_that_get_no_connection_in_time_raise_store_busy(store_url: str, single_server: Server) -> None:
     link = await link_to(store_url, timeout=0.2, connections=1)
     single_server.run("CLIENT", "PAUSE", 600)
     results = await asyncio.gather(*[link.call(n, "put", "a", 1) for n in range(8)], return_exceptions=True)
@@ -283,7 +283,7 @@ async def test_single_and_cluster_urls_are_not_mixed_up(cluster_servers: Cluster
     "url",
     ["", "embedded", "http://x", "unix://", "redis+cluster://h/3", "redis+cluster+cluster://h", "unix+cluster:///s"],
 )
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
+def test_an_invalid_store_url_is_refused(url: str) -> None:
     with pytest.raises(StoreRefused, match="url"):
         parse(url)
 
@@ -314,7 +314,7 @@ def test_a_password_is_never_shown() -> None:
         (foreign.ResponseError("user_function:3: attempt to concatenate"), StoreError),
     ],
 )
-def test_every_foreign_error_has_one_of_ours(error: Exception, ours: type[StoreError]) -> None:
+def test_every_error_of_redis_py_becomes_a_store_error(error: Exception, ours: type[StoreError]) -> None:
     assert type(translate(error, "there")) is ours
 
 
