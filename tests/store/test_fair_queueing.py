@@ -78,7 +78,7 @@ def test_an_account_that_was_away_has_saved_no_turns(driver: MessageDriver) -> N
     assert shares["b"] > shares["a"] > 150
 
 
-def test_a_node_that_restarts_at_once_keeps_its_share(driver: MessageDriver) -> None:
+def test_an_account_that_returns_at_once_has_used_its_turn(driver: MessageDriver) -> None:
     accept(driver, "a", ROW)
     accept(driver, "b", 100)
     assert rows(driver.take(limit=ROW).leased) == [("a", ROW)]

@@ -423,7 +423,7 @@ def test_a_receipt_brings_the_id_that_no_answer_brought(driver: MessageDriver) -
     driver.accept(message)
     parts = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
     driver.report(driver.answer(driver.take().leased[0], Resolution.UNKNOWN, parts=parts))
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"b")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"b")]) == [Match.APPLIED]
     assert driver.record(message).state is State.SENT
     driver.report(receipts=[driver.receipt(message.recipient, b"a")])
     assert driver.record(message).state is State.DELIVERED
@@ -556,7 +556,9 @@ def test_nothing_readable_is_stored(single_server: Server, driver: MessageDriver
 def test_unmatched_receipts_are_tried_a_few_at_a_time(driver: MessageDriver) -> None:
     recipient = driver.message().recipient
     driver.report(
-        receipts=[driver.stranger(recipient, b"%d" % number) for number in range(FunctionConstant.PARKED_TRIED + 5)]
+        receipts=[
+            driver.unmatched_receipt(recipient, b"%d" % number) for number in range(FunctionConstant.PARKED_TRIED + 5)
+        ]
     )
     driver.later(61_000)
     first, second = (driver.run(driver.store.sweep(recipient.partition)) for _ in range(2))

@@ -109,7 +109,7 @@ async def test_the_first_answer_stands(place: Place) -> None:
     assert await place.claim(OTHER, base()) == Claimed(ClaimResult.DONE, answer=answer)
 
 
-async def test_a_parked_receipt_is_deleted_in_time(place: Place) -> None:
+async def test_a_claim_is_deleted_after_24_hours(place: Place) -> None:
     first = base()
     await place.claim(ONE, first)
     await place.settle(first, StoredResponse(202, b"{}"))

@@ -174,7 +174,7 @@ def test_a_receipt_of_an_unknown_id_becomes_an_orphan_and_is_deleted(driver: Ind
     assert driver.parked_keys() == 0
 
 
-def test_orphans_are_bounded_in_number(driver: IndexDriver) -> None:
+def test_receipts_parked_in_the_index_are_bounded_in_number(driver: IndexDriver) -> None:
     """A carrier may send more of it in a day than a store holds."""
     tag = driver.link.tags[0]
     names = [b"north\0%d" % number for number in range(FunctionConstant.PARKED_MOST + 5)]

@@ -92,7 +92,7 @@ def test_query_parameters_of_a_store_url_are_checked_before_connecting(url: str,
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_secrets_file_with_other_content_is_named(tmp_path: Path) -> None:
+def test_a_certificate_file_with_other_content_is_named(tmp_path: Path) -> None:
     odd = tmp_path / "odd.pem"
     odd.write_text("nothing of that kind")
     with pytest.raises(StoreRefused, match=r"odd\.pem cannot be used"):

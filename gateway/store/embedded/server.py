@@ -134,10 +134,6 @@ class EmbeddedServer:
         """Return why no server runs now, "" while one does."""
         return last_warning(self.data_dir) if self._died() else ""
 
-    async def wait_ready(self) -> None:
-        """Return once the server answers."""
-        await self.ready.wait()
-
     # -- folder and locks ----------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:

@@ -156,7 +156,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: 
             async with asyncio.timeout(10):
                 while embedded.ready.is_set():  # noqa: ASYNC110 - only its rise can be awaited
                     await asyncio.sleep(0.01)
-                await embedded.wait_ready()
+                await embedded.ready.wait()
             async with client(embedded) as one:
                 kept = [int(each) for each in await one.lrange("written", 0, -1)]
                 # the one that was cut off may be there or not
@@ -180,7 +180,7 @@ async def test_a_server_that_keeps_dying_is_restarted_until_it_stays_up(tmp_path
         assert not embedded.ready.is_set()
         embedded.binary = good
         async with asyncio.timeout(10):
-            await embedded.wait_ready()
+            await embedded.ready.wait()
     finally:
         await embedded.stop()
 
