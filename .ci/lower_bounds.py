@@ -1,7 +1,7 @@
-"""Install every runtime dependency at its lower bound in an environment of its own, import the whole package there and
-let the demo tell its story.
+"""Install every runtime dependency at its lower bound in a temporary environment, import the whole package there and
+run the demo.
 
-A bound that says less than the code needs shows itself here, before a user's resolver finds it.
+A bound lower than what the code needs fails here, before a user's resolver finds it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ print(f"{len(names)} modules import")
 
 
 def lowest(requirement: str) -> str:
-    """``"redis[x]>=8.0"`` -> ``"redis[x]==8.0"``; ValueError when there is no lower bound."""
+    """``"redis[x]>=8.0"`` -> ``"redis[x]==8.0"``. Raises ValueError if there is no lower bound."""
     pinned, count = re.subn(r">=\s*([^,;\s]+)[^;]*", r"==\1", requirement, count=1)
     if not count:
         raise ValueError(f"{requirement!r} has no lower bound")
@@ -35,11 +35,11 @@ def lowest(requirement: str) -> str:
 def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = [lowest(requirement) for requirement in project["dependencies"]]
-    with tempfile.TemporaryDirectory() as room:
-        python = f"{room}/venv/bin/python"
+    with tempfile.TemporaryDirectory() as folder:
+        python = f"{folder}/venv/bin/python"
         quiet = ["--quiet", "--disable-pip-version-check"]
         for command in (
-            [sys.executable, "-m", "venv", f"{room}/venv"],
+            [sys.executable, "-m", "venv", f"{folder}/venv"],
             [python, "-m", "pip", "install", *quiet, *pins],
             [python, "-c", IMPORT_ALL],
             [python, "-m", "gateway", "demo", "--once"],

@@ -1,1 +1,1 @@
-"""The benchmark: carriers, gateway and load in processes of their own, messages followed over their whole life."""
+"""The benchmark: carriers, gateway and load generator as processes; messages are followed over their whole life."""

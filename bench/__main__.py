@@ -1,4 +1,4 @@
-"""``python -m bench``: one run, its result as a table or as JSON."""
+"""``python -m bench``: one run; prints its result as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from bench.children import ChildDied
 from bench.measure import Result
 from bench.options import Options, parse
 from bench.report import print_result
-from bench.run import Progress as Where
+from bench.run import Progress as RunProgress
 from bench.run import Run
 from gateway.client import Unreachable
 from gateway.store.errors import StoreError
 
 
 @contextlib.contextmanager
-def bar(options: Options) -> Iterator[Callable[[Where], None]]:
-    """A progress bar on standard error when that is a terminal, else nothing."""
+def bar(options: Options) -> Iterator[Callable[[RunProgress], None]]:
+    """Show a progress bar on standard error if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         accepted = progress.add_task("starting", total=options.messages)
         done = progress.add_task("delivered", total=options.messages)
 
-        def show(where: Where) -> None:
-            name = "accepted" if where.phase == "messages" else where.phase
-            progress.update(accepted, description=name, completed=where.accepted if where.phase == "messages" else 0)
-            progress.update(done, completed=where.done if where.phase == "messages" else 0)
+        def show(at: RunProgress) -> None:
+            name = "accepted" if at.phase == "messages" else at.phase
+            progress.update(accepted, description=name, completed=at.accepted if at.phase == "messages" else 0)
+            progress.update(done, completed=at.done if at.phase == "messages" else 0)
 
         yield show
 
 
 async def measure(options: Options) -> Result:
-    """A run that Ctrl-C and SIGTERM end in order."""
+    """Return the result of one run, which Ctrl-C and SIGTERM stop cleanly."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,13 +52,13 @@ async def measure(options: Options) -> Result:
 
 
 def main() -> int:
-    """0 when nothing was lost or doubled, 1 when something was, 2 when nothing could be measured."""
+    """Return 0 if nothing was lost or duplicated, 1 otherwise, 2 if nothing could be measured."""
     options = parse(sys.argv[1:])
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             result = runner.run(measure(options))
     except (ChildDied, TimeoutError, Unreachable, StoreError, OSError) as error:
-        print(f"could not measure: {error or type(error).__name__}", file=sys.stderr)
+        print(f"cannot measure: {error or type(error).__name__}", file=sys.stderr)
         return 2
     except asyncio.CancelledError:
         print("interrupted", file=sys.stderr)

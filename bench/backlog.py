@@ -1,8 +1,8 @@
-"""How long one-time passwords take while much else waits: ``python -m bench.backlog [--backlog N]``.
+"""Latency of one-time passwords behind a backlog: ``python -m bench.backlog [--backlog N]``.
 
-Messages of a lower priority are handed in until N of them wait behind the carriers' rate. Then one-time passwords are
-handed in, one a request, for ``--seconds``; measured is the time from the first octet of a password's request to its
-submit_sm at the carrier, and what a message costs meanwhile, password or not.
+Messages of a lower priority are sent until N of them wait behind the carriers' rate. Then one-time passwords are sent,
+one per request, for ``--seconds``. Measured are the time from the first octet of a password's request to its submit_sm
+at the carrier, and the CPU cost of every message sent meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 
 from bench.carrier import Ledger
 from bench.children import Child, ChildDied
-from bench.load import Plan, Sent
+from bench.load import LoadPlan, LoadResult
 from bench.measure import Latency
 from bench.options import MAX_MESSAGES, Options
 from bench.run import KEY, Run
@@ -29,43 +29,43 @@ BUDGET = 50.0
 """Milliseconds, p99, as long as the carriers allow 100 messages a second and answer within 20 ms."""
 
 FIRST_PASSWORD = 50_000_000
-"""Number of the first password: beyond every message of the backlog."""
+"""Number of the first password, above every message of the backlog."""
 
-FILLING = 900.0  # seconds that handing in the backlog may take
+FILLING = 900.0  # seconds that sending the backlog may take
 
 
-class Found(msgspec.Struct, frozen=True):
-    """What was measured."""
+class BacklogResult(msgspec.Struct, frozen=True):
+    """What one run measured."""
 
-    backlog: int  # messages that waited when the first password came
+    backlog: int  # messages that waited when the first password was sent
     passwords: int
-    missing: int  # that no carrier had seen two seconds after the last
+    missing: int  # not at a carrier two seconds after the last was sent
     passwords_ms: Latency  # request → submit_sm
     request_ms: Latency  # request → 202
-    sent: int  # messages that carriers got meanwhile, passwords and others
+    sent: int  # messages submitted meanwhile, passwords and others
     gateway: float  # µs per message sent
     store: float
     store_bytes: int  # of data per message that waited
 
 
 class Backlog(Run):
-    """A run with two loads, one before the other."""
+    """A run with two loads: first the backlog, then the passwords."""
 
-    async def found(self, passwords: float, seconds: float) -> Found:
-        """``passwords`` a second for so many seconds. Raises what ``Run.result`` does."""
+    async def measured(self, passwords: float, seconds: float) -> BacklogResult:
+        """Send ``passwords`` per second for ``seconds``. Raises what ``Run.result`` does."""
         try:
             return await self._find(passwords, seconds)
         finally:
             await self._end()
 
-    async def _find(self, passwords: float, seconds: float) -> Found:
+    async def _find(self, passwords: float, seconds: float) -> BacklogResult:
         options = self.options
         carriers = await self._start_carriers()
-        gateway, http = await self._start_gateway(carriers.said["ports"])
+        gateway, http = await self._start_gateway(carriers.reported["ports"])
         await carriers.until_at_least("bound", options.carriers * options.binds)
         async with StoreView.open(self._config) as store:
             empty = await store.memory()
-            plan = Plan(
+            plan = LoadPlan(
                 http,
                 KEY,
                 options.messages,
@@ -77,17 +77,17 @@ class Backlog(Run):
                 "transactional",
                 str(self._folder / "sent"),
             )
-            filled = await self._hand_in("fill", plan)
-            waiting = filled.accepted - int(carriers.said["messages"])
+            filled = await self._send("fill", plan)
+            waiting = filled.accepted - int(carriers.reported["messages"])
             bytes_each = (await store.memory() - empty) / max(1, waiting)
-            before, first = self._snapshot(gateway, store, carriers), int(carriers.said["messages"])
+            before, first = self._snapshot(gateway, store, carriers), int(carriers.reported["messages"])
             plan = msgspec.structs.replace(
                 plan, messages=int(passwords * seconds), batch=1, connections=16, rate=passwords, category="otp",
                 first=FIRST_PASSWORD,
             )  # fmt: skip
-            sent = await self._hand_in("main", plan)
+            sent = await self._send("main", plan)
             await asyncio.sleep(2.0)
-            after, last = self._snapshot(gateway, store, carriers), int(carriers.said["messages"])
+            after, last = self._snapshot(gateway, store, carriers), int(carriers.reported["messages"])
         await gateway.stop()
         await carriers.stop()
         arrived = {
@@ -95,7 +95,7 @@ class Backlog(Run):
         }
         asked = dict(zip(sent.starts, sent.asked, strict=True))
         moved = max(1, last - first)
-        return Found(
+        return BacklogResult(
             backlog=waiting,
             passwords=sent.accepted,
             missing=sent.accepted - len(arrived),
@@ -107,36 +107,36 @@ class Backlog(Run):
             store_bytes=round(bytes_each),
         )
 
-    async def _hand_in(self, name: str, plan: Plan) -> Sent:
+    async def _send(self, name: str, plan: LoadPlan) -> LoadResult:
         child: Child = await self._start(name, "-m", "bench.load", msgspec.json.encode(plan).decode())
         await child.until("done", FILLING)
-        return msgspec.msgpack.decode((self._folder / "sent").read_bytes(), type=Sent)
+        return msgspec.msgpack.decode((self._folder / "sent").read_bytes(), type=LoadResult)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options of a command line; argparse ends the program when they make no sense."""
+    """Return the options; argparse exits with code 2 if they are invalid."""
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
     add = parser.add_argument
-    add("--backlog", type=int, default=50_000, help="messages that wait (default %(default)s)")
-    add("--passwords", type=float, default=50.0, help="one-time passwords a second (default %(default)s)")
-    add("--seconds", type=float, default=20.0, help="of passwords (default %(default)s)")
+    add("--backlog", type=int, default=50_000, help="messages waiting (default %(default)s)")
+    add("--passwords", type=float, default=50.0, help="one-time passwords per second (default %(default)s)")
+    add("--seconds", type=float, default=20.0, help="how long to send passwords (default %(default)s)")
     add(
         "--carrier-rate",
         type=float,
         default=250.0,
-        help="messages a second of each of two carriers (default %(default)s)",
+        help="messages per second at each of two carriers (default %(default)s)",
     )
-    add("--latency", type=float, default=0.005, help="seconds a carrier takes to answer (default %(default)s)")
+    add("--latency", type=float, default=0.005, help="response time of a carrier in seconds (default %(default)s)")
     add("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     if not 1 <= given.backlog <= MAX_MESSAGES:
         parser.error(f"--backlog is 1 to {MAX_MESSAGES}")
     if not (0 < given.passwords <= 1000 and 0 < given.seconds <= 600 and given.carrier_rate > 0):
-        parser.error("--passwords is up to 1000, --seconds up to 600, --carrier-rate more than 0")
+        parser.error("--passwords is at most 1000, --seconds at most 600, --carrier-rate greater than 0")
     return given
 
 
-async def measure(given: argparse.Namespace) -> Found:
+async def measure(given: argparse.Namespace) -> BacklogResult:
     """One run, about as long as filling (10,000 messages a second) and ``--seconds`` take."""
     options = Options(
         messages=given.backlog,
@@ -144,17 +144,17 @@ async def measure(given: argparse.Namespace) -> Found:
         latency=given.latency,
         seconds=FILLING + 2 * given.seconds,
     )
-    return await Backlog(options, lambda progress: None).found(given.passwords, given.seconds)
+    return await Backlog(options, lambda progress: None).measured(given.passwords, given.seconds)
 
 
 def main() -> int:
-    """0 when the passwords kept within the budget and none is missing, 1 otherwise, 2 when nothing was measured."""
+    """Return 0 if passwords stayed within the budget and none is missing, 1 otherwise, 2 if nothing was measured."""
     given, began = parse(sys.argv[1:]), time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(measure(given))
     except (ChildDied, TimeoutError, Unreachable, StoreError, OSError) as error:
-        print(f"could not measure: {error or type(error).__name__}", file=sys.stderr)
+        print(f"cannot measure: {error or type(error).__name__}", file=sys.stderr)
         return 2
     good = found.passwords_ms.p99 <= BUDGET and not found.missing
     if given.json:
@@ -164,7 +164,7 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _print(found: Found, good: bool, seconds: float) -> None:
+def _print(found: BacklogResult, good: bool, seconds: float) -> None:
     ms = found.passwords_ms
     print(f"waiting           {found.backlog:,} messages, {found.store_bytes} bytes each in the store")
     print(f"passwords         {found.passwords:,}, {found.missing} missing")

@@ -1,6 +1,6 @@
-"""The carriers of a run: our simulators, all in one process, with a ledger that costs a fraction of a microsecond.
+"""The carriers of a run: simulators in one process, with a ledger that costs a fraction of a microsecond per message.
 
-Runs as ``python -m bench.carrier JSON`` until SIGTERM; tells its ports and counters, writes the ledger at the end.
+Runs as ``python -m bench.carrier JSON`` until SIGTERM; reports its ports and counters, writes the ledger at the end.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.children import say
+from bench.children import report
 from gateway.simulator import Faults, Simulator
-from gateway.smpp.codec import ShortMessage
+from gateway.smpp.short_message import ShortMessage
 
 
-class Serve(msgspec.Struct, frozen=True):
-    """What to simulate. Seconds."""
+class CarrierPlan(msgspec.Struct, frozen=True):
+    """What to simulate. Times in seconds."""
 
     carriers: int
     latency: float
@@ -31,13 +31,13 @@ class Serve(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """When which message's first part arrived (CLOCK_MONOTONIC); ``parts`` counts all."""
+    """When the first part of each message arrived (CLOCK_MONOTONIC); ``parts`` counts all parts."""
 
     def __init__(self) -> None:
         self.indexes = array("Q")
         self.times = array("d")
         self.parts = 0
-        self.ended_at = 0.0  # the last receipt acknowledged
+        self.ended_at = 0.0  # when the last receipt was acknowledged
 
     def write(self, path: Path) -> None:
         fields = (self.parts, self.ended_at, self.indexes.tobytes(), self.times.tobytes())
@@ -55,12 +55,12 @@ class Ledger:
         return ledger
 
     def arrivals(self) -> Iterator[tuple[int, float]]:
-        """(message, instant) of each first part, in the order they came."""
+        """Yield (message, time) of each first part, in order of arrival."""
         return zip(self.indexes, self.times, strict=True)
 
 
 def find_tag(esm_class: int, data_coding: int, payload: bytes) -> int:
-    """The number that a message's text begins with (``#00000042#``), -1 for a later part."""
+    """Return the number at the start of a message's text (``#00000042#``), -1 for a later part."""
     start = payload[0] + 1 if esm_class & 0x40 and payload else 0
     text = payload[start : start + 20].replace(b"\0", b"") if data_coding == 8 else payload[start : start + 10]
     if text[:1] == b"#" and text[9:10] == b"#" and text[1:9].isdigit():
@@ -68,60 +68,60 @@ def find_tag(esm_class: int, data_coding: int, payload: bytes) -> int:
     return -1
 
 
-def counting(book: Ledger) -> Callable[[ShortMessage], None]:
-    """What a simulator is to do with each submit it accepts."""
+def recorder(ledger: Ledger) -> Callable[[ShortMessage], None]:
+    """Return a simulator's ``tap``: records each accepted submit in the ledger."""
 
     def count(message: ShortMessage) -> None:
-        book.parts += 1
+        ledger.parts += 1
         index = find_tag(message.esm_class, message.data_coding, message.payload)
         if index >= 0:
-            book.indexes.append(index)
-            book.times.append(time.monotonic())
+            ledger.indexes.append(index)
+            ledger.times.append(time.monotonic())
 
     return count
 
 
-async def serve(plan: Serve) -> None:
-    """Until SIGTERM."""
+async def serve(plan: CarrierPlan) -> None:
+    """Serve until SIGTERM, then write the ledger."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    book = Ledger()
+    ledger = Ledger()
     faults = Faults(latency_ms=plan.latency * 1000, receipt_delay_ms=plan.receipt_delay * 1000)
-    simulators = [Simulator(faults, tap=counting(book)) for _ in range(plan.carriers)]
-    tell(simulators, book, ports=[await simulator.start() for simulator in simulators])
+    simulators = [Simulator(faults, tap=recorder(ledger)) for _ in range(plan.carriers)]
+    report_changes(simulators, ledger, ports=[await simulator.start() for simulator in simulators])
     acknowledged = 0
     while not stop.is_set():
         await asyncio.sleep(0.01)
         now = sum(simulator.stats.receipts_acknowledged for simulator in simulators)
         if now != acknowledged:
-            acknowledged, book.ended_at = now, time.monotonic()
-        tell(simulators, book)
+            acknowledged, ledger.ended_at = now, time.monotonic()
+        report_changes(simulators, ledger)
     for simulator in simulators:
         await simulator.stop()
-    book.write(Path(plan.out))
+    ledger.write(Path(plan.out))
 
 
-_told: dict[str, object] = {}
+_last_report: dict[str, object] = {}
 
 
-def tell(simulators: list[Simulator], book: Ledger, **more: object) -> None:
-    """The counters, when they changed."""
+def report_changes(simulators: list[Simulator], ledger: Ledger, **more: object) -> None:
+    """Report the counters that changed."""
     stats = [simulator.stats for simulator in simulators]
     facts: dict[str, object] = {
         "bound": sum(each.bound for each in stats),
-        "messages": len(book.indexes),
-        "parts": book.parts,
+        "messages": len(ledger.indexes),
+        "parts": ledger.parts,
         "due": sum(each.receipts_made for each in stats),
         "receipts": sum(each.receipts_acknowledged for each in stats),
         **more,
     }
-    if not facts.items() <= _told.items():
-        _told.update(facts)
-        say(**facts)
+    if not facts.items() <= _last_report.items():
+        _last_report.update(facts)
+        report(**facts)
 
 
 def main() -> None:
-    plan = msgspec.json.decode(sys.argv[1], type=Serve)
+    plan = msgspec.json.decode(sys.argv[1], type=CarrierPlan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(plan))
 

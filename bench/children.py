@@ -1,4 +1,4 @@
-"""Processes of a run: started, listened to, measured and stopped; only ever our own."""
+"""Child processes of a run: start, read their reports, measure and stop them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ChildDied(Exception):
-    """A process of the run ended before its time; the text has its last words."""
+    """A child process ended too early; the message contains the end of its log."""
 
 
 class Child:
-    """A Python module running beside us. What it prints as JSON lines is kept: ``said`` is the newest, by name."""
+    """A Python module running as a child process. It reports values as JSON lines; ``reported`` has the latest."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
         self.process = process
         self.log = log
-        self.said: dict[str, Any] = {}
-        self._heard = asyncio.Event()
-        self._reader = asyncio.create_task(self._listen())
+        self.reported: dict[str, Any] = {}
+        self._updated = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, name: str, arguments: list[str], log: Path) -> Child:
-        """Run ``python ARGUMENTS``; its standard error goes to ``log``. It leads a group of its own, so that Ctrl-C
-        reaches the benchmark alone, which then stops its children in order."""
+        """Run ``python ARGUMENTS``, standard error to ``log``. It leads its own process group, so that Ctrl-C reaches
+        only the benchmark, which then stops its children in order."""
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -51,44 +51,44 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.name} pid={self.process.pid} code={self.process.returncode}>"
 
-    async def _listen(self) -> None:
+    async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             with contextlib.suppress(msgspec.DecodeError):
-                self.said.update(msgspec.json.decode(line))
-            self._heard.set()
+                self.reported.update(msgspec.json.decode(line))
+            self._updated.set()
 
     async def until(self, name: str, seconds: float = 30.0) -> Any:
-        """Wait until the child has said ``name``; its value. Raises ChildDied or TimeoutError."""
+        """Wait until the child has reported ``name``; return its value. Raises ChildDied or TimeoutError."""
         async with asyncio.timeout(seconds):
-            while name not in self.said:
-                self._heard.clear()
+            while name not in self.reported:
+                self._updated.clear()
                 if self._reader.done():
-                    raise ChildDied(f"{self.name} ended: {self.last_words()}")
+                    raise ChildDied(f"{self.name} ended: {self.log_tail()}")
                 await asyncio.wait(
-                    {self._reader, waiting := asyncio.create_task(self._heard.wait())}, return_when="FIRST_COMPLETED"
+                    {self._reader, waiting := asyncio.create_task(self._updated.wait())}, return_when="FIRST_COMPLETED"
                 )
                 waiting.cancel()
-        return self.said[name]
+        return self.reported[name]
 
     async def until_at_least(self, name: str, least: int, seconds: float = 30.0) -> None:
-        """Wait until a counter has come so far. Raises ChildDied or TimeoutError."""
+        """Wait until a reported counter has reached ``least``. Raises ChildDied or TimeoutError."""
         async with asyncio.timeout(seconds):
-            while int(self.said.get(name, 0)) < least:
+            while int(self.reported.get(name, 0)) < least:
                 self.check()
                 await asyncio.sleep(0.01)
 
     def check(self) -> None:
-        """Raises ChildDied when it has ended."""
+        """Raise ChildDied if it has ended."""
         if self.process.returncode is not None:
-            raise ChildDied(f"{self.name} ended with {self.process.returncode}: {self.last_words()}")
+            raise ChildDied(f"{self.name} ended with {self.process.returncode}: {self.log_tail()}")
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return " | ".join(lines[-3:]) or "without a word"
+        return " | ".join(lines[-3:]) or "its log is empty"
 
     async def stop(self, seconds: float = 20.0) -> int:
-        """SIGTERM, then SIGKILL when it takes too long; the exit code."""
+        """Send SIGTERM, after ``seconds`` SIGKILL; return the exit code."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 # Not Process.send_signal: it polls first, and so takes the exit code away from asyncio's watcher.
@@ -104,7 +104,7 @@ class Child:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time a process has used so far, all its threads and its ended children; 0.0 when it is gone."""
+    """Return the CPU time of a process so far, including threads and ended children; 0.0 if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -113,7 +113,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes it has started that still run."""
+    """Return the running child processes of a process."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -121,7 +121,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Octets of memory a process holds; 0 when it is gone."""
+    """Return the resident memory of a process in octets; 0 if it does not exist."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except OSError:
@@ -129,7 +129,7 @@ def resident(pid: int) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that the kernel says nobody uses just now, all different."""
+    """Return distinct ports of 127.0.0.1 that are free now, chosen by the kernel."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -137,7 +137,7 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def say(**facts: object) -> None:
-    """In a child: tell the benchmark something."""
+def report(**facts: object) -> None:
+    """In a child: report values to the benchmark."""
     sys.stdout.buffer.write(msgspec.json.encode(facts) + b"\n")
     sys.stdout.buffer.flush()

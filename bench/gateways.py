@@ -1,4 +1,4 @@
-"""When a gateway that was started takes messages."""
+"""Waiting until a started gateway accepts messages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ READY = 30.0
 
 
 async def ready(gateway: Child, admin: Client) -> None:
-    """Wait until its operators' listener says so. Raises ChildDied, TimeoutError."""
+    """Wait until its operators' listener reports it ready. Raises ChildDied, TimeoutError."""
     async with asyncio.timeout(READY):
-        while not await _says_so(admin):
+        while not await _is_ready(admin):
             gateway.check()
             await asyncio.sleep(0.02)
 
 
-async def _says_so(admin: Client) -> bool:
+async def _is_ready(admin: Client) -> bool:
     try:
         return (await asyncio.to_thread(admin.get, "/readyz")).ok
     except Unreachable:

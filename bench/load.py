@@ -1,7 +1,7 @@
-"""The load: posts batches over keep-alive connections and notes when each was sent and answered.
+"""The load generator: posts batches over keep-alive connections and records when each was sent and answered.
 
-Runs as ``python -m bench.load JSON``; plain sockets and bodies put together from octets, so that it costs little of the
-machine it shares with what is measured. Ends by itself: after the last answer, or when its time is over.
+Runs as ``python -m bench.load JSON``. It uses plain sockets and concatenated bodies, since it shares the machine with
+what is measured. Ends after the last response, or when its time is over.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.children import say
+from bench.children import report
 
 _COUNTS = re.compile(rb'"accepted":\s*(\d+),\s*"refused":\s*(\d+)')
 FIRST_NUMBER = 46_700_000_000  # Swedish mobile numbers: ten million of them
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What to send, and where."""
+class LoadPlan(msgspec.Struct, frozen=True):
+    """What to send, and where to."""
 
     port: int
     key: str
@@ -34,13 +34,13 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     text: str
     category: str
-    out: str  # file for the times
+    out: str  # file for the LoadResult
     send_at: str = ""
     first: int = 0  # number of the first message
 
 
-class Sent(msgspec.Struct):
-    """What is written to ``out``: the messages of request n begin at ``starts[n]``; times of CLOCK_MONOTONIC."""
+class LoadResult(msgspec.Struct):
+    """Written to ``out``: the messages of request n begin at ``starts[n]``; times are CLOCK_MONOTONIC."""
 
     starts: list[int]
     sizes: list[int]
@@ -52,12 +52,12 @@ class Sent(msgspec.Struct):
 
 
 def tag(index: int) -> str:
-    """What a message's text begins with, so that a carrier can tell which one it is. GSM characters only."""
+    """Return the start of a message's text, by which the carrier's ledger identifies it. GSM characters only."""
     return f"#{index:08d}#"
 
 
-def body(plan: Plan, start: int, size: int) -> bytes:
-    """The JSON of one request."""
+def body(plan: LoadPlan, start: int, size: int) -> bytes:
+    """Return the JSON body of one request."""
     text = msgspec.json.encode(plan.text)[1:-1].decode()
     tail = f' {text}","category":"{plan.category}"' + (f',"send_at":"{plan.send_at}"' if plan.send_at else "") + "}"
     items = [
@@ -68,7 +68,7 @@ def body(plan: Plan, start: int, size: int) -> bytes:
     return joined.encode()
 
 
-def request(plan: Plan, content: bytes) -> bytes:
+def request(plan: LoadPlan, content: bytes) -> bytes:
     path = "/v1/messages" if plan.batch == 1 else "/v1/messages/batch"
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {plan.key}\r\n"
@@ -78,9 +78,9 @@ def request(plan: Plan, content: bytes) -> bytes:
 
 
 class Load:
-    """All requests of a plan, in order, over a few connections that take the next one when they are free."""
+    """Sends all requests of a plan in order; each connection sends the next one when it is free."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.starts = array("Q")
         self.sizes = array("L")
@@ -95,13 +95,13 @@ class Load:
 
     async def run(self) -> None:
         self._begun = time.monotonic()
-        progress_writer = asyncio.create_task(self._report())
+        reporting = asyncio.create_task(self._report())
         try:
             async with asyncio.timeout(self.plan.seconds):
                 await asyncio.gather(*(self._connection() for _ in range(self.plan.connections)))
         except TimeoutError:
-            self._problem("the load ran out of time")
-        progress_writer.cancel()
+            self._problem("not all messages were sent within --seconds")
+        reporting.cancel()
 
     async def _connection(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.plan.port)
@@ -127,7 +127,7 @@ class Load:
             status, content = await _answer(reader)
             if status not in (429, 503):
                 break
-            self._problem(f"answered {status}, sent again")
+            self._problem(f"answered {status}, retried")
             await asyncio.sleep(0.05)
         self.starts.append(start)
         self.sizes.append(size)
@@ -155,28 +155,28 @@ class Load:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(0.2)
-            say(accepted=self.accepted)
+            report(accepted=self.accepted)
 
-    def sent(self) -> Sent:
+    def result(self) -> LoadResult:
         problems = [f"{text} (×{count})" for text, count in self.problems.items()]
         times = (list(self.starts), list(self.sizes), list(self.asked), list(self.answered))
-        return Sent(*times, self.accepted, self.refused, problems)
+        return LoadResult(*times, self.accepted, self.refused, problems)
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of the next response; only what the gateway sends: a Content-Length and no chunks."""
+    """Return status and body of the next response. The gateway always sends a Content-Length, never chunks."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length:\s*(\d+)", head, re.I)
     return int(head[9:12]), await reader.readexactly(int(length[1])) if length else b""
 
 
 def main() -> None:
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    plan = msgspec.json.decode(sys.argv[1], type=LoadPlan)
     load = Load(plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(load.run())
-    Path(plan.out).write_bytes(msgspec.msgpack.encode(load.sent()))
-    say(accepted=load.accepted, done=True)
+    Path(plan.out).write_bytes(msgspec.msgpack.encode(load.result()))
+    report(accepted=load.accepted, done=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds by quantile; all 0 when nothing was measured."""
+    """Milliseconds by quantile; all 0 if nothing was measured."""
 
     count: int
     p50: float

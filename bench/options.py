@@ -13,30 +13,30 @@ TEXT = "Your parcel is waiting for you at the corner shop until Friday."
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. Bounded in count and in time, whatever is asked for."""
+    """The options of one run; count and time are bounded."""
 
     messages: int = 50_000
     batch: int = 500  # messages a request; 1 with --single
     connections: int = 4  # requests in flight
-    rate: float = 0.0  # messages a second handed in; 0 = as fast as they are answered
+    rate: float = 0.0  # messages sent per second; 0 = as fast as they are answered
     carriers: int = 2
     binds: int = 2
     window: int = 100
-    carrier_rate: float = 0.0  # the gateway's own limit per carrier; 0 = none
-    latency: float = 0.0  # seconds until a carrier answers
-    receipt_delay: float = 0.0  # seconds until it sends the receipt
-    callback: str = ""  # receiver of the final events; "" = nobody follows them
+    carrier_rate: float = 0.0  # the gateway's limit per carrier; 0 = none
+    latency: float = 0.0  # response time of a carrier, seconds
+    receipt_delay: float = 0.0  # seconds until the receipt
+    callback: str = ""  # receiver of the final events; "" = none
     text: str = TEXT
     category: str = "transactional"
     durability: str = "always"
     partitions: int = 8
     workers: int = 1
     store: str = "embedded"
-    memory: int = 10_000  # messages of the memory measurement; 0 = leave it out
-    seconds: float = 300.0  # after which the run ends, finished or not
+    memory: int = 10_000  # messages of the memory measurement; 0 = skip it
+    seconds: float = 300.0  # after which the run ends in any case
     out: str = ""  # file for the JSON; "" = none
     json: bool = False  # JSON on standard output instead of the table
-    keep: bool = False  # leave the run's folder (logs, store) behind
+    keep: bool = False  # keep the run's folder (logs, store)
 
     @property
     def bodies(self) -> int:
@@ -45,37 +45,42 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(arguments: list[str]) -> Options:
-    """The options of a command line; argparse ends the program when they make no sense."""
+    """Return the options; argparse exits with code 2 if they are invalid."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Runs carriers, gateway and load on this machine and measures messages over their whole life: "
-        "HTTP, durable, submit_sm, answer, receipt, event.",
-        epilog="Exit codes: 0 nothing lost and nothing doubled, 1 otherwise, 2 wrong option or nothing measured.",
+        "HTTP, durable write, submit_sm, response, receipt, event.",
+        epilog="Exit codes: 0 nothing lost and nothing duplicated, 1 otherwise, 2 invalid option or nothing measured.",
     )
     add = parser.add_argument
-    add("--messages", type=int, default=50_000, help="how many (default %(default)s)")
-    add("--batch", type=int, default=500, help="messages a request (default %(default)s)")
-    add("--single", action="store_true", help="one message a request, by POST /v1/messages")
-    add("--connections", type=int, default=0, help="requests in flight (default 4 a worker, with --single 32)")
-    add("--rate", type=float, default=0.0, help="messages handed in a second (default: as fast as they are taken)")
+    add("--messages", type=int, default=50_000, help="number of messages (default %(default)s)")
+    add("--batch", type=int, default=500, help="messages per request (default %(default)s)")
+    add("--single", action="store_true", help="one message per request, by POST /v1/messages")
+    add("--connections", type=int, default=0, help="requests in flight (default 4 per worker, with --single 32)")
+    add("--rate", type=float, default=0.0, help="messages sent per second (default: as fast as they are answered)")
     add("--carriers", type=int, default=2, help="simulated carriers (default %(default)s)")
-    add("--binds", type=int, default=2, help="binds to each (default %(default)s)")
-    add("--window", type=int, default=100, help="unanswered submit_sm on a bind (default %(default)s)")
-    add("--carrier-rate", type=float, default=0.0, help="the gateway's limit per carrier, a second (default: none)")
-    add("--latency", type=float, default=0.0, help="seconds a carrier takes to answer (default %(default)s)")
+    add("--binds", type=int, default=2, help="binds per carrier (default %(default)s)")
+    add("--window", type=int, default=100, help="outstanding submit_sm per bind (default %(default)s)")
+    add(
+        "--carrier-rate",
+        type=float,
+        default=0.0,
+        help="the gateway's limit per carrier, messages per second (default: none)",
+    )
+    add("--latency", type=float, default=0.0, help="response time of a carrier in seconds (default %(default)s)")
     add("--receipt-delay", type=float, default=0.0, help="seconds until the receipt (default %(default)s)")
     add("--callback", default="", metavar="URL", help="post the final events to this receiver on 127.0.0.0/8")
-    add("--text", default=TEXT, help="text of the messages; long and non-Latin ones become several parts")
+    add("--text", default=TEXT, help="text of the messages; long and non-Latin ones are sent in several parts")
     add("--category", default="transactional", choices=["otp", "transactional", "marketing"])
     add("--durability", default="always", choices=["always", "everysec"])
     add("--partitions", type=int, default=8)
-    add("--workers", type=int, default=1, help="the gateway's processes; a supervisor besides when more than 1")
-    add("--store", default="embedded", metavar="URL", help="another store than the embedded one")
-    add("--memory", type=int, default=10_000, help="messages for bytes per live message; 0 = leave it out")
-    add("--seconds", type=float, default=300.0, help="end after so long, finished or not (default %(default)s)")
-    add("--out", type=Path, default=None, metavar="FILE", help="write the result there as JSON")
+    add("--workers", type=int, default=1, help="worker processes of the gateway; more than 1 adds a supervisor")
+    add("--store", default="embedded", metavar="URL", help="use this store instead of the embedded one")
+    add("--memory", type=int, default=10_000, help="messages for measuring bytes per live message; 0 = skip it")
+    add("--seconds", type=float, default=300.0, help="end after this time in any case (default %(default)s)")
+    add("--out", type=Path, default=None, metavar="FILE", help="write the result to FILE as JSON")
     add("--json", action="store_true", help="print JSON instead of the table")
-    add("--keep", action="store_true", help="leave the run's folder behind")
+    add("--keep", action="store_true", help="keep the run's folder (logs, store)")
     given = vars(parser.parse_args(arguments))
     single = given.pop("single")
     given["batch"] = 1 if single else given["batch"]
@@ -88,7 +93,7 @@ def parse(arguments: list[str]) -> Options:
 
 
 def _faults(options: Options) -> list[str]:
-    """What cannot be run."""
+    """Return what is invalid."""
     rules = [
         (1 <= options.messages <= MAX_MESSAGES, f"--messages is 1 to {MAX_MESSAGES}"),
         (1 <= options.batch <= 5000, "--batch is 1 to 5000"),

@@ -1,8 +1,8 @@
-"""Receivers of webhooks for a run: one that is well, and others that are dead in every way there is.
+"""Webhook receivers for a run: a healthy one, and one for each way of being dead.
 
-Runs as ``python -m bench.receivers FILE`` until SIGTERM; tells the URL of each kind and how much the healthy one was
-given; how old each event was when it came goes to the file.
-Standard library and plain sockets, so that it costs little of the machine it shares with what is measured.
+Runs as ``python -m bench.receivers FILE`` until SIGTERM; reports the URL of each kind and counts of the healthy one;
+the age of each event on arrival goes to the file. It uses plain sockets, since it shares the machine with what is
+measured.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.children import say
+from bench.children import report
 
 KINDS = ("refuse", "blackhole", "mute", "drip", "500", "huge", "redirect", "close")
-"""Ways to be dead: nobody listens; connections are never answered; they are taken, and nobody says a word; an octet of
-the answer a second; an error each time; an answer without end; "go elsewhere"; hung up on."""
+"""Ways of being dead: refused connection; connection never accepted; accepted, but no response; one octet of the
+response per second; an error each time; a response without end; a redirect; connection closed."""
 
-_hung_up = (ConnectionError, asyncio.IncompleteReadError)
+_DISCONNECTED = (ConnectionError, asyncio.IncompleteReadError)
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -36,7 +36,7 @@ class _Event(msgspec.Struct):
 
 
 class Inbox:
-    """What the healthy receiver was given: events, posts, and how old each event was when it came, ms."""
+    """What the healthy receiver received: POSTs, and the age of each event on arrival, ms."""
 
     def __init__(self) -> None:
         self.posts = 0
@@ -44,7 +44,7 @@ class Inbox:
         self._decode = msgspec.json.Decoder(list[_Event]).decode
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             while True:
                 body = await _request(reader)
@@ -52,12 +52,12 @@ class Inbox:
                 self.posts += bool(events)
                 self.ages.extend((now - datetime.fromisoformat(event.time).timestamp()) * 1000 for event in events)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        except _hung_up:
+        except _DISCONNECTED:
             writer.close()
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
-    """The body of the next request. Raises IncompleteReadError when there is none."""
+    """Return the body of the next request. Raises IncompleteReadError if there is none."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     at = head.find(b"\r\ncontent-length:")
     return await reader.readexactly(int(head[at + 17 :].split(b"\r\n", 1)[0])) if at >= 0 else b""
@@ -80,7 +80,7 @@ async def _huge(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-def _saying(text: bytes) -> Serve:
+def _responding(text: bytes) -> Serve:
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(text)
         await writer.drain()
@@ -94,7 +94,7 @@ def _dead(serve: Serve) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
             while True:
                 await _request(reader)
                 await serve(writer)
-        except _hung_up:
+        except _DISCONNECTED:
             writer.close()
 
     return take
@@ -110,7 +110,7 @@ async def _listen(take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], A
 
 
 def _blackhole() -> tuple[str, list[socket.socket]]:
-    """A port whose queue of connections is full: whoever dials it waits. The sockets must be kept."""
+    """Return a port whose accept queue is full, so that connecting to it waits; keep the sockets open."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(0)
@@ -124,33 +124,33 @@ def _blackhole() -> tuple[str, list[socket.socket]]:
 
 
 async def serve(inbox: Inbox) -> None:
-    """Until SIGTERM."""
+    """Serve until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    well = await _listen(inbox.take)
+    healthy = await _listen(inbox.take)
     hole, kept = _blackhole()
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
         urls = {
-            "well": well,
-            "refuse": f"http://127.0.0.1:{nobody.getsockname()[1]}/hook",
+            "healthy": healthy,
+            "refuse": f"http://127.0.0.1:{unused.getsockname()[1]}/hook",
             "blackhole": hole,
             "mute": await _listen(_dead(_mute)),
             "drip": await _listen(_dead(_drip)),
-            "500": await _listen(_dead(_saying(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"))),
+            "500": await _listen(_dead(_responding(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"))),
             "huge": await _listen(_dead(_huge)),
             "redirect": await _listen(
-                _dead(_saying(b"HTTP/1.1 302 No\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % well.encode()))
+                _dead(_responding(b"HTTP/1.1 302 No\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % healthy.encode()))
             ),
             "close": await _listen(_dead(_close)),
         }
-        say(urls=urls, posts=0, events=0)
-        told = 0
+        report(urls=urls, posts=0, events=0)
+        reported = 0
         while not stop.is_set():
             await asyncio.sleep(0.1)
-            if len(inbox.ages) != told:
-                told = len(inbox.ages)
-                say(posts=inbox.posts, events=told)
+            if len(inbox.ages) != reported:
+                reported = len(inbox.ages)
+                report(posts=inbox.posts, events=reported)
     for one in kept:
         one.close()
 

@@ -1,4 +1,4 @@
-"""The result for people."""
+"""Prints a result as tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bench.measure import Latency, Result
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Four short tables."""
+    """Print four short tables."""
     counts = result.counts
-    ended = "" if result.finished else "  [red](time was up)[/]"
+    ended = "" if result.finished else "  [red](ended by --seconds)[/]"
     _grid(
         console,
         [
@@ -19,7 +19,7 @@ def print_result(result: Result, console: Console) -> None:
             ("accepted", f"{counts.accepted:,} at {result.accept_rate:,.0f}/s, {counts.refused:,} refused"),
             ("reached a carrier", f"{counts.reached:,} in {counts.parts:,} parts"),
             ("lost", _zero(counts.lost)),
-            ("doubled", _zero(counts.doubled)),
+            ("duplicated", _zero(counts.doubled)),
             ("final", ", ".join(f"{state} {count:,}" for state, count in sorted(counts.final.items())) or "-"),
         ],
     )

@@ -1,4 +1,4 @@
-"""One run from start to end: start the three programs, warm up, measure, end them, add up."""
+"""One run: start the three programs, warm up, measure, stop them, add up."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.carrier import Ledger, Serve
+from bench.carrier import CarrierPlan, Ledger
 from bench.children import Child, children_of, cpu_seconds, free_ports, resident
-from bench.load import Plan, Sent
+from bench.load import LoadPlan, LoadResult
 from bench.measure import Cost, Counts, Latency, Result, compare
 from bench.options import Options
 from bench.store import StoreView
@@ -27,11 +27,11 @@ from gateway.client import Client, Unreachable
 
 KEY = "bench"
 TOKEN = "token-of-the-benchmark"
-QUIET = 20.0  # seconds without any progress, after which the rest counts as lost
+QUIET = 20.0  # seconds without progress after which the rest counts as lost
 
 
 class Progress(NamedTuple):
-    """Where a run is, for a progress bar."""
+    """Progress of a run, for a progress bar."""
 
     phase: str
     accepted: int = 0
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """CPU seconds so far of each program, and the clock."""
+    """CPU seconds of each program so far, at a time of the monotonic clock."""
 
     at: float
     gateway: float
@@ -48,9 +48,9 @@ class Snapshot(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Everything a run has noted, before it is added up."""
+    """Everything that a run has recorded, before it is added up."""
 
-    sent: Sent
+    sent: LoadResult
     ledger: Ledger
     before: Snapshot
     after: Snapshot
@@ -66,7 +66,10 @@ class Measured(NamedTuple):
 
 
 def config_text(options: Options, folder: Path, listen: Sequence[int], carriers: Sequence[int]) -> str:
-    """The gateway's configuration for a run: no limits but those asked for. ``listen``: ports of HTTP, admin, SMPP."""
+    """Return the gateway's configuration, without limits except those in the options.
+
+    ``listen``: ports of HTTP, admin, SMPP.
+    """
     http, admin, smpp = listen
     quote = msgspec.json.encode
     lines = [
@@ -98,7 +101,7 @@ def config_text(options: Options, folder: Path, listen: Sequence[int], carriers:
 
 
 class Run:
-    """The programs of one run and what is measured of them."""
+    """The programs of one run, and what is measured of them."""
 
     def __init__(self, options: Options, report: Callable[[Progress], None]) -> None:
         self.options = options
@@ -108,7 +111,7 @@ class Run:
         self._deadline = time.monotonic() + options.seconds
 
     async def result(self) -> Result:
-        """Raises ChildDied, TimeoutError, Unreachable or StoreError when something does not come up."""
+        """Return the result. Raises ChildDied, TimeoutError, Unreachable or StoreError if a program does not start."""
         try:
             return await self._measure()
         finally:
@@ -124,7 +127,7 @@ class Run:
         options = self.options
         self._report(Progress("starting"))
         carriers = await self._start_carriers()
-        gateway, http = await self._start_gateway(carriers.said["ports"])
+        gateway, http = await self._start_gateway(carriers.reported["ports"])
         await carriers.until_at_least("bound", options.carriers * options.binds)
         async with StoreView.open(self._config) as store:
             self._report(Progress("warming up"))
@@ -133,14 +136,14 @@ class Run:
             await self._drained(carriers, gateway, warm, 0, Progress("warming up"))
             await store.mark()
             empty, before = await store.memory(), self._snapshot(gateway, store, carriers)
-            first = dict(carriers.said)
+            first = dict(carriers.reported)
             sent, load_cpu = await self._load(http, "main", options.messages, carriers=carriers, base=warm)
             finished = await self._drained(carriers, gateway, sent.accepted, warm, Progress("messages", sent.accepted))
             after, full = self._snapshot(gateway, store, carriers), await store.memory()
             held = sum(map(resident, _processes(gateway, store)))
             finals, waits = await store.finals()
             live = await self._live_bytes(http, store)
-        parts, receipts = (int(carriers.said[name]) - int(first[name]) for name in ("parts", "receipts"))
+        parts, receipts = (int(carriers.reported[name]) - int(first[name]) for name in ("parts", "receipts"))
         await gateway.stop()
         await carriers.stop()
         measured = Measured(
@@ -168,7 +171,7 @@ class Run:
         return child
 
     async def _start_carriers(self) -> Child:
-        plan = Serve(
+        plan = CarrierPlan(
             carriers=self.options.carriers,
             latency=self.options.latency,
             receipt_delay=self.options.receipt_delay,
@@ -195,38 +198,38 @@ class Run:
     async def _load(
         self, port: int, name: str, messages: int, *, first: int = 0, send_at: str = "",
         carriers: Child | None = None, base: int = 0,
-    ) -> tuple[Sent, float]:  # fmt: skip
-        """Run the load to its end; what it sent, and its CPU seconds."""
+    ) -> tuple[LoadResult, float]:  # fmt: skip
+        """Run the load to its end; return its result and its CPU seconds."""
         options, out = self.options, self._folder / f"{name}.sent"
         paced = options.rate if name == "main" else 0.0
-        plan = Plan(
+        plan = LoadPlan(
             port, KEY, messages, options.batch, options.connections, paced,
             max(1.0, self._deadline - time.monotonic()), options.text, options.category, str(out), send_at, first,
         )  # fmt: skip
         child = await self._start(name, "-m", "bench.load", msgspec.json.encode(plan).decode())
         spent = 0.0
-        while "done" not in child.said:
+        while "done" not in child.reported:
             await asyncio.sleep(0.05)
-            if "done" not in child.said:
+            if "done" not in child.reported:
                 child.check()
             spent = max(spent, cpu_seconds(child.process.pid))
             if carriers is not None:
-                done = max(0, int(carriers.said["messages"]) - base)
-                self._report(Progress("messages", int(child.said.get("accepted", 0)), done))
+                done = max(0, int(carriers.reported["messages"]) - base)
+                self._report(Progress("messages", int(child.reported.get("accepted", 0)), done))
         await child.stop()
         self._children.remove(child)
-        return msgspec.msgpack.decode(out.read_bytes(), type=Sent), spent
+        return msgspec.msgpack.decode(out.read_bytes(), type=LoadResult), spent
 
     async def _drained(self, carriers: Child, gateway: Child, accepted: int, base: int, progress: Progress) -> bool:
-        """Wait until every accepted message reached a carrier and every receipt is acknowledged; False when nothing
-        moved for long, or time was up."""
+        """Wait until every accepted message has reached a carrier and every receipt is acknowledged; return False after
+        ``QUIET`` seconds without progress, or at the deadline."""
         last, since = (0, 0), time.monotonic()
         while True:
             gateway.check()
-            said = carriers.said
-            now = (int(said["messages"]) - base, int(said["receipts"]))
+            counts = carriers.reported
+            now = (int(counts["messages"]) - base, int(counts["receipts"]))
             self._report(progress._replace(accepted=accepted, done=now[0]))
-            if now[0] >= accepted and said["receipts"] >= said["due"]:
+            if now[0] >= accepted and counts["receipts"] >= counts["due"]:
                 return True
             if now != last:
                 last, since = now, time.monotonic()
@@ -245,7 +248,7 @@ class Run:
         )
 
     async def _live_bytes(self, http: int, store: StoreView) -> int:
-        """What the store keeps of a message that waits: some are scheduled for tomorrow, and it is asked again."""
+        """Return the octets of store data per waiting message: schedule some for tomorrow and compare."""
         if not self.options.memory:
             return 0
         self._report(Progress("memory"))
@@ -258,19 +261,19 @@ class Run:
 
 
 def _all_ready(client: Client) -> bool:
-    """Whether every worker takes messages. Raises Unreachable."""
+    """Whether every worker accepts messages. Raises Unreachable."""
     status = client.get("/status")
     return status.ok and all(worker["state"] == "up" for worker in status.body.get("workers", ()))
 
 
 def _processes(gateway: Child, store: StoreView) -> list[int]:
-    """The gateway's: one, or a supervisor and its workers."""
+    """Return the gateway's processes: one, or a supervisor and its workers."""
     pid = gateway.process.pid
     return [pid, *(child for child in children_of(pid) if child != store.pid)]
 
 
 def add_up(options: Options, got: Measured) -> Result:
-    """The result of what was measured. Pure but for the description of the machine."""
+    """Return the result. Pure except for the description of the machine."""
     sent, accepted = got.sent, got.sent.accepted
     asked = _by_message(sent)
     copies: Counter[int] = Counter()
@@ -285,7 +288,7 @@ def add_up(options: Options, got: Measured) -> Result:
     took = max(1e-9, got.ledger.ended_at - begin)
     problems = list(sent.problems)
     if not got.finished:
-        problems.append("not everything was finished: see lost, or give it more --seconds")
+        problems.append("the run did not finish: see lost, or raise --seconds")
     return Result(
         options=msgspec.to_builtins(options),
         machine=machine(),
@@ -308,8 +311,8 @@ def add_up(options: Options, got: Measured) -> Result:
     )
 
 
-def _by_message(sent: Sent) -> dict[int, float]:
-    """When each message was handed in."""
+def _by_message(sent: LoadResult) -> dict[int, float]:
+    """Return when each message was sent, by number."""
     return {
         index: at
         for start, size, at in zip(sent.starts, sent.sizes, sent.asked, strict=True)
@@ -318,7 +321,7 @@ def _by_message(sent: Sent) -> dict[int, float]:
 
 
 def machine() -> dict[str, object]:
-    """Where it was measured."""
+    """Describe the machine."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""What a run asks of the store beside the gateway: memory, the server's process, and the events after the fact."""
+"""A run's own view of the store: memory, the server's process, and the events afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StoreView:
 
     def __init__(self, link: StoreConnection, pid: int) -> None:
         self._link = link
-        # Reading events hashes nothing and opens nothing, so any secret will do.
+        # Reading events needs neither hashing nor decryption, so any secret will do.
         self._store = MessageStore(
             link, Hasher(bytes(32), link.partitions), Vault({1: bytes(32)}, 1), partitions=link.partitions
         )
@@ -34,7 +34,7 @@ class StoreView:
     @classmethod
     @asynccontextmanager
     async def open(cls, config_file: Path) -> AsyncIterator[StoreView]:
-        """Connect to the store a gateway with this configuration uses. Raises StoreError."""
+        """Connect to the store of a gateway with this configuration. Raises StoreError."""
         wanted = load(config_file).store
         url = EmbeddedServer(Path(wanted.data_dir)).url if wanted.embedded else wanted.url
         link = await connect(url, tags=tags(wanted.partitions), library=build_library(), durability=wanted.durability)
@@ -45,18 +45,18 @@ class StoreView:
             await link.close()
 
     async def memory(self) -> int:
-        """Octets of data in the store's primaries."""
+        """Return the octets of data in the store's primaries."""
         replies = await self._link.everywhere(b"INFO", b"memory")
         return sum(int(_field(reply, "used_memory_dataset")) for reply in replies)
 
     async def mark(self) -> None:
-        """Forget the events so far."""
+        """Skip the events so far."""
         for partition, tag in enumerate(self._link.tags):
             newest = await self._link.command(partition, b"XREVRANGE", tag + b"e", b"+", b"-", b"COUNT", 1)
             self._marks[partition] = newest[0][0].decode() if newest else "0"
 
     async def finals(self) -> tuple[dict[str, int], list[float]]:
-        """Since the mark: messages by final state, and milliseconds from a message's first event to its final one."""
+        """Return, since the mark, messages by final state, and milliseconds from first to final event of each."""
         first: dict[bytes, int] = {}
         states: Counter[str] = Counter()
         waits: list[float] = []
@@ -80,7 +80,7 @@ class StoreView:
 
 
 def _field(info: bytes | str | dict[str, object], name: str) -> str:
-    """A value of an INFO reply."""
+    """Return a value of an INFO reply."""
     text = info.decode() if isinstance(info, bytes) else str(info)
     for line in text.splitlines():
         if line.startswith(f"{name}:"):

@@ -1,9 +1,9 @@
-"""What the store costs: processor time per message of every function, in the server and in Python.
+"""CPU time of the store per message: of every function, in the server and in Python.
 
     python -m bench.store_path [messages] [batch] [partitions]
 
-Starts a server of its own on a temporary folder, drives messages through their whole life in batches, and prints a
-table. Processor time, not wall time, so that neighbours on the machine matter less.
+Starts a server in a temporary folder, drives messages through their whole life in batches, and prints a table. CPU
+time, not wall time, so that other load on the machine matters less.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OWNER = LeaseOwner("bench", "1")
 
 
 class Meter:
-    """Processor time of the server and of this process, by step."""
+    """CPU time of the server and of this process, by step."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -104,9 +104,9 @@ def messages(hasher: Hasher, count: int, start: int, account: str = "shop") -> l
 
 
 async def life(store: MessageStore, meter: Meter, numbers: range, account: str = "shop") -> None:
-    """Messages to these numbers in batches (the range's step) from accept to delivered.
+    """Drive messages to these numbers, in batches of the range's step, from accept to delivered.
 
-    Answers and the receipts of the batch before share a call.
+    Responses share a call with the receipts of the batch before.
     """
     hasher, batch = store.hasher, numbers.step
     owner, lanes = OWNER, (Lane("north", 0, Priority.OTP), Lane("north", 0, Priority.TRANSACTIONAL))
@@ -152,7 +152,7 @@ def table(rows: Sequence[tuple[str, float, float]]) -> str:
 
 @contextmanager
 def server(folder: str) -> Iterator[tuple[int, str]]:
-    """A durable server on a unix socket: its pid and url."""
+    """Run a durable server on a unix socket; yield its pid and url."""
     binary, socket = find_binary(), Path(folder) / "s"
     arguments = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--appendonly", "yes"]
     arguments += ["--hash-max-listpack-entries", "16"]  # as the embedded store

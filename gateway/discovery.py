@@ -1,8 +1,8 @@
-"""How an operator's command finds the gateway of this machine and its token, without being told.
+"""How operator commands find the gateway on this machine and its admin token without configuration.
 
-A gateway whose configuration names no token makes one at its first start (``admin.token`` in its data folder, mode
-0600). It notes where it listens and where that file is in a folder of its user's, where only the same user looks.
-Standard library only: the command line starts with it.
+A gateway without a configured token creates one at its first start (``admin.token`` in its data folder, mode 0600). It
+writes its addresses and the path of that file to a note in a folder that only the same user can access. Standard
+library only, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TOKEN_FILE = "admin.token"  # noqa: S105  # a name, no token
+TOKEN_FILE = "admin.token"  # noqa: S105  # a file name, not a token
 _OCTETS = 32
 
 
 class LocalGateway(NamedTuple):
-    """A gateway of this machine: its operators' address, the file that holds a token for it, the file of its
-    configuration ("" = the demo's, which is no file of the user's), the address for applications, its process."""
+    """A gateway on this machine: its admin URL, token file, configuration file ("" for the demo, which has none of the
+    user's), address for applications and process id."""
 
     url: str
     token_file: str
@@ -31,7 +31,7 @@ class LocalGateway(NamedTuple):
 
     @property
     def token(self) -> str:
-        """The token, "" when it cannot be read."""
+        """The admin token, "" when it cannot be read."""
         try:
             return Path(self.token_file).read_text(encoding="utf-8").strip() if self.token_file else ""
         except (OSError, ValueError):
@@ -39,9 +39,9 @@ class LocalGateway(NamedTuple):
 
 
 def load_or_create_token(data_dir: Path) -> tuple[str, Path]:
-    """The operators' token of a data folder and its file, made at the first start. Raises OSError.
+    """Return the admin token of a data folder and its file, created at the first start. Raise OSError.
 
-    A file that others can read is refused with PermissionError: the token in it may be known to them.
+    PermissionError when others can read the file: the token may be known to them.
     """
     path = data_dir.resolve() / TOKEN_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def load_or_create_token(data_dir: Path) -> tuple[str, Path]:
         with os.fdopen(made, "w") as file:
             file.write(secrets.token_urlsafe(_OCTETS) + "\n")
     if path.stat().st_mode & 0o077:
-        raise PermissionError(f"{path} can be read by others: run chmod 600, or remove it and start again")
+        raise PermissionError(f"{path} is readable by other users: run chmod 600, or delete it and start again")
     token = path.read_text(encoding="utf-8").strip()
     if len(token) < _OCTETS:
-        raise OSError(f"{path} holds no token: remove it and start again")
+        raise OSError(f"{path} contains no token: delete it and start again")
     return token, path
 
 
@@ -62,7 +62,7 @@ def _folder() -> Path:
 
 
 def _trusted(folder: Path) -> bool:
-    """Whether it is ours and ours alone."""
+    """Whether ``folder`` belongs to this user and only this user can access it."""
     try:
         found = folder.lstat()
     except OSError:
@@ -75,9 +75,9 @@ def _note(url: str) -> Path:
 
 
 def announce(url: str, token_file: Path | None, config: str = "", http: str = "") -> Path | None:
-    """Note that a gateway of ours listens at ``url`` (for applications at ``http``), run by the file ``config``.
+    """Write the note of the gateway at ``url`` (for applications at ``http``), configured by the file ``config``.
 
-    None when no place is safe for the note.
+    Return its path, None when no safe folder exists.
     """
     path = _note(url)
     try:
@@ -95,14 +95,14 @@ def announce(url: str, token_file: Path | None, config: str = "", http: str = ""
 
 
 def withdraw(note: Path | None) -> None:
-    """Take the note away at the end, unless it is another gateway's by now."""
+    """Delete the note, unless another gateway has replaced it."""
     if note is not None and _read(note).get("pid") == os.getpid():
         with contextlib.suppress(OSError):
             note.unlink()
 
 
 def find(url: str = "") -> LocalGateway | None:
-    """The gateway at ``url``; without one, the only gateway of ours that runs on this machine."""
+    """Return the gateway at ``url``; without one, this user's only running gateway. None when there is none."""
     if not url:
         found = running()
         return found[0] if len(found) == 1 else None
@@ -111,7 +111,7 @@ def find(url: str = "") -> LocalGateway | None:
 
 
 def running() -> list[LocalGateway]:
-    """Every gateway of ours that runs on this machine."""
+    """Return this user's gateways that run on this machine."""
     if not _trusted(_folder()):
         return []
     known = [_read(path) for path in sorted(_folder().glob("*.json"))]
@@ -119,7 +119,7 @@ def running() -> list[LocalGateway]:
 
 
 def _forget_dead() -> None:
-    """Remove the notes of gateways that were killed: their process ids come to mean somebody else."""
+    """Delete the notes of killed gateways: their process ids will be reused."""
     for path in _folder().glob("*.json"):
         note = _read(path)
         if note and not _alive(note["pid"]):
@@ -131,7 +131,7 @@ def _found(note: dict[str, Any]) -> LocalGateway:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A note, {} when there is none or it makes no sense."""
+    """Return a note, {} when it is missing or malformed."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Histograms that cost next to nothing: plain lists, filled a batch at a time, read when somebody asks.
+"""Cheap histograms: plain lists, filled once per batch.
 
-One observation takes a third of a microsecond (prometheus-client's takes three, for its lock and its child), and a
-batch needs only a few of them: a sample stands for its neighbours with a weight.
+One observation takes a third of a microsecond (three in prometheus-client, for its lock and child), and a batch needs
+only a few: a sample stands for its neighbours by its weight.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bounds (seconds) for what should take milliseconds."""
+"""Bounds (seconds) for durations of milliseconds."""
 
 SLOW = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
-"""Bounds (seconds) for what may take from milliseconds to a night."""
+"""Bounds (seconds) for durations from milliseconds to hours."""
 
 SAMPLES = 8
-"""Observations made of one batch at most."""
+"""Most observations of one batch."""
 
 
 class Histogram:
-    """Counts by upper bound, and their sum. A weight lets one observation stand for several."""
+    """Counts by upper bound, and the sum of values. With a weight, one observation stands for several."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -38,22 +38,22 @@ class Histogram:
 
     @property
     def count(self) -> float:
-        """Observations so far."""
+        """Number of observations."""
         return sum(self.counts)
 
     def observe(self, value: float, weight: float = 1.0) -> None:
-        """One observation, or as many as ``weight`` says."""
+        """Add ``weight`` observations of ``value``."""
         self.counts[bisect_left(self.bounds, value)] += weight
         self.sum += value * weight
 
     def buckets(self) -> list[tuple[str, float]]:
-        """(upper bound, observations up to it), as the exposition format wants them."""
+        """Return (upper bound, cumulative count), as in the exposition format."""
         names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts), strict=True))
 
 
 def sample(batch: Sequence[T], most: int = SAMPLES) -> Iterator[tuple[T, float]]:
-    """Members spread evenly over a batch, each with the number of members it stands for."""
+    """Yield members spread evenly over ``batch``, each with the number of members it stands for."""
     size = len(batch)
     if size <= most:
         for item in batch:

@@ -1,8 +1,8 @@
-"""Logs: one JSON object a line on standard error (a readable form on a terminal), numbers masked, texts never.
+"""Logs: one JSON object per line on standard error (readable form on a terminal); numbers masked, texts withheld.
 
-Every other module says ``structlog.get_logger()`` and no more; the program calls ``configure`` once. What the standard
-library's ``logging`` says (uvicorn, asyncio, aiohttp) takes the same way. The masking here is the last line of defence:
-a module still hands over no text and no password in the first place.
+Other modules only call ``structlog.get_logger()``; the program calls ``configure`` once. Records of the standard
+library's ``logging`` (uvicorn, asyncio, aiohttp) are forwarded. The masking here is the last line of defence: modules
+must not log texts or passwords in the first place.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ NEVER = frozenset(
         "authorization",
     ]
 )
-"""Fields whose value is never written, whoever passes it."""
+"""Fields whose value is never written."""
 
 NUMBER_FIELDS = frozenset(["to", "recipient", "number", "digits", "source", "dest", "destination", "sender", "msisdn"])
-"""Fields in which even a bare integer is a telephone number."""
+"""Fields in which an integer is a telephone number as well."""
 
 ID_FIELDS = frozenset(
     [
@@ -51,30 +51,30 @@ ID_FIELDS = frozenset(
         "pid",
         "at",
         "timestamp",
-        "policy",  # a version, to be found again in decisions
+        "policy",  # a version, as in decisions
         "node",
         "worker",
         "dead",  # a worker: node/incarnation
     ]
 )
-"""Fields that may hold long runs of digits and are no telephone numbers."""
+"""Fields with long runs of digits that are not telephone numbers."""
 
 _UUID = r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])"
 _DIGEST = r"(?<![0-9a-z])(?=(?:[0-9]*[a-f]){3})(?:[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![0-9a-z])"
-# Whatever stands before and after it: to46701234123, n_46701234123, %2B46701234123; with spaces only after a +.
+# Whatever precedes or follows: to46701234123, n_46701234123, %2B46701234123; with spaces only after a +.
 _NUMBER = r"\+\d(?:[ ().-]{0,2}\d){6,16}(?!\d)|(?<![\d.])\d{7,17}(?!\d)"
 _LOOKED_FOR = re.compile(f"(?P<kept>{_UUID}|{_DIGEST})|{_NUMBER}", re.IGNORECASE)
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^\s/?#@\"'<>]*@)?(?P<rest>[^\s?#\"'<>]*)(?P<query>[?#][^\s\"'<>]*)?",
     re.IGNORECASE,
 )
-_DEPTH = 4  # nested values beyond this are cut: a log line is no dump
+_DEPTH = 4  # deeper nested values are cut
 
 
 def mask(text: str) -> str:
-    """Everything in ``text`` that looks like a telephone number, as ``+4670****123``; ids and digests stay.
+    """Return ``text`` with everything that looks like a telephone number as ``+4670****123``; ids and digests stay.
 
-    Of an address, user, password and query are withheld: that is where people put secrets.
+    User, password and query of URLs are withheld: they may contain secrets.
     """
     if "://" in text:
         text = _URL.sub(_bare, text)
@@ -97,7 +97,7 @@ def _mask_match(found: re.Match[str]) -> str:
 
 
 def _clean(value: Any, depth: int = _DEPTH) -> Any:
-    """``value`` with every string in it masked, in shapes that JSON knows."""
+    """Return ``value`` with every string masked, in types that JSON supports."""
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value).decode("latin-1")
     if isinstance(value, str):
@@ -124,7 +124,7 @@ def _clean_field(name: str, value: Any, depth: int = _DEPTH) -> Any:
 
 
 def mask_numbers(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """structlog processor: masks numbers and withholds texts and secrets in every field of a line."""
+    """structlog processor: mask numbers and withhold texts and secrets in every field."""
     return {name: value if name == "exc_info" else _clean_field(name, value) for name, value in line.items()}
 
 
@@ -135,25 +135,25 @@ def _stringify(value: object) -> str:
 def _to_json(_logger: object, _method: str, line: Mapping[str, Any]) -> str:
     try:
         return visible_json(orjson.dumps(line, default=_stringify, option=orjson.OPT_NON_STR_KEYS).decode())
-    except orjson.JSONEncodeError:  # half a character somewhere, or an integer beyond 64 bits
+    except orjson.JSONEncodeError:  # a surrogate, or an integer beyond 64 bits
         return json.dumps(line, default=_stringify)
 
 
-def _show(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """structlog processor for a terminal: nothing in a line moves the cursor; a traceback keeps its lines."""
-    return {name: _shown(value, name != "exception") for name, value in line.items()}
+def _escape_for_terminal(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """structlog processor for a terminal: escape control characters; a traceback keeps its lines."""
+    return {name: _terminal_safe(value, name != "exception") for name, value in line.items()}
 
 
-def _shown(value: Any, one_line: bool = True) -> Any:
+def _terminal_safe(value: Any, one_line: bool = True) -> Any:
     if isinstance(value, str):
         return visible(value, one_line=one_line)
     if isinstance(value, dict):
-        return {visible(str(name), one_line=True): _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
+        return {visible(str(name), one_line=True): _terminal_safe(item) for name, item in value.items()}
+    return [_terminal_safe(item) for item in value] if isinstance(value, list) else value
 
 
 class _Forward(logging.Handler):
-    """Hands what the standard library's loggers say to structlog."""
+    """Forwards records of the standard library's ``logging`` to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger().bind(logger=record.name)
@@ -162,12 +162,12 @@ class _Forward(logging.Handler):
 
 
 def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None = None) -> None:
-    """Set up logging for the whole process; may be called again, for instance after a reload."""
+    """Set up logging for the process; may be called again, for instance after a reload."""
     out = stream or sys.stderr
     threshold = getattr(logging, level.upper())
     console = form == "console" or (form == "auto" and out.isatty())
     renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=28)
-    tail: list[Any] = [_show, renderer] if console else [_to_json]
+    tail: list[Any] = [_escape_for_terminal, renderer] if console else [_to_json]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -183,5 +183,5 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
     )
     root = logging.getLogger()
     root.handlers[:] = [_Forward()]
-    root.setLevel(max(threshold, logging.WARNING))  # libraries speak when something is wrong
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every bad request, at strangers' will
+    root.setLevel(max(threshold, logging.WARNING))  # libraries log only problems
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every bad request, which clients can flood

@@ -1,7 +1,7 @@
-"""The vocabulary of the house: states and the moves between them, messages, permissions, answers, receipts.
+"""The vocabulary of the gateway: states and transitions, messages, permissions, responses, receipts.
 
-Everything here is data. Who may do what to a message is the table ``MOVES``; the store's functions keep to it and the
-reference model under ``tests/model`` is written from it.
+Everything here is data. ``MOVES`` is the table of allowed transitions; the store's functions follow it, and the
+reference model in ``tests/model`` is written from it.
 
 Instants are milliseconds since the Unix epoch (UTC) unless a name says otherwise; durations are seconds.
 """
@@ -15,15 +15,15 @@ import msgspec
 
 
 class State(IntEnum):
-    """Where a message stands. The value is one octet of its record in the store: never renumber."""
+    """The state of a message. One octet of its record in the store: never renumber."""
 
-    SCHEDULED = 1  # send_at lies ahead
-    DEFERRED = 2  # policy said later
+    SCHEDULED = 1  # send_at is in the future
+    DEFERRED = 2  # policy decided: later
     HELD = 3  # breaker or review
     QUEUED = 4  # ready in a lane, or waiting there for a retry
     SENDING = 5  # leased by one incarnation
     SENT = 6  # every part accepted by a carrier
-    UNKNOWN = 7  # a submit without an answer
+    UNKNOWN = 7  # a submit without a response
     DELIVERED = 8
     UNDELIVERED = 9
     EXPIRED = 10
@@ -33,10 +33,10 @@ class State(IntEnum):
 
 
 WAITING = frozenset({State.SCHEDULED, State.DEFERRED, State.HELD, State.QUEUED})
-"""States in which nothing of the message is at a carrier's door, so cancel and expiry act at once."""
+"""States in which no submit of the message is in flight, so that cancel and expiry take effect at once."""
 
 FINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.FAILED, State.REJECTED, State.CANCELED})
-"""States that nothing leaves. ``SENT`` and ``UNKNOWN`` may become final *in place* (no receipt came, never resend)."""
+"""States without a transition. ``SENT`` and ``UNKNOWN`` may become final *in place* (no receipt, never resend)."""
 
 _DECIDED = frozenset({State.QUEUED, State.SCHEDULED, State.DEFERRED, State.HELD, State.REJECTED})
 _RECEIVED = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED})
@@ -54,30 +54,30 @@ MOVES: dict[State, frozenset[State]] = {
     State.UNKNOWN: _RECEIVED | {State.SENT, State.QUEUED, State.FAILED, State.REJECTED, State.CANCELED},
     **dict.fromkeys(FINAL, frozenset()),
 }
-"""Design section 4. What waits may be a resend, or the rest of a long message, that news of the first copy overtakes:
-a late answer (``-> SENT``), a failed receipt (``-> UNDELIVERED``, ``EXPIRED``); and when a resend may not leave any
-more, what became of the first copy is not known (``-> UNKNOWN``). ``DEFERRED`` or ``HELD -> FAILED``: the carrier that
-has begun it is gone, or the gate refuses the rest. ``SENDING -> UNDELIVERED``: a part has failed, so the others are not
-sent. ``UNKNOWN -> REJECTED``: the refusal came late. ``UNKNOWN -> CANCELED`` is a cancel that was marked while sending
-and finds the outcome unknown before a resend."""
+"""State -> states it may change to. A waiting message may be a resend, or the rest of a long message, that a result of
+the first copy overtakes: a late response (``-> SENT``), a failed receipt (``-> UNDELIVERED``, ``EXPIRED``); when a
+resend is no longer permitted, the outcome of the first copy is unknown (``-> UNKNOWN``). ``DEFERRED`` or ``HELD ->
+FAILED``: the carrier that accepted the first parts is gone, or the gate refuses the rest. ``SENDING -> UNDELIVERED``: a
+part failed, so the others are not sent. ``UNKNOWN -> REJECTED``: the refusal came late. ``UNKNOWN -> CANCELED``:
+canceled while sending, then the outcome became unknown, before a resend."""
 
 
 class PartState(IntEnum):
-    """One segment of a message at its carrier; the message's state follows from its parts (worst of all)."""
+    """The state of one segment at its carrier; the worst of them gives the message's state."""
 
     PENDING = 0  # never accepted by a carrier
     ACCEPTED = 1  # submit_sm_resp with status 0
-    UNKNOWN = 2  # written, never answered
+    UNKNOWN = 2  # written, no response
     DELIVERED = 3
     EXPIRED = 4  # receipt EXPIRED
     UNDELIVERED = 5  # receipt UNDELIV, REJECTD or DELETED
-    # Only in a receipt, never kept as a part's state: the part stays as it is, a later receipt counts.
-    RECEIPT_UNKNOWN = 6  # the carrier says that it does not know
-    RECEIPT_UNREADABLE = 7  # it says something that nobody can read
+    # Only in a receipt, never stored for a part: the part keeps its state, and a later receipt counts.
+    RECEIPT_UNKNOWN = 6  # receipt UNKNOWN: the carrier does not know
+    RECEIPT_UNREADABLE = 7  # a receipt without a recognisable state
 
 
 class Category(IntEnum):
-    """What a message is for. Unknown means marketing, the strictest."""
+    """The purpose of a message. The default is marketing, the strictest."""
 
     OTP = 0
     TRANSACTIONAL = 1
@@ -86,7 +86,7 @@ class Category(IntEnum):
 
 
 class Priority(IntEnum):
-    """Order of the lanes of a route."""
+    """The lanes of a route, in the order in which they are served."""
 
     OTP = 0
     TRANSACTIONAL = 1
@@ -102,24 +102,24 @@ PRIORITY = {
 
 
 class OnUnknown(IntEnum):
-    """What to do with a submit that was never answered; the larger (stricter) of carrier and category wins."""
+    """What to do with a submit without a response; the larger (stricter) of carrier and category applies."""
 
-    RESEND = 0  # a few times, at once
-    HOLD = 1  # likewise, but only after the hold time has brought no receipt
-    NEVER = 2  # it stays unknown until a late answer or a receipt settles it
+    RESEND = 0  # at once, a limited number of times
+    HOLD = 1  # likewise, but only if no receipt arrives during the hold time
+    NEVER = 2  # stays unknown until a late response or a receipt settles it
 
 
 class Check(IntFlag):
-    """What the gate looks up about the recipient at every hand-out."""
+    """What the gate checks each time before a message is sent."""
 
     CONSENT = 1  # a granted, unexpired consent for (account, brand) must exist
     MARKETING_OPT_OUT = 2  # an opt-out from marketing (brand, account or global scope) stops it
     ALL_OPT_OUT = 4  # an opt-out from everything stops it
-    BREAKER = 8  # an open breaker on one of its scopes hands it back; without it breakers are not looked at
+    BREAKER = 8  # an open breaker on one of its scopes returns it for a fresh decision
 
 
 class Reason(IntEnum):
-    """Why a message is where it is. The lower-case name is the public ``code``; never renumber."""
+    """Why a message is in its state. The lower-case name is the public ``code``; never renumber."""
 
     NONE = 0
     # refused or delayed by policy
@@ -135,17 +135,17 @@ class Reason(IntEnum):
     EXPIRED = 10
     NO_ROUTE = 11
     ZONE_UNKNOWN = 12
-    SCHEDULED = 13  # send_at lies ahead
+    SCHEDULED = 13  # send_at is in the future
     # waiting inside the gateway
-    THROTTLED = 32  # carrier said slow down; no attempt counted
-    CARRIER_RETRY = 33  # temporary refusal; same carrier again
+    THROTTLED = 32  # throttled by the carrier; no attempt counted
+    CARRIER_RETRY = 33  # temporary refusal: the same carrier again
     NEXT_CARRIER = 34
-    BIND_LOST = 35  # never written, or session fault: back to its place
-    RESEND = 36  # unknown, sent once more
+    BIND_LOST = 35  # never written, or a session fault: back to its place
+    RESEND = 36  # outcome unknown: sent again
     UNTAKEN = 37
-    PACED = 38  # it waits for a turn of its sender; no attempt counted
-    TURN = 39  # its sender's turn at this carrier comes later, and is kept for it
-    # ends
+    PACED = 38  # waits for its sender's rate; no attempt counted
+    TURN = 39  # its turn by its sender's rate is assigned, and comes later
+    # final
     CARRIER_REFUSED = 64  # permanent status of the carrier
     RETRIES_EXHAUSTED = 65
     ROUTES_EXHAUSTED = 66
@@ -153,28 +153,28 @@ class Reason(IntEnum):
     NO_RECEIPT = 68  # stays sent
     NO_ANSWER = 69  # stays unknown
     CANCELED = 70
-    RECEIPT = 71  # a delivery receipt said so
-    # it stays sent, and a later receipt still counts
-    RECEIPT_UNKNOWN = 72  # the carrier's receipt says UNKNOWN
-    RECEIPT_UNREADABLE = 73  # no state can be read in the carrier's receipt
-    AMBIGUOUS_RECEIPT = 74  # a receipt came that may be another message's
-    GATEWAY_FAULT = 80  # the gateway itself cannot deal with it
+    RECEIPT = 71  # by a delivery receipt
+    # stays sent, and a later receipt still counts
+    RECEIPT_UNKNOWN = 72  # the receipt says UNKNOWN
+    RECEIPT_UNREADABLE = 73  # the receipt has no recognisable state
+    AMBIGUOUS_RECEIPT = 74  # a receipt that may belong to another message
+    GATEWAY_FAULT = 80  # an internal error prevents sending it
 
 
 class Resolution(IntEnum):
-    """What the dispatcher makes of a message's answers; the store's ``progress`` carries it out."""
+    """How the dispatcher resolves an attempt from its responses; the store's ``progress`` carries it out."""
 
-    SENT = 0  # every part is accepted
+    SENT = 0  # every part accepted
     BACK = 1  # to the head of its lane, no attempt counted (throttled, session fault, not written)
     RETRY = 2  # delayed until ``due``, same carrier
     NEXT = 3  # the next carrier of the route: lane route#place
     REJECTED = 4  # permanent refusal
     FAILED = 5  # retries or routes exhausted
-    UNKNOWN = 6  # at least one part written and unanswered
+    UNKNOWN = 6  # at least one part written, without a response
 
 
 class Outcome(IntEnum):
-    """Policy's answer, ranked: the largest of all rules wins."""
+    """The outcome of policy, ranked: the largest of all rules applies."""
 
     ALLOW = 0
     DEFER = 1
@@ -183,7 +183,7 @@ class Outcome(IntEnum):
 
 
 class Recipient(NamedTuple):
-    """A destination: its digits (E.164 without ``+``), the HMAC-128 that names it in the store, its partition."""
+    """A destination: its digits (E.164 without ``+``), its name in the store (HMAC-128), its partition."""
 
     digits: str
     key: bytes
@@ -199,70 +199,70 @@ class Cap(NamedTuple):
 
 
 class RuleGroup(IntEnum):
-    """What a recipient's word is about. One octet in the store: never renumber."""
+    """The kind of a recipient's rule. One octet in the store: never renumber."""
 
     CONSENT = 0  # scope: the brand scope of (account, brand)
-    MARKETING = 1  # opt-out from marketing; scope: a brand, an account, or eight zero octets for everybody
+    MARKETING = 1  # opt-out from marketing; scope: a brand, an account, or eight zero octets for all
     ALL = 2  # opt-out from everything; scope as above
 
 
 class RuleStatus(IntEnum):
-    """The word itself; at the same instant the larger one wins."""
+    """What a rule says; of two at the same instant the larger applies."""
 
-    ALLOWS = 0  # consent granted; opt-out taken back
+    ALLOWS = 0  # consent granted; opt-out withdrawn
     STOPS = 1  # consent revoked; opted out
 
 
 class Rule(NamedTuple):
-    """The latest word of a recipient about one (group, scope)."""
+    """The latest statement of a recipient about one (group, scope)."""
 
     group: RuleGroup
     status: RuleStatus
     scope: bytes  # 8 octets
-    at: int  # when it was said: rules are ordered by this, not by when they arrived
-    until: int = 0  # counts before this instant only; 0 = for ever
+    at: int  # when it was stated: rules are ordered by this, not by arrival
+    until: int = 0  # valid before this instant; 0 = forever
 
     def holds(self, now: int) -> bool:
-        """Whether the rule still counts."""
+        """Whether the rule is valid at ``now``."""
         return self.until == 0 or now < self.until
 
 
 class Facts(NamedTuple):
-    """What the store knows about one recipient, for a decision."""
+    """The store's facts about one recipient, for a decision."""
 
     rules: tuple[Rule, ...] = ()
-    used: tuple[int, ...] = ()  # reservations that stand under each cap that was asked about, in that order
-    room_at: tuple[int, ...] = ()  # when a full one of these caps has room again, as far as is known; 0 = it has
+    used: tuple[int, ...] = ()  # reservations under each cap of the request, in its order
+    room_at: tuple[int, ...] = ()  # when each full cap has room again, where known; 0 = not full
 
 
 class Permission(msgspec.Struct, frozen=True, gc=False):
-    """What policy grants and the gate enforces: an interval, an expiry, what to check, under which epoch."""
+    """What policy grants and the gate enforces: interval, expiry, checks, caps, epoch."""
 
     opens: int  # may be sent from this instant
     closes: int  # … and before this one (half-open)
-    expires: int  # after this instant it is expired, whatever else
+    expires: int  # after this instant it is expired in any case
     checks: int  # Check flags
-    account_scope: bytes  # 8 octets, names (account) in opt-outs and breakers
-    brand_scope: bytes  # 8 octets, names (account, brand) in consents, opt-outs and breakers
+    account_scope: bytes  # 8 octets: (account) in opt-outs and breakers
+    brand_scope: bytes  # 8 octets: (account, brand) in consents, opt-outs and breakers
     template_scope: bytes = bytes(8)
     caps: tuple[Cap, ...] = ()
     epoch: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """Policy's full answer about one message."""
+    """The decision of policy about one message."""
 
     outcome: Outcome
     code: Reason
     permission: Permission
-    next_at: int = 0  # when a deferred or scheduled message is decided again; refused: when another one might pass
-    rules: tuple[str, ...] = ()  # every rule that did not say allow, as "rule:outcome"
+    next_at: int = 0  # deferred or scheduled: when it is decided again; rejected: when another might be allowed
+    rules: tuple[str, ...] = ()  # every rule with another outcome than allow, as "rule:outcome"
     zones: tuple[str, ...] = ()
     policy_version: str = ""
 
 
-class Envelope(msgspec.Struct, array_like=True, gc=False):
-    """What is kept (encrypted) as long as the record: everything but the content."""
+class EnvelopeHeader(msgspec.Struct, array_like=True, gc=False):
+    """The fields of an ``Envelope`` that its events need. Decoded alone, it skips the rest of the envelope."""
 
     to: str  # E.164 digits without +
     sender: str
@@ -274,35 +274,40 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     encoding: str = ""  # "gsm7" | "latin1" | "ucs2" | "binary"
     segments: int = 1
     metadata: Any = None
+
+
+class Envelope(EnvelopeHeader, array_like=True, gc=False):
+    """Everything but the content, stored (encrypted) as long as the record."""
+
     policy_version: str = ""
     rules: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
-    facts: Any = None  # what a fresh decision needs beside the facts of the recipient (time_zone, on_quiet, …)
+    facts: Any = None  # further input of a fresh decision (time_zone, on_quiet, …)
 
 
 class Content(msgspec.Struct, array_like=True, gc=False):
-    """What goes at the final state (encrypted)."""
+    """The content, stored (encrypted) until the final state."""
 
     text: str
-    encoding: str = ""  # asked for by the app; "" = whichever fits
-    data: bytes = b""  # binary content with its own UDH, when it came through the SMPP door
+    encoding: str = ""  # requested by the app; "" = the first that fits
+    data: bytes = b""  # binary content with its own user data header, if submitted over SMPP
     data_coding: int = 0
     esm_class: int = 0
 
 
 class NewMessage(msgspec.Struct, gc=False):
-    """One message as intake hands it to ``Store.accept``."""
+    """One message as intake passes it to ``Store.accept``."""
 
     id: bytes  # 16 octets, uuid7 that carries its partition (see gateway.store.ids)
     recipient: Recipient
     state: State  # QUEUED | SCHEDULED | DEFERRED | HELD | REJECTED
     reason: Reason
-    due: int  # when take looks at it (SCHEDULED, DEFERRED), else 0
+    due: int  # when take considers it (SCHEDULED, DEFERRED), else 0
     category: Category
-    on_unknown: OnUnknown  # the category's word
+    on_unknown: OnUnknown  # of the category
     route: str  # "" when there is none (REJECTED)
     weight: int  # of its account, for the fair share
-    segments: int  # by intake's count; the carrier's own splitting counts when it is sent
+    segments: int  # counted by intake; the carrier's own splitting applies when it is sent
     permission: Permission
     envelope: Envelope
     content: Content
@@ -310,14 +315,14 @@ class NewMessage(msgspec.Struct, gc=False):
 
 
 class AcceptResult(NamedTuple):
-    """What ``accept`` did: the id that counts (the first one when the reference was seen before) and whether new."""
+    """The result of ``accept``: the message id (the earlier one for a repeated reference), and whether it is new."""
 
     id: bytes
     new: bool
 
 
 class Leased(msgspec.Struct, gc=False):
-    """A message handed to a dispatcher by ``take``: this incarnation alone may write it."""
+    """A message leased to a dispatcher by ``take``: only this incarnation may write it."""
 
     id: bytes
     lease: int
@@ -326,19 +331,19 @@ class Leased(msgspec.Struct, gc=False):
     route: str
     place: int  # index into the route's carriers it has advanced to
     attempts: int
-    resent: int  # how often it was queued once more, since what became of it was unknown
+    resent: int  # how often it was queued again after an unknown outcome
     pinned: str  # carrier that already accepted a part, or ""
-    reference_number: int  # for concatenation; the same at every retry
-    parts: bytes  # PartState of each part as octets; empty before the first answer
+    reference_number: int  # concatenation reference; the same at every retry
+    parts: bytes  # one PartState octet per part; empty before the first response
     expires: int
     closes: int
     envelope: Envelope
     content: Content
-    turn: str = ""  # carrier at which its sender's turn has come
+    turn: str = ""  # the carrier at which its turn by its sender's rate has come
 
 
 class Redecide(msgspec.Struct, gc=False):
-    """A message that ``take`` hands back for a fresh decision; ``permit`` answers with the same ``token``."""
+    """A message returned by ``take`` for a fresh decision, which ``permit`` passes with the same ``token``."""
 
     id: bytes
     token: int
@@ -353,9 +358,9 @@ class Redecide(msgspec.Struct, gc=False):
 
 
 class Ruled(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What else policy said with a decision, kept beside the step of the timeline that it made.
+    """Details of a fresh decision, stored with its step of the timeline.
 
-    None: as it was at the door, where the envelope has it.
+    None: unchanged since acceptance, as in the envelope.
     """
 
     next_at: int = 0
@@ -365,7 +370,7 @@ class Ruled(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Permit(msgspec.Struct, gc=False):
-    """A fresh decision for a message handed back by ``take`` or released from ``held``."""
+    """A fresh decision for a message returned by ``take`` or released from ``held``."""
 
     id: bytes
     token: int
@@ -378,16 +383,16 @@ class Permit(msgspec.Struct, gc=False):
 
 
 class PartAnswer(NamedTuple):
-    """What the carrier said about one part."""
+    """The carrier's response to one part."""
 
-    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in an answer
-    state: PartState  # ACCEPTED, UNKNOWN, or PENDING when it was refused or never written
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
+    state: PartState  # ACCEPTED, UNKNOWN, or PENDING when refused or never written
     carrier_id: bytes = b""  # normalised; b"" = accepted without an id
     status: int = 0
 
 
 class SubmitResult(msgspec.Struct, gc=False):
-    """What became of one leased message: the owner reports it once, when no part of it is outstanding."""
+    """The result of one lease: reported once by its owner, when no part is outstanding."""
 
     id: bytes
     lease: int
@@ -398,48 +403,48 @@ class SubmitResult(msgspec.Struct, gc=False):
     due: int  # for RETRY
     total: int  # number of parts in this carrier's splitting
     parts: list[PartAnswer]
-    on_unknown: OnUnknown = OnUnknown.RESEND  # the carrier's word
-    last_place: bool = False  # NEXT has nowhere to go: becomes FAILED (routes_exhausted)
+    on_unknown: OnUnknown = OnUnknown.RESEND  # of the carrier
+    last_place: bool = False  # there is no next carrier: NEXT becomes FAILED (routes_exhausted)
     recipient: bytes = b""  # its key, for carriers whose receipts are found by id alone
-    mark: bytes = b""  # what an excerpt of its text in a receipt must agree with; of lost and of nameless ones only
-    host: str = ""  # that answered, where a carrier has several
+    mark: bytes = b""  # of its text, to compare with a receipt's excerpt; only without response or id
+    host: str = ""  # that responded, where a carrier has several
 
 
 class ReceiptDetail(NamedTuple):
-    """What is told of a receipt whose id is not known, for the guesses that may be made about it."""
+    """What the store needs to guess the message of a receipt whose id is unknown."""
 
-    guesses: tuple[tuple[int, bytes], ...]  # what the answer may have called it, by kind of form (``smpp.message_id``)
-    host: str  # it came from
-    mark: bytes  # of the excerpt of the text in it; b"" = it has none that can be compared
-    sure: bool  # ids of this host are known by their plain form: that this one is not is no matter of forms
-    early: bool = False  # told before it is looked up, since its host's form is unknown: another's id may look like it
+    guesses: tuple[tuple[int, bytes], ...]  # possible ids in the response, by kind of form (``smpp.message_id``)
+    host: str  # that sent it
+    mark: bytes  # of its excerpt of the text; b"" = none that can be compared
+    sure: bool  # this host's ids are known in their plain form, so an unknown id is not a matter of form
+    early: bool = False  # included before the look-up, since the host's form is unknown and the id may match another's
 
 
 class ReceiptFact(msgspec.Struct, gc=False):
-    """A delivery receipt as the store needs it."""
+    """A delivery receipt as input of the store."""
 
     carrier: str
-    ids: tuple[bytes, ...]  # in the likeliest form first
+    ids: tuple[bytes, ...]  # the likeliest form first
     recipient: Recipient
     state: PartState  # DELIVERED | EXPIRED | UNDELIVERED; ACCEPTED when intermediate; RECEIPT_UNKNOWN, …_UNREADABLE
-    error: str = ""  # the carrier's err field, as it came
-    at: int = 0  # when the carrier was done with it, by its own clock (ms UTC, whole seconds are kept); 0 = not said
-    whole: bool = False  # the carrier sends one receipt for all parts: that of the last speaks for the message
+    error: str = ""  # the carrier's err field, unchanged
+    at: int = 0  # done date by the carrier's clock (ms UTC, stored in whole seconds); 0 = none
+    whole: bool = False  # the carrier sends one receipt for all parts: that of the last part counts for the message
     detail: ReceiptDetail | None = None
-    host: str = ""  # it came from, where the ids of a carrier's hosts are kept apart
+    host: str = ""  # that sent it, where ids are unique only per host
 
 
 class Match(IntEnum):
-    """What ``progress`` made of a receipt. All of them mean: stored, acknowledge it."""
+    """The result of ``progress`` for a receipt. Every one means: stored, acknowledge it."""
 
     APPLIED = 0
-    REPEATED = 1  # known already, or after a final state: nothing changed
-    PARKED = 2  # no such id yet; applied when the id arrives, an orphan after 60 s
-    AMBIGUOUS = 3  # several open messages to that recipient have this id: told of each, nothing is concluded
+    REPEATED = 1  # seen before, or after a final state: nothing changed
+    PARKED = 2  # id still unknown: applied when it arrives, an orphan after 60 s
+    AMBIGUOUS = 3  # several open messages to the recipient have this id: recorded for each, no state changed
 
 
 class StreamEvent(msgspec.Struct, gc=False):
-    """One move of one message, as it stands in the partition's stream."""
+    """One transition of one message, as stored in the partition's event stream."""
 
     id: bytes
     sequence: int  # counts per message from 1

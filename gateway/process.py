@@ -1,4 +1,4 @@
-"""What the system lets this process have: as many open files as it may, and no core dump, which would hold numbers and
+"""Resource limits of the process: as many open files as allowed, and no core dumps, which would contain numbers and
 texts. Workers inherit both."""
 
 from __future__ import annotations
@@ -8,31 +8,31 @@ from contextlib import suppress
 
 import structlog
 
-ENOUGH = 4096  # open files that a busy gateway is well served with
-MOST = 65_536  # where the system sets no bound of its own
+ENOUGH = 4096  # open files sufficient for a busy gateway
+MOST = 65_536  # when the system has no limit
 
 log = structlog.get_logger(__name__)
 
 
 def settle() -> None:
-    """Take what is allowed; say so when it is little."""
+    """Raise the limit of open files, disable core dumps; warn when few files are allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else hard
-    with suppress(ValueError, OSError):  # macOS bounds it by another number as well
+    with suppress(ValueError, OSError):  # macOS has a second, lower limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     if (files := open_files()) < ENOUGH:
         log.warning("few open files are allowed", files=files, clients=clients(), remedy="raise ulimit -n")
 
 
 def open_files() -> int:
-    """How many this process may have open."""
+    """Return how many files this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def clients() -> int:
-    """How many may be connected at a door, so that carriers, store and files never go short for them."""
+    """Return how many clients may connect to one listener, which leaves enough files for carriers and store."""
     files = open_files()
     return max(files // 4, files // 2 - 1024)

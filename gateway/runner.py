@@ -1,4 +1,4 @@
-"""Runs a program of the command line on uvloop until it ends or is asked to."""
+"""Run an asyncio program on uvloop until it ends or a signal stops it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ Program = Callable[[asyncio.Event], Coroutine[Any, Any, T]]
 
 
 class Interrupted(Exception):
-    """Asked to stop a second time before the orderly end was reached."""
+    """A second signal came before the orderly shutdown was complete."""
 
 
 def run(program: Program[T]) -> T:
     """Run ``program(stop)``. The first SIGINT or SIGTERM sets ``stop``; a second one cancels it: Interrupted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_watched(program))
+            return runner.run(_with_signals(program))
         except asyncio.CancelledError:
             raise Interrupted from None
 
 
-async def _watched(program: Program[T]) -> T:
+async def _with_signals(program: Program[T]) -> T:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
 
-    def ask() -> None:
+    def on_signal() -> None:
         if stop.is_set():
             task.cancel()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask)
+        loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, _refuse_reload)
     try:
         return await program(stop)
@@ -49,11 +49,11 @@ async def _watched(program: Program[T]) -> T:
 
 
 def _refuse_reload() -> None:
-    structlog.get_logger().warning("there is no configuration file to reload here")
+    structlog.get_logger().warning("SIGHUP ignored: no configuration file to reload")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside (nested) groups; the error itself when it is no group."""
+    """Yield the exceptions inside (nested) groups; the error itself when it is not a group."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

@@ -1,7 +1,7 @@
-"""The parts of a running gateway, each kept going by itself: one that fails is started anew alone.
+"""Supervision of the gateway's parts: a part that fails is restarted alone, and failures are counted and logged.
 
-What must end the process still does: an interrupt, an exit, a fault of the configuration. Whatever else a part raises
-is a fault of ours (or of what a peer sent us): it is logged with its traceback, counted, and costs that part a moment.
+Interrupts, exits and configuration errors still end the process. Any other exception is a bug of ours or unexpected
+input from a peer: it is logged with its traceback, counted, and delays only the part that raised it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,39 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.config import ConfigError
 from gateway.store.errors import StoreError, of_an_item
 
 FIRST, MOST = 0.1, 30.0
-"""Seconds before a part that failed is started anew: twice as many every time, up to the most."""
+"""Seconds before a failed part is restarted: doubled with every failure, up to the second value."""
 
 STEADY = 60.0
-"""Seconds of work after which a part counts as sound again."""
+"""Seconds of work after which the restart delay begins at ``FIRST`` again."""
 
-TELL_EVERY = 60.0
-"""Seconds between two lines about the same fault of the same part."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines about the same kind of error in the same part."""
 
 TRIES = 3
-"""How often something that makes others fail is tried before it is set aside."""
+"""Times that an item which makes others fail is tried before it is set aside."""
 
 LINES = 20
-"""Lines a minute, at most, about what is set aside: the counter goes on."""
+"""The most log lines a minute about items set aside; the counter counts all of them."""
 
 SHOWN = 10
+"""Items set aside that operators are shown, the latest."""
+
 KEPT = 1000
-"""What was set aside last, and what is counted as tried, at most."""
+"""The most entries kept of items set aside, of failure counts and of log times."""
 
 T = TypeVar("T")
-Deal = Callable[[Sequence[T]], Awaitable[None]]
+Process = Callable[[Sequence[T]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
 
 class SetAside(NamedTuple):
-    """Something that could not be dealt with, and that is not tried any more."""
+    """An item that could not be processed and is not tried again."""
 
     at: int  # ms UTC
     kind: str
@@ -53,7 +56,7 @@ class SetAside(NamedTuple):
 
 
 class FailureCounts:
-    """How often each of the latest items failed."""
+    """Number of failures of each of the latest ``KEPT`` items."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[Hashable, int] = OrderedDict()
@@ -62,7 +65,7 @@ class FailureCounts:
         return f"<FailureCounts {len(self._counts)} items>"
 
     def add(self, item: Hashable) -> int:
-        """It has failed once more; how often it has by now."""
+        """Count one more failure of the item and return its failures so far."""
         count = self._counts.pop(item, 0) + 1
         self._counts[item] = count
         if len(self._counts) > KEPT:
@@ -70,81 +73,83 @@ class FailureCounts:
         return count
 
     def forget(self, item: Hashable) -> None:
-        """It is over."""
+        """Drop the count of an item that is done with."""
         self._counts.pop(item, None)
 
 
 class Supervision:
-    """``keep`` runs a part until it is cancelled or ends by itself; ``failed`` and ``set_aside`` tell and count."""
+    """Restarts parts (``keep_running``); counts and logs failures (``failed``) and items given up (``set_aside``)."""
 
     def __init__(self) -> None:
         self.restarts: Counter[str] = Counter()
-        """Part -> how often it was started anew."""
+        """Part -> restarts after a failure."""
         self.failures: Counter[str] = Counter()
-        """Where -> how often something failed that was caught there."""
-        self.aside: Counter[str] = Counter()
-        """Kind -> how many were set aside."""
+        """Where -> failures that were caught there."""
+        self.set_aside_counts: Counter[str] = Counter()
+        """Kind -> items set aside."""
         self.latest: deque[SetAside] = deque(maxlen=KEPT)
-        self._told: dict[tuple[str, str], tuple[float, int]] = {}
-        self._lines: deque[float] = deque(maxlen=LINES)  # when the latest of what was set aside was told
+        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
+        """(part, kind of error) -> time of the last log line, and errors that were not logged since."""
+        self._lines: deque[float] = deque(maxlen=LINES)  # times of the latest log lines about items set aside
 
     def __repr__(self) -> str:
-        counts = f"{self.restarts.total()} restarts, {self.failures.total()} failures, {self.aside.total()} aside"
-        return f"<Supervision {counts}>"
+        counts = f"{self.restarts.total()} restarts, {self.failures.total()} failures"
+        return f"<Supervision {counts}, {self.set_aside_counts.total()} set aside>"
 
-    async def keep(self, name: str, run: Callable[[], Awaitable[None]], over: asyncio.Event | None = None) -> None:
-        """Run a part; after an error of ours once more, until it returns. Once ``over`` is set it does not
-        wait long.
+    async def keep_running(
+        self, name: str, run: Callable[[], Awaitable[None]], stopping: asyncio.Event | None = None
+    ) -> None:
+        """Run a part until it returns; restart it whenever it raises. Once ``stopping`` is set, delays are cut short.
 
-        Raises what must end the process: ConfigError, and whatever is no Exception.
+        Raise ConfigError and every BaseException that is not an Exception.
         """
         self.restarts[name] += 0
         loop, wait = asyncio.get_running_loop(), FIRST
         while True:
-            begun = loop.time()
+            started = loop.time()
             try:
                 return await run()
             except ConfigError:
                 raise
-            except asyncio.CancelledError as error:
+            except asyncio.CancelledError as cancelled:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
-                fault: BaseException = error  # something it waited for was cancelled, it was not
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other parts go on, and so does this one
-                fault = error
-            if loop.time() - begun >= STEADY:
+                error: BaseException = cancelled  # something the part awaited was cancelled, not the part itself
+            except Exception as raised:  # noqa: BLE001 - whatever it is, this part is restarted and others are unaffected
+                error = raised
+            if loop.time() - started >= STEADY:
                 wait = FIRST
             self.restarts[name] += 1
-            self._tell(name, fault, "a part failed and is started anew", retry_in=wait)
-            await _rest(wait, over)
+            self._log(name, error, "part failed, restarting", retry_in=wait)
+            await _sleep(wait, stopping)
             wait = min(MOST, 2 * wait)
 
     def failed(self, where: str, error: BaseException) -> None:
-        """Something failed that concerns one item or connection alone; it is counted, and told with its traceback."""
+        """Count and log, with its traceback, a failure that affects a single item or connection."""
         self.failures[where] += 1
-        self._tell(where, error, "something failed, and everything else goes on")
+        self._log(where, error, "unexpected error, other work continues")
 
-    def set_aside(self, kind: str, one: str, error: BaseException | str) -> None:
-        """Keep in mind, for operators, what is not tried any more. ``one``: its id, as people write it."""
-        self.aside[kind] += 1
-        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.latest.append(SetAside(time.time_ns() // 1_000_000, kind, one, said))
+    def set_aside(self, kind: str, item_id: str, error: BaseException | str) -> None:
+        """Count, log and keep for operators an item that is not tried again. ``item_id`` is its printable id."""
+        self.set_aside_counts[kind] += 1
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.latest.append(SetAside(now_ms(), kind, item_id, text))
         now = time.monotonic()
-        if len(self._lines) < LINES or now - self._lines[0] >= TELL_EVERY:
+        if len(self._lines) < LINES or now - self._lines[0] >= LOG_EVERY:
             self._lines.append(now)
-            log.error("set aside: it cannot be dealt with", kind=kind, id=one, error=said)
+            log.error("item set aside", kind=kind, id=item_id, error=text)
 
-    def told(self) -> dict[str, Any]:
-        """What operators see of it."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts and the latest items set aside, for ``GET /status``."""
         return {
             "restarts": {name: count for name, count in self.restarts.items() if count},
             "failures": dict(self.failures),
-            "set_aside": dict(self.aside),
-            "latest": [one._asdict() for one in list(self.latest)[-SHOWN:]],
+            "set_aside": dict(self.set_aside_counts),
+            "latest": [item._asdict() for item in list(self.latest)[-SHOWN:]],
         }
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count and tell what fails in callbacks of the loop, where nobody is to catch it."""
+        """Count and log exceptions in callbacks of the event loop, which no caller can catch."""
         loop.set_exception_handler(self._in_callback)
 
     def _in_callback(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -153,44 +158,46 @@ class Supervision:
             self.failed("callback", error)
         else:
             self.failures["callback"] += 1
-            log.warning("the event loop complains", said=str(context.get("message", "")))
+            log.warning("event loop error", detail=str(context.get("message", "")))
 
-    def _tell(self, name: str, error: BaseException, said: str, **more: object) -> None:
-        """One line a minute for each kind of error of a part; how often it came in between is told with the next."""
-        now, kind = time.monotonic(), (name, type(error).__name__)
-        last, missed = self._told.get(kind, (float("-inf"), 0))
-        if now - last < TELL_EVERY:
-            self._told[kind] = last, missed + 1
+    def _log(self, part: str, error: BaseException, event: str, **more: object) -> None:
+        """Log at most one line a minute per part and kind of error; the next line says how many were suppressed."""
+        now, kind = time.monotonic(), (part, type(error).__name__)
+        last, suppressed = self._logged.get(kind, (float("-inf"), 0))
+        if now - last < LOG_EVERY:
+            self._logged[kind] = last, suppressed + 1
             return
-        if len(self._told) >= KEPT:
-            self._told.clear()
-        self._told[kind] = now, 0
-        log.error(said, part=name, untold=missed, exc_info=error, **more)
+        if len(self._logged) >= KEPT:
+            self._logged.clear()
+        self._logged[kind] = now, 0
+        log.error(event, part=part, suppressed=suppressed, exc_info=error, **more)
 
 
-async def sift(items: Sequence[T], deal: Deal[T], alone: Callable[[T, Exception], Awaitable[None]]) -> None:
-    """Deal with all of them; when that fails, with each half, so that one that fails ``alone`` keeps no other back.
+async def isolate_failures(
+    items: Sequence[T], process: Process[T], on_failure: Callable[[T, Exception], Awaitable[None]]
+) -> None:
+    """Process all items; when that raises, process each half, until the items that raise alone go to ``on_failure``.
 
-    ``deal`` must bear being repeated. Raises the StoreErrors for which no item can be blamed.
+    ``process`` must be safe to repeat. Raise the StoreErrors that no item has caused (store away or full).
     """
     try:
-        await deal(items)
+        await process(items)
         return
-    except StoreError as error:
-        if not of_an_item(error):
+    except StoreError as store_error:
+        if not of_an_item(store_error):
             raise
-        fault: Exception = error
-    except Exception as error:  # noqa: BLE001 - whatever is odd about one of them
-        fault = error
+        error: Exception = store_error
+    except Exception as raised:  # noqa: BLE001 - any fault of one item must not stop the others
+        error = raised
     if len(items) == 1:
-        await alone(items[0], fault)
+        await on_failure(items[0], error)
         return
     for half in (items[: len(items) // 2], items[len(items) // 2 :]):
-        await sift(half, deal, alone)
+        await isolate_failures(half, process, on_failure)
 
 
-async def _rest(seconds: float, over: asyncio.Event | None) -> None:
+async def _sleep(seconds: float, stopping: asyncio.Event | None) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await (over or asyncio.Event()).wait()
+            await (stopping or asyncio.Event()).wait()
             await asyncio.sleep(FIRST)

@@ -1,6 +1,6 @@
-"""What systemd is told of a service of ``Type=notify``: it is ready, it reloads, it stops, it lives (sd_notify(3)).
+"""Notify systemd of a service of ``Type=notify``: ready, reloading, stopping, watchdog (sd_notify(3)).
 
-One datagram to the socket that the environment names; without one, nothing happens. Nothing here ever fails a gateway.
+One datagram to the socket named in the environment; without one, nothing happens. Errors are logged, never raised.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Tells the service manager. ``address``: of its socket, "@…" in the abstract namespace, "" for none;
-    ``watchdog``: seconds within which it must hear of us again, 0 for never."""
+    """Notifies the service manager. ``address``: its socket, "@…" in the abstract namespace, "" for none; ``watchdog``:
+    seconds within which it expects a notification, 0 for none."""
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
@@ -27,36 +27,36 @@ class Notifier:
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> Notifier:
-        """The one that the environment names; its variables are taken out of it, since they are for us alone."""
+        """Return the notifier of ``environment`` and remove its variables, which child processes must not inherit."""
         address = environment.pop("NOTIFY_SOCKET", "")
         period, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         ours = period.isdigit() and pid in ("", str(os.getpid()))
         return cls(address, int(period) / 1e6 if ours else 0.0)
 
     def ready(self, status: str) -> None:
-        """It takes messages, or has taken a new configuration over."""
-        self._tell("READY=1", f"STATUS={status}")
+        """Report that messages are accepted, or that a new configuration is in force."""
+        self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """It reads its configuration; ``ready`` follows, whatever comes of it."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Report that the configuration is being reloaded; ``ready`` follows in any case."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """It takes no more messages and comes to its end."""
-        self._tell("STOPPING=1", "STATUS=stopping: windows are emptied")
+        """Report that no more messages are accepted and the gateway shuts down."""
+        self._send("STOPPING=1", "STATUS=stopping: draining windows")
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Say that the loop lives, in time, until cancelled; and once, that it stops."""
+        """Send watchdog notifications in time until cancelled; report once that the gateway stops."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.watchdog / 2 or None):
                     await stop.wait()
                     self.stopping()
-                    stop = asyncio.Event()  # told; from now on for the watchdog alone
+                    stop = asyncio.Event()  # reported; from now on watchdog only
                     continue
-            self._tell("WATCHDOG=1")
+            self._send("WATCHDOG=1")
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         if not self._address:
             return
         try:
@@ -64,16 +64,16 @@ class Notifier:
                 out.setblocking(False)
                 out.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            log.warning("the service manager does not hear us", error=str(error))
+            log.warning("service manager notification failed", error=str(error))
 
 
 NOBODY = Notifier()
-"""For a gateway that no service manager started."""
+"""For a gateway not started by a service manager."""
 
 
 @contextlib.asynccontextmanager
 async def told(notifier: Notifier, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Inside, the manager hears that we live, and that we stop once ``stop`` is set."""
+    """Run ``notifier.watch(stop)`` while inside."""
     task = asyncio.create_task(notifier.watch(stop), name="service manager")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which version this is."""
+"""The version of the gateway."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version() -> str:
-    """Of this package; "unknown" when it runs from files that were never installed."""
+    """Return the installed version, "unknown" when the package is not installed."""
     try:
         return version("smpp-gateway-server")
     except PackageNotFoundError:

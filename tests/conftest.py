@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.servers import Cluster, Server
 
-settings.register_profile("gateway", deadline=None)  # how long an example takes says how busy the machine is
+# No deadline: how long an example takes says how busy the machine is.
+settings.register_profile("shrink", deadline=None)
+# Shrinking a failed walk of the model takes minutes, so a failure is reported as found. The same failure, made as small
+# as it gets: pytest --hypothesis-profile=shrink
+settings.register_profile("gateway", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
 settings.load_profile("gateway")
+
+LONGEST = ("journeys", "faults", "carriers", "admin", "webhooks", "api", "cluster")
+"""Folders whose files begin first, so that no long one is left at the end with the other processes idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def order(item: pytest.Item) -> int:
+        folder = item.path.parent.relative_to(Path(__file__).parent).parts[:1]
+        return LONGEST.index(folder[0]) if folder and folder[0] in LONGEST else len(LONGEST)
+
+    items.sort(key=order)  # stable: within a folder as collected
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The examples of the README, as they stand there."""
+"""The examples in the README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"\A# ([\w.-]+\.\w+)\n")
 
 
 class Block(NamedTuple):
-    """A fenced block; ``name`` when its first line is a comment that names a file."""
+    """A fenced block; ``name`` is set if its first line is a comment with a file name."""
 
     language: str
     text: str
@@ -20,7 +20,7 @@ class Block(NamedTuple):
 
 
 def blocks(title: str) -> list[Block]:
-    """The blocks of a section, in order. Raises KeyError when there is no such section, or none in it."""
+    """Return the fenced blocks of a section, in order. Raises KeyError if the section does not exist or has none."""
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL))
     found = []
     for language, text in _FENCE.findall(sections[title]):

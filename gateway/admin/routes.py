@@ -1,4 +1,4 @@
-"""The operators' listener: health and readiness without a token, status and everything else with one."""
+"""The application on the admin listener: health and readiness without a token, everything else with one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gateway.api.health import HealthRoutes, HealthSource
 from gateway.api.responses import HANDLERS, JsonResponse
 
 
-def admin_app(house: HealthSource, routes: Iterable[Route] = ()) -> Starlette:
-    """The operators' application: health, status, and the routes of everything that operators see and do.
+def admin_app(source: HealthSource, routes: Iterable[Route] = ()) -> Starlette:
+    """Return the admin application: health, readiness and status from ``source``, and the other ``routes``.
 
-    ``Guard`` stands before it: all but health wants a token.
+    It checks no token: ``AdminGuard`` or ``SupervisorOnly`` is placed before it.
     """
 
     async def status(_request: Request) -> Response:
-        return JsonResponse(await house.status())
+        return JsonResponse(await source.status())
 
     app = Starlette(
-        routes=[*HealthRoutes(house).routes(), Route("/status", status), *routes],
+        routes=[*HealthRoutes(source).routes(), Route("/status", status), *routes],
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False

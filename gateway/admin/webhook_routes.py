@@ -1,9 +1,8 @@
-"""Webhooks on the operators' listener: receivers with what waits for them, dead letters, a test."""
+"""Webhooks on the operators' listener: endpoints with what waits for them, dead letters, a test."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import Request
@@ -13,39 +12,34 @@ from starlette.routing import Route
 from gateway.api.problems import FieldProblem, refuse
 from gateway.api.requests import malformed
 from gateway.api.responses import JsonResponse
-from gateway.webhooks.administration import WebhookAdmin, as_json
+
+if TYPE_CHECKING:
+    from gateway.admin.audit import Audit
+    from gateway.webhooks.admin import WebhookAdmin
 
 MOST_BODY = 64 * 1024
 MOST_SHOWN = 1000
 
 
 class EndpointChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Which receivers: all of an account, or one of its URLs; neither means everybody's."""
+    """Which endpoints: all of an account, or one URL; neither means all."""
 
     account: str = ""
     url: str = ""
 
 
-class AuditLog(Protocol):
-    """Where actions are recorded (see ``admin.audit``)."""
-
-    def action(
-        self, request: Request, action: str, target: str = "", **detail: Any
-    ) -> AbstractAsyncContextManager[dict[str, Any]]: ...
-
-
 class WebhookRoutes:
     """``routes`` for the operators' listener."""
 
-    def __init__(self, webhook_admin: WebhookAdmin, audit: AuditLog) -> None:
+    def __init__(self, webhook_admin: WebhookAdmin, audit: Audit) -> None:
         self._webhook_admin = webhook_admin
         self._audit = audit
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes of this class."""
         post = ["POST"]
         return [
-            Route("/webhooks", self.receivers),
+            Route("/webhooks", self.endpoints),
             Route("/webhooks/dead", self.dead),
             Route("/webhooks/replay", self.replay, methods=post),
             Route("/webhooks/drop", self.drop, methods=post),
@@ -53,50 +47,50 @@ class WebhookRoutes:
             Route("/webhooks/test", self.test, methods=post),
         ]
 
-    async def receivers(self, _request: Request) -> Response:
-        """``GET /webhooks``: receivers with something waiting, dead letters or faults."""
-        return JsonResponse({"receivers": await self._webhook_admin.standings()})
+    async def endpoints(self, _request: Request) -> Response:
+        """``GET /webhooks``: endpoints with something waiting, dead letters or faults."""
+        return JsonResponse({"receivers": await self._webhook_admin.endpoints()})
 
     async def dead(self, request: Request) -> Response:
-        """``GET /webhooks/dead?account=…&url=…&limit=100``: dead events as they would be posted."""
+        """``GET /webhooks/dead?account=…&url=…&limit=100``: dead letters as they would be posted."""
         query = request.query_params
         text = query.get("limit", "100")
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_SHOWN):
-            raise malformed([FieldProblem("limit", "invalid_value", f"from 1 to {MOST_SHOWN}")])
+            raise malformed([FieldProblem("limit", "invalid_value", f"must be from 1 to {MOST_SHOWN}")])
         events = await self._webhook_admin.dead(query.get("account", ""), query.get("url", ""), int(text))
         return JsonResponse({"events": events})
 
     async def replay(self, request: Request) -> Response:
-        """``POST /webhooks/replay`` ``{account?, url?}``: dead letters are posted again."""
+        """``POST /webhooks/replay`` ``{account?, url?}``: queue dead letters again."""
         choice = await _choice(request)
         async with self._audit.action(request, "webhooks.replay", choice.account, url=choice.url) as result:
             events = result["events"] = await self._webhook_admin.replay(choice.account, choice.url)
         return JsonResponse({"events": events})
 
     async def drop(self, request: Request) -> Response:
-        """``POST /webhooks/drop`` ``{account, url?}``: dead letters are thrown away."""
+        """``POST /webhooks/drop`` ``{account, url?}``: delete dead letters."""
         choice = await _choice(request)
         if not choice.account:
-            raise malformed([FieldProblem("account", "invalid_value", "say whose dead letters")])
+            raise malformed([FieldProblem("account", "invalid_value", "required: whose dead letters to delete")])
         async with self._audit.action(request, "webhooks.drop", choice.account, url=choice.url) as result:
             events = result["events"] = await self._webhook_admin.drop(choice.account, choice.url)
         return JsonResponse({"events": events})
 
     async def retry(self, request: Request) -> Response:
-        """``POST /webhooks/retry`` ``{account?, url?}``: receivers that fail are tried again now."""
+        """``POST /webhooks/retry`` ``{account?, url?}``: try failing endpoints now."""
         choice = await _choice(request)
         async with self._audit.action(request, "webhooks.retry", choice.account, url=choice.url):
             return JsonResponse({"receivers": self._webhook_admin.retry(choice.account, choice.url)})
 
     async def test(self, request: Request) -> Response:
-        """``POST /webhooks/test`` ``{account, url?}``: one test event, now; answers what the receiver said."""
+        """``POST /webhooks/test`` ``{account, url?}``: post one test event now; responds with the outcome."""
         choice = await _choice(request)
         async with self._audit.action(request, "webhooks.test", choice.account, url=choice.url) as result:
             tested = await self._webhook_admin.test(choice.account, choice.url)
             if tested is None:
-                raise refuse("not_found", f"no account {choice.account} has a callback_url; name a url (--to)")
+                raise refuse("not_found", f"no account {choice.account} with a callback_url; give a url (--to)")
             result["said"] = str(tested.outcome)
-        return JsonResponse(as_json(tested))
+        return JsonResponse(tested.as_json())
 
 
 _decode = msgspec.json.Decoder(EndpointChoice).decode
@@ -107,7 +101,7 @@ async def _choice(request: Request) -> EndpointChoice:
     async for some in request.stream():
         body += some
         if len(body) > MOST_BODY:
-            raise refuse("too_large", f"{MOST_BODY} octets at most")
+            raise refuse("too_large", f"the body may have {MOST_BODY} octets at most")
     try:
         return _decode(body or b"{}")
     except msgspec.DecodeError as error:

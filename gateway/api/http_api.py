@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -20,11 +19,12 @@ from gateway.api.recipients import Recipients, RuleStore
 from gateway.api.requests import destination, query, read_head
 from gateway.api.responses import HANDLERS, JsonResponse
 from gateway.api.submit import Runner, SubmitHandler, SubmitIntake
+from gateway.clock import now_ms
 from gateway.config import Account
 from gateway.model import Recipient
 from gateway.store import ids
-from gateway.store.codec import MessageRecord
 from gateway.store.keys import Hasher
+from gateway.store.records import MessageRecord
 from gateway.store.requests import CancelResult
 
 MAX_FOUND = 100
@@ -44,11 +44,6 @@ class Records(Protocol):
 
 class ApiStore(Records, RuleStore, Protocol):
     """What the whole interface needs of the store."""
-
-
-def now_ms() -> int:
-    """The wall clock, ms UTC."""
-    return time.time_ns() // 1_000_000
 
 
 async def only_post(_request: Request) -> Response:

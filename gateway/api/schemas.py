@@ -15,7 +15,7 @@ import msgspec
 from gateway.intake.policy_context import said_with, verdict_of
 from gateway.model import Category, Outcome, Reason, State, Verdict
 from gateway.store import ids
-from gateway.store.codec import CopyRecord, MessageRecord, PartRecord, TimelineStep
+from gateway.store.records import CopyRecord, MessageRecord, PartRecord, TimelineStep
 
 OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
 CODES = {reason: "" if reason is Reason.NONE else reason.name.lower() for reason in Reason}

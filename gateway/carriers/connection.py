@@ -33,6 +33,7 @@ from gateway.smpp.events import (
     TimedOut,
     Unbinding,
 )
+from gateway.smpp.operations import Role
 from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BIND_RECEIVER,
@@ -43,7 +44,7 @@ from gateway.smpp.pdu import (
     command_name,
 )
 from gateway.smpp.response_times import ResponseTimes
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
 from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
 from gateway.supervision import Supervision

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.model import Leased, Reason, Resolution, SubmitResult
-from gateway.supervision import TELL_EVERY, TRIES, FailureCounts, Supervision
+from gateway.supervision import LOG_EVERY, TRIES, FailureCounts, Supervision
 
 if TYPE_CHECKING:
     from gateway.carriers.leases import LeaseTracker
@@ -48,7 +48,7 @@ class FailingMessages:
         self._outcomes = outcomes
         self._clock = clock
         self._tries = FailureCounts()
-        self._told = -TELL_EVERY * 1000
+        self._told = -LOG_EVERY * 1000
 
     def __repr__(self) -> str:
         return f"<FailingMessages of {self._carrier} {self._tries!r}>"
@@ -104,6 +104,6 @@ class FailingMessages:
     def _tell(self, one: UnreadableMessage) -> None:
         """One line a minute: a key that was taken away concerns many."""
         now = self._clock()
-        if now - self._told >= TELL_EVERY * 1000:
+        if now - self._told >= LOG_EVERY * 1000:
             self._told = now
             log.error("messages wait for their encryption key", carrier=self._carrier, id=one.id.hex(), error=one.error)

@@ -29,7 +29,7 @@ class LeaseStore(Protocol):
 
     async def untake(self, owner: LeaseOwner, items: Sequence[tuple[bytes, int]]) -> None: ...
     async def postpone(self, owner: LeaseOwner, items: Sequence[tuple[bytes, int, int, bool]]) -> None: ...
-    async def strays(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
+    async def untake_lost(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
 class LeaseTracker:
@@ -107,7 +107,7 @@ class LeaseTracker:
         known: dict[int, set[int]] = {}
         for message_id, lease in self._held:
             known.setdefault(partition_of(message_id), set()).add(lease)
-        found = await self._store.strays(self._heartbeat.owner, self._carrier, known)
+        found = await self._store.untake_lost(self._heartbeat.owner, self._carrier, known)
         self.strayed = False
         if found:
             log.info("leases whose answer was lost went back", carrier=self._carrier, count=found)

@@ -218,7 +218,7 @@ class CarrierManager:
     def _start(self, service: CarrierService) -> None:
         assert self._group is not None
         name = f"{service.carrier.name}: carrier"
-        self._tasks[service] = self._group.create_task(self._supervision.keep(name, service.run), name=name)
+        self._tasks[service] = self._group.create_task(self._supervision.keep_running(name, service.run), name=name)
 
     def _add(self, carrier: Carrier) -> None:
         self._health.set_up(carrier.name, False, asyncio.get_running_loop().time())

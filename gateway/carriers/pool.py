@@ -199,7 +199,7 @@ class BindPool:
         loop = asyncio.get_running_loop()
         self._gate = TokenBucket(TRIES_PER_SECOND, loop.time() - 1 / TRIES_PER_SECOND)
         async with asyncio.TaskGroup() as group:
-            keep, over = self._supervision.keep, self._over
+            keep, over = self._supervision.keep_running, self._over
             group.create_task(keep(f"{self.carrier.name}: timers", self._tick, over))
             for number, slot in enumerate(self.slots):
                 group.create_task(keep(f"{slot.name}: bind", partial(self._keep, slot, number), over))

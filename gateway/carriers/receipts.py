@@ -7,7 +7,6 @@ less than the alternatives: status 0 would lose it at once, a permanent refusal 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
@@ -17,6 +16,7 @@ import msgspec
 import structlog
 
 from gateway.carriers.receipt_number import number_of, shape_of
+from gateway.clock import now_ms
 from gateway.model import Match, PartState, ReceiptDetail, ReceiptFact, Recipient
 from gateway.policy.quiet_hours import zone_of
 from gateway.smpp.message_id import FormKind, IdForm, apply, forms_of, receipted_id
@@ -154,7 +154,7 @@ class ReceiptHandler:
         numbers: RecipientNames,
         progress_writer: ProgressWriter,
         forms: ReceiptIdForms,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
         *,
         supervision: Supervision | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from gateway.model import Match, PartState, ReceiptFact, SubmitResult
 from gateway.store.errors import StoreError
 from gateway.store.owner import LeaseOwner
 from gateway.store.receipt_index import IndexedId, named
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 
 LOOK_EVERY = 15.0
 
@@ -113,7 +113,7 @@ class ParkedReceiptRelocator:
         if dropped:
             log.warning("receipts of unknown ids are too many: the oldest were dropped", dropped=dropped)
         if facts:
-            await sift(facts, self._found, self._unfit)
+            await isolate_failures(facts, self._found, self._unfit)
 
     async def _found(self, facts: Sequence[ReceiptFact]) -> None:
         await self._store.progress(self._owner, [], facts)

@@ -18,7 +18,7 @@ from gateway.carriers.validity import REFUSALS, SAY_EVERY, ValidityRefusals
 from gateway.carriers.window_writer import BindPort
 from gateway.model import Leased, OnUnknown, PartAnswer, PartState, Reason, Resolution, SubmitResult
 from gateway.policy.pace import Pace
-from gateway.smpp.receipt import normalise_id
+from gateway.smpp.message_id import normalise_id
 from gateway.smpp.status import RetryClass, classify
 from gateway.supervision import Supervision
 

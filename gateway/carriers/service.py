@@ -112,7 +112,7 @@ class CarrierService:
         name, over = self.carrier.name, self._ending
 
         def keep(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-            return self._supervision.keep(f"{name}: {what}", run, over)
+            return self._supervision.keep_running(f"{name}: {what}", run, over)
 
         async with asyncio.TaskGroup() as group:
             background = [

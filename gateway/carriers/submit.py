@@ -13,7 +13,7 @@ from gateway.carriers.validity import Validity, ValidityRefusals
 from gateway.intake.carrier_tlvs import CarrierTlvs
 from gateway.intake.coding import coding_of, split_for
 from gateway.model import PartState
-from gateway.smpp.codec import submit_template
+from gateway.smpp.short_message import submit_template
 from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from gateway.store.errors import NameTaken, StoreError
-from gateway.store.owner import LeaseOwner
+from gateway.store.owner import DEAD_AFTER, LeaseOwner
 from gateway.store.requests import OwnerSeen, ReclaimResult
 
 BEAT_EVERY = 2.0
@@ -25,9 +25,6 @@ STOP_WRITING = 8.0
 
 SURELY_STOPPED = STOP_WRITING + 0.5
 """Seconds without a heartbeat after which a former incarnation of ours, dead or paused, writes nothing any more."""
-
-DEAD_AFTER = 10.0
-"""Seconds without a heartbeat after which anyone may reclaim an owner's leases."""
 
 LOOK_EVERY = 5.0
 

@@ -70,7 +70,7 @@ class Sweeper:
             for name in ("expired", "ended", "deleted", "matched", "orphans", "overflowed"):
                 self.counts[name] += getattr(swept, name)
             self._forms.guessed(swept.guesses)
-            self._tell(swept.strangers)
+            self._tell(swept.unmatched)
             more = swept.more
 
     def _tell(self, strangers: Sequence[tuple[str, bytes]]) -> None:

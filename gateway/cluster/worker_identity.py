@@ -1,4 +1,4 @@
-"""Names of gateways, and where one of several workers sits: what it is told instead of choosing for itself."""
+"""Node names of gateways, and the identity that a supervisor assigns to each of its workers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ class WorkerIdentity(NamedTuple):
     """One of several workers on this machine."""
 
     number: int  # from 1
-    node: str  # its lasting name; the one that sits here next takes over at once what this one held
+    node: str  # lasting name: the next process with this name takes over at once what this one held
     store: str  # URL
     http: str  # host:port, shared by all workers
-    door: str  # unix:path, where the supervisor asks
-    again: bool = False  # its former process is dead, as our supervisor knows
+    admin: str  # unix:path, where the supervisor sends admin requests
+    restarted: bool = False  # the supervisor knows that the former process is dead
 
 
 def lasting_name(config: Config) -> str:
-    """A gateway's lasting name, the host's when the configuration gives none.
+    """Return the node name: the configured one, else the host's.
 
-    A later incarnation of the same name takes over at once what a former one held. Only the lock on an embedded store
-    proves that the former is dead; on a shared store another gateway of this host may well be alive.
+    A later process with the same name takes over at once what the former one held. Only the lock on an embedded store
+    proves that the former is dead; on a shared store another gateway of this host may well be alive, so there a name
+    that is not configured gets a random suffix.
     """
     host = socket.gethostname()
     return config.node or (host if is_lasting(config) else f"{host}-{token_hex(3)}")
 
 
 def is_lasting(config: Config) -> bool:
-    """Whether the next start gets the same name."""
+    """Return whether the next start gets the same name."""
     return bool(config.node) or config.store.embedded

@@ -13,8 +13,7 @@ from gateway.commands.output import SafeConsole
 from gateway.commands.send_file import FileOptions, FileProgress, rows_of
 from gateway.commands.text_lines import charset_note
 from gateway.policy.dialling import InvalidNumber, parse_e164
-from gateway.smpp.smart import plain
-from gateway.smpp.text import Alphabet, TextError, count
+from gateway.smpp.text import Alphabet, TextError, count, replace_typographic
 
 _ERRORS_SHOWN = 10
 
@@ -60,7 +59,7 @@ class Forecast:
 
     def _add_text(self, text: str, encoding: str | None) -> None:
         if encoding == "smart":
-            text = plain(text)[0]
+            text = replace_typographic(text)[0]
         given = Alphabet(encoding) if encoding in ("gsm7", "latin1", "ucs2") else None
         alphabet, parts, _ = count(text, given)
         self.segments += parts

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 async def run_migration(config: Config, numbers: list[str] | None) -> MigrationResult:
     """Migrate the store of a configuration and return the result. Raises StoreError."""
-    from gateway.app import opened
+    from gateway.open_store import open_store
     from gateway.store.keys import Hasher
     from gateway.store.legacy_numbers import LegacyNumberStore, migrate
 
-    async with opened(config, migrating=True) as (link, secrets, _):
+    async with open_store(config, migrating=True) as (link, secrets, _):
         hasher = Hasher(secrets.hashing, config.store.partitions)
         store = LegacyNumberStore(link, hasher, secrets.vault, partitions=config.store.partitions)
         return await migrate(link, store, numbers)

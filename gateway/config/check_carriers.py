@@ -9,8 +9,7 @@ from gateway.config.problems import Diagnostics
 from gateway.config.schema import Carrier, Config, split_address
 from gateway.config.shared_checks import PASSWORD_OCTETS, check_file, check_unique
 from gateway.policy.quiet_hours import known_zone
-from gateway.smpp.tlv import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS
-from gateway.smpp.tlv_values import tlv_value
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, SAR_MSG_REF_NUM, SAR_SEGMENT_SEQNUM, SAR_TOTAL_SEGMENTS, tlv_value
 
 
 def check_carriers(config: Config, diagnostics: Diagnostics) -> None:

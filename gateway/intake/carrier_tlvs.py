@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gateway.smpp.errors import LocalError
-from gateway.smpp.tlv import encode_tlv
-from gateway.smpp.tlv_values import TlvType, tlv_value
+from gateway.smpp.tlv import TlvType, encode_tlv, tlv_value
 
 if TYPE_CHECKING:
     from gateway.config import CarrierTlv

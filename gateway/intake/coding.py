@@ -11,8 +11,21 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.intake.carrier_tlvs import CarrierTlvs
-from gateway.smpp import gsm, segments
-from gateway.smpp.text import Alphabet, Long, Segment, SegmentCount, Segments, count, encode, split
+from gateway.smpp.pdu import ESM_UDHI
+from gateway.smpp.text import (
+    SINGLE_SEPTETS,
+    Alphabet,
+    Long,
+    Segment,
+    SegmentCount,
+    Segments,
+    count,
+    cut,
+    encode,
+    gsm_decode,
+    septets,
+    split,
+)
 from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv
 
 if TYPE_CHECKING:
@@ -81,21 +94,21 @@ def _fits(text: str, charset: str) -> bool:
         text.encode(charset)
     except UnicodeEncodeError:
         return False
-    return gsm.septets(text) is not None
+    return septets(text) is not None
 
 
 def _in_charset(text: str, coding: Coding, reference: int) -> Segments:
     """Cut by septets, written in the carrier's own set; the text fits both."""
     octets = encode(text, Alphabet.GSM7)
-    if coding.long is Long.PAYLOAD and len(octets) > segments.SINGLE_SEPTETS:
+    if coding.long is Long.PAYLOAD and len(octets) > SINGLE_SEPTETS:
         whole = Segment(b"", encode_tlv(MESSAGE_PAYLOAD, text.encode(coding.charset)))
         return Segments(Alphabet.GSM7, 0, 0, (whole,))
-    cut = segments.cut(octets, Alphabet.GSM7, 0, reference, coding.long)
-    header = 1 + cut.parts[0].short_message[0] if cut.esm_class & segments.UDHI else 0
-    return cut._replace(
+    parts = cut(octets, Alphabet.GSM7, 0, reference, coding.long)
+    header = 1 + parts.parts[0].short_message[0] if parts.esm_class & ESM_UDHI else 0
+    return parts._replace(
         parts=tuple(
-            Segment(octets[:header] + gsm.decode(octets[header:]).encode(coding.charset), tlvs)
-            for octets, tlvs in cut.parts
+            Segment(octets[:header] + gsm_decode(octets[header:]).encode(coding.charset), tlvs)
+            for octets, tlvs in parts.parts
         )
     )
 

@@ -12,9 +12,9 @@ from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
+from gateway.clock import now_ms
 from gateway.intake.batcher import Batcher
 from gateway.intake.durable_write import PATIENCE, definite, silent
-from gateway.intake.service import now_ms
 from gateway.store.errors import StoreError, StoreUnconfirmed
 from gateway.store.idempotency import Claim, Claimed, Settled, StoredResponse
 from gateway.store.ids import new_ids

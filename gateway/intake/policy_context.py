@@ -12,8 +12,8 @@ from gateway.model import Category, Outcome, Permission, Reason, State, Verdict
 from gateway.policy.decide import Rulebook
 from gateway.policy.numbers import describe
 from gateway.policy.route import RouteTable
-from gateway.store.codec import MessageRecord, TimelineStep
 from gateway.store.keys import Hasher
+from gateway.store.records import MessageRecord, TimelineStep
 
 _STATES = {Outcome.ALLOW: State.QUEUED, Outcome.HOLD: State.HELD, Outcome.REJECT: State.REJECTED}
 

@@ -6,17 +6,17 @@ was released from ``held``, or was decided under an older policy epoch.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from gateway.clock import now_ms
 from gateway.intake.policy_context import PolicyContext, state_of
 from gateway.intake.submission import RequestedTerms
 from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
 from gateway.policy.decide import Request, caps_for, decide
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 
 SLICE = 256
 _NOTHING = Permission(0, 0, 0, 0, bytes(8), bytes(8))
@@ -39,7 +39,7 @@ class Redecider:
         policy_context: PolicyContext,
         *,
         hint: Callable[[set[int]], None] = lambda partitions: None,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
         supervision: Supervision | None = None,
     ) -> None:
         self._supervision = supervision or Supervision()
@@ -59,7 +59,7 @@ class Redecider:
         rejected (``gateway_fault``).
         """
         for start in range(0, len(items), SLICE):
-            await sift(items[start : start + SLICE], self._decide, self._undecidable)
+            await isolate_failures(items[start : start + SLICE], self._decide, self._undecidable)
 
     async def _decide(self, batch: Sequence[Redecide]) -> None:
         asked = [self._caps(item) for item in batch]

@@ -7,12 +7,12 @@ long; each slice costs two calls to the store (``facts``, ``accept``), however m
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
+from gateway.clock import now_ms
 from gateway.config import Account
 from gateway.intake.batcher import Batcher
 from gateway.intake.counters import IntakeCounters
@@ -44,9 +44,9 @@ from gateway.intake.validated import (
 from gateway.intake.velocity_limits import DestinationCounts, VelocityLimits
 from gateway.model import PRIORITY, AcceptResult, Cap, Facts, NewMessage, Priority, Recipient, State
 from gateway.policy.decide import caps_for, decide
-from gateway.store.codec import MessageRecord
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
+from gateway.store.records import MessageRecord
 from gateway.store.requests import QueueDepths
 from gateway.supervision import Supervision
 
@@ -80,11 +80,6 @@ class WorkAvailable(Protocol):
     """Hears which partitions of a route have something new; ``urgent``: a one-time password is among it."""
 
     def __call__(self, places: Mapping[str, set[int]], *, urgent: bool = False) -> None: ...
-
-
-def now_ms() -> int:
-    """The wall clock, ms UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def _nobody(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:

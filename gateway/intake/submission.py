@@ -26,8 +26,7 @@ from gateway.policy.numbers import Number
 from gateway.policy.quiet_hours import known_zone
 from gateway.policy.templates import MessageTemplate
 from gateway.policy.velocity import VelocityTable
-from gateway.smpp.smart import plain
-from gateway.smpp.text import Alphabet, SegmentCount, TextError, count, encode
+from gateway.smpp.text import Alphabet, SegmentCount, TextError, count, encode, replace_typographic
 from gateway.store.keys import Hasher
 
 MAX_METADATA = 2048  # octets, as JSON
@@ -217,7 +216,7 @@ def check(
         return _textless(text, asked)
     wanted, replaced, forced = asked.encoding or rights.encoding, None, ""
     if wanted == "smart":
-        text, replaced = plain(text)
+        text, replaced = replace_typographic(text)
     elif wanted != "auto":
         forced = wanted
     route = "" if routing is None else routing.route(digits, sender, category, rights.name, number.region)

@@ -1,6 +1,6 @@
-"""Breakers: when a plan is paused because too many recipients leave, and a template pulled because they complain.
+"""Thresholds of breakers: too many opt-outs pause a scope, too many complaints pull a template.
 
-This is the arithmetic. A tripped breaker is a flag in the store, copied to every partition, and reaches policy in the
+Arithmetic only. A tripped breaker is a flag in the store, copied to every partition, and reaches policy in the
 rulebook.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MINIMUM_SAMPLE = 200
-"""Deliveries below which a rate says nothing."""
+"""Deliveries below which a rate is not significant."""
 
 
 class Threshold(NamedTuple):
-    """A share that may not be exceeded, among at least ``minimum`` deliveries."""
+    """Largest allowed share, among at least ``minimum`` deliveries."""
 
     share: float
     minimum: int = MINIMUM_SAMPLE
@@ -30,5 +30,5 @@ def tripped(events: int, delivered: int, threshold: Threshold) -> bool:
 
 
 def pulled(complaints: int) -> bool:
-    """Whether one content drew more complaints than a template survives."""
+    """Whether a template has too many complaints."""
     return complaints > COMPLAINTS_PER_TEMPLATE

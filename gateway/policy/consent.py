@@ -1,7 +1,7 @@
-"""What a recipient has said: consent, opt-out from marketing, opt-out from everything; and what an operator suppressed.
+"""Consent, opt-outs from marketing or everything, and suppression by the operator.
 
-The store keeps one rule per (group, scope) of a recipient: the latest by the instant it was said. A rule of the scope
-``EVERYBODY`` is an operator's: a hard suppression.
+The store keeps one rule per (group, scope) of a recipient: the latest by the instant of its statement. A rule of the
+scope ``EVERYBODY`` is the operator's: a suppression.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ EVERYBODY = bytes(8)
 
 
 class ConsentState(IntEnum):
-    """Where consent for a brand stands."""
+    """The state of consent for a brand."""
 
-    MISSING = 0  # never given, or given and run out
+    MISSING = 0  # never given, or expired
     REVOKED = 1
     GRANTED = 2
 
 
-# Names of the module: reading a member off its enum costs 60 ns, and this runs for every rule of every recipient.
+# Module names: an enum attribute costs 60 ns, and this runs for every rule of every recipient.
 _MISSING, _REVOKED, _GRANTED = ConsentState
 _CONSENT, _OPT_OUT, _ALL = RuleGroup.CONSENT, RuleGroup.MARKETING, RuleGroup.ALL
 _STOPS = RuleStatus.STOPS
 
 
 def consent(rules: Sequence[Rule], brand: bytes, now: int) -> ConsentState:
-    """Whether the recipient agreed to marketing of this brand. Of several rules the strictest counts."""
+    """Return the state of consent to marketing of a brand. Of several rules the strictest counts."""
     found = _MISSING
     for rule in rules:
         if rule.group == _CONSENT and rule.scope == brand and rule.holds(now):
@@ -40,14 +40,14 @@ def consent(rules: Sequence[Rule], brand: bytes, now: int) -> ConsentState:
 
 
 def suppressed(rules: Sequence[Rule], marketing: bool, now: int) -> bool:
-    """Whether an operator suppressed the number for everybody."""
+    """Whether the operator suppressed the number for all accounts."""
     return opted_out(rules, (EVERYBODY,), marketing, now)
 
 
 def opted_out(rules: Sequence[Rule], scopes: tuple[bytes, ...], marketing: bool, now: int) -> bool:
-    """Whether the recipient opted out at one of these scopes (brand, account): of marketing, or of everything."""
+    """Whether the recipient opted out of marketing or everything in one of ``scopes`` (brand, account)."""
     for rule in rules:
-        concerns = rule.group == _ALL or (marketing and rule.group == _OPT_OUT)
-        if concerns and rule.scope in scopes and rule.status == _STOPS and rule.holds(now):
+        applies = rule.group == _ALL or (marketing and rule.group == _OPT_OUT)
+        if applies and rule.scope in scopes and rule.status == _STOPS and rule.holds(now):
             return True
     return False

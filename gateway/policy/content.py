@@ -1,4 +1,4 @@
-"""What a message's content must be, whoever sends it."""
+"""Limits on the content of every message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ MAX_SEGMENTS = 255
 
 
 def fault(segments: int, most: int = MAX_SEGMENTS) -> str | None:
-    """Why a content of so many segments (0 = empty) cannot be sent, or None."""
+    """Return why content of ``segments`` parts (0 = empty) cannot be sent, None when it can."""
     if segments < 1:
         return "content_empty"
     if segments > most:

@@ -1,11 +1,11 @@
-"""Decides about one message: now, later, not at all; and grants the permission that the gate enforces.
+"""The decision about one message: send now, later or never; and the permission that the gate enforces.
 
-Pure: the request, what is known of the recipient, the instant and the rulebook give the verdict. Every rule is
-evaluated and reported, not only the first that bites; outcomes rank reject > hold > defer > allow, and among equals the
-code is that of the rule that comes first. The same function decides again what ``take`` hands back.
+Pure: request, facts about the recipient, instant and rulebook give the verdict. Every rule is evaluated and reported,
+not only the first that objects; outcomes rank reject > hold > defer > allow, and among equals the code is that of the
+first rule. The same function decides again what ``take`` hands back.
 
 One-time passwords, transactional and emergency messages skip consent, marketing opt-outs, breakers and quiet hours;
-they obey an opt-out from everything, suppression and their caps.
+an opt-out from everything, suppression and their caps apply to them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.policy.zones import chosen
 __all__ = ["CHECKS", "FOREVER", "Request", "Rulebook", "caps_for", "decide"]
 
 FOREVER = 253_402_300_800_000
-"""The year 10000 in milliseconds: the far end of an interval that does not close. Exact in a double, 6 octets wide."""
+"""The year 10000 in ms: the end of an interval that does not close. Exact in a double, 6 octets wide."""
 
 CHECKS = by_category(
     otp=int(Check.ALL_OPT_OUT),
@@ -34,27 +34,27 @@ CHECKS = by_category(
     marketing=int(Check.CONSENT | Check.MARKETING_OPT_OUT | Check.ALL_OPT_OUT | Check.BREAKER),
     emergency=int(Check.ALL_OPT_OUT),
 )
-"""What the gate looks up again at every hand-out."""
+"""What the gate checks again each time before sending."""
 
 _NO_SCOPE = bytes(8)
 _OTP, _MARKETING, _EMERGENCY = Category.OTP, Category.MARKETING, Category.EMERGENCY
 _REVOKED, _GRANTED = consent.ConsentState.REVOKED, consent.ConsentState.GRANTED
-_ALLOW, _NONE = Outcome.ALLOW, Reason.NONE  # names of the module: reading a member off its enum costs 60 ns
+_ALLOW, _NONE = Outcome.ALLOW, Reason.NONE  # module names: an enum attribute costs 60 ns
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What is to be decided. Instants are ms UTC, 0 = not given; text is "" when not given."""
+    """The message to decide about. Instants are ms UTC, 0 = not given; strings are "" when not given."""
 
-    digits: str  # E.164 without +, as parse_e164 gives it
+    digits: str  # E.164 without +, as from parse_e164
     category: Category
     account_scope: bytes
     brand_scope: bytes
-    route: str  # the name RouteTable.match found, "" = none
+    route: str  # from RouteTable.match, "" = none
     segments: int
-    accepted_at: int = 0  # when it was accepted, for what is decided again
+    accepted_at: int = 0  # when it was accepted, for a repeated decision
     send_at: int = 0
     expires_at: int = 0
-    time_zone: str = ""  # IANA; chooses among the zones of the number's country, or adds one
+    time_zone: str = ""  # IANA; selects one of the zones of the number's country, or adds one
     residence: bool = False  # the app attests that the recipient lives in ``time_zone``
     on_quiet: str = ""  # "defer" | "reject"
     reason: str = ""  # of an emergency
@@ -62,7 +62,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finding(NamedTuple):
-    """What one rule objects to."""
+    """The objection of one rule."""
 
     rule: str
     outcome: Outcome
@@ -74,24 +74,24 @@ class Finding(NamedTuple):
 
 
 class _DecisionInput:
-    """One decision while it is made: the inputs, and what several rules need."""
+    """The inputs of one decision, and values that several rules need."""
 
     __slots__ = ("caps", "expires", "facts", "now", "request", "room_at", "rules", "start", "window", "zones")
 
     def __init__(self, request: Request, facts: Facts, now: int, rules: Rulebook) -> None:
         self.request, self.facts, self.now, self.rules = request, facts, now, rules
         send_at, category = request.send_at, request.category
-        self.start = send_at if send_at > now else now  # the earliest it could go
+        self.start = send_at if send_at > now else now  # the earliest instant at which it could be sent
         self.expires = request.expires_at or (send_at or request.accepted_at or now) + rules.expiry[category]
         self.caps = caps_for(category, request.account_scope, request.brand_scope, rules)
-        # When a full cap has room again; 0 = none is full. What stands under one now says nothing of a later start.
+        # When a full cap has room again; 0 = none is full. The count now says nothing about a later start.
         self.room_at = caps.room_at(self.caps, facts, now) if self.caps and self.start == now else 0
         self.zones: tuple[str, ...] = ()
         self.window: Window | None = None
 
 
 def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict:
-    """The verdict about a message at ``now``. Its permission is meaningful for every outcome but REJECT."""
+    """Return the verdict about a message at ``now``. Its permission is valid for every outcome but REJECT."""
     case = _DecisionInput(request, facts, now, rules)
     opens, closes = 0, FOREVER
     category = request.category
@@ -118,14 +118,14 @@ def decide(request: Request, facts: Facts, now: int, rules: Rulebook) -> Verdict
     )
     if not findings:
         return Verdict(_ALLOW, _NONE, permission, 0, (), case.zones, rules.version)
-    worst = max(findings, key=lambda finding: finding.outcome)  # the first of them, as max keeps order
+    worst = max(findings, key=lambda finding: finding.outcome)  # max returns the first among equals
     next_at = max(finding.next_at for finding in findings) if worst.outcome is Outcome.DEFER else worst.next_at
     texts = tuple(map(str, findings))
     return Verdict(worst.outcome, worst.code, permission, next_at, texts, case.zones, rules.version)
 
 
 def _zones(request: Request, number: Number, rules: Rulebook) -> tuple[str, ...]:
-    """Where the recipient may be: as attested, as named among the zones at home, by the number, else the default."""
+    """Return the recipient's possible zones: attested, else named by the app, else the number's, else the default."""
     named = request.time_zone
     if named and not known_zone(named):
         return ()
@@ -137,9 +137,9 @@ def _zones(request: Request, number: Number, rules: Rulebook) -> tuple[str, ...]
 
 
 def caps_for(category: Category, account_scope: bytes, brand_scope: bytes, rules: Rulebook) -> tuple[Cap, ...]:
-    """The caps a message counts under: codes per account (whoever's brand they carry), the rest per brand.
+    """Return the caps a message counts under: one-time passwords per account (of any brand), the rest per brand.
 
-    Ask the store about them with the facts, and ``decide`` refuses at the door what the gate would refuse later.
+    Ask the store about them with the facts, so that ``decide`` refuses early what the gate would refuse later.
     """
     limits = rules.caps[category]
     return _caps_of(account_scope if category is _OTP else brand_scope, category, limits) if limits else ()
@@ -151,7 +151,7 @@ def _caps_of(scope: bytes, category: Category, limits: Limits) -> tuple[Cap, ...
     return tuple([Cap(counted, limit, seconds) for limit, seconds in limits])
 
 
-# The rules, in the order in which they are reported.
+# ---- the rules, in the order of reporting
 
 
 def _category(case: _DecisionInput) -> Finding | None:
@@ -190,7 +190,7 @@ def _breaker(case: _DecisionInput) -> Finding | None:
     return None
 
 
-def _pulled(case: _DecisionInput) -> Finding | None:
+def _template_pulled(case: _DecisionInput) -> Finding | None:
     template = case.request.template_scope
     if template != _NO_SCOPE and template in case.rules.pulled:
         return Finding("template_pulled", Outcome.REJECT, Reason.CONTENT_REFUSED)
@@ -205,7 +205,7 @@ def _content(case: _DecisionInput) -> Finding | None:
 def _frequency(case: _DecisionInput) -> Finding | None:
     if not case.room_at:
         return None
-    # A code that comes late is of no use, and refusing is what stops the bombing.
+    # A late one-time password is of no use, and only refusal stops the bombing.
     late = case.request.category is _OTP or case.room_at >= case.expires
     return Finding("frequency", Outcome.REJECT if late else Outcome.DEFER, Reason.FREQUENCY_CAP, case.room_at)
 
@@ -228,8 +228,8 @@ def _quiet_hours(case: _DecisionInput) -> Finding | None:
     opens = case.window.opens
     if opens <= case.start:
         return None
-    subscription = case.request.on_quiet or case.rules.on_quiet
-    if subscription == "reject" or opens >= case.expires:
+    on_quiet = case.request.on_quiet or case.rules.on_quiet
+    if on_quiet == "reject" or opens >= case.expires:
         return Finding("quiet_hours", Outcome.REJECT, Reason.QUIET_HOURS)
     return Finding("quiet_hours", Outcome.DEFER, Reason.QUIET_HOURS, opens)
 
@@ -247,17 +247,17 @@ def _template(request: Request) -> bytes:
 
 
 Rule = Callable[[_DecisionInput], Finding | None]
-_EVERY: tuple[Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
+_FOR_ALL: tuple[Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
 
 RULES: ByCategory[tuple[Rule, ...]] = by_category(
-    otp=_EVERY,
-    transactional=(_suppression, _opt_out, _pulled, _content, _frequency, _expiry, _schedule, _route),
+    otp=_FOR_ALL,
+    transactional=(_suppression, _opt_out, _template_pulled, _content, _frequency, _expiry, _schedule, _route),
     marketing=(
         _suppression,
         _opt_out,
         _consent,
         _breaker,
-        _pulled,
+        _template_pulled,
         _content,
         _frequency,
         _expiry,
@@ -265,6 +265,6 @@ RULES: ByCategory[tuple[Rule, ...]] = by_category(
         _schedule,
         _route,
     ),
-    emergency=(_category, *_EVERY),
+    emergency=(_category, *_FOR_ALL),
 )
-"""Which rules a category obeys, in the order of reporting: who, what, how often, when, which way."""
+"""The rules that apply to a category, in the order of reporting."""

@@ -1,7 +1,7 @@
-"""From what people write to the digits that are dialled: E.164 without ``+``, or a refusal that says what is wrong.
+"""From a number as written to the digits to dial: E.164 without ``+``, or an error that says what is wrong.
 
-What the numbering plans call impossible is refused. A trunk prefix after the country code is left out. Digits without
-``+`` that are a number with and without a country code are refused as well, unless a default country settles it.
+Numbers that the numbering plans call impossible are refused. A trunk prefix after the country code is removed. Digits
+without ``+`` that are valid both with and without a country code are refused, unless a default country decides.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _BARE = {
     10: (re.compile("[2-9]..[2-9].*"), "1", "in North America"),
     11: (re.compile("1[3-9].*"), "86", "in China"),
 }
-"""Digits of a national number -> its look, country code. There people write their numbers without anything
-in front, and so many of them read as another country's number too (136 1234 5678 is in Texas) that only ``+`` tells."""
+"""Length of a national number -> its form, country code, place. There numbers are written without a prefix, and many of
+them are also valid in another country (136 1234 5678 is in Texas), so that only ``+`` decides."""
 
-_PEOPLE = frozenset({"mobile", "fixed_or_mobile"})
+_SUBSCRIBERS = frozenset({"mobile", "fixed_or_mobile"})
 
 
 class InvalidNumber(ValueError):
-    """Not a destination; the text says why and is meant for the person who typed it."""
+    """Not a destination; the message says why, for the person who typed it."""
 
 
 def parse_e164(text: str, country: str = "") -> str:
-    """The digits to dial for a number written with or without ``+``. Raises InvalidNumber.
+    """Return the digits to dial for a number written with or without ``+``. Raise InvalidNumber.
 
-    ``country`` (ISO, "" = none): digits without ``+`` that are a number of this country are taken for it, national
-    ones (0701740605) included; else they are E.164, country code first.
+    ``country`` (ISO, "" = none): digits without ``+`` that are valid in this country are read so, national form
+    (0701740605) included; else they are E.164, country code first.
     """
     return number_of(text, country)[0]
 
 
 def number_of(text: str, country: str = "") -> tuple[str, Number]:
-    """As ``parse_e164``, with what is known of the number."""
+    """As ``parse_e164``, with the facts about the number."""
     plus = text[:1] == "+"
     digits = text[1:] if plus else text
     if not (
@@ -58,7 +58,7 @@ def number_of(text: str, country: str = "") -> tuple[str, Number]:
     elif not plus and country:
         digits = _either(digits, country)
     elif not plus and len(digits) in _BARE:
-        _only_one(digits)
+        _refuse_ambiguous(digits)
     number = describe(digits)
     if not number.possible:
         digits = _repaired(digits)
@@ -67,7 +67,7 @@ def number_of(text: str, country: str = "") -> tuple[str, Number]:
 
 
 def _repaired(digits: str) -> str:
-    """The number that is meant by digits with a trunk prefix after the country code, or in a form of the past."""
+    """Return the number meant by digits with a trunk prefix after the country code, or in an outdated form."""
     for meant in (_as_library_says("+" + digits, None), identity(digits)):
         if meant and describe(meant).possible:
             return meant
@@ -83,26 +83,27 @@ def _as_library_says(text: str, country: str | None) -> str:
 
 
 def _national(digits: str, country: str) -> str:
-    """A number as it is written within a country, or with its prefix for calls abroad (00, 011)."""
+    """Return the digits of a number in national form, or with the country's international prefix (00, 011)."""
     meant = _as_library_says(digits, country) if len(digits) >= _SHORTEST_AT_HOME else ""
     if meant and describe(meant).possible:
         return meant
     raise InvalidNumber(
-        f"is no number of {country}, the account's default_country; write it whole, or with + and the country code"
+        f"is not a valid number in {country}, the account's default_country; "
+        "write it in full, or with + and the country code"
     )
 
 
 def _either(digits: str, country: str) -> str:
-    """A number of the country when it fits its plan, else E.164; a new range of the country comes last.
+    """Return the country's number when it fits the plan, else E.164; a new range of the country comes last.
 
-    Where numbers are of many lengths (Germany, Indonesia) one with the country's own code in front fits the plan as
-    well, as some fixed line's: then it is meant as it stands.
+    Where numbers have many lengths (Germany, Indonesia), E.164 digits with the country's own code may fit the plan as a
+    fixed line too: then they are read as E.164.
     """
     code = str(phonenumbers.country_code_for_region(country))
     inside = identity(code + digits)
     at_home = describe(inside) if len(inside) <= _LONGEST else None
     if at_home and at_home.possible and at_home.kind != "unknown":
-        coded = digits.startswith(code) and at_home.kind not in _PEOPLE
+        coded = digits.startswith(code) and at_home.kind not in _SUBSCRIBERS
         return digits if coded and _is_assigned(digits) else inside
     if describe(digits).possible:
         return digits
@@ -114,14 +115,14 @@ def _is_assigned(digits: str) -> bool:
     return number.possible and number.kind != "unknown"
 
 
-def _only_one(digits: str) -> None:
-    """Raises InvalidNumber for what is a number of those who write theirs bare, and may be somebody else's."""
+def _refuse_ambiguous(digits: str) -> None:
+    """Raise InvalidNumber for a national number of ``_BARE``, which may be valid in another country as well."""
     look, code, where = _BARE[len(digits)]
-    if look.fullmatch(digits) and describe(code + digits).kind in _PEOPLE:
+    if look.fullmatch(digits) and describe(code + digits).kind in _SUBSCRIBERS:
         if describe(digits).possible:
             fault = f"may be +{digits} or, {where}, +{code}{digits}"
         else:
-            fault = f"is no number of E.164, but {where} it is +{code}{digits}"
+            fault = f"is not a valid E.164 number, but {where} it is +{code}{digits}"
         raise InvalidNumber(f"{fault}; write it with + and the country code, or set the account's default_country")
 
 
@@ -130,31 +131,31 @@ def _fault(digits: str) -> str:
         return "is empty; write the number in E.164, such as +8613800138000"
     if not (digits.isascii() and digits.isdigit()):
         odd = next(char for char in digits if not (char.isascii() and char.isdigit()))
-        return f"holds {odd!r}; write digits only, with or without a leading +"
+        return f"contains {odd!r}; write digits only, with or without a leading +"
     if digits[0] == "0":
         return (
             "begins with 0; write the country code first, such as +44 for 0044 or for a national 0, "
             "or set the account's default_country"
         )
     if len(digits) < _SHORTEST:
-        return f"has {len(digits)} digits, too few for E.164; write the country code and the whole number"
+        return f"has {len(digits)} digits, too few for E.164; write the country code and the full number"
     if len(digits) > _LONGEST:
-        return f"has {len(digits)} digits; E.164 allows {_LONGEST} at most"
-    return f"begins with +{digits[:3]}, which is no country code"
+        return f"has {len(digits)} digits; E.164 allows at most {_LONGEST}"
+    return f"begins with +{digits[:3]}, which is not a country code"
 
 
 def _impossible(digits: str) -> str:
     code = next(digits[:length] for length in (1, 2, 3) if digits[:length] in _CODES)
     lengths = _lengths(int(code))
     return (
-        f"is impossible: after +{code} come {lengths} digits, not {len(digits) - len(code)}; "
-        "write the country code and the whole number"
+        f"is not a valid number: after +{code} come {lengths} digits, not {len(digits) - len(code)}; "
+        "write the country code and the full number"
     )
 
 
 @cache
 def _lengths(code: int) -> str:
-    """How many digits follow a country code, in words."""
+    """Return how many digits follow a country code, in words."""
     region = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[code][0]
     metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
     plan = metadata.general_desc if metadata else None
@@ -163,5 +164,5 @@ def _lengths(code: int) -> str:
 
 
 def is_country(name: str) -> bool:
-    """Whether this is the ISO code of a country whose numbers are known."""
+    """Whether ``name`` is the ISO code of a country with a known numbering plan."""
     return name in phonenumbers.SUPPORTED_REGIONS

@@ -1,15 +1,14 @@
-"""One person, one number: the digits that stand for a subscriber, however a number is written.
+"""The canonical digits of a subscriber's number, in whatever form it is written.
 
 A trunk prefix after the country code (+44 0 7911 …), Mexico's old mobile 1, Argentina's mobile 9 and 15 and the numbers
-that a country has renumbered one for one all reach the same telephone. Consents, opt-outs, caps, references, receipts
-and replies belong to ``identity(digits)``; what is dialled is kept beside it and may be another spelling.
+that a country has renumbered one for one all reach the same subscriber. Consents, opt-outs, caps, references, receipts
+and replies belong to ``identity(digits)``; the dialled digits are kept beside it and may differ.
 
-These rules are data of our own, not the telephone library's, which changes every few weeks: names in the store are made
-of identities. ``VERSION`` counts them and is recorded in the store, so whoever changes a rule raises it.
+These rules are our own data and not the telephone library's, which changes every few weeks: key names in the store
+derive from identities. ``VERSION`` is recorded in the store; raise it with every change of a rule.
 
-What is not the same: Brazil's numbers with and without the ninth digit (both were assigned apart), Ivory Coast's of
-eight digits (2021: which two digits were put in front depended on the operator; the old ones reach nobody), San
-Marino's through Italy.
+Not equal: Brazil's numbers with and without the ninth digit (assigned separately), Ivory Coast's of eight digits (2021:
+the two new leading digits depended on the operator; the old numbers are dead), San Marino's through Italy.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ _TRUNK_ZERO = frozenset(map(str, (
     963, 964, 966, 967, 970, 971, 972, 976, 977, 994, 995, 996,
 )))
 # fmt: on
-"""Country codes whose numbers are dialled at home with a 0 in front that belongs to none of them. Italy, San Marino,
-Congo, Ivory Coast and others are not among them: there the 0 is part of the number."""
+"""Country codes with 0 as the national trunk prefix. Not Italy, San Marino, Congo, Ivory Coast and others: there the 0
+is part of the number."""
 
 _ARGENTINA = (
     "11|2(?:2(?:02?|[13]|2[13-79]|4[1-6]|5[2457]|6[124-8]|7[1-4]|8[13-6]|9[1267])|3(?:02?|1[467]|2[03-6]|3[13-8]|"
@@ -41,16 +40,16 @@ _ARGENTINA = (
     "1[1568]|2[15]|3[145]|4[13]|5[14-8]|7[2-57]|8[126])|8(?:[01]|2[15-7]|3[2578]?|4[13-6]|5[4-8]?|6[1-357-9]|"
     "7[36-8]?|8[5-8]?|9[124]))"
 )
-"""Area codes: what stands before the 15 of a mobile number that is dialled within the country."""
+"""Area codes, which precede the 15 of a mobile number in national form."""
 
 
 class _Rule(NamedTuple):
-    """``written`` (all that follows the country code) means its groups, with ``before`` before them."""
+    """``written`` (the digits after the country code) stands for ``before`` plus its groups."""
 
     written: re.Pattern[str]
     before: str
-    canonical: re.Pattern[str] | None = None  # what is written so …
-    spellings: tuple[str, ...] = ()  # … could be written like these
+    canonical: re.Pattern[str] | None = None  # a number of this form …
+    spellings: tuple[str, ...] = ()  # … may also be written in these
 
 
 def _rule(written: str, before: str, canonical: str = "", *spellings: str) -> _Rule:
@@ -58,7 +57,7 @@ def _rule(written: str, before: str, canonical: str = "", *spellings: str) -> _R
 
 
 def _trunk(prefixes: str, number: str) -> _Rule:
-    """One of several trunk prefixes in front of what the number itself looks like."""
+    """Return the rule of one of several trunk prefixes before a number of the given form."""
     spellings = [rf"{prefix}\g<0>" for prefix in prefixes.split("|")]
     return _rule(f"(?:{prefixes})({number})", "", number, *spellings)
 
@@ -73,7 +72,7 @@ _MOBILE_15 = _rule(
 
 
 class _Plan(NamedTuple):
-    """The rules of one country code, the first that fits counts; ``first``: the digits that such forms begin with."""
+    """The rules of one country code, of which the first match counts; ``first``: the leading digits of such forms."""
 
     code: str
     first: str
@@ -107,21 +106,21 @@ _PLANS += [_Plan(code, "0", (_ZEROS,)) for code in sorted(_TRUNK_ZERO - {plan.co
 _BY_HEAD = {
     head: plan for plan in _PLANS for head in map(str, range(100, 1000)) if head.startswith(plan.code)
 }  # country codes are no prefixes of each other
-_TO_LOOK_AT = {
+_WITH_RULES = {
     head: plan
     for plan in _PLANS
     for head in map(str, range(1000, 10_000))
     if head.startswith(plan.code) and head[len(plan.code)] in plan.first
 }
-"""The first four digits of numbers that may be written in another form; of most numbers they are not here."""
+"""First four digits of numbers that may have another form; most numbers' are absent."""
 
 DIALLED_AS_GIVEN = re.compile(r"521\d{10}")
-"""Another spelling that carriers take, and some want: it is dialled as the app writes it."""
+"""Another form that carriers accept, and some require: it is dialled as written."""
 
 
 def identity(digits: str) -> str:
-    """The digits that stand for the subscriber whom these (country code first, without ``+``) reach. Idempotent."""
-    plan = _TO_LOOK_AT.get(digits[:4])
+    """Return the canonical digits of a number (country code first, without ``+``). Idempotent."""
+    plan = _WITH_RULES.get(digits[:4])
     if plan is None:
         return digits
     national = digits[len(plan.code) :]
@@ -132,7 +131,7 @@ def identity(digits: str) -> str:
 
 
 def spellings(digits: str) -> list[str]:
-    """The other ways to write the number of this identity in at most 15 digits, country code first."""
+    """Return the other forms of an identity of at most 15 digits, country code first."""
     plan = _BY_HEAD.get(digits[:3])
     if plan is None:
         return []
@@ -143,4 +142,4 @@ def spellings(digits: str) -> list[str]:
         if rule.canonical and (match := rule.canonical.fullmatch(national))
         for spelling in rule.spellings
     )
-    return [one for one in dict.fromkeys(found) if one != digits and len(one) <= _LONGEST]
+    return [form for form in dict.fromkeys(found) if form != digits and len(form) <= _LONGEST]

@@ -1,7 +1,7 @@
-"""Telephone numbers by their digits: which region, which time zones, what kind, whether the plan has such a number.
+"""Facts about telephone numbers: region, time zones, kind, and whether the numbering plan allows them.
 
-phonenumbers answers all of it, at 38 µs a number. Region and kind depend on the first digits and the length alone, so
-they are asked once per prefix and remembered; zones come from its longest-prefix table directly. Never import
+phonenumbers provides all of it, at 38 µs a number. Region and kind depend on the leading digits and the length alone,
+so they are looked up once per prefix and cached; zones come from its longest-prefix table directly. Never import
 ``phonenumbers.geocoder``: 4 s and 180 MB.
 """
 
@@ -18,10 +18,10 @@ from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
 from gateway.policy.identity import DIALLED_AS_GIVEN, identity
 from gateway.policy.zones import in_country, of_countries
 
-_CACHE_LIMIT = 200_000  # prefixes; about 60 MB were somebody to probe them all
+_CACHE_LIMIT = 200_000  # prefixes; about 60 MB if all are probed
 
-# Digits that settle region and kind. North America: the area code; on its islands, which have toll-free and company
-# numbers in it, the exchange (``_learn``). The rest: enough for the islands that share a country code (Guernsey's
+# Digits that determine region and kind. North America: the area code; on its islands, which have toll-free and company
+# numbers in it, the exchange (``_cached``). The rest: enough for the islands that share a country code (Guernsey's
 # 447911, the Vatican's 3906698, Christmas Island's 6189164, Western Sahara's 212528, Saint Barthélemy's 59059027).
 _DEPTH = {"1": 4, "7": 6, "21": 7, "26": 7, "39": 7, "44": 7, "59": 8, "61": 7, "86": 5}
 _DEFAULT_DEPTH = 6
@@ -44,28 +44,28 @@ _KINDS = {
     Type.UAN: "uan",
     Type.VOICEMAIL: "voicemail",
 }
-_DEAR = {"premium": "premium-rate", "shared_cost": "shared-cost", "personal": "personal"}
-"""Kinds that cost the sender more than the number of a person (UK personal numbers, 070, are among them)."""
+_EXPENSIVE = {"premium": "premium-rate", "shared_cost": "shared-cost", "personal": "personal"}
+"""Kinds that cost the sender more than a subscriber's number (UK personal numbers, 070, are among them)."""
 
-_AT_HOME = frozenset({"fixed", "mobile", "fixed_or_mobile"})
+_GEOGRAPHIC = frozenset({"fixed", "mobile", "fixed_or_mobile"})
 
 
 class Number(NamedTuple):
-    """What a number's digits tell. ``zones`` is empty when nothing is known: then somebody must name the zone."""
+    """Facts about a number. ``zones`` is empty when unknown: then the app must name the zone."""
 
     region: str  # ISO 3166 alpha-2, or "" when unknown or international (satellite and such)
-    zones: tuple[str, ...]  # IANA names, sorted; every one of them may be where the recipient is
+    zones: tuple[str, ...]  # IANA names, sorted: the recipient may be in any of them
     kind: str  # fixed | mobile | fixed_or_mobile | toll_free | premium | … | unknown
-    possible: bool  # written as it is dialled, in a length that the country's plan has
-    by_name: str = ""  # "premium", "satellite", …: so dear that the operator must allow its prefix by name
+    possible: bool  # in international form, with a length of the country's plan
+    by_name: str = ""  # "premium", "satellite", …: so expensive that the operator must allow its prefix
 
 
 class _Prefix(NamedTuple):
-    """What all numbers of one prefix and length share."""
+    """Facts shared by all numbers of one prefix and length."""
 
     number: Number
-    lengths: tuple[int, ...]  # longer prefixes that name other zones, longest first
-    numbers: dict[tuple[str, ...], Number]  # the same with those zones
+    lengths: tuple[int, ...]  # lengths of longer prefixes with other zones, longest first
+    numbers: dict[tuple[str, ...], Number]  # ``number`` with those zones
 
 
 _prefixes: dict[tuple[str, int], _Prefix] = {}
@@ -73,11 +73,11 @@ _blocks: dict[tuple[str, int], _Prefix] = {}
 
 
 def describe(digits: str) -> Number:
-    """What is known of E.164 digits (as ``dialling.parse_e164`` returns them)."""
+    """Return the facts about E.164 digits (as from ``dialling.parse_e164``)."""
     key = digits[: _DEPTHS.get(digits[:2], _DEFAULT_DEPTH)], len(digits)
     prefix = _prefixes.get(key)
     if prefix is None:
-        prefix = _learn(key, digits)
+        prefix = _cached(key, digits)
     for length in prefix.lengths:
         zones = TIMEZONE_DATA.get(digits[:length])
         if zones is not None:
@@ -85,9 +85,9 @@ def describe(digits: str) -> Number:
     return prefix.number
 
 
-def _learn(key: tuple[str, int], digits: str) -> _Prefix:
-    """Asks once per prefix; of a number that fits no plan, which says nothing about its prefix, per thousand; on the
-    islands of North America per exchange."""
+def _cached(key: tuple[str, int], digits: str) -> _Prefix:
+    """Look up and cache facts per prefix; per thousand numbers for those of no plan, which say nothing about their
+    prefix; per exchange on the islands of North America."""
     block, exchange = (digits[:-3], len(digits)), (digits[:7], len(digits))
     known = _blocks.get(block) or _blocks.get(exchange)
     if known is not None:
@@ -95,7 +95,7 @@ def _learn(key: tuple[str, int], digits: str) -> _Prefix:
     for memory in (_prefixes, _blocks):
         if len(memory) >= _CACHE_LIMIT:
             memory.clear()
-    prefix = _ask(key[0], digits)
+    prefix = _look_up(key[0], digits)
     if prefix.number.kind == "unknown":
         _blocks[block] = prefix
     elif digits[0] == "1" and prefix.number.region not in _BY_AREA_CODE:
@@ -105,33 +105,33 @@ def _learn(key: tuple[str, int], digits: str) -> _Prefix:
     return prefix
 
 
-def _ask(head: str, digits: str) -> _Prefix:
-    """The full path: what phonenumbers says of one number stands for its prefix."""
+def _look_up(head: str, digits: str) -> _Prefix:
+    """Look up one number with phonenumbers; the result stands for its prefix."""
     try:
         parsed = phonenumbers.parse("+" + digits)
         possible = _possible(parsed, digits)
-        if not possible and (canonical := identity(digits)) != digits:  # another spelling of a number that exists
+        if not possible and (canonical := identity(digits)) != digits:  # another spelling of a valid number
             parsed = phonenumbers.parse("+" + canonical)
             possible = bool(DIALLED_AS_GIVEN.fullmatch(digits)) and _possible(parsed, canonical)
-            head = canonical[: len(head) + len(canonical) - len(digits)]  # as far as the prefix tells
+            head = canonical[: len(head) + len(canonical) - len(digits)]  # the same digits of the prefix
     except phonenumbers.NumberParseException:
         return _Prefix(Number("", (), "unknown", False), (), {})
     code = str(parsed.country_code)
     kind = _KINDS.get(phonenumbers.number_type(parsed), "unknown")
-    # North America has no ranges for mobiles: what fits no plan yet still belongs to its area code.
+    # North America has no mobile ranges: a number of no plan still belongs to its area code.
     geographic = phonenumbers.is_number_geographical(parsed) or (kind == "unknown" and code == "1")
     found = _longest(head) if geographic else TIMEZONE_DATA.get(code, ())
     region = phonenumbers.region_code_for_number(parsed) or _nearest_region(code, found)
-    # A toll-free number is answered anywhere; only where people live does the country narrow the zones.
-    zones = in_country(found, region) if kind in _AT_HOME or kind == "unknown" else _sorted(found)
-    region = "" if region == "001" else region  # 001 is no country but the whole world: satellite phones and such
-    by_name = _DEAR.get(kind, "") if region else "satellite or international"
+    # A toll-free number may be answered anywhere: only subscribers' numbers narrow the zones to the country.
+    zones = in_country(found, region) if kind in _GEOGRAPHIC or kind == "unknown" else _sorted(found)
+    region = "" if region == "001" else region  # 001 is the world: satellite phones and the like
+    by_name = _EXPENSIVE.get(kind, "") if region else "satellite or international"
     number = Number(region, zones, kind, possible, by_name)
-    return _Prefix(number, _deeper().get(head, ()) if geographic else (), {})
+    return _Prefix(number, _longer_prefixes().get(head, ()) if geographic else (), {})
 
 
 def _possible(parsed: phonenumbers.PhoneNumber, digits: str) -> bool:
-    """Whether these digits are a number, and not one with something before it that the library has taken away."""
+    """Whether the digits are a valid number as they stand, without a prefix that the library removed."""
     return (
         f"{parsed.country_code}{phonenumbers.national_significant_number(parsed)}" == digits
         and phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
@@ -145,7 +145,7 @@ def _with_zones(prefix: _Prefix, zones: tuple[str, ...]) -> Number:
 
 
 def _nearest_region(code: str, zones: tuple[str, ...]) -> str:
-    """Whose law holds for a number of no plan: the country of its code; of several, the first that has its zones."""
+    """Return the region of a number of no plan: of its country code; of several, the first with its zones."""
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
     at_home = (region for region in regions if not of_countries().get(region, frozenset()).isdisjoint(zones))
     return next(at_home, next(iter(regions), ""))
@@ -164,8 +164,8 @@ def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache
-def _deeper() -> dict[str, tuple[int, ...]]:
-    """For every head of up to seven digits, the lengths of longer prefixes in the zone table, longest first."""
+def _longer_prefixes() -> dict[str, tuple[int, ...]]:
+    """Return, by leading digits (up to seven), the lengths of longer prefixes in the zone table, longest first."""
     found: dict[str, set[int]] = {}
     for prefix in TIMEZONE_DATA:
         for depth in range(4, min(8, len(prefix))):

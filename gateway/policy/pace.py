@@ -1,10 +1,10 @@
-"""Pace: how many parts may leave for a carrier now. Pure arithmetic; every instant is a float of seconds handed in.
+"""Pace: how many parts may be sent to a carrier now. Pure arithmetic; instants are float seconds, given as arguments.
 
 ``TokenBucket`` is a token bucket in its GCRA form (one instant, "the theoretical arrival time", is the whole state), so
-a take of a hundred permits costs what a take of one does. It starts empty: a restart never brings a burst.
+taking a hundred permits costs as much as taking one. It starts empty: a restart never causes a burst.
 
-``Pace`` adds what a carrier teaches: the first ESME_RTHROTTLED slows the bucket (or starts one where no rate was
-configured) to what the carrier was really accepting, and the rate climbs back when the answers stay clean.
+``Pace`` adapts to a carrier: the first ESME_RTHROTTLED slows the bucket (or starts one where no rate was configured) to
+what the carrier was accepting, and the rate rises again while no further throttled response comes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import inf
 from gateway.policy.share import LimitShare, RateDemand
 
 BURST = 0.05
-"""Share of one second's permits that may leave at once."""
+"""Share of one second's permits that may be used at once."""
 
 _EPSILON = 1e-9
 
@@ -31,53 +31,53 @@ class TokenBucket:
         self._share = burst
         self.rate = rate
         self.burst = max(1.0, rate * burst)
-        self._tat = now  # the instant at which the bucket is (was) empty
+        self._tat = now  # theoretical arrival time: the instant at which the bucket is (was) empty
 
     def __repr__(self) -> str:
         return f"<TokenBucket {self.rate:.1f}/s burst {self.burst:.1f}>" if self.rate else "<TokenBucket unlimited>"
 
     def available(self, now: float) -> float:
-        """Permits that could be taken now (``inf`` without a limit); never negative."""
+        """Return the permits available now (``inf`` without a limit); never negative."""
         if not self.rate:
             return inf if now >= self._tat else 0
         return int(self._saved(now) + _EPSILON)
 
     def full(self, now: float) -> bool:
-        """Whether there are as many permits as there ever are: then nobody takes them as fast as they come."""
+        """Whether the bucket is full: permits are not used as fast as they accrue."""
         return not self.rate or self._saved(now) > self.burst - _EPSILON
 
     def _saved(self, now: float) -> float:
         return max(0.0, min(self.burst, (now - self._tat) * self.rate))
 
     def take(self, want: int, now: float) -> int:
-        """Take up to ``want`` permits at once; answers how many."""
+        """Take up to ``want`` permits and return how many."""
         got = min(want, self.available(now))
         if got > 0 and self.rate:
             self._tat = max(self._tat, now - self.burst / self.rate) + got / self.rate
         return int(got)
 
     def spend(self, count: int, now: float) -> None:
-        """Take ``count`` permits whether they are there or not; what is missing is owed by those who come later."""
+        """Take ``count`` permits even if unavailable; later takes pay the debt."""
         if self.rate:
             self._tat = max(self._tat, now - self.burst / self.rate) + count / self.rate
 
     def give_back(self, count: int) -> None:
-        """Return permits that were taken and not used."""
+        """Return unused permits."""
         if self.rate:
             self._tat -= count / self.rate
 
     def wait(self, count: int, now: float) -> float:
-        """Seconds until ``count`` permits (or a full burst, if that is less) are there."""
+        """Return seconds until ``count`` permits (or a full burst, if that is less) are available."""
         if not self.rate:
             return max(0.0, self._tat - now)
         return max(0.0, self._tat + min(count, self.burst) / self.rate - now)
 
     def pause(self, until: float) -> None:
-        """No permit before ``until``, and none saved up while waiting."""
+        """Give no permit before ``until``, and accrue none until then."""
         self._tat = max(self._tat, until)
 
     def set_rate(self, rate: float, now: float) -> None:
-        """Change the rate; permits saved so far stay, as far as the new burst has room for them."""
+        """Change the rate; accrued permits are kept up to the new burst."""
         saved = self._saved(now) if self.rate else 0.0
         owed = max(0.0, self._tat - now)
         self.rate = rate
@@ -87,42 +87,42 @@ class TokenBucket:
 
 
 PROVEN = 0.9
-"""A decrease stops at this share of what the last whole second proved."""
+"""No decrease goes below this share of the parts accepted in the last second."""
 
 SLOTS = 10
-"""The last second's answers are counted in tenths."""
+"""Slots of a second in which responses are counted."""
 
 DECREASE = 0.7
-"""Multiplicative decrease at a throttled answer."""
+"""Multiplicative decrease at a throttled response."""
 
 GROWTH = 0.02
-"""Additive increase: this share of the rate a second, for each second since the last throttled answer."""
+"""Additive increase: this share of the rate a second, for each second since the last throttled response."""
 
 TOLERATED = 0.02
-"""Up to this share of the last second's answers, throttled ones say nothing of our pace: carriers answer so for single
-recipients and senders as well, and to slow down for those would slow down everybody else."""
+"""Share of throttled responses in the last second that is ignored: carriers also throttle single recipients and
+senders, and slowing down for those would slow down all others."""
 
 PAUSE = 0.1
-"""Seconds without any new part after a decrease, so that the carrier's own bucket gets a breath."""
+"""Seconds without a new part after a decrease, so that the carrier's own bucket recovers."""
 
-REST = 0.2
-"""Decreases are at least this far apart (or one response time, whichever is longer)."""
+MIN_INTERVAL = 0.2
+"""Seconds between two decreases at least (or one response time, whichever is longer)."""
 
 HEADROOM = 1.25
-"""Of what the carrier taught: so much is wanted of the configured rate, that there is room to grow into."""
+"""Share of a shared limit to ask for, as a multiple of the learned rate: room to grow into."""
 
 FLOOR = 1.0
-"""Never slower than this many parts a second: below it nobody would notice that the carrier recovered."""
+"""Parts a second: the slowest pace. Below it a carrier's recovery would go unnoticed."""
 
 
 class Pace:
-    """A bucket that learns. ``ceiling`` is the share of the configured rate that is ours, all of it when nobody shares
-    it; where no rate is configured there is none: a limit exists only after a throttle.
+    """A bucket that adapts. ``ceiling`` is this gateway's share of the configured rate; without a configured rate there
+    is no limit until the first throttled response.
 
-    Decrease: at the first throttled answer of an episode to ``DECREASE`` of the rate or to the last second's goodput,
-    whichever is less; while throttled answers keep coming, at most once per response time, by half at most, and not
-    below what the last second proved. Increase: additive and growing with the quiet time, and only while the bucket is
-    what holds us back (an idle hour proves nothing about the carrier).
+    Decrease: at the first throttled response of an episode to ``DECREASE`` of the rate or to the last second's goodput,
+    whichever is less; while throttled responses keep coming, at most once per response time, by half at most, and not
+    below what was accepted in the last second. Increase: additive, faster the longer no response was throttled, and
+    only while the bucket is the bottleneck (an idle hour proves nothing about the carrier).
     """
 
     __slots__ = (
@@ -131,11 +131,11 @@ class Pace:
         "_episode",
         "_grown",
         "_last_throttle",
+        "_learned",
         "_limited",
         "_next_decrease",
         "_short",
         "_slots",
-        "_taught",
         "_throttles",
         "bucket",
         "decreases",
@@ -146,17 +146,17 @@ class Pace:
         self.share = LimitShare(ceiling)
         self.bucket = TokenBucket(ceiling, now, burst=burst)
         self.decreases = 0
-        self._taught = inf  # the rate that the carrier's throttling has taught
+        self._learned = inf  # the rate learned from the carrier's throttling
         self._demand = RateDemand(now)
-        self._short = False  # the last take would have used more permits than there were
-        self._slots: list[tuple[int, int]] = []  # (tenth of a second, answers accepted in it), the last second only
-        self._throttles: list[tuple[int, int]] = []  # the same of throttled answers
+        self._short = False  # the last take wanted more permits than there were
+        self._slots: list[tuple[int, int]] = []  # (tenth of a second, parts accepted in it), last second only
+        self._throttles: list[tuple[int, int]] = []  # the same for throttled responses
         self._last_throttle = -inf
         self._next_decrease = -inf
-        self._episode = (now, 0)  # when the present episode of throttling began, answers accepted in it
+        self._episode = (now, 0)  # start of the current episode of throttling, parts accepted before it
         self._accepted = 0
-        self._grown = now  # until when the rate has been grown
-        self._limited = False  # the bucket said no since then
+        self._grown = now  # instant up to which growth is applied
+        self._limited = False  # the bucket was the bottleneck since then
 
     def __repr__(self) -> str:
         limit = f"{self.bucket.rate:.0f}/s" if self.bucket.rate else "unlimited"
@@ -164,43 +164,43 @@ class Pace:
 
     @property
     def ceiling(self) -> float:
-        """Parts a second that leave at most; 0 = no limit (unless ``closed``)."""
+        """Most parts a second; 0 = no limit (unless ``closed``)."""
         return self.share.held if self.share.limit else 0.0
 
     @property
     def closed(self) -> bool:
-        """Whether others have all of the configured rate."""
+        """Whether other gateways hold all of the configured rate."""
         return bool(self.share.limit) and not self.share.held
 
     @property
     def slowed(self) -> bool:
-        """Whether the carrier has taught a rate below what is allowed."""
-        return self._taught < (self.ceiling or inf)
+        """Whether the learned rate is below the ceiling."""
+        return self._learned < (self.ceiling or inf)
 
     def set_limit(self, rate: float, now: float) -> None:
-        """Another configured rate (0 = none). What the carrier taught stays, unless the new rate is below it."""
+        """Change the configured rate (0 = none). A learned rate stays, unless the new one is lower."""
         self.share.set_limit(rate)
-        self._follow(now)
+        self._apply_ceiling(now)
 
     def grant(self, held: float, members: int, limit: float, now: float) -> None:
-        """The store's word on our share; ``limit`` is what it was asked about."""
+        """Set this gateway's share, as granted by the store for ``limit``."""
         self.share.grant(held, members, limit)
-        self._follow(now)
+        self._apply_ceiling(now)
 
-    def _follow(self, now: float) -> None:
-        rate = self._taught if self.slowed else self.ceiling
+    def _apply_ceiling(self, now: float) -> None:
+        rate = self._learned if self.slowed else self.ceiling
         if not self.closed and rate != self.bucket.rate:
             self.bucket.set_rate(rate, now)
 
     def wanted(self, now: float) -> float:
-        """Parts a second that would be sent: all that may be, when the permits were what held us back."""
+        """Return the parts a second that would be sent: all allowed, when permits were the bottleneck."""
         least = inf if self._short else 0.0
         self._short = False
         wanted = self._demand.wanted(self.share.limit, now, least=least)
-        return min(wanted, self._taught * HEADROOM)
+        return min(wanted, self._learned * HEADROOM)
 
     def available(self, now: float) -> float:
-        """Permits that could be taken now; grows the rate when it is time."""
+        """Return the permits available now; raise the rate when due."""
         if self.closed:
             return 0
         if self.slowed and now > self._grown:
@@ -208,7 +208,7 @@ class Pace:
         return self.bucket.available(now)
 
     def take(self, want: int, now: float) -> int:
-        """Take up to ``want`` permits; remembers whether the bucket was what held us back."""
+        """Take up to ``want`` permits; record whether the bucket was the bottleneck."""
         got = min(want, int(min(self.available(now), want)))
         self._short = got < want
         if got < want:
@@ -217,23 +217,23 @@ class Pace:
         return self.bucket.take(got, now) if got > 0 else 0
 
     def spend(self, count: int, now: float) -> None:
-        """Take permits for parts that will leave in any case (the rest of a long message)."""
+        """Take permits for parts that are sent in any case (the rest of a long message)."""
         self._demand.add(count)
         self.bucket.spend(count, now)
 
     def give_back(self, count: int) -> None:
-        """Return permits that were taken and not used: it was not the bucket that held us back."""
+        """Return unused permits: the bucket was not the bottleneck."""
         if count:
             self._limited = self._short = False
             self._demand.add(-count)
         self.bucket.give_back(count)
 
     def wait(self, count: int, now: float) -> float:
-        """Seconds until ``count`` permits are there."""
+        """Return seconds until ``count`` permits are available."""
         return self.bucket.wait(count, now)
 
     def answered(self, accepted: int, throttled: int, now: float, response_time: float = 0.0) -> None:
-        """Tell what a batch of answers said: ``accepted`` with status 0, ``throttled`` with RTHROTTLED or its like."""
+        """Count a batch of responses: ``accepted`` with status 0, ``throttled`` with RTHROTTLED or similar."""
         if accepted:
             self._accepted += accepted
             _count(self._slots, accepted, now)
@@ -243,7 +243,7 @@ class Pace:
                 self._throttled(now, response_time)
 
     def goodput(self, now: float) -> float:
-        """Parts accepted during the last second."""
+        """Return the parts accepted during the last second."""
         slot = int(now * SLOTS)
         accepted = _recent(self._slots, slot)
         if not accepted:
@@ -257,50 +257,52 @@ class Pace:
         return throttled <= TOLERATED * (throttled + _recent(self._slots, slot))
 
     def _throttled(self, now: float, response_time: float) -> None:
-        rest = max(REST, response_time)
-        fresh = now - self._last_throttle > max(1.0, 2 * rest)
+        interval = max(MIN_INTERVAL, response_time)
+        fresh = now - self._last_throttle > max(1.0, 2 * interval)
         self._last_throttle = now
         if now < self._next_decrease:
             return
         if fresh:
             self._episode = (now, self._accepted)
         rate = self._lower(now, fresh)
-        self._taught = max(FLOOR, rate)
-        self.bucket.set_rate(min(self._taught, self.ceiling or inf), now)
-        self.bucket.pause(now + min(PAUSE, rest))
+        self._learned = max(FLOOR, rate)
+        self.bucket.set_rate(min(self._learned, self.ceiling or inf), now)
+        self.bucket.pause(now + min(PAUSE, interval))
         self.decreases += 1
-        self._next_decrease = now + rest
+        self._next_decrease = now + interval
         self._grown = now
         self._limited = False
 
     def _lower(self, now: float, fresh: bool) -> float:
-        """The next lower rate. Inside an episode what was accepted since it began is the carrier's true rate; before
-        one, the last second's goodput still holds the carrier's burst and is only an upper bound."""
+        """Return the next lower rate. Within an episode the parts accepted since it began show the carrier's true rate;
+        before it, the last second's goodput includes the carrier's burst and is only an upper bound."""
         rate = self.bucket.rate
         began, accepted = self._episode
-        if fresh or now - began < REST:
-            seen = max(FLOOR, self.goodput(now))
+        if fresh or now - began < MIN_INTERVAL:
+            observed = max(FLOOR, self.goodput(now))
         else:
-            seen = (self._accepted - accepted) / (now - began)
+            observed = (self._accepted - accepted) / (now - began)
         if not rate:
-            return seen * DECREASE
+            return observed * DECREASE
         proven = PROVEN * sum(count for _, count in self._slots)
-        return max(rate / 2, min(rate * PROVEN, max(rate * DECREASE if seen > rate * DECREASE else seen, proven)))
+        return max(
+            rate / 2, min(rate * PROVEN, max(rate * DECREASE if observed > rate * DECREASE else observed, proven))
+        )
 
     def _grow(self, now: float) -> None:
         if self._limited:
-            # a gap of more than a second between two looks says that nothing was waiting for permits
+            # more than a second between two calls means that nothing waited for permits
             step = min(1.0, now - self._grown)
             quiet = max(0.0, now - self._last_throttle)
             rate = self.bucket.rate * (1 + GROWTH * quiet * step) + step * GROWTH
-            self._taught = inf if rate >= (self.share.limit or inf) else rate
+            self._learned = inf if rate >= (self.share.limit or inf) else rate
             self.bucket.set_rate(min(rate, self.ceiling or inf), now)
-            self._limited = not self.bucket.full(now)  # what was taken is still missing: it goes on holding us back
+            self._limited = not self.bucket.full(now)  # still the bottleneck until it is full again
         self._grown = now
 
 
 def _count(slots: list[tuple[int, int]], answers: int, now: float) -> None:
-    """Answers that came now."""
+    """Add ``answers`` to the slot of ``now``."""
     slot = int(now * SLOTS)
     if slots and slots[-1][0] == slot:
         slots[-1] = (slot, slots[-1][1] + answers)
@@ -310,7 +312,7 @@ def _count(slots: list[tuple[int, int]], answers: int, now: float) -> None:
 
 
 def _recent(slots: list[tuple[int, int]], slot: int) -> int:
-    """All of the last second's; older ones are forgotten."""
+    """Drop slots older than a second; return the sum of the others."""
     while slots and slots[0][0] <= slot - SLOTS:
         slots.pop(0)
     return sum(count for _, count in slots)

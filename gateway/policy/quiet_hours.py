@@ -1,8 +1,8 @@
-"""When advertising may ring: the hours a profile permits, on the wall clocks of the recipient's zones.
+"""Quiet hours for marketing: the hours a profile permits, in the recipient's local time.
 
 A profile says when sending is permitted; quiet hours are the rest. Intervals are half-open: with 08:00-23:00 a message
-at 23:00:00 is blocked and one at 08:00:00 goes. Computed on local wall time, returned as UTC milliseconds. When a
-number may be in several zones, every zone must permit (strict).
+is blocked at 23:00:00 and sent at 08:00:00. Computed in local wall time, returned as UTC milliseconds. When a number
+may be in several zones, every zone must permit.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from zoneinfo import ZoneInfo
 
 MINUTES = 24 * 60
 _DAY = 86_400_000
-_HORIZON = 15  # days looked ahead; the longest closed run of any profile must fit
-_SPAN = 7 * _DAY  # a calendar is computed for a week of "now"
+_HORIZON = 15  # days to look ahead; the longest closed period of any profile must fit
+_SPAN = 7 * _DAY  # a calendar is computed for a week
 
 LAST_MINUTE = 60_000
-"""Before the permitted hours end, so long nothing is handed out any more: a carrier that may deliver until then, and no
-later, would have no time to. The validity it is told ends with the hours themselves."""
+"""Ms before the end of the permitted hours in which nothing is sent any more: the carrier, whose validity period ends
+with the hours, would have no time to deliver."""
 
 Span = tuple[int, int]
-"""A half-open stretch: of minutes in a local day, or of UTC milliseconds."""
+"""A half-open interval: of minutes in a local day, or of UTC milliseconds."""
 
 
 class Hours(Protocol):
-    """Permitted hours by local day. Compared by identity, which makes them a cheap key of the cache."""
+    """Permitted hours by local day. Compared by identity, so that they are a cheap cache key."""
 
     @property
     def name(self) -> str: ...
@@ -38,16 +38,16 @@ class Hours(Protocol):
     def __hash__(self) -> int: ...
 
     def on(self, day: date) -> tuple[Span, ...]:
-        """The permitted stretches of one local day, in minutes, in order."""
+        """Return the permitted intervals of one local day, in minutes, in order."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Permitted hours of one law or one wish."""
+    """Permitted hours of one law or setting."""
 
     name: str
-    week: tuple[tuple[Span, ...], ...]  # for Monday to Sunday, stretches of minutes of the local day
+    week: tuple[tuple[Span, ...], ...]  # Monday to Sunday: intervals in minutes of the local day
     holidays: frozenset[date] = frozenset()  # closed all day
 
     def on(self, day: date) -> tuple[Span, ...]:
@@ -56,7 +56,7 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Tightened:
-    """What all of these permit."""
+    """The hours that all parts permit."""
 
     parts: tuple[Hours, ...]
 
@@ -67,13 +67,13 @@ class Tightened:
     def on(self, day: date) -> tuple[Span, ...]:
         spans: Iterable[Span] = ((0, MINUTES),)
         for part in self.parts:
-            spans = _both(tuple(spans), part.on(day))
+            spans = _intersection(tuple(spans), part.on(day))
         return tuple(spans)
 
 
 @dataclass(frozen=True)
 class Law:
-    """A profile that holds from one local day until before another (None: for good)."""
+    """A profile in force from one local day until before another (None: for good)."""
 
     profile: Hours
     since: date = date.min
@@ -85,9 +85,9 @@ class Law:
 
 @dataclass(frozen=True, eq=False)
 class Dated:
-    """Laws by date: on each local day what all of those in force permit, ``otherwise`` where none is.
+    """Laws by date: on each local day the hours that all laws in force permit; ``otherwise`` when none is in force.
 
-    So a law starts and ends at midnight of the recipient's clock, by the calendar alone.
+    A law starts and ends at the recipient's local midnight.
     """
 
     laws: tuple[Law, ...]
@@ -106,19 +106,19 @@ ALWAYS = Profile("always", (((0, MINUTES),),) * 7)
 
 
 class Window(NamedTuple):
-    """The permitted interval that holds an instant or follows it: ``opens <= t < closes``, UTC ms."""
+    """The permitted interval that contains an instant or follows it: ``opens <= t < closes``, UTC ms."""
 
     opens: int
     closes: int
 
 
 def daily(name: str, start: int, end: int) -> Profile:
-    """The same stretch of minutes every day."""
+    """Return a profile with the same permitted minutes every day."""
     return Profile(name, (((start, end),),) * 7)
 
 
 def tighten(profile: Hours, other: Hours) -> Hours:
-    """What both permit, so that a layer (account, carrier, recipient) can only narrow the law."""
+    """Return the hours that both permit, so that a layer (account, carrier, recipient) can only narrow the law."""
     return Tightened((profile, other))
 
 
@@ -128,13 +128,13 @@ def _names() -> frozenset[str]:
 
 
 def known_zone(name: str) -> bool:
-    """Whether this is the IANA name of a zone."""
+    """Whether ``name`` is an IANA time zone."""
     return name in _names()
 
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo:
-    """A zone from the pinned data of the tzdata package, whatever the machine has. Raises KeyError."""
+    """Return a zone from the pinned tzdata package, not the system's. Raise KeyError when unknown."""
     if not known_zone(name):
         raise KeyError(name)
     with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
@@ -142,7 +142,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def window(now: int, zones: Sequence[str], profile: Hours, *, least: int = 0) -> Window | None:
-    """The first permitted interval that has more than ``least`` ms left from ``now`` on; None: not within two weeks."""
+    """Return the first permitted interval with more than ``least`` ms left after ``now``, None within two weeks."""
     opens, closes = _calendar(profile, tuple(zones), now // _SPAN)
     for index in range(bisect_right(closes, now + least), len(closes)):
         if closes[index] - opens[index] > least:
@@ -152,21 +152,21 @@ def window(now: int, zones: Sequence[str], profile: Hours, *, least: int = 0) ->
 
 @lru_cache(maxsize=4096)
 def _calendar(profile: Hours, zones: tuple[str, ...], week: int) -> tuple[list[int], list[int]]:
-    """All permitted intervals around one week of UTC, as opens and closes in order."""
+    """Return the permitted intervals around one week of UTC as ordered lists of opens and closes."""
     first = (datetime.fromtimestamp(week * _SPAN // 1000, UTC) - timedelta(days=2)).date()
     days = [first + timedelta(days=n) for n in range(2 + _SPAN // _DAY + _HORIZON)]
     spans: list[Span] | None = None
     for zone in zones:
-        local = _joined(_in_utc(profile, zone_of(zone), days))
-        spans = local if spans is None else list(_both(spans, local))
+        local = _merged(_in_utc(profile, zone_of(zone), days))
+        spans = local if spans is None else list(_intersection(spans, local))
     return [opens for opens, _ in spans or ()], [closes for _, closes in spans or ()]
 
 
 def _in_utc(profile: Hours, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Span]:
-    """The permitted stretches of these local days as instants.
+    """Yield the permitted intervals of these local days in UTC ms.
 
-    Where a clock change repeats a wall time, the stricter of the two instants counts: the later one opens, the earlier
-    one closes. A wall time that is skipped is the instant of the change.
+    Where a clock change repeats a wall time, the stricter instant counts: the later one opens, the earlier one closes.
+    A skipped wall time is the instant of the change.
     """
     for day in days:
         for start, end in profile.on(day):
@@ -176,16 +176,16 @@ def _in_utc(profile: Hours, zone: ZoneInfo, days: Iterable[date]) -> Iterable[Sp
 
 
 def _instants(day: date, minute: int, zone: ZoneInfo) -> Span:
-    """The first and the last instant (UTC ms) that a clock shows this wall time; equal except when it is repeated."""
+    """Return the first and last instant (UTC ms) of a wall time; they differ only when it is repeated."""
     wall = datetime(day.year, day.month, day.day, tzinfo=zone) + timedelta(minutes=minute)
     first, second = int(wall.timestamp()), int(wall.replace(fold=1).timestamp())
-    if second < first:  # skipped: PEP 495 reads it an hour late and an hour early, the change lies between
+    if second < first:  # skipped: PEP 495 gives an hour too late and too early; the change is in between
         first = second = _change(second, first, zone)
     return first * 1000, second * 1000
 
 
 def _change(before: int, after: int, zone: ZoneInfo) -> int:
-    """The second at which the offset changes, between two that differ."""
+    """Return the second at which the offset changes, between two with different offsets."""
     offset = datetime.fromtimestamp(before, zone).utcoffset()
     while after - before > 1:
         middle = (before + after) // 2
@@ -196,19 +196,19 @@ def _change(before: int, after: int, zone: ZoneInfo) -> int:
     return after
 
 
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Stretches that touch as one, so that a day that never closes has no seam at midnight."""
-    joined: list[Span] = []
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Merge adjacent intervals, so that hours open past midnight are one interval."""
+    merged: list[Span] = []
     for opens, closes in spans:
-        if joined and opens <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(closes, joined[-1][1]))
+        if merged and opens <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(closes, merged[-1][1]))
         else:
-            joined.append((opens, closes))
-    return joined
+            merged.append((opens, closes))
+    return merged
 
 
-def _both(mine: Sequence[Span], theirs: Sequence[Span]) -> Iterable[Span]:
-    """The intersection of two ordered lists of stretches."""
+def _intersection(mine: Sequence[Span], theirs: Sequence[Span]) -> Iterable[Span]:
+    """Yield the intersection of two ordered lists of intervals."""
     i = j = 0
     while i < len(mine) and j < len(theirs):
         opens, closes = max(mine[i][0], theirs[j][0]), min(mine[i][1], theirs[j][1])

@@ -1,6 +1,6 @@
-"""Which route a message takes: the longest prefix, then the most conditions, then the order written.
+"""The route of a message: by longest prefix, then most conditions, then order in the configuration.
 
-A route is found once, when the message is accepted; which of its carriers sends is dispatch's business.
+A route is chosen once, when the message is accepted; the dispatcher chooses among its carriers.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from gateway.model import Category
 
 
 class RouteConditions(NamedTuple):
-    """The conditions of one route; what does not matter is left empty."""
+    """The conditions of one route; empty means any."""
 
     lane: str  # the route's name in the store
-    prefix: str = ""  # digits the number starts with
+    prefix: str = ""  # leading digits of the number
     country: str = ""  # ISO alpha-2 of the number
-    sender: str = ""  # as the app wrote it; a * at the end stands for anything
+    sender: str = ""  # as the app wrote it; a trailing * matches anything
     category: Category | None = None
     account: str = ""
 
     @property
     def conditions(self) -> int:
-        """How particular it is, beside its prefix."""
+        """Number of conditions beside the prefix."""
         return sum((bool(self.country), bool(self.sender), self.category is not None, bool(self.account)))
 
-    def takes(self, region: str, sender: str, category: Category, account: str) -> bool:
-        """Whether all conditions but the prefix hold."""
+    def matches(self, region: str, sender: str, category: Category, account: str) -> bool:
+        """Whether all conditions but the prefix match."""
         return (
             (not self.account or self.account == account)
             and (self.category is None or self.category == category)
@@ -37,7 +37,7 @@ class RouteConditions(NamedTuple):
 
 
 class RouteTable:
-    """All routes, ready for look-up."""
+    """All routes, indexed by prefix."""
 
     def __init__(self, routes: Sequence[RouteConditions]) -> None:
         self.routes = tuple(routes)
@@ -45,14 +45,14 @@ class RouteTable:
         for route in routes:
             self._by_prefix.setdefault(route.prefix, []).append(route)
         for same in self._by_prefix.values():
-            same.sort(key=lambda route: -route.conditions)  # stable: the order written decides among equals
+            same.sort(key=lambda route: -route.conditions)  # stable: configured order decides among equals
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
     def match(self, digits: str, region: str, sender: str, category: Category, account: str) -> RouteConditions | None:
-        """The route of a message, or None when none takes it."""
+        """Return the route of a message, None when none matches."""
         for length in self._lengths:
             for route in self._by_prefix.get(digits[:length], ()):
-                if route.takes(region, sender, category, account):
+                if route.matches(region, sender, category, account):
                     return route
         return None
 

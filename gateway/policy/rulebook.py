@@ -1,6 +1,6 @@
-"""What policy decides by: the laws, the operator's settings and the breakers that are open, with a version.
+"""The rulebook of policy: laws, operator settings and open breakers, with a version.
 
-Immutable: a reload or a flag makes a new one (``with_flags``). Whoever holds one decides by it to the end of its batch.
+Immutable: a reload or a flag makes a new one (``with_flags``), and a batch is decided by one rulebook throughout.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ NO_VELOCITIES = VelocityTable()
 T = TypeVar("T")
 
 DEFAULT = daily("default", 8 * 60, 23 * 60)
-"""No advertising from 23:00 to 08:00, wherever no law is stricter."""
+"""No marketing from 23:00 to 08:00, where no law is in force."""
 
 Limits = tuple[tuple[int, int], ...]
 """Caps as (limit, rolling seconds)."""
 
 ByCategory = tuple[T, T, T, T]
-"""One value a category, at the place its number names (a dict of enums would cost a microsecond a decision)."""
+"""One value per category, indexed by its number (a dict of enums would cost a microsecond a decision)."""
 
 
 def by_category(*, otp: T, transactional: T, marketing: T, emergency: T) -> ByCategory[T]:
-    """A ``ByCategory``."""
+    """Return a ``ByCategory``."""
     named = {"OTP": otp, "TRANSACTIONAL": transactional, "MARKETING": marketing, "EMERGENCY": emergency}
     first, second, third, fourth = (named[category.name] for category in sorted(Category))
     return first, second, third, fourth
@@ -41,7 +41,7 @@ OTP_CAPS: Limits = ((1, 60), (5, 3600), (10, 86_400))
 
 _HOUR = 3_600_000
 EXPIRY = by_category(otp=_HOUR // 6, transactional=24 * _HOUR, marketing=72 * _HOUR, emergency=24 * _HOUR)
-"""How long (ms) a message waits at most when it does not say so itself."""
+"""Longest time (ms) that a message without its own expiry waits."""
 
 NO_LIMITS: Limits = ()
 CAPS = by_category(otp=OTP_CAPS, transactional=NO_LIMITS, marketing=NO_LIMITS, emergency=NO_LIMITS)
@@ -52,17 +52,17 @@ class Rulebook:
     """The rules in force."""
 
     version: str = "builtin"
-    epoch: int = 0  # a message decided under an older one is decided again when it is taken
+    epoch: int = 0  # a message decided under an older epoch is decided again when taken
     default: Hours = DEFAULT
     countries: Mapping[str, tuple[Law, ...]] = field(default_factory=dict)  # ISO country -> laws of any date
-    prefixes: Mapping[str, tuple[Law, ...]] = field(default_factory=dict)  # digits a number starts with -> laws
+    prefixes: Mapping[str, tuple[Law, ...]] = field(default_factory=dict)  # leading digits of a number -> laws
     caps: ByCategory[Limits] = CAPS
     expiry: ByCategory[int] = EXPIRY
-    on_quiet: str = "defer"  # or "reject", for messages that do not say
+    on_quiet: str = "defer"  # or "reject"; a message may choose
     default_zone: str = ""  # for numbers without one; "" = refuse their marketing
     max_segments: int = MAX_SEGMENTS
     velocity: VelocityTable = NO_VELOCITIES  # for every account
-    allow_prefixes: tuple[str, ...] = ()  # digits: dear numbers that may be written to
+    allow_prefixes: tuple[str, ...] = ()  # digits: expensive ranges that may be sent to
     held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
     pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates
 
@@ -75,9 +75,7 @@ class Rulebook:
         return {}
 
     def profile(self, digits: str, region: str) -> Hours:
-        """The hours that hold for a number, on each local day: those of the longest listed prefix that has a law in
-        force, else the country's, else the default.
-        """
+        """Return the hours for a number: of the longest prefix with a law in force, else country, else default."""
         for length in self._prefix_lengths:
             prefix = digits[:length]
             if prefix in self.prefixes:
@@ -85,7 +83,7 @@ class Rulebook:
         return self._hours("", region)
 
     def _hours(self, prefix: str, region: str) -> Hours:
-        """Made once for each prefix and country: by their identity calendars are kept."""
+        """Make the hours of a prefix and country once: calendars are cached by identity."""
         found = self._profiles.get((prefix, region))
         if found is None:
             found = self.default
@@ -96,5 +94,5 @@ class Rulebook:
         return found
 
     def with_flags(self, epoch: int, held: Iterable[bytes] = (), pulled: Iterable[bytes] = ()) -> Rulebook:
-        """The same rules under other flags."""
+        """Return the same rules with other flags."""
         return replace(self, epoch=epoch, held=frozenset(held), pulled=frozenset(pulled))

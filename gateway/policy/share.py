@@ -1,8 +1,7 @@
-"""What of a limit may be used here, when several gateways share it; and how much would be used. Pure; instants are
-handed in.
+"""This gateway's share of a limit that several gateways share, and its demand. Pure; instants are arguments.
 
-The limit is the configuration's. The share is the store's word (``store.limits``): until it has spoken, all of the
-limit is ours, as in a process of its own.
+The limit is configured. The share is granted by the store (``store.limits``); before its first grant the whole limit
+counts, as for a single gateway.
 """
 
 from __future__ import annotations
@@ -11,64 +10,64 @@ from math import inf
 
 
 class LimitShare:
-    """A limit and what of it is held here."""
+    """A limit and this gateway's share of it."""
 
     __slots__ = ("_held", "fair", "limit", "members")
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._held: float | None = None  # None: nobody was asked
+        self._held: float | None = None  # None: the store was not asked yet
         self.fair = limit
-        """What we get at least when we want it."""
+        """The share that is granted at least when wanted."""
         self.members = 1
-        """Gateways that use it, this one included, when the store was last asked."""
+        """Gateways that use the limit, this one included, at the last grant."""
 
     def __repr__(self) -> str:
         return f"<LimitShare {self.held:g} of {self.limit:g}, {self.members} members>"
 
     @property
     def asked(self) -> bool:
-        """Whether the store had a word on it."""
+        """Whether the store has granted a share."""
         return self._held is not None
 
     @property
     def held(self) -> float:
-        """What may be used now."""
+        """The share that may be used now."""
         return self.limit if self._held is None else self._held
 
     def set_limit(self, limit: float) -> None:
-        """Another configuration: a lower limit lowers the share with it, a higher one waits for the store's word."""
+        """Change the limit: a lower one lowers the share at once, a higher one takes effect with the next grant."""
         if self._held is not None and limit < self.limit:
             self._held *= limit / self.limit
         self.limit = limit
         self.fair = limit / self.members
 
     def grant(self, held: float, members: int, limit: float) -> None:
-        """The store's word. ``limit``: what it was asked for; if that has been lowered since, so is the share."""
+        """Set the share granted for ``limit``; it is reduced if the limit has been lowered since."""
         self._held = held * min(1.0, self.limit / limit)
         self.members = max(1, members)
         self.fair = self.limit / self.members
 
     def close(self) -> None:
-        """Nothing, until the store has spoken (again)."""
+        """Allow nothing until the next grant."""
         self._held = 0.0
 
 
 KEEP = 0.3
-"""Of a demand so much counts still a second later: who pauses for a moment does not lose its share at once."""
+"""Share of a demand that still counts a second later: a short pause does not lose the share at once."""
 
 AHEAD = 1.05
-"""A little more than was used, so that a growing demand finds room."""
+"""Factor on the demand, so that a growing one finds room."""
 
 SHORTEST = 0.1
-"""Seconds; over less, one request would look like a flood."""
+"""Seconds to measure a demand over; over less, one request would look like a flood."""
 
 LEAST = 0.01
-"""Of the limit (and at most one a second) is wanted always, so that the first after a pause finds something."""
+"""Share of the limit (at most one a second) that is always wanted, for the first request after a pause."""
 
 
 class RateDemand:
-    """How much is wanted a second. ``wanted`` is asked about once a second; before that everything is."""
+    """The demand per second. Call ``wanted`` about once a second; before the first call the demand is unlimited."""
 
     __slots__ = ("_count", "_peak", "_since")
 
@@ -78,11 +77,11 @@ class RateDemand:
         self._since = now
 
     def add(self, count: float) -> None:
-        """So many were used, or would have been; fewer than none when they were not, after all."""
+        """Add ``count`` to the use; negative to take unused ones back."""
         self._count += count
 
     def wanted(self, limit: float, now: float, *, least: float = 0.0) -> float:
-        """What could be used a second, at most ``limit``. ``least``: so much would have been, whatever was counted."""
+        """Return the demand per second, at most ``limit``. ``least``: a lower bound, whatever was counted."""
         seconds = now - self._since
         if seconds >= SHORTEST:
             kept = min(self._peak, limit) * KEEP**seconds

@@ -1,4 +1,4 @@
-"""Texts with places to fill: ``"Hello {name}, your code is {code}"``. ``{{`` and ``}}`` stand for braces."""
+"""Message templates: ``"Hello {name}, your code is {code}"``. ``{{`` and ``}}`` are literal braces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([a-z][a-z0-9_]{0,31})\}|[{}]")
 
 
 class MessageTemplate:
-    """One text. Raises ValueError when its braces make no sense."""
+    """One template. Raise ValueError for unbalanced braces."""
 
     __slots__ = ("_pieces", "names")
 
@@ -34,7 +34,7 @@ class MessageTemplate:
         return f"<MessageTemplate of {', '.join(dict.fromkeys(self.names)) or 'nothing'}>"
 
     def fill(self, values: Mapping[str, object]) -> str:
-        """The text with these values. Raises KeyError for one that is missing."""
+        """Return the text with ``values`` filled in. Raise KeyError for a missing one."""
         text = self._pieces[0]
         for name, piece in zip(self.names, self._pieces[1:], strict=True):
             text += str(values[name]) + piece

@@ -1,7 +1,7 @@
-"""How many messages an account may hand in for one range of numbers in a time: against pumping of dear destinations.
+"""Velocity limits: messages that an account may submit to one range of numbers in a period; against traffic pumping.
 
-Pure. A window is counted in slots of a sixth of its length, and the slot that the window's begin falls into counts
-whole: so never more than the limit goes in any stretch of that length, and room comes back a sixth at a time.
+Pure. A window is counted in slots of a sixth of its length, and the slot in which it begins counts whole: so no period
+of that length ever exceeds the limit, and room returns one slot at a time.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ class VelocityLimit(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Milliseconds of a slot."""
+        """Length of a slot in ms."""
         return -(-self.window // SLOTS)  # rounded up: the slots before the current one cover the window
 
     def slots(self, now: int) -> list[int]:
-        """Numbers of the slots that count at ``now`` (ms UTC), the current one first."""
+        """Return the numbers of the slots that count at ``now`` (ms UTC), the current one first."""
         current = now // self.width
         return [current - back for back in range(SLOTS + 1)]
 
     def room_at(self, now: int, counts: Sequence[int]) -> int:
-        """When there is room (ms UTC), by what counts in each of ``slots(now)``; ``now`` when there is some."""
+        """Return when there is room (ms UTC), given the counts of ``slots(now)``; ``now`` when there is room."""
         total = sum(counts)
         if total < self.limit:
             return now
         back = SLOTS
-        while (total := total - counts[back]) >= self.limit:  # the oldest slot goes first
+        while (total := total - counts[back]) >= self.limit:  # the oldest slot expires first
             back -= 1
         return (now // self.width - back + SLOTS + 1) * self.width
 
 
 class VelocityTable:
-    """Limits by prefix."""
+    """Velocity limits by prefix."""
 
     def __init__(self, limits: Mapping[str, tuple[int, int]] | None = None) -> None:
         """``limits``: prefix as written (``+225``, ``*``) -> messages, seconds."""
@@ -55,7 +55,7 @@ class VelocityTable:
         return bool(self._by_prefix)
 
     def of(self, digits: str) -> VelocityLimit | None:
-        """The limit with the longest prefix of a number."""
+        """Return the limit with the longest prefix that matches a number."""
         for length in self._lengths:
             found = self._by_prefix.get(digits[:length])
             if found is not None:
@@ -63,9 +63,9 @@ class VelocityTable:
         return None
 
 
-def nearest(own: VelocityTable, everybody: VelocityTable, digits: str) -> VelocityLimit | None:
-    """The limit that holds for a number: of the longest prefix; an account's own before the one for everybody."""
-    mine, theirs = own.of(digits), everybody.of(digits)
-    if mine is None or theirs is None:
-        return mine or theirs
-    return theirs if len(theirs.prefix) > len(mine.prefix) else mine
+def nearest(own: VelocityTable, general: VelocityTable, digits: str) -> VelocityLimit | None:
+    """Return the limit for a number: longest prefix first, then the account's own before the general one."""
+    own_limit, general_limit = own.of(digits), general.of(digits)
+    if own_limit is None or general_limit is None:
+        return own_limit or general_limit
+    return general_limit if len(general_limit.prefix) > len(own_limit.prefix) else own_limit

@@ -1,7 +1,7 @@
-"""Which time zones a country has, and which of them a number or an app may mean.
+"""The time zones of a country, and those of them that apply to a number.
 
-Both tables come with the zone data (package tzdata): ``zone.tab`` says which zones belong to which country, the links
-of ``tzdata.zi`` which names stand for the same clock (Godthab is Nuuk).
+Both tables are in the tzdata package: ``zone.tab`` has the zones of each country, the links of ``tzdata.zi`` the names
+of the same clock (Godthab is Nuuk).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Zones = tuple[str, ...]
 
 @cache
 def of_countries() -> dict[str, frozenset[str]]:
-    """ISO country -> its zones, as ``zone.tab`` names them."""
+    """Return the zones by ISO country, as named in ``zone.tab``."""
     found: dict[str, set[str]] = {}
     for line in _lines("zone.tab"):
         if not line.startswith("#"):
@@ -26,7 +26,7 @@ def of_countries() -> dict[str, frozenset[str]]:
 
 @cache
 def _clocks() -> dict[str, str]:
-    """Link -> the zone whose clock it shows. Since 1970 alone, which is all that matters here."""
+    """Return the target zone of each link. Equal since 1970, which suffices here."""
     links = [line.split() for line in _lines("tzdata.zi") if line.startswith("L ")]
     return {name: target for _, target, name in links}
 
@@ -36,15 +36,15 @@ def _lines(name: str) -> list[str]:
 
 
 def clock(zone: str) -> str:
-    """The zone whose clock this name shows; two names of one clock have the same."""
+    """Return the zone that ``zone`` is a link to, else ``zone`` itself."""
     return _clocks().get(zone, zone)
 
 
 def in_country(zones: Iterable[str], region: str) -> Zones:
-    """A number's zones narrowed to its country's, other spellings resolved, sorted.
+    """Return a number's zones narrowed to its country's, links resolved, sorted.
 
-    When none of them is there, what was said of the number is wrong of its country, and all zones of the country count.
-    Of a region without zones of its own (the world, Kosovo) the number's are all there is.
+    When none is in the country, the data about the number is wrong and all zones of the country count. For a region
+    without zones of its own (the world, Kosovo) the number's zones count.
     """
     known = of_countries().get(region, frozenset())
     own = tuple(zone for zone in zones if zone != "Etc/Unknown")
@@ -58,10 +58,10 @@ def in_country(zones: Iterable[str], region: str) -> Zones:
 
 @lru_cache(maxsize=4096)
 def chosen(zone: str, of_number: Zones, region: str) -> Zones:
-    """The zones that count when an app names ``zone`` for a number.
+    """Return the zones that count when an app names ``zone`` for a number.
 
-    It may choose among the zones of the number and its country; any other one counts beside the number's own, or naming
-    a place where it is day would loosen the law of the place where the number is at home.
+    The app may select one of the zones of the number and its country; any other counts in addition to the number's own,
+    or naming a zone where it is day would loosen the law of the number's country.
     """
     at_home = {clock(one) for one in (*of_number, *of_countries().get(region, ()))}
     if not at_home or clock(zone) in at_home:

@@ -1,6 +1,6 @@
-"""The simulated carrier: it binds apps, judges and accepts what they submit, and delivers receipts and replies.
+"""The simulated carrier: binds apps, answers their submits, delivers receipts and replies.
 
-One loop, one timer for everything that is due later, no task and no timer per message.
+One event loop and one timer for everything that is due later; no task and no timer per message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.simulator.app_link import AppLink
 from gateway.simulator.delivery_queue import DeliveryQueue
 from gateway.simulator.faults import Faults
 from gateway.simulator.stats import LedgerEntry, SimulatorStats
-from gateway.simulator.submits import SubmitProcessor
+from gateway.simulator.submits import SubmitResponder
 from gateway.smpp.events import (
     Answered,
     BindRequested,
@@ -36,7 +36,7 @@ from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long
 
 NAME = b"simulator"
-TICK = 0.5  # seconds between looks at the sessions' timeouts
+TICK = 0.5  # seconds between two ticks of the sessions
 
 _REFUSED_OPERATIONS = {
     QUERY_SM: CommandStatus.ESME_RQUERYFAIL,
@@ -49,9 +49,9 @@ _REFUSED_OPERATIONS = {
 class Simulator:
     """A carrier on one port. ``faults`` may be changed, field by field or whole, while it runs.
 
-    ``users`` maps system_id to password, None lets anybody in. With ``ledger`` every accepted submit is kept in
-    ``self.ledger`` and duplicates are counted; ``tap`` is called with each and must be quick. ``seed`` fixes everything
-    that is random. With ``tls`` (a server's context) it speaks nothing else.
+    ``users`` maps system_id to password; None accepts any. With ``ledger`` every accepted submit is kept in
+    ``self.ledger`` and duplicates are counted; ``tap`` is called with each and must not block. ``seed`` fixes random
+    choices. With ``tls`` (a server context) only TLS is accepted.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Simulator:
         self._host = ""
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._deliveries = DeliveryQueue(lambda: self.faults, self.stats, self._touch)
-        self._submits = SubmitProcessor(
+        self._deliveries = DeliveryQueue(lambda: self.faults, self.stats, self._mark_dirty)
+        self._submits = SubmitResponder(
             lambda: self.faults,
             self.stats,
             self._deliveries,
@@ -90,10 +90,10 @@ class Simulator:
     def __repr__(self) -> str:
         return f"<Simulator port {self.port} links {len(self.links)} accepted {self.stats.accepted}>"
 
-    # ---- for whoever runs it
+    # ---- running
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listen and return the port (one of the kernel's choice for 0). OSError when it is taken."""
+        """Listen and return the port (chosen by the kernel for 0). OSError when it is in use."""
         self._loop = asyncio.get_running_loop()
         self._submits.wall = time.time() - self._loop.time()
         self._host, self.port = host, port
@@ -107,11 +107,11 @@ class Simulator:
             if handle is not None:
                 handle.cancel()
         self._timer = self._ticker = None
-        await self._shut("close")
+        await self._close_all("close")
 
     async def outage(self, seconds: float) -> None:
-        """Reset every connection, refuse new ones for so long, then listen again on the same port."""
-        await self._shut("reset")
+        """Reset every connection, refuse new ones for ``seconds``, then listen again on the same port."""
+        await self._close_all("reset")
         await asyncio.sleep(seconds)
         await self._listen()
 
@@ -125,7 +125,7 @@ class Simulator:
         await self.stop()
 
     def drop(self, mode: str = "close") -> int:
-        """Cut every connection now ("close" or "reset"); how many there were."""
+        """Close every connection now (``mode`` "close" or "reset") and return how many there were."""
         links = list(self.links)
         for link in links:
             self.stats.cut += 1
@@ -133,15 +133,15 @@ class Simulator:
         return len(links)
 
     def unbind(self) -> None:
-        """Say unbind to every app."""
+        """Send unbind to every app."""
         for link in self.links:
             link.session.unbind(self._loop.time())
-            self._touch(link)
+            self._mark_dirty(link)
 
     def send(self, source: str, dest: str, text: str, *, system_id: str = "", long: Long = Long.UDH8) -> int:
-        """A text from ``source`` to the app's number ``dest``; the number of parts.
+        """Send a text from ``source`` to the app's number ``dest`` and return the number of parts.
 
-        For the app ``system_id``, or the only one bound. LookupError when that is not clear.
+        ``system_id`` names the app; "" means the only one bound. LookupError when there is not exactly one.
         """
         name = system_id.encode() or self._only_app()
         now = self._loop.time()
@@ -152,13 +152,13 @@ class Simulator:
 
     @property
     def undelivered(self) -> int:
-        """Receipts and replies that are not due yet or that no bind has room for."""
+        """Receipts and replies not yet due, or waiting for room in a window."""
         return len(self._deliveries)
 
     def _only_app(self) -> bytes:
         names = {link.system_id for link in self.links if link.receives}
         if len(names) != 1:
-            raise LookupError(f"{len(names)} apps are bound to receive; name one of them")
+            raise LookupError(f"{len(names)} apps are bound to receive: give system_id")
         return names.pop()
 
     # ---- listening
@@ -173,7 +173,7 @@ class Simulator:
             raise OSError(error.errno, f"cannot listen on {self._host}:{self.port}: {why}") from error
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _shut(self, mode: str) -> None:
+    async def _close_all(self, mode: str) -> None:
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -181,7 +181,7 @@ class Simulator:
         for link in links:
             link.cut(mode)
         if server is not None:
-            with suppress(TimeoutError):  # an app that does not read what is left for it
+            with suppress(TimeoutError):  # an app that does not read
                 async with asyncio.timeout(1.0):
                     await server.wait_closed()
         for link in links:
@@ -190,52 +190,52 @@ class Simulator:
     def _tick(self) -> None:
         now = self._loop.time()
         for link in list(self.links):
-            self.happened(link, link.session.tick(now), now)
+            self.on_events(link, link.session.tick(now), now)
         self._ticker = self._loop.call_later(TICK, self._tick)
 
-    # ---- what links tell
+    # ---- called by links
 
-    def opened(self, link: AppLink) -> None:
-        """A connection came in."""
+    def on_open(self, link: AppLink) -> None:
+        """Accept a new connection, unless a fault refuses it."""
         if self.faults.refuse_connections:
             link.cut("reset")
             return
         self.stats.connections += 1
         self.links.add(link)
 
-    def happened(self, link: AppLink, events: Sequence[Event], now: float) -> None:
-        """A session's events, in order; what follows a cut is nobody's any more."""
+    def on_events(self, link: AppLink, events: Sequence[Event], now: float) -> None:
+        """Handle a session's events in order; those after a cut are dropped."""
         for event in events:
             if isinstance(event, Requested):
-                self._submits.submitted(link, event.message, now)
+                self._submits.handle(link, event.message, now)
             elif isinstance(event, Answered):
-                self._deliveries.answered(event.context, event.status, now)
+                self._deliveries.on_response(event.context, event.status, now)
             else:
-                self._seldom(link, event, now)
+                self._on_other_event(link, event, now)
             if link.closed:
                 return
         if events and link.receives:
-            self._deliveries.pump(link.system_id, now)
+            self._deliveries.send_waiting(link.system_id, now)
         if not link.dirty:
-            self._touch(link)
-        self._arm()
+            self._mark_dirty(link)
+        self._set_timer()
 
-    def writable(self, link: AppLink, now: float) -> None:
-        """The app reads again."""
-        self._deliveries.pump(link.system_id, now)
+    def on_writable(self, link: AppLink, now: float) -> None:
+        """Send what waits: the app reads again."""
+        self._deliveries.send_waiting(link.system_id, now)
 
-    def lost(self, link: AppLink, events: Sequence[Event]) -> None:
-        """The connection is over."""
+    def on_close(self, link: AppLink, events: Sequence[Event]) -> None:
+        """Forget a closed connection."""
         self.links.discard(link)
         if link.system_id:
             self.stats.bound -= 1
         for event in events:
             if isinstance(event, Closed):
-                self._deliveries.left(link, event.contexts)
+                self._deliveries.remove_bind(link, event.contexts)
         if link.system_id:
-            self._deliveries.pump(link.system_id, self._loop.time())
+            self._deliveries.send_waiting(link.system_id, self._loop.time())
 
-    def _seldom(self, link: AppLink, event: Event, now: float) -> None:
+    def _on_other_event(self, link: AppLink, event: Event, now: float) -> None:
         match event:
             case BindRequested():
                 self._bind(link, event)
@@ -244,16 +244,16 @@ class Simulator:
                 if status is not None:
                     link.session.respond(pdu.command_id, pdu.sequence, status)
             case TimedOut(contexts):
-                self._deliveries.unanswered(contexts)
+                self._deliveries.requeue(contexts)
             case Unbinding():
                 link.receives = False
             case Closed(_, contexts):
-                self._deliveries.left(link, contexts)
+                self._deliveries.remove_bind(link, contexts)
                 link.finish()
             case _:
                 pass
 
-    # ---- binds
+    # ---- binding
 
     def _bind(self, link: AppLink, bind: BindRequested) -> None:
         if self.faults.bind_silent:
@@ -281,8 +281,8 @@ class Simulator:
             events = link.session.accept_bind(NAME, now=now)
             if bind.command_id != BIND_TRANSMITTER:
                 link.receives = True
-                self._deliveries.joined(link, now)
-        self.happened(link, events, now)
+                self._deliveries.add_bind(link, now)
+        self.on_events(link, events, now)
 
     def _bind_status(self, bind: BindRequested) -> int:
         faults = self.faults
@@ -298,10 +298,10 @@ class Simulator:
             return CommandStatus.ESME_RALYBND
         return CommandStatus.ESME_ROK
 
-    # ---- writing and the one timer
+    # ---- writing, and the timer
 
-    def _touch(self, link: AppLink) -> None:
-        """Let ``link`` be flushed at the end of this tick."""
+    def _mark_dirty(self, link: AppLink) -> None:
+        """Flush ``link`` at the end of this loop iteration."""
         if link.dirty:
             return
         link.dirty = True
@@ -314,21 +314,21 @@ class Simulator:
         for link in dirty:
             link.flush()
 
-    def _arm(self) -> None:
-        """See to it that the timer rings for whatever is due next."""
+    def _set_timer(self) -> None:
+        """Set the timer to what is due next."""
         due = min(self._deliveries.wheel.next, self._submits.answers.next)
         if due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due
-            self._timer = self._loop.call_at(due, self._ring)
+            self._timer = self._loop.call_at(due, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = self._loop.time()
         for link, command_id, sequence, status, body in self._submits.answers.due(now):
             link.session.respond(command_id, sequence, status, body)
             if not link.dirty:
-                self._touch(link)
+                self._mark_dirty(link)
         self._deliveries.send_due(now)
-        self._arm()
+        self._set_timer()

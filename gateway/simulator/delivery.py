@@ -1,6 +1,6 @@
-"""What the simulated carrier sends: ids in every form, receipts in every form, replies. Pure.
+"""What the simulated carrier sends: message ids and receipts in every form, replies. Pure.
 
-Bodies are written by hand here and not with the codec's template, since both addresses differ in each.
+Bodies are formatted here and not with the codec's template, since both addresses differ in each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from uuid import UUID
 
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.codec import ShortMessage, encode_tlv
-from gateway.smpp.pdu import DATA_SM, DELIVER_SM
-from gateway.smpp.segments import UDHI
+from gateway.smpp.pdu import DATA_SM, DELIVER_SM, ESM_UDHI
+from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.text import Long, split
-from gateway.smpp.tlv import MESSAGE_PAYLOAD
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv
 
 STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
 
@@ -25,15 +24,15 @@ _STATE_TLV = b"\x04\x27\x00\x01"
 _STATE_TLVS = {state: _STATE_TLV + bytes((state,)) for state in STATES.values()}
 
 
-class Times(NamedTuple):
-    """When the message came and when its end did, in ms UTC, as its receipt tells them."""
+class ReceiptTimes(NamedTuple):
+    """submit date and done date of a receipt, in ms UTC."""
 
     submitted: int
     done: int
 
 
 def write_id(number: int, form: AnswerId) -> bytes:
-    """The id of the answer in ``form``."""
+    """Return the response's message id in ``form``."""
     if form == "dec":
         return b"%d" % number
     if form == "uuid":
@@ -42,7 +41,7 @@ def write_id(number: int, form: AnswerId) -> bytes:
 
 
 def receipt_id(number: int, answered: bytes, form: ReceiptId) -> bytes:
-    """The id as the receipt has it: made anew from ``number``, or ``answered`` changed as careless carriers do."""
+    """Return the receipt's id: formatted anew from ``number``, or ``answered`` changed as careless carriers do."""
     match form:
         case "same":
             return answered
@@ -66,25 +65,27 @@ def _number(number: int, form: str) -> bytes:
 
 
 def pick_state(faults: Faults, random: Random) -> int:
-    """A final state by the weights of ``receipt_states``."""
+    """Return a state drawn by the weights of ``receipt_states``."""
     weights = faults.receipt_states
     if len(weights) == 1:
         return STATES[next(iter(weights))]
     return STATES[random.choices(list(weights), list(weights.values()))[0]]
 
 
-def receipt_body(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: Times) -> tuple[int, bytes]:
-    """``(command_id, body)`` of the receipt for ``message``."""
+def receipt_body(
+    faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: ReceiptTimes
+) -> tuple[int, bytes]:
+    """Return ``(command_id, body)`` of the receipt for ``message``."""
     text = _text(faults, message, shown_id, state, times)
     if text and (faults.receipt_coding != "plain" or faults.receipt_before):
-        text = _wrapped(faults, text)
+        text = _encoded(faults, text)
     tlvs = b""
     if faults.receipt_tlvs:
-        told = faults.receipt_message_state
-        state_tlv = _STATE_TLVS[state] if told < 0 else _STATE_TLV + bytes((told,))
+        octet = faults.receipt_message_state
+        state_tlv = _STATE_TLVS[state] if octet < 0 else _STATE_TLV + bytes((octet,))
         tlvs = b"%b%b\0%b" % (_ID_TLV.pack(0x001E, len(shown_id) + 1), shown_id, state_tlv)
     if faults.receipt_from or faults.receipt_national:
-        message = message._replace(dest=_home(faults, message.dest))
+        message = message._replace(dest=_receipt_source(faults, message.dest))
     if not faults.receipt_swapped:
         message = message._replace(
             source_ton=message.dest_ton,
@@ -115,16 +116,16 @@ def receipt_body(faults: Faults, message: ShortMessage, shown_id: bytes, state: 
     )
 
 
-def _home(faults: Faults, number: bytes) -> bytes:
-    """The recipient's number as receipts write it."""
+def _receipt_source(faults: Faults, number: bytes) -> bytes:
+    """Return the recipient's number as receipts write it."""
     if faults.receipt_from:
         return faults.receipt_from.encode()
     code = faults.receipt_national.encode()
     return b"0" + number[len(code) :] if number.startswith(code) else number
 
 
-def _wrapped(faults: Faults, text: bytes) -> bytes:
-    """A text as careless carriers pack it; of one in UCS-2 no more than fits a short_message."""
+def _encoded(faults: Faults, text: bytes) -> bytes:
+    """Return a text as careless carriers encode it; UCS-2 is cut to what fits a short_message."""
     if faults.receipt_coding != "plain":
         mark = "\ufeff" if faults.receipt_coding == "ucs2-bom" else ""
         text = (mark + text.decode("latin-1")).encode("utf-16-be")
@@ -136,7 +137,7 @@ def _wrapped(faults: Faults, text: bytes) -> bytes:
 def reply_bodies(
     source: bytes, dest: bytes, text: str, reference: int, *, dest_ton: int = 1, long: Long = Long.UDH8
 ) -> list[bytes]:
-    """The deliver_sm bodies of a text that somebody (``source``) writes to the app's number ``dest``."""
+    """Return the deliver_sm bodies of a text from ``source`` to the app's number ``dest``."""
     cut = split(text, reference=reference, long=long)
     return [
         b"\0\1\1%b\0%c\1%b\0%c\0\0\0\0\0\0%c\0%c%b%b"
@@ -180,14 +181,14 @@ _FORMS = {
     "no-dates": b"id:%(id)b " + _COUNTS + _TAIL,
     "none": b"",
 }
-"""The deviations from appendix B that carriers are known for."""
+"""Known deviations from appendix B."""
 
 
-def _text(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: Times) -> bytes:
+def _text(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, times: ReceiptTimes) -> bytes:
     error = faults.receipt_error.encode()
-    plain = not message.data_coding and not message.esm_class & UDHI
+    plain = not message.data_coding and not message.esm_class & ESM_UDHI
     text = message.short_message[:20] if plain else b""
-    ahead = faults.receipt_utc_offset
+    offset = faults.receipt_utc_offset
     if faults.receipt_text == "standard":
         return receipt.build(
             shown_id,
@@ -196,10 +197,10 @@ def _text(faults: Faults, message: ShortMessage, shown_id: bytes, state: int, ti
             done=times.done,
             error=error,
             text=text,
-            utc_offset_minutes=ahead,
+            utc_offset_minutes=offset,
         )
     values = {b"id": shown_id, b"stat": receipt.STATE_TEXTS[state], b"err": error, b"text": text}
     for digits in (10, 12, 14):
-        values[b"from%d" % digits] = receipt.date_text(times.submitted + ahead * 60_000, digits)
-        values[b"to%d" % digits] = receipt.date_text(times.done + ahead * 60_000, digits)
+        values[b"from%d" % digits] = receipt.date_text(times.submitted + offset * 60_000, digits)
+        values[b"to%d" % digits] = receipt.date_text(times.done + offset * 60_000, digits)
     return _FORMS[faults.receipt_text] % values

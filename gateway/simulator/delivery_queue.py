@@ -1,4 +1,4 @@
-"""What waits to be delivered to apps: receipts and replies, by the time they are due, within each bind's window."""
+"""Receipts and replies on their way to apps: by due time, within each bind's window."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gateway.simulator.timer_wheel import TimerWheel
 from gateway.smpp.status import RetryClass, classify
 
 MAX_WAITING = 1_000_000
-"""Deliveries kept for an app that takes none (some 0.5 GB); the oldest are lost beyond it."""
+"""Deliveries kept for an app that accepts none (about 0.5 GB); beyond it the oldest are lost."""
 
 _AGAIN = frozenset({RetryClass.THROTTLE, RetryClass.QUEUE_FULL, RetryClass.RETRY, RetryClass.SESSION})
-"""Answers after which a receipt is sent once more; any other refusal is the app's last word."""
+"""Classes of responses after which a receipt is sent again; any other refusal is final."""
 
 
 class Delivery(NamedTuple):
-    """One deliver_sm or data_sm for an app. ``origin`` is the bind that submitted, None when any will do."""
+    """One deliver_sm or data_sm for an app. ``origin`` is the bind that submitted, None for any bind."""
 
     system_id: bytes
     command_id: int
@@ -30,38 +30,40 @@ class Delivery(NamedTuple):
 
 
 class DeliveryQueue:
-    """Deliveries of all apps. Whatever an app does not take now waits in its queue, in order."""
+    """Deliveries of all apps. What an app cannot take now waits in its queue, in order."""
 
-    def __init__(self, faults: Callable[[], Faults], stats: SimulatorStats, touch: Callable[[AppLink], None]) -> None:
+    def __init__(
+        self, faults: Callable[[], Faults], stats: SimulatorStats, mark_dirty: Callable[[AppLink], None]
+    ) -> None:
         self.wheel: TimerWheel[Delivery] = TimerWheel()
         self._faults = faults
         self._stats = stats
-        self._touch = touch
+        self._mark_dirty = mark_dirty
         self._receivers: dict[bytes, deque[AppLink]] = {}
         self._waiting: dict[bytes, deque[Delivery]] = {}
 
     @property
     def waiting(self) -> int:
-        """Deliveries that no bind has room for."""
+        """Deliveries that are due and wait for room in a window."""
         return sum(map(len, self._waiting.values()))
 
     def __len__(self) -> int:
         return len(self.wheel) + self.waiting
 
-    def joined(self, link: AppLink, now: float) -> None:
-        """A bind that receives: what waited for its app goes out."""
+    def add_bind(self, link: AppLink, now: float) -> None:
+        """Add a bind that receives, and send what waits for its app."""
         self._receivers.setdefault(link.system_id, deque()).append(link)
-        self.pump(link.system_id, now)
+        self.send_waiting(link.system_id, now)
 
-    def left(self, link: AppLink, unanswered: Iterable[object]) -> None:
-        """A bind is gone; what it did not acknowledge goes to the head of the queue, or is lost with it."""
+    def remove_bind(self, link: AppLink, unanswered: Iterable[object]) -> None:
+        """Remove a bind; its unacknowledged deliveries return to the head of the queue, or are lost."""
         receivers = self._receivers.get(link.system_id)
         if receivers and link in receivers:
             receivers.remove(link)
-        self.unanswered(unanswered)
+        self.requeue(unanswered)
 
-    def unanswered(self, contexts: Iterable[object]) -> None:
-        """Deliveries that were sent and never acknowledged."""
+    def requeue(self, contexts: Iterable[object]) -> None:
+        """Put unacknowledged deliveries back at the head of their queues, or count them as lost."""
         lost = [delivery for delivery in contexts if isinstance(delivery, Delivery)]
         if not self._faults().receipt_redeliver:
             self._stats.receipts_lost += len(lost)
@@ -75,12 +77,12 @@ class DeliveryQueue:
                 self._stats.receipts_lost += 1
 
     def send_due(self, now: float) -> None:
-        """Send everything the wheel has due."""
+        """Send everything that is due."""
         for delivery in self.wheel.due(now):
             self.send(delivery, now)
 
     def send(self, delivery: Delivery, now: float) -> None:
-        """Send it now, or let it wait behind what waits already."""
+        """Send a delivery now, or queue it behind those waiting."""
         waiting = self._waiting.get(delivery.system_id)
         link = None if waiting else self._link_for(delivery)
         if link is None:
@@ -91,8 +93,8 @@ class DeliveryQueue:
             return
         self._send(link, delivery, now)
 
-    def pump(self, system_id: bytes, now: float) -> None:
-        """Send what waits for an app as far as its windows go."""
+    def send_waiting(self, system_id: bytes, now: float) -> None:
+        """Send what waits for an app, as far as its windows allow."""
         waiting = self._waiting.get(system_id)
         while waiting:
             link = self._link_for(waiting[0])
@@ -100,8 +102,8 @@ class DeliveryQueue:
                 return
             self._send(link, waiting.popleft(), now)
 
-    def answered(self, delivery: object, status: int, now: float) -> None:
-        """The app's word about a delivery (the context of its request): done, once more, or given up."""
+    def on_response(self, delivery: object, status: int, now: float) -> None:
+        """Handle the app's response to a delivery (the context of its request): done, retry or give up."""
         assert isinstance(delivery, Delivery)
         if status == 0:
             self._stats.receipts_acknowledged += 1
@@ -116,17 +118,17 @@ class DeliveryQueue:
         link.session.request(delivery.command_id, delivery.body, delivery, now)
         self._stats.receipts_sent += 1
         if not link.dirty:
-            self._touch(link)
+            self._mark_dirty(link)
 
     def _link_for(self, delivery: Delivery) -> AppLink | None:
         origin = delivery.origin
-        if origin is not None and origin.room > 0:
+        if origin is not None and origin.free > 0:
             return origin
         receivers = self._receivers.get(delivery.system_id)
         if not receivers:
             return None
         for _ in range(len(receivers)):
             receivers.rotate()
-            if receivers[0].room > 0:
+            if receivers[0].free > 0:
                 return receivers[0]
         return None

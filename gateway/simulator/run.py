@@ -1,4 +1,4 @@
-"""Running a simulated carrier by itself, as ``smpp-gateway simulate`` does."""
+"""Run a simulated carrier on its own, as ``smpp-gateway simulate`` does."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ async def run(
     every: float = 5.0,
     say: Callable[[str], None] = _say,
 ) -> None:
-    """Serve until cancelled, with a line of statistics each ``every`` seconds in which something happened.
+    """Serve until cancelled; print a line of statistics every ``every`` seconds in which something happened.
 
-    OSError when the port is taken.
+    OSError when the port is in use.
     """
     simulator = Simulator(faults, users=users)
     await simulator.start(host, port)

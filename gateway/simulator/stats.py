@@ -1,4 +1,4 @@
-"""What a simulated carrier counts, and what it remembers of each message when it is asked to."""
+"""Counters of a simulated carrier, and its record of accepted submits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SimulatorStats(msgspec.Struct):
     submits: int = 0
     accepted: int = 0
     throttled: int = 0
-    refused: int = 0  # by a status rule, or for a destination that is no number
+    refused: int = 0  # by a status rule, or for an invalid destination
     duplicates: int = 0  # same destination and text accepted before; counted with the ledger only
     cut: int = 0  # connections, by a fault
     unanswered: int = 0  # submits, by a fault
@@ -30,7 +30,7 @@ class SimulatorStats(msgspec.Struct):
     replies: int = 0
 
     def line(self, before: SimulatorStats, seconds: float) -> str:
-        """One line for an operator: totals, and the rate since ``before``."""
+        """Return one line of totals, with the rate since ``before``."""
         rate = (self.submits - before.submits) / seconds if seconds > 0 else 0.0
         return (
             f"binds {self.bound}  submits {self.submits} ({rate:.0f}/s)  accepted {self.accepted}"
@@ -47,8 +47,8 @@ class LedgerEntry(NamedTuple):
     data_coding: int
     esm_class: int
     payload: bytes
-    id: bytes  # as answered
-    at: float  # the loop's clock
+    id: bytes  # as in the response
+    at: float  # the loop's time
     system_id: bytes
     sequence: int
     registered_delivery: int

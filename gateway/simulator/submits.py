@@ -1,4 +1,4 @@
-"""The carrier's desk: judges what apps submit, answers it, and plans receipts and replies."""
+"""Submits at the simulated carrier: which status, which response, which receipts and replies."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from random import Random
 from typing import NamedTuple
 
 from gateway.simulator.app_link import AppLink
-from gateway.simulator.delivery import STATES, Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
+from gateway.simulator.delivery import (
+    STATES,
+    ReceiptTimes,
+    pick_state,
+    receipt_body,
+    receipt_id,
+    reply_bodies,
+    write_id,
+)
 from gateway.simulator.delivery_queue import Delivery, DeliveryQueue
 from gateway.simulator.faults import Faults
 from gateway.simulator.stats import LedgerEntry, SimulatorStats
+from gateway.simulator.status_rules import StatusRules, has_passed
 from gateway.simulator.timer_wheel import TimerWheel
-from gateway.simulator.verdict import SubmitVerdicts, has_passed
 from gateway.smpp import receipt
-from gateway.smpp.codec import HEADER, ShortMessage
+from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import DELIVER_SM, RESP
+from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long
 
@@ -25,7 +34,7 @@ MAX_ADDRESS = 20
 
 
 class DelayedAnswer(NamedTuple):
-    """An answer that waits for its latency."""
+    """A response that is held back for the configured latency."""
 
     link: AppLink
     command_id: int
@@ -34,10 +43,11 @@ class DelayedAnswer(NamedTuple):
     body: bytes
 
 
-class SubmitProcessor:
-    """Hands its deliveries to ``outbox``; answers with latency wait in ``answers``. ``wall`` turns the clock of
-    ``now`` into seconds since the epoch, for the dates of receipts. ``ledger`` takes every accepted submit,
-    ``tap`` is told of each."""
+class SubmitResponder:
+    """Answers submits and plans deliveries. ``ledger`` and ``tap`` get every accepted submit.
+
+    Delayed responses wait in ``answers``. ``wall`` plus the loop's time is seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -55,28 +65,28 @@ class SubmitProcessor:
         self._stats = stats
         self._deliveries = deliveries
         self._random = random
-        self._judge = SubmitVerdicts(random)
+        self._rules = StatusRules(random)
         self._ledger = ledger
         self._tap = tap
         self._seen: set[tuple[bytes, int, bytes]] = set()
-        # Ids go on where a former run stopped, as long as it accepted less than 65,536 messages a second.
+        # Ids continue where a former run stopped, provided that it accepted fewer than 65,536 messages a second.
         self._last_id = int(time.time()) << 16
         self._reference = random.randrange(256)
 
     def reply(
         self, system_id: bytes, source: bytes, dest: bytes, text: str, *, ton: int = 1, long: Long = Long.UDH8
     ) -> list[Delivery]:
-        """What ``source`` writes to the app's number ``dest``, as deliveries."""
+        """Return a text from ``source`` to the app's number ``dest`` as deliveries."""
         self._stats.replies += 1
         self._reference += 1
         bodies = reply_bodies(source, dest, text, self._reference, dest_ton=ton, long=long)
         return [Delivery(system_id, DELIVER_SM, body, None) for body in bodies]
 
-    def submitted(self, link: AppLink, message: ShortMessage, now: float) -> None:
-        """A submit_sm or data_sm: answered now, later, or as the faults will have it."""
+    def handle(self, link: AppLink, message: ShortMessage, now: float) -> None:
+        """Answer a submit_sm or data_sm: now, later, or as the faults say."""
         faults, stats = self._faults(), self._stats
         stats.submits += 1
-        status = self._judged(message, now)
+        status = self._status_of(message, now)
         if status:
             self._answer(link, message, status, b"", now)
             return
@@ -99,9 +109,9 @@ class SubmitProcessor:
             if faults.unbind_every and not stats.submits % faults.unbind_every:
                 link.session.unbind(now)
 
-    def _judged(self, message: ShortMessage, now: float) -> int:
+    def _status_of(self, message: ShortMessage, now: float) -> int:
         faults = self._faults()
-        if faults.rate and self._judge.throttled(faults, now):
+        if faults.rate and self._rules.throttled(faults, now):
             self._stats.throttled += 1
             return faults.rate_status
         dest = message.dest
@@ -114,13 +124,13 @@ class SubmitProcessor:
             return CommandStatus.ESME_RINVEXPIRY
         if not faults.status_rules:
             return 0
-        status = self._judge.status(faults.status_rules, self._stats.submits, dest, message.payload, message.validity)
+        status = self._rules.status(faults.status_rules, self._stats.submits, dest, message.payload, message.validity)
         if status:
             self._stats.refused += 1
         return status
 
     def _accept(self, link: AppLink, message: ShortMessage, now: float) -> bytes:
-        """Count it, keep it, plan its receipt and reply; the id to answer."""
+        """Record an accepted submit, plan its receipt and reply, and return its message id."""
         faults, stats = self._faults(), self._stats
         stats.accepted += 1
         self._last_id += 1
@@ -172,7 +182,7 @@ class SubmitProcessor:
             link.session.respond(message.command_id, message.sequence, status, body)
 
     def _cut_answer(self, link: AppLink, message: ShortMessage, body: bytes) -> None:
-        """Cut after the message was accepted: unanswered, in the middle of the answer, or right behind it."""
+        """Cut the connection after acceptance: before, in the middle of, or right after the response."""
         pdu = HEADER.pack(HEADER.size + len(body), message.command_id | RESP, 0, message.sequence) + body
         size = {"mid_answer": len(pdu) // 2, "after_answer": len(pdu)}.get(self._faults().drop_phase, 0)
         self._stats.cut += 1
@@ -184,20 +194,20 @@ class SubmitProcessor:
         faults = self._faults()
         state = pick_state(faults, self._random)
         if message.registered_delivery & 3 == 2 and state == receipt.DELIVERED and faults.receipts == "on_request":
-            return  # asked for on failure only
+            return  # a receipt was requested on failure only
         first = faults.receipt_intermediate
         states = (state,) if first is None else (STATES[first], state)
         delay = faults.receipt_delay_ms + (
             faults.receipt_jitter_ms and faults.receipt_jitter_ms * self._random.random()
         )
         submitted = int((now + self.wall) * 1000)
-        times = Times(submitted, submitted + int(delay))
+        times = ReceiptTimes(submitted, submitted + int(delay))
         shown_id = message_id
         if faults.receipt_id_form != "same":
             shown_id = receipt_id(self._last_id, message_id, faults.receipt_id_form)
         origin = link if link.receives and faults.receipt_bind == "same" else None
-        for each in states:
-            command_id, body = receipt_body(faults, message, shown_id, each, times)
+        for receipt_state in states:
+            command_id, body = receipt_body(faults, message, shown_id, receipt_state, times)
             delivery = Delivery(link.system_id, command_id, body, origin)
             for _ in range(faults.receipt_copies):
                 self._stats.receipts_made += 1

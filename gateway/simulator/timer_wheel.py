@@ -1,4 +1,4 @@
-"""A timer wheel: thousands of things due, one timer."""
+"""A timer wheel: thousands of items due, one timer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class TimerWheel(Generic[T]):
-    """Items by the instant they are due, in slots of ``grain`` seconds: never early, at most one grain late.
+    """Items by due time, in slots of ``grain`` seconds: never early, at most one grain late.
 
-    What is due in the same slot comes out in the order it went in.
+    Items of one slot are returned in the order in which they were added.
     """
 
     def __init__(self, grain: float = 0.002) -> None:
@@ -25,7 +25,7 @@ class TimerWheel(Generic[T]):
         return self._size
 
     def add(self, due: float, item: T) -> None:
-        """Keep ``item`` until ``due``."""
+        """Add ``item``, due at ``due``."""
         number = int(due / self._grain) + 1
         slot = self._slots.get(number)
         if slot is None:
@@ -35,7 +35,7 @@ class TimerWheel(Generic[T]):
         self._size += 1
 
     def due(self, now: float) -> list[T]:
-        """Everything due by ``now``, taken out."""
+        """Remove and return the items due by ``now``."""
         found: list[T] = []
         while self._order and self._order[0] * self._grain <= now:
             found += self._slots.pop(heappop(self._order))
@@ -43,12 +43,12 @@ class TimerWheel(Generic[T]):
         return found
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove every item."""
         self._slots.clear()
         self._order.clear()
         self._size = 0
 
     @property
     def next(self) -> float:
-        """When ``due`` will have something; infinity when the wheel is empty."""
+        """When the next item is due; infinity when the wheel is empty."""
         return self._order[0] * self._grain if self._order else inf

@@ -1,7 +1,7 @@
-"""Any PDU of SMPP 3.4 to octets and back, driven by the field tables of ``pdus``.
+"""Any PDU of SMPP 3.4 to octets and back, driven by the field tables of ``pdu``.
 
-The tables are folded once, at import, into steps: a run of octets becomes one Struct. The messages of the hot path
-have a faster way in ``messages``; both are offered here.
+The tables are folded once, at import, into steps: a run of octets becomes one Struct. ``short_message`` has a faster
+codec for the messages of the hot path.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from gateway.smpp.errors import LocalError, PeerError
 from gateway.smpp.pdu import (
     HEADER_LENGTH,
     LAYOUTS,
-    MAX_PDU,
     RESP,
     DistributionList,
     FieldKind,
@@ -24,25 +23,8 @@ from gateway.smpp.pdu import (
     Unsuccess,
     command_name,
 )
-from gateway.smpp.short_message import PduTemplate, ShortMessage, decode_message, encode_sm, submit_template
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv, encode_tlvs, scan
-
-__all__ = [
-    "HEADER",
-    "Pdu",
-    "PduTemplate",
-    "ShortMessage",
-    "decode",
-    "decode_message",
-    "encode",
-    "encode_body",
-    "encode_sm",
-    "encode_tlv",
-    "pdu_length",
-    "submit_template",
-    "without_tlvs",
-]
+from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlvs, scan
 
 HEADER = Struct(">IIII")
 """command_length, command_id, command_status, sequence_number."""
@@ -53,8 +35,8 @@ _LENGTH = Struct(">I")
 class Pdu:
     """One PDU: header, mandatory fields by their name in the specification, TLVs in order with duplicates.
 
-    A response may come without its body: then ``fields`` is empty. ``error`` is set when the body of a response was
-    malformed and only the header (and what could be read before the fault) is to be trusted.
+    ``fields`` is empty for a response without a body. ``error`` is set when the body of a response was malformed: only
+    the header and the fields read before the fault are valid.
     """
 
     __slots__ = ("command_id", "error", "fields", "sequence", "status", "tlvs")
@@ -76,11 +58,11 @@ class Pdu:
 
     @property
     def name(self) -> str:
-        """The command's name in the specification."""
+        """Name of the command in the specification."""
         return command_name(self.command_id)
 
     def tlv(self, tag: int) -> bytes | None:
-        """The first value under this tag, None when there is none."""
+        """Return the first value under ``tag``, None when there is none."""
         for found, value in self.tlvs:
             if found == tag:
                 return value
@@ -98,7 +80,7 @@ class Pdu:
         return f"<Pdu {self.name} status={self.status} sequence={self.sequence}>"  # fields may hold a password
 
 
-# ---- decoding: a step reads one field (or a run of octets) and says where the next one begins
+# ---- decoding: a step reads one field (or a run of octets) and returns where the next one begins
 
 _Reader = Callable[[bytes, int, int, Pdu], int]
 
@@ -114,15 +96,15 @@ _OVERLONG: dict[str, int] = {
     "password": CommandStatus.ESME_RINVPASWD,
     "system_type": CommandStatus.ESME_RINVSYSTYP,
 }
-"""What to answer when a string is longer than its field; RINVCMDLEN for those that have no status of their own."""
+"""Status for a string longer than its field; RINVCMDLEN for fields that have none of their own."""
 
 
 _LISTED_ADDRESS = PduField("dest_addresses", FieldKind.CSTRING, 21)
-"""A number or the name of a list among several."""
+"""One number or list name of submit_multi."""
 
 
-class _Cut(Exception):
-    """A signal inside this module: the body broke off. The only argument is the status to answer."""
+class _MalformedBody(Exception):
+    """Raised inside this module; the only argument is the status to answer with."""
 
 
 def _read_octets(names: tuple[str, ...]) -> _Reader:
@@ -131,7 +113,7 @@ def _read_octets(names: tuple[str, ...]) -> _Reader:
 
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at + size > end:
-            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+            raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
         pdu.fields.update(zip(names, unpack(data, at), strict=True))
         return at + size
 
@@ -139,15 +121,15 @@ def _read_octets(names: tuple[str, ...]) -> _Reader:
 
 
 def _cstring(data: bytes, at: int, end: int, field: PduField, pdu: Pdu) -> tuple[bytes, int]:
-    """A string within the size of its field, and where the next field begins. In a response it is cut to its size."""
+    """Return a string and where the next field begins; an overlong one is refused, in a response cut to its field."""
     stop = data.find(0, at, end)
     if stop < 0:
-        raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+        raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
     if stop - at < field.size:
         return data[at:stop], stop + 1
     status = _OVERLONG.get(field.name, CommandStatus.ESME_RINVCMDLEN)
     if not pdu.command_id & RESP:
-        raise _Cut(status)
+        raise _MalformedBody(status)
     pdu.error = PeerError(status, pdu.sequence, f"{field.name} of {stop - at} octets")
     return data[at : at + field.size - 1], stop + 1
 
@@ -163,10 +145,10 @@ def _read_cstring(field: PduField) -> _Reader:
 def _read_sized(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+            raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
         stop = at + 1 + data[at]
         if stop > end:
-            raise _Cut(CommandStatus.ESME_RINVMSGLEN)
+            raise _MalformedBody(CommandStatus.ESME_RINVMSGLEN)
         pdu.fields[field.name] = data[at + 1 : stop]
         return stop
 
@@ -181,7 +163,7 @@ def _read_address(data: bytes, at: int, end: int, pdu: Pdu) -> tuple[int, int, b
 def _read_destinations(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+            raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
         found: list[Sme | DistributionList] = []
         at, count = at + 1, data[at]
         for _ in range(count):
@@ -193,7 +175,7 @@ def _read_destinations(field: PduField) -> _Reader:
                 name, at = _cstring(data, at + 1, end, _LISTED_ADDRESS, pdu)
                 found.append(DistributionList(name))
             else:
-                raise _Cut(CommandStatus.ESME_RINVDESTFLAG if at < end else CommandStatus.ESME_RINVNUMDESTS)
+                raise _MalformedBody(CommandStatus.ESME_RINVDESTFLAG if at < end else CommandStatus.ESME_RINVNUMDESTS)
         pdu.fields[field.name] = found
         return at
 
@@ -203,13 +185,13 @@ def _read_destinations(field: PduField) -> _Reader:
 def _read_unsuccessful(field: PduField) -> _Reader:
     def read(data: bytes, at: int, end: int, pdu: Pdu) -> int:
         if at >= end:
-            raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+            raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
         found: list[Unsuccess] = []
         at, count = at + 1, data[at]
         for _ in range(count):
             ton, npi, address, at = _read_address(data, at, end, pdu)
             if at + 4 > end:
-                raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+                raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
             found.append(Unsuccess(ton, npi, address, _LENGTH.unpack_from(data, at)[0]))
             at += 4
         pdu.fields[field.name] = found
@@ -227,7 +209,7 @@ _READERS: dict[FieldKind, Callable[[PduField], _Reader]] = {
 
 
 def _fold(fields: tuple[PduField, ...]) -> list[_Reader]:
-    """The table as steps, every run of octets folded into one Struct."""
+    """Return the table as steps, every run of octets folded into one Struct."""
     steps: list[_Reader] = []
     run: list[str] = []
     for field in fields:
@@ -246,42 +228,29 @@ def _fold(fields: tuple[PduField, ...]) -> list[_Reader]:
 _STEPS: dict[int, list[_Reader]] = {command_id: _fold(layout.fields) for command_id, layout in LAYOUTS.items()}
 
 
-def pdu_length(data: bytes, start: int = 0, max_pdu: int = MAX_PDU) -> int | None:
-    """command_length of the PDU that begins at ``start``; None while its four octets are not all there.
-
-    PeerError (RINVCMDLEN, sequence 0) below 16 or above ``max_pdu``: framing is lost (section 3.2.1).
-    """
-    if len(data) - start < 4:
-        return None
-    length: int = _LENGTH.unpack_from(data, start)[0]
-    if not HEADER_LENGTH <= length <= max_pdu:
-        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, f"command_length {length}")
-    return length
-
-
 def decode(data: bytes, start: int = 0, end: int | None = None) -> Pdu:
     """Decode exactly one PDU, ``data[start:end]``.
 
-    PeerError carries the status to answer and the sequence to echo. A malformed body of a response does not raise: its
-    header is kept and ``Pdu.error`` says what was wrong, since status and sequence still decide about a message.
+    PeerError carries the status to answer with and the sequence to echo. A malformed body of a response does not
+    raise: ``Pdu.error`` is set and the header kept, since status and sequence still decide about a message.
     """
     end = len(data) if end is None else end
     if end - start < HEADER_LENGTH:
-        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, "less than a header")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, 0, "shorter than a header")
     length, command_id, status, sequence = HEADER.unpack_from(data, start)
     if length != end - start:
         raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, f"command_length {length}, but {end - start} octets")
     steps = _STEPS.get(command_id)
     if steps is None:
-        raise PeerError(CommandStatus.ESME_RINVCMDID, sequence, f"no command 0x{command_id:08X}")
+        raise PeerError(CommandStatus.ESME_RINVCMDID, sequence, f"unknown command 0x{command_id:08X}")
     pdu = Pdu(command_id, status, sequence)
     at = start + HEADER_LENGTH
     if at == end and command_id & RESP:
         return pdu  # legal on errors, and common in the field on success
     try:
         _decode_body(pdu, steps, data, at, end)
-    except _Cut as cut:
-        error = PeerError(cut.args[0], sequence, f"malformed {pdu.name}")
+    except _MalformedBody as malformed:
+        error = PeerError(malformed.args[0], sequence, f"malformed {pdu.name}")
         if not command_id & RESP:
             raise error from None
         pdu.error = error
@@ -290,22 +259,22 @@ def decode(data: bytes, start: int = 0, end: int | None = None) -> Pdu:
 
 def _decode_body(pdu: Pdu, steps: list[_Reader], data: bytes, at: int, end: int) -> None:
     if not steps and at != end:
-        raise _Cut(CommandStatus.ESME_RINVCMDLEN)
+        raise _MalformedBody(CommandStatus.ESME_RINVCMDLEN)
     for step in steps:
         at = step(data, at, end, pdu)
     if at != end:
         pdu.tlvs, whole = scan(data, at, end)
         if not whole:
-            raise _Cut(CommandStatus.ESME_RINVTLVSTREAM)
+            raise _MalformedBody(CommandStatus.ESME_RINVTLVSTREAM)
 
 
 # ---- encoding
 
 
 def encode(pdu: Pdu) -> bytes:
-    """The whole PDU. A field that ``fields`` lacks is 0 or empty; LocalError for what cannot be written.
+    """Return the whole PDU. A missing field is written as 0 or empty; LocalError for a value that does not fit.
 
-    A response with no fields and no TLVs is a bare header.
+    A response without fields and TLVs is a bare header.
     """
     if pdu.command_id & RESP and not pdu.fields and not pdu.tlvs:
         body = b""
@@ -318,10 +287,10 @@ def encode(pdu: Pdu) -> bytes:
 
 
 def encode_body(command_id: int, fields: dict[str, Any], tlvs: list[tuple[int, bytes]] | None = None) -> bytes:
-    """Mandatory fields and TLVs of one PDU, without its header; LocalError for what cannot be written."""
+    """Return mandatory fields and TLVs of one PDU, without header; LocalError for a value that does not fit."""
     layout = LAYOUTS.get(command_id)
     if layout is None:
-        raise LocalError(f"no command 0x{command_id:08X}")
+        raise LocalError(f"unknown command 0x{command_id:08X}")
     known = {field.name for field in layout.fields}
     if not known.issuperset(fields):
         raise LocalError(f"{layout.name} has no {', '.join(sorted(set(fields) - known))}")
@@ -334,13 +303,13 @@ def encode_body(command_id: int, fields: dict[str, Any], tlvs: list[tuple[int, b
 
 
 def without_tlvs(command_id: int, body: bytes) -> bytes:
-    """The body as a 3.3 peer can read it. LocalError when its text stands in a TLV, or it is no valid body."""
+    """Return ``body`` without TLVs, for a 3.3 peer. LocalError when its text is in a TLV or it is malformed."""
     try:
         pdu = decode(HEADER.pack(HEADER_LENGTH + len(body), command_id, 0, 0) + body)
     except PeerError as error:
         raise LocalError(f"body of {command_name(command_id)}: {error}") from error
     if pdu.tlv(MESSAGE_PAYLOAD):
-        raise LocalError("message_payload cannot go to a peer that knows no TLVs")
+        raise LocalError("message_payload cannot be sent to a peer below SMPP 3.4, which reads no TLVs")
     return encode_body(command_id, pdu.fields)
 
 

@@ -1,22 +1,22 @@
-"""Whose fault it is stands in the name.
+"""Errors of this package; the name says which side is at fault.
 
 SmppError
-├── PeerError    the peer's octets break the protocol; carries the status to answer with
-└── LocalError   we asked for something the protocol, the state or the window does not allow: our bug
+├── PeerError    the peer's octets violate the protocol; carries the status to answer with
+└── LocalError   the caller asked for what protocol, state or window do not allow: a bug of ours
 """
 
 from __future__ import annotations
 
 
 class SmppError(Exception):
-    """Root of what this package raises."""
+    """Base of the errors of this package."""
 
 
 class PeerError(SmppError):
-    """The peer sent something malformed.
+    """The peer sent malformed octets.
 
-    ``status`` is the command_status to answer with, ``sequence`` the sequence number to echo (0 when the header could
-    not be trusted).
+    ``status`` is the command_status to answer with, ``sequence`` the sequence number to echo (0 when the header is not
+    reliable).
     """
 
     def __init__(self, status: int, sequence: int, message: str) -> None:

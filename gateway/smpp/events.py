@@ -1,4 +1,4 @@
-"""What a session tells its owner: cheap tuples, in the order in which things happened."""
+"""The events of a session, as tuples, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.smpp.short_message import ShortMessage
 
 
 class Bound(NamedTuple):
-    """ESME: our bind was accepted. ``version`` is the peer's sc_interface_version, 0 when it named none."""
+    """ESME: our bind was accepted. ``version`` is the peer's sc_interface_version, 0 when it gave none."""
 
     command_id: int
     system_id: bytes
@@ -18,13 +18,13 @@ class Bound(NamedTuple):
 
 
 class BindRefused(NamedTuple):
-    """ESME: our bind was answered with this status; the session is open, not closed."""
+    """ESME: our bind was refused with this status; the session is open again."""
 
     status: int
 
 
 class BindRequested(NamedTuple):
-    """SMSC: decide, then call ``accept_bind`` or ``refuse_bind``. Nothing else is read until then."""
+    """SMSC: call ``accept_bind`` or ``refuse_bind``; nothing more is parsed until then."""
 
     command_id: int
     sequence: int
@@ -39,9 +39,9 @@ class BindRequested(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The answer to one of our requests. ``message_id`` is empty when the body has none.
+    """A response to one of our requests. ``message_id`` is empty when the body has none.
 
-    ``late``: it came after the response timeout, perhaps even after the request was reported as TimedOut.
+    ``late``: it came after the response timeout, possibly after the request was reported as TimedOut.
     """
 
     context: object
@@ -51,7 +51,7 @@ class Answered(NamedTuple):
 
 
 class Replied(NamedTuple):
-    """The answer to our query_sm or submit_multi, which says more than a status."""
+    """A response to our query_sm or submit_multi, with its body."""
 
     context: object
     pdu: Pdu
@@ -59,37 +59,35 @@ class Replied(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """The peer sent submit_sm, deliver_sm or data_sm: somebody must ``respond``."""
+    """The peer sent submit_sm, deliver_sm or data_sm: the owner must ``respond``."""
 
     message: ShortMessage
 
 
 class OperationRequested(NamedTuple):
-    """The peer sent query_sm, cancel_sm, replace_sm or submit_multi: somebody must ``respond``.
+    """The peer sent query_sm, cancel_sm, replace_sm or submit_multi: the owner must ``respond``.
 
-    alert_notification and outbind come this way too and have no response (outbind was refused with generic_nack).
+    Also alert_notification and outbind, which have no response (outbind was refused with generic_nack).
     """
 
     pdu: Pdu
 
 
 class TimedOut(NamedTuple):
-    """Requests without an answer when response timeout and grace were over: unknown. Oldest first.
+    """Requests without a response after response timeout and grace: their outcome is unknown. Oldest first.
 
-    Their places in the window are free. An answer that comes yet, while the link lives, is a late Answered.
+    Their places in the window are free. A response that still comes on this connection is a late Answered.
     """
 
     contexts: list[object]
 
 
 class Unbinding(NamedTuple):
-    """The peer sent unbind, which is answered: take no new work. ``Closed`` follows when nothing is outstanding."""
+    """The peer sent unbind, which is answered: send nothing new. ``Closed`` follows when nothing is outstanding."""
 
 
 class Closed(NamedTuple):
-    """The session is over. ``contexts`` are the requests still without an answer, oldest first; those that were
-    reported as TimedOut are not among them.
-    """
+    """The session is over. ``contexts``: requests still without a response, oldest first, except those TimedOut."""
 
     reason: str
     contexts: list[object]

@@ -1,8 +1,8 @@
-"""Message ids as carriers write them: the same id in an answer and in its receipt may look different.
+"""Message ids as carriers write them: one id may look different in the response and in its receipt.
 
-``forms_of`` leads from the id in a receipt to what the answer may have called it. All but the first form are guesses:
-with ids that are counters a guess names another message, so a guess counts only where it has been learned for a
-carrier, or together with more than the id. Pure; nothing here raises for octets of any kind.
+``forms_of`` gives the forms that the id of a receipt may have had in the response. All but the first are guesses: with
+ids that are counters a guess may name another message, so it counts only where the form has been learned for a carrier,
+or together with more than the id. Nothing here raises, whatever the octets.
 """
 
 from __future__ import annotations
@@ -10,22 +10,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Literal
 
+from gateway.smpp.pdu import MAX_ID
+
 IdForm = Literal["auto", "as-is", "hex-to-dec", "dec-to-hex"]
-"""The setting of a carrier: ``auto`` learns, the others say it and nothing is guessed."""
+"""The setting of a carrier: ``auto`` learns the form, the others state it and nothing is guessed."""
+
+_KEPT = MAX_ID - 17  # octets of an overlong id; the mark and 16 hexadecimal digits follow
+_CUT_MARK = b"~"
 
 
 class FormKind(IntEnum):
-    """What is done to the id of a receipt to get the id of the answer. Kept in the store: never renumber."""
+    """How the id of a receipt is changed to give the id in the response. Kept in the store: never renumber."""
 
     AS_IS = 0
     LOWER = 1
     UPPER = 2
-    STRIPPED = 3  # leading zeros off
+    STRIPPED = 3  # leading zeros removed
     STRIPPED_LOWER = 4
     STRIPPED_UPPER = 5
-    PADDED_8 = 6  # leading zeros on, to so many octets
+    PADDED_8 = 6  # leading zeros added, to this many octets
     PADDED_8_LOWER = 7
     PADDED_8_UPPER = 8
     PADDED_10 = 9
@@ -45,10 +51,10 @@ class FormKind(IntEnum):
     WITH_DASHES = 33
     WITH_DASHES_LOWER = 34
     WITH_DASHES_UPPER = 35
-    DECIMAL = 40  # the receipt's id is hexadecimal, the answer's decimal
+    DECIMAL = 40  # the receipt's id is hexadecimal, the response's decimal
     DECIMAL_10 = 41  # padded
     DECIMAL_20 = 42
-    HEX = 50  # the receipt's id is decimal, the answer's hexadecimal
+    HEX = 50  # the receipt's id is decimal, the response's hexadecimal
     HEX_UPPER = 51
     HEX_8 = 52
     HEX_8_UPPER = 53
@@ -56,22 +62,32 @@ class FormKind(IntEnum):
     HEX_16_UPPER = 55
     HEX_0X = 56
     HEX_0X_UPPER = 57
-    WITHOUT_SUFFIX = 60  # what stands after the last separator, "-", "_", ".", ":", "/", "@", "#", "|", is cut
-    WITHOUT_PREFIX = 61  # what stands before the first one is cut
+    WITHOUT_SUFFIX = 60  # cut from the last separator on: "-", "_", ".", ":", "/", "@", "#", "|"
+    WITHOUT_PREFIX = 61  # cut up to the first separator
 
 
-def plain(raw: bytes) -> bytes:
-    """An id as it came, without the NULs and spaces around it."""
+def bounded_id(raw: bytes) -> bytes:
+    """Return ``raw``, or for more than 64 octets (section 4.4.2) its beginning, ``~`` and a digest of the whole.
+
+    Long ids with the same beginning stay distinct, and the response's and the receipt's stay equal in any case.
+    """
+    if len(raw) <= MAX_ID:
+        return raw
+    return b"%b%b%b" % (raw[:_KEPT], _CUT_MARK, blake2b(raw.lower(), digest_size=8).hexdigest().encode())
+
+
+def trimmed(raw: bytes) -> bytes:
+    """Return ``raw`` without the NULs and spaces around it."""
     return raw.strip(b"\0 ")
 
 
 def forms_of(raw: bytes) -> list[tuple[FormKind, bytes]]:
-    """What the answer may have called the id of a receipt, by kind; AS_IS first, then the likelier ones first.
+    """Return the ids that the response may have had for the id of a receipt, by kind: AS_IS, then by likelihood.
 
-    Guesses that change nothing about this id are left out. Several kinds may give the same octets: a match is evidence
-    for each of them (``kinds_between``).
+    Guesses that leave this id unchanged are omitted. Several kinds may give the same octets: a match is evidence for
+    each of them (``kinds_between``).
     """
-    receipted = plain(raw)
+    receipted = trimmed(raw)
     forms = [(FormKind.AS_IS, receipted)]
     for kind, change in _CHANGES.items():
         changed = change(receipted)
@@ -81,22 +97,22 @@ def forms_of(raw: bytes) -> list[tuple[FormKind, bytes]]:
 
 
 def apply(kind: FormKind, raw: bytes) -> bytes:
-    """The id of the answer when a carrier is known to write receipts in this form; as it is where it does not fit."""
-    receipted = plain(raw)
+    """Return the response's id for a receipt's id of the form ``kind``; unchanged where the form does not apply."""
+    receipted = trimmed(raw)
     change = _CHANGES.get(kind)
     return receipted if change is None else change(receipted) or receipted
 
 
 def kinds_between(receipted: bytes, answered: bytes) -> list[FormKind]:
-    """Every form that makes the id of the answer of the receipt's; [] when none does."""
-    wanted = plain(answered)
+    """Return every form that turns the receipt's id into the response's, [] when none does."""
+    wanted = trimmed(answered)
     return [kind for kind, form in forms_of(receipted) if form == wanted]
 
 
 def shape_of(raw: bytes) -> str:
-    """What an id looks like, for logs: ``decimal 10``, ``hex 8``, ``uuid``, ``dashless uuid``, ``0x hex 8``,
+    """Describe an id for logs: ``decimal 10``, ``hex 8``, ``uuid``, ``dashless uuid``, ``0x hex 8``,
     ``alnum 12``, ``alnum 12+suffix`` (cut at its last separator), ``other 7``, ``empty``; sizes are octets."""
-    text = plain(raw)
+    text = trimmed(raw)
     whole = _whole_shape(text)
     if whole:
         return whole
@@ -105,33 +121,23 @@ def shape_of(raw: bytes) -> str:
 
 
 def normalise_id(raw: bytes, form: IdForm) -> bytes:
-    """The form of a message id from submit_sm_resp (or data_sm_resp) under which receipts will look for it.
+    """Return the key under which receipts will look for a message id from submit_sm_resp or data_sm_resp.
 
-    ``form`` says what must happen to the answer's id to become the receipts': from hexadecimal to decimal, from decimal
-    to hexadecimal (lower case, no leading zeros either way); else nothing but to be trimmed.
+    ``form`` says how the response's id becomes the receipts': hexadecimal to decimal or decimal to hexadecimal (lower
+    case, no leading zeros either way); any other only trims it.
     """
     if form == "hex-to-dec":
-        key = _canonical(plain(raw))
+        key = _canonical(trimmed(raw))
         return _to_decimal(key) or key
     if form == "dec-to-hex":
-        key = _canonical(plain(raw))
+        key = _canonical(trimmed(raw))
         return _to_hex(key) or key
-    return raw.strip(b"\0 ")
+    return trimmed(raw)
 
 
 def receipted_id(raw: bytes, form: IdForm) -> bytes:
-    """The id of a receipt as ``normalise_id`` with the same ``form`` has left it in the id map."""
-    return _canonical(plain(raw)) if form in _CONVERTED else raw.strip(b"\0 ")
-
-
-def id_forms(raw: bytes, form: IdForm) -> tuple[bytes, ...]:
-    """The keys under which the message of a receipt's id may be found: the most likely first, no doubles.
-
-    All but the first are guesses, which are made with ``auto`` alone.
-    """
-    if form != "auto":
-        return (receipted_id(raw, form),)
-    return tuple(dict.fromkeys(form for _, form in forms_of(raw)))
+    """Return the id of a receipt as ``normalise_id`` with the same ``form`` left it in the id map."""
+    return _canonical(trimmed(raw)) if form in _CONVERTED else trimmed(raw)
 
 
 _CONVERTED = frozenset({"hex-to-dec", "dec-to-hex"})
@@ -142,7 +148,7 @@ _SEPARATORS = re.compile(rb"[-_.:/@#|]")
 
 
 def _whole_shape(text: bytes) -> str:
-    """As ``shape_of``, "" for what is neither a number nor letters and digits alone."""
+    """As ``shape_of``; "" for anything but digits, hexadecimal, a UUID or alphanumerics."""
     if not text:
         return "empty"
     if text.isdigit():
@@ -157,12 +163,12 @@ def _whole_shape(text: bytes) -> str:
 
 
 def _canonical(key: bytes) -> bytes:
-    """Lower case without leading zeros; of zeros alone, one."""
+    """Return ``key`` in lower case without leading zeros; zeros alone become one."""
     return key.lower().lstrip(b"0") or key[-1:]
 
 
 def _bare_hex(key: bytes) -> bytes:
-    """Hexadecimal digits of up to 64 bits without ``0x`` and leading zeros, b"" when it is none."""
+    """Return hexadecimal digits of up to 64 bits without ``0x`` and leading zeros, b"" for anything else."""
     digits = key[2:] if _HEX_WITH_0X.fullmatch(key) else key
     digits = digits.lstrip(b"0") or digits[-1:]
     return digits if len(digits) <= 16 and _HEX.fullmatch(digits) else b""
@@ -174,7 +180,7 @@ def _to_decimal(key: bytes) -> bytes:
 
 
 def _to_hex(key: bytes) -> bytes:
-    """Hexadecimal digits of a decimal id of up to 64 bits, b"" when it is none."""
+    """Return the hexadecimal digits of a decimal id of up to 64 bits, b"" for anything else."""
     digits = key.lstrip(b"0") or key[-1:]
     return b"%x" % int(digits) if len(digits) <= 20 and digits.isdigit() else b""
 
@@ -185,7 +191,7 @@ def _stripped(key: bytes) -> bytes:
 
 def _padded(width: int) -> Callable[[bytes], bytes]:
     def pad(key: bytes) -> bytes:
-        """Digits alone are numbers that may have lost their zeros."""
+        """Pad digits alone: only a number can have lost its zeros."""
         return key.rjust(width, b"0") if 0 < len(key) < width and _HEX.fullmatch(key) else b""
 
     return pad
@@ -224,7 +230,7 @@ def _then(first: Callable[[bytes], bytes], second: Callable[[bytes], bytes]) -> 
 
 
 def _digits_upper(key: bytes) -> bytes:
-    """Upper case but for the ``x`` of ``0x``, which nobody writes large."""
+    """Return ``key`` in upper case except the ``x`` of ``0x``."""
     return b"0x" + key[2:].upper() if key[:2] in (b"0x", b"0X") else key.upper()
 
 
@@ -268,4 +274,4 @@ _CHANGES: dict[FormKind, Callable[[bytes], bytes]] = {
     FormKind.WITHOUT_SUFFIX: _without_suffix,
     FormKind.WITHOUT_PREFIX: _without_prefix,
 }
-"""Likelier ones first."""
+"""In order of likelihood."""

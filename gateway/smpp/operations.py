@@ -35,15 +35,15 @@ class Role(Enum):
 
 
 class SessionState(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     OPEN = "open"  # connected, not bound
-    BINDING = "binding"  # a bind is on its way, or waits for our decision
+    BINDING = "binding"  # a bind is sent, or waits for our decision
     BOUND_TX = "bound_tx"
     BOUND_RX = "bound_rx"
     BOUND_TRX = "bound_trx"
-    UNBINDING = "unbinding"  # we sent unbind and wait for the answer
-    UNBOUND = "unbound"  # the peer sent unbind: late answers may still come and go
+    UNBINDING = "unbinding"  # we sent unbind and wait for the response
+    UNBOUND = "unbound"  # the peer sent unbind: late responses may still pass in both directions
     CLOSED = "closed"
 
 
@@ -75,21 +75,21 @@ MATRIX: dict[int, dict[Role, frozenset[SessionState]]] = {
     DATA_SM: {Role.ESME: _TX, Role.SMSC: _RX},
     DELIVER_SM: {Role.SMSC: _RX},
     ALERT_NOTIFICATION: {Role.SMSC: _RX},
-    ENQUIRE_LINK: {Role.ESME: _LIVE, Role.SMSC: _LIVE},  # 3.4 says bound; 5.0 and the field: always
+    ENQUIRE_LINK: {Role.ESME: _LIVE, Role.SMSC: _LIVE},  # 3.4 says bound; 5.0 and practice: always
 }
-"""request -> who may send it -> in which states."""
+"""Request -> role that may send it -> states in which it may."""
 
 CONTROL = frozenset({BIND_TRANSMITTER, BIND_RECEIVER, BIND_TRANSCEIVER, UNBIND, ENQUIRE_LINK})
-"""Requests that the session itself sends, outside the window."""
+"""Requests that the session sends itself, outside the window."""
 
-NOT_AT_ALL: dict[Role, frozenset[int]] = {
+NEVER_ALLOWED: dict[Role, frozenset[int]] = {
     role: frozenset(command_id for command_id, senders in MATRIX.items() if role not in senders) for role in Role
 }
-"""Requests that this end may never send, whatever the state."""
+"""Requests that a role may send in no state."""
 
 
 def allowed(sender: Role, state: SessionState) -> frozenset[int]:
-    """The requests that ``sender`` may send in ``state``."""
+    """Return the requests that ``sender`` may send in ``state``."""
     return _ALLOWED[sender, state]
 
 

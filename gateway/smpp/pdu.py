@@ -1,7 +1,7 @@
 """The PDUs of SMPP 3.4 as tables: one list of mandatory fields per PDU drives both encoding and decoding (section 4).
 
-Counts that only repeat the length of what follows (sm_length, number_of_dests, no_unsuccess) are no fields of their
-own: the kind of the field they announce says that a count octet stands before it.
+Counts of what follows (sm_length, number_of_dests, no_unsuccess) are no fields of their own: the kind of the field
+that they announce implies the count octet.
 """
 
 from __future__ import annotations
@@ -59,21 +59,20 @@ ESM_RECEIPT = 0x04
 ESM_INTERMEDIATE = 0x20
 ESM_TYPE_MASK = 0x3C
 ESM_UDHI = 0x40
-ESM_REPLY_PATH = 0x80
 
 
 class FieldKind(Enum):
-    """How a mandatory field stands on the wire."""
+    """The wire format of a mandatory field."""
 
     OCTET = "B"  # one octet, an int
-    CSTRING = "cstring"  # octets up to a NUL; the size in the table counts the NUL
-    SIZED = "sized"  # a count octet, then as many octets
+    CSTRING = "cstring"  # octets up to a NUL, which counts in the table's size
+    SIZED = "sized"  # a count octet, then that many octets
     DESTINATIONS = "destinations"  # a count octet, then Sme | DistributionList each
     UNSUCCESSFUL = "unsuccessful"  # a count octet, then Unsuccess each
 
 
 class PduField(NamedTuple):
-    """One mandatory parameter: its name in the specification, how it is written, its largest size in octets."""
+    """One mandatory parameter: its name in the specification, wire format and largest size in octets."""
 
     name: str
     kind: FieldKind
@@ -104,7 +103,7 @@ class Unsuccess(NamedTuple):
 
 
 class PduLayout(NamedTuple):
-    """Name and mandatory fields of a PDU. Optional parameters may follow wherever there is a body at all."""
+    """Name and mandatory fields of a PDU. TLVs may follow wherever there is a body."""
 
     name: str
     fields: tuple[PduField, ...]
@@ -195,6 +194,6 @@ LAYOUTS: dict[int, PduLayout] = {
 
 
 def command_name(command_id: int) -> str:
-    """``"submit_sm"``, or ``"0x00000110"`` for a command that SMPP 3.4 does not know."""
+    """Return ``"submit_sm"``, or ``"0x00000110"`` for a command unknown to SMPP 3.4."""
     layout = LAYOUTS.get(command_id)
     return layout.name if layout else f"0x{command_id:08X}"

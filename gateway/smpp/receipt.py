@@ -1,7 +1,7 @@
-"""Delivery receipts as carriers really write them (SMPP 3.4, appendix B, and every deviation from it).
+"""Delivery receipts as carriers write them: SMPP 3.4, appendix B, and the known deviations from it.
 
-The TLVs ``receipted_message_id`` and ``message_state`` win; the text fills the gaps. Nothing after ``text:`` is ever
-read as a field, since that is the user's own message. Ids and their forms are in ``message_id``, exported here.
+The TLVs ``receipted_message_id`` and ``message_state`` take precedence; the text fills the gaps. Nothing after
+``text:`` is read as a field, since it is the user's own message. Forms of ids are in ``message_id``.
 """
 
 from __future__ import annotations
@@ -13,54 +13,25 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.smpp.ids import bounded_id
-from gateway.smpp.message_id import IdForm, id_forms, normalise_id
-from gateway.smpp.segments import UDHI, TextError, split_header
+from gateway.smpp.message_id import bounded_id
+from gateway.smpp.pdu import ESM_INTERMEDIATE, ESM_RECEIPT, ESM_TYPE_MASK, ESM_UDHI
+from gateway.smpp.text import TextError, split_header
+from gateway.smpp.tlv import MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID
 
 if TYPE_CHECKING:
-    from gateway.smpp.codec import ShortMessage
-
-__all__ = [
-    "ACCEPTED",
-    "DELETED",
-    "DELIVERED",
-    "ENROUTE",
-    "EXPIRED",
-    "INTERMEDIATE",
-    "MESSAGE_STATE",
-    "NETWORK_ERROR_CODE",
-    "RECEIPTED_MESSAGE_ID",
-    "REJECTED",
-    "STATE_TEXTS",
-    "UNDELIVERABLE",
-    "UNKNOWN",
-    "UNREADABLE",
-    "IdForm",
-    "Receipt",
-    "build",
-    "date_text",
-    "id_forms",
-    "is_receipt",
-    "normalise_id",
-    "parse",
-    "parse_text",
-]
-
-RECEIPTED_MESSAGE_ID = 0x001E
-NETWORK_ERROR_CODE = 0x0423
-MESSAGE_STATE = 0x0427
+    from gateway.smpp.short_message import ShortMessage
 
 ENROUTE, DELIVERED, EXPIRED, DELETED, UNDELIVERABLE, ACCEPTED, UNKNOWN, REJECTED = range(1, 9)
 """message_state values, SMPP 3.4, 5.2.28."""
 
 UNREADABLE = 0
-"""State of a receipt that says something nobody can read, or nothing at all."""
+"""State of a receipt without a recognisable state."""
 
 INTERMEDIATE = frozenset({ENROUTE, ACCEPTED})
-"""States after which another receipt may come. (The specification calls ACCEPTED final; carriers do not keep to it.)"""
+"""States after which another receipt may come. (ACCEPTED is final in the specification, but not with carriers.)"""
 
 OPEN = INTERMEDIATE | {UNKNOWN, UNREADABLE}
-"""States that end nothing: the carrier does not know (yet), or we do not."""
+"""States that are not final: intermediate, unknown to the carrier, or unreadable."""
 
 STATE_TEXTS = {
     ENROUTE: b"ENROUTE",
@@ -91,7 +62,7 @@ _STATES = {text: state for state, text in STATE_TEXTS.items()} | {
     b"SCHEDULED": ENROUTE,
     b"SKIPPED": UNDELIVERABLE,
 }
-_BEGINNINGS = (
+_STATE_PREFIXES = (
     (b"DELIV", DELIVERED),
     (b"UNDEL", UNDELIVERABLE),
     (b"EXPIR", EXPIRED),
@@ -101,30 +72,30 @@ _BEGINNINGS = (
     (b"ENROU", ENROUTE),
     (b"UNKNO", UNKNOWN),
 )
-"""What is left of a state that is cut or written out."""
+"""Beginnings of states that are truncated or spelled out."""
 
-_PLAIN_STATES = {bytes((state,)): state for state in STATE_TEXTS if state != UNKNOWN}
-_BESIDE = {0: ENROUTE, 9: UNDELIVERABLE}  # SCHEDULED and SKIPPED, of version 5.0
+_TLV_STATES = {bytes((state,)): state for state in STATE_TEXTS if state != UNKNOWN}
+_STATES_5_0 = {0: ENROUTE, 9: UNDELIVERABLE}  # SCHEDULED and SKIPPED
 
-_RECEIPT_TYPES = frozenset({0x04, 0x20})  # esm_class bits 5-2: delivery receipt, intermediate notification
+_RECEIPT_TYPES = frozenset({ESM_RECEIPT, ESM_INTERMEDIATE})
 _USUAL = re.compile(
     rb"id:([^\s\0]{1,64}) sub:(\S*) dlvrd:(\S*) submit date:(\d{1,32}) done date:(\d{1,32}) stat:(\w+) err:(\w{0,64})"
     rb"(?: [Tt]ext:(.*))?",
     re.DOTALL,
 )
-_BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,16}?(?=id:)", re.DOTALL | re.IGNORECASE)  # octets that mean nothing
-_STARTS = re.compile(rb"[^0-9A-Za-z ]{0,8}id\s?:", re.IGNORECASE)  # what nobody writes to somebody
+_BEFORE_ID = re.compile(rb"(?!\W{0,4}text\s?:).{1,16}?(?=id:)", re.DOTALL | re.IGNORECASE)  # stray octets
+_STARTS = re.compile(rb"[^0-9A-Za-z ]{0,8}id\s?:", re.IGNORECASE)  # no reply begins like this
 _new_tuple = tuple.__new__
 _BLANK = b" \t\r\n\0"
 _KEY = re.compile(rb"(?<![^\s,;\0])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err|text)\s?:", re.IGNORECASE)
 
 
 class Receipt(NamedTuple):
-    """What a carrier says became of a message.
+    """A parsed delivery receipt.
 
-    ``ids``: as they came, the one to trust first, () when the receipt names none; ``state``: message_state 1 to 8, or
-    UNREADABLE; ``state_text``: the raw ``stat``, b"" when only the TLV told; dates in ms UTC, 0 when absent or
-    unreadable; ``text``: the excerpt of the message, UTF-8 where the receipt was in UCS-2, else as it came.
+    ``ids``: unchanged, the most reliable first, () when the receipt has none; ``state``: message_state 1 to 8, or
+    UNREADABLE; ``state_text``: the raw ``stat``, b"" when only the TLV has a state; dates in ms UTC, 0 when absent or
+    unreadable; ``text``: the excerpt of the message, UTF-8 where the receipt was in UCS-2, else unchanged.
     """
 
     ids: tuple[bytes, ...]
@@ -143,13 +114,13 @@ class Receipt(NamedTuple):
 
 
 def is_receipt(message: ShortMessage, *, trust_tlv: bool = True, trust_text: bool = False) -> bool:
-    """Whether a deliver_sm or data_sm is a receipt and not somebody's reply.
+    """Whether a deliver_sm or data_sm is a receipt and not a reply.
 
     By esm_class; with ``trust_tlv`` also by receipted_message_id, for carriers that leave esm_class at 0. A text alone
-    proves nothing, since anybody can write one, unless the carrier is set so (``trust_text``): then it has to begin
-    with an id and hold a state.
+    proves nothing, since any sender can write it, unless the carrier is configured so (``trust_text``): then it must
+    begin with an id and contain a state.
     """
-    kind = message.esm_class & 0x3C
+    kind = message.esm_class & ESM_TYPE_MASK
     if kind in _RECEIPT_TYPES:
         return True
     if kind:
@@ -158,17 +129,17 @@ def is_receipt(message: ShortMessage, *, trust_tlv: bool = True, trust_text: boo
         return True
     if not trust_text or _STARTS.match(message.payload.replace(b"\0", b"")) is None:
         return False
-    return any(_whole(parse_text(text)) for text in _readings(message))
+    return any(_complete(parse_text(text)) for text in _readings(message))
 
 
 def parse(message: ShortMessage, *, clock: tzinfo = UTC) -> Receipt | None:
-    """The receipt in ``message``, or None when neither an id nor a state can be found. Never raises.
+    """Return the receipt in ``message``, None when it has neither an id nor a state. Never raises.
 
-    ``clock``: the zone of the carrier's dates, which name none.
+    ``clock``: the time zone of the carrier's dates, which state none.
     """
     receipt = parse_text(message.payload.rstrip(b"\0"), clock=clock)
-    if not _whole(receipt):
-        receipt = max((parse_text(text, clock=clock) for text in _readings(message)), key=_worth)  # the first of equals
+    if not _complete(receipt):
+        receipt = max((parse_text(text, clock=clock) for text in _readings(message)), key=_rank)  # the first of equals
     tlvs = message.tlvs
     if not tlvs:
         return receipt if receipt.ids or receipt.state_text else None
@@ -176,7 +147,7 @@ def parse(message: ShortMessage, *, clock: tzinfo = UTC) -> Receipt | None:
 
 
 def parse_text(text: bytes, *, clock: tzinfo = UTC) -> Receipt:
-    """The fields of a receipt's text alone; what is missing stays empty, a ``stat`` that nobody knows is UNREADABLE."""
+    """Return the fields of a receipt's text alone; missing ones are empty, an unknown ``stat`` is UNREADABLE."""
     match = _USUAL.match(text)
     if match is not None:
         id_, sub, dlvrd, submit, done, stat, error, body = match.groups(b"")
@@ -194,21 +165,21 @@ def parse_text(text: bytes, *, clock: tzinfo = UTC) -> Receipt:
 
 
 def _state(text: bytes) -> int:
-    """The state that a word means, in any case, cut or written out; UNREADABLE when it is none."""
+    """Return the state of a word in any case, truncated or spelled out; UNREADABLE for any other."""
     word = text.upper()
     if word in _STATES:
         return _STATES[word]
-    return next((state for beginning, state in _BEGINNINGS if word.startswith(beginning)), UNREADABLE)
+    return next((state for beginning, state in _STATE_PREFIXES if word.startswith(beginning)), UNREADABLE)
 
 
 def _with_tlvs(receipt: Receipt, tlvs: dict[int, bytes]) -> Receipt | None:
-    """``receipt`` as the text tells it, corrected by the TLVs."""
+    """Return ``receipt``, as read from the text, corrected by the TLVs."""
     ids, error = receipt.ids, receipt.error
-    told = tlvs.get(RECEIPTED_MESSAGE_ID, b"").strip(b"\0 ")
-    if told and ids != (told,) and ids != (told := bounded_id(told),):
-        ids = (told, *ids)
+    tlv_id = tlvs.get(RECEIPTED_MESSAGE_ID, b"").strip(b"\0 ")
+    if tlv_id and ids != (tlv_id,) and ids != (tlv_id := bounded_id(tlv_id),):
+        ids = (tlv_id, *ids)
     value = tlvs.get(MESSAGE_STATE)
-    state = _PLAIN_STATES.get(value) or _told_state(value, receipt.state) if value else receipt.state
+    state = _TLV_STATES.get(value) or _tlv_state(value, receipt.state) if value else receipt.state
     if not value and not ids and not receipt.state_text:
         return None
     network = tlvs.get(NETWORK_ERROR_CODE)
@@ -219,10 +190,10 @@ def _with_tlvs(receipt: Receipt, tlvs: dict[int, bytes]) -> Receipt | None:
     return receipt._replace(ids=ids, state=state, error=error)
 
 
-def _told_state(value: bytes, in_text: int) -> int:
-    """The state of a message_state TLV and of the text: the TLV's where it is one of 1 to 8, unless it says UNKNOWN.
+def _tlv_state(value: bytes, in_text: int) -> int:
+    """Return the TLV's state when it is 1 to 8 but not UNKNOWN, else the text's.
 
-    Where the text says nothing, the values of version 5.0, digits in ASCII and words are read as a person would.
+    Where the text has none, values of version 5.0, ASCII digits and words are accepted as well.
     """
     word = value[:64].strip(b"\0 ")
     number = int.from_bytes(word)
@@ -234,20 +205,20 @@ def _told_state(value: bytes, in_text: int) -> int:
         return UNKNOWN
     if len(word) == 1 and word.isdigit():
         number = int(word)
-    return number if number in STATE_TEXTS else _BESIDE.get(number, _state(word))
+    return number if number in STATE_TEXTS else _STATES_5_0.get(number, _state(word))
 
 
-# Readings of the text ---------------------------------------------------------------------------------------------
+# ---- readings of the text
 
 
 def _readings(message: ShortMessage) -> Iterator[bytes]:
-    """The text as octets, in every way that it may be meant: as it is first, since esm_class and data_coding lie.
+    """Yield the text as octets in every plausible reading, unchanged first: esm_class and data_coding are unreliable.
 
-    Then without the octets before ``id:`` (a quote, a length, a byte order mark), out of UCS-2, and the same without
-    its user data header.
+    Then without the octets before ``id:`` (a quote, a length, a byte order mark), decoded from UCS-2, and all that
+    without its user data header.
     """
     yield from _unwrapped(message.payload)
-    if message.esm_class & UDHI:
+    if message.esm_class & ESM_UDHI:
         with suppress(TextError):
             yield from _unwrapped(split_header(message.payload)[1])
 
@@ -257,23 +228,23 @@ def _unwrapped(text: bytes) -> Iterator[bytes]:
     if junk := _BEFORE_ID.match(text):
         yield text[junk.end() :].rstrip(b"\0")
     if b"\0" in text:
-        for codec in ("utf-16-be", "utf-16-le"):  # an octet too many at the beginning puts one of them out of step
+        for codec in ("utf-16-be", "utf-16-le"):  # a stray octet at the beginning shifts one of them
             wide = text.decode(codec, "replace").encode("utf-8", "replace").replace(b"\0", b"")
             junk = _BEFORE_ID.match(wide)
             yield wide[junk.end() :] if junk else wide
 
 
-def _whole(receipt: Receipt) -> bool:
+def _complete(receipt: Receipt) -> bool:
     return bool(receipt.ids) and receipt.state != UNREADABLE
 
 
-def _worth(receipt: Receipt) -> int:
-    """How much of a receipt a reading shows."""
+def _rank(receipt: Receipt) -> int:
+    """Rank a reading by how much of a receipt it contains."""
     return 4 * bool(receipt.ids) + 2 * (receipt.state != UNREADABLE) + bool(receipt.state_text)
 
 
 def _fields(text: bytes) -> dict[bytes, bytes]:
-    """Every ``key:value`` of a receipt text in whatever order, keys in lower case without space, the first one wins."""
+    """Return every ``key:value`` of a receipt text in any order; keys in lower case without space, first one wins."""
     found: dict[bytes, bytes] = {}
     matches = list(_KEY.finditer(text))
     ends = [*(match.start() for match in matches), len(text)]
@@ -291,7 +262,7 @@ def _fields(text: bytes) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=4096)  # the receipts of one minute share their dates
 def _instant(date: bytes, clock: tzinfo) -> int:
-    """Ms UTC of YYMMDDhhmm, YYMMDDhhmmss, YYYYMMDDhhmm or YYYYMMDDhhmmss, separators ignored; 0 when it is none."""
+    """Return ms UTC of YYMMDDhhmm[ss] or YYYYMMDDhhmm[ss], separators ignored; 0 for anything else."""
     digits = bytes(octet for octet in date if 0x30 <= octet <= 0x39).decode()
     formats = {10: ("20%s00",), 12: ("20%s", "%s00"), 14: ("%s",)}.get(len(digits), ())
     for pattern in formats:
@@ -304,7 +275,7 @@ def _instant(date: bytes, clock: tzinfo) -> int:
     return 0
 
 
-# Writing ----------------------------------------------------------------------------------------------------------
+# ---- writing
 
 
 def build(
@@ -317,7 +288,7 @@ def build(
     text: bytes = b"",
     utc_offset_minutes: int = 0,
 ) -> bytes:
-    """The text of a receipt in the form of SMPP 3.4, appendix B; instants in ms UTC, ``text`` cut to 20 octets."""
+    """Return the text of a receipt as in SMPP 3.4, appendix B; instants in ms UTC, ``text`` cut to 20 octets."""
     return b"id:%b sub:001 dlvrd:00%d submit date:%b done date:%b stat:%b err:%b text:%b" % (
         message_id,
         state == DELIVERED,
@@ -330,7 +301,7 @@ def build(
 
 
 def date_text(instant: int, digits: int = 10) -> bytes:
-    """An instant (ms UTC) as the date of a receipt: YYMMDDhhmm, with seconds (12), with century and seconds (14)."""
+    """Return an instant (ms UTC) as a receipt's date: YYMMDDhhmm, with seconds (12), with century and seconds (14)."""
     return _date(instant // 60_000) if digits == 10 else _stamp(instant // 1000)[14 - digits :]
 
 

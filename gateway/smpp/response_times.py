@@ -1,23 +1,23 @@
-"""How long a peer takes to answer, and the time-out that follows from it."""
+"""Response times of a peer, and the response timeout derived from them."""
 
 from __future__ import annotations
 
 LONGEST = 60.0
-"""Seconds: no request is waited for longer because its peer is slow."""
+"""Seconds: the longest timeout that a slow peer can lead to."""
 
 MARGIN = 1.5
-"""The time-out is so many times what 999 of 1,000 answers take."""
+"""The timeout as a multiple of the 99.9th percentile of response times."""
 
 KEPT_FOR = 300.0
-"""Seconds after which a generation of observations becomes the old one; the old one counts as well."""
+"""Seconds of one generation of observations; the current and the previous one count."""
 
-STEP = 1.15  # each bucket reaches so much further than the one before it
+STEP = 1.15  # upper edge of a bucket, as a multiple of the one before
 
 
 class ResponseTimes:
-    """Answers to one peer's requests by their age. Sessions may share it, and a reconnect keeps what was learnt.
+    """A histogram of one peer's response times, shared by its sessions and kept across reconnects.
 
-    Answers that come within ``slow`` seconds say nothing but that they came: ``count`` them, ``observe`` the others.
+    Responses within ``slow`` seconds are only counted (``count``); slower ones are also observed (``observe``).
     """
 
     def __init__(self, configured: float) -> None:
@@ -34,11 +34,11 @@ class ResponseTimes:
         return f"<ResponseTimes {slow} of {self._answers + self._answers_before} slower than {self.slow:g} s>"
 
     def count(self, answers: int) -> None:
-        """So many answers came, the slow ones among them."""
+        """Add ``answers`` responses to the count, the slow ones included."""
         self._answers += answers
 
     def observe(self, seconds: float) -> None:
-        """One answer took so long; what is within ``slow`` need not be told."""
+        """Record the time of one slow response; those within ``slow`` need not be recorded."""
         for number, edge in enumerate(self._edges):
             if seconds <= edge:
                 self._now[number] += 1
@@ -47,16 +47,16 @@ class ResponseTimes:
             self._now[-1] += 1
 
     def timeout(self, now: float) -> float:
-        """Seconds to wait for an answer: what is configured, or 1.5 times the 99.9th percentile, 60 s at most."""
-        self._turn(now)
-        left = (self._answers + self._answers_before) // 1000  # so many may be slower
+        """Return seconds to wait for a response: 1.5 times the 99.9th percentile, from ``configured`` to 60 s."""
+        self._rotate(now)
+        left = (self._answers + self._answers_before) // 1000  # this many may be slower
         for number in range(len(self._edges) - 1, -1, -1):
             left -= self._now[number] + self._before[number]
             if left < 0:
                 return max(self.configured, min(LONGEST, self._edges[number] * MARGIN))
         return self.configured
 
-    def _turn(self, now: float) -> None:
+    def _rotate(self, now: float) -> None:
         if self._since is None:
             self._since = now
         while now - self._since >= KEPT_FOR:
@@ -66,7 +66,7 @@ class ResponseTimes:
 
 
 def _edges(slow: float) -> list[float]:
-    """Upper ends of the buckets, the last at the age beyond which nothing is waited for."""
+    """Return the upper edges of the buckets, the last at or beyond the longest timeout."""
     edges, edge = [], slow
     while edge < LONGEST:
         edge *= STEP

@@ -1,7 +1,7 @@
-"""The fast path: submit_sm, deliver_sm and data_sm, decoded to a tuple and encoded from a template.
+"""The hot path of the codec: submit_sm, deliver_sm and data_sm, decoded to a tuple and encoded from a template.
 
-Written by hand for speed; the tests hold it to the field tables in ``pdus``. Only ``bytes`` go in: slicing them beats
-memoryview, and ``find`` on them is what makes this cheap.
+Written by hand for speed; tests compare it with the field tables in ``pdu``. Input is ``bytes`` only: their slices are
+faster than memoryview's, and ``bytes.find`` locates the NULs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MAX_SHORT_MESSAGE = 254
 class ShortMessage(NamedTuple):
     """A submit_sm, deliver_sm or data_sm. Strings are octets without their NUL, numbers are as on the wire.
 
-    ``tlvs`` holds the last value of each tag, None when there are none. What data_sm lacks is 0 or empty.
-    ``salvaged`` says that the TLVs of a deliver_sm broke off and only the whole ones were kept, or that a string was
-    longer than its field and is cut to its size.
+    ``tlvs`` holds the last value of each tag, None when there are none. Fields that data_sm lacks are 0 or empty.
+    ``salvaged``: the TLVs of a deliver_sm were truncated and only the complete ones kept, or an overlong string was cut
+    to the size of its field.
     """
 
     command_id: int
@@ -54,7 +54,7 @@ class ShortMessage(NamedTuple):
 
     @property
     def payload(self) -> bytes:
-        """The content, wherever it is: message_payload if there is one, else short_message (never both, 5.3.2.32)."""
+        """The content: message_payload if there is one, else short_message (never both, 5.3.2.32)."""
         if self.tlvs is None:
             return self.short_message
         return self.tlvs.get(MESSAGE_PAYLOAD, self.short_message)
@@ -63,25 +63,24 @@ class ShortMessage(NamedTuple):
 def decode_message(data: bytes, start: int, end: int, command_id: int, sequence: int) -> ShortMessage:
     """Decode the body ``data[start:end]`` of a submit_sm, deliver_sm or data_sm.
 
-    PeerError says what to answer: RINVCMDLEN for a string without its NUL or a body cut short, the field's own status
-    for a string longer than the field (RINVSRCADR …), RINVMSGLEN when sm_length points past the end, RINVTLVSTREAM for
-    broken TLVs. A deliver_sm whose text is whole, and a receipt whose TLVs say enough, survive broken TLVs with those
-    that are whole, and strings that are too long with their beginning: real carriers send such receipts, and refusing
-    them means getting them for ever.
+    PeerError has the status to answer with: RINVCMDLEN for a string without its NUL or a truncated body, the field's
+    own status for an overlong string (RINVSRCADR …), RINVMSGLEN when sm_length points past the end, RINVTLVSTREAM for
+    truncated TLVs. A deliver_sm with its whole text, or a receipt with enough complete TLVs, is accepted without the
+    truncated one, and with overlong strings cut: carriers send such receipts, and repeat for ever those refused.
     """
-    # In one piece, with the tuple made by place: this runs for every message and every receipt.
+    # One function, and the tuple built by position, for speed: this runs for every message and every receipt.
     if command_id == DATA_SM:
         return _decode_data_sm(data, start, end, sequence)
     find = data.find
     type_end = find(0, start, start + 6)
     source_end = find(0, type_end + 3, type_end + 24)
     dest_end = find(0, source_end + 3, source_end + 24)
-    # One ordered test refuses every -1 before anything is sliced; a NUL of the next PDU puts the text past the end.
+    # One comparison catches every -1 before anything is sliced; a NUL of the next PDU puts the text past the end.
     if not start <= type_end < source_end < dest_end:
         return _decode_overlong(data, start, end, command_id, sequence)
     text = dest_end + 11
     if text > end:
-        raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "body is cut short")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "truncated body")
     esm_class, protocol_id, priority, s, v, registered, replace, coding, default_id, size = _TEN(data, dest_end + 1)
     schedule = validity = b""
     if s or v:
@@ -91,7 +90,7 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
             return _decode_overlong(data, start, end, command_id, sequence)
         text = validity_end + 6
         if text > end:
-            raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "time without its NUL, or body cut short")
+            raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "time without its NUL, or truncated body")
         schedule = data[dest_end + 4 : schedule_end]
         validity = data[schedule_end + 1 : validity_end]
         registered, replace, coding, default_id, size = _FIVE(data, validity_end + 1)
@@ -103,8 +102,8 @@ def decode_message(data: bytes, start: int, end: int, command_id: int, sequence:
             raise PeerError(CommandStatus.ESME_RINVMSGLEN, sequence, "sm_length points past the end")
         pairs, whole = scan(data, stop, end)
         if not whole:
-            if command_id != DELIVER_SM or not (size or _tells(esm_class, pairs)):
-                raise PeerError(CommandStatus.ESME_RINVTLVSTREAM, sequence, "TLVs break off")
+            if command_id != DELIVER_SM or not (size or _identifies_receipt(esm_class, pairs)):
+                raise PeerError(CommandStatus.ESME_RINVTLVSTREAM, sequence, "truncated TLVs")
             salvaged = True
         tlvs = dict(pairs)
     return _new_tuple(
@@ -142,17 +141,17 @@ _ADDRESSES = (
 )
 _STRINGS = (*_ADDRESSES, (3, 16, CommandStatus.ESME_RINVSCHED), (0, 16, CommandStatus.ESME_RINVEXPIRY))
 _DATA_STRINGS = (_ADDRESSES[0], *((ahead, 64, status) for ahead, _, status in _ADDRESSES[1:]))
-"""(octets before the string, its size without the NUL, what to answer when it is longer), in order."""
+"""(octets before the string, its size without the NUL, status when it is longer), in order."""
 
 
 def _decode_overlong(data: bytes, start: int, end: int, command_id: int, sequence: int) -> ShortMessage:
-    """Decode a body of which a string is longer than its field, or has no end: PeerError, but for a deliver_sm."""
+    """Decode a body with an overlong or unterminated string: PeerError, except for overlong ones in a deliver_sm."""
     pieces: list[bytes] = []
     at = start
     for ahead, most, status in _DATA_STRINGS if command_id == DATA_SM else _STRINGS:
         stop = data.find(0, at + ahead, end)
         if stop < 0:
-            raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "string without its NUL, or body cut short")
+            raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "string without its NUL, or truncated body")
         size = stop - at - ahead
         if size > most and command_id != DELIVER_SM:
             raise PeerError(status, sequence, f"string of {size} octets in a field of {most}")
@@ -170,10 +169,10 @@ def _decode_data_sm(data: bytes, start: int, end: int, sequence: int) -> ShortMe
     if not start <= type_end < source_end < dest_end:
         return _decode_overlong(data, start, end, DATA_SM, sequence)
     if dest_end + 4 > end:
-        raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "address without its NUL, or body cut short")
+        raise PeerError(CommandStatus.ESME_RINVCMDLEN, sequence, "address without its NUL, or truncated body")
     pairs, whole = scan(data, dest_end + 4, end)
-    if not whole and not _tells(data[dest_end + 1], pairs):
-        raise PeerError(CommandStatus.ESME_RINVTLVSTREAM, sequence, "TLVs break off")
+    if not whole and not _identifies_receipt(data[dest_end + 1], pairs):
+        raise PeerError(CommandStatus.ESME_RINVTLVSTREAM, sequence, "truncated TLVs")
     return ShortMessage(
         DATA_SM,
         sequence,
@@ -192,8 +191,8 @@ def _decode_data_sm(data: bytes, start: int, end: int, sequence: int) -> ShortMe
     )
 
 
-def _tells(esm_class: int, pairs: list[tuple[int, bytes]]) -> bool:
-    """Whether the whole TLVs of a receipt (which no app submits) say enough to be of use."""
+def _identifies_receipt(esm_class: int, pairs: list[tuple[int, bytes]]) -> bool:
+    """Whether the complete TLVs identify a receipt (never submitted by an app) and its message."""
     tags = {tag for tag, _ in pairs}
     return RECEIPTED_MESSAGE_ID in tags or bool(esm_class & ESM_RECEIPT and tags & {MESSAGE_STATE, MESSAGE_PAYLOAD})
 
@@ -219,7 +218,7 @@ def encode_sm(
     default_id: int = 0,
     tlvs: bytes = b"",
 ) -> bytes:
-    """Body of one submit_sm or deliver_sm whose every field may differ from the last; LocalError as in Template."""
+    """Return one submit_sm or deliver_sm body without a reusable template. LocalError as in PduTemplate."""
     template = submit_template(
         source_ton=source_ton,
         source_npi=source_npi,
@@ -241,9 +240,9 @@ def encode_sm(
 
 
 class PduTemplate:
-    """Everything of a submit_sm or deliver_sm body that stays the same on a route, ready to be joined.
+    """The parts of a submit_sm or deliver_sm body that are constant on a route, already encoded.
 
-    Build one per (route, sender); made by ``submit_template``.
+    Build one per (route, sender) with ``submit_template``.
     """
 
     __slots__ = ("_after", "_before", "_default", "_variants")
@@ -264,9 +263,9 @@ class PduTemplate:
         validity: bytes | None = None,
         tlvs: bytes = b"",
     ) -> bytes:
-        """One body, without its header. What is None stays as in the template; ``tlvs`` are encoded already.
+        """Return one body, without its header. None keeps the template's value; ``tlvs`` are already encoded.
 
-        LocalError for a short_message over 254 octets, a destination over 20 or with a NUL inside.
+        LocalError for a short_message over 254 octets, or a destination over 20 octets or with a NUL.
         """
         size = len(short_message)
         if size > MAX_SHORT_MESSAGE or len(dest) > 20 or 0 in dest:
@@ -278,7 +277,7 @@ class PduTemplate:
         return b"".join((self._before, dest, after, _OCTET[size], short_message, tlvs))
 
     def _variant(self, esm_class: int | None, data_coding: int | None, validity: bytes | None) -> bytes:
-        """The part after the destination with some fields replaced; kept, unless a validity makes it unique."""
+        """Return the part after the destination with fields replaced; cached, unless a validity makes it unique."""
         key = (esm_class, data_coding)
         after = self._variants.get(key) if validity is None else None
         if after is None:
@@ -298,11 +297,11 @@ def _pack_after(after: tuple[int, int, int, bytes, bytes, int, int, int, int]) -
     schedule, validity = after[3], after[4]
     for time in (schedule, validity):
         if len(time) not in (0, 16) or 0 in time:
-            raise LocalError(f"a time has 16 octets or none, not {len(time)}")
+            raise LocalError(f"a time must have 16 octets or none, not {len(time)}")
     try:
         return b"\0%c%c%c%b\0%b\0%c%c%c%c" % after
     except (OverflowError, TypeError) as error:
-        raise LocalError(f"not an octet: {error}") from error
+        raise LocalError(f"a number does not fit one octet: {error}") from error
 
 
 def submit_template(
@@ -323,14 +322,14 @@ def submit_template(
     data_coding: int = 0,
     default_id: int = 0,
 ) -> PduTemplate:
-    """A template for submit_sm or deliver_sm. LocalError for what does not fit its field (section 4.4.1)."""
+    """Return a template for submit_sm or deliver_sm. LocalError for a value that does not fit (section 4.4.1)."""
     for value, most in ((service_type, 5), (source, 20)):
         if len(value) > most or 0 in value:
-            raise LocalError(f"a string of {len(value)} octets has a NUL inside or more than {most}")
+            raise LocalError(f"a string of {len(value)} octets contains a NUL or exceeds {most}")
     try:
         before = b"%b\0%c%c%b\0%c%c" % (service_type, source_ton, source_npi, source, dest_ton, dest_npi)
     except (OverflowError, TypeError) as error:
-        raise LocalError(f"not an octet: {error}") from error
+        raise LocalError(f"a number does not fit one octet: {error}") from error
     after = (
         esm_class, protocol_id, priority, schedule, validity, registered_delivery, replace, data_coding, default_id,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""command_status: the names of SMPP 3.4 (section 5.1.3) and 5.0, and what each one means for the message it answers.
+"""command_status: the names of SMPP 3.4 (section 5.1.3) and 5.0, and the retry class of each.
 
-The retry classes come from the specification and from what Kannel, Jasmin, NowSMS and Vonage do with each code. A
-carrier may have its own table (``overrides``), above all for the vendor range 0x400 to 0x4FF.
+The classes follow the specification and what Kannel, Jasmin, NowSMS and Vonage do with each code. A carrier may have
+its own table (``overrides``), above all for the vendor range 0x400 to 0x4FF.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from enum import Enum, IntEnum
 
 
 class RetryClass(Enum):
-    """What the answer to a submit means for the message, the bind and the carrier."""
+    """What the response to a submit means for the message, the bind and the carrier."""
 
-    OK = "ok"  # accepted, also when the message_id is empty: never resend
-    THROTTLE = "throttle"  # slow the bind down; the message stays at the head, no attempt counted
+    OK = "ok"  # accepted, even with an empty message_id: never resend
+    THROTTLE = "throttle"  # slow the bind down; the message stays first, no attempt counted
     QUEUE_FULL = "queue_full"  # delay the message (30 s to 5 min); a throttle when it becomes frequent
     RETRY = "retry"  # the same carrier later, then another one
-    SESSION = "session"  # the bind is at fault: the message goes back untouched, repair the bind
-    OTHER = "other"  # this carrier will not take it: another route once, else permanent
+    SESSION = "session"  # the bind is at fault: rebind; the message goes back unchanged
+    OTHER = "other"  # this carrier refuses it: another route once, else permanent
     PERMANENT = "permanent"  # final
-    NOT_APPLICABLE = "not_applicable"  # answers to query, cancel or replace only; on a submit it is final
+    NOT_APPLICABLE = "not_applicable"  # responses to query, cancel or replace only; on a submit it is final
 
 
 OK, THROTTLE, QUEUE_FULL, RETRY = RetryClass.OK, RetryClass.THROTTLE, RetryClass.QUEUE_FULL, RetryClass.RETRY
@@ -29,19 +29,19 @@ NOT_APPLICABLE = RetryClass.NOT_APPLICABLE
 
 
 class CommandStatus(IntEnum):
-    """Known values of command_status; ``retry`` is the class of each. A peer may send any other 32-bit value."""
+    """Known values of command_status with their retry class. A peer may send any other 32-bit value."""
 
     retry: RetryClass
 
     def __new__(cls, code: int, retry: RetryClass = RetryClass.RETRY) -> CommandStatus:
-        """One row of the table: (code, class)."""
+        """Make a member of (code, class)."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.retry = retry
         return member
 
     ESME_ROK = 0x00, OK
-    ESME_RINVMSGLEN = 0x01, PERMANENT  # our splitting, or a limit of the carrier: worth an alert
+    ESME_RINVMSGLEN = 0x01, PERMANENT  # our splitting, or a limit of the carrier: alert
     ESME_RINVCMDLEN = 0x02, SESSION  # framing is lost
     ESME_RINVCMDID = 0x03, OTHER  # the carrier lacks the operation, data_sm for instance
     ESME_RINVBNDSTS = 0x04, SESSION
@@ -66,7 +66,7 @@ class CommandStatus(IntEnum):
     ESME_RINVESMCLASS = 0x43, OTHER
     ESME_RCNTSUBDL = 0x44, PERMANENT
     ESME_RSUBMITFAIL = 0x45, RETRY  # vendors use it for everything
-    ESME_RINVSRCTON = 0x48, OTHER  # 48 to 51: our configuration is wrong, worth an alert
+    ESME_RINVSRCTON = 0x48, OTHER  # 48 to 51: our configuration is wrong, alert
     ESME_RINVSRCNPI = 0x49, OTHER
     ESME_RINVDSTTON = 0x50, OTHER
     ESME_RINVDSTNPI = 0x51, OTHER
@@ -111,14 +111,14 @@ class CommandStatus(IntEnum):
 
 
 VENDOR = range(0x400, 0x500)
-"""Reserved for message centre vendors (3.4 section 5.1.3): what they mean stands in a carrier's own table."""
+"""Reserved for message centre vendors (3.4 section 5.1.3); their meaning belongs into a carrier's own table."""
 
 _CLASSES: dict[int, RetryClass] = {int(member): member.retry for member in CommandStatus}
 _NAMES: dict[int, str] = {int(member): member.name for member in CommandStatus}
 
 
 def classify(status: int, overrides: Mapping[int, RetryClass] | None = None) -> RetryClass:
-    """The class of any value at all: the carrier's table first, then ours, then RETRY (as for RUNKNOWNERR)."""
+    """Return the class of any value: from the carrier's table, else ours, else RETRY (as for RUNKNOWNERR)."""
     if overrides is not None:
         own = overrides.get(status)
         if own is not None:
@@ -127,5 +127,5 @@ def classify(status: int, overrides: Mapping[int, RetryClass] | None = None) -> 
 
 
 def name(status: int) -> str:
-    """``"ESME_RTHROTTLED"``, or ``"0x00000411"`` for what has no name."""
+    """Return ``"ESME_RTHROTTLED"``, or ``"0x00000411"`` for a value without a name."""
     return _NAMES.get(status) or f"0x{status & 0xFFFFFFFF:08X}"

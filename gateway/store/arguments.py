@@ -1,4 +1,4 @@
-"""Rules, answers, receipts and events as they travel to and from the functions. The shapes are in ``layout``."""
+"""Rules, answers, receipts and events as functions take and reply them. Their layout is in ``layout``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gateway.store.layout import ANSWER, ANSWER_PART, DATED, DETAIL, DETAILED, E
 
 _FIRST_END, _LAST_END = PartState.DELIVERED, PartState.UNDELIVERED
 LATEST = 0xFFFFFFFF
-"""The last second that a date may name: early in 2106."""
+"""The latest done date that can be stored, in seconds since 1970: early in 2106."""
 
 
 def read_rules(packed: bytes) -> tuple[Rule, ...]:
-    """The rules of one recipient."""
+    """Return the rules of one recipient."""
     if not packed:
         return ()
     return tuple(
@@ -23,7 +23,7 @@ def read_rules(packed: bytes) -> tuple[Rule, ...]:
 
 
 def pack_answer(answer: SubmitResult, carriers: Mapping[str, int]) -> bytes:
-    """An answer; ``carriers`` numbers the carriers of the call."""
+    """Return a packed answer; ``carriers`` numbers the carriers of the call."""
     parts = answer.parts
     out = [
         ANSWER.pack(
@@ -48,29 +48,29 @@ def pack_answer(answer: SubmitResult, carriers: Mapping[str, int]) -> bytes:
 
 
 def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
-    """A receipt; ``carriers`` numbers the carriers of the call. Its ids go as fields of the id map."""
+    """Return a packed receipt; ``carriers`` numbers the carriers of the call. Its ids become fields of the id map."""
     recipient, ids, detail = receipt.recipient.key[:8], receipt.ids or (b"",), receipt.detail
     state, rest = pack_outcome(receipt)
     if len(ids) == 1 and detail is None:
         head = RECEIPT.pack(carriers[receipt.carrier], state, 1)
         return b"%b%c%b%b%b" % (head, 8 + len(ids[0]), recipient, ids[0], rest)
     head = RECEIPT.pack(carriers[receipt.carrier], state, len(ids) + (DETAILED if detail else 0))
-    told = b""
+    details = b""
     if detail is not None:
         host, guesses = detail.host.encode(), detail.guesses
-        told = (
+        details = (
             DETAIL.pack(EARLY if detail.early else detail.sure, len(host), len(detail.mark), len(guesses))
             + host
             + detail.mark
         )
-        told += b"".join([b"%c%c%b" % (kind, len(one), one) for kind, one in guesses])
-    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], told, rest))
+        details += b"".join([b"%c%c%b" % (kind, len(one), one) for kind, one in guesses])
+    return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], details, rest))
 
 
 def pack_outcome(receipt: ReceiptFact) -> tuple[int, bytes]:
-    """State, marked when it speaks for the whole message and when a date follows; then date and error text.
+    """Return the state (plus ``WHOLE``, plus ``DATED``), and what follows it: done date if ``DATED``, then error text.
 
-    A receipt that is not final is kept without a date.
+    The date of a receipt that is not final is not kept.
     """
     error, second = receipt.error.encode()[:64], receipt.at // 1000
     state = receipt.state + WHOLE if receipt.whole else receipt.state
@@ -80,7 +80,7 @@ def pack_outcome(receipt: ReceiptFact) -> tuple[int, bytes]:
 
 
 def read_outcome(state: int, rest: bytes) -> tuple[PartState, int, str, bool]:
-    """What ``pack_outcome`` made: state, date in ms (0 = none), error text, whether it speaks for the whole message."""
+    """Return what ``pack_outcome`` packed: state, date in ms (0 = none), error text, whether for the whole message."""
     at = 0
     if state >= DATED:
         state, at, rest = state - DATED, int.from_bytes(rest[:4], "big") * 1000, rest[4:]
@@ -89,7 +89,7 @@ def read_outcome(state: int, rest: bytes) -> tuple[PartState, int, str, bool]:
 
 
 def read_events(packed: bytes, instant: int) -> list[StreamEvent]:
-    """The events of one entry of a stream, in order; ``instant``: the entry's."""
+    """Return the events of one stream entry, in order; ``instant`` is the entry's."""
     events, at, size, unpack = [], 0, EVENT.size, EVENT.unpack_from
     while at < len(packed):
         (

@@ -1,7 +1,7 @@
-"""The two secrets of the store: the hashing secret that names recipients, and the keys that seal numbers and texts.
+"""The secrets of the store: the hashing secret that names recipients, and the keys that seal numbers and texts.
 
-The hashing secret never changes: key names are made with it, so with another one every opt-out and consent would be out
-of sight. The encryption keys may be rotated: a sealed value names its key, a new current key seals from then on, and
+The hashing secret never changes: key names are made with it, so with another one no opt-out or consent would be
+found. The encryption keys may be rotated: a sealed value names its key, a new current key seals from then on, and
 the old ones stay as long as values sealed with them do.
 
 Both come from the configuration (``[privacy]``, where ``${NAME}`` takes a value from the environment), or are made at
@@ -92,7 +92,7 @@ class Vault:
             ) from error
 
     def is_current(self, blob: bytes) -> bool:
-        """Whether the current key sealed it: else it keeps a former key from going."""
+        """Tell whether the current key sealed it; else the former key is still needed."""
         return blob[:1] == self._current
 
     def __repr__(self) -> str:
@@ -100,14 +100,14 @@ class Vault:
 
 
 class Secrets(NamedTuple):
-    """All that the store has to keep to itself."""
+    """Hashing secret and encryption keys."""
 
     hashing: bytes  # names recipients; never changes
     vault: Vault
 
     @property
     def fingerprint(self) -> str:
-        """Tells one hashing secret from another without giving it away: compared with what the store was made with."""
+        """Return an identifier of the hashing secret that does not reveal it; stored with the data and compared."""
         return blake2b(self.hashing, digest_size=8, person=b"gw-print").hexdigest()
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class Secrets(NamedTuple):
 
 
 def from_text(hashing_secret: str, encryption_keys: Mapping[str, str], current: str = "") -> Secrets:
-    """Secrets as the configuration gives them: base64 or hex, keys by id; ``current`` "" means the highest id.
+    """Return the secrets of the configuration: base64 or hex, keys by id; ``current`` "" means the highest id.
 
     Raises StoreRefused that names the faulty key (never its value).
     """
@@ -132,7 +132,7 @@ def from_text(hashing_secret: str, encryption_keys: Mapping[str, str], current: 
 
 
 def load_or_create(data_dir: Path) -> Secrets:
-    """The secrets of this data folder, made at its first start. Raises StoreRefused when the file cannot be trusted."""
+    """Return the secrets of this data folder, made at its first start. Raises StoreRefused when they are unusable."""
     path = data_dir / FILE
     try:
         if not path.exists():
@@ -150,7 +150,7 @@ def load_or_create(data_dir: Path) -> Secrets:
 
 
 def _create(path: Path) -> None:
-    """Write new secrets durably; of two that start at once, one wins and both read the same."""
+    """Write new secrets durably. When two gateways start at once, one file wins and both read it."""
     text = json.dumps(
         {
             "hashing_secret": base64.b64encode(secrets.token_bytes(32)).decode(),
@@ -182,7 +182,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _octets(name: str, text: str) -> bytes:
-    """Hex of 32 octets or base64, whichever the text is. Raises StoreRefused that names the setting, not its value."""
+    """Decode hex of 32 octets, or base64. Raises StoreRefused, which names the setting and not its value."""
     try:
         if len(text) == 2 * _KEY_OCTETS:
             with contextlib.suppress(ValueError):

@@ -1,16 +1,16 @@
-"""What can go wrong between us and the store, in the words of who has to act.
+"""What can go wrong with the store, by what the caller can do about it.
 
     StoreError
-    ├── StoreUnavailable   away, starting, failing over: try again later (HTTP 503)
-    │   ├── StoreBusy      there, but every connection is in use or a script blocks it
-    │   ├── StoreUnconfirmed   it was asked and did not answer: what it was asked may be done
-    │   └── StorePartly    of a batch some items are stored and others are not, or may be
-    ├── StoreFull          memory or disk is used up: no new messages, everything else goes on
-    └── StoreRefused       set up wrongly: retrying cannot help, the message names the remedy
-        └── NameTaken      another gateway of our name is alive on it
+    ├── StoreUnavailable       away, starting, failing over: try again later (HTTP 503)
+    │   ├── StoreBusy          there, but every connection is in use or a script blocks it
+    │   ├── StoreUnconfirmed   no reply to a call that was sent: it may have been carried out
+    │   └── StorePartly        some items of a batch are stored, others are not, or may be
+    ├── StoreFull              memory or disk is used up: no new messages, everything else goes on
+    └── StoreRefused           set up wrongly: retrying does not help, the message names the remedy
+        └── NameTaken          another gateway of the same name is alive on it
 
-redis-py's and the operating system's exceptions are turned into these in ``connect`` and ``embedded``; nothing above
-the store ever sees them.
+Exceptions of redis-py and of the operating system become these in ``redis`` and ``embedded``; nothing above the store
+sees them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 
 class StoreError(Exception):
-    """Base of all: the store did not do what it was asked to."""
+    """Base of all: the store did not carry out a call."""
 
 
 class StoreUnavailable(StoreError):
@@ -28,11 +28,11 @@ class StoreUnavailable(StoreError):
 
 
 class StoreBusy(StoreUnavailable):
-    """The store is there but has no room for this call now."""
+    """The store is there but cannot take this call now."""
 
 
 class StoreUnconfirmed(StoreUnavailable):
-    """The call was sent and nothing, or not enough, came back: it may be done. Repeating the same call settles it."""
+    """The call was sent and its reply is missing or incomplete: it may be done. Repeating the same call settles it."""
 
 
 class StoreFull(StoreError):
@@ -40,7 +40,7 @@ class StoreFull(StoreError):
 
 
 class StorePartly(StoreUnavailable):
-    """Some items of a batch are stored. ``outcomes``: in the batch's order what became of each, or its StoreError."""
+    """Some items of a batch are stored. ``outcomes``: in the order of the batch, the result or StoreError of each."""
 
     def __init__(self, outcomes: Sequence[Any]) -> None:
         super().__init__("a part of the store is away")
@@ -56,5 +56,5 @@ class NameTaken(StoreRefused):
 
 
 def of_an_item(error: StoreError) -> bool:
-    """Whether a call may have failed for one of its items, so that it may succeed without it."""
+    """Tell whether one item of a call may have made it fail, so that it may succeed without it."""
     return not isinstance(error, StoreUnavailable | StoreFull | StoreRefused)

@@ -1,7 +1,7 @@
-"""Requests with an ``Idempotency-Key``, as the store keeps them: claimed before they run, answered for 24 hours.
+"""Requests with an ``Idempotency-Key``: claimed before they run, their answers kept for 24 hours.
 
 A claim lies in the partition of its own name, apart from the messages. Its base is an id that never becomes a message:
-the ids of the request's messages are made from it (``item_id``), so whoever runs the request again makes the same ones.
+the ids of the request's messages are derived from it (``item_id``), so another run of the request makes the same ids.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.store.codec import SealingVault
+from gateway.store.crypto import Vault
 from gateway.store.ids import derived_id, time_of
-from gateway.store.messages import FunctionCaller
 from gateway.store.owner import LeaseOwner
 from gateway.store.requests import ClaimResult
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 _SMALL = 512  # octets that are not worth compressing
 
@@ -30,7 +32,7 @@ class Claim(NamedTuple):
 
 
 class StoredResponse(NamedTuple):
-    """What the request was answered."""
+    """The answer to the request."""
 
     status: int
     body: bytes
@@ -38,7 +40,7 @@ class StoredResponse(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """``base`` counts when it is CLAIMED, ``answer`` is there when it is DONE."""
+    """``base`` is valid when CLAIMED, ``answer`` when DONE."""
 
     result: ClaimResult
     base: bytes = b""
@@ -46,7 +48,7 @@ class Claimed(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The end of a run: with its answer, or (None) to be run again by the next who asks."""
+    """The end of a run: its answer, or None so that the next repeat runs it again."""
 
     name: bytes
     partition: int
@@ -55,12 +57,12 @@ class Settled(NamedTuple):
 
 
 def item_id(base: bytes, index: int, partition: int) -> bytes:
-    """The id of the request's message at this place: the same at every repeat."""
+    """Return the id of the request's message at this index: the same at every repeat."""
     return derived_id(time_of(base), partition, _derived(base, index))
 
 
 def item_reference(base: bytes, index: int) -> bytes:
-    """A reference like a ``client_ref``'s, 16 octets: repeats are known when the record is gone."""
+    """Return 16 octets that serve as a reference, so that repeats are known when the record is gone."""
     return _derived(base, index)[8:]
 
 
@@ -71,13 +73,13 @@ def _derived(base: bytes, index: int) -> bytes:
 class ClaimStore:
     """Raises StoreError; every call may be repeated."""
 
-    def __init__(self, link: FunctionCaller, vault: SealingVault, owner: LeaseOwner) -> None:
+    def __init__(self, link: StoreConnection, vault: Vault, owner: LeaseOwner) -> None:
         self._link = link
         self._vault = vault
         self._owner = owner.name
 
     async def claim(self, items: Sequence[Claim]) -> list[Claimed]:
-        """Whether each may run now."""
+        """Return whether each may run now."""
         partitions: dict[int, list[int]] = {}
         for index, item in enumerate(items):
             partitions.setdefault(item.partition, []).append(index)
@@ -99,7 +101,7 @@ class ClaimStore:
         return Claimed(result, value)
 
     async def settle(self, items: Sequence[Settled]) -> list[None]:
-        """Keep the answers of what ran."""
+        """Store the answers of what ran."""
         args: dict[int, list[Any]] = {}
         for item in items:
             blob = b"" if item.answer is None else self._vault.seal(_pack(item.answer))
@@ -109,7 +111,7 @@ class ClaimStore:
 
 
 def _pack(answer: StoredResponse) -> bytes:
-    """Status (2 octets, the highest bit says compressed), length of the kind, kind, body."""
+    """Return status (2 octets, the highest bit: compressed), length of the media type, media type, body."""
     status, body, kind = answer
     if len(body) > _SMALL:
         status, body = status | 0x8000, zlib.compress(body, 1)

@@ -1,4 +1,4 @@
-"""Message ids: uuid7 (RFC 9562) whose last ten bits are the partition of the message's recipient.
+"""Message ids: UUIDv7 (RFC 9562) whose last ten bits are the partition of the message's recipient.
 
     48 bits milliseconds | 0111 | 12 random | 10 | 52 random | 10 partition
 
@@ -21,7 +21,7 @@ _HEX = frozenset("0123456789abcdef-")
 
 
 def new_ids(now_ms: int, partitions: Sequence[int]) -> list[bytes]:
-    """One id of 16 octets for each partition in the list, all of the same instant (ms UTC)."""
+    """Return one id of 16 octets for each partition in the list, all of the same instant (ms UTC)."""
     random = memoryview(os.urandom(8 * len(partitions))).cast("Q")
     high, pack = now_ms << 16 | _VERSION, _HALVES.pack
     return [
@@ -31,29 +31,29 @@ def new_ids(now_ms: int, partitions: Sequence[int]) -> list[bytes]:
 
 
 def derived_id(now_ms: int, partition: int, seed: bytes) -> bytes:
-    """An id whose 64 random bits are the first 8 octets of ``seed``: the same again for a request that is repeated."""
+    """Return an id whose 64 random bits are the first 8 octets of ``seed``: the same when a request is repeated."""
     bits = int.from_bytes(seed[:8], "big")
     return _HALVES.pack(now_ms << 16 | _VERSION | bits >> 52, _VARIANT | (bits & _LOW_52) << 10 | partition)
 
 
 def partition_of(message_id: bytes) -> int:
-    """The partition that holds the record of this id."""
+    """Return the partition that holds the record of this id."""
     return (message_id[14] & 3) << 8 | message_id[15]
 
 
 def time_of(message_id: bytes) -> int:
-    """The instant in the id, ms UTC."""
+    """Return the instant in the id, ms UTC."""
     return int.from_bytes(message_id[:6], "big")
 
 
 def text(message_id: bytes) -> str:
-    """``0199c2a4-…``, as users see it."""
+    """Return the id as users see it: ``0199c2a4-…``."""
     h = message_id.hex()
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
 def parse(value: str) -> bytes:
-    """The 16 octets of an id as users write it (upper case is fine). Raises ValueError for anything else."""
+    """Return the 16 octets of an id as users write it, in either case. Raises ValueError for anything else."""
     lower = value.lower()
     if len(value) != 36 or not _HEX.issuperset(lower) or any(lower[i] != "-" for i in (8, 13, 18, 23)):
         raise ValueError(f"not a message id: {value[:64]!r}")

@@ -1,12 +1,12 @@
 """Every key of the store: its name, what it holds, how long it lives; and the hashing that keeps numbers out of names.
 
-A partition's keys all begin with its tag, ``{p3.17}``, so that they share one slot of a cluster. ``KEYS[1]`` of every
-function is the bare tag; the functions add the rest (the letter is the kind):
+All keys of a partition begin with its tag, ``{p3.17}``, so that they share one slot of a cluster. ``KEYS[1]`` of every
+function is the bare tag; the functions append the rest:
 
     key               type    holds                                                    lives
     m:<8 hex>         hash    id -> record; bucket named by the id's first 4 octets    each field until its own end
     d:<day>           hash    account + client_ref -> recipient and id of each message 4 days
-    j:<name>          string  request with an Idempotency-Key: body, base, answer      24 hours
+    j:<claim>         string  request with an Idempotency-Key: body, base, answer      24 hours
     n:<day>           hash    recipient -> last concatenation reference number         2 days
     lanes             set     names of lanes, <route>#<place>:<priority>               for ever
     l:<lane>          zset    accounts that have something ready, by fair tag          while they have
@@ -29,31 +29,34 @@ function is the bare tag; the functions add the rest (the letter is the kind):
     k                 hash    carrier + recipient + carrier's id -> parked receipt     25 hours
     kr                hash    carrier + recipient -> ids of receipts parked for it     with them
     ka                zset    parked receipts not tried yet, by the instant they came  60 seconds
-    ko                zset    orphans: tried in vain, by the instant of their end      25 hours
+    ko                zset    orphans: parked and tried, by the instant of deletion    25 hours
+    kd                string  parked receipts dropped since the last sweep             until it
     j:<carrier>:<h>   hash    carrier's id -> id + part + recipient, by hour; receipt_key = "id"   as id_map says
     jh:<carrier>      set     hours that have such an index                            for ever
     jk ja jo          …       as k, ka, ko, by carrier + carrier's id; receipt_key = "id"          25 hours
     u:<carrier>       hash    recipient -> ids of messages that wait for a receipt without an id   with the record
-    w:<minute>        list    ids to look at when the minute has come                  until it was swept
-    wheel             zset    minutes that have a list                                 until it was swept
+    w:<minute>        list    ids that sweep looks at from this minute on              until swept
+    wheel             zset    minutes that have a list                                 until they are swept
     e                 stream  events, one entry per call that moved something          until trimmed; bounded
-    g                 hash    who follows the events -> last entry moved; all: gw is not empty    while it does
-    gw                set     accounts that want to hear of every move                 while there are any
-    v:<limit>:<slot>  string  what an account handed in for a range of numbers         two windows
+    g                 hash    follower of events -> last entry moved; all: gw is not empty        while it does
+    gw                set     accounts that want every event                           while there are any
+    v:<limit>:<slot>  string  messages of an account to a range of numbers             two windows
     gl                string  owner of the lease on webhooks                           10 s
-    gv                string  counts changes of queues made by others                  while webhooks follow
-    ga                hash    account -> when a message last named a receiver          while webhooks follow
+    gv                string  counts changes of queues by others than their owner      while webhooks follow
+    ga                hash    account -> when a message last named a URL               while webhooks follow
     s                 set     queues of webhooks that have something in them           for ever
     s:<queue>         hash    sealed address, counts, the frozen batch                 while anything is in it
     sh:<queue>        list    heads of pieces: name, number of events, instant         until posted
     sq:<queue>        list    sealed events of the same pieces                         until posted
     dh:<queue>        list    heads of dead letters; dq:<queue> has their events       until replayed or dropped
 
-Beside them every partition has ``made`` (string, for ever: the store's id, see ``identity``), one partition of each
-node has ``probe`` (string, 60 s: the store takes writes), and without a partition there is ``gateway:meta`` (hash, for
+Every partition also has ``made`` (string, for ever: the store's id, see ``redis.store_id``), one partition of each node
+has ``probe`` (string, 60 s: the store takes writes), and outside the partitions there is ``gateway:meta`` (hash, for
 ever: what the data was made with).
 
-Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, j, k, u are raw octets.
+Names hold keyed hashes of numbers, never a number. ``<…>`` in c:, r, o, i, j, k, u are raw octets. ``j:`` has two
+kinds: ``<claim>`` is a hash of 16 octets, so it cannot be mistaken for a ``<carrier>:<h>``, and gateways of several
+versions must find each other's claims under the same name.
 """
 
 from __future__ import annotations
@@ -69,40 +72,41 @@ from gateway.store.ids import MAX_PARTITIONS
 SLOTS = 16384
 
 META = b"gateway:meta"
-"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id`` (see ``identity``),
-``numbers`` (the version of ``policy.identity`` that recipients are named by; none: each spelling had its own name)."""
+"""Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id``
+(``redis.store_id``) and ``numbers`` (version of ``policy.identity`` that names recipients; absent: each spelling had
+its own name)."""
 
 NUMBERS = b"numbers"
-"""That field."""
+"""The last of these fields."""
 
 GLOBAL_SCOPE = bytes(8)
-"""The scope of a rule or breaker that means everybody."""
+"""The scope of a rule or breaker for all accounts."""
 
 EPOCH = b"epoch"
-"""Flag: permissions of an older policy epoch are decided afresh before they are sent."""
+"""Flag: messages permitted under an older policy epoch are decided again before they are sent."""
 
 
 def breaker(scope: bytes) -> bytes:
-    """Flag: messages of this scope (account, brand, template, or everybody's) are not sent but decided afresh."""
+    """Return the flag that has messages of a scope (account, brand, template, or all) decided again, not sent."""
     return b"b" + scope
 
 
 def pulled(template_scope: bytes) -> bytes:
-    """Flag: messages of this template are refused, whenever they were accepted."""
+    """Return the flag that has messages of this template refused, whenever they were accepted."""
     return b"p" + template_scope
 
 
 def slot_of(tag: str) -> int:
-    """The cluster slot of a tag (CRC16 as Redis Cluster defines it)."""
+    """Return the cluster slot of a tag (CRC16 as Redis Cluster defines it)."""
     return crc_hqx(tag.encode(), 0) % SLOTS
 
 
 @cache
 def tags(partitions: int) -> tuple[bytes, ...]:
-    """The tag of each partition, braces included: partition k's slot lies near (k + 0.5) / partitions of all slots.
+    """Return the tag of each partition, braces included. Raises ValueError unless 1 <= partitions <= 1024.
 
-    Any cluster that gives its nodes equal ranges of slots so gets equal shares of the partitions. Raises ValueError
-    unless 1 <= partitions <= 1024.
+    Partition k's slot lies near (k + 0.5) / partitions of all slots, so nodes with equal ranges of slots get equal
+    shares of the partitions.
     """
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise ValueError(f"partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}")
@@ -119,9 +123,9 @@ def _tag(partition: int, partitions: int) -> str:
 
 
 class Hasher:
-    """Names things in the store by a keyed hash (BLAKE2b), so that nobody who reads keys reads numbers.
+    """Names things in the store by a keyed hash (BLAKE2b), so that keys do not reveal numbers.
 
-    The secret never changes as long as the data lives: every name is made with it.
+    The secret never changes as long as the data exists: every name is made with it.
     """
 
     def __init__(self, secret: bytes, partitions: int) -> None:
@@ -136,11 +140,11 @@ class Hasher:
         self._excerpt = blake2b(key=secret, digest_size=6, person=b"excerpt")
 
     def recipient(self, digits: str) -> Recipient:
-        """The recipient whom these digits (E.164 without ``+``) reach: one name for every spelling of a number."""
+        """Return the recipient of these digits (E.164 without ``+``): the same for every spelling of a number."""
         return self._named(digits, identity(digits))
 
     def spelled(self, digits: str) -> list[Recipient]:
-        """What the recipient was called, by each other spelling, in a store from before there was one name for all."""
+        """Return the recipient's former names, one per other spelling (see ``legacy_numbers``)."""
         own = identity(digits)
         return [self._named(digits, one) for one in spellings(own)]
 
@@ -151,13 +155,13 @@ class Hasher:
         return Recipient(digits, key, int.from_bytes(key[8:12], "big") % self.partitions)
 
     def scope(self, *parts: str) -> bytes:
-        """8 octets that name (account), (account, brand) or (account, "template", name). Length-prefixed: no clash."""
+        """Return 8 octets that name (account), (account, brand) or (account, "template", name)."""
         state = self._scope.copy()
         state.update(_joined(parts))
         return state.digest()
 
     def reference(self, account: str, recipient: Recipient, client_ref: str) -> bytes:
-        """16 octets that name what an account calls ``client_ref`` for this recipient; the first 8 are ``mention``."""
+        """Return 16 octets that name an account's ``client_ref`` for a recipient; the first 8 are its ``mention``."""
         state = self._reference.copy()
         state.update(_joined((account, client_ref)))
         mention = state.digest()
@@ -165,24 +169,26 @@ class Hasher:
         return mention + state.digest()
 
     def mention(self, account: str, client_ref: str) -> bytes:
-        """8 octets that name what an account calls ``client_ref``, whoever the recipient."""
+        """Return 8 octets that name an account's ``client_ref`` for any recipient."""
         state = self._reference.copy()
         state.update(_joined((account, client_ref)))
         return state.digest()
 
     def excerpt(self, text: str) -> bytes:
-        """6 octets that name how a text begins, to hold against the excerpt of it in a receipt; b"" when too little
-        of that would survive a carrier's alphabet: the first ten letters and digits of ASCII in its first twenty
-        characters, case aside."""
-        told = [char for char in text[:20].lower() if char.isascii() and char.isalnum()][:10]
-        if len(told) < 10:
+        """Return 6 octets that name how a text begins, to compare with the excerpt of it in a receipt.
+
+        Only the first ten ASCII letters and digits of its first twenty characters count, in either case, since others
+        may not survive a carrier's alphabet; b"" when there are fewer.
+        """
+        kept = [char for char in text[:20].lower() if char.isascii() and char.isalnum()][:10]
+        if len(kept) < 10:
             return b""
         state = self._excerpt.copy()
-        state.update("".join(told).encode())
+        state.update("".join(kept).encode())
         return state.digest()
 
     def claim(self, account: str, key: str) -> tuple[bytes, int]:
-        """16 octets that name a request with this ``Idempotency-Key``, and the partition that keeps it."""
+        """Return 16 octets that name a request with this ``Idempotency-Key``, and the partition that has its claim."""
         state = self._claim.copy()
         state.update(_joined((account, key)))
         name = state.digest()
@@ -190,5 +196,6 @@ class Hasher:
 
 
 def _joined(parts: tuple[str, ...]) -> bytes:
+    """Return the parts with their lengths, so that different parts never join to the same octets."""
     encoded = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(2, "big") + part for part in encoded)

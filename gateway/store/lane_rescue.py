@@ -1,49 +1,53 @@
-"""Messages in lanes that nobody serves any more, since the configuration has changed: they must not lie there."""
+"""Messages in lanes that no carrier serves since the configuration changed: they are moved, decided again or ended."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from gateway.model import Redecide
-from gateway.store.codec import SealingVault, read_redecide, readable
+from gateway.store.codec import read_redecide, readable
+from gateway.store.crypto import Vault
 from gateway.store.layout import SETTINGS
-from gateway.store.messages import FunctionCaller, MessageStore
+from gateway.store.messages import MessageStore
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 MOST = 200
-"""Messages of a partition that one call looks at."""
+"""Most messages of a partition that one call looks at."""
 
 log = structlog.get_logger(__name__)
 
 
 class RescueResult(NamedTuple):
-    """What became of them. ``more``: call again."""
+    """What was done. ``more``: call again."""
 
     redecide: list[Redecide]
     moved: int  # to another lane of the carrier that has accepted a part of it
-    failed: int  # such a carrier is gone
+    failed: int  # that carrier is gone
     more: bool
 
 
 class LaneRescue:
-    """Finds and empties such lanes. Every method may raise StoreError."""
+    """Finds such lanes and empties them. Every method may raise StoreError."""
 
-    def __init__(self, store: MessageStore, link: FunctionCaller, vault: SealingVault) -> None:
+    def __init__(self, store: MessageStore, link: StoreConnection, vault: Vault) -> None:
         self._store = store
         self._link = link
         self._vault = vault
 
     async def stranded(self, served: Collection[str]) -> list[str]:
-        """Names of the lanes that are there without being ``served``; some may be empty."""
+        """Return the lanes that exist and are not ``served``; some may be empty."""
         depths = await self._store.depths()
         waiting = {depth.lane for depth in depths.ready} | set(depths.delayed)
         return sorted(waiting.difference(served))
 
     async def rescue(self, lanes: Sequence[str], routes: Mapping[str, str]) -> RescueResult:
-        """Empty these lanes. ``routes``: a route of every carrier that is at work."""
+        """Empty these lanes. ``routes``: carrier -> one of its routes, for every configured carrier."""
         args: list[object] = [SETTINGS.pack(*self._store.retention), MOST, len(routes)]
         args += [word for pair in routes.items() for word in pair]
         args += lanes
@@ -58,5 +62,5 @@ class LaneRescue:
             )
             redecide += some_read
             for one in unread:
-                log.warning("a message in a lane that nobody serves cannot be read", id=one.id.hex(), error=one.error)
+                log.warning("message in an unserved lane cannot be read", id=one.id.hex(), error=one.error)
         return RescueResult(redecide, moved, failed, again > 0)

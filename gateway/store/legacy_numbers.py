@@ -1,14 +1,14 @@
-"""A store from before one name stood for all spellings of a number, and what ends that.
+"""Stores made before one name stood for all spellings of a number, and their migration.
 
-Names are keyed hashes, so nobody can read from a store whose they are; but the other spellings of a number are few. So
-what is known of a recipient under one of them is looked up and copied, with its original instants, before it is
-decided about or heard. A store that was made by numbers' identities never gets here.
+Names are keyed hashes, so the numbers behind them cannot be read from a store; but the other spellings of a number are
+few. So the rules of a recipient under another spelling are looked up and copied, with their original instants, before
+a decision or a change. A store that names recipients by their numbers' identities never needs this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.model import Cap, Facts, Recipient, Rule
 from gateway.policy.identity import VERSION
@@ -17,19 +17,22 @@ from gateway.store.keys import NUMBERS
 from gateway.store.messages import MessageStore
 from gateway.store.requests import OptChange, OptRecord
 
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
+
 TOGETHER = 200
 """Numbers of a migration that are looked up in one call."""
 
 
 class LegacyNumberStore(MessageStore):
-    """A ``MessageStore`` that knows recipients by every spelling of their numbers. Dearer: for former stores alone."""
+    """A ``MessageStore`` that finds recipients by every spelling of their numbers, at a higher cost."""
 
     async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
         await self.carry(recipients)
         return await super().facts(recipients, caps)
 
     async def opt(self, items: Sequence[OptChange]) -> list[bool]:
-        """As ``MessageStore.opt``, and under the former names too: what waits under one of them obeys as well."""
+        """As ``MessageStore.opt``, and under the former names too, so that what waits under one of them obeys too."""
         await self.carry([item.recipient for item in items])
         others = [item._replace(recipient=name) for item in items for name in self._names(item.recipient)]
         return (await super().opt([*items, *others]))[: len(items)]
@@ -39,7 +42,7 @@ class LegacyNumberStore(MessageStore):
         return await super().opts(recipient)
 
     async def carry(self, recipients: Sequence[Recipient]) -> int:
-        """Copy what stands under other names of these recipients, and is news there; answers how many words."""
+        """Copy newer rules that stand under other names of these recipients; return how many."""
         asked = {recipient.key: recipient for recipient in recipients}
         pairs = [(recipient, name) for recipient in asked.values() for name in self._names(recipient)]
         if not pairs:
@@ -52,7 +55,7 @@ class LegacyNumberStore(MessageStore):
         return sum(await super().opt(copies)) if copies else 0
 
     def _names(self, recipient: Recipient) -> list[Recipient]:
-        """The other names of a recipient; what was accepted before is itself under one of them."""
+        """Return the other names of a recipient; messages accepted before are under one of them."""
         digits = recipient.digits
         if not digits:
             return []
@@ -61,7 +64,7 @@ class LegacyNumberStore(MessageStore):
 
 
 def _news(theirs: Sequence[Rule], known: Sequence[Rule]) -> bool:
-    """Whether there is a later word among theirs (at the same instant: a stricter one)."""
+    """Tell whether one of these rules is later than what is known (at the same instant: stricter)."""
     latest = {(rule.group, rule.scope): (rule.at, rule.status) for rule in known}
     return any((rule.at, rule.status) > latest.get((rule.group, rule.scope), (-1, 0)) for rule in theirs)
 
@@ -70,35 +73,22 @@ class MigrationResult(NamedTuple):
     """What a migration did."""
 
     former: int  # the version of the store's names before, 0 = none was recorded
-    rules: int  # recipients of whom there are words, as far as partitions know
-    copied: int  # words that stand under more names now
-    done: bool  # names are recorded as those of ``VERSION``
+    rules: int  # names that have rules
+    copied: int  # rules copied to another name
+    done: bool  # the names are recorded as those of ``VERSION``
 
 
-class MigrationConnection(Protocol):
-    """What a migration needs of a connection (``gateway.store.redis.connection.StoreConnection``)."""
+async def migrate(link: StoreConnection, store: LegacyNumberStore, numbers: Sequence[str] | None) -> MigrationResult:
+    """Make a store's names those of ``identity.VERSION``. Raises StoreRefused when that is not possible, StoreError.
 
-    @property
-    def tags(self) -> Sequence[bytes]: ...
-    @property
-    def numbers(self) -> int: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-    async def set_meta(self, field: bytes, value: bytes) -> None: ...
-
-
-async def migrate(
-    link: MigrationConnection, store: LegacyNumberStore, numbers: Sequence[str] | None
-) -> MigrationResult:
-    """Make a store's names those of ``identity.VERSION``. Raises StoreRefused when there is no way, StoreError.
-
-    ``numbers``: digits of everybody whose consent or opt-out is kept, each as it was written or not; None: not given,
-    then only a store without any can be migrated.
+    ``numbers``: digits, in any spelling, of all whose consent or opt-out is stored. None: not given; then only a store
+    without any rules can be migrated.
     """
     former = link.numbers
     if former == VERSION:
         return MigrationResult(former, 0, 0, True)
     if former:
-        raise StoreRefused(f"there is no way from names of version {former} to those of version {VERSION}")
+        raise StoreRefused(f"names of version {former} cannot be migrated to version {VERSION}")
     rules = sum(await link.commands([(p, (b"HLEN", tag + b"r")) for p, tag in enumerate(link.tags)]))
     if numbers is None and rules:
         return MigrationResult(former, rules, 0, False)

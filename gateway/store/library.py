@@ -1,12 +1,16 @@
 """Assembles the function library from ``scripts/``: shared parts first, then one file per promise.
 
-The sources read like Lua with our vocabulary in it, and become plain Lua here:
+Every file is ordinary Lua 5.1 (``make check`` lints them all), with three kinds of names that stand for constants and
+become numbers, strings and slots here, so that nothing is written twice and nothing is looked up at run time:
 
-- ``State.SENT``, ``Reason.EXPIRED``, … are the values of the enums of ``gateway.model``: no number is written twice.
-- ``r.state`` is the slot of a head field in a record's array (``layout.SLOTS``): an array unpacks three times faster
-  than a table with names.
-- ``$HEAD``, ``$EVENT``, … are the formats of ``layout``, in the words of Lua's ``struct``.
-- ``$CLOCK`` is the one line that tells the time, so that tests may own it.
+- ``State.SENT``, ``Reason.EXPIRED``, ``Size.HEAD_SIZE`` … (see ``VOCABULARY``) are the values of the enums of
+  ``gateway.model`` and of ``layout.FunctionConstant``.
+- ``Format.HEAD``, ``Format.EVENT`` … are the formats of ``layout``, in the notation of Lua's ``struct``.
+- ``r.state`` and other fields of a variable named ``r`` are slots of a record's array (``layout.SLOTS``): an array
+  unpacks three times faster than a table with names.
+
+A name that is none of these raises KeyError. Names that a shared part declares at its top level (``call``, ``open``,
+``commit`` …) are known to every part behind it and to every function.
 
 The library's name carries a hash of its source, and so does every function's: two versions can live side by side.
 """
@@ -24,12 +28,12 @@ from gateway import model
 from gateway.store import layout
 from gateway.store.requests import CancelResult, ClaimResult
 
-SERVER_CLOCK = "local t = call('TIME') return t[1] * 1000 + floor(t[2] / 1000)"
 KEY_CLOCK = "return tonumber(call('GET', P .. 'clock') or 0)"
-"""For tests: the time is what the key ``<tag>clock`` of the partition says (ms)."""
+"""For tests: the body of a ``clock`` that returns the value of the partition's key ``<tag>clock`` (ms)."""
 
 SHARED = (
     "base",
+    "clock",
     "record",
     "parts",
     "lanes",
@@ -43,10 +47,10 @@ SHARED = (
     "look_up",
     "references",
     "index",
-    "hooks",
+    "webhooks",
     "claims",
 )
-"""What two files need, in the order in which it builds up."""
+"""What two files need; each part uses only those before it."""
 FUNCTIONS = {
     "accept": "",
     "claim": "",
@@ -56,7 +60,7 @@ FUNCTIONS = {
     "untake": "allow-oom",
     "regate": "allow-oom",
     "postpone": "allow-oom",
-    "strays": "allow-oom",
+    "untake_lost": "allow-oom",
     "rescue": "allow-oom",
     "progress": "allow-oom",
     "index_ids": "allow-oom",
@@ -81,23 +85,23 @@ FUNCTIONS = {
     "mentions": "no-writes",
     "owners": "no-writes",
     "depths": "no-writes",
-    "outlook": "no-writes",
+    "overview": "no-writes",
     "events": "no-writes",
-    "hooks_on": "allow-oom",
-    "hooks_off": "allow-oom",
-    "hooks_all": "allow-oom",
-    "hooks_read": "allow-oom",
-    "hooks_move": "allow-oom",
-    "hooks_next": "allow-oom",
-    "hooks_dead": "allow-oom",
-    "hooks_queues": "no-writes",
+    "webhooks_follow": "allow-oom",
+    "webhooks_unfollow": "allow-oom",
+    "webhooks_want_all": "allow-oom",
+    "webhooks_read": "allow-oom",
+    "webhooks_move": "allow-oom",
+    "webhooks_next_batch": "allow-oom",
+    "webhooks_dead_letters": "allow-oom",
+    "webhooks_queues": "no-writes",
 }
-"""Name -> flag. A full memory refuses only new messages."""
+"""Name -> flag. A full memory refuses new messages and claims, nothing else."""
 
 CALLBACKS = {"find": "find_records", "flags": "get_flags", "events": "get_events"}
-"""Where the Lua name differs: the short one is taken."""
+"""Lua names that differ from the function's, as the short name is taken."""
 
-_ENUMS: dict[str, type[IntEnum] | type[model.Check]] = {
+VOCABULARY: dict[str, type[IntEnum] | type[model.Check]] = {
     "State": model.State,
     "Reason": model.Reason,
     "Part": model.PartState,
@@ -112,6 +116,7 @@ _ENUMS: dict[str, type[IntEnum] | type[model.Check]] = {
     "Claim": ClaimResult,
     "Size": layout.FunctionConstant,
 }
+"""Tables of constants that scripts may name."""
 _FORMATS = {
     "HEAD": layout.HEAD,
     "PERMISSION": layout.PERMISSION,
@@ -122,7 +127,7 @@ _FORMATS = {
     "DETAIL": layout.DETAIL,
     "PARKED": layout.PARKED,
     "COPY": layout.COPY,
-    "TOLD": layout.TOLD,
+    "SUMMARY": layout.SUMMARY,
     "SETTINGS": layout.SETTINGS,
     "TURN": layout.TURN,
     "ASK": layout.ASK,
@@ -132,31 +137,42 @@ _FORMATS = {
 _TOKEN = re.compile(
     r"(?P<comment>--[^\n]*)"
     r"|(?P<string>'[^'\n]*'|\"[^\"\n]*\")"
-    r"|\$(?P<format>[A-Z]+)"
-    rf"|\b(?P<enum>{'|'.join(_ENUMS)})\.(?P<member>[A-Z_]+)"
+    r"|\bFormat\.(?P<format>[A-Z]+)"
+    rf"|\b(?P<enum>{'|'.join(VOCABULARY)})\.(?P<member>[A-Z_]+)"
     r"|\br\.(?P<slot>[a-z_]+)"
 )
 
 
 class FunctionLibrary(NamedTuple):
-    """What the servers load."""
+    """The library as servers load it."""
 
     name: str
     source: str
     suffix: str
 
     def function(self, name: str) -> str:
-        """The registered name of a function."""
+        """Return the registered name of a function."""
         return name + self.suffix
 
 
-def build_library(clock: str = SERVER_CLOCK) -> FunctionLibrary:
-    """The whole library; ``clock``: Lua statements that return the time in ms. Raises KeyError for an unknown word."""
+def script_sources() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the shared parts and the functions as they are written: name -> source, in the order of the library."""
     here = files(__package__) / "scripts"
-    formats = {name: repr(layout.lua_format(shape)) for name, shape in _FORMATS.items()} | {"CLOCK": clock}
-    parts = [(here / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED]
-    shared = [_plain(part, formats) for part in parts]
-    functions = {name: _plain((here / f"{name}.lua").read_text("utf-8"), formats) for name in FUNCTIONS}
+    shared = {name: (here / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED}
+    return shared, {name: (here / f"{name}.lua").read_text("utf-8") for name in FUNCTIONS}
+
+
+def build_library(clock: str = "") -> FunctionLibrary:
+    """Return the whole library. ``clock``: body of a Lua function that returns the time in ms; "": the server's.
+
+    Raises KeyError for a constant, format or slot that is not defined.
+    """
+    formats = {name: repr(layout.lua_format(shape)) for name, shape in _FORMATS.items()}
+    written_shared, written_functions = script_sources()
+    if clock:
+        written_shared["clock"] = f"local function clock() {clock} end"
+    shared = [_plain(part, formats) for part in written_shared.values()]
+    functions = {name: _plain(part, formats) for name, part in written_functions.items()}
     suffix = "_" + blake2b("\n".join((*shared, *functions.values())).encode(), digest_size=5).hexdigest()
     lines = [f"#!lua name=gateway{suffix}", *shared]
     for name, flag in FUNCTIONS.items():
@@ -170,7 +186,7 @@ def build_library(clock: str = SERVER_CLOCK) -> FunctionLibrary:
 
 
 def _plain(source: str, formats: Mapping[str, str]) -> str:
-    """Our vocabulary -> plain Lua. Comments go, lines stay, so that the line numbers in errors mean something."""
+    """Put constants, formats and slots in place. Comments go, lines stay, so that errors name the right line."""
 
     def replace(found: re.Match[str]) -> str:
         if found["comment"]:
@@ -181,6 +197,6 @@ def _plain(source: str, formats: Mapping[str, str]) -> str:
             return formats[found["format"]]
         if found["slot"]:
             return f"r[{layout.SLOTS[found['slot']]}]"
-        return str(int(_ENUMS[found["enum"]][found["member"]]))
+        return str(int(VOCABULARY[found["enum"]][found["member"]]))
 
     return _TOKEN.sub(replace, source)

@@ -1,4 +1,4 @@
-"""Limits that hold for all gateways on a store together: what each of them may use now (``scripts/share.lua``).
+"""Limits that gateways on a store share: how much each of them may use now (``scripts/share.lua``).
 
 A resource (an account's rate, a carrier's rate, its binds) lies in the partition of the hash of its name.
 """
@@ -7,48 +7,50 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.store.layout import ASK, GRANT
-from gateway.store.messages import FunctionCaller
 from gateway.store.owner import LeaseOwner
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 SLICE = 250
 """Most resources in one call."""
 
 
 class ShareRequest(NamedTuple):
-    """What a gateway says of one resource. ``limit`` 0: it uses it no more."""
+    """What a gateway reports of one resource. ``limit`` 0: it does not use it any more."""
 
     name: str
     limit: float
-    held: float  # the most that it uses, from this instant until it has heard the answer
+    held: float  # the most that it uses from now until it has the reply
     wanted: float  # what it could use
-    up: int = 0  # for others to see: binds that are bound
+    up: int = 0  # binds that are bound, for the others to see
     whole: bool = False  # only whole numbers make sense
 
 
 class ShareGrant(NamedTuple):
-    """What it may use from now on. Below ``held``: it lowers its use, and then says so by another call."""
+    """What it may use from now on. When that is below ``held`` it lowers its use, then reports that by another call."""
 
     share: float
-    target: float  # its fair share: what it has in the end
+    target: float  # its fair share, which it reaches in the end
     members: int  # gateways that use the resource, this one included
-    before: int = 0  # fair shares of members that come before this one in the order of names
-    up: int = 0  # what the others say of ``up``, in sum
+    before: int = 0  # sum of the fair shares of members whose names sort before this one's
+    up: int = 0  # sum of the others' ``up``
 
 
 class LimitStore:
-    """Raises StoreError. Whoever asks must beat (``Store.beat``): its shares end 9 s after its last beat."""
+    """Raises StoreError. The owner must have heartbeats (``MessageStore.beat``): its shares end 9 s after the last."""
 
-    def __init__(self, link: FunctionCaller, owner: LeaseOwner, partitions: int) -> None:
+    def __init__(self, link: StoreConnection, owner: LeaseOwner, partitions: int) -> None:
         self._link = link
         self._owner = owner
         self._partitions = partitions
         self._round = 0
 
     async def share(self, asks: Sequence[ShareRequest]) -> list[ShareGrant]:
-        """In the order asked. One call at a time: of two, the answer of the first may be out of date."""
+        """Return the grants in the order of the requests. One call at a time, else a reply may be outdated."""
         self._round += 1
         by_partition: dict[int, list[int]] = {}
         for index, ask in enumerate(asks):
@@ -65,7 +67,7 @@ class LimitStore:
         return out
 
     def partition(self, name: str) -> int:
-        """Where a resource lies: the same for every gateway."""
+        """Return the partition of a resource: the same for every gateway."""
         return zlib.crc32(name.encode()) % self._partitions
 
     def _args(self, asks: Sequence[ShareRequest]) -> list[Any]:

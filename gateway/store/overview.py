@@ -1,13 +1,15 @@
-"""What operators ask of the store: how long the lanes have waited, and whose messages are held. Read only."""
+"""What operators see of the store: how long messages wait in each lane, and whose are held. Read only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 
 class WaitingMessages(NamedTuple):
-    """What of one account is ready in a lane. ``oldest``: when its oldest was accepted, ms UTC, 0 = nothing waits."""
+    """Ready messages of an account in a lane. ``oldest``: when the oldest was accepted, ms UTC, 0 = none."""
 
     account: str
     ready: int
@@ -15,7 +17,7 @@ class WaitingMessages(NamedTuple):
 
 
 class LaneView(NamedTuple):
-    """One lane over all partitions. ``next_due``: when the first delayed message wakes, ms UTC, 0 = none."""
+    """One lane over all partitions. ``next_due``: when its first delayed message wakes, ms UTC, 0 = none."""
 
     name: str
     delayed: int
@@ -28,19 +30,19 @@ class LaneView(NamedTuple):
 
     @property
     def oldest(self) -> int:
-        """When the oldest ready message was accepted, ms UTC, 0 = none."""
+        """Return when the oldest ready message was accepted, ms UTC, 0 = none."""
         return _earlier(*(waiting.oldest for waiting in self.accounts))
 
 
 class LanesView(NamedTuple):
-    """All lanes, by name. ``now`` is the store's clock, ms UTC; ``oldest_held`` an instant of acceptance, 0 = none."""
+    """All lanes, by name. ``now``: the store's clock, ms UTC; ``oldest_held``: when it was accepted, 0 = none."""
 
     now: int
     oldest_held: int
     lanes: tuple[LaneView, ...]
 
     def age(self, instant: int) -> float:
-        """Seconds since an instant; 0.0 when there is none."""
+        """Return the seconds since an instant; 0.0 when there is none."""
         return max(0, self.now - instant) / 1000 if instant else 0.0
 
 
@@ -50,20 +52,14 @@ class HeldMessages(NamedTuple):
     account: str
     account_scope: bytes
     brand_scope: bytes
-    count: int  # type: ignore[assignment]  # the word everybody uses; nobody counts in a Held
+    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
     oldest: int
-
-
-class OverviewConnection(Protocol):
-    """What this needs of a connection (see ``gateway.store.redis.connection``)."""
-
-    async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]]) -> list[Any]: ...
 
 
 class StoreOverview:
     """Every method may raise StoreError."""
 
-    def __init__(self, link: OverviewConnection, partitions: int) -> None:
+    def __init__(self, link: StoreConnection, partitions: int) -> None:
         self._link = link
         self._partitions = partitions
 
@@ -71,10 +67,10 @@ class StoreOverview:
         return f"<StoreOverview over {self._partitions} partitions>"
 
     async def lanes(self) -> LanesView:
-        """What waits where, and since when."""
+        """Return what waits in each lane, and since when."""
         now = held = 0
         lanes: dict[str, tuple[int, int, dict[str, WaitingMessages]]] = {}
-        for reply in await self._link.calls([(partition, "outlook", ()) for partition in range(self._partitions)]):
+        for reply in await self._link.calls([(partition, "overview", ()) for partition in range(self._partitions)]):
             now, held = max(now, reply[0]), _earlier(held, reply[1])
             for raw_name, more, due, ready in reply[2:]:
                 name = raw_name.decode()
@@ -88,11 +84,11 @@ class StoreOverview:
         return LanesView(now, held, tuple(views))
 
     async def held(self) -> list[HeldMessages]:
-        """Who has messages held. Reads every one of them, 500 a call."""
+        """Return whose messages are held. Reads all of them, 500 per call."""
         found: dict[tuple[str, bytes, bytes], tuple[int, int]] = {}
         todo = [(partition, 0) for partition in range(self._partitions)]
         while todo:
-            replies = await self._link.calls([(partition, "outlook", (start,)) for partition, start in todo])
+            replies = await self._link.calls([(partition, "overview", (start,)) for partition, start in todo])
             for reply in replies:
                 for i in range(1, len(reply), 5):
                     account, account_scope, brand_scope, count, oldest = reply[i : i + 5]
@@ -104,5 +100,5 @@ class StoreOverview:
 
 
 def _earlier(*instants: int) -> int:
-    """The earliest of instants of which 0 means none."""
+    """Return the earliest of some instants, of which 0 means none."""
     return min((instant for instant in instants if instant), default=0)

@@ -1,33 +1,36 @@
-"""Receipts of carriers that rewrite numbers: found by (carrier, id) alone, wherever their message lives.
+"""Receipts of carriers that rewrite numbers: found by (carrier, id) alone, whichever partition their message is in.
 
-The index and what is parked lie in the partition of that pair's hash. Where a carrier has several hosts each has ids of
-its own: its name is then the carrier's with the host behind it (``named``). An id is indexed before the answer that
-brought it is stored; a receipt found here is then stored with its message like any other, and only after that forgotten
-here.
+The index and its parked receipts lie in the partition of the hash of (carrier, id). Each host of a carrier may have ids
+of its own: the index then names the carrier with its host (``named``). An id is indexed before the answer that brought
+it is stored. A receipt found here is stored with its message like any other, and only then removed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.model import ReceiptFact, Recipient
 from gateway.store.arguments import pack_outcome, read_outcome
 from gateway.store.ids import partition_of
 from gateway.store.layout import SETTINGS
-from gateway.store.messages import FunctionCaller, MessageStore
+from gateway.store.messages import MessageStore
+
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
 
 SLICE = 500
+"""Most ids in one call."""
 
 
 def named(carrier: str, host: str) -> str:
-    """What ids are kept under: the carrier, or one host of it."""
+    """Return the name that ids are indexed under: the carrier, or one host of it."""
     return f"{carrier}\x01{host}" if host else carrier
 
 
 def carrier_of(name: str) -> str:
-    """The carrier in what ids are kept under."""
+    """Return the carrier of a name that ids are indexed under."""
     return name.partition("\x01")[0]
 
 
@@ -41,21 +44,21 @@ class IndexedId(NamedTuple):
 
 
 class ReceiptIndex:
-    """See the module. Every method may raise StoreError and may be repeated."""
+    """Every method may raise StoreError and may be repeated."""
 
-    def __init__(self, store: MessageStore, link: FunctionCaller) -> None:
+    def __init__(self, store: MessageStore, link: StoreConnection) -> None:
         self._store = store
         self._link = link
 
     def partition(self, carrier: str, carrier_id: bytes) -> int:
-        """Where (carrier, id) is indexed."""
+        """Return the partition that indexes (carrier, id)."""
         name = b"%b\0%b" % (carrier.encode(), carrier_id)
         return int.from_bytes(blake2b(name, digest_size=4).digest(), "big") % self._store.partitions
 
     async def index(self, carrier: str, items: Sequence[IndexedId]) -> list[ReceiptFact]:
-        """Remember ids; the receipts that were parked under them, ready to be stored with their messages.
+        """Index ids; return the receipts that were parked under them, ready to be stored with their messages.
 
-        ``carrier``, here and below: as ``named`` has it.
+        ``carrier``, here and below: what ``named`` returns.
         """
         settings = SETTINGS.pack(*self._store.retention)
         calls, orders = [], []
@@ -74,7 +77,7 @@ class ReceiptIndex:
         ]
 
     async def locate(self, carrier: str, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]:
-        """The receipts with their recipients, by the likeliest form of the id that is known; None: parked."""
+        """Return the receipts with their recipients, by the likeliest known form of the id; None: it was parked."""
         settings = SETTINGS.pack(*self._store.retention)
         forms = [(one, number) for number, receipt in enumerate(receipts) for one in receipt.ids]
         calls, orders = [], []
@@ -97,7 +100,7 @@ class ReceiptIndex:
         return out
 
     async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None:
-        """These (carrier, id) are stored with their messages: forget what is parked under them."""
+        """Remove what is parked under these (carrier, id): it is stored with its messages."""
         settings = SETTINGS.pack(*self._store.retention)
         per: dict[int, list[Any]] = {}
         for carrier, carrier_id in items:
@@ -105,8 +108,8 @@ class ReceiptIndex:
         await self._link.calls([(partition, "unpark", args) for partition, args in per.items()])
 
     async def relocate(self) -> tuple[list[ReceiptFact], int, int]:
-        """Parked receipts whose id is known by now; how many others became orphans, or were dropped since there were
-        too many. Call ``unpark`` afterwards."""
+        """Return parked receipts whose id is known by now; then how many others became orphans, and how many were
+        dropped because there were too many. Call ``unpark`` once they are stored."""
         settings = SETTINGS.pack(*self._store.retention)
         calls = [(partition, "relocate", [settings]) for partition in range(self._store.partitions)]
         facts: list[ReceiptFact] = []
@@ -130,7 +133,7 @@ class ReceiptIndex:
 
 
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
-    """A receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` made of it."""
+    """Return a receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` packed."""
     who, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
     state, at, error, whole = read_outcome(blob[0], blob[1:])
     host = carrier[len(name) + 1 :]

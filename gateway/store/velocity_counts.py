@@ -1,50 +1,45 @@
-"""What accounts have handed in for a range of numbers, counted in the store: over all gateways, and over restarts.
+"""How many messages accounts have submitted to a range of numbers, counted in the store over all gateways and restarts.
 
-One pipeline a slice of intake, and only for messages to ranges that are limited: ``v:<account>/<prefix>:<slot>`` in the
-partition of the hash of its name is raised by what is wanted, and what was too much is given back. Of two gateways that
-ask at the same time both may be told too little, never too much.
+One pipeline per slice of intake, and only for messages to limited ranges: ``v:<account>/<prefix>/<window>:<slot>`` in
+the partition of the hash of its name is raised by what is wanted, and what exceeds the limit is taken off again. Two
+gateways that ask at the same time may both get less than the limit allows, never more.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.policy.velocity import VelocityLimit
 
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
+
 
 class VelocityWant(NamedTuple):
-    """So many messages of an account under one limit."""
+    """A number of messages of an account under one limit."""
 
     account: str
     velocity: VelocityLimit
-    count: int  # type: ignore[assignment]  # the word everybody uses; nobody counts one in a wish
+    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
 
 
 class VelocityGrant(NamedTuple):
-    """How many of them may come in; ``room_at``: when there is room again (ms UTC) if it is not all of them."""
+    """How many of them are allowed; ``room_at``: if not all, when there is room again (ms UTC)."""
 
     count: int  # type: ignore[assignment]  # as above
     room_at: int
 
 
-class VelocityConnection(Protocol):
-    """What this needs of a connection (``gateway.store.redis.connection.StoreConnection``)."""
-
-    @property
-    def tags(self) -> Sequence[bytes]: ...
-    async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> list[Any]: ...
-
-
 class VelocityCounts:
-    """Raises StoreError; then what was wanted may be counted."""
+    """Raises StoreError; then what was wanted may have been counted."""
 
-    def __init__(self, link: VelocityConnection) -> None:
+    def __init__(self, link: StoreConnection) -> None:
         self._link = link
 
     async def take(self, wants: Sequence[VelocityWant], now: int) -> list[VelocityGrant]:
-        """Count what is wanted at ``now`` (ms UTC), in the order given; no two wants under the same name."""
+        """Count what is wanted at ``now`` (ms UTC), in the order given; no two requests under the same limit."""
         commands: list[tuple[int, tuple[Any, ...]]] = []
         for want in wants:
             partition, slots = self._keys(want, now)
@@ -68,7 +63,7 @@ class VelocityCounts:
         return out
 
     def _keys(self, want: VelocityWant, now: int) -> tuple[int, list[bytes]]:
-        """The partition of a limit, and the keys of the slots that count now, the current one first."""
+        """Return the partition of a limit and the keys of the slots that count now, the current one first."""
         name = f"v:{want.account}/{want.velocity.prefix}/{want.velocity.window}".encode()
         partition = zlib.crc32(name) % len(self._link.tags)
         return partition, [b"%b%b:%d" % (self._link.tags[partition], name, slot) for slot in want.velocity.slots(now)]

@@ -1,7 +1,7 @@
-"""Hints between the gateways of one store: something waits in these partitions, and whoever can may take it now.
+"""Hints between the gateways of a store: messages wait in these partitions, and a gateway that can may take them now.
 
-Sharded channels, one a partition, so that on a cluster a hint stays on the node of its partitions; one message on one
-of them tells of all partitions of that node. A hint that is lost costs a quarter of a second: the next sweep finds it.
+Sharded channels, one per partition, so that on a cluster a hint stays on the node of its partitions; one message on one
+of them names all partitions of that node. A lost hint costs a quarter of a second: the next sweep finds the messages.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ CHANNEL = b"hint"
 _URGENT, _ORDINARY = b"!", b"."
 
 Heard = Callable[[list[int], bool], None]
-"""Partitions, and whether a one-time password is among what waits there."""
+"""Called with the partitions, and whether a one-time password waits there."""
 
 
 class WorkChannel:
-    """``tell`` the others; ``listen`` to them."""
+    """``tell`` the other gateways; ``listen`` to them."""
 
     def __init__(self, link: StoreConnection, owner: LeaseOwner) -> None:
         self._link = link
         self._name = owner.name.encode()
 
     async def tell(self, partitions: Iterable[int], *, urgent: bool) -> None:
-        """One message per node. Raises StoreError."""
+        """Publish one message per node. Raises StoreError."""
         by_node = {node: partitions_of & wanted for node, partitions_of in self._homes() if (wanted := set(partitions))}
         await self._link.commands(
             [
@@ -39,15 +39,15 @@ class WorkChannel:
         )
 
     async def listen(self, heard: Heard) -> None:
-        """Until it fails. Raises StoreError."""
+        """Call ``heard`` for every hint of another gateway, until that fails. Raises StoreError."""
         async with asyncio.TaskGroup() as group:
             for node, partitions in self._homes():
                 group.create_task(self._listen(node, partitions, heard))
 
     async def _listen(self, node: StoreNode, partitions: Iterable[int], heard: Heard) -> None:
         async for data in node.published([self._channel(partition) for partition in partitions]):
-            who, some, urgent = decode(data)
-            if who != self._name:
+            sender, some, urgent = decode(data)
+            if sender != self._name:
                 heard([partition for partition in some if partition < self._link.partitions], urgent)
 
     def _homes(self) -> list[tuple[StoreNode, set[int]]]:
@@ -57,15 +57,15 @@ class WorkChannel:
         return self._link.tags[partition] + CHANNEL
 
 
-def encode(partitions: Iterable[int], who: bytes, *, urgent: bool) -> bytes:
-    """``!`` or ``.``, the number of partitions (2 octets), each (2), and who says it."""
+def encode(partitions: Iterable[int], sender: bytes, *, urgent: bool) -> bytes:
+    """Return ``!`` (urgent) or ``.``, the number of partitions (2 octets), each (2), and the sender."""
     numbers = sorted(partitions)
     packed = b"".join(number.to_bytes(2, "big") for number in numbers)
-    return (_URGENT if urgent else _ORDINARY) + len(numbers).to_bytes(2, "big") + packed + who
+    return (_URGENT if urgent else _ORDINARY) + len(numbers).to_bytes(2, "big") + packed + sender
 
 
 def decode(data: bytes) -> tuple[bytes, list[int], bool]:
-    """Who says it, partitions, whether it is urgent. What is too short says less, never anything else."""
+    """Return sender, partitions, and whether it is urgent. Truncated data has fewer partitions, never wrong ones."""
     end = 3 + 2 * int.from_bytes(data[1:3], "big")
     numbers = [int.from_bytes(data[at : at + 2], "big") for at in range(3, min(end, len(data) - 1), 2)]
     return data[end:], numbers, data[:1] == _URGENT

@@ -1,8 +1,8 @@
-"""Webhooks: follows the event streams of this worker's partitions and keeps every receiver's queue moving.
+"""Follows the event streams of this worker's partitions and moves their events into the queues of endpoints.
 
-While nobody has a receiver nothing runs and events are not kept for it. Else one round every seventh of a second reads
-all partitions in one pipeline and moves their events to queues in a second. Each event brings what is told of its
-message. What is in the queues the ``outbox`` posts.
+While no account has an endpoint nothing runs, and events are not kept. Else a round every 0.15 s reads all partitions
+in one pipeline and moves their events in a second. Entries carry the summaries of their messages, so no record is
+looked up. The ``DeliveryScheduler`` posts what is in the queues.
 """
 
 from __future__ import annotations
@@ -11,78 +11,44 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.config.addresses import AddressGuard
 from gateway.store.errors import StoreError
-from gateway.store.owner import LeaseOwner
-from gateway.store.requests import OwnerSeen
-from gateway.store.webhook_queues import (
-    EnvelopeHeader,
-    EventChunk,
-    FrozenBatch,
-    MessageSummary,
-    MovedChunk,
-    NextBatchRequest,
-    PartitionTail,
-    QueueAddress,
-    QueueInfo,
+from gateway.store.owner import DEAD_AFTER
+from gateway.store.webhook_queues import EventChunk, LeaseState, PartitionTail, WebhookQueues
+from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
+from gateway.webhooks.event_json import (
+    QueueEvents,
+    Subscription,
+    chunks,
+    wanted_events,
+    write_looked_up,
+    write_summarized,
 )
-from gateway.supervision import TRIES, FailureCounts, Supervision, sift
-from gateway.webhooks.delivery import DeliveryScheduler
-from gateway.webhooks.endpoint_queue import EndpointClient, EndpointSettings
-from gateway.webhooks.event_format import Subscription, addressed, as_told, chunks, wanted
-from gateway.webhooks.poster import Poster
+from gateway.webhooks.scheduler import DeliveryScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gateway.store.former_accounts import EndpointSettings
+    from gateway.store.messages import MessageStore
+    from gateway.store.owner import LeaseOwner
+    from gateway.webhooks.endpoints import Endpoints
+
+    _Move = tuple[PartitionTail, Sequence[EventChunk]]
 
 ROUND = 0.15
-"""Seconds between rounds: what happens meanwhile shares its posts."""
+"""Seconds between rounds: events of one round share their posts."""
 
-LOOK_EVERY = 5.0
-"""Seconds between looks at which workers are alive, and so at whose partitions are whose."""
+SHARE_EVERY = 5.0
+"""Seconds between looks at which workers are alive, which decides who has which partitions."""
 
-DEAD_AFTER = 10_000
-OF_LATE = 35 * 86400
-"""Seconds a message that names a receiver may live (it may be scheduled for next month)."""
-
-_Move = tuple[PartitionTail, Sequence[EventChunk]]
+RECENT = 35 * 86400
+"""Seconds that a message which names a URL may live (it may be scheduled for next month)."""
 
 log = structlog.get_logger(__name__)
-
-
-def poster(named: Iterable[str], agent: str) -> EndpointClient:
-    """What posts to public addresses, and to those in the networks ``named``."""
-    return Poster(AddressGuard(named), agent=agent)
-
-
-class EventStore(Protocol):
-    """What is needed of the store (see ``gateway.store.webhook_queues.WebhookQueues``)."""
-
-    partitions: int
-
-    def queue(self, address: QueueAddress) -> bytes: ...
-    async def follow(self, accounts: Iterable[str] = ()) -> None: ...
-    async def hear_all(self, accounts: Iterable[str]) -> None: ...
-    async def unfollow(self, of_late: int) -> bool: ...
-    async def read(
-        self, owner: LeaseOwner, partitions: Sequence[int], *, ends: bool = False
-    ) -> list[PartitionTail]: ...
-    async def leave(self, owner: LeaseOwner, partitions: Iterable[int]) -> None: ...
-    def reveal(self, sealed: bytes) -> EnvelopeHeader: ...
-    async def summaries(self, ids: Sequence[bytes]) -> dict[bytes, MessageSummary]: ...
-    async def move(
-        self, owner: LeaseOwner, moves: Sequence[tuple[PartitionTail, Sequence[EventChunk]]]
-    ) -> list[list[MovedChunk] | None]: ...
-    async def next(self, asks: Sequence[NextBatchRequest]) -> list[FrozenBatch | None]: ...
-    async def queues(self, partitions: Iterable[int] | None = None) -> tuple[set[str], list[QueueInfo]]: ...
-
-
-class OwnerStore(Protocol):
-    """Who else is there (see ``gateway.store.messages.MessageStore``)."""
-
-    async def owners(self) -> list[OwnerSeen]: ...
 
 
 class EventFollower:
@@ -90,238 +56,213 @@ class EventFollower:
 
     def __init__(
         self,
-        store: EventStore,
-        owners: OwnerStore,
+        store: WebhookQueues,
+        owners: MessageStore,
         owner: LeaseOwner,
-        poster: Callable[[], EndpointClient],
+        endpoints: Endpoints,
         *,
         supervision: Supervision | None = None,
     ) -> None:
-        self._supervision = supervision or Supervision()
-        self._tries = FailureCounts()
-        self._make_poster = poster
-        self._poster: EndpointClient | None = None
-        self.deliveries = DeliveryScheduler(store, self)
-        self.counts = self.deliveries.counts
+        self.scheduler = DeliveryScheduler(store, endpoints)
+        self._endpoints = endpoints
         self._store = store
         self._owners = owners
         self._owner = owner
-        self._settings: dict[str, EndpointSettings] = {}
-        self._named: set[str] = set()  # accounts whose messages name receivers
-        self._named_on: dict[str, int] = {}  # the day on which the store was last told so
+        self._supervision = supervision or Supervision()
+        self._tries = FailureCounts()
+        self._naming: set[str] = set()  # accounts whose messages name URLs
+        self._recorded_on: dict[str, int] = {}  # … -> the day on which the store last recorded it
+        self._wanting_all: set[str] | None = None  # accounts that want every move, as the store knows them
         self._subscriptions: dict[bytes, Subscription] = {}
         self._following = asyncio.Event()
-        self._hears_all: set[str] | None = None  # as the store was told
-        self._mine: tuple[int, ...] = tuple(range(store.partitions))
-        self._looked = float("-inf")
-        self._versions: dict[int, int] = {}
+        self._partitions: tuple[int, ...] = tuple(range(store.partitions))
+        self._shared_at = float("-inf")  # of the loop's time
+        self._versions: dict[int, int] = {}  # of the partitions whose lease we hold
 
     def __repr__(self) -> str:
-        return f"<EventFollower {self.deliveries!r}, {dict(self.counts)}>"
-
-    @property
-    def poster(self) -> EndpointClient:
-        """Made when it is first needed (see ``prepare``)."""
-        if self._poster is None:
-            self._poster = self._make_poster()
-        return self._poster
-
-    async def prepare(self) -> None:
-        """Make what posts beside the loop: reading the certificates that are trusted takes a while."""
-        if self._poster is None:
-            self._poster = await asyncio.to_thread(self._make_poster)
+        return f"<EventFollower {self.scheduler!r}, {dict(self._endpoints.counts)}>"
 
     # -- settings
 
-    def configure(self, accounts: Iterable[EndpointSettings], *, give_up_after: int = 86400) -> None:
-        """Take over the accounts' settings, and how many seconds a receiver that fails is tried."""
-        self.deliveries.give_up_after = give_up_after
-        self._settings = {one.account: one for one in accounts}
+    def configure(self, settings: Mapping[str, EndpointSettings], *, give_up_after: int = 86400) -> None:
+        """Take over settings by account, and for how many seconds a failing endpoint is tried."""
+        self._endpoints.configure(settings, give_up_after=give_up_after)
         self._subscribe()
-
-    def settings(self, account: str) -> EndpointSettings | None:
-        """Of one account, as they are now."""
-        return self._settings.get(account)
 
     def _subscribe(self) -> None:
         self._subscriptions = {
             name.encode(): Subscription(name, one.everything, own=bool(one.url))
-            for name, one in self._settings.items()
-            if one.url or name in self._named
+            for name, one in self._endpoints.settings.items()
+            if one.url or name in self._naming
         }
 
     async def start(self) -> None:
-        """Follow events when an account has a receiver, or messages of late named one. Raises StoreError."""
-        if any(one.url for one in self._settings.values()):
+        """Follow events if an account has an endpoint, or messages named URLs recently. Raises StoreError."""
+        if any(one.url for one in self._endpoints.settings.values()):
             await self._follow()
-        elif await self._store.unfollow(OF_LATE):
-            await self.prepare()
-            await self._hear()
+        elif await self._store.unfollow(RECENT):
+            await self._endpoints.prepare()
+            await self._store_wanting_all()
             self._following.set()
 
-    async def renew(self) -> None:
-        """After ``configure`` on a running gateway: networks are read again, waits are cut short. Raises StoreError."""
-        former, self._poster = self._poster, None
-        if former is not None:
-            await former.close()  # posts under way fail and are tried again
+    async def reload(self) -> None:
+        """Put ``configure`` into effect on a running gateway: permitted networks, and no waits. Raises StoreError."""
+        await self._endpoints.renew_poster()  # posts under way fail and are tried again
         if not self._following.is_set():
             await self.start()
         else:
-            await self._hear()
-        self.deliveries.retry()
+            await self._store_wanting_all()
+        self.scheduler.retry_all()
 
-    async def named(self, accounts: Iterable[str]) -> None:
-        """Messages of these accounts name receivers; to be called before they are stored. Raises StoreError."""
+    async def follow_accounts(self, accounts: Iterable[str]) -> None:
+        """Follow events of accounts whose messages name URLs. Call before storing the messages. Raises StoreError."""
         today = int(time.time()) // 86400
-        fresh = {name for name in accounts if self._named_on.get(name) != today}
-        if fresh:
-            await self._follow(fresh)
-            self._named_on.update(dict.fromkeys(fresh, today))
+        unrecorded = {name for name in accounts if self._recorded_on.get(name) != today}
+        if unrecorded:
+            await self._follow(unrecorded)
+            self._recorded_on.update(dict.fromkeys(unrecorded, today))
 
     async def _follow(self, accounts: Iterable[str] = ()) -> None:
         names = set(accounts)
-        await self.prepare()
+        await self._endpoints.prepare()
         await self._store.follow(names)
-        await self._hear()
-        self._named |= names
+        await self._store_wanting_all()
+        self._naming |= names
         self._subscribe()
         self._following.set()
 
-    async def _hear(self) -> None:
-        """Tell the store whose events are wanted one and all, when that is news to it."""
-        wanted_by = {name for name, one in self._settings.items() if one.everything}
-        if wanted_by != self._hears_all:
-            await self._store.hear_all(sorted(wanted_by))
-            self._hears_all = wanted_by
+    async def _store_wanting_all(self) -> None:
+        """Store which accounts want every move, when that has changed."""
+        names = {name for name, one in self._endpoints.settings.items() if one.everything}
+        if names != self._wanting_all:
+            await self._store.want_all(sorted(names))
+            self._wanting_all = names
 
     # -- life
 
     async def run(self) -> None:
-        """Round and round, for ever."""
-        away = False
+        """Run rounds until it is cancelled."""
+        store_away = False
         while True:
             await self._following.wait()
             try:
                 more = await self._round()
-                away = False
+                store_away = False
             except StoreError as error:
-                if not away:
-                    log.warning("webhooks wait for the store", error=str(error))
-                away, more = True, False
+                if not store_away:
+                    log.warning("webhooks are waiting for the store", error=str(error))
+                store_away, more = True, False
             await asyncio.sleep(0 if more else ROUND)
 
-    async def stop(self, patience: float = 2.0) -> None:
-        """Let posts under way end, give the leases back."""
-        await self.deliveries.stop(patience)
+    async def stop(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109 - what is not done by then is cancelled
+        """Let posts under way end, and release the leases."""
+        await self.scheduler.stop(timeout)
         if self._versions:
             with contextlib.suppress(StoreError):
-                await self._store.leave(self._owner, list(self._versions))
-        if self._poster is not None:
-            await self._poster.close()
+                await self._store.release(self._owner, list(self._versions))
+        await self._endpoints.close()
 
     async def _round(self) -> bool:
-        """Read, look up, move; True when there is more."""
-        await self._look()
-        all_ends = not any(subscription.everything for subscription in self._subscriptions.values())
-        tails = await self._store.read(self._owner, self._mine, ends=all_ends)
-        await self._learn(tails)
+        """Read, write as JSON, move; True when there is more to read."""
+        await self._share_partitions()
+        finals_only = not any(subscription.everything for subscription in self._subscriptions.values())
+        tails = await self._store.read(self._owner, self._partitions, finals_only=finals_only)
+        await self._check_leases(tails)
         moves: list[_Move] = []
         for tail in tails:
             if tail.entries:
                 await asyncio.sleep(0)  # a partition is some milliseconds of work
-                moves += await self._to_move(tail)
+                moves += await self._moves(tail)
         if moves:
-            await sift(moves, self._move, self._unmoved)
+            await isolate_failures(moves, self._move, self._not_moved)
         return any(tail.more for tail in tails)
 
-    async def _to_move(self, tail: PartitionTail) -> list[_Move]:
-        """What is to be put into queues of what was read in a partition. Raises StoreError.
+    async def _moves(self, tail: PartitionTail) -> list[_Move]:
+        """Return what to move of a read, none for a round to be repeated. Raises StoreError.
 
-        Entries that cannot be read hold up their partition alone, for three rounds; then they are left out.
+        Entries that fail to be read hold up their own partition for three rounds; then they are left out.
         """
         try:
-            queues = as_told(tail.entries, self._subscriptions, self._store.reveal, self._spoilt)
-            return [(tail, self._chunks(await self._sought(tail) if queues is None else queues))]
+            events = write_summarized(tail.entries, self._subscriptions, self._store.open_header, self._unwritable)
+            return [(tail, self._chunks(await self._look_up(tail) if events is None else events))]
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever is odd about it, the other partitions go on
             self._supervision.failed("webhooks", error)
-            if self._tries.add((tail.partition, tail.upto)) < TRIES:
+            if self._tries.add((tail.partition, tail.read_to)) < TRIES:
                 return []
-            self._supervision.set_aside("events", f"partition {tail.partition}, up to {tail.upto!r}", error)
+            self._supervision.set_aside("events", f"partition {tail.partition}, up to {tail.read_to!r}", error)
             return [(tail, [])]
 
-    async def _move(self, moves: Sequence[_Move]) -> None:
-        for (tail, put), moved in zip(moves, await self._store.move(self._owner, moves), strict=True):
-            if moved is None:
-                self._lose(tail.partition)
-                continue
-            for chunk, state in zip(put, moved, strict=True):
-                self.deliveries.count("events", chunk.events)
-                self.deliveries.fresh(tail.partition, chunk, state)
+    async def _look_up(self, tail: PartitionTail) -> QueueEvents:
+        """The longer way, for entries without summaries: the messages are looked up."""
+        refs = wanted_events(tail.entries, self._subscriptions)
+        ids = {ref.id for ref in refs}
+        return write_looked_up(refs, await self._store.summaries(list(ids)) if ids else {}, self._unwritable)
 
-    async def _unmoved(self, move: _Move, error: Exception) -> None:
-        """The events of one partition cannot be moved now; those of the others are."""
-        self._supervision.failed("webhooks", error)
-
-    def _spoilt(self, event: bytes, error: Exception) -> None:
-        self._supervision.set_aside("event", f"{event[:16].hex()}.{int.from_bytes(event[16:20], 'big')}", error)
-
-    async def _sought(self, tail: PartitionTail) -> dict[QueueAddress, list[str]]:
-        """The events of each queue, when the messages concerned have to be looked up."""
-        told = wanted(tail.entries, self._subscriptions)
-        ids = {one.id for one in told}
-        return addressed(told, await self._store.summaries(list(ids)) if ids else {}, self._spoilt)
-
-    def _chunks(self, events: Mapping[QueueAddress, Sequence[str]]) -> list[EventChunk]:
+    def _chunks(self, events: QueueEvents) -> list[EventChunk]:
         out = []
         for address, some in events.items():
-            queue = self._store.queue(address)
-            settings = self._settings.get(address.account)
-            for count, plain in chunks(some, settings.batch if settings else 100):
+            queue = self._store.queue_name(address)
+            for count, plain in chunks(some, self._endpoints.batch_size(address.account)):
                 out.append(EventChunk(queue, address, secrets.token_bytes(8), count, plain))
         return out
 
-    # -- whose partitions
+    async def _move(self, moves: Sequence[_Move]) -> None:
+        for (tail, moving), moved in zip(moves, await self._store.move(self._owner, moves), strict=True):
+            if moved is None:
+                self._drop_partition(tail.partition)
+                continue
+            for chunk, result in zip(moving, moved, strict=True):
+                self._endpoints.counts["events"] += chunk.events
+                self.scheduler.moved(tail.partition, chunk, result)
 
-    async def _look(self) -> None:
-        """Share the partitions among the workers that are alive."""
+    async def _not_moved(self, move: _Move, error: Exception) -> None:
+        """The events of one partition cannot be moved now; those of the others are."""
+        self._supervision.failed("webhooks", error)
+
+    def _unwritable(self, event: bytes, error: Exception) -> None:
+        self._supervision.set_aside("event", f"{event[:16].hex()}.{int.from_bytes(event[16:20], 'big')}", error)
+
+    # -- partitions
+
+    async def _share_partitions(self) -> None:
+        """Divide the partitions among the workers that are alive."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked < LOOK_EVERY:
+        if now - self._shared_at < SHARE_EVERY:
             return
-        self._looked = now
+        self._shared_at = now
         seen = await self._owners.owners()
         youngest = max((one.beat for one in seen), default=0)
-        alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER} | {self._owner.name}
+        alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER * 1000} | {self._owner.name}
         names = sorted(alive)
         place = names.index(self._owner.name)
-        mine = tuple(range(place, self._store.partitions, len(names)))
-        given = set(self._versions) - set(mine)
-        self._mine = mine
-        for partition in given:
-            self._lose(partition)
-        if given:
-            await self._store.leave(self._owner, given)
+        self._partitions = tuple(range(place, self._store.partitions, len(names)))
+        former = set(self._versions) - set(self._partitions)
+        for partition in former:
+            self._drop_partition(partition)
+        if former:
+            await self._store.release(self._owner, former)
 
-    async def _learn(self, tails: Sequence[PartitionTail]) -> None:
-        """Queues that were there before us, or that somebody else has changed."""
+    async def _check_leases(self, tails: Sequence[PartitionTail]) -> None:
+        """Drop partitions that are lost; work the queues of those that are new, or were changed by another worker."""
         changed = []
         for tail in tails:
-            if not tail.held:
-                self._lose(tail.partition)
-            elif tail.held == 2 or self._versions.get(tail.partition) != tail.version:
+            if tail.lease is LeaseState.LOST:
+                self._drop_partition(tail.partition)
+            elif tail.lease is LeaseState.NEW or self._versions.get(tail.partition) != tail.version:
                 changed.append(tail)
         if not changed:
             return
         accounts, queues = await self._store.queues([tail.partition for tail in changed])
-        if accounts - self._named:
-            self._named |= accounts
+        if accounts - self._naming:
+            self._naming |= accounts
             self._subscribe()
         for queue in queues:
             if queue.waiting:
-                self.deliveries.work(queue.partition, queue.address)
+                self.scheduler.work(queue.partition, queue.address)
         self._versions.update({tail.partition: tail.version for tail in changed})
 
-    def _lose(self, partition: int) -> None:
+    def _drop_partition(self, partition: int) -> None:
         if self._versions.pop(partition, None) is not None:
-            self.deliveries.lose(partition)
+            self.scheduler.drop_partition(partition)

@@ -1,11 +1,11 @@
-"""HTTP/1.1 towards servers that nobody trusts: one request at a time on a connection, and answers bounded in all ways.
+"""HTTP/1.1 to servers that nobody trusts: one request at a time on a connection, every response bounded in all ways.
 
-Of an answer the status counts. Before it come at most ``INFORMATIONAL`` answers of 1xx, which with the headers have at
-most ``HEAD`` octets. What follows is read so that the connection may be used again, ``ANSWER`` octets in all (chunks
-and trailers as they lie on the wire) and for at most ``BODY_SECONDS``; what exceeds that is cut off and the status
-stands. The event loop hands over what arrives piece by piece, and the work for each piece has those bounds too, so the
-timers of the time-outs always run. (A client that awaits message after message never yields while there is a next one:
-a server that sends nothing but ``100 Continue`` holds up its whole process.)
+Of a response the status counts. At most ``INFORMATIONAL`` responses of 1xx may precede it, which with the headers have
+at most ``HEAD`` octets. The rest is read so that the connection can be reused, ``RESPONSE`` octets in all (chunks and
+trailers as they are on the wire) and for at most ``BODY_SECONDS``; what exceeds that is cut off and the status stands.
+The event loop passes on data as it arrives, and the work for each piece has those bounds too, so the timers of the
+timeouts always run. (A client that awaits message after message never yields while there is a next one: a server that
+sends nothing but ``100 Continue`` blocks its whole process.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import httptools
 
 INFORMATIONAL = 10
 HEAD = 16 * 1024
-ANSWER = 64 * 1024
+RESPONSE = 64 * 1024
 BODY_SECONDS = 1.0
 
 
@@ -28,24 +28,24 @@ class HttpResponse(NamedTuple):
     status: int
     fault: str = ""
     retry_after: str = ""
-    unheard: bool = False  # the server hung up before it said anything
+    closed_silently: bool = False  # the server closed the connection without sending an octet
 
 
 class UnboundedResponse(Exception):
-    """An answer that has no end in sight."""
+    """A response that exceeds a bound."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection to one server: ``ask`` may be called whenever it is ``idle``."""
+    """A connection to one server: ``send`` may be called whenever it is ``idle``."""
 
     def __init__(self, lost: Callable[[HttpConnection], None], *, idle_seconds: float = 30.0) -> None:
-        """``lost`` hears of its end."""
+        """``lost``: is called when the connection has ended."""
         self._loop = asyncio.get_running_loop()
-        self._lost = lost
+        self._on_lost = lost
         self._idle_seconds = idle_seconds
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._asked: asyncio.Future[HttpResponse] | None = None
+        self._response: asyncio.Future[HttpResponse] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
         self._begin()
@@ -53,57 +53,57 @@ class HttpConnection(asyncio.Protocol):
     def _begin(self) -> None:
         self._status = self._octets = self._informational = 0
         self._retry_after = ""
-        self._complete = self._keeps = self._lingers = False
+        self._complete = self._keep_alive = self._in_body = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._transport is None else "busy" if self._asked else "idle"
+        state = "closed" if self._transport is None else "busy" if self._response else "idle"
         return f"<HttpConnection {state}>"
 
     @property
     def idle(self) -> bool:
-        """It is open and nothing is asked on it."""
-        return self._asked is None and self._transport is not None and not self._transport.is_closing()
+        """It is open, and no request is under way."""
+        return self._response is None and self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, request: bytes, until: float) -> asyncio.Future[HttpResponse]:
+    def send(self, request: bytes, until: float) -> asyncio.Future[HttpResponse]:
         """Send a whole request. The future never fails; at ``until``, of the loop's time, it has timed out."""
         self._begin()
-        asked = self._asked = self._loop.create_future()
+        response = self._response = self._loop.create_future()
         if self._transport is None:
-            self._settle(HttpResponse(0, "the server hung up", unheard=True))
-            return asked
+            self._settle(HttpResponse(0, "the server closed the connection", closed_silently=True))
+            return response
         self._until = until
-        self._plan(until, self._late)
+        self._set_timer(until, self._time_out)
         self._transport.write(request)
-        return asked
+        return response
 
     def cut(self) -> None:
         """Close it now, whatever is under way."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _plan(self, at: float, what: Callable[[], None]) -> None:
+    def _set_timer(self, at: float, callback: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, what)
+        self._timer = self._loop.call_at(at, callback)
 
-    def _late(self) -> None:
+    def _time_out(self) -> None:
         self._end("timed out")
 
-    def _end(self, fault: str, *, hung_up: bool = False) -> None:
-        """Nothing more is read: the answer is the status if it has come, else the fault."""
+    def _end(self, fault: str, *, closed: bool = False) -> None:
+        """Read nothing more: the response is the status if it has arrived, else the fault."""
         self.cut()
         if self._status:
             self._settle(HttpResponse(self._status, "", self._retry_after))
         else:
-            self._settle(HttpResponse(0, fault[:200], unheard=hung_up and not self._octets))
+            self._settle(HttpResponse(0, fault[:200], closed_silently=closed and not self._octets))
 
-    def _settle(self, answer: HttpResponse) -> None:
+    def _settle(self, response: HttpResponse) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        asked, self._asked = self._asked, None
-        if asked is not None and not asked.done():
-            asked.set_result(answer)
+        future, self._response = self._response, None
+        if future is not None and not future.done():
+            future.set_result(response)
 
     # -- asyncio.Protocol
 
@@ -112,13 +112,13 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        fault = f"{type(exc).__name__}: {exc}" if exc else "the server hung up before its answer was complete"
-        self._end(fault, hung_up=True)
-        self._lost(self)
+        fault = f"{type(exc).__name__}: {exc}" if exc else "the server closed the connection before its response ended"
+        self._end(fault, closed=True)
+        self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._asked is None:
-            self.cut()  # nothing was asked
+        if self._response is None:
+            self.cut()  # nothing was requested
             return
         try:
             if not self._status:
@@ -126,38 +126,35 @@ class HttpConnection(asyncio.Protocol):
                 self._feed(data[:room])
                 data = data[room:]
             if data and self._status:
-                self._feed(data[: ANSWER - self._octets])
+                self._feed(data[: RESPONSE - self._octets])
         except httptools.HttpParserUpgrade:
-            self._end("the server wants to speak another protocol")
+            self._end("the server switched to another protocol")
         except httptools.HttpParserError as error:
-            self._end(
-                str(error.__context__)
-                if isinstance(error.__context__, UnboundedResponse)
-                else f"no HTTP answer: {error}"
-            )
+            cause = error.__context__
+            self._end(str(cause) if isinstance(cause, UnboundedResponse) else f"no HTTP response: {error}")
         else:
-            self._go_on()
+            self._check_progress()
 
     def _feed(self, data: bytes) -> None:
         self._octets += len(data)
         self._parser.feed_data(data)
 
-    def _go_on(self) -> None:
-        """After some octets: the answer is complete, too long, or it is waited for the rest."""
-        if self._complete and self._keeps:
+    def _check_progress(self) -> None:
+        """After some octets: the response is complete, too long, or its rest is still to come."""
+        if self._complete and self._keep_alive:
             self._settle(HttpResponse(self._status, "", self._retry_after))
-            self._plan(self._loop.time() + self._idle_seconds, self.cut)
-        elif self._complete or self._octets >= (ANSWER if self._status else HEAD):
-            self._end(f"its answer has more than {HEAD} octets of headers")
-        elif self._status and not self._lingers:
-            self._lingers = True
-            self._plan(min(self._until, self._loop.time() + BODY_SECONDS), self._late)
+            self._set_timer(self._loop.time() + self._idle_seconds, self.cut)
+        elif self._complete or self._octets >= (RESPONSE if self._status else HEAD):
+            self._end(f"response headers of more than {HEAD} octets")
+        elif self._status and not self._in_body:
+            self._in_body = True
+            self._set_timer(min(self._until, self._loop.time() + BODY_SECONDS), self._time_out)
 
     # -- httptools
 
     def on_message_begin(self) -> None:
         if self._complete:
-            raise UnboundedResponse("it answers more than was asked")
+            raise UnboundedResponse("more than one response to a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._status and len(name) == 11 and name.lower() == b"retry-after":
@@ -171,8 +168,8 @@ class HttpConnection(asyncio.Protocol):
         self._informational += 1
         self._retry_after = ""
         if self._informational > INFORMATIONAL:
-            raise UnboundedResponse(f"more than {INFORMATIONAL} informational answers (1xx) and no other")
+            raise UnboundedResponse(f"more than {INFORMATIONAL} informational responses (1xx) and no other")
 
     def on_message_complete(self) -> None:
         if self._status:
-            self._complete, self._keeps = True, self._parser.should_keep_alive()
+            self._complete, self._keep_alive = True, self._parser.should_keep_alive()

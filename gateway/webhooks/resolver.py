@@ -1,8 +1,7 @@
-"""The addresses of receivers' names, asked of the system in threads of our own.
+"""The addresses of endpoints' host names, resolved by the system in threads of our own.
 
-A name whose servers do not answer holds a thread for many seconds; in the threads that everybody shares a few such
-names would hold up whoever else resolves one. What was found is known for ten seconds, and asked once for all who want
-it at the same time.
+A name whose servers do not answer holds a thread for many seconds; in the shared thread pool a few such names would
+delay every other lookup. A result is cached for ten seconds, and concurrent lookups of one name share it.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 FRESH = 10.0
+"""Seconds that a result is cached."""
+
 THREADS = 16
-MOST_KNOWN = 4096
+MOST_CACHED = 4096
 
 
-class _Resolved(NamedTuple):
+class _Lookup(NamedTuple):
     until: float  # of the loop's time
     addresses: asyncio.Future[list[str]]
 
@@ -29,37 +30,37 @@ class Resolver:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "names")
         self._closed = False
-        self._known: OrderedDict[str, _Resolved] = OrderedDict()
+        self._cache: OrderedDict[str, _Lookup] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Resolver {len(self._known)} known>"
+        return f"<Resolver {len(self._cache)} cached>"
 
     async def addresses(self, name: str) -> list[str]:
-        """In the order in which they should be tried. Raises OSError when the name is not known, or after ``close``."""
+        """Return addresses in the order in which to try them. Raises OSError when unknown, or after ``close``."""
         if self._closed:
-            raise OSError("names are not looked up any more")
+            raise OSError("the resolver is closed")
         loop = asyncio.get_running_loop()
-        known = self._known.get(name)
-        if known is None or known.until < loop.time() or _failed(known.addresses):
-            asked = loop.run_in_executor(self._threads, look_up, name)
-            asked.add_done_callback(_failed)  # nobody may wait for it any longer
-            known = self._known[name] = _Resolved(loop.time() + FRESH, asked)
-            self._known.move_to_end(name)
-            if len(self._known) > MOST_KNOWN:
-                self._known.popitem(last=False)
-        return await asyncio.shield(known.addresses)
+        cached = self._cache.get(name)
+        if cached is None or cached.until < loop.time() or _failed(cached.addresses):
+            lookup = loop.run_in_executor(self._threads, look_up, name)
+            lookup.add_done_callback(_failed)  # retrieves its exception: by then its callers may be cancelled
+            cached = self._cache[name] = _Lookup(loop.time() + FRESH, lookup)
+            self._cache.move_to_end(name)
+            if len(self._cache) > MOST_CACHED:
+                self._cache.popitem(last=False)
+        return await asyncio.shield(cached.addresses)
 
     def close(self) -> None:
-        """What is being looked up is no longer waited for."""
+        """Stop; lookups under way are abandoned."""
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _failed(asked: asyncio.Future[list[str]]) -> bool:
-    return asked.done() and (asked.cancelled() or asked.exception() is not None)
+def _failed(lookup: asyncio.Future[list[str]]) -> bool:
+    return lookup.done() and (lookup.cancelled() or lookup.exception() is not None)
 
 
 def look_up(name: str) -> list[str]:
-    """Ask the system; takes its time. Raises OSError, ValueError."""
+    """Ask the system; blocks. Raises OSError, ValueError."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -15,7 +15,7 @@ from gateway.config import ConfigProblem
 
 
 def request(name: str = "alice", user: str = "al") -> Request:
-    return Request({"type": "http", "operator": Operator(name, acts=True, address="10.0.0.1", user=user)})
+    return Request({"type": "http", "operator": Operator(name, may_act=True, address="10.0.0.1", user=user)})
 
 
 async def act(audit: Audit, action: str, target: str = "", **result: Any) -> None:
@@ -23,7 +23,7 @@ async def act(audit: Audit, action: str, target: str = "", **result: Any) -> Non
         said.update(result)
 
 
-async def test_who_when_what_and_how_it_ended(tmp_path: Path) -> None:
+async def test_an_action_is_recorded_with_operator_time_and_outcome(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     assert await audit.tail(10) == []
     await act(audit, "carrier.pause", "north")
@@ -38,7 +38,7 @@ async def test_who_when_what_and_how_it_ended(tmp_path: Path) -> None:
     assert audit.counts == {("carrier.pause", "done"): 1, ("held.release", "done"): 1}
 
 
-async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_path: Path) -> None:
+async def test_the_first_line_is_on_disk_before_the_action_and_failures_are_recorded(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     with pytest.raises(ValueError, match="broken"):
         async with audit.action(request(), "breaker.open"):
@@ -50,7 +50,7 @@ async def test_it_is_on_disk_before_it_is_done_and_failures_are_recorded(tmp_pat
     assert (entry["outcome"], entry["error"]) == ("failed", "broken")
 
 
-async def test_what_was_refused_is_recorded_with_every_reason(tmp_path: Path) -> None:
+async def test_a_refused_action_is_recorded_with_every_reason(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     problem = ConfigProblem("gateway.toml", "carrier[0].rate", '"50" does not fit', "Write a number")
     faults = [FieldProblem("rate", "invalid", str(problem)), FieldProblem("", "invalid", str(NO_SOURCE))]
@@ -64,7 +64,7 @@ async def test_what_was_refused_is_recorded_with_every_reason(tmp_path: Path) ->
     )
 
 
-async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path) -> None:
+async def test_an_action_that_cannot_be_recorded_is_not_performed(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "gone")
     done = False
     with pytest.raises(HttpProblem) as caught:
@@ -73,7 +73,7 @@ async def test_nothing_is_done_that_cannot_be_recorded(tmp_path: Path) -> None:
     assert (caught.value.body.code, done) == ("audit_unavailable", False)
 
 
-async def test_half_a_line_and_many_at_once_do_no_harm(tmp_path: Path) -> None:
+async def test_a_truncated_line_and_concurrent_actions_leave_the_audit_readable(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     audit.path.write_bytes(
         b'{"id": "1", "action": "x", "time": "t"}\n{"id": "2", "act\n{"id": "9", "outcome": "done"}\n'

@@ -116,7 +116,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-async def test_binds_stay_up_start_anew_begin_and_end(
+async def test_binds_stay_up_restart_start_and_end_as_their_carrier_changes(
     site: Site, north: Simulator, south: Simulator, east: Simulator
 ) -> None:
     everywhere = [route("+46", "south"), route("*", "north")]
@@ -155,7 +155,7 @@ async def test_binds_stay_up_start_anew_begin_and_end(
         assert not await app.reloader.reload()
 
 
-async def test_what_waits_for_a_route_that_is_gone_goes_by_another(
+async def test_messages_waiting_for_a_removed_route_take_another(
     site: Site, north: Simulator, south: Simulator
 ) -> None:
     south.faults = Faults(bind_status=0x0D)
@@ -175,7 +175,7 @@ async def test_what_waits_for_a_route_that_is_gone_goes_by_another(
         assert (record.state, record.route, record.due // 1000) == (State.SCHEDULED, "*", int(later.timestamp()))
 
 
-async def test_reloads_under_load_lose_and_double_nothing(site: Site, north: Simulator, south: Simulator) -> None:
+async def test_reloads_under_load_lose_and_duplicate_nothing(site: Site, north: Simulator, south: Simulator) -> None:
     for simulator in (north, south):
         simulator.faults = Faults(latency_ms=15, jitter_ms=15, receipt_delay_ms=5)
     routes = [
@@ -200,7 +200,7 @@ async def test_reloads_under_load_lose_and_double_nothing(site: Site, north: Sim
     assert north.stats.duplicates + south.stats.duplicates == 0
 
 
-async def test_a_route_taken_away_between_two_runs(site: Site, north: Simulator, south: Simulator) -> None:
+async def test_a_route_removed_between_two_runs(site: Site, north: Simulator, south: Simulator) -> None:
     south.faults = Faults(bind_status=0x0D)
     site.write(carrier("south", south), route("+46", "south"))
     async with running(site):
@@ -210,7 +210,7 @@ async def test_a_route_taken_away_between_two_runs(site: Site, north: Simulator,
         await site.until_states(ids, State.DELIVERED)
 
 
-async def test_no_route_left_is_a_refusal_by_policy(site: Site, south: Simulator) -> None:
+async def test_messages_without_any_route_left_are_rejected_by_policy(site: Site, south: Simulator) -> None:
     south.faults = Faults(bind_status=0x0D)
     site.write(carrier("south", south), route("+46", "south"))
     async with running(site) as app:
@@ -223,7 +223,7 @@ async def test_no_route_left_is_a_refusal_by_policy(site: Site, south: Simulator
         assert record.reason.name == "NO_ROUTE"
 
 
-async def test_keys_and_rates_of_accounts(site: Site, north: Simulator) -> None:
+async def test_api_keys_and_rates_of_accounts_are_reloaded(site: Site, north: Simulator) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         assert app.api.accounts.caller(b"Bearer key").name == "shop"
@@ -240,7 +240,7 @@ async def test_keys_and_rates_of_accounts(site: Site, north: Simulator) -> None:
         assert set(app.policy_context.rights) == {"shop", "bank"}
 
 
-async def test_segments_and_demands_are_those_of_the_carrier_of_the_route(site: Site, north: Simulator) -> None:
+async def test_segments_and_requirements_follow_the_carrier_of_the_route(site: Site, north: Simulator) -> None:
     async def told(app: App) -> object:
         asked = [Submission("+46701740605", "x" * 150)]
         (result,) = await app.intake.accept(app.config.accounts[0], asked, int(time() * 1000))
@@ -260,7 +260,7 @@ async def test_segments_and_demands_are_those_of_the_carrier_of_the_route(site: 
         await until(lambda: north.stats.accepted == 3)
 
 
-async def test_limits_by_destination_hold_from_the_reload_on(site: Site, north: Simulator) -> None:
+async def test_destination_limits_apply_from_the_reload_on(site: Site, north: Simulator) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         assert len(await site.accept(5)) == 5
@@ -271,7 +271,7 @@ async def test_limits_by_destination_hold_from_the_reload_on(site: Site, north: 
         assert not await site.accept(1)
 
 
-async def test_a_store_from_before_is_known_at_the_start(site: Site, north: Simulator) -> None:
+async def test_a_store_with_the_old_number_format_is_recognised_at_the_start(site: Site, north: Simulator) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         assert type(app.store) is MessageStore
@@ -281,7 +281,7 @@ async def test_a_store_from_before_is_known_at_the_start(site: Site, north: Simu
         assert len(await site.accept(2)) == 2
 
 
-async def test_other_rules_decide_about_what_waits(site: Site, south: Simulator) -> None:
+async def test_new_rules_decide_about_waiting_messages(site: Site, south: Simulator) -> None:
     south.faults = Faults(bind_status=0x0D)
     tables = carrier("south", south), route("*", "south")
     site.write(*tables)
@@ -303,7 +303,7 @@ async def test_other_rules_decide_about_what_waits(site: Site, south: Simulator)
         assert all(len(record.timeline) > 3 for record in records)  # decided again on the way
 
 
-async def test_a_bad_file_changes_nothing(site: Site, north: Simulator) -> None:
+async def test_an_invalid_file_changes_nothing(site: Site, north: Simulator) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         config, rules = app.config, app.policy_context.rules
@@ -317,7 +317,9 @@ async def test_a_bad_file_changes_nothing(site: Site, north: Simulator) -> None:
         assert (app.config, app.policy_context.rules) == (config, rules)
 
 
-async def test_what_needs_a_restart_is_named_and_refuses_the_rest(site: Site, north: Simulator) -> None:
+async def test_a_change_that_needs_a_restart_is_named_and_refuses_the_whole_reload(
+    site: Site, north: Simulator
+) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         config = app.config
@@ -360,11 +362,11 @@ async def test_operators_reload_over_http(site: Site, north: Simulator) -> None:
         site.file.write_text("workers = 2\n" + site.file.read_text())
         fixed = await asyncio.to_thread(post, site, "/reload")
         assert (fixed.status, fixed.body["code"], fixed.body["errors"][0]["field"]) == (409, "needs_restart", "workers")
-        actions = await app.operators.audit.tail(10)
+        actions = await app.admin_server.audit.tail(10)
         assert [entry["action"] for entry in actions] == ["reload"] * 4
 
 
-async def test_an_answer_does_not_wait_for_windows_to_empty(site: Site, north: Simulator) -> None:
+async def test_the_response_does_not_wait_for_windows_to_empty(site: Site, north: Simulator) -> None:
     north.faults = Faults(latency_ms=1500)
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
@@ -380,7 +382,7 @@ async def test_an_answer_does_not_wait_for_windows_to_empty(site: Site, north: S
         assert north.stats.duplicates == 0
 
 
-async def test_sighup_and_looking_without_touching(site: Site, north: Simulator) -> None:
+async def test_sighup_reloads_and_a_dry_run_changes_nothing(site: Site, north: Simulator) -> None:
     site.write(carrier("north", north), route("*", "north"))
     async with running(site) as app:
         site.write(carrier("north", north, rate=77), route("*", "north"))
@@ -394,7 +396,7 @@ async def test_sighup_and_looking_without_touching(site: Site, north: Simulator)
         assert app.config.carriers[0].rate == 77
 
 
-def test_the_command_and_the_signal(tmp_path: Path) -> None:
+def test_the_reload_command_and_sighup_of_a_process(tmp_path: Path) -> None:
     file, _, admin = write_config(tmp_path)
 
     def reload(*words: str) -> tuple[int, str, str]:
@@ -419,5 +421,5 @@ def test_the_command_and_the_signal(tmp_path: Path) -> None:
         assert (code, json.loads(out)["needs_restart"]) == (0, [])
         gateway.send_signal(signal.SIGTERM)
         log = gateway.communicate(timeout=30)[1]
-    assert "configuration taken over" in log or "reload refused" in log
+    assert "configuration reloaded" in log or "reload refused" in log
     assert "Traceback" not in log

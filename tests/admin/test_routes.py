@@ -51,17 +51,17 @@ async def operator() -> AsyncIterator[Operator]:
 
 
 @pytest.mark.parametrize("token", [TOKEN, READER, ALICE])
-async def test_status(operator: Operator, token: str) -> None:
+async def test_every_token_may_read_the_status(operator: Operator, token: str) -> None:
     status, body = await operator("/status", token)
     assert (status, body["carriers"]) == (200, [{"name": "north", "binds": 2}])
 
 
-async def test_health_and_readiness_want_no_token(operator: Operator) -> None:
+async def test_health_and_readiness_need_no_token(operator: Operator) -> None:
     assert await operator("/healthz", "") == (200, {"status": "ok"})
     assert await operator("/readyz", "") == (200, {"status": "ready"})
 
 
-async def test_not_ready_tells_strangers_no_address_and_no_word_of_the_store_and_operators_the_log(
+async def test_the_store_fault_is_logged_and_not_shown_in_the_readiness_response(
     operator: Operator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fault = operator.house.fault = "the store at 10.1.2.3:6379 is away: WRONGPASS"
@@ -75,7 +75,7 @@ async def test_not_ready_tells_strangers_no_address_and_no_word_of_the_store_and
     assert (await operator("/healthz", ""))[0] == 200
 
 
-async def test_readiness_of_a_store_that_hangs_is_answered_in_time(
+async def test_readiness_responds_in_time_while_the_store_hangs(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never() -> str:
@@ -90,32 +90,32 @@ async def test_readiness_of_a_store_that_hangs_is_answered_in_time(
 
 @pytest.mark.parametrize("path", ["/status", "/metrics", "/carriers", "/no-such-thing"])
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], "sha256:" + sha256(TOKEN.encode()).hexdigest()])
-async def test_everything_else_wants_one(operator: Operator, path: str, token: str) -> None:
+async def test_other_paths_need_a_valid_token(operator: Operator, path: str, token: str) -> None:
     status, body = await operator(path, token)
     assert (status, body["code"]) == (401, "unauthorized")
 
 
-async def test_an_api_key_of_an_account_is_no_token(operator: Operator) -> None:
+async def test_an_api_key_of_an_account_is_refused(operator: Operator) -> None:
     status, body = await operator("/status", "shop-key")
     assert (status, body["code"]) == (403, "forbidden")
 
 
-async def test_who_may_only_read_does_nothing(operator: Operator) -> None:
+async def test_a_read_only_token_cannot_act(operator: Operator) -> None:
     status, body = await operator("/status", READER, "POST")
     assert (status, body["code"]) == (403, "forbidden")
     assert (await operator("/status", ALICE, "POST"))[0] == 405
 
 
-async def test_elsewhere(operator: Operator) -> None:
+async def test_unknown_paths_are_not_found(operator: Operator) -> None:
     status, body = await operator("/v1/messages")
     assert (status, body["code"]) == (404, "not_found")
 
 
-def test_tokens_tell_who() -> None:
+def test_a_token_identifies_its_operator() -> None:
     tokens = Tokens.of(SETTINGS)
     assert repr(tokens) == "<Tokens of admin, alice, read>"
     assert [tokens.operator(f"bearer {t}".encode()) for t in (ALICE, "")] == [("alice", True, "", "", False), None]
 
 
-def test_the_token_that_was_made_counts_beside_operators() -> None:
-    assert repr(Tokens.of(AdminConfig(), made="m" * 32)) == "<Tokens of admin>"
+def test_a_generated_token_is_accepted() -> None:
+    assert repr(Tokens.of(AdminConfig(), generated="m" * 32)) == "<Tokens of admin>"

@@ -33,7 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 BRANDS = ACCOUNT + 'brands = ["shop", "outlet"]\n'
 
 
-class Yard:
+class OperatedGateway:
     """A running gateway, its carrier, and an operator with the token that the gateway made."""
 
     def __init__(self, site: Site, north: Simulator, folder: Path) -> None:
@@ -92,9 +92,9 @@ class Yard:
 
 
 @asynccontextmanager
-async def yard(
+async def operated_gateway(
     folder: Path, *, faults: Faults | None = None, more: Sequence[str] = (), **settings: object
-) -> AsyncIterator[Yard]:
+) -> AsyncIterator[OperatedGateway]:
     logs.configure("error")
     north = Simulator(faults, ledger=True)
     await north.start()
@@ -103,7 +103,7 @@ async def yard(
     site.write(carrier("north", north, **settings), *more, route("*", *names), account=BRANDS)
     try:
         async with running(site):
-            built = Yard(site, north, folder)
+            built = OperatedGateway(site, north, folder)
             await built.until(lambda body: body["up"] == 2)
             yield built
     finally:
@@ -116,16 +116,16 @@ def midday() -> str:
     return f"Etc/GMT{-hours:+d}"
 
 
-async def test_metrics_answer_and_are_those_of_the_document(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        ids = await house.site.accept(60)
-        await house.site.until_states(ids, State.DELIVERED)
-        await asyncio.to_thread(house.apps.get, "/v1/messages/none")
+async def test_the_metrics_are_those_of_the_documentation(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        ids = await gateway.site.accept(60)
+        await gateway.site.until_states(ids, State.DELIVERED)
+        await asyncio.to_thread(gateway.apps.get, "/v1/messages/none")
         refused = await asyncio.to_thread(
-            house.apps.post, "/v1/messages", {"to": "+46701740605", "text": "Sale", "category": "marketing"}
+            gateway.apps.post, "/v1/messages", {"to": "+46701740605", "text": "Sale", "category": "marketing"}
         )
         assert refused.status == 422
-        page = await house.page()
+        page = await gateway.page()
         taken = {("shop", "", "queued"): 60, ("shop", "consent_missing", "rejected"): 1}
         assert page["smpp_gateway_intake_messages_total"] == taken
         assert page["smpp_gateway_submits_total"] == {("north",): 60}
@@ -139,7 +139,7 @@ async def test_metrics_answer_and_are_those_of_the_document(tmp_path: Path) -> N
         assert page["smpp_gateway_store_log_healthy"] == {("embedded",): 1}
         assert page["smpp_gateway_store_call_seconds_count"][("accept",)] >= 1
         assert page["process_resident_memory_bytes"][()] > 1e6
-        whole = await house.text()
+        whole = await gateway.text()
         shown = dict(re.findall(r"^# TYPE (smpp_gateway_\w+) (\w+)$", whole, re.MULTILINE))
         written = dict(re.findall(r"^\| `(smpp_gateway_\w+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE))
         assert shown == written
@@ -148,131 +148,131 @@ async def test_metrics_answer_and_are_those_of_the_document(tmp_path: Path) -> N
         async def away() -> None:
             raise StoreUnavailable("gone")
 
-        house.site.app.store.depths = away  # type: ignore[method-assign, assignment]
+        gateway.site.app.store.depths = away  # type: ignore[method-assign, assignment]
         await asyncio.sleep(1.05)  # what the store said is believed for a second
-        page = await house.page()
+        page = await gateway.page()
         assert page["smpp_gateway_store_up"] == {(): 0}
         assert page["smpp_gateway_submits_total"] == {("north",): 60}
         assert "smpp_gateway_held_messages" not in page
 
 
-async def test_pause_and_resume(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        paused = await house.post("/carriers/north/pause")
+async def test_a_paused_carrier_gets_nothing_until_it_is_resumed(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        paused = await gateway.post("/carriers/north/pause")
         assert (paused.body["mode"], paused.body["up"], paused.body["taking"]) == ("paused", 2, False)
-        ids = await house.site.accept(30)
+        ids = await gateway.site.accept(30)
         await asyncio.sleep(0.6)
-        assert house.copies() == {}
-        (lane,) = (await house.get("/queue"))["lanes"]
+        assert gateway.copies() == {}
+        (lane,) = (await gateway.get("/queue"))["lanes"]
         assert (lane["ready"], lane["accounts"][0]["account"]) == (30, "shop")
-        (mine,) = (await house.get("/queue"))["accounts"]
+        (mine,) = (await gateway.get("/queue"))["accounts"]
         assert (mine["account"], mine["waiting"], mine["queued"], mine["max_queued"]) == ("shop", 30, 30, 1_000_000)
-        assert (await house.page())["smpp_gateway_account_waiting_messages"] == {("shop", "queued"): 30}
+        assert (await gateway.page())["smpp_gateway_account_waiting_messages"] == {("shop", "queued"): 30}
         assert lane["oldest_s"] >= 0.5
-        why = " ".join((await house.get(f"/messages/{text(ids[0])}"))["why"])
+        why = " ".join((await gateway.get(f"/messages/{text(ids[0])}"))["why"])
         assert "north is paused by an operator" in why
-        await house.site.app.flags.refresh()  # the store knows it too: so do other workers, and the next start
-        assert (await house.get("/carriers/north"))["mode"] == "paused"
-        assert (await house.post("/carriers/north/resume")).body["taking"]
-        await house.site.until_states(ids, State.DELIVERED)
-        assert set(house.copies().values()) == {1}
-        assert await house.get("/queue") == {"lanes": [], "accounts": []}
+        await gateway.site.app.flags.refresh()  # the store knows it too: so do other workers, and the next start
+        assert (await gateway.get("/carriers/north"))["mode"] == "paused"
+        assert (await gateway.post("/carriers/north/resume")).body["taking"]
+        await gateway.site.until_states(ids, State.DELIVERED)
+        assert set(gateway.copies().values()) == {1}
+        assert await gateway.get("/queue") == {"lanes": [], "accounts": []}
 
 
-async def test_while_a_carrier_is_paused_the_next_of_its_route_takes_over(tmp_path: Path) -> None:
-    async with Simulator(ledger=True) as south, yard(tmp_path, more=[carrier("south", south)]) as house:
-        await house.post("/carriers/north/pause")
-        ids = await house.site.accept(10)
-        await house.site.until_states(ids, State.DELIVERED)
-        assert (house.copies(), len(south.ledger)) == ({}, 10)
+async def test_the_next_carrier_of_a_route_takes_over_from_a_paused_one(tmp_path: Path) -> None:
+    async with Simulator(ledger=True) as south, operated_gateway(tmp_path, more=[carrier("south", south)]) as gateway:
+        await gateway.post("/carriers/north/pause")
+        ids = await gateway.site.accept(10)
+        await gateway.site.until_states(ids, State.DELIVERED)
+        assert (gateway.copies(), len(south.ledger)) == ({}, 10)
 
 
 async def test_a_paused_carrier_is_still_paused_after_a_restart(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        await house.post("/carriers/north/drain")
-        site = house.site
+    async with operated_gateway(tmp_path) as gateway:
+        await gateway.post("/carriers/north/drain")
+        site = gateway.site
     async with running(site):
         (service,) = site.app.services
         assert service.controls.mode.name == "DRAINED"
         assert [slot.away for slot in service.pool.slots] == [True, True]
 
 
-async def test_drain_and_reconnect_under_load_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    async with yard(tmp_path, faults=Faults(latency_ms=150, receipt_delay_ms=20), window=20) as house:
-        ids = await house.site.accept(400)
-        await house.until(lambda body: body["outstanding"] >= 20)
-        drained = await house.post("/carriers/north/drain")
+async def test_drain_and_reconnect_under_load_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path, faults=Faults(latency_ms=150, receipt_delay_ms=20), window=20) as gateway:
+        ids = await gateway.site.accept(400)
+        await gateway.until(lambda body: body["outstanding"] >= 20)
+        drained = await gateway.post("/carriers/north/drain")
         assert {bind["mode"] for bind in drained.body["binds"]} == {"draining"}
-        body = await house.in_mode("drained")
+        body = await gateway.in_mode("drained")
         assert (body["up"], body["outstanding"], body["unanswered"]) == (0, 0, 0)
-        sent = sum(house.copies().values())
+        sent = sum(gateway.copies().values())
         assert 0 < sent < 400
         await asyncio.sleep(0.3)
-        assert sum(house.copies().values()) == sent
-        await house.post("/carriers/north/resume")
-        await house.in_mode("running")
+        assert sum(gateway.copies().values()) == sent
+        await gateway.post("/carriers/north/resume")
+        await gateway.in_mode("running")
         await asyncio.sleep(0.3)
-        tries = house.site.app.services[0].pool.tries
-        await house.post("/carriers/north/reconnect")
-        await house.site.until_states(ids, State.DELIVERED, 20)
-        await house.until(lambda _: house.site.app.services[0].pool.tries >= tries + 2)
-        assert set(house.copies().values()) == {1}
-        assert (await house.get("/carriers/north"))["unanswered"] == 0
+        tries = gateway.site.app.services[0].pool.tries
+        await gateway.post("/carriers/north/reconnect")
+        await gateway.site.until_states(ids, State.DELIVERED, 20)
+        await gateway.until(lambda _: gateway.site.app.services[0].pool.tries >= tries + 2)
+        assert set(gateway.copies().values()) == {1}
+        assert (await gateway.get("/carriers/north"))["unanswered"] == 0
 
 
-async def test_a_single_bind(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        first, second = (await house.post("/carriers/north/binds/1/drain")).body["binds"]
+async def test_a_single_bind_is_drained_and_resumed(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        first, second = (await gateway.post("/carriers/north/binds/1/drain")).body["binds"]
         assert (first["mode"] in ("draining", "drained"), second["mode"]) == (True, "running")
-        await house.until(lambda body: body["up"] == 1)
-        ids = await house.site.accept(20)
-        await house.site.until_states(ids, State.DELIVERED)
-        assert (await house.post("/carriers/north/binds/3/pause")).status == 404
-        assert (await house.post("/carriers/south/pause")).status == 404
-        assert (await house.post("/carriers/north/explode")).status == 404
-        await house.post("/carriers/north/resume")
-        await house.until(lambda body: body["up"] == 2)
+        await gateway.until(lambda body: body["up"] == 1)
+        ids = await gateway.site.accept(20)
+        await gateway.site.until_states(ids, State.DELIVERED)
+        assert (await gateway.post("/carriers/north/binds/3/pause")).status == 404
+        assert (await gateway.post("/carriers/south/pause")).status == 404
+        assert (await gateway.post("/carriers/north/explode")).status == 404
+        await gateway.post("/carriers/north/resume")
+        await gateway.until(lambda body: body["up"] == 2)
 
 
-async def test_breakers_hold_what_waits_and_what_comes_and_release_it(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
+async def test_a_breaker_holds_waiting_and_new_messages_and_releases_them(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
         grant = {"status": "granted", "method": "web_form", "evidence": "ticked"}
         numbers = [f"+467017406{n:02}" for n in range(6)]
         for number in numbers:
-            await asyncio.to_thread(house.apps.put, f"/v1/consents/{number}", grant)
+            await asyncio.to_thread(gateway.apps.put, f"/v1/consents/{number}", grant)
 
         async def offer(number: str) -> Any:
             message = {"to": number, "text": "Sale", "category": "marketing", "time_zone": midday()}
-            return (await asyncio.to_thread(house.apps.post, "/v1/messages", message)).body
+            return (await asyncio.to_thread(gateway.apps.post, "/v1/messages", message)).body
 
-        await house.post("/carriers/north/pause")
+        await gateway.post("/carriers/north/pause")
         before = [await offer(number) for number in numbers[:3]]
-        opened = await house.post("/breakers/open", {"account": "shop", "brand": "shop", "reason": "complaints"})
+        opened = await gateway.post("/breakers/open", {"account": "shop", "brand": "shop", "reason": "complaints"})
         assert [(one["account"], one["brand"]) for one in opened.body["open"]] == [("shop", "shop")]
         after = [await offer(number) for number in numbers[3:]]
         assert [one["status"] for one in before + after] == ["queued"] * 3 + ["held"] * 3
-        assert (await house.post("/breakers/open", {"account": "nobody"})).status == 400
-        assert (await house.post("/breakers/open", {})).status == 400
-        await house.post("/carriers/north/resume")
-        held = await house.until(lambda body: body["held"] == 6, "/held")
+        assert (await gateway.post("/breakers/open", {"account": "nobody"})).status == 400
+        assert (await gateway.post("/breakers/open", {})).status == 400
+        await gateway.post("/carriers/north/resume")
+        held = await gateway.until(lambda body: body["held"] == 6, "/held")
         (group,) = held["groups"]
         assert (group["account"], group["brand"], group["count"]) == ("shop", "shop", 6)
         assert group["breakers"] == [{"account": "shop", "brand": "shop"}]
-        why = (await house.get(f"/messages/{before[0]['id']}"))["why"]
-        assert "open breaker: account shop, brand shop" in why[0]
-        assert house.copies() == {}
+        why = (await gateway.get(f"/messages/{before[0]['id']}"))["why"]
+        assert "open breaker (account shop, brand shop)" in why[0]
+        assert gateway.copies() == {}
         ids = [bytes.fromhex(one["id"].replace("-", "")) for one in before + after]
-        closed = await house.post("/breakers/close", {"account": "shop", "brand": "shop"})
+        closed = await gateway.post("/breakers/close", {"account": "shop", "brand": "shop"})
         assert (closed.body["released"], closed.body["open"]) == (6, [])
-        await house.site.until_states(ids, State.DELIVERED)
-        assert set(house.copies().values()) == {1}
-        actions = [(entry["action"], entry.get("released")) for entry in (await house.get("/audit"))["entries"]]
+        await gateway.site.until_states(ids, State.DELIVERED)
+        assert set(gateway.copies().values()) == {1}
+        actions = [(entry["action"], entry.get("released")) for entry in (await gateway.get("/audit"))["entries"]]
         assert actions[0] == ("breaker.close", 6)
 
 
-async def test_another_worker_s_breaker_is_learnt_and_released_when_it_closes(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        app = house.site.app
+async def test_a_breaker_of_another_worker_holds_and_releases_messages_here(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        app = gateway.site.app
         scope = app.policy_context.rights["shop"].account_scope
         await app.store.flag(b"b" + scope, 1)
         await app.flags.refresh()
@@ -283,55 +283,55 @@ async def test_another_worker_s_breaker_is_learnt_and_released_when_it_closes(tm
         gone = b"\x01" * 8  # of an account that the configuration no longer has
         await app.store.flag(b"b" + gone, 1)
         await app.flags.refresh()
-        ((shown,), (_, said)) = ((await house.get("/breakers"))["open"], await house.command("breakers"))
+        ((shown,), (_, said)) = ((await gateway.get("/breakers"))["open"], await gateway.command("breakers"))
         assert (shown["scope"], gone.hex() in said) == (gone.hex(), True)
-        assert (await house.command("breakers", "close", "--scope", gone.hex()))[0] == Exit.OK
-        assert (await house.command("breakers", "close", "--scope", "zz"))[0] == Exit.REFUSED
-        assert (await house.get("/breakers"))["open"] == []
+        assert (await gateway.command("breakers", "close", "--scope", gone.hex()))[0] == Exit.OK
+        assert (await gateway.command("breakers", "close", "--scope", "zz"))[0] == Exit.REFUSED
+        assert (await gateway.get("/breakers"))["open"] == []
 
 
-async def test_what_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        await house.post("/carriers/north/binds/1/reconnect")
-        audit = house.site.app.operators.audit
-        (entry,) = (await house.get("/audit"))["entries"]
+async def test_an_action_that_cannot_be_recorded_is_not_performed(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        await gateway.post("/carriers/north/binds/1/reconnect")
+        audit = gateway.site.app.admin_server.audit
+        (entry,) = (await gateway.get("/audit"))["entries"]
         assert (entry["who"], entry["action"], entry["target"]) == ("admin", "bind.reconnect", "north/1")
         assert (entry["outcome"], entry["from"]) == ("done", "127.0.0.1")
         assert audit.path.stat().st_mode & 0o777 == 0o600
         audit.path = tmp_path  # a folder: nothing can be appended to it
-        refused = await house.post("/carriers/north/pause")
+        refused = await gateway.post("/carriers/north/pause")
         assert (refused.status, refused.body["code"]) == (503, "audit_unavailable")
-        assert (await house.get("/carriers/north"))["mode"] == "running"
+        assert (await gateway.get("/carriers/north"))["mode"] == "running"
 
 
-async def test_commands_do_the_same(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
-        code, said = await house.command("carriers", "drain", "north", "--wait", "10", "--json")
+async def test_commands_act_like_the_admin_routes(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        code, said = await gateway.command("carriers", "drain", "north", "--wait", "10", "--json")
         assert (code, '"drained"' in said) == (Exit.OK, True)
-        (message,) = await house.site.accept(1)
-        code, said = await house.command("explain", text(message))
+        (message,) = await gateway.site.accept(1)
+        code, said = await gateway.command("explain", text(message))
         assert code == Exit.OK
         assert "north is drained by an operator" in said
         assert "4670174" not in said.replace("+4670****", "")
-        code, said = await house.command("queue")
+        code, said = await gateway.command("queue")
         assert (code, "*#0:1" in said, "shop" in said) == (Exit.OK, True, True)
-        assert (await house.command("carriers", "resume", "north", "--wait", "10"))[0] == Exit.OK
-        await house.site.until_states([message], State.DELIVERED)
-        code, said = await house.command("status", "--once")
+        assert (await gateway.command("carriers", "resume", "north", "--wait", "10"))[0] == Exit.OK
+        await gateway.site.until_states([message], State.DELIVERED)
+        code, said = await gateway.command("status", "--once")
         assert (code, "2/2" in said, "no messages wait" in said) == (Exit.OK, True, True)
-        code, said = await house.command("audit")
+        code, said = await gateway.command("audit")
         assert [word in said for word in ("carrier.drain", "carrier.resume", "north", "done")] == [True] * 4
-        assert (await house.command("carriers", "pause", "south"))[0] == Exit.REFUSED
-        assert (await house.command("explain", "nonsense"))[0] == Exit.REFUSED
-        assert (await house.command("breakers", "open"))[0] == Exit.USAGE
+        assert (await gateway.command("carriers", "pause", "south"))[0] == Exit.REFUSED
+        assert (await gateway.command("explain", "nonsense"))[0] == Exit.REFUSED
+        assert (await gateway.command("breakers", "open"))[0] == Exit.USAGE
 
 
-async def test_a_command_of_the_same_user_finds_gateway_and_token(tmp_path: Path) -> None:
-    async with yard(tmp_path) as house:
+async def test_a_command_of_the_same_user_discovers_gateway_and_token(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SMPP_GATEWAY")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "gateway", "status", "--json", "--url", house.url),
+            *("-m", "gateway", "status", "--json", "--url", gateway.url),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,

@@ -8,7 +8,7 @@ import pytest
 from gateway.api import schemas
 from gateway.api.problems import KINDS, problem
 from gateway.model import Category, Envelope, Outcome, PartState, Permission, Priority, Reason, State, Verdict
-from gateway.store.codec import MessageRecord, PartRecord, TimelineStep
+from gateway.store.records import MessageRecord, PartRecord, TimelineStep
 from tests.intake.fakes import NOON, SWEDE, hasher
 
 EPOCH = "1970-01-01T00:00:00.001Z"

@@ -7,11 +7,11 @@ from bench.backlog import measure, parse
 
 async def test_passwords_pass_what_waits() -> None:
     words = ["--backlog", "2000", "--carrier-rate", "50", "--passwords", "50", "--seconds", "0.5", "--latency", "0"]
-    found = await measure(parse(words))
-    assert found.backlog > 1000
-    assert (found.passwords, found.missing) == (25, 0)
-    assert found.passwords_ms.count == 25
-    assert found.sent < 1000  # most of the backlog still waits, yet no password does
+    result = await measure(parse(words))
+    assert result.backlog > 1000
+    assert (result.passwords, result.missing) == (25, 0)
+    assert result.passwords_ms.count == 25
+    assert result.sent < 1000  # most of the backlog still waits, yet no password does
 
 
 @pytest.mark.parametrize("words", [["--backlog", "0"], ["--passwords", "0"], ["--seconds", "1000"]])

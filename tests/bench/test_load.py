@@ -4,16 +4,16 @@ import asyncio
 import json
 
 from bench.carrier import find_tag
-from bench.load import Load, Plan, body, tag
+from bench.load import Load, LoadPlan, body, tag
 from gateway.smpp.text import split
 
 
-def plan(**changes: object) -> Plan:
+def plan(**changes: object) -> LoadPlan:
     values: dict[str, object] = {
         "port": 0, "key": "k", "messages": 25, "batch": 10, "connections": 2, "rate": 0.0, "seconds": 5.0,
         "text": 'with "quotes" and ü', "category": "otp", "out": "",
     }  # fmt: skip
-    return Plan(**(values | changes))  # type: ignore[arg-type]
+    return LoadPlan(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_bodies_are_json_with_a_tag_in_each_text() -> None:

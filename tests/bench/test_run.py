@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.carrier import Ledger
-from bench.load import Sent
+from bench.load import LoadResult
 from bench.options import Options
 from bench.run import Measured, Snapshot, add_up, config_text
 from gateway.config import load_text
@@ -25,7 +25,7 @@ def test_a_run_adds_up(tmp_path: Path) -> None:
     book.ended_at = 12.0
     book.write(tmp_path / "ledger")
     got = Measured(
-        sent=Sent([0, 2], [2, 1], [10.0, 10.0], [10.004, 10.006], 3, 0, []),
+        sent=LoadResult([0, 2], [2, 1], [10.0, 10.0], [10.004, 10.006], 3, 0, []),
         ledger=Ledger.read(tmp_path / "ledger"),
         before=Snapshot(9.0, 1.0, 2.0, 3.0),
         after=Snapshot(12.0, 1.3, 2.15, 3.06),

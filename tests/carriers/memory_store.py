@@ -169,8 +169,8 @@ class MemoryStore:
             self._back(one, row)
             row.due, row.message.turn = due, row.carrier if turn else ""
 
-    async def strays(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
-        self._check("strays")
+    async def untake_lost(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int:
+        self._check("untake_lost")
         leases = {partition: set(held) for partition, held in known.items()}
         found = [
             (one, row)

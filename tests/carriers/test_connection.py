@@ -16,7 +16,7 @@ from gateway.carriers import read_control
 from gateway.carriers.connection import Bind, BindSettings
 from gateway.carriers.read_budget import IDLE_BURST, IDLE_RATE, SPARE_BURST, SPARE_RATE, ReadBudget, ReadCredit
 from gateway.carriers.read_control import INBOUND_WINDOW
-from gateway.smpp.codec import encode_sm
+from gateway.smpp.operations import SessionState
 from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BIND_TRANSCEIVER,
@@ -27,7 +27,7 @@ from gateway.smpp.pdu import (
     SUBMIT_SM,
     SUBMIT_SM_RESP,
 )
-from gateway.smpp.session import SessionState
+from gateway.smpp.short_message import encode_sm
 from tests.carriers.test_pool import BODY, Ear
 from tests.carriers.test_service import until
 from tests.smpp.peers import pdu

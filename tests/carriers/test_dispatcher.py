@@ -14,7 +14,6 @@ from gateway.carriers.in_flight import InFlightMessage
 from gateway.carriers.lanes import CarrierHealth, CarrierLanes
 from gateway.carriers.progress import ProgressWriter
 from gateway.carriers.validity import PROOFS
-from gateway.cluster.heartbeat import DEAD_AFTER
 from gateway.config import Carrier, CarrierTlv, Route
 from gateway.model import (
     Category,
@@ -31,6 +30,7 @@ from gateway.model import (
 )
 from gateway.policy.pace import Pace
 from gateway.smpp.events import Answered
+from gateway.store.owner import DEAD_AFTER
 from gateway.store.requests import Lane, TakeRequest, UnreadableMessage
 from tests.carriers.memory_store import OWNER, PARTITIONS, MemoryStore, beating
 from tests.carriers.test_service import until
@@ -976,7 +976,7 @@ async def test_a_take_whose_answer_was_lost_brings_back_what_nobody_heard_of_and
         second = store.put("46700000002")
         one.dispatcher.hint(range(PARTITIONS))
         await until(lambda: len(port.open) > 1)
-        assert store.calls["strays"] == 1
+        assert store.calls["untake_lost"] == 1
         assert [job.leased.id for job, _ in port.open] == [first, second]
         one.answer(port)
         await until(lambda: store.states() == {State.SENT: 2})
@@ -1046,7 +1046,7 @@ async def test_every_part_that_is_written_costs_one_permit_and_nothing_else_cost
         store.put("46700000001", text="x" * 400)
         fill(store, 5)
         one.dispatcher.hint(range(PARTITIONS))
-        await until(lambda: store.calls["take"] > 0 and store.calls["strays"] > 0)
+        await until(lambda: store.calls["take"] > 0 and store.calls["untake_lost"] > 0)
         assert (permits.used, port.bodies) == (0, [])
         store.away = False  # it is tried again by itself
         await until(lambda: len(port.bodies) == 8)

@@ -20,7 +20,7 @@ from gateway.model import State
 from gateway.simulator import Faults, Simulator
 from gateway.smpp.events import Answered, Closed
 from gateway.smpp.pdu import BIND_TRANSCEIVER
-from gateway.smpp.receiving import Receiver
+from gateway.smpp.session import Session
 from gateway.store.requests import TakeRequest, UnreadableMessage
 from gateway.supervision import TRIES
 from tests.carriers.memory_store import MemoryStore, TakeResult
@@ -69,7 +69,7 @@ async def test_a_message_that_cannot_be_encoded_is_tried_three_times_and_fails_a
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
             assert service.dispatcher.out == 0
-            assert service._supervision.aside == {"message": 1}
+            assert service._supervision.set_aside_counts == {"message": 1}
     assert (len(tried), simulator.stats.accepted) == (TRIES, COUNT)
 
 
@@ -118,7 +118,7 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
     async with Simulator(Faults(receipt_retry_ms=20, receipt_tries=9)) as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT - 1)
-            await until(lambda: service._supervision.aside["receipt"] == 1)
+            await until(lambda: service._supervision.set_aside_counts["receipt"] == 1)
             assert service.receipts.counts["failed"] == TRIES
             assert service._supervision.failures["bind"] == 0
 
@@ -170,7 +170,7 @@ async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkey
             first, second = (slot.bind for slot in service.pool.slots)
             assert first is not None
             assert second is not None
-            monkeypatch.setattr(Receiver, "_parse", failing(Receiver._parse, lambda *args: True, times=1))
+            monkeypatch.setattr(Session, "_parse", failing(Session._parse, lambda *args: True, times=1))
             first.data_received(b"whatever")
             assert "OverflowError" in first.reason
             assert second.able

@@ -15,10 +15,9 @@ from gateway.carriers.connection import Bind
 from gateway.carriers.pool import BindPool
 from gateway.config import Carrier
 from gateway.smpp import receipt
-from gateway.smpp.codec import submit_template
 from gateway.smpp.events import Answered
 from gateway.smpp.pdu import DELIVER_SM
-from gateway.smpp.short_message import ShortMessage
+from gateway.smpp.short_message import ShortMessage, submit_template
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.text import Long, decode, split
 

@@ -13,7 +13,7 @@ from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import Supervision
 from tests.carriers.memory_store import HASHER
-from tests.house import until
+from tests.running_gateway import until
 
 
 class Ledger:
@@ -169,7 +169,7 @@ async def test_an_answer_that_cannot_be_stored_as_it_is_keeps_its_outcome_and_lo
     assert [(one.id, one.fate, one.parts[0].state) for one in ledger.plain] == [
         ((7).to_bytes(16, "big"), Resolution.SENT, PartState.ACCEPTED)
     ]
-    assert not parts.aside
+    assert not parts.set_aside_counts
 
 
 async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_free(
@@ -200,7 +200,7 @@ async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given
     async with reporting(ledger, supervision=parts) as (progress_writer, done):
         progress_writer.answers([answer(number) for number in range(5)])
         await until(lambda: progress_writer.calls > 60, 10)
-        assert (done, parts.aside) == ([], {})
+        assert (done, parts.set_aside_counts) == ([], {})
         ledger.bad.clear()
         await asyncio.wait_for(progress_writer.drained(), 10)
     assert len(done) == 5

@@ -199,7 +199,7 @@ async def test_the_lost_answer_of_a_take_loses_no_message() -> None:
         async with serving(simulator, store):
             await until(lambda: store.states()[State.DELIVERED] == 200)
     assert simulator.stats.accepted == 200
-    assert store.calls["strays"] >= 3
+    assert store.calls["untake_lost"] >= 3
 
 
 async def test_replies_are_not_acknowledged() -> None:

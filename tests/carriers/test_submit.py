@@ -161,7 +161,7 @@ def test_a_message_without_what_its_carrier_demands_is_refused_by_name(metadata:
 def test_a_value_that_does_not_fit_is_refused_by_name() -> None:
     metadata = {"template_id": "9", "campaign": "70000"}
     message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata=metadata))
-    with pytest.raises(ParameterError, match="0x1402 as int16: the value is no whole number from 0 to 65535"):
+    with pytest.raises(ParameterError, match="0x1402 as int16: the value must be a whole number from 0 to 65535"):
         bodies(message, tlvs=DLT)
 
 

@@ -231,8 +231,8 @@ async def test_what_a_lost_answer_of_take_had_leased_goes_back(store_url: str) -
         known = {partition: {one.lease for one in kept[partition].leased} for partition in range(PARTITIONS)}
         count = sum(len(taken.leased) for taken in lost)
         assert count > 0
-        assert await store.strays(owner, "north", known) == count
-        assert await store.strays(owner, "north", known) == 0
+        assert await store.untake_lost(owner, "north", known) == count
+        assert await store.untake_lost(owner, "north", known) == 0
         expected = sum(len(taken.leased) for taken in (*kept, *other))
         assert await states(store, ids) == {State.QUEUED: 40 - expected, State.SENDING: expected}
         again = await store.take(owner, [TakeRequest(partition, lanes, "north", 50) for partition in range(PARTITIONS)])

@@ -31,7 +31,7 @@ from gateway.client import (
 from gateway.client.calls import RawResponse
 from gateway.client.retry import seconds_of
 from gateway.intake.submission import Submission
-from gateway.webhooks import event_format
+from gateway.webhooks import event_json
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PATIENT = Retry(tries=4, patience=10.0, first=0.2, longest=1.0)
@@ -64,8 +64,8 @@ def test_message_has_every_field_of_the_api() -> None:
         (types.FieldError, problems.FieldProblem),
         (types.Consent, recipients.ConsentView),
         (types.Suppression, recipients.SuppressionView),
-        (types.Event, event_format.WebhookEvent),
-        (types.EventData, event_format.Data),
+        (types.Event, event_json.WebhookEvent),
+        (types.EventData, event_json.WebhookEventData),
     ],
 )
 def test_every_field_of_a_response_is_known(ours: type[msgspec.Struct], theirs: type[msgspec.Struct]) -> None:

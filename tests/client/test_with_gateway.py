@@ -24,19 +24,19 @@ from gateway.client import (
     UnauthorizedError,
 )
 from tests.client.test_clients import Either
-from tests.house import KEY, House, house
+from tests.running_gateway import KEY, RunningGateway, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with house(tmp_path_factory.mktemp("client"), ["north"]) as built:
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(tmp_path_factory.mktemp("client"), ["north"]) as built:
         yield built
 
 
 @pytest_asyncio.fixture(params=[Client, AsyncClient], loop_scope="module")
-async def client(request: pytest.FixtureRequest, gateway: House) -> AsyncIterator[Any]:
+async def client(request: pytest.FixtureRequest, gateway: RunningGateway) -> AsyncIterator[Any]:
     either = Either(request.param(gateway.http.url, KEY))
     yield either
     await either.close()
@@ -109,7 +109,7 @@ async def test_consents_and_suppressions(client: Any) -> None:
         await client.send(offer)
 
 
-async def test_errors_have_their_exceptions(client: Any, gateway: House) -> None:
+async def test_errors_have_their_exceptions(client: Any, gateway: RunningGateway) -> None:
     to = number(client, 4)
     with pytest.raises(InvalidError) as malformed:
         await client.send(Message("nobody", "Hello"))

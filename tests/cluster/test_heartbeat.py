@@ -10,7 +10,7 @@ from gateway.cluster.heartbeat import STOP_WRITING, Heartbeat
 from gateway.store.errors import NameTaken, StoreUnavailable
 from gateway.store.owner import LeaseOwner
 from gateway.store.requests import OwnerSeen, ReclaimResult
-from tests.house import until
+from tests.running_gateway import until
 
 ME = LeaseOwner("here", "2")
 

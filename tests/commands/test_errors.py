@@ -57,7 +57,7 @@ def test_a_gateway_that_cannot_start_says_why(tmp_path: Path, taken: int) -> Non
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
-        "mend that, or name another in [store] data_dir": start(tmp_path / "data", data="/proc/data"),
+        "fix that, or set another [store] data_dir": start(tmp_path / "data", data="/proc/data"),
     }
     for words, process in started.items():
         _, said = process.communicate(timeout=30)
@@ -70,7 +70,7 @@ def test_a_simulated_carrier_on_a_port_in_use(taken: int) -> None:
     code, said = invoke("simulate", "--port", str(taken))
     words = f"cannot start: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
     assert (code, said) == (Exit.CANNOT_START, words)
-    assert invoke("simulate", "latency=3")[1] == "there is no fault 'latency'; did you mean 'latency_ms'?\n"
+    assert invoke("simulate", "latency=3")[1] == "unknown fault 'latency'; did you mean 'latency_ms'?\n"
 
 
 @pytest.mark.parametrize("command", [("status",), ("send", "--to", "+46701740605", "--text", "Hi"), ("queue",)])

@@ -227,7 +227,7 @@ def test_a_dry_run_counts_messages_and_segments_and_sends_nothing(server: Canned
     assert "4 messages in 5 segments; nothing was sent" in output
     assert "2 × 1 segment (gsm7)" in output
     assert "1 × 2 segments (gsm7)" in output
-    assert "line 5: to: holds 'n'" in output
+    assert "line 5: to: contains 'n'" in output
     assert "Rows with the recipient of an earlier row but another text: 1 (first: line 6, like line 2)" in output
     code, output = invoke(server, "send", "--file", str(file), "--dry-run", "--text", "Hello", "--json")
     told = json.loads(output)

@@ -479,9 +479,9 @@ def test_tlvs_of_a_carrier():
 @pytest.mark.parametrize(
     ("tlv", "key", "words"),
     [
-        ('{ tag = 0x1400, value = "70000", type = "int16" }', ".value", "no whole number from 0 to 65535"),
+        ('{ tag = 0x1400, value = "70000", type = "int16" }', ".value", "whole number from 0 to 65535"),
         ('{ tag = 0x1400, value = "xyz", type = "hex" }', ".value", "pairs of hexadecimal digits"),
-        ('{ tag = 0x1400, templates = { a = "x" }, type = "int8" }', ".templates.a", "no whole number from 0 to 255"),
+        ('{ tag = 0x1400, templates = { a = "x" }, type = "int8" }', ".templates.a", "whole number from 0 to 255"),
         ("{ tag = 0x1400 }", "", "no source of a value"),
         ('{ tag = 0x0424, value = "x" }', ".tag", "written by the gateway"),
         ('{ tag = 70000, value = "x" }', ".tag", "invalid value 70000"),

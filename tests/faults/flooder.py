@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from random import Random
 
-from bench.children import say
-from gateway.smpp.codec import HEADER, encode_sm
+from bench.children import report
+from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
+from gateway.smpp.short_message import encode_sm
 
 LOT = 64 * 1024
 """Octets that are sent at once, about."""
@@ -124,10 +125,10 @@ def main() -> None:
     flood = Flood()
     listening = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=flood.listen, args=(listening,), daemon=True).start()
-    say(port=listening.getsockname()[1])
+    report(port=listening.getsockname()[1])
     for line in sys.stdin:
         flood.turn(line.strip())
-        say(octets=flood.octets, kind=flood.kind)
+        report(octets=flood.octets, kind=flood.kind)
 
 
 if __name__ == "__main__":

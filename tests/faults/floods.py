@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.carrier import Ledger, Serve
+from bench.carrier import CarrierPlan, Ledger
 from bench.children import Child, children_of, cpu_seconds, free_ports, resident
 from bench.gateways import ready
-from bench.load import Plan, Sent
+from bench.load import LoadPlan, LoadResult
 from bench.measure import quantile
 from gateway.client import Client, Unreachable
 from tests.faults.flooder import KINDS
@@ -59,7 +59,7 @@ class Interval(NamedTuple):
     """A phase before the carrier's ledger is known."""
 
     kind: str
-    sent: Sent
+    sent: LoadResult
     memory: int
     gateway: float
     store: float
@@ -141,7 +141,7 @@ class Floods:
         self._intervals: list[Interval] = []
 
     async def start(self) -> None:
-        plan = msgspec.json.encode(Serve(1, 0.0, 0.05, str(self._folder / "ledger"))).decode()
+        plan = msgspec.json.encode(CarrierPlan(1, 0.0, 0.05, str(self._folder / "ledger"))).decode()
         self._north = await Child.start("north", ["-m", "bench.carrier", plan], self._folder / "north.log")
         (north,) = await self._north.until("ports")
         listen = free_ports(3)
@@ -189,10 +189,10 @@ class Floods:
         store = sum(map(cpu_seconds, children_of(pid)))
         return cpu_seconds(pid), store
 
-    async def _load(self) -> Sent:
+    async def _load(self) -> LoadResult:
         count = int(self._rate * self._seconds)
         out = self._folder / "sent"
-        plan = Plan(
+        plan = LoadPlan(
             self._http, KEY, count, 1, CONNECTIONS, self._rate, self._seconds * 5, "hello", "transactional", str(out),
             first=self._first,
         )  # fmt: skip
@@ -201,7 +201,7 @@ class Floods:
         self._prefer(child.process.pid)
         await child.until("done", self._seconds * 6)
         await child.stop()
-        return msgspec.msgpack.decode(out.read_bytes(), type=Sent)
+        return msgspec.msgpack.decode(out.read_bytes(), type=LoadResult)
 
     async def _feed_hooks(self) -> None:
         """Ten messages a second for each of the hostile receivers to hear of."""

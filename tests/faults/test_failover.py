@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from gateway.client import Unreachable
 from gateway.simulator import Faults
 from gateway.store.keys import tags
-from tests.house import House, Message, extra, house, missing, until
+from tests.running_gateway import Message, RunningGateway, extra, missing, running_gateway, until
 from tests.servers import Cluster, Server
 
 pytestmark = pytest.mark.by_hand
@@ -34,18 +34,20 @@ def cluster() -> Iterator[Cluster]:
     cluster.stop()
 
 
-Load = tuple[House, list[Message], asyncio.Task[None]]
+Load = tuple[RunningGateway, list[Message], asyncio.Task[None]]
 
 
 @asynccontextmanager
 async def under_load(
     folder: Path, cluster: Cluster, durability: str
-) -> AsyncIterator[tuple[House, list[Message], asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[RunningGateway, list[Message], asyncio.Task[None]]]:
     """A gateway on the cluster, what it has accepted so far, and who posts 500 messages a second to it."""
     store = f'url = "{cluster.url}"\ndurability = "{durability}"\npartitions = {PARTITIONS}'
     faults = Faults(latency_ms=20, receipt_delay_ms=100)
     accepted: list[Message] = []
-    async with house(folder, ["north"], faults=faults, settings="binds = 2\nwindow = 50", store=store) as gateway:
+    async with running_gateway(
+        folder, ["north"], faults=faults, settings="binds = 2\nwindow = 50", store=store
+    ) as gateway:
 
         async def post() -> None:
             number = 46_700_000_000
@@ -75,7 +77,7 @@ async def goes_on(accepted: list[Message], seconds: float = 40) -> None:
     await until(lambda: len(accepted) >= now + 300, seconds)
 
 
-async def settled(gateway: House, accepted: list[Message], posting: asyncio.Task[None]) -> list[Message]:
+async def settled(gateway: RunningGateway, accepted: list[Message], posting: asyncio.Task[None]) -> list[Message]:
     """No more is posted: accepted messages that no carrier has, once nothing has moved for some seconds."""
     posting.cancel()
     await asyncio.gather(posting, return_exceptions=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.client import Unreachable
 from gateway.simulator import Faults
-from tests.house import Message, extra, house, missing, until
+from tests.running_gateway import Message, extra, missing, running_gateway, until
 
 BATCH, PAUSE = 100, 0.1  # 1,000 a second
 WINDOWS = 2 * 2 * 50  # carriers × binds × window
@@ -17,7 +17,7 @@ WINDOWS = 2 * 2 * 50  # carriers × binds × window
 async def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path) -> None:
     """At 1,000 a second: after the restart everything is drained within 30 s; doubled are at most the open windows."""
     faults = Faults(latency_ms=20, receipt_delay_ms=200)
-    async with house(tmp_path, faults=faults, settings="binds = 2\nwindow = 50") as gateway:
+    async with running_gateway(tmp_path, faults=faults, settings="binds = 2\nwindow = 50") as gateway:
         accepted: list[Message] = []
 
         async def work() -> None:

@@ -13,7 +13,7 @@ import pytest
 from gateway.cli import Exit
 from gateway.client import Unreachable
 from gateway.simulator import Faults, Simulator
-from tests.house import House, Message, extra, missing, until
+from tests.running_gateway import Message, RunningGateway, extra, missing, until
 from tests.servers import Server
 from tests.test_serve import refused
 
@@ -25,19 +25,19 @@ encryption_keys = {1 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"""
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[tuple[House, House]]:
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[RunningGateway, RunningGateway]]:
     """Two gateways that are not started, each with a folder of its own, on one store, with one carrier."""
     server = Server()
     carrier = Simulator(Faults(latency_ms=20), ledger=True)
     await carrier.start()
-    houses = []
+    gateways = []
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
         store = f'url = "unix://{server.socket}"\n{SHARED}'
-        houses.append(House(folder, {"north": carrier}, "window = 20", store=store, node="same"))
-    yield houses[0], houses[1]
-    for one in houses:
+        gateways.append(RunningGateway(folder, {"north": carrier}, "window = 20", store=store, node="same"))
+    yield gateways[0], gateways[1]
+    for one in gateways:
         if one.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 one.process.process.send_signal(signal.SIGCONT)
@@ -50,18 +50,24 @@ def batch(first: int, count: int = 200) -> list[dict[str, str]]:
     return [{"to": f"+46700{first + i:06}", "text": f"Hello {first + i}"} for i in range(count)]
 
 
-async def test_the_second_of_a_name_is_refused_while_the_first_works(pair: tuple[House, House]) -> None:
+async def test_the_second_of_a_name_is_refused_while_the_first_works(
+    pair: tuple[RunningGateway, RunningGateway],
+) -> None:
     first, second = pair
     await first.start()
     accepted: list[Message] = []
+    refusal = asyncio.Event()
 
     async def work() -> None:
-        for number in range(60):
+        number = 0
+        while not refusal.is_set():
             accepted.extend(await first.post(batch(number * 1000)))
+            number += 1
             await asyncio.sleep(0.1)
 
     working = asyncio.create_task(work())
     code, said = await asyncio.to_thread(refused, second.file)
+    refusal.set()
     assert code == Exit.USAGE, said
     assert 'the name "same" is alive on this store' in said
     assert "node = " in said
@@ -74,7 +80,9 @@ async def test_the_second_of_a_name_is_refused_while_the_first_works(pair: tuple
     assert (await second.status())["node"].startswith("same/")
 
 
-async def test_who_was_paused_and_finds_a_successor_sends_nothing_more(pair: tuple[House, House]) -> None:
+async def test_who_was_paused_and_finds_a_successor_sends_nothing_more(
+    pair: tuple[RunningGateway, RunningGateway],
+) -> None:
     first, second = pair
     await first.start()
     accepted = await first.post(batch(0, 2000))

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from tests.house import House, Message, extra, house, missing, until
+from tests.running_gateway import Message, RunningGateway, extra, missing, running_gateway, until
 
 
 def one(number: int) -> dict[str, str]:
     return {"to": f"+46700{number:06}", "text": f"Hello {number}"}
 
 
-async def post(gateway: House, number: int) -> tuple[float, int, Any]:
+async def post(gateway: RunningGateway, number: int) -> tuple[float, int, Any]:
     """Seconds until the answer, status and body."""
     begun = time.monotonic()
     answer = await asyncio.to_thread(gateway.http.post, "/v1/messages", one(number))
@@ -28,7 +28,7 @@ async def post(gateway: House, number: int) -> tuple[float, int, Any]:
 
 
 async def test_a_store_that_hangs_is_answered_for_in_an_instant_and_loses_nothing(tmp_path: Path) -> None:
-    async with house(tmp_path, ["north"]) as gateway:
+    async with running_gateway(tmp_path, ["north"]) as gateway:
         accepted: list[Message] = await gateway.post([one(number) for number in range(200)])
         found = re.search(r"pid=(\d+)", (await gateway.status())["store"])
         assert found is not None
@@ -59,7 +59,7 @@ async def test_a_store_that_hangs_is_answered_for_in_an_instant_and_loses_nothin
 
 @pytest.mark.parametrize("seconds", [3.0, 12.0])
 async def test_after_a_pause_of_the_gateway_rates_are_whole_again_at_once(tmp_path: Path, seconds: float) -> None:
-    async with house(tmp_path, ["north"]) as gateway:
+    async with running_gateway(tmp_path, ["north"]) as gateway:
         await gateway.post([one(number) for number in range(200)])
         assert gateway.process is not None
         process = gateway.process.process

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.simulator import Faults
-from tests.house import House, Message, extra, house, missing, until
+from tests.running_gateway import Message, RunningGateway, extra, missing, running_gateway, until
 from tests.servers import Server, free_ports
 
 
@@ -30,14 +30,14 @@ def some(first: int, count: int = 50) -> list[dict[str, str]]:
     return [{"to": f"+46700{first + i:06}", "text": f"Hello {first + i}"} for i in range(count)]
 
 
-async def refused(gateway: House, number: int) -> str:
+async def refused(gateway: RunningGateway, number: int) -> str:
     """What is answered to a message that cannot be stored, as apps see it: 503 and when to come again."""
     answer = await asyncio.to_thread(gateway.http.post, "/v1/messages", some(number, 1)[0])
     assert (answer.status, answer.body["retryable"]) == (503, True)
     return str(answer.body["detail"])
 
 
-async def unready(gateway: House, word: str) -> None:
+async def unready(gateway: RunningGateway, word: str) -> None:
     """/readyz says that, and the log says why: who asks there may be anybody."""
     log = gateway.folder / "gateway.log"
     async with asyncio.timeout(10):
@@ -48,18 +48,18 @@ async def unready(gateway: House, word: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def ready(gateway: House) -> None:
+async def ready(gateway: RunningGateway) -> None:
     async with asyncio.timeout(15):
         while not (await asyncio.to_thread(gateway.admin.get, "/readyz")).ok:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 
 
-def no_tracebacks(gateway: House) -> None:
+def no_tracebacks(gateway: RunningGateway) -> None:
     log = (gateway.folder / "gateway.log").read_text()
     assert "Traceback" not in log, log[-3000:]
 
 
-async def all_sent_once(gateway: House, accepted: list[Message]) -> None:
+async def all_sent_once(gateway: RunningGateway, accepted: list[Message]) -> None:
     await until(lambda: not missing(accepted, gateway.copies()), 20)
     assert extra(gateway.copies()) == 0
     assert len(gateway.copies()) == len(accepted)
@@ -67,7 +67,7 @@ async def all_sent_once(gateway: House, accepted: list[Message]) -> None:
 
 
 async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Path, server: Server) -> None:
-    async with house(tmp_path, ["north"], store=at(server), settings="on_unknown = 'never'") as gateway:
+    async with running_gateway(tmp_path, ["north"], store=at(server), settings="on_unknown = 'never'") as gateway:
         accepted = await gateway.post(some(0))
         await until(lambda: not missing(accepted, gateway.copies()), 10)
         server.kill()
@@ -87,7 +87,7 @@ async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Pa
 
 async def test_a_server_that_takes_no_writes_or_no_messages(tmp_path: Path, server: Server) -> None:
     faults = Faults(receipt_delay_ms=50)
-    async with house(tmp_path, ["north"], store=at(server), faults=faults) as gateway:
+    async with running_gateway(tmp_path, ["north"], store=at(server), faults=faults) as gateway:
         accepted = await gateway.post(some(0))
         await until(lambda: not missing(accepted, gateway.copies()), 10)
 

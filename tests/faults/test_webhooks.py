@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.simulator import Simulator
-from tests.house import House
+from tests.running_gateway import RunningGateway
 from tests.webhooks.receivers import inbox
 
 COUNT = 200
@@ -16,27 +16,27 @@ async def test_kill_while_posting(tmp_path: Path) -> None:
     async with inbox() as box:
         carrier = Simulator()
         await carrier.start()
-        house = House(tmp_path, {"north": carrier})
+        gateway = RunningGateway(tmp_path, {"north": carrier})
         settings = f'callback_url = "{box.url}"\nwebhook_batch = 20\nwebhook_events = "all"'
-        text = house.file.read_text().replace("rate = 1000000", f"rate = 1000000\n{settings}", 1)
-        house.file.write_text(text + '\n[webhooks]\nallow_networks = ["127.0.0.0/8"]\n')
-        await house.start()
+        text = gateway.file.read_text().replace("rate = 1000000", f"rate = 1000000\n{settings}", 1)
+        gateway.file.write_text(text + '\n[webhooks]\nallow_networks = ["127.0.0.0/8"]\n')
+        await gateway.start()
         try:
             box.delay = 0.05
             messages = [{"to": f"+4670{n:07d}", "text": "hello", "client_ref": str(n)} for n in range(COUNT)]
-            accepted = await house.post(messages)
+            accepted = await gateway.post(messages)
             await box.until(lambda: len(box.posts) > 5, 10)
-            await house.kill()
-            await house.start()
+            await gateway.kill()
+            await gateway.start()
             box.status = 500
             await asyncio.sleep(0.3)
-            await house.kill()
+            await gateway.kill()
             box.status, box.delay = 200, 0.0
-            await house.start()
+            await gateway.start()
             ids = {message.id for message in accepted}
             await box.until(lambda: {one["data"]["message_id"] for one in box.taken if is_end(one["type"])} == ids, 20)
         finally:
-            await house.stop()
+            await gateway.stop()
             await carrier.stop()
     by_id = {event["id"]: event for event in box.taken}
     assert all(by_id[event["id"]] == event for event in box.taken), "an event posted again is the same event"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from gateway.simulator import Faults
-from tests.house import KEY, House, extra, house, until
+from tests.running_gateway import KEY, RunningGateway, extra, running_gateway, until
 
 BATCH = 100
 AT_ONCE = 4  # batches, each posted twice at the same time
@@ -42,7 +42,7 @@ class Report(NamedTuple):
 class Thrice:
     """The client: it repeats whatever gets no whole answer."""
 
-    def __init__(self, gateway: House, count: int) -> None:
+    def __init__(self, gateway: RunningGateway, count: int) -> None:
         self.gateway = gateway
         self.count = count
         self.answers: Counter[str] = Counter()
@@ -104,7 +104,7 @@ async def thrice(folder: Path, count: int, patience: float) -> Report:
     """Post, kill, post, kill, post; wait until every message is at a carrier and its receipt is back."""
     began = time.monotonic()
     faults = Faults(latency_ms=5, receipt_delay_ms=100)
-    async with house(folder, faults=faults, settings="binds = 2\nwindow = 50") as gateway:
+    async with running_gateway(folder, faults=faults, settings="binds = 2\nwindow = 50") as gateway:
         client = Thrice(gateway, count)
         posting = asyncio.create_task(client.run())
         for share in (1 / 3, 2 / 3):

@@ -8,10 +8,10 @@ from gateway.config import Account, Config, Route
 from gateway.config.rulebook import route_table, rulebook
 from gateway.intake.policy_context import PolicyContext
 from gateway.model import PRIORITY, AcceptResult, Cap, Facts, NewMessage, Permit, Recipient, Rule, RuleStatus, State
-from gateway.store.codec import MessageRecord, TimelineStep
 from gateway.store.errors import StoreError
 from gateway.store.idempotency import Claim, Claimed, Settled, StoredResponse
 from gateway.store.keys import Hasher
+from gateway.store.records import MessageRecord, TimelineStep
 from gateway.store.requests import CancelResult, ClaimResult, LaneDepth, OptChange, OptRecord, QueueDepths
 
 NOON = 1_795_262_400_000  # 2026-11-21 12:00 UTC: day in Stockholm, evening in Shanghai

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Faults
-from tests.house import KEY, extra, house, until
+from tests.running_gateway import KEY, extra, running_gateway, until
 
 COUNT = 200
 FIRST = 46_700_000_000
@@ -30,7 +30,7 @@ def by_key(number: int) -> dict[str, Any]:
 async def test_every_message_posted_three_times_goes_once(
     tmp_path: Path, request_of: Callable[[int], dict[str, Any]]
 ) -> None:
-    async with house(tmp_path, faults=Faults(latency_ms=5)) as gateway:
+    async with running_gateway(tmp_path, faults=Faults(latency_ms=5)) as gateway:
         ids: dict[int, list[str]] = {}
         running = 0
 

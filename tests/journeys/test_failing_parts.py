@@ -17,7 +17,7 @@ from gateway.model import State
 from gateway.simulator import Simulator
 from gateway.webhooks.follower import EventFollower
 from tests.admin.test_reloader import Site, carrier, route, running
-from tests.admin.test_server import Yard
+from tests.admin.test_server import OperatedGateway
 
 
 @pytest.fixture
@@ -53,26 +53,26 @@ async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_ca
     site = Site(tmp_path)
     site.write(carrier("north", north), carrier("south", south), route("+46701", "north"), route("*", "south", "north"))
     async with running(site) as app:
-        yard = Yard(site, north, tmp_path)
+        gateway = OperatedGateway(site, north, tmp_path)
         for round_ in range(3):
             answer = await asyncio.to_thread(
-                yard.apps.post,
+                gateway.apps.post,
                 "/v1/messages/batch",
                 {"messages": [{"to": f"+46702{round_}{number:05}", "text": "hello"} for number in range(40)]},
             )
             assert (answer.status, answer.body["accepted"]) == (202, 40)
             await asyncio.sleep(0.1)
         waiting = await site.accept(5, prefix="+4670174")  # north's, which never takes
-        await yard.until(lambda body: body["submitted"] == 120, "/carriers/south")
+        await gateway.until(lambda body: body["submitted"] == 120, "/carriers/south")
         assert await site.states(waiting) == {State.QUEUED: 5}
-        status = await yard.get("/status")
+        status = await gateway.get("/status")
         assert {"sweeper", "flags", "webhooks", "north: dispatcher"} <= set(status["faults"]["restarts"])
-        page = await yard.page()
+        page = await gateway.page()
         assert page["smpp_gateway_part_restarts_total"]["north: dispatcher",] > 1
         assert page["smpp_gateway_part_restarts_total"]["south: dispatcher",] == 0
         monkeypatch.setattr(Dispatcher, "_plan", plan)
         await site.until_states(waiting, State.DELIVERED)
-        assert app.supervision.restarts["heart"] == 0
+        assert app.supervision.restarts["heartbeat"] == 0
     assert south.stats.accepted == 120
 
 
@@ -99,7 +99,7 @@ async def test_a_decision_over_which_we_fail_is_tried_three_times_and_is_the_end
         app.carrier_manager.set_modes({})
         await site.until_states([one for one in ids if one != bad], State.DELIVERED)
         await site.until_states([bad], State.REJECTED)
-        assert app.supervision.aside == {"decision": 1}
+        assert app.supervision.set_aside_counts == {"decision": 1}
         (record,) = await app.store.find([bad])
         assert record is not None
         assert record.reason.name == "GATEWAY_FAULT"

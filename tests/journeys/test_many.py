@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.simulator import Faults
-from tests.house import House, Message, extra, house, missing, until
+from tests.running_gateway import Message, RunningGateway, extra, missing, running_gateway, until
 
 TEXTS = (
     "Your parcel is waiting at the corner shop.",
@@ -25,7 +25,7 @@ def batch(start: int, size: int = 500) -> list[dict[str, Any]]:
     ]
 
 
-async def post_all(gateway: House, count: int, at_once: int = 3) -> list[Message]:
+async def post_all(gateway: RunningGateway, count: int, at_once: int = 3) -> list[Message]:
     """Hand in ``count`` messages in batches, some requests in flight."""
     starts = iter(range(0, count, 500))
     accepted: list[Message] = []
@@ -41,7 +41,7 @@ async def post_all(gateway: House, count: int, at_once: int = 3) -> list[Message
 async def test_twenty_thousand_of_every_kind_over_an_outage(tmp_path: Path) -> None:
     """One carrier goes away in the middle for two seconds; what it had not answered may come twice, nothing else."""
     faults = Faults(receipt_delay_ms=100)
-    async with house(tmp_path, faults=faults, settings="binds = 2\nwindow = 100") as gateway:
+    async with running_gateway(tmp_path, faults=faults, settings="binds = 2\nwindow = 100") as gateway:
         posting = asyncio.create_task(post_all(gateway, 20_000))
         north = gateway.carriers["north"]
         await until(lambda: north.stats.accepted > 2_000, 30)
@@ -62,7 +62,7 @@ async def test_twenty_thousand_of_every_kind_over_an_outage(tmp_path: Path) -> N
 
 
 async def test_five_thousand_without_trouble_arrive_exactly_once(tmp_path: Path) -> None:
-    async with house(tmp_path, faults=Faults(latency_ms=5, jitter_ms=20, receipt_delay_ms=20)) as gateway:
+    async with running_gateway(tmp_path, faults=Faults(latency_ms=5, jitter_ms=20, receipt_delay_ms=20)) as gateway:
         accepted = await post_all(gateway, 5_000)
         parts = sum(message.segments for message in accepted)
         carriers = gateway.carriers.values()

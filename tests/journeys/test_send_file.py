@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway.simulator import Faults
-from tests.house import KEY, House, Message, extra, house, missing, until
+from tests.running_gateway import KEY, Message, RunningGateway, extra, missing, running_gateway, until
 
 ROWS = 2_000
 FIRST = 46_700_000_000
 WINDOWS = 2 * 50  # binds × window
 
 
-async def send(gateway: House, file: Path) -> tuple[int | None, dict[str, Any]]:
+async def send(gateway: RunningGateway, file: Path) -> tuple[int | None, dict[str, Any]]:
     command = ["-m", "gateway", "send", "--file", str(file), "--url", gateway.http.url, "--key", KEY, "--json"]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
@@ -27,7 +27,9 @@ async def test_a_file_goes_on_over_a_killed_gateway(tmp_path: Path) -> None:
     file = tmp_path / "parcels.csv"
     rows = [f"+{FIRST + number},Parcel {number} is here" for number in range(ROWS)]
     file.write_text("to,text\n" + "\n".join([*rows[:10], "nobody,x", *rows[10:]]) + "\n")
-    async with house(tmp_path, ["north"], faults=Faults(latency_ms=5), settings="binds = 2\nwindow = 50") as gateway:
+    async with running_gateway(
+        tmp_path, ["north"], faults=Faults(latency_ms=5), settings="binds = 2\nwindow = 50"
+    ) as gateway:
         sending = asyncio.create_task(send(gateway, file))
         north = gateway.carriers["north"]
         await until(lambda: north.stats.accepted > 200, 30)
@@ -49,7 +51,7 @@ async def test_a_file_is_mended_and_handed_in_again_without_sending_anything_twi
     file = tmp_path / "parcels.csv"
     rows = [f"+{FIRST + number},Parcel {number} is here" for number in range(40)]
     file.write_text("to,text\n" + "\n".join([*rows[:5], "nobody,x", "12,typed wrongly", *rows[5:]]) + "\n")
-    async with house(tmp_path, ["north"]) as gateway:
+    async with running_gateway(tmp_path, ["north"]) as gateway:
         code, told = await send(gateway, file)
         assert (code, told["accepted"], told["refused"]) == (1, 40, 2)
         failed = tmp_path / "parcels.failed.csv"
@@ -70,7 +72,7 @@ async def test_a_row_that_policy_refused_is_accepted_once_the_reason_is_gone(tmp
     file = tmp_path / "offer.ndjson"
     row = {"to": f"+{FIRST}", "text": "Autumn sale", "category": "marketing", "on_quiet": "defer"}
     file.write_text(json.dumps(row) + "\n")
-    async with house(tmp_path, ["north"]) as gateway:
+    async with running_gateway(tmp_path, ["north"]) as gateway:
         code, told = await send(gateway, file)
         assert (code, told["codes"]) == (1, {"consent_missing": 1})
         command = ["-m", "gateway", "consent", "grant", f"+{FIRST}", "--method", "web_form", "--evidence", "yes"]

@@ -20,7 +20,9 @@ from gateway.model import (
     SubmitResult,
 )
 from gateway.store.owner import LeaseOwner
-from tests.model.cast import (
+from tests.model.invariants import Given, Unanswered
+from tests.model.message import Message
+from tests.model.values import (
     AHEAD,
     CARRIERS,
     FINAL_PARTS,
@@ -34,8 +36,6 @@ from tests.model.cast import (
     indices,
     seeds,
 )
-from tests.model.invariants import Given, Unanswered
-from tests.model.message import Message
 from tests.model.worker_rules import WorkerRules
 
 REASONS = {
@@ -172,12 +172,14 @@ class CarrierRules(WorkerRules):
         self.say(f"{answers} {facts}")
         for fact in facts:
             if fact.state is PartState.DELIVERED:
-                self.truth.delivered |= {(fact.carrier, fact.recipient.key, one) for one in (*fact.ids, *guesses(fact))}
+                self.independent.delivered |= {
+                    (fact.carrier, fact.recipient.key, one) for one in (*fact.ids, *guesses(fact))
+                }
 
         def call() -> None:
             # the map may know an id for some hours longer than there is a record
             now = [fact for fact in facts if self.outlived.isdisjoint(names(fact))]
-            got = self.world.run(self.world.store.progress(LeaseOwner.parse(owner), answers, now))
+            got = self.driver.run(self.driver.store.progress(LeaseOwner.parse(owner), answers, now))
             self.ambiguous = self.ambiguous or Match.AMBIGUOUS in got
             expected = self.model.progress(owner, answers, now, self.now)
             for mine, theirs, fact in zip(expected, got, now, strict=True):

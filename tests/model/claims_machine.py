@@ -11,8 +11,8 @@ from gateway.store.idempotency import Claim, Claimed, ClaimStore, Settled, Store
 from gateway.store.ids import derived_id
 from gateway.store.owner import LeaseOwner
 from gateway.store.requests import ClaimResult
-from tests.model.cast import HOUR
-from tests.model.world import World
+from tests.model.store_driver import StoreDriver
+from tests.model.values import HOUR
 
 owners = st.integers(0, 2)
 
@@ -29,13 +29,13 @@ class Request:
 
 
 class ClaimsMachine(RuleBasedStateMachine):
-    """Set ``world`` in a subclass."""
+    """Set ``driver`` in a subclass."""
 
-    world: World
+    driver: StoreDriver
 
     @initialize()
     def begin(self) -> None:
-        self.world.reset()
+        self.driver.reset()
         self.model: dict[str, Request] = {}
         self.owners = [LeaseOwner(f"w{number}", "0") for number in range(3)]
         self.beats: dict[str, int] = {}
@@ -44,18 +44,18 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     @rule(owner=owners, key=st.sampled_from("ab"), body=st.sampled_from([b"1" * 16, b"1" * 16, b"2" * 16]))
     def claim(self, owner: int, key: str, body: bytes) -> None:
-        me, now = self.owners[owner], self.world.now
-        name, partition = self.world.hasher.claim("shop", key)
+        me, now = self.owners[owner], self.driver.now
+        name, partition = self.driver.hasher.claim("shop", key)
         self.count += 1
         base = derived_id(now, partition, self.count.to_bytes(8, "big"))
-        claims = ClaimStore(self.world.link, self.world.vault, me)
-        (told,) = self.world.run(claims.claim([Claim(name, partition, body, base)]))
+        claims = ClaimStore(self.driver.link, self.driver.vault, me)
+        (told,) = self.driver.run(claims.claim([Claim(name, partition, body, base)]))
         assert told == self.expected(key, body, base, me)
         if told.result is ClaimResult.CLAIMED:
             self.runs.append((key, told.base))
 
     def expected(self, key: str, body: bytes, base: bytes, me: LeaseOwner) -> Claimed:
-        now, known = self.world.now, self.model.get(key)
+        now, known = self.driver.now, self.model.get(key)
         if known is None or now - known.since >= 24 * HOUR:
             self.model[key] = Request(body, base, now, me.name)
             return Claimed(ClaimResult.CLAIMED, base)
@@ -74,19 +74,19 @@ class ClaimsMachine(RuleBasedStateMachine):
     def settle(self, owner: int, run: int, good: bool) -> None:
         """Whoever ran it once, however late, and twice: the first answer stands."""
         key, base = self.runs[-1 - run % len(self.runs)]
-        name, partition = self.world.hasher.claim("shop", key)
+        name, partition = self.driver.hasher.claim("shop", key)
         answer = StoredResponse(202, b"%d" % self.count * 300) if good else None
-        claims = ClaimStore(self.world.link, self.world.vault, self.owners[owner])
+        claims = ClaimStore(self.driver.link, self.driver.vault, self.owners[owner])
         for _ in range(2):
-            self.world.run(claims.settle([Settled(name, partition, base, answer)]))
+            self.driver.run(claims.settle([Settled(name, partition, base, answer)]))
         known = self.model[key]
         if known.base == base and known.answer is None:
             known.runner, known.answer = "", answer
 
     @rule(owner=owners)
     def beat(self, owner: int) -> None:
-        self.world.run(self.world.store.beat(self.owners[owner]))
-        self.beats[self.owners[owner].name] = self.world.now
+        self.driver.run(self.driver.store.beat(self.owners[owner]))
+        self.beats[self.owners[owner].name] = self.driver.now
 
     @rule(owner=owners)
     def restart(self, owner: int) -> None:
@@ -95,4 +95,4 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([1, 2_000, 10_000, HOUR, 23 * HOUR]))
     def advance(self, ms: int) -> None:
-        self.world.set_clock(self.world.now + ms)
+        self.driver.set_clock(self.driver.now + ms)

@@ -21,9 +21,9 @@ from gateway.store.webhook_queues import (
     QueueAddress,
     WebhookQueues,
 )
-from tests.model.cast import ACCOUNTS, HOUR, NUMBERS, seeds
 from tests.model.hooks_reference import Followed, Item, Outbox
-from tests.model.world import PARTITIONS, World
+from tests.model.store_driver import PARTITIONS, StoreDriver
+from tests.model.values import ACCOUNTS, HOUR, NUMBERS, seeds
 
 OF_LATE = 24 * 3600
 
@@ -33,15 +33,15 @@ accounts = st.sampled_from(ACCOUNTS)
 
 
 class HooksMachine(RuleBasedStateMachine):
-    """Set ``world`` in a subclass."""
+    """Set ``driver`` in a subclass."""
 
-    world: World
+    driver: StoreDriver
 
     @initialize()
     def begin(self) -> None:
-        self.world.reset()
+        self.driver.reset()
         self.webhook_queues = WebhookQueues(
-            self.world.link, self.world.hasher, self.world.vault, partitions=PARTITIONS, keep=100
+            self.driver.link, self.driver.hasher, self.driver.vault, partitions=PARTITIONS, keep=100
         )
         self.model = [Followed() for _ in range(PARTITIONS)]
         self.owners = [LeaseOwner("w0", "0"), LeaseOwner("w1", "0")]
@@ -54,7 +54,7 @@ class HooksMachine(RuleBasedStateMachine):
         return QueueAddress(account, "")
 
     def outbox(self, partition: int, account: str) -> tuple[bytes, Outbox]:
-        queue = self.webhook_queues.queue(self.address(account))
+        queue = self.webhook_queues.queue_name(self.address(account))
         return queue, self.model[partition].outbox(queue)
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -62,9 +62,9 @@ class HooksMachine(RuleBasedStateMachine):
     def message(self, account: str) -> NewMessage:
         """One that raises one event: it is refused at the door."""
         self.count += 1
-        who = self.world.hasher.recipient(NUMBERS[self.count % len(NUMBERS)])
-        id_ = derived_id(self.world.now, who.partition, self.count.to_bytes(8, "big"))
-        permission = Permission(0, 0, self.world.now + HOUR, 0, bytes(8), bytes(8))
+        who = self.driver.hasher.recipient(NUMBERS[self.count % len(NUMBERS)])
+        id_ = derived_id(self.driver.now, who.partition, self.count.to_bytes(8, "big"))
+        permission = Permission(0, 0, self.driver.now + HOUR, 0, bytes(8), bytes(8))
         envelope = Envelope(who.digits, "s", account, int(Category.MARKETING), "b")
         state, reason, category = State.REJECTED, Reason.CONSENT_MISSING, Category.MARKETING
         return NewMessage(
@@ -74,7 +74,7 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(account=accounts, count=st.integers(1, 4))
     def happen(self, account: str, count: int) -> None:
         items = [self.message(account) for _ in range(count)]
-        self.world.run(self.world.store.accept(items))
+        self.driver.run(self.driver.store.accept(items))
         for partition, followed in enumerate(self.model):
             labels = tuple(f"{account}.{one.id.hex()}" for one in items if one.recipient.partition == partition)
             if labels and followed.following:
@@ -82,17 +82,17 @@ class HooksMachine(RuleBasedStateMachine):
 
     @rule(names=st.lists(accounts, max_size=1))
     def follow(self, names: list[str]) -> None:
-        self.world.run(self.webhook_queues.follow(names))
+        self.driver.run(self.webhook_queues.follow(names))
         for followed in self.model:
-            followed.named |= dict.fromkeys(names, self.world.now)
+            followed.named |= dict.fromkeys(names, self.driver.now)
             followed.following = True
 
     @rule()
     def unfollow(self) -> None:
-        still = self.world.run(self.webhook_queues.unfollow(OF_LATE))
+        still = self.driver.run(self.webhook_queues.unfollow(OF_LATE))
         kept = False
         for followed in self.model:
-            late = any(at > self.world.now - OF_LATE * 1000 for at in followed.named.values())
+            late = any(at > self.driver.now - OF_LATE * 1000 for at in followed.named.values())
             if followed.empty and not late:
                 followed.named.clear()
             if followed.following and followed.empty and not late:
@@ -106,13 +106,13 @@ class HooksMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def read(self, owner: int) -> None:
         me = self.owners[owner]
-        for tail in self.world.run(self.webhook_queues.read(me, range(PARTITIONS))):
+        for tail in self.driver.run(self.webhook_queues.read(me, range(PARTITIONS))):
             followed = self.model[tail.partition]
             mine = followed.holder in ("", me.name) or LeaseOwner.parse(followed.holder).node == me.node
-            assert bool(tail.held) == (followed.following and mine)
-            if not tail.held:
+            assert bool(tail.lease) == (followed.following and mine)
+            if not tail.lease:
                 continue
-            assert tail.held == (1 if followed.holder == me.name else 2)
+            assert tail.lease == (1 if followed.holder == me.name else 2)
             followed.holder = me.name
             found = [entry.events[at : at + 16].hex() for entry in tail.entries for at in starts(entry.events)]
             assert found == [label.partition(".")[2] for some in followed.entries[followed.moved :] for label in some]
@@ -137,19 +137,19 @@ class HooksMachine(RuleBasedStateMachine):
                 items.append((box, item))
                 pieces.append(EventChunk(queue, self.address(account), item.name, len(item.labels), item.plain))
         may = followed.following and followed.holder == me.name and place == (followed.life, followed.moved)
-        (done,) = self.world.run(self.webhook_queues.move(me, [(tail, pieces)]))
+        (done,) = self.driver.run(self.webhook_queues.move(me, [(tail, pieces)]))
         assert (done is not None) == may
         if done is None:
             return
         for (box, item), told in zip(items, done, strict=True):
-            assert told.is_batch == box.put(item, self.world.now)
+            assert told.is_batch == box.put(item, self.driver.now)
             assert told.waiting == events_of(one for one, _ in box.waiting)
         followed.moved += len(tail.entries)
 
     @rule(owner=owners)
     def leave(self, owner: int) -> None:
         me = self.owners[owner]
-        self.world.run(self.webhook_queues.leave(me, range(PARTITIONS)))
+        self.driver.run(self.webhook_queues.release(me, range(PARTITIONS)))
         for followed in self.model:
             followed.holder = "" if followed.holder == me.name else followed.holder
 
@@ -171,14 +171,14 @@ class HooksMachine(RuleBasedStateMachine):
     def next(self, partition: int, account: str, became: BatchOutcome, limit: int, stale: bool, old: bool) -> None:
         queue, box = self.outbox(partition, account)
         first = box.waiting[0][0].name if box.frozen and not stale else b"nobody's"
-        until = self.world.now if old else 0
+        until = self.driver.now if old else 0
         ask = NextBatchRequest(partition, queue, limit, became, first, until)
-        (batch,) = self.world.run(self.webhook_queues.next([ask]))
+        (batch,) = self.driver.run(self.webhook_queues.next_batches([ask]))
         if became is not BatchOutcome.UNKNOWN:
             box.close(first, taken=became is BatchOutcome.TAKEN, until=until)
         box.freeze(limit)
         self.same_batch(batch, box)
-        (again,) = self.world.run(self.webhook_queues.next([ask]))
+        (again,) = self.driver.run(self.webhook_queues.next_batches([ask]))
         assert again == batch, "a repeated call changed something"
 
     def same_batch(self, batch: FrozenBatch | None, box: Outbox) -> None:
@@ -195,13 +195,13 @@ class HooksMachine(RuleBasedStateMachine):
         """Dead letters: back to the queue, or away."""
         queue, box = self.outbox(partition, account)
         if replay:
-            assert self.world.run(self.webhook_queues.replay(partition, queue)) == box.replay(self.world.now)
+            assert self.driver.run(self.webhook_queues.replay(partition, queue)) == box.replay(self.driver.now)
         else:
-            assert self.world.run(self.webhook_queues.drop(partition, queue)) == box.drop()
+            assert self.driver.run(self.webhook_queues.drop(partition, queue)) == box.drop()
 
     @rule(ms=st.sampled_from([1, 60_000, 25 * HOUR]))
     def advance(self, ms: int) -> None:
-        self.world.set_clock(self.world.now + ms)
+        self.driver.set_clock(self.driver.now + ms)
 
     # -- what holds ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class HooksMachine(RuleBasedStateMachine):
     def every_event_is_in_one_place(self) -> None:
         if not hasattr(self, "model"):
             return
-        named, seen = self.world.run(self.webhook_queues.queues())
+        named, seen = self.driver.run(self.webhook_queues.queues())
         assert named == {account for followed in self.model for account in followed.named}
         shown = {(queue.partition, queue.queue): queue for queue in seen}
         for partition, followed in enumerate(self.model):
@@ -225,12 +225,12 @@ class HooksMachine(RuleBasedStateMachine):
 
     def same_lists(self, partition: int, queue: bytes, box: Outbox) -> None:
         """The raw lists hold what the model says, in its order."""
-        tag, link = self.world.link.tags[partition], self.world.link
+        tag, link = self.driver.link.tags[partition], self.driver.link
         lists = [(partition, ("LRANGE", tag + name + queue, 0, -1)) for name in (b"sh:", b"sq:", b"dh:", b"dq:")]
-        heads, bodies, dead_heads, dead_bodies = self.world.run(link.commands(lists))
+        heads, bodies, dead_heads, dead_bodies = self.driver.run(link.commands(lists))
         for some, sealed, items in ((heads, bodies, box.waiting), (dead_heads, dead_bodies, box.dead)):
             assert [head[:8] for head in some] == [item.name for item, _ in items]
-            assert [zlib.decompress(self.world.vault.open(one)) for one in sealed] == [item.plain for item, _ in items]
+            assert [zlib.decompress(self.driver.vault.open(one)) for one in sealed] == [item.plain for item, _ in items]
 
 
 def starts(packed: bytes) -> Iterable[int]:

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gateway.model import PartState, ReceiptFact, Recipient
 from gateway.store.ids import derived_id
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
-from tests.model.cast import CARRIERS, FINAL_PARTS, HOUR, MINUTE
 from tests.model.message import kept_date
-from tests.model.world import PARTITIONS, World
+from tests.model.store_driver import PARTITIONS, StoreDriver
+from tests.model.values import CARRIERS, FINAL_PARTS, HOUR, MINUTE
 
 NOBODY = Recipient("", bytes(16), 0)
 PARKED, ORPHAN = 25 * HOUR, MINUTE
@@ -35,14 +35,14 @@ class Parked:
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """Set ``world`` in a subclass."""
+    """Set ``driver`` in a subclass."""
 
-    world: World
+    driver: StoreDriver
 
     @initialize()
     def begin(self) -> None:
-        self.world.reset()
-        self.index = ReceiptIndex(self.world.store, self.world.link)
+        self.driver.reset()
+        self.index = ReceiptIndex(self.driver.store, self.driver.link)
         self.ids: dict[Key, tuple[bytes, bytes]] = {}
         self.parked: dict[Key, Parked] = {}
         self.count = 0
@@ -53,10 +53,10 @@ class IndexMachine(RuleBasedStateMachine):
         items = []
         for one in ids:
             self.count += 1
-            message = derived_id(self.world.now, self.count % PARTITIONS, self.count.to_bytes(8, "big"))
+            message = derived_id(self.driver.now, self.count % PARTITIONS, self.count.to_bytes(8, "big"))
             items.append(IndexedId(one, message, 1, self.count.to_bytes(8, "big")))
         for _ in range(2):
-            early = self.world.run(self.index.index(carrier, items))
+            early = self.driver.run(self.index.index(carrier, items))
             assert {(fact.ids[0], fact.state, fact.error, fact.at, fact.recipient.key) for fact in early} == {
                 (one.carrier_id, parked.state, parked.error, parked.date, one.recipient)
                 for one in items
@@ -65,7 +65,7 @@ class IndexMachine(RuleBasedStateMachine):
         for one in items:
             self.ids[carrier, one.carrier_id] = one.message_id, one.recipient
             if parked := self.parked.get((carrier, one.carrier_id)):
-                parked.since, parked.end = self.world.now, 0
+                parked.since, parked.end = self.driver.now, 0
 
     @rule(
         carrier=carriers,
@@ -77,7 +77,7 @@ class IndexMachine(RuleBasedStateMachine):
         fact = ReceiptFact(carrier, tuple(ids), NOBODY, state, f"e{self.count}", said)
         date = 0 if state is PartState.ACCEPTED else kept_date(said)
         for _ in range(2):
-            (found,) = self.world.run(self.index.locate(carrier, [fact]))
+            (found,) = self.driver.run(self.index.locate(carrier, [fact]))
         known = next((one for one in ids if (carrier, one) in self.ids), None)
         if known is None:
             assert found is None
@@ -89,20 +89,20 @@ class IndexMachine(RuleBasedStateMachine):
             key = carrier, one
             if key in self.ids:
                 continue
-            kept = self.parked.setdefault(key, Parked(state, fact.error, date, self.world.now))
+            kept = self.parked.setdefault(key, Parked(state, fact.error, date, self.driver.now))
             if kept.state is PartState.ACCEPTED:
                 kept.state, kept.error, kept.date = state, fact.error, date
 
     @rule(carrier=carriers, one=names)
     def stored(self, carrier: str, one: bytes) -> None:
         """Whoever took it has stored it with its message."""
-        self.world.run(self.index.unpark([(carrier, one)] * 2))
+        self.driver.run(self.index.unpark([(carrier, one)] * 2))
         self.parked.pop((carrier, one), None)
 
     @rule()
     def relocate(self) -> None:
-        now = self.world.now
-        found, orphans, _ = self.world.run(self.index.relocate())
+        now = self.driver.now
+        found, orphans, _ = self.driver.run(self.index.relocate())
         aged = {key: one for key, one in self.parked.items() if not one.end and one.since <= now - ORPHAN}
         assert {(fact.carrier, fact.ids[0]) for fact in found} == {key for key in aged if key in self.ids}
         assert orphans == sum(key not in self.ids for key in aged)
@@ -115,7 +115,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([1, MINUTE, HOUR, 26 * HOUR]))
     def advance(self, ms: int) -> None:
-        self.world.set_clock(self.world.now + ms)
+        self.driver.set_clock(self.driver.now + ms)
 
     @invariant()
     def what_is_parked_waits_in_one_place(self) -> None:
@@ -125,9 +125,9 @@ class IndexMachine(RuleBasedStateMachine):
         waiting: set[bytes] = set()
         orphans: set[bytes] = set()
         for partition in range(PARTITIONS):
-            tag, link = self.world.link.tags[partition], self.world.link
+            tag, link = self.driver.link.tags[partition], self.driver.link
             asked = [("HKEYS", tag + b"jk"), ("ZRANGE", tag + b"ja", 0, -1), ("ZRANGE", tag + b"jo", 0, -1)]
-            replies = self.world.run(link.commands([(partition, words) for words in asked]))
+            replies = self.driver.run(link.commands([(partition, words) for words in asked]))
             for into, reply in zip((kept, waiting, orphans), replies, strict=True):
                 into.update(reply)
         named = {key[0].encode() + b"\0" + key[1]: one for key, one in self.parked.items()}

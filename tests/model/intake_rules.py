@@ -25,13 +25,13 @@ from gateway.store import keys
 from gateway.store.ids import derived_id, time_of
 from gateway.store.overview import StoreOverview
 from gateway.store.requests import OptChange
-from tests.model.cast import ACCOUNTS, AHEAD, HOUR, MINUTE, NUMBERS, ROUTES, Pick, indices, seeds
+from tests.model.choice_checks import ChoiceChecks
 from tests.model.invariants import same
-from tests.model.judge import Judge
-from tests.model.world import PARTITIONS
+from tests.model.store_driver import PARTITIONS
+from tests.model.values import ACCOUNTS, AHEAD, HOUR, MINUTE, NUMBERS, ROUTES, Pick, indices, seeds
 
 
-class IntakeRules(Judge):
+class IntakeRules(ChoiceChecks):
     """Rules for everything that comes from this side."""
 
     # -- intake --------------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ class IntakeRules(Judge):
         if self.calm:
             return self.lasting(pick, account)
         caps = pick([(), (), (1,), (1, 2), (3,)])
-        scope = self.world.hasher.scope
+        scope = self.driver.hasher.scope
         return Permission(
             opens=now + pick([-HOUR] * 7 + [2_000]),
             closes=now + pick([200 * HOUR] * 6 + [HOUR, 2_001, 5_000]),
@@ -58,7 +58,7 @@ class IntakeRules(Judge):
 
     def lasting(self, pick: Pick, account: str) -> Permission:
         """A permission that stops little."""
-        now, scope = self.now, self.world.hasher.scope
+        now, scope = self.now, self.driver.hasher.scope
         checks, expires = pick([0] * 9 + [Check.ALL_OPT_OUT]), now + pick([300 * HOUR] * 9 + [40 * HOUR])
         caps = pick([(), (Cap(scope(account, "cap9"), 9, 3600),)])
         epoch = self.model.flags.get(keys.EPOCH, 0)
@@ -91,7 +91,7 @@ class IntakeRules(Judge):
             permission=self.permission(pick, account),
             envelope=Envelope(who.digits, "Sender", account, int(category), "brand", segments=segments),
             content=Content(f"text {self.count}"),
-            reference=self.world.hasher.reference(account, who, reference) if reference else b"",
+            reference=self.driver.hasher.reference(account, who, reference) if reference else b"",
         )
 
     @rule(seed=seeds, count=st.integers(1, 4), again=st.booleans())
@@ -102,7 +102,7 @@ class IntakeRules(Judge):
 
         def call() -> None:
             there = [item for item in items if item.id in self.model.messages or item.id not in self.gone]
-            got = self.world.run(self.world.store.accept(there))
+            got = self.driver.run(self.driver.store.accept(there))
             # of several that are called alike in one call the store chooses the one that counts
             order = sorted(range(len(there)), key=lambda n: not got[n].new)
             expected = dict(zip(order, self.model.accept([there[n] for n in order], self.now), strict=True))
@@ -113,12 +113,12 @@ class IntakeRules(Judge):
     @rule(account=st.sampled_from(ACCOUNTS), who=st.integers(0, len(NUMBERS) - 1))
     def find_again(self, account: str, who: int) -> None:
         """By what the account calls them, for one recipient and for all."""
-        hasher, run = self.world.hasher, self.world.run
+        hasher, run = self.driver.hasher, self.driver.run
         kept = {r.key: self.model.found(hasher.reference(account, r, "order"), self.now) for r in self.recipients}
         one = self.recipients[who]
-        found = run(self.world.store.by_reference(one, hasher.reference(account, one, "order")))
+        found = run(self.driver.store.by_reference(one, hasher.reference(account, one, "order")))
         assert found == kept[one.key]
-        assert run(self.world.store.mentions(account, "order")) == sorted(id_ for id_ in kept.values() if id_)
+        assert run(self.driver.store.mentions(account, "order")) == sorted(id_ for id_ in kept.values() if id_)
 
     # -- people --------------------------------------------------------------------------------------------------------
 
@@ -128,14 +128,14 @@ class IntakeRules(Judge):
         id_ = self.known[index % len(self.known)]
 
         def call() -> None:
-            assert self.world.run(self.world.store.cancel([id_])) == [self.model.cancel(id_, self.now)]
+            assert self.driver.run(self.driver.store.cancel([id_])) == [self.model.cancel(id_, self.now)]
 
         self.do(call, again)
 
     @rule(account=st.sampled_from(ACCOUNTS), again=st.booleans())
     def cancel_account(self, account: str, again: bool) -> None:
         def call() -> None:
-            got = self.world.run(self.world.store.cancel_account(account))
+            got = self.driver.run(self.driver.store.cancel_account(account))
             assert got == (self.model.cancel_account(account, self.now), True)
 
         self.do(call, again)
@@ -161,7 +161,7 @@ class IntakeRules(Judge):
         lasts: int,
         again: bool,
     ) -> None:
-        scope = self.world.hasher.scope
+        scope = self.driver.hasher.scope
         scopes = {"brand": scope(account, "brand"), "account": scope(account), "all": keys.GLOBAL_SCOPE}
         if group is RuleGroup.CONSENT:
             kind = "brand"
@@ -170,8 +170,8 @@ class IntakeRules(Judge):
         change = OptChange(self.recipients[who], group, status, scopes[kind], at, until, b"evidence")
 
         def call() -> None:
-            assert self.world.run(self.world.store.opt([change])) == [self.model.opt(change)]
-            told = {(r.group, r.scope): r[:5] for r in self.world.run(self.world.store.opts(change.recipient))}
+            assert self.driver.run(self.driver.store.opt([change])) == [self.model.opt(change)]
+            told = {(r.group, r.scope): r[:5] for r in self.driver.run(self.driver.store.opts(change.recipient))}
             kept = {k[1:]: r for k, r in self.model.rules.items() if k[0] == change.recipient.key}
             assert told == {k: (r.group, r.status, r.scope, r.at, r.until) for k, r in kept.items()}
 
@@ -184,7 +184,7 @@ class IntakeRules(Judge):
         again=st.booleans(),
     )
     def flag(self, kind: str, account: str, on: bool, again: bool) -> None:
-        scope = self.world.hasher.scope
+        scope = self.driver.hasher.scope
         if kind == "epoch":
             name, value = keys.EPOCH, self.model.flags.get(keys.EPOCH, 0) + 1
         elif kind == "breaker":
@@ -193,9 +193,9 @@ class IntakeRules(Judge):
             name, value = keys.pulled(scope(account, "template", "t")), int(on)
 
         def call() -> None:
-            self.world.run(self.world.store.flag(name, value))
+            self.driver.run(self.driver.store.flag(name, value))
             self.model.flags[name] = value
-            assert self.world.run(self.world.store.flags()) == {k: v for k, v in self.model.flags.items() if v}
+            assert self.driver.run(self.driver.store.flags()) == {k: v for k, v in self.model.flags.items() if v}
 
         self.do(call, again)
 
@@ -205,25 +205,25 @@ class IntakeRules(Judge):
         ids = [held[index % len(held)]] if held and account is None else []
         scope = b""
         if account is not None:
-            scope = self.world.hasher.scope(account, *(["brand"] if kind == "brand" else []))
+            scope = self.driver.hasher.scope(account, *(["brand"] if kind == "brand" else []))
         if ids or scope:
-            released = self.world.run(self.world.store.release(ids, scope))
+            released = self.driver.run(self.driver.store.release(ids, scope))
             assert released == self.model.release(ids, scope, self.now)
 
     @rule()
     def look(self) -> None:
         """What operators see: whose messages are held, since when; how old the oldest of each lane is."""
-        outlook = StoreOverview(self.world.link, PARTITIONS)
+        outlook = StoreOverview(self.driver.link, PARTITIONS)
         mine: dict[tuple[str, bytes, bytes], list[int]] = {}
         for m in self.model.messages.values():
             if m.state is State.HELD and not m.released:
                 key = (m.new.envelope.account, m.permission.account_scope, m.permission.brand_scope)
                 mine.setdefault(key, []).append(time_of(m.new.id))
         seen = {
-            (h.account, h.account_scope, h.brand_scope): (h.count, h.oldest) for h in self.world.run(outlook.held())
+            (h.account, h.account_scope, h.brand_scope): (h.count, h.oldest) for h in self.driver.run(outlook.held())
         }
         assert seen == {key: (len(times), min(times)) for key, times in mine.items()}
-        view = self.world.run(outlook.lanes())
+        view = self.driver.run(outlook.lanes())
         waits: dict[str, list[int]] = {}
         for m in self.model.messages.values():
             if not m.final and m.state is State.QUEUED and not m.due and not m.had:

@@ -1,9 +1,12 @@
 """What must hold after every call: all seven invariants, asked of the raw structures.
 
-1 every message is in exactly one place · 2 (in ``judge``) nothing revoked, canceled or expired is handed out · 3 (in
-``truth``) no more copies than one and the resends of an unknown · 4 every move raises one event, one of them final · 5
-caps are never exceeded, what is reserved went out · 6 leases belong to who took them · 7 (in ``do``) a repeated call
-changes nothing.
+1 every message is in exactly one place
+2 nothing revoked, canceled or expired is handed out (``choice_checks``)
+3 no more copies than one and the resends of an unknown (``independent_checks``)
+4 every move raises one event, one of them final
+5 caps are never exceeded; what is reserved was sent
+6 leases belong to the owner that took them
+7 a repeated call changes nothing (``do``)
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from gateway.model import WAITING, Reason, State, StreamEvent
 from gateway.store.ids import partition_of
 from gateway.store.owner import LeaseOwner
-from tests.model.cast import HOUR, NUMBERS
+from tests.model.independent_checks import IndependentChecks, check_copies
 from tests.model.message import ENDED, Message, Moved
 from tests.model.receipts import raw
 from tests.model.reference import Model
-from tests.model.truth import Truth, check_copies
-from tests.model.world import PARTITIONS, Places, World, plain
+from tests.model.store_driver import PARTITIONS, Places, StoreDriver, plain
+from tests.model.values import HOUR, NUMBERS
 
 
 def same(m: Message | None, store: Any, model: Any) -> None:
@@ -61,17 +64,17 @@ def _under(caps: dict[bytes, dict[bytes, int]], id_: bytes) -> dict[bytes, int]:
 
 
 class Invariants(RuleBasedStateMachine):
-    """A model and a world side by side. Set ``world`` in a subclass."""
+    """A model and a driver side by side. Set ``driver`` in a subclass."""
 
-    world: World
+    driver: StoreDriver
     calm = False  # policy has little to say, and much is lost: what copies are made of
 
     def reset(self) -> None:
         """Begin anew, with nothing stored."""
-        self.world.reset()
-        self.model = Model(self.world.retention)
-        self.truth = Truth(self.world.retention)
-        self.recipients = [self.world.hasher.recipient(digits) for digits in NUMBERS]
+        self.driver.reset()
+        self.model = Model(self.driver.retention)
+        self.independent = IndependentChecks(self.driver.retention)
+        self.recipients = [self.driver.hasher.recipient(digits) for digits in NUMBERS]
         self.owners = [LeaseOwner("w0", "0"), LeaseOwner("w1", "0")]
         self.beats: dict[str, int] = {}
         self.count = 0
@@ -90,7 +93,7 @@ class Invariants(RuleBasedStateMachine):
 
     @property
     def now(self) -> int:
-        return self.world.now
+        return self.driver.now
 
     def say(self, text: str) -> None:
         """What a failing example tells beside its calls."""
@@ -116,7 +119,7 @@ class Invariants(RuleBasedStateMachine):
 
     def picture(self) -> Any:
         ids = [id_ for id_ in self.known if id_ in self.model.messages]
-        return [plain(record) for record in self.world.run(self.world.store.find(ids))]
+        return [plain(record) for record in self.driver.run(self.driver.store.find(ids))]
 
     def some(self, index: int, *states: State) -> Message | None:
         found = [m for m in self.model.messages.values() if m.state in states and not m.final]
@@ -139,9 +142,9 @@ class Invariants(RuleBasedStateMachine):
             expected.setdefault(moved.id, []).append(moved)
         self.model.events.clear()
         got: dict[bytes, list[StreamEvent]] = {}
-        for event in self.world.new_events():
+        for event in self.driver.new_events():
             got.setdefault(event.id, []).append(event)
-            self.truth.raised(event)
+            self.independent.raised(event)
         for id_ in got.keys() | expected.keys():
             m = self.model.messages.get(id_)
             same(m, [_told(e) for e in got.get(id_, ())], [_told(e) for e in expected.get(id_, ())])
@@ -153,7 +156,7 @@ class Invariants(RuleBasedStateMachine):
     def check_records(self) -> None:
         numbers: set[tuple[bytes, int, int]] = set()
         ids = list(self.model.messages)
-        for id_, record in zip(ids, self.world.run(self.world.store.find(ids)), strict=True):
+        for id_, record in zip(ids, self.driver.run(self.driver.store.find(ids)), strict=True):
             m = self.model.messages[id_]
             assert record is not None, f"lost: {m}"
             same(m, (record.state, record.final, record.sequence), (m.state, m.final, m.sequence))
@@ -162,7 +165,7 @@ class Invariants(RuleBasedStateMachine):
             same(m, record.content, None if m.bare else m.new.content)
             assert m.reason in (Reason.NONE, record.reason), f"because of {record.reason!r}: {m}"
             check_copies(m, record)
-            self.truth.check(record)
+            self.independent.check(record)
             if m.final:
                 continue
             if m.new.segments > 1:
@@ -185,7 +188,7 @@ class Invariants(RuleBasedStateMachine):
     def check_places(self) -> None:
         """Invariants 1 and 6: every message is in exactly one place, leases belong to those who took them."""
         for partition in range(PARTITIONS):
-            places = self.world.places(partition)
+            places = self.driver.places(partition)
             self.check_caps(partition, places.caps)
             self.check_parked(partition, places)
             self.check_lost(partition, places.lost)

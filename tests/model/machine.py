@@ -2,7 +2,7 @@
 
 The machine speaks as two workers with their restarts, two carriers and a crowd of four recipients would, in any order:
 answers come late, receipts early, calls twice. What the store may choose (which messages a take gets) it is asked for,
-and the choice is judged; everything else must be as the model says.
+and the choice is checked; everything else must be as the model says.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gateway.store.lane_rescue import LaneRescue
 from gateway.store.layout import HEAD, VERSION
 from gateway.store.owner import LeaseOwner
 from tests.model.carrier_rules import CarrierRules
-from tests.model.cast import ACCOUNTS, CARRIERS, HOSTS, HOUR, MINUTE, ROUTES, indices, seeds
 from tests.model.invariants import Unanswered
 from tests.model.receipts import Guessed
-from tests.model.world import PARTITIONS
+from tests.model.store_driver import PARTITIONS
+from tests.model.values import ACCOUNTS, CARRIERS, HOSTS, HOUR, MINUTE, ROUTES, indices, seeds
 
 KNOWN_FORMS: list[dict[tuple[str, str], int]] = [
     {},
@@ -52,7 +52,7 @@ class Machine(CarrierRules):
 
     @rule(owner=st.integers(0, 1))
     def beat(self, owner: int) -> None:
-        self.world.run(self.world.store.beat(self.owners[owner]))
+        self.driver.run(self.driver.store.beat(self.owners[owner]))
         self.beats[self.owners[owner].name] = self.now
 
     @rule(owner=st.integers(0, 1))
@@ -73,7 +73,7 @@ class Machine(CarrierRules):
             if me.node == dead.node and int(me.start) <= int(dead.start):
                 return
             held = sum(1 for m in self.model.messages.values() if m.state is State.SENDING and m.owner == dead.name)
-            got = self.world.run(self.world.store.reclaim(dead, me))
+            got = self.driver.run(self.driver.store.reclaim(dead, me))
             quiet = self.now - self.beats[dead.name] >= 10_000
             assert me.node == dead.node or quiet or got.alive or not held
             if got.alive:
@@ -87,13 +87,13 @@ class Machine(CarrierRules):
                     )
                     self.unanswered.append(told)
                 assert self.model.reclaim(dead.name, self.now) == sum(got[:3])
-                assert dead not in [seen.owner for seen in self.world.run(self.world.store.owners())]
+                assert dead not in [seen.owner for seen in self.driver.run(self.driver.store.owners())]
 
         self.do(call, again)
 
     @rule(ms=st.sampled_from([1, 500, 1_999, 5_000, 11_000, 2 * MINUTE, 11 * MINUTE]))
     def advance(self, ms: int) -> None:
-        self.world.set_clock(self.now + ms)
+        self.driver.set_clock(self.now + ms)
 
     @rule(ms=st.sampled_from([31 * MINUTE, HOUR, 7 * HOUR, 26 * HOUR, 73 * HOUR]))
     def leap(self, ms: int) -> None:
@@ -104,21 +104,21 @@ class Machine(CarrierRules):
     @rule(forms=st.sampled_from(KNOWN_FORMS))
     def sweep(self, forms: dict[tuple[str, str], int] | None = None) -> None:
         """At a full minute, so that all that is due by then has been looked at."""
-        self.world.set_clock((self.now // MINUTE + 2) * MINUTE)
+        self.driver.set_clock((self.now // MINUTE + 2) * MINUTE)
         self.begun = False
         for partition in range(PARTITIONS):
             for _ in range(100):
                 if not self.sweep_once(partition, forms or {}):
                     break
         self.model.check_swept(self.now)
-        self.world.set_clock(self.now + 7)
+        self.driver.set_clock(self.now + 7)
         self.begun = True
 
     def sweep_once(self, partition: int, forms: dict[tuple[str, str], int]) -> bool:
         """One call: it looks at the messages that its list names first, then at parked receipts. Answers if more."""
-        due = [id_ for id_ in dict.fromkeys(self.world.first_due(partition)) if id_ in self.model.messages]
-        swept = self.world.run(self.world.store.sweep(partition, forms))
-        found = dict(zip(due, self.world.run(self.world.store.find(due)), strict=True))
+        due = [id_ for id_ in dict.fromkeys(self.driver.first_due(partition)) if id_ in self.model.messages]
+        swept = self.driver.run(self.driver.store.sweep(partition, forms))
+        found = dict(zip(due, self.driver.run(self.driver.store.find(due)), strict=True))
         for id_ in due:
             self.model.look(self.model.messages[id_], self.now, lambda one: found[one] is None)
         guesses, matched = self.model.sweep_parked(partition, self.now, forms)
@@ -132,7 +132,7 @@ class Machine(CarrierRules):
         """Ids of deleted records lead nowhere; but what was told after the end, or in error, may for some hours."""
         forgotten = self.model.forgotten
         if forgotten:
-            mapped = self.world.id_map(partition)
+            mapped = self.driver.id_map(partition)
             for m in forgotten.values():
                 ids = {(c.carrier, m.new.recipient.key[:8] + c.id, m.new.id) for c in m.copies if c.id}
                 assert not ids & mapped, f"the map still leads to what is gone: {m}"
@@ -149,10 +149,10 @@ class Machine(CarrierRules):
             return
         m = messages[index % len(messages)]
         partition = m.new.recipient.partition
-        record = self.world.raw_record(partition, m.new.id)
+        record = self.driver.raw_record(partition, m.new.id)
         former = record and former_format(record)
         if former and not m.resent:
-            self.world.put_record(partition, m.new.id, former)
+            self.driver.put_record(partition, m.new.id, former)
 
     @precondition(lambda self: self.calls)
     @rule(index=indices)
@@ -173,8 +173,10 @@ class Machine(CarrierRules):
         lanes = [f"{route}#{place}:{int(priority)}" for place in places for priority in Priority]
         lanes += [f"{route}@{carrier}:{int(priority)}" for carrier in CARRIERS for priority in Priority]
         self.begun = False
-        rescued = self.world.run(LaneRescue(self.world.store, self.world.link, self.world.vault).rescue(lanes, routes))
-        self.judge_rescue(lanes, routes, rescued)
+        rescued = self.driver.run(
+            LaneRescue(self.driver.store, self.driver.link, self.driver.vault).rescue(lanes, routes)
+        )
+        self.check_rescue(lanes, routes, rescued)
         self.begun = True
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -184,12 +186,12 @@ class Machine(CarrierRules):
         if not getattr(self, "begun", False):
             return
         for name in [name for name, value in self.model.flags.items() if value and name != keys.EPOCH]:
-            self.world.run(self.world.store.flag(name, 0))
+            self.driver.run(self.driver.store.flag(name, 0))
             self.model.flags[name] = 0
         self.release(0, ACCOUNTS[0])
         self.release(0, ACCOUNTS[1])
         for _ in range(3):
-            self.world.set_clock(self.now + HOUR + 10_000)
+            self.driver.set_clock(self.now + HOUR + 10_000)
             for carrier in CARRIERS:
                 for route in ROUTES:
                     self.take(0, carrier, route, (0, 1, 2, 3, 4), 100, 0, OnUnknown.RESEND)

@@ -57,7 +57,7 @@ class Outcome(Receipts):
             if m and m.state is State.SENDING and (m.owner, m.lease) == (owner, lease):
                 self._return(m, Reason.TURN if turn else Reason.PACED, now, due)
 
-    def strays(self, owner: str, carrier: str, known: set[tuple[int, int]], now: int) -> int:
+    def untake_lost(self, owner: str, carrier: str, known: set[tuple[int, int]], now: int) -> int:
         """What an owner holds without knowing it: the answer of a take was lost. ``known``: partition, lease."""
         mine = [m for m in self.messages.values() if m.state is State.SENDING and m.owner == owner]
         lost = [m for m in mine if m.carrier == carrier and (m.new.recipient.partition, m.lease) not in known]

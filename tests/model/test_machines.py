@@ -17,16 +17,16 @@ from tests.model.claims_machine import ClaimsMachine
 from tests.model.hooks_machine import HooksMachine
 from tests.model.index_machine import IndexMachine
 from tests.model.machine import Machine
-from tests.model.world import World
+from tests.model.store_driver import StoreDriver
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 def run(machine: type[RuleBasedStateMachine], url: str, *extent: tuple[int, int]) -> None:
     """``extent``: examples and steps of each, in CI and thoroughly."""
-    world = World(url)
+    driver = StoreDriver(url)
     examples, steps = extent[THOROUGH]
-    bound: Any = type("Bound", (machine,), {"world": world})
+    bound: Any = type("Bound", (machine,), {"driver": driver})
     try:
         run_state_machine_as_test(
             bound,
@@ -41,7 +41,7 @@ def run(machine: type[RuleBasedStateMachine], url: str, *extent: tuple[int, int]
             ),
         )
     finally:
-        world.close()
+        driver.close()
 
 
 def test_one_server_does_what_the_model_says(store_url: str) -> None:

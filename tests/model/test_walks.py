@@ -12,20 +12,20 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.model.machine import Machine
-from tests.model.stroll import STEPS, stroll
+from tests.model.queue_walks import STEPS, walk_machine
+from tests.model.store_driver import StoreDriver
 from tests.model.walk import walk
-from tests.model.world import World
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 FIRST = int(os.environ.get("MODEL_SEED", "0")) * 1_000_000
 
 
 def take(url: str, seed: int, steps: int) -> None:
-    world = World(url)
+    driver = StoreDriver(url)
     try:
-        walk(type("Bound", (Machine,), {"world": world})(), seed, steps)
+        walk(type("Bound", (Machine,), {"driver": driver})(), seed, steps)
     finally:
-        world.close()
+        driver.close()
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + (300 if THOROUGH else 7)))
@@ -40,9 +40,11 @@ def test_a_walk_on_a_cluster_of_three(cluster_url: str, seed: int) -> None:
 
 @pytest.mark.parametrize("machine", STEPS)
 def test_walks_beside_the_messages(store_url: str, machine: type[RuleBasedStateMachine]) -> None:
-    world = World(store_url)
+    driver = StoreDriver(store_url)
     try:
         for seed in range(FIRST, FIRST + (300 if THOROUGH else 3)):
-            stroll(type("Bound", (machine,), {"world": world})(), STEPS[machine], seed, 500 if THOROUGH else 250)
+            walk_machine(
+                type("Bound", (machine,), {"driver": driver})(), STEPS[machine], seed, 500 if THOROUGH else 250
+            )
     finally:
-        world.close()
+        driver.close()

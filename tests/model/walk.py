@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from gateway.model import OnUnknown, RuleGroup, RuleStatus, State
-from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, SAYING_NOTHING
 from tests.model.machine import KNOWN_FORMS, Machine
+from tests.model.values import ACCOUNTS, AHEAD, CARRIERS, FINAL_PARTS, HOUR, MINUTE, NUMBERS, ROUTES, SAYING_NOTHING
 
 Step = Callable[[Machine, Random], Any]
 
@@ -80,7 +80,7 @@ STEPS: dict[Step, tuple[int, int]] = {
     _if_sending(lambda m, r: m.answer(_big(r), _big(r), r.randrange(3), _again(r))): (20, 20),
     _if_sending(lambda m, r: m.answers(_big(r), r.randrange(2), r.randrange(3))): (10, 10),
     _if_sending(lambda m, r: m.early_receipt(_big(r), r.choice([*FINAL_PARTS, *SAYING_NOTHING]), _again(r))): (8, 8),
-    _if_sending(lambda m, r: m.strays(r.randrange(2), r.choice(CARRIERS), _big(r), _again(r))): (2, 2),
+    _if_sending(lambda m, r: m.untake_lost(r.randrange(2), r.choice(CARRIERS), _big(r), _again(r))): (2, 2),
     _if_sending(lambda m, r: m.regate(_big(r), r.randrange(1, 4), _again(r))): (5, 3),
     _if_leased(lambda m, r: m.untake(_big(r), _again(r))): (5, 5),
     _if_leased(lambda m, r: m.postpone(_big(r), r.choice(AHEAD), r.random() < 0.5, _again(r))): (4, 4),

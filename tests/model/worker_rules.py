@@ -11,9 +11,9 @@ from gateway.model import OnUnknown, Permit, Priority, Reason, State
 from gateway.store.ids import partition_of
 from gateway.store.owner import LeaseOwner
 from gateway.store.requests import Lane, TakeRequest
-from tests.model.cast import ACCOUNTS, AHEAD, CARRIERS, ROUTES, indices, seeds
 from tests.model.intake_rules import IntakeRules
-from tests.model.world import PARTITIONS
+from tests.model.store_driver import PARTITIONS
+from tests.model.values import ACCOUNTS, AHEAD, CARRIERS, ROUTES, indices, seeds
 
 
 class WorkerRules(IntakeRules):
@@ -46,8 +46,8 @@ class WorkerRules(IntakeRules):
         requests = [TakeRequest(p, lanes, carrier, limit, keep, word, probe) for p in range(PARTITIONS)]
         who = self.owners[owner]
         self.begun = False
-        for request, taken in zip(requests, self.world.run(self.world.store.take(who, requests)), strict=True):
-            self.judge(who, request, taken)
+        for request, taken in zip(requests, self.driver.run(self.driver.store.take(who, requests)), strict=True):
+            self.check_take(who, request, taken)
         self.begun = True
         self.beats[who.name] = self.now
 
@@ -83,7 +83,7 @@ class WorkerRules(IntakeRules):
         )
 
         def call() -> None:
-            assert self.world.run(self.world.store.permit([item])) == [self.model.permit(item, self.now)]
+            assert self.driver.run(self.driver.store.permit([item])) == [self.model.permit(item, self.now)]
 
         self.do(call, again)
 
@@ -91,7 +91,7 @@ class WorkerRules(IntakeRules):
 
     @precondition(lambda self: self.some(0, State.SENDING))
     @rule(owner=st.integers(0, 1), carrier=st.sampled_from(CARRIERS), forgets=indices, again=st.booleans())
-    def strays(self, owner: int, carrier: str, forgets: int, again: bool) -> None:
+    def untake_lost(self, owner: int, carrier: str, forgets: int, again: bool) -> None:
         """A worker gives back what it was leased without hearing of it: here, every lease it chooses to forget."""
         who = self.owners[owner]
         known = {
@@ -102,8 +102,8 @@ class WorkerRules(IntakeRules):
         by_partition = {p: [lease for where, lease in known if where == p] for p in range(PARTITIONS)}
 
         def call() -> None:
-            got = self.world.run(self.world.store.strays(who, carrier, by_partition))
-            assert got == self.model.strays(who.name, carrier, known, self.now)
+            got = self.driver.run(self.driver.store.untake_lost(who, carrier, by_partition))
+            assert got == self.model.untake_lost(who.name, carrier, known, self.now)
 
         self.do(call, again)
 
@@ -117,7 +117,7 @@ class WorkerRules(IntakeRules):
         items = [(m.new.id, m.lease) for m in mine[:count]] + [(id_, lease) for _, id_, lease, _ in self.leases[:1]]
 
         def call() -> None:
-            got = self.world.run(self.world.store.regate(LeaseOwner.parse(first.owner), items))
+            got = self.driver.run(self.driver.store.regate(LeaseOwner.parse(first.owner), items))
             assert got == self.model.regate(items, self.now)
 
         self.do(call, again)
@@ -128,7 +128,7 @@ class WorkerRules(IntakeRules):
         owner, id_, lease, _ = self.leases[index % len(self.leases)]
 
         def call() -> None:
-            self.world.run(self.world.store.untake(LeaseOwner.parse(owner), [(id_, lease)]))
+            self.driver.run(self.driver.store.untake(LeaseOwner.parse(owner), [(id_, lease)]))
             self.model.untake(owner, [(id_, lease)], self.now)
 
         self.do(call, again)
@@ -140,7 +140,7 @@ class WorkerRules(IntakeRules):
         item = (id_, lease, self.now + ahead, turn)
 
         def call() -> None:
-            self.world.run(self.world.store.postpone(LeaseOwner.parse(owner), [item]))
+            self.driver.run(self.driver.store.postpone(LeaseOwner.parse(owner), [item]))
             self.model.postpone(owner, [item], self.now)
 
         self.do(call, again)

@@ -52,7 +52,7 @@ def test_an_opt_out_taken_back_or_run_out_stops_nothing():
         assert not opted_out((rule,), (BRAND, ACCOUNT), True, 100)
 
 
-def test_suppression_is_everybodys():
+def test_suppression_applies_to_all_accounts():
     for group, marketing, stops in (
         (RuleGroup.ALL, False, True),
         (RuleGroup.ALL, True, True),

@@ -98,7 +98,7 @@ def test_marketing_by_night_is_refused_when_the_morning_is_too_late(more: dict[s
         (said(RuleGroup.MARKETING, RuleStatus.STOPS, NOBODY), Reason.SUPPRESSED, "suppression:reject"),
     ],
 )
-def test_what_the_recipient_said_stops_marketing(facts: Facts, code: Reason, rule: str):
+def test_rules_of_the_recipient_stop_marketing(facts: Facts, code: Reason, rule: str):
     verdict = decide(request(), facts, DAY, RULES)
     assert (verdict.outcome, verdict.code, verdict.rules) == (Outcome.REJECT, code, (rule,))
 
@@ -251,7 +251,7 @@ def test_exempt_categories_go_by_night_without_consent(category: Category):
 
 @pytest.mark.parametrize("category", list(Category))
 @pytest.mark.parametrize("scope", [BRAND, ACCOUNT, NOBODY])
-def test_nobody_writes_to_who_left_altogether(category: Category, scope: bytes):
+def test_an_opt_out_from_everything_stops_exempt_categories(category: Category, scope: bytes):
     facts = Facts((*CONSENTED.rules, Rule(RuleGroup.ALL, RuleStatus.STOPS, scope, 0)))
     assert decide(request(category), facts, DAY, RULES).outcome is Outcome.REJECT
 
@@ -304,7 +304,7 @@ def test_a_refusal_for_a_cap_says_when_another_might_pass():
     assert (verdict.outcome, verdict.next_at) == (Outcome.REJECT, DAY + 40_000)
 
 
-def test_what_stands_under_a_cap_now_says_nothing_of_a_message_for_later():
+def test_the_count_of_a_cap_now_does_not_defer_a_scheduled_message():
     verdict = decide(request(Category.OTP, send_at=DAY + HOUR), Facts((), (1, 5, 10)), DAY, RULES)
     assert (verdict.outcome, verdict.code, verdict.next_at) == (Outcome.DEFER, Reason.SCHEDULED, DAY + HOUR)
 
@@ -330,7 +330,7 @@ def test_send_at_in_the_night_says_so_at_once():
 @pytest.mark.parametrize(
     "more", [{"expires_at": DAY}, {"expires_at": DAY + HOUR, "send_at": DAY + HOUR}, {"accepted_at": DAY - 73 * HOUR}]
 )
-def test_what_is_over_is_over(more: dict[str, int]):
+def test_an_expired_message_is_refused(more: dict[str, int]):
     verdict = decide(request(**more), CONSENTED, DAY, RULES)
     assert (verdict.outcome, verdict.code) == (Outcome.REJECT, Reason.EXPIRED)
 

@@ -15,7 +15,7 @@ def test_the_exact_name_counts_before_the_longest_beginning() -> None:
     assert (bool(senders), bool(Senders({}))) == (True, False)
 
 
-def test_without_a_rate_nobody_waits() -> None:
+def test_without_a_rate_there_is_no_wait() -> None:
     senders = Senders({"SHOP": 1})
     assert [senders.turn("BANK", 1, 0.0).wait for n in range(100)] == [0.0] * 100
 
@@ -40,7 +40,7 @@ def test_parts_count() -> None:
     assert senders.turn("SHOP", 1, 50.0).wait == pytest.approx(0.4)
 
 
-def test_a_backlog_is_spread_and_a_code_does_not_queue_behind_it() -> None:
+def test_a_backlog_is_spread_and_a_one_time_password_does_not_queue_behind_it() -> None:
     senders = Senders({"SHOP": 2})
     waits = [senders.turn("SHOP", 1, 0.0).wait for n in range(1000)]
     near = [wait for wait in waits if wait <= HORIZON]

@@ -7,14 +7,14 @@ from gateway.policy.senders import HORIZON, NOW, Senders, Turn
 from gateway.policy.share import LimitShare, RateDemand
 
 
-def test_until_the_store_has_spoken_the_whole_limit_is_ours() -> None:
+def test_before_the_first_grant_the_whole_limit_counts() -> None:
     share = LimitShare(100.0)
     assert (share.held, share.asked, repr(share)) == (100.0, False, "<LimitShare 100 of 100, 1 members>")
     share.set_limit(300.0)
     assert share.held == 300.0
 
 
-def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_stores_word() -> None:
+def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_next_grant() -> None:
     share = LimitShare(100.0)
     share.grant(50.0, 2, 100.0)
     share.set_limit(20.0)
@@ -55,7 +55,7 @@ def test_a_pace_keeps_to_its_share_and_sends_nothing_without_one() -> None:
     assert (pace.slowed, pace.bucket.rate) == (False, 1000.0)
 
 
-def test_what_a_carrier_taught_outlasts_a_small_share() -> None:
+def test_a_learned_rate_outlasts_a_small_share() -> None:
     pace = Pace(1000, 0.0)
     pace.answered(30, 5, 0.5)
     taught = pace.bucket.rate

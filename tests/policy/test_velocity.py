@@ -38,7 +38,7 @@ def test_there_is_room_again_when_enough_of_the_oldest_has_left():
     window=st.integers(6, 600),
     steps=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 4)), max_size=60),
 )
-def test_no_stretch_as_long_as_the_window_has_more(limit: int, window: int, steps: list[tuple[int, int]]):
+def test_no_period_of_the_windows_length_exceeds_the_limit(limit: int, window: int, steps: list[tuple[int, int]]):
     velocity = VelocityLimit("1", limit, window)
     slots: dict[int, int] = {}
     taken: list[int] = []

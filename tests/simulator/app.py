@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.smpp.codec import ShortMessage, encode_sm
 from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Requested, TimedOut, Unbinding
+from gateway.smpp.operations import Role
 from gateway.smpp.pdu import BIND_TRANSCEIVER, SUBMIT_SM
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
+from gateway.smpp.short_message import ShortMessage, encode_sm
 
 
 class App(asyncio.Protocol):

@@ -261,7 +261,7 @@ async def test_what_was_not_acknowledged_goes_to_the_next_bind(carriers: Carrier
     assert carrier.stats.receipts_redelivered == 5
 
 
-async def test_or_is_lost_with_the_bind(carriers: Carriers) -> None:
+async def test_unacknowledged_receipts_are_lost_with_their_bind_when_redelivery_is_off(carriers: Carriers) -> None:
     carrier = await carriers(Faults(receipt_redeliver=False, **QUICK))
     app = await App().bind(carrier.port)
     app.ack_status = None

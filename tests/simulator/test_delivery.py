@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.simulator.delivery import Times, pick_state, receipt_body, receipt_id, reply_bodies, write_id
+from gateway.simulator.delivery import ReceiptTimes, pick_state, receipt_body, receipt_id, reply_bodies, write_id
 from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
-from gateway.smpp.codec import ShortMessage, decode_message
-from gateway.smpp.joiner import Joiner
+from gateway.smpp.message_id import normalise_id
 from gateway.smpp.pdu import DATA_SM, DELIVER_SM, SUBMIT_SM
-from gateway.smpp.text import decode
+from gateway.smpp.short_message import ShortMessage, decode_message
+from gateway.smpp.text import Joiner, decode
+from tests.smpp.peers import id_forms
 
 NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC in ms
 SUBMIT = ShortMessage(
@@ -24,7 +25,7 @@ TEXTS = ["standard", "seconds", "century", "no-sub", "reordered", "upper", "no-d
 
 
 def made(faults: Faults, message: ShortMessage = SUBMIT, state: int = receipt.DELIVERED) -> ShortMessage:
-    command_id, body = receipt_body(faults, message, b"12AB", state, Times(NOON, NOON + 60_000))
+    command_id, body = receipt_body(faults, message, b"12AB", state, ReceiptTimes(NOON, NOON + 60_000))
     return decode_message(body, 0, len(body), command_id, 7)
 
 
@@ -98,8 +99,8 @@ def test_ids_of_receipts(answered: bytes, form: ReceiptId, text: bytes) -> None:
 def test_a_receipt_can_be_matched_whatever_its_id_looks_like(answer: AnswerId, shown: ReceiptId) -> None:
     for number in (0xBEEF, 1234567890123, 9):
         answered = write_id(number, answer)
-        forms = receipt.id_forms(receipt_id(number, answered, shown), "auto")
-        assert receipt.normalise_id(answered, "auto") in forms
+        forms = id_forms(receipt_id(number, answered, shown), "auto")
+        assert normalise_id(answered, "auto") in forms
 
 
 def test_states_follow_their_weights() -> None:

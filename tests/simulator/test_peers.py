@@ -15,8 +15,7 @@ import smpplib.exceptions
 import smpplib.gsm
 
 from gateway.simulator import Faults, LedgerEntry, StatusRule
-from gateway.smpp.joiner import Joined, Joiner
-from gateway.smpp.text import decode
+from gateway.smpp.text import Joined, Joiner, decode
 
 from .app import until
 

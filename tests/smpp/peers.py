@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from gateway.smpp.codec import HEADER, Pdu, decode, encode
 from gateway.smpp.events import Event
-from gateway.smpp.operations import BOUND_BY, SessionState
+from gateway.smpp.message_id import IdForm, forms_of, receipted_id
+from gateway.smpp.operations import BOUND_BY, Role, SessionState
 from gateway.smpp.pdu import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER, RESP
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
 
 COMMAND_OF = {state: command_id for command_id, state in BOUND_BY.items()}
 BIND_BODY = b"shop\0secret\0\0\x34\0\0\0"
@@ -81,3 +82,13 @@ def in_state(role: Role, state: SessionState) -> Session:
 def kinds(events: list[Event]) -> list[str]:
     """The names of the events."""
     return [type(event).__name__ for event in events]
+
+
+def id_forms(raw: bytes, form: IdForm) -> tuple[bytes, ...]:
+    """Return the distinct keys under which a receipt's id may be found, the most likely first.
+
+    All but the first are guesses, made only with ``auto``.
+    """
+    if form != "auto":
+        return (receipted_id(raw, form),)
+    return tuple(dict.fromkeys(form for _, form in forms_of(raw)))

@@ -12,12 +12,12 @@ from gateway.smpp.message_id import (
     FormKind,
     apply,
     forms_of,
-    id_forms,
     kinds_between,
     normalise_id,
     receipted_id,
     shape_of,
 )
+from tests.smpp.peers import id_forms
 
 UUID = b"550e8400-e29b-41d4-a716-446655440000"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.smpp.codec import Pdu, encode, encode_body, encode_sm, encode_tlv
+from gateway.smpp.codec import Pdu, encode, encode_body
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import (
     Answered,
@@ -19,7 +19,7 @@ from gateway.smpp.events import (
     TimedOut,
     Unbinding,
 )
-from gateway.smpp.operations import BOUND_BY, MATRIX, NOT_AT_ALL, SessionState
+from gateway.smpp.operations import BOUND_BY, MATRIX, NEVER_ALLOWED, Role, SessionState
 from gateway.smpp.pdu import (
     ALERT_NOTIFICATION,
     BINDS,
@@ -48,9 +48,10 @@ from gateway.smpp.pdu import (
     UNBIND,
     UNBIND_RESP,
 )
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
+from gateway.smpp.short_message import encode_sm
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE
+from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE, encode_tlv
 from tests.smpp.peers import BIND_BODY, RX, TRX, TX, esme, headers, in_state, kinds, pdu, sent, smsc
 from tests.smpp.strategies import pdus
 
@@ -105,7 +106,7 @@ class TestClientBinds:
         assert session.tick(1000) == []
         session.bind(TRX, b"gw", b"other", now=1000)
 
-    def test_another_kind_of_bind_answer_is_none(self) -> None:
+    def test_a_response_of_another_bind_command_is_ignored(self) -> None:
         session = Session(Role.ESME)
         session.bind(TRX, b"gw", b"secret", now=0)
         assert session.receive(pdu(TX | RESP, 1), 1) == []
@@ -121,7 +122,7 @@ class TestClientBinds:
         with pytest.raises(LocalError):
             Session(Role.ESME).bind(SUBMIT_SM, b"gw", b"secret", now=0)
 
-    def test_a_system_id_that_has_no_place_changes_nothing(self) -> None:
+    def test_a_system_id_that_does_not_fit_changes_nothing(self) -> None:
         session = Session(Role.ESME)
         with pytest.raises(LocalError):
             session.bind(TRX, b"x" * 16, b"secret", now=0)
@@ -168,7 +169,7 @@ class TestServerBinds:
         assert session.bound
         assert session.tick(10) == []
 
-    def test_what_comes_before_the_decision_waits_for_it(self) -> None:
+    def test_pdus_before_the_bind_decision_are_parsed_after_it(self) -> None:
         stream = pdu(TRX, 1, BIND_BODY) + pdu(SUBMIT_SM, 2, BODY) + pdu(ENQUIRE_LINK, 3)
         for cut in range(len(stream) + 1):
             session = Session(Role.SMSC)
@@ -177,7 +178,7 @@ class TestServerBinds:
             assert kinds(session.accept_bind(now=1)) == ["Requested"]
             assert headers(session) == [(TRX | RESP, 0, 1), (ENQUIRE_LINK_RESP, 0, 3)]
 
-    def test_what_comes_before_a_refusal_is_refused_after_it(self) -> None:
+    def test_pdus_before_a_refused_bind_are_refused(self) -> None:
         session = Session(Role.SMSC)
         session.receive(pdu(TRX, 1, BIND_BODY) + pdu(SUBMIT_SM, 2, BODY), 0)
         assert session.refuse_bind(CommandStatus.ESME_RINVPASWD, now=0) == []
@@ -186,13 +187,13 @@ class TestServerBinds:
             (SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 2),
         ]
 
-    def test_what_waits_for_the_decision_is_bounded(self) -> None:
+    def test_octets_before_the_bind_decision_are_bounded(self) -> None:
         session = Session(Role.SMSC, max_pdu=1024)
         session.receive(pdu(TRX, 1, BIND_BODY), 0)
         assert session.receive(bytes(4096), 0) == []
         assert kinds(session.receive(b"\0", 0)) == ["Closed"]
 
-    def test_a_decision_without_a_bind_is_our_fault(self) -> None:
+    def test_a_decision_without_a_bind_raises_local_error(self) -> None:
         for session in (Session(Role.SMSC), smsc(), in_state(Role.ESME, SessionState.BINDING)):
             with pytest.raises(LocalError):
                 session.accept_bind(now=0)
@@ -200,7 +201,7 @@ class TestServerBinds:
                 session.refuse_bind(CommandStatus.ESME_RBINDFAIL, now=0)
 
     @pytest.mark.parametrize("data", [b"", pdu(TRX, 1, BIND_BODY)[:10], pdu(ENQUIRE_LINK), pdu(TRX, 1, b"x" * 40)])
-    def test_nobody_stays_without_a_bind(self, data: bytes) -> None:
+    def test_a_session_without_a_bind_is_closed(self, data: bytes) -> None:
         session = Session(Role.SMSC, bind_timeout=10)
         assert session.tick(100) == []
         assert session.receive(data, 105) == []
@@ -218,7 +219,7 @@ class TestServerBinds:
         assert headers(session) == [(TX | RESP, CommandStatus.ESME_RALYBND, 2)]
         assert session.bound
 
-    def test_a_bind_answer_from_a_client_binds_nobody(self) -> None:
+    def test_a_bind_response_from_a_client_is_ignored(self) -> None:
         session = Session(Role.SMSC)
         assert session.receive(pdu(TRX | RESP, 1, b"x\0") + pdu(SUBMIT_SM, 6, BODY), 0) == []
         assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 6)]
@@ -256,7 +257,7 @@ class TestMatrix:
         assert session.unanswered == before
         if command_id in UNANSWERED:
             assert answers == []
-        elif command_id in NOT_AT_ALL[role.peer]:
+        elif command_id in NEVER_ALLOWED[role.peer]:
             assert answers == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 55)]
         elif command_id in BINDS and session.bound:
             assert answers == [(command_id | RESP, CommandStatus.ESME_RALYBND, 55)]
@@ -277,13 +278,13 @@ class TestMatrix:
                 session.request(command_id, encode_body(command_id, {}), "context", 1)
 
     @pytest.mark.parametrize("command_id", [*BINDS, UNBIND, ENQUIRE_LINK, SUBMIT_SM_RESP, GENERIC_NACK, 0x110])
-    def test_what_is_no_request_of_the_owner(self, command_id: int) -> None:
+    def test_the_owner_may_not_send_session_requests(self, command_id: int) -> None:
         for session in (esme(), smsc(), Session(Role.ESME)):
             with pytest.raises(LocalError):
                 session.request(command_id, b"", "context", 1)
 
     @pytest.mark.parametrize("role", Role)
-    def test_free_is_nothing_unless_messages_may_flow(self, role: Role) -> None:
+    def test_free_is_0_in_states_without_messages(self, role: Role) -> None:
         flowing = {SessionState.BOUND_TRX, SessionState.BOUND_TX if role is Role.ESME else SessionState.BOUND_RX}
         assert {state for state in SessionState if in_state(role, state).free} == flowing
 
@@ -306,7 +307,7 @@ class TestWindow:
             session.request(SUBMIT_SM, b"x" * 85, 1, 0)
         assert session.outstanding == 0
 
-    def test_numbers_wrap_and_never_meet_one_that_is_outstanding(self) -> None:
+    def test_sequence_numbers_wrap_and_skip_outstanding_ones(self) -> None:
         session = esme(first_sequence=MAX_SEQUENCE - 2)
         assert [submit(session, n) for n in range(3)] == [MAX_SEQUENCE - 1, MAX_SEQUENCE, 1]
         session._next = MAX_SEQUENCE - 1
@@ -330,7 +331,7 @@ class TestWindow:
         with pytest.raises(LocalError):
             Session(Role.ESME, first_sequence=first)
 
-    def test_the_peers_numbers_are_its_own_affair(self) -> None:
+    def test_any_sequence_number_of_the_peer_is_echoed(self) -> None:
         session = esme()
         session.request(SUBMIT_SM, BODY, 1, 0)
         session.output()
@@ -356,13 +357,13 @@ class TestAnswers:
         ]
         assert session.salvaged == 0
 
-    def test_in_any_order_to_each_its_own(self) -> None:
+    def test_responses_match_their_requests_in_any_order(self) -> None:
         session = esme()
         numbers = [submit(session, n) for n in range(3)]
         stream = b"".join(pdu(SUBMIT_SM_RESP, number, b"%d\0" % number) for number in reversed(numbers))
         assert [event.context for event in session.receive(stream, 1) if isinstance(event, Answered)] == [2, 1, 0]
 
-    def test_a_number_that_nobody_awaits(self) -> None:
+    def test_an_unknown_sequence_number_is_ignored(self) -> None:
         session = esme()
         sequence = submit(session)
         for stray in (sequence + 1, 0, 0xFFFFFFFF):
@@ -371,7 +372,7 @@ class TestAnswers:
         assert session.ignored_answers == 4
         assert session.output() == b""
 
-    def test_another_kind_of_answer_is_none(self) -> None:
+    def test_a_response_of_another_command_is_ignored(self) -> None:
         session = esme()
         sequence = submit(session)
         stream = pdu(DATA_SM_RESP, sequence, b"a\0") + pdu(UNBIND_RESP, sequence) + pdu(QUERY_SM_RESP, sequence)
@@ -400,7 +401,7 @@ class TestAnswers:
         assert session.framing_faults == 1
         assert session.output() == b""
 
-    def test_what_queries_and_lists_answer(self) -> None:
+    def test_query_sm_and_submit_multi_responses_are_reported_whole(self) -> None:
         session = esme()
         query = session.request(QUERY_SM, b"", "q", 0)
         multi = session.request(SUBMIT_MULTI, b"", "m", 0)
@@ -460,13 +461,13 @@ class TestAnswers:
             encode_tlv(0x1401, b"x" * 300) + encode_tlv(CONGESTION_STATE, b"\x05"),
         ],
     )
-    def test_tlvs_without_an_id_are_none(self, body: bytes) -> None:
+    def test_tlvs_alone_are_no_id(self, body: bytes) -> None:
         session = esme()
         sequence = submit(session)
         assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body), 1) == [Answered("context", 0, b"", False)]
         assert session.congestion == 5
 
-    def test_half_a_tlv_is_no_id_either(self) -> None:
+    def test_a_truncated_tlv_is_no_id(self) -> None:
         session = esme()
         assert session.receive(pdu(SUBMIT_SM_RESP, submit(session), b"\x04\x28\0\x01"), 1) == [
             Answered("context", 0, b"", False)
@@ -484,7 +485,7 @@ class TestAnswers:
 
 
 class TestTimeouts:
-    def test_late_is_not_lost(self) -> None:
+    def test_a_late_response_is_reported(self) -> None:
         session = esme(response_timeout=30, late_grace=5, enquire_interval=0)
         sequence = submit(session, now=100)
         assert session.tick(130.1) == []
@@ -518,7 +519,7 @@ class TestTimeouts:
         assert session.receive(pdu(answer, sequence, body, status), 110) == []
         assert (session.late_answers, session.timed_out, session.ignored_answers, session.given_up) == (1, 1, 1, 0)
 
-    def test_another_kind_of_answer_after_giving_up_is_none(self) -> None:
+    def test_a_response_of_another_command_after_the_timeout_is_ignored(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         query = session.request(QUERY_SM, b"", "q", 0)
         sequence = submit(session, "a", now=0)
@@ -527,7 +528,7 @@ class TestTimeouts:
         assert session.mismatched == 2
         assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["Replied"]
 
-    def test_at_most_a_window_of_what_was_given_up_is_known(self) -> None:
+    def test_at_most_a_window_of_timed_out_requests_is_kept(self) -> None:
         session = esme(window=3, response_timeout=2, enquire_interval=0)
         numbers = []
         for now in (0, 10, 20):
@@ -539,7 +540,7 @@ class TestTimeouts:
         assert found == [(10, 1), (20, 0), (20, 1)]
         assert session.ignored_answers == 3
 
-    def test_numbers_of_what_was_given_up_are_not_used_again(self) -> None:
+    def test_sequence_numbers_of_timed_out_requests_are_not_reused(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         sequence = submit(session, "a", now=0)
         session.tick(7)
@@ -549,7 +550,7 @@ class TestTimeouts:
         session.unbind(9)
         assert headers(session) == [(UNBIND, 0, sequence + 2)]
 
-    def test_what_was_given_up_is_not_reported_again_at_the_end(self) -> None:
+    def test_timed_out_requests_are_not_reported_again_at_the_end(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         submit(session, "a", now=0)
         session.tick(7)
@@ -557,7 +558,7 @@ class TestTimeouts:
         assert session.close("lost") == [Closed("lost", ["b"])]
         assert session.given_up == 0
 
-    def test_a_peer_that_answers_slowly_is_waited_for_longer(self) -> None:
+    def test_a_slow_peer_gets_a_longer_timeout(self) -> None:
         session = esme(response_timeout=2, late_grace=5, enquire_interval=0)
         sequence = submit(session, "a", now=100)
         session.tick(107)
@@ -620,7 +621,7 @@ def ends(events: list[Event]) -> list[object]:
 
 
 class TestKeepAlive:
-    def test_silence_is_asked_about(self) -> None:
+    def test_a_silent_peer_gets_enquire_link(self) -> None:
         session = esme(enquire_interval=30)
         session.tick(0)
         session.receive(pdu(ENQUIRE_LINK), 10)
@@ -703,7 +704,7 @@ class TestKeepAlive:
             assert session.tick(now) == []
         assert kinds(session.tick(93)) == ["Closed"]
 
-    def test_dribbling_octets_are_none(self) -> None:
+    def test_incomplete_pdus_are_no_sign_of_life(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
         for now in range(44):
             session.receive(b"\0" if now < 2 else b"\1" if now == 2 else b"x", now)
@@ -846,7 +847,7 @@ class TestRequestsOfThePeer:
             (CANCEL_SM, 0, b""),
         ],
     )
-    def test_an_empty_answer_is_made_legal(self, command_id: int, status: int, body: bytes) -> None:
+    def test_an_empty_response_gets_an_empty_message_id(self, command_id: int, status: int, body: bytes) -> None:
         session = esme()
         session.respond(command_id, 5, status)
         assert session.output() == pdu(command_id | RESP, 5, body, status)
@@ -1088,7 +1089,7 @@ class TestUnbind:
         assert headers(session) == [(SUBMIT_SM_RESP, 0, 7)]
         assert kinds(session.tick(2)) == ["Closed"]
 
-    def test_two_that_cross(self) -> None:
+    def test_crossing_unbinds_end_the_session(self) -> None:
         session = esme()
         session.unbind(1)
         session.output()

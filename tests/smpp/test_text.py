@@ -10,20 +10,29 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.smpp import gsm
-from gateway.smpp.joiner import Joined, Joiner
-from gateway.smpp.segments import UDHI, concatenation, split_header
+from gateway.smpp.pdu import ESM_UDHI
 from gateway.smpp.text import (
+    GSM_BASIC,
+    GSM_EQUIVALENTS,
+    GSM_ESCAPE,
+    GSM_EXTENSION,
     Alphabet,
+    Joined,
+    Joiner,
     Long,
     Segments,
     TextError,
     alphabet_of,
-    choose,
+    concatenation,
     count,
     decode,
     encode,
+    gsm_decode,
+    gsm_encode,
+    replace_typographic,
+    septets,
     split,
+    split_header,
     split_octets,
 )
 
@@ -44,7 +53,7 @@ def cut_vector(vector: dict[str, Any]) -> Segments:
 
 
 def bodies(segments: Segments) -> list[bytes]:
-    if segments.esm_class & UDHI:
+    if segments.esm_class & ESM_UDHI:
         return [split_header(part.short_message)[1] for part in segments.parts]
     return [part.short_message for part in segments.parts]
 
@@ -69,22 +78,22 @@ def test_vectors_count(vector: dict[str, Any]) -> None:
 
 
 def test_every_character_of_the_alphabet_takes_its_code() -> None:
-    for code, char in enumerate(gsm.BASIC):
-        if code != gsm.ESCAPE:
-            assert gsm.encode(char) == bytes((code,))
-            assert gsm.septets(char) == 1
-            assert gsm.decode(bytes((code,))) == char
-    for code, char in gsm.EXTENSION.items():
-        assert gsm.encode(char) == bytes((gsm.ESCAPE, code))
-        assert gsm.septets(char) == 2
-        assert gsm.decode(bytes((gsm.ESCAPE, code))) == char
+    for code, char in enumerate(GSM_BASIC):
+        if code != GSM_ESCAPE:
+            assert gsm_encode(char) == bytes((code,))
+            assert septets(char) == 1
+            assert gsm_decode(bytes((code,))) == char
+    for code, char in GSM_EXTENSION.items():
+        assert gsm_encode(char) == bytes((GSM_ESCAPE, code))
+        assert septets(char) == 2
+        assert gsm_decode(bytes((GSM_ESCAPE, code))) == char
 
 
 @given(st.characters())
 def test_nothing_else_fits(char: str) -> None:
-    fits = (char in gsm.BASIC and char != "\x1b") or char in gsm.EXTENSION.values()
-    assert (gsm.encode(char) is not None) == fits
-    assert (gsm.septets(char) is not None) == fits
+    fits = (char in GSM_BASIC and char != "\x1b") or char in GSM_EXTENSION.values()
+    assert (gsm_encode(char) is not None) == fits
+    assert (septets(char) is not None) == fits
 
 
 @pytest.mark.parametrize(
@@ -99,16 +108,16 @@ def test_nothing_else_fits(char: str) -> None:
     ],
 )
 def test_gsm_decoding_never_fails(octets: bytes, text: str) -> None:
-    assert gsm.decode(octets) == text
+    assert gsm_decode(octets) == text
 
 
-def test_choice_follows_the_order_allowed() -> None:
-    assert choose("héllo") is Alphabet.GSM7
-    assert choose("ç") is Alphabet.UCS2
-    assert choose("ç", (Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)) is Alphabet.LATIN1
-    assert choose("a", (Alphabet.UCS2,)) is Alphabet.UCS2
+def test_the_alphabet_is_the_first_allowed_one_that_fits() -> None:
+    assert count("héllo").alphabet is Alphabet.GSM7
+    assert count("ç").alphabet is Alphabet.UCS2
+    assert count("ç", allowed=(Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)).alphabet is Alphabet.LATIN1
+    assert count("a", allowed=(Alphabet.UCS2,)).alphabet is Alphabet.UCS2
     with pytest.raises(TextError, match="gsm7 or latin1"):
-        choose("я", (Alphabet.GSM7, Alphabet.LATIN1))
+        count("я", allowed=(Alphabet.GSM7, Alphabet.LATIN1))
     with pytest.raises(TextError, match="gsm7"):
         encode("я", Alphabet.GSM7)
     with pytest.raises(TextError):
@@ -149,7 +158,7 @@ def test_any_octets_decode(data: bytes, data_coding: int) -> None:
 
 # Splitting and joining --------------------------------------------------------------------------------------------
 
-GSM_TEXT = st.text(st.sampled_from("".join(c for c in gsm.BASIC if c != "\x1b") + "€[]{}€€€"), max_size=700)
+GSM_TEXT = st.text(st.sampled_from("".join(c for c in GSM_BASIC if c != "\x1b") + "€[]{}€€€"), max_size=700)
 LATIN_TEXT = st.text(st.characters(max_codepoint=255), max_size=700)
 ANY_TEXT = st.text(st.sampled_from("aя😀€ç") | st.characters(exclude_categories=["Cs"]), max_size=500)
 WITH_ALPHABET = (
@@ -240,13 +249,13 @@ PORTS = bytes.fromhex("0605040b8423f0")
 
 def test_octets_with_a_header_that_fit_stay_as_they_are() -> None:
     data = PORTS + bytes(133)
-    assert split_octets(data, UDHI, 4, reference=1).parts == ((data, b""),)
+    assert split_octets(data, ESM_UDHI, 4, reference=1).parts == ((data, b""),)
 
 
 def test_octets_are_cut_as_their_data_coding_says() -> None:
     assert len(split_octets(b"a" * 160, 0, 0, reference=1).parts) == 1
     part_of_a_long_text = b"\x05\0\x03\1\2\1" + b"a" * 153
-    assert split_octets(part_of_a_long_text, UDHI, 0, reference=1).parts == ((part_of_a_long_text, b""),)
+    assert split_octets(part_of_a_long_text, ESM_UDHI, 0, reference=1).parts == ((part_of_a_long_text, b""),)
     pairs = split_octets("😀".encode("utf-16-be") * 36, 0, 8, reference=1)
     assert [len(body) for body in bodies(pairs)] == [132, 12]
     assert split_octets(b"a" * 160, 0, 0, reference=1, alphabet=Alphabet.LATIN1).alphabet is Alphabet.LATIN1
@@ -254,20 +263,20 @@ def test_octets_are_cut_as_their_data_coding_says() -> None:
 
 @pytest.mark.parametrize("long", [Long.UDH8, Long.UDH16, Long.SAR])
 def test_a_long_one_repeats_its_header_in_every_part(long: Long) -> None:
-    segments = split_octets(PORTS + bytes(range(256)), UDHI, 4, reference=1, long=long)
+    segments = split_octets(PORTS + bytes(range(256)), ESM_UDHI, 4, reference=1, long=long)
     joiner = Joiner()
     joined = [deliver(joiner, segments, number) for number in range(len(segments.parts))]
     assert all(len(part.short_message) <= 140 and not part.tlvs for part in segments.parts)
     assert joined[-1] == (b"1", b"2", 4, bytes(range(256)), PORTS[1:], len(joined), 0)
 
 
-def test_octets_that_say_they_are_a_part_already_are_refused() -> None:
-    with pytest.raises(TextError, match="part already"):
-        split_octets(b"\x05\0\x03\1\2\1" + bytes(200), UDHI, 4, reference=1)
+def test_octets_whose_header_marks_them_as_a_part_are_refused() -> None:
+    with pytest.raises(TextError, match="already marks it as a part"):
+        split_octets(b"\x05\0\x03\1\2\1" + bytes(200), ESM_UDHI, 4, reference=1)
     with pytest.raises(TextError, match="beyond"):
-        split_octets(b"\x20abc", UDHI, 4, reference=1)
+        split_octets(b"\x20abc", ESM_UDHI, 4, reference=1)
     with pytest.raises(TextError, match="no room"):
-        split_octets(b"\x87" + bytes(0x87) + bytes(200), UDHI, 4, reference=1)
+        split_octets(b"\x87" + bytes(0x87) + bytes(200), ESM_UDHI, 4, reference=1)
 
 
 @given(st.binary(max_size=30))
@@ -303,7 +312,7 @@ def test_references_of_different_kinds_are_apart() -> None:
     assert all(deliver(joiner, segments, 1) is not None for segments in cuts)
 
 
-def test_what_never_becomes_whole_is_swept() -> None:
+def test_incomplete_messages_are_returned_by_sweep() -> None:
     joiner, segments = Joiner(wait=10), split("a" * 400, reference=1)
     deliver(joiner, segments, 1, now=5.0)
     assert joiner.sweep(14.0) == []
@@ -319,9 +328,38 @@ def test_memory_is_bounded() -> None:
     assert len(joiner.sweep(0.0)) == 10
 
 
-def test_a_broken_header_is_handed_on_as_it_came() -> None:
+def test_a_malformed_header_is_passed_on_unchanged() -> None:
     joiner = Joiner()
-    assert joiner.add(b"1", b"2", UDHI, 0, b"\x20abc", None, 0.0) == (b"1", b"2", 0, b"\x20abc", b"", 1, 0)
-    assert joiner.add(b"1", b"2", UDHI, 0, b"\x05\0\x03\1\2\3x", None, 0.0) is not None  # part 3 of 2
-    assert joiner.add(b"1", b"2", UDHI, 0, b"\x05\0\x03\1\1\1x", None, 0.0) == (b"1", b"2", 0, b"x", b"", 1, 0)
+    assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x20abc", None, 0.0) == (b"1", b"2", 0, b"\x20abc", b"", 1, 0)
+    assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x05\0\x03\1\2\3x", None, 0.0) is not None  # part 3 of 2
+    assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x05\0\x03\1\1\1x", None, 0.0) == (b"1", b"2", 0, b"x", b"", 1, 0)
     assert joiner.add(b"1", b"2", 0, 0, b"x", {0x020C: b"\0\1"}, 0.0) == (b"1", b"2", 0, b"x", b"", 1, 0)
+
+
+@pytest.mark.parametrize("char", GSM_EQUIVALENTS)
+def test_every_equivalent_is_in_the_default_alphabet_and_its_original_is_not(char: str) -> None:
+    assert septets(char) is None
+    assert septets(GSM_EQUIVALENTS[char]) is not None
+    assert replace_typographic(f"a{char}") == (f"a{GSM_EQUIVALENTS[char]}", {char: GSM_EQUIVALENTS[char]})
+
+
+def test_a_text_is_changed_only_when_that_keeps_it_in_the_default_alphabet() -> None:
+    assert replace_typographic("It’s “fine” – really…") == (
+        'It\'s "fine" - really...',
+        {"’": "'", "“": '"', "”": '"', "–": "-", "…": "..."},
+    )
+    for text in ("“fine” 😀", "“привет”", "“á”", "plain", "\u200b"):
+        assert replace_typographic(text) == (text, {})
+
+
+def test_replacing_typographic_characters_saves_segments() -> None:
+    text = "It’s " + "a" * 150
+    assert count(text)[:2] == (Alphabet.UCS2, 3)
+    assert count(replace_typographic(text)[0])[:2] == (Alphabet.GSM7, 1)
+
+
+@given(st.text(st.sampled_from([*GSM_EQUIVALENTS, *"abc€ \n"]), min_size=1))
+def test_replacement_is_idempotent_and_reported_exactly(text: str) -> None:
+    said, replaced = replace_typographic(text)
+    assert replace_typographic(said) == (said, {})
+    assert said == "".join(replaced.get(char, char) for char in text)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.smpp.codec import HEADER, decode, decode_message, encode, pdu_length
+from gateway.smpp.codec import HEADER, decode, encode
 from gateway.smpp.errors import PeerError
 from gateway.smpp.events import Answered, Closed, Event, Requested
+from gateway.smpp.operations import Role
 from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
     BIND_TRANSCEIVER_RESP,
@@ -20,7 +21,8 @@ from gateway.smpp.pdu import (
     UNBIND,
     UNBIND_RESP,
 )
-from gateway.smpp.session import Role, Session
+from gateway.smpp.session import Session
+from gateway.smpp.short_message import decode_message
 from gateway.smpp.status import CommandStatus
 from tests.smpp.vectors import decode_fields, load
 
@@ -215,7 +217,7 @@ def test_no_vector_ends_a_session_unless_it_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in expecting("ok") if decode(OCTETS[name]).command_id in (4, 5, 0x103)])
-def test_the_fast_path_reads_what_the_tables_read(name: str) -> None:
+def test_the_hot_path_decodes_like_the_tables(name: str) -> None:
     data = OCTETS[name]
     pdu = decode(data)
     message = decode_message(data, 16, len(data), pdu.command_id, pdu.sequence)
@@ -223,8 +225,3 @@ def test_the_fast_path_reads_what_the_tables_read(name: str) -> None:
     assert (message.source, message.dest) == (fields["source_addr"], fields["destination_addr"])
     assert message.short_message == fields.get("short_message", b"")
     assert message.tlvs == (dict(pdu.tlvs) or None)
-
-
-def test_pdu_length_needs_four_octets() -> None:
-    assert pdu_length(b"\0\0\0") is None
-    assert pdu_length(b"\0\0\0\x10") == 16

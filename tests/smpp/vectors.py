@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.smpp.codec import decode, pdu_length
-from gateway.smpp.pdu import DistributionList, Sme, Unsuccess
+from gateway.smpp.codec import decode
+from gateway.smpp.pdu import MAX_PDU, DistributionList, Sme, Unsuccess
 
 DATA = Path(__file__).parent / "data" / "vectors.json"
 
@@ -20,8 +20,8 @@ def load(section: str) -> list[dict[str, Any]]:
 
 def decode_fields(data: bytes) -> dict[str, Any] | None:
     """Field names to values; None when more octets are needed; PeerError for what is refused."""
-    length = pdu_length(data)
-    if length is None or len(data) < length:
+    length = int.from_bytes(data[:4])
+    if len(data) < 4 or (16 <= length <= MAX_PDU and len(data) < length):
         return None
     pdu = decode(data)
     if pdu.error:

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import Server
-from tests.store.test_scripts import Desk
+from tests.store.message_driver import MessageDriver
 
 
 @pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Desk]:
+def shared_driver(single_server: Server) -> Iterator[MessageDriver]:
     single_server.flush()
-    desk = Desk(single_server.url)
-    yield desk
-    desk.close()
+    driver = MessageDriver(single_server.url)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture
-def desk(shared: Desk) -> Desk:
-    shared.reset()
-    return shared
+def driver(shared_driver: MessageDriver) -> MessageDriver:
+    shared_driver.reset()
+    return shared_driver

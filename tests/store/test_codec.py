@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
-
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -25,10 +22,11 @@ from gateway.model import (
     State,
 )
 from gateway.store import layout
-from gateway.store.codec import TimelineStep, pack_new, pack_ruled, read_leased, read_record, read_redecide
+from gateway.store.codec import pack_new, pack_ruled, read_leased, read_redecide
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
-from gateway.store.library import FUNCTIONS, SHARED, build_library
+from gateway.store.library import build_library
+from gateway.store.records import TimelineStep, read_record
 
 VAULT = Vault({1: bytes(32)}, 1)
 NOW = 1_795_000_000_123
@@ -135,7 +133,7 @@ def test_the_library_is_plain_lua_and_named_by_its_content() -> None:
     library = build_library()
     assert library.source.startswith(f"#!lua name={library.name}\n")
     assert library.function("take") in library.source
-    for word in ("State.", "Reason.", "$HEAD", "r.state", "--"):
+    for word in ("State.", "Reason.", "Format.", "r.state", "--"):
         assert word not in library.source
     assert build_library() == library
     assert build_library("return 0").name != library.name
@@ -148,21 +146,8 @@ def test_an_unknown_word_in_a_function_is_found_when_the_library_is_built() -> N
         _plain("r.no_such_field", {})
     with pytest.raises(KeyError):
         _plain("x = State.NOWHERE", {})
-
-
-def test_a_function_uses_its_own_helpers_and_the_shared_ones_only() -> None:
-    """A file's locals end with it; the server would notice a stranger's only when it is called."""
-    folder = files("gateway.store") / "scripts"
-    shared = {name: (folder / "shared" / f"{name}.lua").read_text("utf-8") for name in SHARED}
-    own = {name: (folder / f"{name}.lua").read_text("utf-8") for name in FUNCTIONS}
-    named = re.compile(r"^local (?:function )?(\w+)", re.M)
-    defined = {name: set(named.findall(text)) for name, text in (own | shared).items()}
-    common = set[str]().union(*(defined[name] for name in SHARED))
-    for name, text in own.items():
-        words = set(re.findall(r"(?<![.:\w])(\w+)", re.sub(r"--.*|'[^'\n]*'", "", text)))
-        called = {word for word in words if word.isupper() or f"{word}(" in text}
-        strangers = set[str]().union(*(defined[other] for other in FUNCTIONS if other != name))
-        assert not (called & strangers) - defined[name] - common, name
+    with pytest.raises(KeyError):
+        _plain("x = Format.NOTHING", {})
 
 
 texts = st.text(max_size=30)

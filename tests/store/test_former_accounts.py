@@ -1,12 +1,21 @@
+"""Webhook settings of accounts that have left the configuration."""
+
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from gateway.store.crypto import Vault
-from gateway.store.former_accounts import KEEP, FormerAccounts, ReceiverSettings
+from gateway.store.former_accounts import KEEP, EndpointSettings, FormerAccounts
 
-SHOP = ReceiverSettings("https://app.example/in", (b"k" * 32,), 100, False)
+if TYPE_CHECKING:
+    from gateway.store.redis.connection import StoreConnection
+
+SHOP = EndpointSettings("https://app.example/in", (b"k" * 32,), 100, False)
 
 
-class Shelf:
+class MetaFields:
+    """The store's fields about its data as a whole."""
+
     def __init__(self) -> None:
         self.kept: dict[bytes, bytes] = {b"partitions": b"8"}
 
@@ -20,38 +29,42 @@ class Shelf:
         del self.kept[field]
 
 
-async def test_an_account_that_has_left_is_remembered_while_it_matters_and_no_longer() -> None:
-    shelf = Shelf()
-    departed = FormerAccounts(shelf, Vault({1: b"x" * 32}, 1))
-    assert await departed.recall({"shop": SHOP}, {}, 1000) == {}
-    assert b"app.example" not in b"".join(shelf.kept.values())  # sealed
-    (left,) = (await departed.recall({}, {}, 2000)).values()
+def former_accounts_in(fields: MetaFields, vault: Vault) -> FormerAccounts:
+    return FormerAccounts(cast("StoreConnection", fields), vault)
+
+
+async def test_an_account_that_has_left_is_kept_for_a_month_and_while_messages_wait() -> None:
+    fields = MetaFields()
+    former_accounts = former_accounts_in(fields, Vault({1: b"x" * 32}, 1))
+    assert await former_accounts.recall({"shop": SHOP}, {}, 1000) == {}
+    assert b"app.example" not in b"".join(fields.kept.values())  # sealed
+    (left,) = (await former_accounts.recall({}, {}, 2000)).values()
     assert (left.url, left.keys, left.left) == (SHOP.url, SHOP.keys, 2000)
-    assert list(await departed.recall({}, {}, 2000 + KEEP)) == ["shop"]
-    assert list(await departed.recall({}, {"shop": 1}, 2001 + KEEP)) == ["shop"]  # scheduled for next year, say
-    assert await departed.recall({}, {}, 2001 + KEEP) == {}
-    assert shelf.kept == {b"partitions": b"8"}
+    assert list(await former_accounts.recall({}, {}, 2000 + KEEP)) == ["shop"]
+    assert list(await former_accounts.recall({}, {"shop": 1}, 2001 + KEEP)) == ["shop"]  # scheduled for next year, say
+    assert await former_accounts.recall({}, {}, 2001 + KEEP) == {}
+    assert fields.kept == {b"partitions": b"8"}
 
 
-async def test_an_account_that_comes_back_is_as_it_is_configured() -> None:
-    shelf = Shelf()
-    departed = FormerAccounts(shelf, Vault({1: b"x" * 32}, 1))
-    await departed.recall({"shop": SHOP}, {}, 1000)
-    await departed.recall({}, {}, 2000)
-    other = ReceiverSettings("https://other.example/", SHOP.keys, 100, False)
-    assert await departed.recall({"shop": other}, {}, 3000) == {}
-    (left,) = (await departed.recall({}, {}, 4000)).values()
+async def test_an_account_that_is_configured_again_has_its_new_settings() -> None:
+    fields = MetaFields()
+    former_accounts = former_accounts_in(fields, Vault({1: b"x" * 32}, 1))
+    await former_accounts.recall({"shop": SHOP}, {}, 1000)
+    await former_accounts.recall({}, {}, 2000)
+    other = EndpointSettings("https://other.example/", SHOP.keys, 100, False)
+    assert await former_accounts.recall({"shop": other}, {}, 3000) == {}
+    (left,) = (await former_accounts.recall({}, {}, 4000)).values()
     assert (left.url, left.left) == ("https://other.example/", 4000)
 
 
-async def test_a_key_that_was_rotated_away_keeps_no_gateway_from_starting() -> None:
-    shelf, old, new = Shelf(), {1: b"x" * 32}, {2: b"y" * 32}
-    await FormerAccounts(shelf, Vault(old, 1)).recall({"shop": SHOP, "gone": SHOP}, {}, 1000)
-    assert await FormerAccounts(shelf, Vault(new, 2)).recall({"shop": SHOP}, {}, 2000) == {}
-    assert list(await FormerAccounts(shelf, Vault(old | new, 2)).recall({"shop": SHOP}, {}, 3000)) == [
+async def test_settings_sealed_with_a_key_that_is_gone_do_not_stop_a_start() -> None:
+    fields, old, new = MetaFields(), {1: b"x" * 32}, {2: b"y" * 32}
+    await former_accounts_in(fields, Vault(old, 1)).recall({"shop": SHOP, "gone": SHOP}, {}, 1000)
+    assert await former_accounts_in(fields, Vault(new, 2)).recall({"shop": SHOP}, {}, 2000) == {}
+    assert list(await former_accounts_in(fields, Vault(old | new, 2)).recall({"shop": SHOP}, {}, 3000)) == [
         "gone"
     ]  # not forgotten
     (left,) = (
-        await FormerAccounts(shelf, Vault(new, 2)).recall({"shop": SHOP}, {}, 4000)
+        await former_accounts_in(fields, Vault(new, 2)).recall({"shop": SHOP}, {}, 4000)
     ).values()  # sealed anew: key 1 goes
     assert (left.url, left.left) == (SHOP.url, 3000)

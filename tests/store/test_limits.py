@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.store.limits import LimitStore, ShareGrant, ShareRequest
 from gateway.store.owner import LeaseOwner
-from tests.model.world import PARTITIONS, START, World
+from tests.model.store_driver import PARTITIONS, START, StoreDriver
 from tests.servers import Server
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -22,38 +22,38 @@ FRESH = 8_000
 
 
 @pytest.fixture(scope="module")
-def the_world(single_server: Server) -> Iterator[World]:
+def shared_driver(single_server: Server) -> Iterator[StoreDriver]:
     single_server.flush()
-    world = World(single_server.url)
-    yield world
-    world.close()
+    driver = StoreDriver(single_server.url)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture
-def world(the_world: World) -> World:
-    the_world.reset()
-    return the_world
+def driver(shared_driver: StoreDriver) -> StoreDriver:
+    shared_driver.reset()
+    return shared_driver
 
 
 class Member:
     """A gateway as the store knows it: it beats, asks, and does what the answers say."""
 
-    def __init__(self, world: World, node: str, start: str = "1") -> None:
-        self.world = world
+    def __init__(self, driver: StoreDriver, node: str, start: str = "1") -> None:
+        self.driver = driver
         self.owner = LeaseOwner(node, start)
-        self.sharing = LimitStore(world.link, self.owner, PARTITIONS)
+        self.sharing = LimitStore(driver.link, self.owner, PARTITIONS)
         self.held: dict[str, float] = {}
         self.beat()
 
     def beat(self) -> None:
-        self.world.run(self.world.store.beat(self.owner))
+        self.driver.run(self.driver.store.beat(self.owner))
 
     def ask(
         self, wanted: float, limit: float = 1000.0, name: str = NAME, *, whole: bool = False, up: int = 0
     ) -> ShareGrant:
         """One call, its answer obeyed."""
         held = self.held.get(name, 0.0)
-        (granted,) = self.world.run(self.sharing.share([ShareRequest(name, limit, held, wanted, up, whole)]))
+        (granted,) = self.driver.run(self.sharing.share([ShareRequest(name, limit, held, wanted, up, whole)]))
         self.held[name] = granted.share
         return granted
 
@@ -72,12 +72,12 @@ def settled(members: Sequence[Member], wanted: Sequence[float], **more: float | 
     return [member.held[str(more.get("name", NAME))] for member in members]
 
 
-def test_who_is_alone_has_the_whole_limit_at_once(world: World) -> None:
-    assert Member(world, "a").ask(0.0) == ShareGrant(1000.0, 1000.0, 1)
+def test_who_is_alone_has_the_whole_limit_at_once(driver: StoreDriver) -> None:
+    assert Member(driver, "a").ask(0.0) == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_a_newcomer_gets_its_part_when_the_others_have_let_go(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_a_newcomer_gets_its_part_when_the_others_have_let_go(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     one.ask(1000.0)
     assert two.ask(1000.0) == ShareGrant(0.0, 500.0, 2, 500)
     assert one.ask(1000.0).share == 500.0
@@ -86,57 +86,57 @@ def test_a_newcomer_gets_its_part_when_the_others_have_let_go(world: World) -> N
     assert two.ask(1000.0).share == 500.0
 
 
-def test_who_wants_little_leaves_the_rest_to_the_others(world: World) -> None:
-    members = [Member(world, node) for node in "abc"]
+def test_who_wants_little_leaves_the_rest_to_the_others(driver: StoreDriver) -> None:
+    members = [Member(driver, node) for node in "abc"]
     assert settled(members, [100.0, 5000.0, 5000.0]) == pytest.approx([100.0, 450.0, 450.0])
     assert settled(members, [100.0, 200.0, 0.0]) == pytest.approx([450.0, 550.0, 0.0])
     assert settled(members, [0.0, 0.0, 0.0]) == pytest.approx([1000 / 3] * 3)
 
 
-def test_whole_numbers_stay_whole(world: World) -> None:
-    members = [Member(world, node) for node in "abc"]
+def test_whole_numbers_stay_whole(driver: StoreDriver) -> None:
+    members = [Member(driver, node) for node in "abc"]
     held = settled(members, [4.0] * 3, limit=4.0, whole=True)
     assert sorted(held) == [1.0, 1.0, 2.0]
     assert sum(settled(members, [1.0] * 3, limit=1.0, whole=True)) == 1.0
 
 
-def test_many_resources_of_one_each_are_spread(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_many_resources_of_one_each_are_spread(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     names = [f"binds/carrier{number}" for number in range(24)]
     held = [settled([one, two], [1.0, 1.0], limit=1.0, whole=True, name=name) for name in names]
     assert all(sorted(pair) == [0.0, 1.0] for pair in held)
     assert 4 <= sum(first for first, _ in held) <= 20
 
 
-def test_a_dead_members_share_is_free_nine_seconds_after_its_last_beat(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_a_dead_members_share_is_free_nine_seconds_after_its_last_beat(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     settled([one, two], [1000.0, 1000.0])
-    world.set_clock(START + 8_999)
+    driver.set_clock(START + 8_999)
     two.beat()
     assert two.ask(1000.0).share == 500.0
-    world.set_clock(START + 9_000)
+    driver.set_clock(START + 9_000)
     assert two.ask(1000.0) == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_the_next_start_of_a_node_takes_the_formers_place_at_once(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_the_next_start_of_a_node_takes_the_formers_place_at_once(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     settled([one, two], [1000.0, 1000.0])
-    again = Member(world, "a", "2")
+    again = Member(driver, "a", "2")
     assert again.ask(1000.0).share == 500.0
-    lone = Member(world, "c")
+    lone = Member(driver, "c")
     lone.ask(1.0, name="other")
-    assert Member(world, "c", "2").ask(1.0, name="other") == ShareGrant(1000.0, 1000.0, 1)
+    assert Member(driver, "c", "2").ask(1.0, name="other") == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_who_leaves_gives_back_at_once(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_who_leaves_gives_back_at_once(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     settled([one, two], [1000.0, 1000.0])
     assert one.ask(0.0, limit=0.0).share == 0.0
     assert two.ask(1000.0) == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_a_lower_limit_holds_as_soon_as_one_member_knows_it(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_a_lower_limit_holds_as_soon_as_one_member_knows_it(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     settled([one, two], [1000.0, 1000.0])
     one.held[NAME] = 50.0  # it lowers its own use with the limit
     assert one.ask(1000.0, limit=100.0).share == 50.0
@@ -144,8 +144,8 @@ def test_a_lower_limit_holds_as_soon_as_one_member_knows_it(world: World) -> Non
     assert one.ask(1000.0, limit=1000.0).share == 500.0, "all know the higher one again"
 
 
-def test_a_call_that_comes_late_or_twice_changes_nothing(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_a_call_that_comes_late_or_twice_changes_nothing(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     one.ask(1000.0)
     one.sharing._round = 0  # the same call once more
     one.held[NAME] = 0.0
@@ -153,17 +153,17 @@ def test_a_call_that_comes_late_or_twice_changes_nothing(world: World) -> None:
     assert two.ask(1000.0).share == 0.0, "and is still held"
 
 
-def test_what_others_have_up_is_told(world: World) -> None:
-    one, two = Member(world, "a"), Member(world, "b")
+def test_what_others_have_up_is_told(driver: StoreDriver) -> None:
+    one, two = Member(driver, "a"), Member(driver, "b")
     one.ask(2.0, 2.0, "binds/north", whole=True, up=2)
     granted = two.ask(2.0, 2.0, "binds/north", whole=True)
     assert (granted.up, granted.before, granted.target) == (2, 1, 1.0)
 
 
-def test_many_resources_in_one_call_come_back_in_order(world: World) -> None:
-    member = Member(world, "a")
+def test_many_resources_in_one_call_come_back_in_order(driver: StoreDriver) -> None:
+    member = Member(driver, "a")
     asks = [ShareRequest(f"account/{number}", 1.0 + number, 0.0, 1.0) for number in range(600)]
-    assert [granted.share for granted in world.run(member.sharing.share(asks))] == [1.0 + n for n in range(600)]
+    assert [granted.share for granted in driver.run(member.sharing.share(asks))] == [1.0 + n for n in range(600)]
 
 
 # ---- fair: the targets against the plainest way to say what max-min is
@@ -185,9 +185,9 @@ def max_min(wants: Sequence[float], limit: float) -> list[float]:
 
 @given(st.lists(st.floats(0, 3000).map(lambda want: round(want, 1)), min_size=1, max_size=6), st.floats(1, 2000))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_targets_are_max_min_fair(world: World, wants: list[float], limit: float) -> None:
-    world.reset()
-    members = [Member(world, f"n{number}") for number in range(len(wants))]
+def test_targets_are_max_min_fair(driver: StoreDriver, wants: list[float], limit: float) -> None:
+    driver.reset()
+    members = [Member(driver, f"n{number}") for number in range(len(wants))]
     assert settled(members, wants, limit=limit) == pytest.approx(max_min(wants, limit), abs=1e-5)
 
 
@@ -197,23 +197,23 @@ def test_targets_are_max_min_fair(world: World, wants: list[float], limit: float
 class Walker(Member):
     """A member that may lapse, whose answers wait before they are obeyed or get lost, and whose calls may come late."""
 
-    def __init__(self, world: World, node: str, start: int) -> None:
+    def __init__(self, driver: StoreDriver, node: str, start: int) -> None:
         self.limits = {"rate": 100.0, "binds": 5.0}
         self.answer: tuple[str, ShareGrant, float] | None = None
         self.sent: list[tuple[int, ShareRequest]] = []
-        self.last = world.now
-        super().__init__(world, node, str(start))
+        self.last = driver.now
+        super().__init__(driver, node, str(start))
 
     def beat(self, *, heard: bool = True) -> None:
         if heard and not self.fresh:
             self.held, self.answer = {}, None
         super().beat()
         if heard:
-            self.last = self.world.now
+            self.last = self.driver.now
 
     @property
     def fresh(self) -> bool:
-        return self.world.now - self.last < FRESH
+        return self.driver.now - self.last < FRESH
 
     def used(self, name: str) -> float:
         return self.held.get(name, 0.0) if self.fresh else 0.0
@@ -223,7 +223,7 @@ class Walker(Member):
         if self.fresh:
             limit = self.limits[name]
             ask = ShareRequest(name, limit, self.held.get(name, 0.0), min(wanted, limit), 0, name == "binds")
-            (granted,) = self.world.run(self.sharing.share([ask]))
+            (granted,) = self.driver.run(self.sharing.share([ask]))
             self.answer = name, granted, limit
             self.sent.append((self.sharing._round, ask))
 
@@ -236,14 +236,14 @@ class Walker(Member):
     def say_late(self, ask: tuple[int, ShareRequest]) -> None:
         """A call of old gets through only now; nobody waits for its answer any more."""
         latest, self.sharing._round = self.sharing._round, ask[0] - 1
-        self.world.run(self.sharing.share([ask[1]]))
+        self.driver.run(self.sharing.share([ask[1]]))
         self.sharing._round = latest
 
     def leave(self, name: str) -> None:
         if self.fresh:
             self.answer = None
             self.held.pop(name, None)
-            self.world.run(self.sharing.share([ShareRequest(name, 0.0, 0.0, 0.0)]))
+            self.driver.run(self.sharing.share([ShareRequest(name, 0.0, 0.0, 0.0)]))
 
     def set_rate(self, limit: float) -> None:
         if "rate" in self.held:
@@ -254,17 +254,17 @@ class Walker(Member):
 class Walk:
     """Three nodes at random. After every step: what they use together is within the limit."""
 
-    def __init__(self, world: World, seed: int) -> None:
-        self.world = world
+    def __init__(self, driver: StoreDriver, seed: int) -> None:
+        self.driver = driver
         self.random = Random(seed)
         self.starts = 0
         self.alive: dict[str, Walker] = {}
-        world.reset()
+        driver.reset()
 
     def start(self, node: str) -> None:
         """A first start, or a later incarnation of one that died (or is still here: then it is killed)."""
         self.starts += 1
-        self.alive[node] = Walker(self.world, node, self.starts)
+        self.alive[node] = Walker(self.driver, node, self.starts)
 
     def step(self) -> None:
         random, node = self.random, self.random.choice("abc")
@@ -276,7 +276,7 @@ class Walk:
             lambda: member.say(name, wanted): 30,
             member.hear: 30,
             member.beat: 16,
-            lambda: self.world.set_clock(self.world.now + int(1000 * seconds)): 12,
+            lambda: self.driver.set_clock(self.driver.now + int(1000 * seconds)): 12,
             lambda: member.beat(heard=False): 3,
             lambda: member.say_late(random.choice(member.sent[-4:])) if member.sent else None: 6,
             lambda: member.leave(name): 2,
@@ -295,8 +295,8 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(200 if THOROUGH else 4))
-def test_members_at_random_never_use_more_than_the_limit(world: World, seed: int) -> None:
-    walk = Walk(world, seed)
+def test_members_at_random_never_use_more_than_the_limit(driver: StoreDriver, seed: int) -> None:
+    walk = Walk(driver, seed)
     for _ in range(1200):
         walk.step()
         walk.check()

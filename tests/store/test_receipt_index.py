@@ -12,13 +12,13 @@ from gateway.store.errors import StoreUnavailable
 from gateway.store.layout import FunctionConstant
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
 from tests.servers import Server
-from tests.store.test_scripts import OWNER, Desk
+from tests.store.message_driver import OWNER, MessageDriver
 
 NOBODY = Recipient("", bytes(16), 0)
 
 
-class Yard(Desk):
-    """A desk with an index of ids."""
+class IndexDriver(MessageDriver):
+    """A driver with an index of ids."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -48,76 +48,78 @@ class Yard(Desk):
 
 
 @pytest.fixture(scope="module")
-def shared(single_server: Server) -> Iterator[Yard]:
+def shared(single_server: Server) -> Iterator[IndexDriver]:
     single_server.flush()
-    yard = Yard(single_server.url)
-    yield yard
-    yard.close()
+    driver = IndexDriver(single_server.url)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture
-def yard(shared: Yard) -> Yard:
+def driver(shared: IndexDriver) -> IndexDriver:
     shared.reset()
     return shared
 
 
-def test_a_receipt_without_its_recipient(yard: Yard) -> None:
-    message, answer = yard.sending()
-    assert yard.index.partition("north", b"id-1") != message.recipient.partition  # or this would prove less
-    assert yard.progress(answer) == []
-    assert yard.progress(receipts=yard.said(b"id-1")) == [Match.APPLIED]
-    assert yard.record(message).state is State.DELIVERED
-    assert yard.progress(receipts=yard.said(b"id-1")) == [Match.REPEATED]
-    assert yard.parked_keys() == 0
+def test_a_receipt_without_its_recipient(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    assert driver.index.partition("north", b"id-1") != message.recipient.partition  # or this would prove less
+    assert driver.progress(answer) == []
+    assert driver.progress(receipts=driver.said(b"id-1")) == [Match.APPLIED]
+    assert driver.record(message).state is State.DELIVERED
+    assert driver.progress(receipts=driver.said(b"id-1")) == [Match.REPEATED]
+    assert driver.parked_keys() == 0
 
 
-def test_before_its_answer_it_is_parked(yard: Yard) -> None:
-    message, answer = yard.sending()
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.UNDELIVERED)) == [Match.PARKED]
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
-    assert yard.parked_keys() == 1
-    yard.progress(answer)
-    assert yard.record(message).state is State.UNDELIVERED  # the final one was kept
-    assert yard.parked_keys() == 0
+def test_before_its_answer_it_is_parked(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.UNDELIVERED)) == [Match.PARKED]
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
+    assert driver.parked_keys() == 1
+    driver.progress(answer)
+    assert driver.record(message).state is State.UNDELIVERED  # the final one was kept
+    assert driver.parked_keys() == 0
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["each", "last"])
 @pytest.mark.parametrize(
     "first", [PartState.ACCEPTED, PartState.RECEIPT_UNKNOWN, PartState.RECEIPT_UNREADABLE], ids=lambda state: state.name
 )
-def test_a_final_receipt_takes_the_place_of_one_that_is_none(yard: Yard, first: PartState, whole: bool) -> None:
-    message, answer = yard.sending()
+def test_a_final_receipt_takes_the_place_of_one_that_is_none(
+    driver: IndexDriver, first: PartState, whole: bool
+) -> None:
+    message, answer = driver.sending()
     for state in (first, PartState.DELIVERED, first):
-        (receipt,) = yard.said(b"id-1", state=state)
+        (receipt,) = driver.said(b"id-1", state=state)
         receipt.whole = whole
-        assert yard.progress(receipts=(receipt,)) == [Match.PARKED]
-    yard.progress(answer)
-    assert yard.record(message).state is State.DELIVERED
+        assert driver.progress(receipts=(receipt,)) == [Match.PARKED]
+    driver.progress(answer)
+    assert driver.record(message).state is State.DELIVERED
 
 
-def test_in_the_same_call_as_its_answer(yard: Yard) -> None:
-    message, answer = yard.sending()
-    assert yard.progress(answer, receipts=yard.said(b"id-1")) == [Match.APPLIED]
-    assert yard.record(message).state is State.DELIVERED
+def test_in_the_same_call_as_its_answer(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    assert driver.progress(answer, receipts=driver.said(b"id-1")) == [Match.APPLIED]
+    assert driver.record(message).state is State.DELIVERED
 
 
-def test_other_forms_of_the_id(yard: Yard) -> None:
-    message, answer = yard.sending()
-    yard.progress(answer)
-    assert yard.progress(receipts=yard.said(b"x", b"id-1", b"y")) == [Match.APPLIED]
-    assert yard.record(message).state is State.DELIVERED
-    assert yard.parked_keys() == 0  # nothing is left of the forms that nobody knows
+def test_other_forms_of_the_id(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    driver.progress(answer)
+    assert driver.progress(receipts=driver.said(b"x", b"id-1", b"y")) == [Match.APPLIED]
+    assert driver.record(message).state is State.DELIVERED
+    assert driver.parked_keys() == 0  # nothing is left of the forms that nobody knows
 
 
-def test_the_newest_message_of_an_id_counts(yard: Yard) -> None:
-    old, first = yard.sending()
-    yard.progress(first)
-    yard.later(3_700_000)
-    new, second = yard.sending()
-    yard.progress(second)
-    yard.progress(receipts=yard.said(b"id-1"))
-    assert [yard.record(message).state for message in (old, new)] == [State.SENT, State.DELIVERED]
+def test_the_newest_message_of_an_id_counts(driver: IndexDriver) -> None:
+    old, first = driver.sending()
+    driver.progress(first)
+    driver.later(3_700_000)
+    new, second = driver.sending()
+    driver.progress(second)
+    driver.progress(receipts=driver.said(b"id-1"))
+    assert [driver.record(message).state for message in (old, new)] == [State.SENT, State.DELIVERED]
 
 
 class Broken:
@@ -127,70 +129,70 @@ class Broken:
         raise StoreUnavailable("away")
 
 
-def test_whoever_dies_between_index_and_answer_loses_nothing(yard: Yard) -> None:
-    message, answer = yard.sending()
-    yard.progress(receipts=yard.said(b"id-1"))
+def test_whoever_dies_between_index_and_answer_loses_nothing(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    driver.progress(receipts=driver.said(b"id-1"))
     with pytest.raises(StoreUnavailable):
-        yard.run(ProgressById(Broken(), yard.index, "north").progress(OWNER, [answer]))
-    assert yard.parked_keys() == 1
-    yard.later(61_000)
+        driver.run(ProgressById(Broken(), driver.index, "north").progress(OWNER, [answer]))
+    assert driver.parked_keys() == 1
+    driver.later(61_000)
     unknown = SubmitResult(answer.id, answer.lease, "north", Resolution.UNKNOWN, Reason.NO_ANSWER, 0, 0, 1, [])
-    yard.progress(unknown)
-    yard.run(yard.relocator.look())  # found by the index, parked with its message
-    assert (yard.relocator.found, yard.parked_keys()) == (1, 0)
-    yard.later(61_000)
-    yard.sweep()
-    assert yard.record(message).state is not State.SENDING
-    late = yard.progress(answer)
+    driver.progress(unknown)
+    driver.run(driver.relocator.look())  # found by the index, parked with its message
+    assert (driver.relocator.found, driver.parked_keys()) == (1, 0)
+    driver.later(61_000)
+    driver.sweep()
+    assert driver.record(message).state is not State.SENDING
+    late = driver.progress(answer)
     assert late == []
-    assert yard.record(message).state is State.DELIVERED
+    assert driver.record(message).state is State.DELIVERED
 
 
-def test_repeating_changes_nothing(yard: Yard) -> None:
-    message, answer = yard.sending()
-    yard.progress(receipts=yard.said(b"id-1"))
+def test_repeating_changes_nothing(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    driver.progress(receipts=driver.said(b"id-1"))
     given = [IndexedId(b"id-1", message.id, 0, message.recipient.key)]
-    first, second = (yard.run(yard.index.index("north", given)) for _ in range(2))
+    first, second = (driver.run(driver.index.index("north", given)) for _ in range(2))
     assert [(fact.ids, fact.state) for fact in first] == [((b"id-1",), PartState.DELIVERED)]
     assert [fact.ids for fact in second] == [(b"id-1",)]
-    yard.progress(answer)
-    yard.progress(answer)
-    assert yard.record(message).state is State.DELIVERED
+    driver.progress(answer)
+    driver.progress(answer)
+    assert driver.record(message).state is State.DELIVERED
 
 
-def test_what_nobody_knows_is_an_orphan_and_goes(yard: Yard) -> None:
-    yard.progress(receipts=yard.said(b"nobody"))
-    yard.later(59_000)
-    yard.run(yard.relocator.look())
-    before = yard.relocator.orphans
-    yard.later(2_000)
-    yard.run(yard.relocator.look())
-    yard.run(yard.relocator.look())
-    assert (yard.relocator.orphans - before, yard.parked_keys()) == (1, 1)
-    yard.later(25 * 3_600_000)
-    yard.run(yard.relocator.look())
-    assert yard.parked_keys() == 0
+def test_what_nobody_knows_is_an_orphan_and_goes(driver: IndexDriver) -> None:
+    driver.progress(receipts=driver.said(b"nobody"))
+    driver.later(59_000)
+    driver.run(driver.relocator.look())
+    before = driver.relocator.orphans
+    driver.later(2_000)
+    driver.run(driver.relocator.look())
+    driver.run(driver.relocator.look())
+    assert (driver.relocator.orphans - before, driver.parked_keys()) == (1, 1)
+    driver.later(25 * 3_600_000)
+    driver.run(driver.relocator.look())
+    assert driver.parked_keys() == 0
 
 
-def test_what_nobody_knows_is_bounded_by_number(yard: Yard) -> None:
+def test_what_nobody_knows_is_bounded_by_number(driver: IndexDriver) -> None:
     """A carrier may send more of it in a day than a store holds."""
-    tag = yard.link.tags[0]
+    tag = driver.link.tags[0]
     names = [b"north\0%d" % number for number in range(FunctionConstant.PARKED_MOST + 5)]
     for start in range(0, len(names), 5000):
         some = names[start : start + 5000]
-        yard.run(yard.link.command(0, "HSET", tag + b"jk", *[word for name in some for word in (name, b"\3000")]))
+        driver.run(driver.link.command(0, "HSET", tag + b"jk", *[word for name in some for word in (name, b"\3000")]))
         for score, name in enumerate(some[:10] if not start else ()):
-            yard.run(yard.link.command(0, "ZADD", tag + b"jo", yard.now + 3_600_000 + score, name))
-    yard.run(yard.relocator.look())
-    assert yard.parked_keys() == FunctionConstant.PARKED_MOST
-    assert yard.run(yard.link.command(0, "ZCARD", tag + b"jo")) == 5
+            driver.run(driver.link.command(0, "ZADD", tag + b"jo", driver.now + 3_600_000 + score, name))
+    driver.run(driver.relocator.look())
+    assert driver.parked_keys() == FunctionConstant.PARKED_MOST
+    assert driver.run(driver.link.command(0, "ZCARD", tag + b"jo")) == 5
 
 
-def test_the_index_lives_as_long_as_the_id_map(yard: Yard) -> None:
-    message, answer = yard.sending()
-    yard.progress(answer)
-    partition = yard.index.partition("north", b"id-1")
-    (name,) = yard.run(yard.link.command(partition, "KEYS", "*j:north:*"))
-    left = yard.run(yard.link.command(partition, "TTL", name))
+def test_the_index_lives_as_long_as_the_id_map(driver: IndexDriver) -> None:
+    message, answer = driver.sending()
+    driver.progress(answer)
+    partition = driver.index.partition("north", b"id-1")
+    (name,) = driver.run(driver.link.command(partition, "KEYS", "*j:north:*"))
+    left = driver.run(driver.link.command(partition, "TTL", name))
     assert 72 * 3600 < left <= 73 * 3600
     assert message.recipient.digits.encode() not in name

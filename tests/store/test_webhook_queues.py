@@ -1,4 +1,4 @@
-"""Queues of webhooks by short stories, on a real server: nothing is moved twice, nothing is acknowledged by mistake."""
+"""Queues of webhooks on a real server: nothing is moved twice, nothing is acknowledged by mistake."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
+from gateway.model import Category, Content, Envelope, EnvelopeHeader, NewMessage, OnUnknown, Permission, Reason, State
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.keys import Hasher, tags
-from gateway.store.layout import TOLD
+from gateway.store.layout import SUMMARY
 from gateway.store.library import build_library
 from gateway.store.messages import MessageStore
 from gateway.store.owner import LeaseOwner
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Retention
 from gateway.store.webhook_queues import (
-    UNSEEN,
+    EMPTY_HEADER,
     BatchOutcome,
-    EnvelopeHeader,
     EventChunk,
+    LeaseState,
     MessageSummary,
     NextBatchRequest,
     PartitionTail,
@@ -76,7 +76,7 @@ async def happen(link: StoreConnection, count: int = 1, events: int = 20_000) ->
     return ids
 
 
-def chunk(name: bytes = b"piece--1", plain: bytes = b"{}", events: int = 1) -> EventChunk:
+def chunk(name: bytes = b"chunk--1", plain: bytes = b"{}", events: int = 1) -> EventChunk:
     return EventChunk(HASHER.scope("shop", "webhook", ""), SHOP, name, events, plain)
 
 
@@ -92,21 +92,23 @@ async def put(webhook_queues: WebhookQueues, link: StoreConnection, *chunks: Eve
 
 
 def ask(
-    became: BatchOutcome = BatchOutcome.UNKNOWN, first: bytes = b"", limit: int = 100, until: int = 0
+    outcome: BatchOutcome = BatchOutcome.UNKNOWN, first: bytes = b"", limit: int = 100, cutoff: int = 0
 ) -> NextBatchRequest:
-    return NextBatchRequest(0, HASHER.scope("shop", "webhook", ""), limit, became, first, until)
+    return NextBatchRequest(0, HASHER.scope("shop", "webhook", ""), limit, outcome, first, cutoff)
 
 
-async def test_events_are_followed_from_the_first_wish_on(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
+async def test_events_are_kept_from_the_first_follow_on(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await happen(link)
-    assert (await read(webhook_queues)).held == 0
+    assert (await read(webhook_queues)).lease == 0
     await webhook_queues.follow()
-    here = (await read(webhook_queues)).last
-    assert await read(webhook_queues) == PartitionTail(0, 1, 1, here, more=False, upto=here, entries=[])
+    here = (await read(webhook_queues)).moved_to
+    assert await read(webhook_queues) == PartitionTail(
+        0, LeaseState.KEPT, 1, here, more=False, read_to=here, entries=[]
+    )
     ids = await happen(link, 2)
     await webhook_queues.follow()  # again: goes on from where it is
     tail = await read(webhook_queues)
-    assert (tail.held, len(tail.entries), tail.more) == (1, 2, False)
+    assert (tail.lease, len(tail.entries), tail.more) == (1, 2, False)
     assert [entry.events[:16] for entry in tail.entries] == ids
 
 
@@ -118,7 +120,7 @@ async def test_what_is_read_is_moved_once(webhook_queues: WebhookQueues, link: S
     assert await webhook_queues.move(OURS, [(tail, [chunk()])]) == [None]
     assert (await read(webhook_queues)).entries == []
     await happen(link)
-    assert await webhook_queues.move(OURS, [(await read(webhook_queues), [chunk(b"piece--2", events=4)])]) == [
+    assert await webhook_queues.move(OURS, [(await read(webhook_queues), [chunk(b"chunk--2", events=4)])]) == [
         [(False, 5)]
     ]
 
@@ -127,78 +129,80 @@ async def test_the_lease_keeps_others_away(webhook_queues: WebhookQueues, link: 
     await webhook_queues.follow()
     await happen(link)
     tail = await read(webhook_queues)
-    assert (await read(webhook_queues, OTHERS)).held == 0
-    assert (await read(webhook_queues, LATER)).held == 2  # the same node, started again
+    assert (await read(webhook_queues, OTHERS)).lease == 0
+    assert (await read(webhook_queues, LATER)).lease == 2  # the same node, started again
     assert await webhook_queues.move(OURS, [(tail, [chunk()])]) == [None]
-    await webhook_queues.leave(OURS, [0])  # not ours to give
-    assert (await read(webhook_queues, OTHERS)).held == 0
-    await webhook_queues.leave(LATER, [0])
-    assert (await read(webhook_queues, OTHERS)).held == 2
+    await webhook_queues.release(OURS, [0])  # not ours to give
+    assert (await read(webhook_queues, OTHERS)).lease == 0
+    await webhook_queues.release(LATER, [0])
+    assert (await read(webhook_queues, OTHERS)).lease == 2
 
 
-async def test_a_batch_is_frozen_until_something_becomes_of_it(
-    webhook_queues: WebhookQueues, link: StoreConnection
-) -> None:
+async def test_a_batch_is_frozen_until_it_has_an_outcome(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await webhook_queues.follow()
-    await put(webhook_queues, link, chunk(b"piece--1", b"1"))
+    await put(webhook_queues, link, chunk(b"chunk--1", b"1"))
     await put(
-        webhook_queues, link, chunk(b"piece--2", b"2", 2), chunk(b"piece--3", b"3", 3), chunk(b"piece--4", b"4", 4)
+        webhook_queues, link, chunk(b"chunk--2", b"2", 2), chunk(b"chunk--3", b"3", 3), chunk(b"chunk--4", b"4", 4)
     )
-    (batch,) = await webhook_queues.next([ask()])
+    (batch,) = await webhook_queues.next_batches([ask()])
     assert batch is not None
-    assert (batch.waiting, batch.first, batch.events, batch.plain) == (10, b"piece--1", 1, b"1")
-    assert await webhook_queues.next([ask(BatchOutcome.TAKEN, b"piece--9")]) == [batch]  # a batch nobody knows
-    (second,) = await webhook_queues.next([ask(BatchOutcome.TAKEN, batch.first, 5)])
+    assert (batch.waiting, batch.first, batch.events, batch.plain) == (10, b"chunk--1", 1, b"1")
+    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, b"chunk--9")]) == [batch]  # a batch nobody knows
+    (second,) = await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, batch.first, 5)])
     assert second is not None
     assert (second.waiting, second.events, second.plain) == (9, 5, b"2,3")
-    assert await webhook_queues.next([ask(BatchOutcome.TAKEN, batch.first)]) == [second]  # said twice, done once
-    (third,) = await webhook_queues.next([ask(BatchOutcome.TAKEN, second.first)])
+    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, batch.first)]) == [
+        second
+    ]  # said twice, done once
+    (third,) = await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, second.first)])
     assert third is not None
     assert (third.waiting, third.plain) == (4, b"4")
-    assert await webhook_queues.next([ask(BatchOutcome.TAKEN, third.first)]) == [None]
-    assert await webhook_queues.next([ask(BatchOutcome.TAKEN, third.first)]) == [None]
+    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, third.first)]) == [None]
+    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, third.first)]) == [None]
     assert await webhook_queues.queues() == (set(), [])
 
 
 async def test_dead_letters(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await webhook_queues.follow()
     for number in range(3):
-        await put(webhook_queues, link, chunk(b"piece--%d" % number, b"%d" % number))
-    (second,) = await webhook_queues.next([ask(BatchOutcome.GIVEN_UP, b"piece--0")])
+        await put(webhook_queues, link, chunk(b"chunk--%d" % number, b"%d" % number))
+    (second,) = await webhook_queues.next_batches([ask(BatchOutcome.GIVEN_UP, b"chunk--0")])
     assert second is not None
     assert second.plain == b"1,2"
-    assert await webhook_queues.next([ask(BatchOutcome.GIVEN_UP, second.first)]) == [None]
+    assert await webhook_queues.next_batches([ask(BatchOutcome.GIVEN_UP, second.first)]) == [None]
     (queue,) = (await webhook_queues.queues())[1]
     assert (queue.address, queue.waiting, queue.since, queue.dead) == (SHOP, 0, 0, 3)
     dead_letters = await webhook_queues.dead_letters(0, queue.queue, 1, 1)
     assert [(one.events, one.plain) for one in dead_letters] == [(1, b"1")]
     assert await webhook_queues.replay(0, queue.queue) == 3
-    (again,) = await webhook_queues.next([ask()])
+    (again,) = await webhook_queues.next_batches([ask()])
     assert again is not None
     assert again.plain == b"0,1,2"
-    assert await webhook_queues.next([ask(BatchOutcome.GIVEN_UP, again.first)]) == [None]
+    assert await webhook_queues.next_batches([ask(BatchOutcome.GIVEN_UP, again.first)]) == [None]
     assert await webhook_queues.drop(0, queue.queue) == 3
     assert await webhook_queues.queues() == (set(), [])
 
 
-async def test_what_comes_after_a_replay_waits_behind_it(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
+async def test_new_events_wait_behind_replayed_ones(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await webhook_queues.follow()
-    await put(webhook_queues, link, chunk(b"piece--0", b"0"))
-    await webhook_queues.next([ask(BatchOutcome.GIVEN_UP, b"piece--0")])
+    await put(webhook_queues, link, chunk(b"chunk--0", b"0"))
+    await webhook_queues.next_batches([ask(BatchOutcome.GIVEN_UP, b"chunk--0")])
     await webhook_queues.replay(0, ask().queue)
     await happen(link)
-    assert await webhook_queues.move(OURS, [(await read(webhook_queues), [chunk(b"piece--1", b"1")])]) == [[(False, 2)]]
-    (batch,) = await webhook_queues.next([ask()])
+    assert await webhook_queues.move(OURS, [(await read(webhook_queues), [chunk(b"chunk--1", b"1")])]) == [[(False, 2)]]
+    (batch,) = await webhook_queues.next_batches([ask()])
     assert batch is not None
-    assert (batch.first, batch.events, batch.plain) == (b"piece--0", 2, b"0,1")
+    assert (batch.first, batch.events, batch.plain) == (b"chunk--0", 2, b"0,1")
 
 
-async def test_giving_up_takes_what_is_as_old_with_it(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
+async def test_giving_up_takes_chunks_as_old_as_the_cutoff_with_it(
+    webhook_queues: WebhookQueues, link: StoreConnection
+) -> None:
     await webhook_queues.follow()
     for number in range(3):
-        await put(webhook_queues, link, chunk(b"piece--%d" % number, b"%d" % number))
+        await put(webhook_queues, link, chunk(b"chunk--%d" % number, b"%d" % number))
     far = time.time_ns() // 1_000_000 + 60_000
-    assert await webhook_queues.next([ask(BatchOutcome.GIVEN_UP, b"piece--0", until=far)]) == [None]
+    assert await webhook_queues.next_batches([ask(BatchOutcome.GIVEN_UP, b"chunk--0", cutoff=far)]) == [None]
     (queue,) = (await webhook_queues.queues())[1]
     assert (queue.waiting, queue.dead) == (0, 3)
 
@@ -218,37 +222,35 @@ async def test_what_was_moved_is_trimmed_and_nothing_else(webhook_queues: Webhoo
     assert await link.command(0, "XLEN", key) <= 400  # one to two hundred that were moved, in nodes of a hundred
 
 
-async def test_entries_in_which_nothing_ends_are_stepped_over(
-    webhook_queues: WebhookQueues, link: StoreConnection
-) -> None:
+async def test_entries_without_a_final_event_are_skipped(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await webhook_queues.follow()
     tag = tags(1)[0]
     await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "v", "")
-    (tail,) = await webhook_queues.read(OURS, [0], ends=True)
-    assert (tail.entries, tail.last) == ([], tail.upto)
+    (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)
+    assert (tail.entries, tail.moved_to) == ([], tail.read_to)
     (one,) = await happen(link)
     await link.command(0, "XADD", tag + b"e", "*", "d", "sent", "t", 1, "v", "")
-    (tail,) = await webhook_queues.read(OURS, [0], ends=True)
-    ((events, _, told),) = tail.entries
-    assert told is not None
+    (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)
+    ((events, _, summaries),) = tail.entries
+    assert summaries is not None
     assert events[:16] == one
-    where, segments, second, id_length, length = TOLD.unpack_from(told)
-    assert (where, segments, second, id_length, length) == (0, 3, 0, 0, len(told) - TOLD.size)
-    assert webhook_queues.reveal(told[TOLD.size :]).client_ref == "ref"
+    where, segments, second, id_length, length = SUMMARY.unpack_from(summaries)
+    assert (where, segments, second, id_length, length) == (0, 3, 0, 0, len(summaries) - SUMMARY.size)
+    assert webhook_queues.open_header(summaries[SUMMARY.size :]).client_ref == "ref"
     assert len((await read(webhook_queues)).entries) == 2
     assert await webhook_queues.move(OURS, [(tail, [])]) == [[]]
-    (tail,) = await webhook_queues.read(OURS, [0], ends=True)
-    assert (tail.entries, tail.last) == ([], tail.upto)
+    (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)
+    assert (tail.entries, tail.moved_to) == ([], tail.read_to)
 
 
-async def test_entries_of_a_version_that_told_nothing(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
+async def test_entries_of_a_version_without_summaries(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     await webhook_queues.follow()
     await link.command(0, "XADD", tags(1)[0] + b"e", "*", "d", "packed", "t", 1)
-    (tail,) = await webhook_queues.read(OURS, [0], ends=True)
+    (tail,) = await webhook_queues.read(OURS, [0], finals_only=True)
     assert tail.entries == [(b"packed", 1, None)]
 
 
-async def test_what_an_event_tells_of_its_message(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
+async def test_summaries_are_looked_up(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
     (one,) = await happen(link)
     missing = new_ids(0, [0])
     summaries = await webhook_queues.summaries([one, *missing])
@@ -257,13 +259,13 @@ async def test_what_an_event_tells_of_its_message(webhook_queues: WebhookQueues,
     assert summaries[one] == MessageSummary(header, 3, "")
 
 
-async def test_a_record_that_does_not_open_keeps_nobody_back(
+async def test_a_record_whose_key_is_gone_does_not_stop_others(
     webhook_queues: WebhookQueues, link: StoreConnection
 ) -> None:
     (one,) = await happen(link)
     stranger = WebhookQueues(link, HASHER, Vault({2: bytes(32)}, 2), partitions=1, keep=100)
     assert await stranger.summaries([one]) == {}
-    assert stranger.reveal(VAULT.seal(b"")) == UNSEEN
+    assert stranger.open_header(VAULT.seal(b"")) == EMPTY_HEADER
 
 
 async def test_nothing_readable_lies_in_the_store(webhook_queues: WebhookQueues, link: StoreConnection) -> None:
@@ -272,5 +274,5 @@ async def test_nothing_readable_lies_in_the_store(webhook_queues: WebhookQueues,
     tag, queue = tags(1)[0], HASHER.scope("shop", "webhook", "")
     (sealed,) = await link.command(0, "LRANGE", tag + b"sq:" + queue, 0, -1)
     assert b"4670" not in sealed
-    assert (await webhook_queues.next([ask()]))[0].plain == b'{"to":"+46700000001"}'
+    assert (await webhook_queues.next_batches([ask()]))[0].plain == b'{"to":"+46700000001"}'
     assert b"shop" not in await link.command(0, "HGET", tag + b"s:" + queue, "m")

@@ -1,4 +1,4 @@
-"""A real receiver of webhooks whose faults are data."""
+"""A real webhook endpoint whose faults are data."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Inbox:
     def __init__(self) -> None:
         self.port = 0
         self.status = 200
-        self.to_ask = 0  # the status of answers to being asked, when it is another
+        self.probe_status = 0  # of responses to probes; 0: `status`
         self.delay = 0.0
         self.answer = b"{}"
         self.headers: dict[str, str] = {}
-        self.asked = 0  # times that it was asked whether it is there
+        self.probes = 0  # OPTIONS requests received
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.taken: list[dict[str, Any]] = []  # events of posts that were answered well
         self.changed = asyncio.Event()
@@ -40,8 +40,8 @@ class Inbox:
         body = await request.read()
         status = self.status
         if request.method == "OPTIONS":
-            self.asked += 1
-            status = self.to_ask or status
+            self.probes += 1
+            status = self.probe_status or status
         else:
             self.posts.append(({name.lower(): value for name, value in request.headers.items()}, body))
         if self.delay:
@@ -65,7 +65,7 @@ class Inbox:
 
 @asynccontextmanager
 async def inbox() -> AsyncIterator[Inbox]:
-    """A receiver on a port of the kernel's choice."""
+    """Run an endpoint on a free port."""
     box = Inbox()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", box.handle)

@@ -1,4 +1,4 @@
-"""Webhooks on a real store, posted to a real receiver that fails in every way we can think of."""
+"""Webhooks on a real store, posted to a real endpoint that fails in many ways."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gateway.config.addresses import AddressGuard
 from gateway.model import Category, Content, Envelope, NewMessage, OnUnknown, Permission, Reason, State
 from gateway.store.crypto import Vault
 from gateway.store.errors import StoreError, StoreUnavailable
+from gateway.store.former_accounts import EndpointSettings
 from gateway.store.ids import new_ids, partition_of, text
 from gateway.store.keys import Hasher, tags
 from gateway.store.library import build_library
@@ -26,11 +27,10 @@ from gateway.store.messages import MessageStore
 from gateway.store.owner import LeaseOwner
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.webhook_queues import FrozenBatch, NextBatchRequest, WebhookQueues
-from gateway.webhooks import delivery, follower
-from gateway.webhooks import endpoint_queue as receiver
-from gateway.webhooks.administration import WebhookAdmin, as_json, shown
-from gateway.webhooks.endpoint_queue import EndpointSettings
-from gateway.webhooks.follower import EventFollower, poster
+from gateway.webhooks.admin import WebhookAdmin, without_query
+from gateway.webhooks.endpoints import Endpoints
+from gateway.webhooks.event_json import write_summarized
+from gateway.webhooks.follower import EventFollower
 from gateway.webhooks.poster import Poster
 from tests.webhooks.receivers import Inbox, inbox
 
@@ -40,17 +40,25 @@ HOUR = 3_600_000
 
 
 @asynccontextmanager
-async def running(hub: EventFollower) -> AsyncIterator[EventFollower]:
-    await hub.start()
-    task = asyncio.create_task(hub.run())
+async def running(follower: EventFollower) -> AsyncIterator[EventFollower]:
+    await follower.start()
+    task = asyncio.create_task(follower.run())
     try:
-        yield hub
+        yield follower
     finally:
         task.cancel()
-        await hub.stop(0.1)
+        await follower.stop(0.1)
 
 
-class Place:
+def endpoint(account: str, url: str, keys: tuple[bytes, ...] = (), batch: int = 100) -> tuple[str, EndpointSettings]:
+    return account, EndpointSettings(url, keys, batch)
+
+
+def local_poster() -> Poster:
+    return Poster(AddressGuard(["127.0.0.0/8"]), agent="test")
+
+
+class WebhookSetup:
     """A store, and as many workers as are asked for."""
 
     def __init__(self, link: StoreConnection) -> None:
@@ -61,16 +69,25 @@ class Place:
         self.webhook_queues = WebhookQueues(link, self.hasher, vault, partitions=PARTITIONS, keep=1000)
         self.count = 0
 
-    def build(self, *settings: EndpointSettings, owner: LeaseOwner | None = None) -> EventFollower:
-        owner = owner or LeaseOwner.fresh("node")
-        hub = EventFollower(self.webhook_queues, self.store, owner, lambda: poster(["127.0.0.0/8"], "test"))
-        hub.configure(settings)
-        return hub
+    def build(
+        self,
+        *settings: tuple[str, EndpointSettings],
+        owner: LeaseOwner | None = None,
+        make_poster: Callable[[], Poster] = local_poster,
+    ) -> EventFollower:
+        self.endpoints = Endpoints(make_poster)
+        follower = EventFollower(self.webhook_queues, self.store, owner or LeaseOwner.fresh("node"), self.endpoints)
+        follower.configure(dict(settings))
+        return follower
+
+    def admin(self, follower: EventFollower) -> WebhookAdmin:
+        """Of the follower built last."""
+        return WebhookAdmin(self.webhook_queues, self.endpoints, follower.scheduler)
 
     @asynccontextmanager
-    async def worker(self, *settings: EndpointSettings) -> AsyncIterator[EventFollower]:
-        async with running(self.build(*settings)) as hub:
-            yield hub
+    async def worker(self, *settings: tuple[str, EndpointSettings]) -> AsyncIterator[EventFollower]:
+        async with running(self.build(*settings)) as follower:
+            yield follower
 
     async def refuse(self, count: int, account: str = "shop", url: str = "") -> list[str]:
         """Messages with one event each, a final one; their ids."""
@@ -102,9 +119,9 @@ class Place:
 
 
 @pytest.fixture
-async def place(store_url: str) -> AsyncIterator[Place]:
+async def setup(store_url: str) -> AsyncIterator[WebhookSetup]:
     link = await connect(store_url, tags=tags(PARTITIONS), library=build_library(), durability="everysec")
-    yield Place(link)
+    yield WebhookSetup(link)
     await link.everywhere("FLUSHALL")  # others share the server, with other partitions
     await link.close()
 
@@ -117,8 +134,8 @@ async def box() -> AsyncIterator[Inbox]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "ROUND", 0.01)
-    monkeypatch.setattr(receiver, "wait", lambda *_: 0.02)
+    monkeypatch.setattr("gateway.webhooks.follower.ROUND", 0.01)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.retry_delay", lambda *_: 0.02)
 
 
 def messages(box: Inbox) -> list[str]:
@@ -132,22 +149,22 @@ async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 5.0)
             await asyncio.sleep(0.02)
 
 
-async def is_dead(place: Place, count: int) -> bool:
-    return sum(queue.dead for queue in (await place.webhook_queues.queues())[1]) == count
+async def is_dead(setup: WebhookSetup, count: int) -> bool:
+    return sum(queue.dead for queue in (await setup.webhook_queues.queues())[1]) == count
 
 
-async def empty(place: Place) -> bool:
-    return await place.webhook_queues.queues() == (set(), [])
+async def empty(setup: WebhookSetup) -> bool:
+    return await setup.webhook_queues.queues() == (set(), [])
 
 
-async def test_events_are_posted_signed_and_in_batches(place: Place, box: Inbox) -> None:
-    async with place.worker(EndpointSettings("shop", box.url, KEYS, 50)) as hub:
-        ids = await place.refuse(300)
-        await place.refuse(5, account="bank")  # nobody hears of these
+async def test_events_are_posted_signed_and_in_batches(setup: WebhookSetup, box: Inbox) -> None:
+    async with setup.worker(endpoint("shop", box.url, KEYS, 50)) as follower:
+        ids = await setup.refuse(300)
+        await setup.refuse(5, account="bank")  # has no endpoint
         await box.until(lambda: len(box.taken) == 300)
         await asyncio.sleep(0.1)
-        assert hub.counts == {"events": 300, "posted": 300}
-        assert repr(hub).startswith("<EventFollower <DeliveryScheduler 0 queues at work>")
+        assert follower.scheduler.counts == {"events": 300, "posted": 300}
+        assert repr(follower).startswith("<EventFollower <DeliveryScheduler 0 queues active>")
     assert sorted(messages(box)) == sorted(ids)
     assert {event["data"]["client_ref"] for event in box.taken} == {f"ref-4670{n:07d}" for n in range(300)}
     for headers, body in box.posts:
@@ -155,59 +172,63 @@ async def test_events_are_posted_signed_and_in_batches(place: Place, box: Inbox)
         for key in KEYS:
             assert signature.verify([key], headers, body, time.time()) == headers["webhook-id"]
     assert len(set(box.names)) == len(box.posts)
-    assert box.asked <= PARTITIONS  # each queue may ask before the first answer is there
-    assert await empty(place)
+    assert box.probes <= PARTITIONS  # each queue may ask before the first answer is there
+    assert await empty(setup)
 
 
-async def test_a_receiver_that_is_down_gets_each_event_once(place: Place, box: Inbox) -> None:
+async def test_an_endpoint_that_is_down_gets_each_event_once(setup: WebhookSetup, box: Inbox) -> None:
     box.status = 503
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)) as hub:
-        ids = await place.refuse(20)
-        await box.until(lambda: box.asked >= 10)
-        (failing, *_) = hub.deliveries.failing()
-        assert (failing.address.account, failing.said) == ("shop", "HTTP 503")
+    async with setup.worker(endpoint("shop", box.url, KEYS)) as follower:
+        ids = await setup.refuse(20)
+        await box.until(lambda: box.probes >= 10)
+        (failing, *_) = follower.scheduler.failing()
+        assert (failing.address.account, failing.last_error) == ("shop", "HTTP 503")
         assert "HTTP 503" in repr(failing)
-        (standing,) = await WebhookAdmin(place.webhook_queues, hub).standings()
-        assert (standing.waiting, standing.last_error) == (20, "HTTP 503")
-        assert 0 < standing.failing_s < 10
-        assert 0 < hub.deliveries.outages()["shop"] < 10
+        (status,) = await setup.admin(follower).endpoints()
+        assert (status.waiting, status.last_error) == (20, "HTTP 503")
+        assert 0 < status.failing_s < 10
+        assert 0 < follower.scheduler.outages()["shop"] < 10
         assert box.posts == []
         box.status = 200
         await box.until(lambda: len(box.taken) == 20)
         assert sorted(messages(box)) == sorted(ids)
         await asyncio.sleep(0.1)
-        assert hub.deliveries.failing() == []
+        assert follower.scheduler.failing() == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422, 501])
-async def test_who_minds_the_question_gets_the_events(place: Place, box: Inbox, status: int) -> None:
-    box.to_ask = status
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)):
-        await place.refuse(4)
+async def test_an_endpoint_that_does_not_support_probes_gets_the_events(
+    setup: WebhookSetup, box: Inbox, status: int
+) -> None:
+    box.probe_status = status
+    async with setup.worker(endpoint("shop", box.url, KEYS)):
+        await setup.refuse(4)
         await box.until(lambda: len(box.taken) == 4)
 
 
-async def test_who_fails_at_the_question_gets_the_events_and_is_asked_no_more(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_an_endpoint_that_fails_probes_gets_the_events_and_is_not_probed_again(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "ASK_FIRST", 0.2)
-    box.to_ask = 500
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)):
-        await place.refuse(4)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.PROBE_FOR", 0.2)
+    box.probe_status = 500
+    async with setup.worker(endpoint("shop", box.url, KEYS)):
+        await setup.refuse(4)
         await box.until(lambda: len(box.taken) == 4)
         await asyncio.sleep(0.1)
-        asked, box.status = box.asked, 500
-        await place.refuse(4)
+        probes, box.status = box.probes, 500
+        await setup.refuse(4)
         await box.until(lambda: len(box.posts) > 4)
         box.status = 200
         await box.until(lambda: len(box.taken) == 8)
-        assert box.asked == asked
+        assert box.probes == probes
     assert max(Counter(messages(box)).values()) == 1
 
 
-async def test_who_says_nothing_when_asked_gets_the_events(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endpoint_that_closes_on_probes_gets_the_events(
+    setup: WebhookSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that hangs up on what it does not know."""
-    monkeypatch.setattr(receiver, "ASK_FIRST", 0.2)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.PROBE_FOR", 0.2)
     bodies = []
 
     async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -219,71 +240,73 @@ async def test_who_says_nothing_when_asked_gets_the_events(place: Place, monkeyp
 
     server = await asyncio.start_server(rude, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, place.worker(EndpointSettings("shop", url)) as hub:
-        ids = await place.refuse(4)
+    async with server, setup.worker(endpoint("shop", url)) as follower:
+        ids = await setup.refuse(4)
 
         async def posted() -> bool:
-            return hub.counts["posted"] == 4
+            return follower.scheduler.counts["posted"] == 4
 
         await eventually(posted)
         told = [event["data"]["message_id"] for body in bodies for event in msgspec.json.decode(body)]
         assert sorted(told) == sorted(ids)
 
 
-async def test_who_is_gone_is_not_tried_again(place: Place, box: Inbox) -> None:
+async def test_an_endpoint_that_is_gone_is_not_tried_again(setup: WebhookSetup, box: Inbox) -> None:
     box.status = 410
-    async with place.worker(EndpointSettings("shop", box.url)) as hub:
-        await place.refuse(6)
-        await eventually(lambda: is_dead(place, 6))
-        posts = len(box.posts) + box.asked
-        await place.refuse(6)
-        await eventually(lambda: is_dead(place, 12))
-        assert len(box.posts) + box.asked == posts
+    async with setup.worker(endpoint("shop", box.url)) as follower:
+        await setup.refuse(6)
+        await eventually(lambda: is_dead(setup, 6))
+        posts = len(box.posts) + box.probes
+        await setup.refuse(6)
+        await eventually(lambda: is_dead(setup, 12))
+        assert len(box.posts) + box.probes == posts
         box.status = 200
-        await hub.renew()  # a reload: perhaps it is another one now
-        assert await WebhookAdmin(place.webhook_queues, hub).replay("shop") == 12
-        await place.refuse(1)
-        await place.refuse(20)
+        await follower.reload()  # a reload: perhaps it is another one now
+        assert await setup.admin(follower).replay("shop") == 12
+        await setup.refuse(1)
+        await setup.refuse(20)
         await box.until(lambda: len(box.taken) == 33)
 
 
 async def test_dead_urls_of_an_account_do_not_crowd_out_a_healthy_one(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More dead receivers than may be worked at once, each on a server of its own that is mute."""
-    monkeypatch.setattr(delivery, "MOST_ACTIVE", 20)
-    monkeypatch.setattr(receiver, "wait", lambda *_: 30.0)
+    monkeypatch.setattr("gateway.webhooks.scheduler.MOST_ACTIVE", 20)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.retry_delay", lambda *_: 30.0)
     mute = [socket.create_server(("127.0.0.1", 0)) for _ in range(40)]
-    hub = place.build(EndpointSettings("shop", box.url))
-    hub._make_poster = lambda: Poster(AddressGuard(["127.0.0.0/8"]), connect=0.3, total=0.3)
-    async with running(hub):
-        await hub.named({"shop"})
-        await place.refuse(4)
+    follower = setup.build(
+        endpoint("shop", box.url),
+        make_poster=lambda: Poster(AddressGuard(["127.0.0.0/8"]), connect=0.3, total=0.3),
+    )
+    async with running(follower):
+        await follower.follow_accounts({"shop"})
+        await setup.refuse(4)
         await box.until(lambda: len(box.taken) == 4)
         for one in mute:
-            await place.refuse(2, url=f"http://127.0.0.1:{one.getsockname()[1]}/")
+            await setup.refuse(2, url=f"http://127.0.0.1:{one.getsockname()[1]}/")
         for round_ in range(3):
-            hub.deliveries.retry()  # all of the dead at once
+            follower.scheduler.retry_all()  # all of the dead at once
             begun = time.monotonic()
-            await place.refuse(4)
+            await setup.refuse(4)
             await box.until(lambda count=8 + 4 * round_: len(box.taken) == count)  # type: ignore[misc]
             assert time.monotonic() - begun < 1.5
             await asyncio.sleep(0.2)
-        assert len(hub.deliveries.failing()) > 20
-        assert "wait for their next try" in repr(hub.deliveries)
+        assert len(follower.scheduler.failing()) > 20
+        assert "waiting to retry" in repr(follower.scheduler)
     for one in mute:
         one.close()
 
 
-async def test_a_batch_keeps_its_name_and_its_octets_until_it_is_taken(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_batch_keeps_its_id_and_its_octets_until_it_is_taken(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "ASK_FIRST", 0.0)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.PROBE_FOR", 0.0)
     box.status = 500
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)):
-        await place.refuse(10)
+    async with setup.worker(endpoint("shop", box.url, KEYS)):
+        await setup.refuse(10)
         await box.until(lambda: len(box.posts) >= 8)
-        await place.refuse(10)
+        await setup.refuse(10)
         await box.until(lambda: len(box.posts) >= 16)
         bodies = {headers["webhook-id"]: body for headers, body in box.posts}
         assert all(bodies[headers["webhook-id"]] == body for headers, body in box.posts)
@@ -293,27 +316,27 @@ async def test_a_batch_keeps_its_name_and_its_octets_until_it_is_taken(
     assert max(Counter(messages(box)).values()) == 1
 
 
-async def test_a_batch_stays_as_it_is_when_its_size_and_its_secrets_change_and_over_a_restart(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_batch_is_the_same_after_a_reload_and_a_restart(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "ASK_FIRST", 0.0)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.PROBE_FOR", 0.0)
     box.status = 500
 
     def bodies(since: int) -> dict[str, bytes]:
         return {headers["webhook-id"]: body for headers, body in box.posts[since:]}
 
-    async with place.worker(EndpointSettings("shop", box.url, KEYS[:1], 50)) as hub:
-        await place.refuse(30)
+    async with setup.worker(endpoint("shop", box.url, KEYS[:1], 50)) as follower:
+        await setup.refuse(30)
         await box.until(lambda: len(bodies(0)) == PARTITIONS)
         first, seen = bodies(0), len(box.posts)
-        hub.configure([EndpointSettings("shop", box.url, KEYS, 3)])  # a reload: smaller batches, a second secret
-        await hub.renew()
+        follower.configure(dict([endpoint("shop", box.url, KEYS, 3)]))  # a reload: smaller batches, a second secret
+        await follower.reload()
         await box.until(lambda: len(box.posts) >= seen + 2 * PARTITIONS)
         headers, body = box.posts[-1]
         assert len(headers["webhook-signature"].split()) == 2
         for key in KEYS:
             assert signature.verify([key], headers, body, time.time())
-    async with place.worker(EndpointSettings("shop", box.url, KEYS[1:], 3)):
+    async with setup.worker(endpoint("shop", box.url, KEYS[1:], 3)):
         await box.until(lambda: len(box.posts) >= seen + 4 * PARTITIONS)
         assert bodies(0) == first
         headers, body = box.posts[-1]
@@ -322,255 +345,263 @@ async def test_a_batch_stays_as_it_is_when_its_size_and_its_secrets_change_and_o
             signature.verify(KEYS[:1], headers, body, time.time())
         box.status = 200
         await box.until(lambda: len(box.taken) == 30)
-        await place.refuse(10)
+        await setup.refuse(10)
         await box.until(lambda: len(box.taken) == 40)
         assert max(len(msgspec.json.decode(body)) for _, body in box.posts[-2:]) <= 3
 
 
-async def test_one_post_at_a_time_and_a_backlog_goes_in_full_batches(place: Place, box: Inbox) -> None:
+async def test_one_post_at_a_time_and_a_backlog_goes_in_full_batches(setup: WebhookSetup, box: Inbox) -> None:
     box.delay = 0.15
-    async with place.worker(EndpointSettings("shop", box.url, KEYS, 500)):
+    async with setup.worker(endpoint("shop", box.url, KEYS, 500)):
         for _ in range(10):
-            await place.refuse(10)
+            await setup.refuse(10)
             await asyncio.sleep(0.02)
         await box.until(lambda: len(box.taken) == 100)
     assert len(box.posts) <= 4 * PARTITIONS
 
 
-async def test_a_dead_receiver_delays_nobody_else(place: Place, box: Inbox) -> None:
+async def test_a_dead_endpoint_does_not_delay_others(setup: WebhookSetup, box: Inbox) -> None:
     async with (
         inbox() as dead,
-        place.worker(EndpointSettings("shop", box.url), EndpointSettings("bank", dead.url)) as hub,
+        setup.worker(endpoint("shop", box.url), endpoint("bank", dead.url)) as follower,
     ):
         dead.delay = 60.0
-        await place.refuse(50, account="bank")
-        await dead.until(lambda: dead.asked > 0)
+        await setup.refuse(50, account="bank")
+        await dead.until(lambda: dead.probes > 0)
         begun = time.monotonic()
-        await place.refuse(50)
+        await setup.refuse(50)
         await box.until(lambda: len(box.taken) == 50)
         assert time.monotonic() - begun < 1.0
         assert dead.taken == []
         assert "webhook-signature" not in box.posts[0][0]  # no secret, no signature
-        await box.until(lambda: hub.counts["posted"] == 50)
+        await box.until(lambda: follower.scheduler.counts["posted"] == 50)
 
 
-async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(place: Place, box: Inbox) -> None:
+async def test_events_that_are_too_old_become_dead_letters_and_can_be_replayed(setup: WebhookSetup, box: Inbox) -> None:
     box.status = 500
-    settings = EndpointSettings("shop", box.url, KEYS)
-    async with place.worker(settings) as hub:
-        hub.deliveries.give_up_after = 0
-        desk = WebhookAdmin(place.webhook_queues, hub)
-        ids = await place.refuse(20)
-        await eventually(lambda: is_dead(place, 20))
-        (standing,) = await desk.standings()
-        assert (standing.account, standing.url, standing.own, standing.dead) == ("shop", box.url, True, 20)
-        dead = [msgspec.json.decode(raw) for raw in await desk.dead("shop", most=15)]
+    settings = endpoint("shop", box.url, KEYS)
+    async with setup.worker(settings) as follower:
+        setup.endpoints.give_up_after = 0
+        webhook_admin = setup.admin(follower)
+        ids = await setup.refuse(20)
+        await eventually(lambda: is_dead(setup, 20))
+        (status,) = await webhook_admin.endpoints()
+        assert (status.account, status.url, status.own, status.dead) == ("shop", box.url, True, 20)
+        dead = [msgspec.json.decode(raw) for raw in await webhook_admin.dead("shop", most=15)]
         assert len(dead) == 15
         assert {event["data"]["message_id"] for event in dead} <= set(ids)
-        assert await desk.dead("bank") == []
-        assert await desk.replay("bank") == 0
-        hub.deliveries.give_up_after = 86400
+        assert await webhook_admin.dead("bank") == []
+        assert await webhook_admin.replay("bank") == 0
+        setup.endpoints.give_up_after = 86400
         box.status = 200
-        assert await desk.replay("shop", box.url) == 20
+        assert await webhook_admin.replay("shop", box.url) == 20
         await box.until(lambda: len(box.taken) == 20)
         assert sorted(messages(box)) == sorted(ids)
         await asyncio.sleep(0.1)
-        assert await empty(place)
+        assert await empty(setup)
 
 
-async def test_dead_letters_can_be_dropped(place: Place, box: Inbox) -> None:
+async def test_dead_letters_can_be_dropped(setup: WebhookSetup, box: Inbox) -> None:
     box.status = 500
-    async with place.worker(EndpointSettings("shop", box.url)) as hub:
-        hub.deliveries.give_up_after = 0
-        desk = WebhookAdmin(place.webhook_queues, hub)
-        await place.refuse(20)
-        await eventually(lambda: is_dead(place, 20))
-        assert await desk.drop("shop") == 20
-        assert await empty(place)
+    async with setup.worker(endpoint("shop", box.url)) as follower:
+        setup.endpoints.give_up_after = 0
+        webhook_admin = setup.admin(follower)
+        await setup.refuse(20)
+        await eventually(lambda: is_dead(setup, 20))
+        assert await webhook_admin.drop("shop") == 20
+        assert await empty(setup)
 
 
-async def test_dead_letters_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_letters_are_bounded(setup: WebhookSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.webhook_queues.MOST_DEAD", 3)
-    async with place.worker(EndpointSettings("shop", "http://127.0.0.1:9/", batch=1)) as hub:
-        hub.deliveries.give_up_after = 0
-        await place.refuse(30)
+    async with setup.worker(endpoint("shop", "http://127.0.0.1:9/", batch=1)):
+        setup.endpoints.give_up_after = 0
+        await setup.refuse(30)
 
         async def all_given_up() -> bool:
-            _, queues = await place.webhook_queues.queues()
+            _, queues = await setup.webhook_queues.queues()
             return sum(queue.dead + queue.dropped for queue in queues) == 30
 
         await eventually(all_given_up)
-        _, queues = await place.webhook_queues.queues()
+        _, queues = await setup.webhook_queues.queues()
         assert [queue.dead for queue in queues] == [3] * PARTITIONS
         assert sum(queue.dead + queue.dropped for queue in queues) == 30
 
 
-async def test_a_receiver_that_fails_keeps_a_bounded_backlog(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_failing_endpoint_keeps_a_bounded_backlog(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "MOST_WAITING", 40)
-    monkeypatch.setattr(receiver, "wait", lambda *_: 60.0)
+    monkeypatch.setattr("gateway.webhooks.scheduler.MOST_WAITING", 40)
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.retry_delay", lambda *_: 60.0)
     box.status = 500
-    async with place.worker(EndpointSettings("shop", box.url)):
+    async with setup.worker(endpoint("shop", box.url)):
         for _ in range(20):
-            await place.refuse(20)
+            await setup.refuse(20)
             await asyncio.sleep(0.03)
-        _, queues = await place.webhook_queues.queues()
+        _, queues = await setup.webhook_queues.queues()
         assert sum(queue.waiting + queue.dead for queue in queues) == 400
         assert sum(queue.dead for queue in queues) > 0
 
 
-async def test_messages_name_their_own_receivers(place: Place, box: Inbox) -> None:
+async def test_messages_name_their_own_endpoints(setup: WebhookSetup, box: Inbox) -> None:
     async with (
         inbox() as other,
-        place.worker(EndpointSettings("shop", "", KEYS), EndpointSettings("bank", box.url, KEYS)) as hub,
+        setup.worker(endpoint("shop", "", KEYS), endpoint("bank", box.url, KEYS)) as follower,
     ):
-        await hub.named({"shop"})
-        await place.refuse(4, url=other.url)
-        await place.refuse(4)  # to nobody
-        await place.refuse(4, account="bank")
-        await place.refuse(4, account="bank", url=f"{other.url}?secret=1")
+        await follower.follow_accounts({"shop"})
+        await setup.refuse(4, url=other.url)
+        await setup.refuse(4)  # no endpoint
+        await setup.refuse(4, account="bank")
+        await setup.refuse(4, account="bank", url=f"{other.url}?secret=1")
         await other.until(lambda: len(other.taken) == 8)
         await box.until(lambda: len(box.taken) == 4)
         assert {event["account"] for event in other.taken} == {"shop", "bank"}
 
 
-async def test_nobody_follows_events_until_somebody_asks(place: Place, box: Inbox) -> None:
-    async with place.worker(EndpointSettings("shop", "", KEYS)) as hub:
-        await place.refuse(4)
+async def test_events_are_not_followed_until_a_message_names_a_url(setup: WebhookSetup, box: Inbox) -> None:
+    async with setup.worker(endpoint("shop", "", KEYS)) as follower:
+        await setup.refuse(4)
         await asyncio.sleep(0.1)
-        assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
-        await hub.named({"shop"})
-        await place.refuse(4, url=box.url)
+        assert await setup.link.command(0, "EXISTS", setup.link.tags[0] + b"g") == 0
+        await follower.follow_accounts({"shop"})
+        await setup.refuse(4, url=box.url)
         await box.until(lambda: len(box.taken) == 4)
-    async with place.worker(EndpointSettings("shop", "", KEYS)):  # a restart remembers who was named
-        await place.refuse(4, url=box.url)
+    async with setup.worker(endpoint("shop", "", KEYS)):  # a restart remembers who was named
+        await setup.refuse(4, url=box.url)
         await box.until(lambda: len(box.taken) == 8)
-    assert await empty(place) or await place.webhook_queues.queues() == ({"shop"}, [])
-    assert await place.webhook_queues.unfollow(86400)
-    assert not await place.webhook_queues.unfollow(0)
-    assert await place.link.command(0, "EXISTS", place.link.tags[0] + b"g") == 0
+    assert await empty(setup) or await setup.webhook_queues.queues() == ({"shop"}, [])
+    assert await setup.webhook_queues.unfollow(86400)
+    assert not await setup.webhook_queues.unfollow(0)
+    assert await setup.link.command(0, "EXISTS", setup.link.tags[0] + b"g") == 0
 
 
-async def test_what_a_message_named_is_never_posted_unsigned(place: Place, box: Inbox) -> None:
+async def test_posts_to_a_url_that_a_message_names_are_never_unsigned(setup: WebhookSetup, box: Inbox) -> None:
     """Also when the account's secret was taken away after the message was accepted."""
-    async with place.worker(EndpointSettings("shop", "")) as hub:
-        await hub.named({"shop"})
-        await place.refuse(4, url=box.url)
+    async with setup.worker(endpoint("shop", "")) as follower:
+        await follower.follow_accounts({"shop"})
+        await setup.refuse(4, url=box.url)
         async with asyncio.timeout(5):
-            while not hub.deliveries.failing():  # noqa: ASYNC110 - it has nobody to tell
+            while not follower.scheduler.failing():  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
-        assert {"webhook_secret" in receiver.said for receiver in hub.deliveries.failing()} == {True}
+        assert {"webhook_secret" in queue.last_error for queue in follower.scheduler.failing()} == {True}
         assert not box.posts
-        assert not box.asked
+        assert not box.probes
 
 
-async def test_settings_of_a_running_gateway_change(place: Place, box: Inbox) -> None:
-    async with inbox() as new, place.worker() as hub:
-        hub.configure([EndpointSettings("shop", box.url)])
-        await hub.renew()
-        await place.refuse(4)
+async def test_a_reload_changes_where_events_go(setup: WebhookSetup, box: Inbox) -> None:
+    async with inbox() as new, setup.worker() as follower:
+        follower.configure(dict([endpoint("shop", box.url)]))
+        await follower.reload()
+        await setup.refuse(4)
         await box.until(lambda: len(box.taken) == 4)
         box.status = 500
-        await place.refuse(4)
-        await box.until(lambda: len(box.posts) > 4 or box.asked > 4)
-        hub.configure([EndpointSettings("shop", new.url, KEYS)])
-        await hub.renew()  # what waits goes where the account is now
+        await setup.refuse(4)
+        await box.until(lambda: len(box.posts) > 4 or box.probes > 4)
+        follower.configure(dict([endpoint("shop", new.url, KEYS)]))
+        await follower.reload()  # what waits goes where the account is now
         await new.until(lambda: len(new.taken) == 4)
 
 
-async def test_an_account_without_a_receiver_keeps_its_events(place: Place, box: Inbox) -> None:
+async def test_an_account_that_loses_its_endpoint_keeps_its_events(setup: WebhookSetup, box: Inbox) -> None:
     box.status = 500
-    async with place.worker(EndpointSettings("shop", box.url)) as hub:
-        await place.refuse(4)
-        await box.until(lambda: box.asked > 2)
-        hub.configure([EndpointSettings("shop", "")])
-        await box.until(lambda: any("no callback_url" in failing.said for failing in hub.deliveries.failing()))
+    async with setup.worker(endpoint("shop", box.url)) as follower:
+        await setup.refuse(4)
+        await box.until(lambda: box.probes > 2)
+        follower.configure(dict([endpoint("shop", "")]))
+        await box.until(
+            lambda: any("no callback_url" in failing.last_error for failing in follower.scheduler.failing())
+        )
         box.status = 200
-        hub.configure([EndpointSettings("shop", box.url)])
+        follower.configure(dict([endpoint("shop", box.url)]))
         await box.until(lambda: len(box.taken) == 4)
 
 
-async def test_a_killed_worker_loses_nothing(place: Place, box: Inbox) -> None:
+async def test_a_killed_worker_loses_nothing(setup: WebhookSetup, box: Inbox) -> None:
     """What was posted and not acknowledged comes again, with the same event ids; nothing else does."""
     box.delay = 0.2
-    hub = place.build(EndpointSettings("shop", box.url, KEYS))
-    await hub.start()
-    task = asyncio.create_task(hub.run())
-    ids = await place.refuse(40)
+    follower = setup.build(endpoint("shop", box.url, KEYS))
+    await follower.start()
+    task = asyncio.create_task(follower.run())
+    ids = await setup.refuse(40)
     await box.until(lambda: len(box.posts) >= 1)
     task.cancel()
-    for active in hub.deliveries._active.values():
+    for active in follower.scheduler._active.values():
         active.task.cancel()
-    await hub.poster.close()
-    ids += await place.refuse(40)
+    await setup.endpoints.close()
+    ids += await setup.refuse(40)
     box.delay = 0.0
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)):  # the same node, started again: at once
+    async with setup.worker(endpoint("shop", box.url, KEYS)):  # the same node, started again: at once
         await box.until(lambda: {*messages(box)} == {*ids}, 3.0)
         await asyncio.sleep(0.2)
     repeated = {event["id"] for event in box.taken}
     assert len(repeated) == 80
     names = Counter(box.names)
     assert max(names.values()) <= 2
-    assert await empty(place)
+    assert await empty(setup)
 
 
-async def test_two_workers_share_the_partitions(place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "LOOK_EVERY", 0.05)
+async def test_two_workers_share_the_partitions(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.follower.SHARE_EVERY", 0.05)
     owners = [LeaseOwner.fresh("one"), LeaseOwner.fresh("two")]
-    hubs = [place.build(EndpointSettings("shop", box.url), owner=owner) for owner in owners]
+    followers = [setup.build(endpoint("shop", box.url), owner=owner) for owner in owners]
     for owner in owners:
-        await place.store.beat(owner)
-    tasks = [asyncio.create_task(hub.run()) for hub in hubs]
-    for hub in hubs:
-        await hub.start()
+        await setup.store.beat(owner)
+    tasks = [asyncio.create_task(follower.run()) for follower in followers]
+    for follower in followers:
+        await follower.start()
     try:
         await asyncio.sleep(0.3)
-        assert sorted(partition for hub in hubs for partition in hub._versions) == list(range(PARTITIONS))
-        assert all(len(hub._versions) == 1 for hub in hubs)
-        await place.refuse(100)
+        assert sorted(partition for follower in followers for partition in follower._versions) == list(
+            range(PARTITIONS)
+        )
+        assert all(len(follower._versions) == 1 for follower in followers)
+        await setup.refuse(100)
         await box.until(lambda: len(box.taken) >= 100)
     finally:
         for task in tasks:
             task.cancel()
-        for hub in hubs:
-            await hub.stop(0)
+        for follower in followers:
+            await follower.stop(0)
     assert max(Counter(messages(box)).values()) == 1
 
 
-async def test_a_store_that_is_away_for_a_while(place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver, "STORE_AWAY", 0.02)
-    real_next = place.webhook_queues.next
+async def test_a_store_outage_loses_and_repeats_nothing(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.endpoint_queue.STORE_RETRY", 0.02)
+    real_next = setup.webhook_queues.next_batches
     failures = iter(range(3))
 
     async def shaky(asks: Iterable[NextBatchRequest]) -> list[FrozenBatch | None]:
-        done = await real_next(list(asks))  # it was done, but nobody heard
+        done = await real_next(list(asks))  # it was done, but its reply is lost
         if next(failures, None) is not None:
             raise StoreUnavailable("away")
         return done
 
-    monkeypatch.setattr(place.webhook_queues, "next", shaky)
-    async with place.worker(EndpointSettings("shop", box.url, batch=5)):
-        await place.refuse(40)
+    monkeypatch.setattr(setup.webhook_queues, "next_batches", shaky)
+    async with setup.worker(endpoint("shop", box.url, batch=5)):
+        await setup.refuse(40)
         await box.until(lambda: len(box.taken) >= 40)
         await asyncio.sleep(0.2)
-        assert await empty(place)
+        assert await empty(setup)
     assert max(Counter(messages(box)).values()) == 1
 
 
-async def test_a_test_of_a_receiver(place: Place, box: Inbox) -> None:
-    async with place.worker(EndpointSettings("shop", box.url, KEYS), EndpointSettings("bank", "")) as hub:
-        desk = WebhookAdmin(place.webhook_queues, hub)
-        tested = await desk.test("shop")
+async def test_a_test_post(setup: WebhookSetup, box: Inbox) -> None:
+    async with setup.worker(endpoint("shop", box.url, KEYS), endpoint("bank", "")) as follower:
+        webhook_admin = setup.admin(follower)
+        tested = await webhook_admin.test("shop")
         assert tested is not None
-        assert as_json(tested) | {"ms": 0} == {"ok": True, "status": 200, "fault": None, "ms": 0, "signed": True}
+        assert tested.as_json() | {"ms": 0} == {"ok": True, "status": 200, "fault": None, "ms": 0, "signed": True}
         (event,) = box.taken
         assert event["type"] == "webhook.test"
-        assert await desk.test("bank") is None
-        assert await desk.test("nobody", box.url) is None
-        elsewhere = await desk.test("bank", "https://127.0.0.2:1/")
+        assert await webhook_admin.test("bank") is None
+        assert await webhook_admin.test("nobody", box.url) is None
+        elsewhere = await webhook_admin.test("bank", "https://127.0.0.2:1/")
         assert elsewhere is not None
-        assert not elsewhere.outcome.good
+        assert not elsewhere.outcome.ok
 
 
 @pytest.mark.parametrize(
@@ -583,49 +614,49 @@ async def test_a_test_of_a_receiver(place: Place, box: Inbox) -> None:
     ],
 )
 def test_urls_are_shown_without_their_query(url: str, seen: str) -> None:
-    assert shown(url) == seen
+    assert without_query(url) == seen
 
 
-async def test_a_partition_whose_events_make_us_fail_holds_up_itself_alone_and_not_for_ever(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_partition_whose_events_cannot_be_read_holds_up_only_itself_for_three_rounds(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    normal, bad = follower.as_told, 0
+    bad = 0
 
-    def as_told(entries: Iterable[Any], *rest: Any) -> Any:
+    def failing(entries: Iterable[Any], *rest: Any) -> Any:
         if any(one[:16].hex() in poison for one, *_ in entries):
             nonlocal bad
             bad += 1
             raise OverflowError("cannot be read")
-        return normal(entries, *rest)
+        return write_summarized(entries, *rest)
 
     poison: set[str] = set()
-    monkeypatch.setattr(follower, "as_told", as_told)
-    monkeypatch.setattr(follower, "ROUND", 0.01)
-    hub = place.build(EndpointSettings("shop", box.url, KEYS))
-    await hub.start()
-    ids = await place.refuse(40)
+    monkeypatch.setattr("gateway.webhooks.follower.write_summarized", failing)
+    monkeypatch.setattr("gateway.webhooks.follower.ROUND", 0.01)
+    follower = setup.build(endpoint("shop", box.url, KEYS))
+    await follower.start()
+    ids = await setup.refuse(40)
     place_of = {one: uuid.UUID(one).bytes for one in ids}
     first = next(iter(place_of.values()))
     poison.add(first.hex())
     elsewhere = [one for one, raw in place_of.items() if partition_of(raw) != partition_of(first)]
-    task = asyncio.create_task(hub.run())
+    task = asyncio.create_task(follower.run())
     try:
         await box.until(lambda: set(elsewhere) <= set(messages(box)))
         async with asyncio.timeout(10):
-            while hub._supervision.aside["events"] != 1:  # noqa: ASYNC110 - no bell rings
+            while follower._supervision.set_aside_counts["events"] != 1:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
         assert bad == 3
-        again = await place.refuse(40)
+        again = await setup.refuse(40)
         await box.until(lambda: set(again) <= set(messages(box)))
     finally:
         task.cancel()
-        await hub.stop(0.1)
+        await follower.stop(0.1)
 
 
-async def test_a_partition_whose_events_cannot_be_moved_holds_up_itself_alone(
-    place: Place, box: Inbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_partition_whose_events_cannot_be_moved_holds_up_only_itself(
+    setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    move = place.webhook_queues.move
+    move = setup.webhook_queues.move
     stuck = {0}
 
     async def picky(owner: LeaseOwner, moves: Any) -> Any:
@@ -633,9 +664,9 @@ async def test_a_partition_whose_events_cannot_be_moved_holds_up_itself_alone(
             raise StoreError("malformed: argument 7")
         return await move(owner, moves)
 
-    monkeypatch.setattr(place.webhook_queues, "move", picky)
-    async with place.worker(EndpointSettings("shop", box.url, KEYS)):
-        ids = await place.refuse(40)
+    monkeypatch.setattr(setup.webhook_queues, "move", picky)
+    async with setup.worker(endpoint("shop", box.url, KEYS)):
+        ids = await setup.refuse(40)
         other = {one for one in ids if partition_of(uuid.UUID(one).bytes) != 0}
         await box.until(lambda: set(messages(box)) == other)
         stuck.clear()

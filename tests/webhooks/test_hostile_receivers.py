@@ -1,4 +1,4 @@
-"""Receivers whose answers have no end: each is a bounded piece of work, and the others are served in time meanwhile."""
+"""Servers whose responses have no end: each costs a bounded amount of work, and others are served in time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import uvloop
 
 from gateway.config.addresses import AddressGuard
 from gateway.webhooks import http_connection
-from gateway.webhooks.endpoint_queue import PostOutcome
-from gateway.webhooks.poster import Poster
+from gateway.webhooks.poster import Poster, PostOutcome
 from tests.certificates import Authority
 from tests.webhooks.hostile import ENDLESS, UNENDING, hostile
 from tests.webhooks.receivers import Inbox, inbox
@@ -49,18 +48,16 @@ async def _post(poster: Poster, port: int) -> PostOutcome:
 
 async def _until(poster: Poster, state: str) -> None:
     async with asyncio.timeout(5):
-        while state not in repr(poster):  # noqa: ASYNC110 - it has nobody to tell
+        while state not in repr(poster):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 
-SLOW = [kind for kind, habit in ENDLESS.items() if habit.pause]
+SLOW = [kind for kind, response in ENDLESS.items() if response.pause]
 FAST = [kind for kind in ENDLESS if kind not in SLOW]
 
 
 @pytest.mark.parametrize("kind", FAST)
-async def test_a_flood_that_never_comes_to_its_status_is_a_failure_long_before_the_time_out(
-    poster: Poster, kind: str
-) -> None:
+async def test_a_flood_without_a_status_fails_long_before_the_timeout(poster: Poster, kind: str) -> None:
     with hostile(ENDLESS[kind]) as port:
         outcome = await _post(poster, port)
     assert outcome.status == 0
@@ -70,7 +67,7 @@ async def test_a_flood_that_never_comes_to_its_status_is_a_failure_long_before_t
 
 
 @pytest.mark.parametrize("kind", SLOW)
-async def test_an_octet_now_and_then_does_not_put_off_the_time_out(kind: str) -> None:
+async def test_slow_octets_do_not_postpone_the_timeout(kind: str) -> None:
     poster = Poster(AddressGuard(HERE), total=0.5)
     with hostile(ENDLESS[kind]) as port:
         outcome = await _post(poster, port)
@@ -80,7 +77,7 @@ async def test_an_octet_now_and_then_does_not_put_off_the_time_out(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", UNENDING)
-async def test_a_status_counts_and_what_follows_it_without_end_is_cut_off(
+async def test_a_status_counts_and_an_endless_rest_is_cut_off(
     poster: Poster, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes slowly after a moment, what comes fast after so many octets."""
@@ -93,7 +90,7 @@ async def test_a_status_counts_and_what_follows_it_without_end_is_cut_off(
     await _until(poster, "0 connections")
 
 
-async def test_informational_answers_are_passed_over_up_to_their_bound(poster: Poster) -> None:
+async def test_informational_responses_are_skipped_up_to_their_bound(poster: Poster) -> None:
     said = [b"HTTP/1.1 103 Early Hints\r\nretry-after: 9\r\n\r\n"] * http_connection.INFORMATIONAL
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -109,15 +106,15 @@ async def test_informational_answers_are_passed_over_up_to_their_bound(poster: P
         assert "informational" in (await _post(poster, port)).fault
 
 
-async def test_endless_answers_are_cut_inside_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_responses_are_cut_inside_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = Authority(tmp_path, "ours")
     certificate, key = ours.issue("127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(ours.file))
     poster = Poster(AddressGuard(HERE), total=5.0)
-    for habit, status in ((ENDLESS["informational"], 0), (UNENDING["chunks"], 200)):
-        with hostile(habit, context) as port:
+    for response, status in ((ENDLESS["informational"], 0), (UNENDING["chunks"], 200)):
+        with hostile(response, context) as port:
             outcome = await poster.post(f"https://127.0.0.1:{port}/", {}, b"[{}]")
         assert outcome.status == status
         assert "timed out" not in outcome.fault
@@ -125,33 +122,33 @@ async def test_endless_answers_are_cut_inside_tls_too(tmp_path: Path, monkeypatc
     await poster.close()
 
 
-async def test_all_of_them_at_once_keep_nobody_waiting(box: Inbox) -> None:
+async def test_hostile_servers_do_not_delay_a_healthy_one(box: Inbox) -> None:
     """A healthy receiver is posted to while every kind of endless answer arrives, and again and again."""
     poster = Poster(AddressGuard(HERE), total=1.0)
     with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(hostile(habit)) for habit in (ENDLESS | UNENDING).values()]
+        ports = [stack.enter_context(hostile(response)) for response in (ENDLESS | UNENDING).values()]
         stop = False
 
-        async def bother(port: int) -> None:
+        async def attack(port: int) -> None:
             while not stop:
                 await _post(poster, port)
 
-        bothered = [asyncio.create_task(bother(port)) for port in ports]
+        attacks = [asyncio.create_task(attack(port)) for port in ports]
         waits = []
         async with asyncio.timeout(60):
             for _ in range(30):
                 begun = time.monotonic()
-                assert (await _post(poster, box.port)).good
+                assert (await _post(poster, box.port)).ok
                 waits.append(time.monotonic() - begun)
                 await asyncio.sleep(0.02)
             stop = True
-            await asyncio.gather(*bothered)
+            await asyncio.gather(*attacks)
     assert sorted(waits)[15] < 0.5, waits  # half of them; a machine may be slow now and then
     assert len(box.posts) == 30
     await poster.close()
 
 
-async def test_a_connection_is_used_again_and_a_kept_one_that_was_closed_is_no_failure(poster: Poster) -> None:
+async def test_connections_are_reused_and_a_kept_one_that_was_closed_is_no_failure(poster: Poster) -> None:
     connections = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,7 +167,7 @@ async def test_a_connection_is_used_again_and_a_kept_one_that_was_closed_is_no_f
     assert connections == 3
 
 
-async def test_octets_that_nobody_asked_for_end_a_kept_connection(poster: Poster) -> None:
+async def test_unsolicited_octets_end_a_kept_connection(poster: Poster) -> None:
     """Else they would be taken for the answer to the next post."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,7 +188,7 @@ async def test_octets_that_nobody_asked_for_end_a_kept_connection(poster: Poster
         assert await _post(poster, port) == PostOutcome(200)
 
 
-async def test_a_post_that_is_given_up_leaves_no_connection_behind(poster: Poster) -> None:
+async def test_a_cancelled_post_leaves_no_connection_behind(poster: Poster) -> None:
     with hostile(ENDLESS["silence"]) as port:
         task = asyncio.create_task(_post(poster, port))
         await _until(poster, "1 connections")
@@ -201,7 +198,7 @@ async def test_a_post_that_is_given_up_leaves_no_connection_behind(poster: Poste
         await _until(poster, "0 connections")
 
 
-async def test_an_answer_in_any_pieces_is_the_same_answer(poster: Poster) -> None:
+async def test_a_response_is_the_same_in_any_chunking(poster: Poster) -> None:
     whole = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 No\r\nRetry-After: 7\r\ncontent-length: 2\r\n\r\n{}"
     for size in (1, 2, 3, 7, 20, 60, len(whole)):
 

@@ -1,4 +1,4 @@
-"""One post, against a real server and names that lie."""
+"""One post, against a real server and with misleading names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.config.addresses import AddressGuard
-from gateway.webhooks.endpoint_queue import PostOutcome
-from gateway.webhooks.poster import AddressNotPermitted, Poster, permitted
+from gateway.webhooks.poster import AddressNotPermitted, Poster, PostOutcome, permitted
 from gateway.webhooks.resolver import look_up
 from tests.certificates import Authority
 from tests.webhooks.receivers import Inbox, inbox
@@ -37,9 +36,9 @@ async def poster() -> AsyncIterator[Poster]:
     await built.close()
 
 
-async def test_a_post_and_its_answer(box: Inbox, poster: Poster) -> None:
+async def test_a_post_and_its_response(box: Inbox, poster: Poster) -> None:
     outcome = await poster.post(box.url, {"webhook-id": "1", "content-type": "application/json"}, b"[{}]")
-    assert outcome.good
+    assert outcome.ok
     assert str(outcome) == "HTTP 200"
     headers, body = box.posts[0]
     assert (headers["user-agent"], headers["webhook-id"], body) == ("test", "1", b"[{}]")
@@ -48,16 +47,16 @@ async def test_a_post_and_its_answer(box: Inbox, poster: Poster) -> None:
 async def test_redirects_are_not_followed(box: Inbox, poster: Poster) -> None:
     box.status, box.headers = 302, {"location": box.url}
     outcome = await poster.post(box.url, {}, b"[{}]")
-    assert (outcome.status, outcome.good, outcome.alive) == (302, False, True)
+    assert (outcome.status, outcome.ok, outcome.reachable) == (302, False, True)
     assert len(box.posts) == 1
 
 
-async def test_no_more_than_64_kib_of_an_answer_is_read(box: Inbox, poster: Poster) -> None:
+async def test_at_most_64_kib_of_a_response_are_read(box: Inbox, poster: Poster) -> None:
     box.answer = bytes(4 * 1024 * 1024)
-    assert (await poster.post(box.url, {}, b"[{}]")).good
+    assert (await poster.post(box.url, {}, b"[{}]")).ok
 
 
-async def test_slow_and_silent_receivers(box: Inbox, poster: Poster) -> None:
+async def test_slow_and_silent_endpoints_time_out(box: Inbox, poster: Poster) -> None:
     box.delay = 5.0
     quick = Poster(AddressGuard(HERE), total=0.3)
     assert await quick.post(box.url, {}, b"[{}]") == PostOutcome(0, "timed out")
@@ -70,7 +69,7 @@ async def test_slow_and_silent_receivers(box: Inbox, poster: Poster) -> None:
     assert "Connect" in closed.fault
 
 
-async def test_a_receiver_that_talks_nonsense(poster: Poster) -> None:
+async def test_a_response_that_is_not_http_is_a_failure(poster: Poster) -> None:
     async def nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\xff\xfe not http\r\n\r\n")
         await writer.drain()
@@ -84,14 +83,14 @@ async def test_a_receiver_that_talks_nonsense(poster: Poster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "alive"),
+    ("status", "reachable"),
     [
         *((status, True) for status in (200, 400, 401, 403, 404, 405, 422, 501)),
         *((status, False) for status in (0, 408, 425, 429, 500, 502, 503, 504)),
     ],
 )
-def test_who_is_alive(status: int, alive: bool) -> None:
-    assert PostOutcome(status).alive is alive
+def test_which_statuses_show_a_reachable_endpoint(status: int, reachable: bool) -> None:
+    assert PostOutcome(status).reachable is reachable
 
 
 async def test_retry_after(box: Inbox, poster: Poster) -> None:
@@ -107,24 +106,24 @@ async def test_retry_after(box: Inbox, poster: Poster) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:8080/", "plain http goes only"),
-        ("https://127.0.0.1/", "a private address"),
-        ("https://[::1]/", "a private address"),
-        ("https://[::ffff:127.0.0.1]/", "a private address"),
-        ("https://[64:ff9b::7f00:1]/", "a private address"),
-        ("https://169.254.169.254/latest/meta-data", "a private address"),
-        ("https://localhost/", "a private address"),
+        ("http://127.0.0.1:8080/", "plain http is permitted only"),
+        ("https://127.0.0.1/", "private address"),
+        ("https://[::1]/", "private address"),
+        ("https://[::ffff:127.0.0.1]/", "private address"),
+        ("https://[64:ff9b::7f00:1]/", "private address"),
+        ("https://169.254.169.254/latest/meta-data", "private address"),
+        ("https://localhost/", "private address"),
         ("https://127.1/", ""),
         ("https://2130706433/", ""),
-        ("https://0x7f.1/", "a private address"),
-        ("http://8.8.8.8/", "plain http goes only"),
+        ("https://0x7f.1/", "private address"),
+        ("http://8.8.8.8/", "plain http is permitted only"),
         ("https://8.8.8.8:25/", "port 25"),
-        ("ftp://8.8.8.8/", "cannot be read"),
-        ("https://8.8.8.8:99999/", "cannot be read"),
-        ("https:///nobody", "cannot be read"),
+        ("ftp://8.8.8.8/", "invalid URL"),
+        ("https://8.8.8.8:99999/", "invalid URL"),
+        ("https:///nobody", "invalid URL"),
     ],
 )
-async def test_nothing_private_is_dialled(url: str, said: str) -> None:
+async def test_private_addresses_are_not_dialled(url: str, said: str) -> None:
     poster = Poster(AddressGuard(), connect=1.0, total=1.0)
     try:
         outcome = await poster.post(url, {}, b"[{}]")
@@ -134,7 +133,7 @@ async def test_nothing_private_is_dialled(url: str, said: str) -> None:
     assert said in outcome.fault
 
 
-async def test_a_name_that_leads_inside(box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_resolves_to_a_private_address(box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is asked once, and what it said then is what counts."""
     asked = []
 
@@ -147,14 +146,14 @@ async def test_a_name_that_leads_inside(box: Inbox, monkeypatch: pytest.MonkeyPa
     try:
         refused = await closed.post("https://receiver.example/", {}, b"[{}]")
         assert "private address" in refused.fault
-        assert (await open_.post(f"http://receiver.example:{box.port}/", {}, b"[{}]")).good
+        assert (await open_.post(f"http://receiver.example:{box.port}/", {}, b"[{}]")).ok
     finally:
         await closed.close()
         await open_.close()
     assert asked == ["receiver.example"] * 2
 
 
-def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_public_addresses_of_a_name_are_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that leads to us and to others: what is private is left out, whatever its form and its place."""
     v4 = ("127.0.0.1", "8.8.8.8", "169.254.169.254", "10.0.0.1")
     v6 = ("::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "fe80::1%eth0", "2606:4700::1111")
@@ -167,9 +166,9 @@ def test_of_mixed_answers_only_the_public_ones_are_dialled(monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
     found = look_up("receiver.example")
-    assert permitted(AddressGuard(), found, clear=False) == ["8.8.8.8", "2606:4700::1111"]
+    assert permitted(AddressGuard(), found, plain=False) == ["8.8.8.8", "2606:4700::1111"]
     with pytest.raises(AddressNotPermitted):
-        permitted(AddressGuard(), found, clear=True)
+        permitted(AddressGuard(), found, plain=True)
 
 
 async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +195,7 @@ async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeyp
     knowing = Poster(AddressGuard(HERE))
     monkeypatch.setattr(socket, "getaddrinfo", here)
     async with server:
-        assert (await knowing.post(f"https://receiver.example:{port}/", {}, b"[{}]")).good
+        assert (await knowing.post(f"https://receiver.example:{port}/", {}, b"[{}]")).ok
         assert "Certificate" in (await knowing.post(f"https://other.example:{port}/", {}, b"[{}]")).fault
         assert "Certificate" in (await stranger.post(f"https://receiver.example:{port}/", {}, b"[{}]")).fault
         await knowing.close()
@@ -204,7 +203,7 @@ async def test_certificates_are_checked_against_the_name(tmp_path: Path, monkeyp
     assert names == ["receiver.example", "other.example", "receiver.example"]
 
 
-async def test_a_receiver_that_dribbles() -> None:
+async def test_a_slow_trickle_of_octets_times_out() -> None:
     """An octet now and then does not keep a post under way for ever."""
 
     async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,8 +220,8 @@ async def test_a_receiver_that_dribbles() -> None:
         await quick.close()
 
 
-async def test_a_receiver_that_falls_silent_on_a_kept_connection_is_posted_to_once() -> None:
-    """It may have heard us: only one that hung up without a word has not."""
+async def test_a_timeout_on_a_kept_connection_is_not_repeated() -> None:
+    """The server may have read the request: only one that closed without an octet has not."""
     heard = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -236,7 +235,7 @@ async def test_a_receiver_that_falls_silent_on_a_kept_connection_is_posted_to_on
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        assert (await quick.post(url, {}, b"[{}]")).good
+        assert (await quick.post(url, {}, b"[{}]")).ok
         assert await quick.post(url, {}, b"[{}]") == PostOutcome(0, "timed out")
         await asyncio.sleep(0.1)  # a second one would arrive
         await quick.close()
@@ -244,7 +243,7 @@ async def test_a_receiver_that_falls_silent_on_a_kept_connection_is_posted_to_on
 
 
 @pytest.mark.parametrize("host", ["①②⑦.⓪.⓪.①", "127。0。0。1", "１２７.0.0.1"])
-async def test_digits_of_another_script_lead_nowhere_either(box: Inbox, host: str) -> None:
+async def test_addresses_in_digits_of_another_script_are_not_dialled(box: Inbox, host: str) -> None:
     poster = Poster(AddressGuard(), connect=1.0, total=1.0)
     try:
         for scheme in ("http", "https"):
@@ -262,11 +261,11 @@ async def test_proxies_of_the_environment_are_ignored(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
-    assert (await poster.post(box.url, {}, b"[{}]")).good
+    assert (await poster.post(box.url, {}, b"[{}]")).ok
 
 
-async def test_a_post_after_the_end_fails_as_any_other(box: Inbox) -> None:
-    """A reload makes a new poster; who still has the former one tries again with the next."""
+async def test_a_post_by_a_closed_poster_fails_like_any_other(box: Inbox) -> None:
+    """A reload makes a new poster; a queue that still has the former one tries again with the new one."""
     poster = Poster(AddressGuard(HERE))
     await poster.close()
     outcome = await poster.post(box.url, {}, b"[{}]")

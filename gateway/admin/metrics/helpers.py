@@ -1,4 +1,4 @@
-"""Families of metrics in Prometheus' words, from what the parts have counted."""
+"""Build Prometheus metrics from numbers that the parts of the gateway have counted."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ from gateway.histogram import Histogram
 PREFIX = "smpp_gateway_"
 
 Values = Mapping[Any, float]
-"""Label values (one, or a tuple of them) to a value."""
+"""Label values (a single one, a tuple, or ``()`` without labels) -> value."""
 
 
-def _labels(key: object) -> list[str]:
-    return [str(part) for part in key] if isinstance(key, tuple) else [str(key)]
+def counter(name: str, documentation: str, labels: Iterable[str], values: Values) -> Metric:
+    """Return a counter; the exposition appends ``_total`` to its name."""
+    return _filled(CounterMetricFamily(PREFIX + name, documentation, labels=list(labels)), values)
 
 
-def counter(name: str, words: str, labels: Iterable[str], values: Values) -> Metric:
-    """A counter; ``_total`` is put behind its name."""
-    family = CounterMetricFamily(PREFIX + name, words, labels=list(labels))
+def gauge(name: str, documentation: str, labels: Iterable[str], values: Values) -> Metric:
+    """Return a gauge."""
+    return _filled(GaugeMetricFamily(PREFIX + name, documentation, labels=list(labels)), values)
+
+
+def histogram(name: str, documentation: str, labels: Iterable[str], histograms: Mapping[Any, Histogram]) -> Metric:
+    """Return a histogram with the buckets of our own."""
+    metric = HistogramMetricFamily(PREFIX + name, documentation, labels=list(labels))
+    for key, one in list(histograms.items()):
+        metric.add_metric(_label_values(key), one.buckets(), sum_value=one.sum)
+    return metric
+
+
+def _filled(metric: CounterMetricFamily | GaugeMetricFamily, values: Values) -> Metric:
     for key, value in list(values.items()):
-        family.add_metric(_labels(key), value)
-    return family
+        metric.add_metric(_label_values(key), value)
+    return metric
 
 
-def gauge(
-    name: str, words: str, values: Values | tuple[str, str], labels: Iterable[str] = ("version", "node")
-) -> Metric:
-    """A gauge; a plain pair of labels is 1."""
-    family = GaugeMetricFamily(PREFIX + name, words, labels=list(labels))
-    for key, value in ({values: 1.0} if isinstance(values, tuple) else dict(values)).items():
-        family.add_metric(_labels(key), value)
-    return family
-
-
-def histogram(name: str, words: str, labels: Iterable[str], seen: Mapping[Any, Histogram]) -> Metric:
-    """A histogram of ours in their words."""
-    family = HistogramMetricFamily(PREFIX + name, words, labels=list(labels))
-    for key, one in list(seen.items()):
-        family.add_metric(_labels(key), one.buckets(), sum_value=one.sum)
-    return family
+def _label_values(key: object) -> list[str]:
+    return [str(part) for part in key] if isinstance(key, tuple) else [str(key)]

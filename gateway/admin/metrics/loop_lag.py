@@ -1,4 +1,4 @@
-"""How late the event loop is: a timer looks at the clock when it fires. Everything waits for as long as it is late."""
+"""Event loop lag: how late a timer fires. Everything else on the loop is delayed by as much."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ import asyncio
 from gateway.histogram import Histogram
 
 EVERY = 0.1
+"""Seconds between two samples."""
+
 KEPT = 600
-"""The worst of so many looks (a minute) is shown."""
+"""Samples (a minute of them) of which ``worst`` is the maximum."""
 
 
 class LoopLag:
-    """``run`` until cancelled. ``seconds``: all looks since the start; ``worst``: the latest of the last minute."""
+    """``run`` until cancelled. ``seconds``: all samples since the start; ``worst``: the maximum of the last minute."""
 
     def __init__(self) -> None:
         self.seconds = Histogram()
         self._recent = [0.0] * KEPT
-        self._at = 0
+        self._next = 0
 
     def __repr__(self) -> str:
         return f"<LoopLag at most {self.worst * 1000:.0f} ms in the last minute>"
 
     @property
     def worst(self) -> float:
-        """Seconds."""
+        """The greatest lag of the last minute, in seconds."""
         return max(self._recent)
 
     async def run(self) -> None:
-        """Look ten times a second."""
+        """Take ten samples a second."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + EVERY
             await asyncio.sleep(EVERY)
             late = max(0.0, loop.time() - due)
             self.seconds.observe(late)
-            self._recent[self._at] = late
-            self._at = (self._at + 1) % KEPT
+            self._recent[self._next] = late
+            self._next = (self._next + 1) % KEPT

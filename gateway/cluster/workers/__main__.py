@@ -1,7 +1,6 @@
-"""A worker's process: ``python -m gateway.cluster.workers NUMBER DESCRIPTOR``, started by the supervisor and nobody
-else.
+"""A worker process: ``python -m gateway.cluster.workers NUMBER DESCRIPTOR``, started by the supervisor only.
 
-All it needs to know comes over the descriptor: nothing secret stands on the command line.
+Everything it needs is sent over the descriptor: no secret is on the command line.
 """
 
 from __future__ import annotations
@@ -14,9 +13,16 @@ import sys
 import structlog
 
 from gateway import logs
-from gateway.app import App, linked
-from gateway.cluster.workers.channel import BEAT_EVERY, WorkerOrders, WorkerReport, line, receive
+from gateway.app import App
+from gateway.cluster.workers.channel import (
+    REPORT_EVERY,
+    WorkerOrders,
+    WorkerReport,
+    encode_line,
+    receive_orders,
+)
 from gateway.config import ConfigError
+from gateway.open_store import connect_store
 from gateway.runner import Interrupted, leaves, run
 from gateway.store.errors import StoreError
 
@@ -25,11 +31,11 @@ log = structlog.get_logger(__name__)
 
 
 def main(number: str, descriptor: str) -> int:
-    """The exit code."""
+    """Run the worker and return its exit code."""
     structlog.contextvars.bind_contextvars(worker=number)
     channel = socket.socket(fileno=int(descriptor))
     try:
-        orders = receive(channel)
+        orders = receive_orders(channel)
         logs.configure(orders.config.log.level, orders.config.log.format)
         run(lambda stop: work(orders, channel.dup(), stop))
     except EOFError:
@@ -41,48 +47,49 @@ def main(number: str, descriptor: str) -> int:
         if not all(isinstance(cause, ConfigError | StoreError | OSError) for cause in causes):
             raise
         with contextlib.suppress(OSError):
-            channel.sendall(line(WorkerReport("failed", "; ".join(map(str, causes)))))
+            channel.sendall(encode_line(WorkerReport("failed", "; ".join(map(str, causes)))))
         return FAILED
     return 0
 
 
 async def work(orders: WorkerOrders, channel: socket.socket, stop: asyncio.Event) -> None:
-    """Be a gateway until ``stop`` is set or the supervisor is gone. Raises as ``App.start``."""
+    """Run a gateway until ``stop`` is set or the supervisor is gone. Raise as ``App.start`` does."""
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    company = [asyncio.create_task(_beat(writer)), asyncio.create_task(_watch(reader, stop))]
+    channel_tasks = [asyncio.create_task(_report_alive(writer)), asyncio.create_task(_watch(reader, stop))]
     try:
-        async with linked(orders.config, orders.worker_identity.store) as (link, secrets):
+        async with connect_store(orders.config, orders.worker_identity.store) as (link, secrets):
             app = App(orders.config, link, secrets, worker_identity=orders.worker_identity)
             try:
                 await app.start()
-                _say(writer, WorkerReport("ready"))
+                _send(writer, WorkerReport("ready"))
                 await app.run(stop)
             finally:
                 await app.close()
     finally:
-        for task in company:
+        for task in channel_tasks:
             task.cancel()
         writer.close()
 
 
-async def _beat(writer: asyncio.StreamWriter) -> None:
-    """Tell that the loop turns."""
+async def _report_alive(writer: asyncio.StreamWriter) -> None:
+    """Report every second that the event loop is running."""
     while True:
-        _say(writer, WorkerReport())
-        await asyncio.sleep(BEAT_EVERY)
+        _send(writer, WorkerReport())
+        await asyncio.sleep(REPORT_EVERY)
 
 
-def _say(writer: asyncio.StreamWriter, word: WorkerReport) -> None:
-    """To a supervisor that is gone, nothing."""
+def _send(writer: asyncio.StreamWriter, report: WorkerReport) -> None:
+    """Send a report; do nothing when the supervisor is gone."""
     if not writer.is_closing():
-        writer.write(line(word))
+        writer.write(encode_line(report))
 
 
 async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    """Set ``stop`` when the supervisor's end of the channel closes."""
     with contextlib.suppress(ConnectionError):
         await reader.read()
     if not stop.is_set():
-        log.warning("the supervisor is gone: stopping in order")
+        log.warning("supervisor is gone, stopping")
         stop.set()
 
 

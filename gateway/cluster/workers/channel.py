@@ -1,7 +1,7 @@
-"""What supervisor and worker tell each other over the socket between them: JSON, one value a line.
+"""The channel between supervisor and worker: a socket pair with JSON, one value per line.
 
-Down: ``WorkerOrders``, once. Up: a ``WorkerReport`` whenever there is something to say, and every second besides. The
-end of the stream says that the other side is dead.
+The supervisor sends ``WorkerOrders`` once. The worker sends a ``WorkerReport`` every second, when it is ready, and when
+it fails. The end of the stream means that the other process is dead.
 """
 
 from __future__ import annotations
@@ -14,39 +14,40 @@ import msgspec
 from gateway.cluster.worker_identity import WorkerIdentity
 from gateway.config import Config
 
-BEAT_EVERY = 1.0
+REPORT_EVERY = 1.0
+"""Seconds between two reports of a worker."""
 
 
 class WorkerOrders(msgspec.Struct, frozen=True):
-    """Where to sit, and the configuration in force: values, since the file may be another by now."""
+    """A worker's identity and the configuration in force: values, since the file may have changed meanwhile."""
 
     worker_identity: WorkerIdentity
     config: Config
 
 
 class WorkerReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker has to say; ``why`` it failed, for people."""
+    """What a worker reports; ``reason`` says why it failed."""
 
-    say: Literal["beat", "ready", "failed"] = "beat"
-    why: str = ""
+    kind: Literal["alive", "ready", "failed"] = "alive"
+    reason: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
-_orders = msgspec.json.Decoder(WorkerOrders).decode
-hear = msgspec.json.Decoder(WorkerReport).decode
+_decode_orders = msgspec.json.Decoder(WorkerOrders).decode
+decode_report = msgspec.json.Decoder(WorkerReport).decode
 
 
-def line(value: WorkerOrders | WorkerReport) -> bytes:
-    """As it travels."""
+def encode_line(value: WorkerOrders | WorkerReport) -> bytes:
+    """Return the value as one line of the channel."""
     return _encode(value) + b"\n"
 
 
-def receive(channel: socket.socket) -> WorkerOrders:
-    """A worker's first act: wait for its orders. Raises EOFError when the supervisor is gone."""
+def receive_orders(channel: socket.socket) -> WorkerOrders:
+    """Block until the orders have arrived, and return them. Raise EOFError when the supervisor is gone."""
     data = bytearray()
     while not data.endswith(b"\n"):
-        some = channel.recv(65536)
-        if not some:
+        chunk = channel.recv(65536)
+        if not chunk:
             raise EOFError
-        data += some
-    return _orders(data)
+        data += chunk
+    return _decode_orders(data)

@@ -1,4 +1,4 @@
-"""What a supervisor counts itself: its workers, its own process, and what operators did through it."""
+"""Metrics of a supervisor: its workers, its own process, and the actions of operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.cluster.workers.worker import WorkerState
 
 
 class SupervisorMetrics:
-    """``page`` goes beside those of the workers."""
+    """``page`` is shown beside the pages of the workers."""
 
     def __init__(self, pool: Callable[[], WorkerPool], audit: Audit) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
@@ -23,7 +23,7 @@ class SupervisorMetrics:
         ProcessCollector(registry=self._registry)
 
     def page(self) -> bytes:
-        """In the exposition format."""
+        """Return the metrics in the exposition format."""
         return generate_latest(self._registry)
 
 
@@ -34,9 +34,10 @@ class _WorkersCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         pool = self._pool()
-        yield gauge("workers", "Workers as configured.", {(): pool.config.workers}, ())
-        yield gauge("workers_up", "Workers that are up.", {(): sum(w.state is WorkerState.UP for w in pool)}, ())
-        yield counter("worker_restarts", "Times that a worker had to be started again.", (), {(): pool.restarts})
+        up = sum(worker.state is WorkerState.UP for worker in pool)
+        yield gauge("workers", "Configured workers.", (), {(): pool.config.workers})
+        yield gauge("workers_up", "Workers that are up.", (), {(): up})
+        yield counter("worker_restarts", "Restarts of workers that died.", (), {(): pool.restarts})
         yield counter(
-            "operator_actions", "What operators did, see GET /audit.", ("action", "outcome"), self._audit.counts
+            "operator_actions", "Actions of operators, see GET /audit.", ("action", "outcome"), self._audit.counts
         )

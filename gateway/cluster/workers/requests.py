@@ -1,4 +1,4 @@
-"""Asking workers: HTTP over the socket file of each, on behalf of an operator."""
+"""Requests of the supervisor to its workers: HTTP over the Unix socket of each, on behalf of an operator."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import aiohttp
 import msgspec
 
 from gateway.admin.auth import Operator
-from gateway.admin.worker_access import header
+from gateway.admin.worker_access import operator_header
 from gateway.api.listener import UNIX
 from gateway.cluster.workers.worker import Worker
 
-PASSED = ("Allow", "Retry-After")
-"""What a client needs of a worker's headers, beside the type."""
+PASSED_HEADERS = ("Allow", "Retry-After")
+"""The response headers of a worker that clients need, beside the content type."""
 
-LOOK, ORDER = 3.0, 10.0
-"""Seconds that a worker may take to answer; what waits for windows to empty is given longer."""
+GET_TIMEOUT, ACTION_TIMEOUT = 3.0, 10.0
+"""Seconds that a worker may take to respond; applying a configuration, which empties windows, has no time limit."""
 
 
 class WorkerRequest(NamedTuple):
-    """A request as it is passed on. ``operator`` None: the supervisor itself asks, and nothing goes into the audit."""
+    """A request to a worker. ``operator`` None: the supervisor itself asks; the worker's audit does not record it."""
 
     path: str  # with its query
     method: str = "GET"
@@ -31,64 +31,71 @@ class WorkerRequest(NamedTuple):
 
 
 class WorkerReply(NamedTuple):
-    """What a worker answered; status 0: nothing, and ``body`` says why."""
+    """The response of a worker; status 0: there was none, and ``body`` says why."""
 
     worker: str
     status: int
     body: bytes
-    kind: str = "application/json"
-    headers: Mapping[str, str] = {}  # of those in ``PASSED``
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = {}  # those of ``PASSED_HEADERS``
 
     @property
     def ok(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
+    @property
+    def detail(self) -> str:
+        """The problem's detail, else the whole body."""
+        return str(fields(self).get("detail") or self.body.decode(errors="replace"))
 
-async def ask(worker: Worker, question: WorkerRequest, *, long: bool = False) -> WorkerReply:
-    """One worker's answer. ``long``: it may take as long as it lives."""
-    patience = None if long else LOOK if question.method == "GET" else ORDER
-    headers = header(question.operator) if question.operator else {}
-    connector = aiohttp.UnixConnector(path=worker.worker_identity.door.removeprefix(UNIX), force_close=True)
+
+async def ask(worker: Worker, request: WorkerRequest, *, time_limit: bool = True) -> WorkerReply:
+    """Send the request to one worker and return its response."""
+    timeout = (GET_TIMEOUT if request.method == "GET" else ACTION_TIMEOUT) if time_limit else None
+    headers = operator_header(request.operator) if request.operator else {}
+    connector = aiohttp.UnixConnector(path=worker.worker_identity.admin.removeprefix(UNIX), force_close=True)
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(patience)) as session,
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(timeout)) as session,
             session.request(
-                question.method,
-                f"http://worker{question.path}",
-                data=question.body or None,
+                request.method,
+                f"http://worker{request.path}",
+                data=request.body or None,
                 headers=headers,
                 allow_redirects=False,
-            ) as answer,
+            ) as response,
         ):
-            body = await answer.read()
-            passed = {name: answer.headers[name] for name in PASSED if name in answer.headers}
-            return WorkerReply(worker.name, answer.status, body, answer.headers.get("content-type", ""), passed)
+            body = await response.read()
+            passed = {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
+            content_type = response.headers.get("content-type", "")
+            return WorkerReply(worker.name, response.status, body, content_type, passed)
     except TimeoutError:
-        return WorkerReply(worker.name, 0, f"no answer within {patience:g} s".encode())
+        return WorkerReply(worker.name, 0, f"no response within {timeout:g} s".encode())
     except (aiohttp.ClientError, OSError) as error:
         return WorkerReply(worker.name, 0, str(error).encode())
 
 
-async def ask_all(workers: Iterable[Worker], question: WorkerRequest) -> list[WorkerReply]:
-    """The answers of all, in their order, asked at the same time."""
-    return list(await asyncio.gather(*(ask(worker, question) for worker in workers)))
+async def ask_all(workers: Iterable[Worker], request: WorkerRequest) -> list[WorkerReply]:
+    """Send the request to all workers at once and return their responses, in the order of the workers."""
+    return list(await asyncio.gather(*(ask(worker, request) for worker in workers)))
 
 
-async def ask_one(workers: Iterable[Worker], question: WorkerRequest) -> WorkerReply | None:
-    """The answer of the first that can be reached; None when none can.
+async def ask_one(workers: Iterable[Worker], request: WorkerRequest) -> WorkerReply | None:
+    """Return the response of the first worker that can be reached; None when there are no workers.
 
-    An order is put to the first alone: one that got no answer may have been carried out.
+    Only a GET goes on to the next worker: any other request without a response may have been carried out.
     """
     reply: WorkerReply | None = None
     for worker in workers:
-        reply = await ask(worker, question)
-        if reply.status or question.method != "GET":
+        reply = await ask(worker, request)
+        if reply.status or request.method != "GET":
             return reply
     return reply
 
 
 def fields(reply: WorkerReply) -> Mapping[str, Any]:
-    """A JSON object; {} when it is none."""
+    """Return the JSON object in the body; ``{}`` when it is none."""
     try:
         found = msgspec.json.decode(reply.body)
     except msgspec.DecodeError:

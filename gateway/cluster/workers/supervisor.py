@@ -1,4 +1,4 @@
-"""The parts list of a supervisor: store, operators' listener, workers; up in this order, down the other way round."""
+"""The parts list of a supervisor: store, admin listener, workers; started in this order, stopped in reverse."""
 
 from __future__ import annotations
 
@@ -41,29 +41,30 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerSupervisor:
-    """``run`` until ``stop`` is set. It takes no messages itself: its workers do."""
+    """``run`` until ``stop`` is set. It accepts no messages itself: its workers do."""
 
     def __init__(self, config: Config, *, node: str, embedded: EmbeddedServer | None, source: Source | None) -> None:
-        """Raises ConfigError (policy data), StoreRefused, OSError (the operators' token)."""
+        """Raise ConfigError (policy data), StoreRefused, OSError (the admin token)."""
         self.config = config
         self.node = node
         self.rules_version = rulebook(config).version
         self._embedded = embedded
-        self._since = time.monotonic()
+        self._started = time.monotonic()
         folder = Path(config.store.data_dir)
         self.locks = WorkerLocks(folder, node)
         self.reloader = Reloader(self, source, supervised=True)
         self.audit = Audit(folder)
         self._runtime = runtime_dir(folder.resolve() / f"workers of {node}")
-        self._place: socket.socket | None = None
+        self._reserved_port: socket.socket | None = None
         self.pool = self._pool(config.http.listen)
-        self._door = SupervisorApi(lambda: self.pool, self.audit, SupervisorMetrics(lambda: self.pool, self.audit))
+        metrics = SupervisorMetrics(lambda: self.pool, self.audit)
+        self._api = SupervisorApi(lambda: self.pool, self.audit, metrics)
         tokens, self._token_file = open_tokens(config)
-        rooms = [*ReloadRoutes(self.reloader, self.audit).routes(), *self._door.routes()]
-        self._guard = AdminGuard(tokens, admin_app(self, rooms), self._is_account)
+        routes = [*ReloadRoutes(self.reloader, self.audit).routes(), *self._api.routes()]
+        self._guard = AdminGuard(tokens, admin_app(self, routes), self._is_account)
         self._accounts = Accounts(config.accounts, 0.0)
         self.admin = HttpListener(self._guard, config.admin.listen)
-        self._note: Path | None = None
+        self._discovery_note: Path | None = None
 
     def __repr__(self) -> str:
         return f"<WorkerSupervisor {self.node} {self.pool!r}>"
@@ -78,92 +79,96 @@ class WorkerSupervisor:
     # ---- life
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[WorkerSupervisor], None] | None = None) -> None:
-        """Start the workers, keep them, end them. Raises StoreRefused, OSError (an address), CannotStart."""
-        self.locks.take()
+        """Run the workers until ``stop`` is set, then stop them. Raise StoreRefused, OSError (address), CannotStart."""
+        self.locks.acquire()
         await self.admin.start()
-        self._note = discovery.announce(self.admin.url, self._token_file, self.reloader.file, self.config.http.listen)
+        self._discovery_note = discovery.announce(
+            self.admin.url, self._token_file, self.reloader.file, self.config.http.listen
+        )
         async with asyncio.TaskGroup() as group:
-            await _unless(stop, self._begin(group))
+            await _run_unless(stop, self._start(group))
             if on_ready is not None and not stop.is_set():
                 on_ready(self)
             await stop.wait()
-            log.info("stopping: the workers take no new messages and empty their windows")
+            log.info("stopping: workers refuse new messages and empty their windows")
             await self.reloader.close()
-            await self.pool.end()
+            await self.pool.stop()
         log.info("stopped")
 
-    async def _begin(self, group: asyncio.TaskGroup) -> None:
-        """Returns when all workers are up."""
-        await self.locks.survivors_gone(self.pool.patience)
-        self.pool = self._pool(self._hold_place())
-        await self.pool.begin(group)
+    async def _start(self, group: asyncio.TaskGroup) -> None:
+        """Start the workers and return when all are up."""
+        await self.locks.await_former_workers(self.pool.patience)
+        self.pool = self._pool(self._reserve_port())
+        await self.pool.start(group)
         http, workers = f"http://{self.pool.http}", len(self.pool)
         log.info("gateway is up", version=installed_version(), http=http, admin=self.admin.url, workers=workers)
 
     async def close(self) -> None:
-        """Close the door, whatever state it is in."""
-        discovery.withdraw(self._note)
+        """Close the listener and release the locks, whatever state they are in."""
+        discovery.withdraw(self._discovery_note)
         await self.admin.stop(0)
-        if self._place is not None:
-            self._place.close()
+        if self._reserved_port is not None:
+            self._reserved_port.close()
         self.locks.release(lasting=is_lasting(self.config))
         clear(self._runtime)
 
-    def _hold_place(self) -> str:
-        """Bind the workers' address without listening, so that it stays ours while none of them lives; host:port.
+    def _reserve_port(self) -> str:
+        """Bind the workers' address without listening, which keeps it reserved while no worker lives. Return host:port.
 
-        First as one who does not share: another gateway on the same port would get half of our connections.
+        It is bound first without SO_REUSEPORT: another gateway on the same port would get half of our connections.
         """
         listen = self.config.http.listen
         bind(listen).close()
-        self._place = bind(listen, reuse_port=True)
+        self._reserved_port = bind(listen, reuse_port=True)
         host = listen.rpartition(":")[0]
-        return f"{host}:{self._place.getsockname()[1]}"
+        return f"{host}:{self._reserved_port.getsockname()[1]}"
 
-    # ---- reload.House
+    # ---- reload (admin.reloader.ReloadTarget)
 
-    async def hears(self) -> None:
-        """Whether every worker can write to the store. Raises StoreUnavailable."""
+    async def check_store(self) -> None:
+        """Return if every worker can write to the store. Raise StoreUnavailable."""
         for reply in await ask_all(self.pool.up, WorkerRequest("/readyz")):
             if not reply.ok:
-                why = str(fields(reply).get("detail") or reply.body.decode(errors="replace"))
-                raise StoreUnavailable(f"worker {reply.worker}: {why}")
+                raise StoreUnavailable(f"worker {reply.worker}: {reply.detail}")
 
-    async def waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
-        """How many messages of these accounts wait, as one of the workers sees it. Raises StoreUnavailable."""
+    async def count_waiting(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Return the number of waiting messages of each of these accounts. Raise StoreUnavailable."""
         for worker in self.pool.up:
             reply = await ask(worker, WorkerRequest("/queue"))
             if reply.ok:
                 return {
                     one["account"]: one["waiting"] for one in fields(reply)["accounts"] if one["account"] in accounts
                 }
-        raise StoreUnavailable("no worker tells what waits")
+        raise StoreUnavailable("no worker can count the waiting messages")
 
-    async def take_over(self, config: Config, rules: Rulebook) -> None:
-        """Let all workers work by a new configuration. Raises OSError (the operators' token)."""
+    async def apply(self, config: Config, rules: Rulebook) -> None:
+        """Put a checked configuration into force in all workers. Raise OSError (the admin token)."""
         self._guard.tokens, self._token_file = open_tokens(config)
         self._accounts = Accounts(config.accounts, 0.0)
         if config.log.level != self.config.log.level:
             logs.configure(config.log.level, config.log.format)
         self.config = config
         self.rules_version = rules.version
-        await self.pool.take_over(config)
+        await self.pool.apply(config)
 
-    # ---- what the operators' door asks (doors.admin.House)
+    # ---- health (api.health.HealthSource)
 
     async def ready(self) -> str:
-        """ "" when one worker at least takes messages: the kernel hands connections to those that listen."""
+        """Return "" when at least one worker accepts messages, else why not.
+
+        One is enough: the kernel hands connections only to workers that listen.
+        """
         replies = await ask_all(self.pool.up, WorkerRequest("/readyz"))
         if any(reply.ok for reply in replies):
             return ""
         return next((str(fields(reply).get("detail", "")) for reply in replies), "no worker is up")
 
     async def status(self) -> dict[str, Any]:
-        """Everything at a glance."""
+        """Return the body of ``GET /status``. Raise HttpProblem."""
         return {
-            **await self._door.status(),
+            **await self._api.status(),
             "node": self.node,
-            "uptime_s": round(time.monotonic() - self._since),
+            "uptime_s": round(time.monotonic() - self._started),
             "workers": [
                 {
                     "name": worker.name,
@@ -172,7 +177,7 @@ class WorkerSupervisor:
                     "state": str(worker.state),
                     "up_s": round(worker.up_s, 1),
                     "restarts": worker.restarts,
-                    "last_fault": worker.fault,
+                    "last_fault": worker.last_fault,
                 }
                 for worker in self.pool
             ],
@@ -180,16 +185,16 @@ class WorkerSupervisor:
         }
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do this, or as much of it as can be done before ``stop`` is set."""
-    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+async def _run_unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` until it is done or ``stop`` is set."""
+    running, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            await doing
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
     finally:
-        doing.cancel()
-        asked.cancel()
+        running.cancel()
+        stopped.cancel()
 
 
 async def supervise(
@@ -200,16 +205,16 @@ async def supervise(
     notifier: Notifier = NOBODY,
     stop: asyncio.Event,
 ) -> None:
-    """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
+    """Run a gateway of several workers until ``stop`` is set; otherwise like ``gateway.app.serve``."""
     if not hasattr(socket, "SO_REUSEPORT"):
-        raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
+        raise OSError("several workers share a port, which this system does not support: set workers = 1")
     async with told(notifier, stop), _store(config) as embedded:
         supervisor = WorkerSupervisor(config, node=lasting_name(config), embedded=embedded, source=source)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
         supervisor.reloader.notifier = notifier
 
         def ready(supervisor: WorkerSupervisor) -> None:
-            notifier.ready(f"{len(supervisor.pool)} workers take messages at http://{supervisor.pool.http}")
+            notifier.ready(f"{len(supervisor.pool)} workers accept messages at http://{supervisor.pool.http}")
             if on_ready is not None:
                 on_ready(supervisor)
 
@@ -221,7 +226,7 @@ async def supervise(
 
 @asynccontextmanager
 async def _store(config: Config) -> AsyncIterator[EmbeddedServer | None]:
-    """The embedded store, for as long as the workers run, with the secrets they share. Raises StoreError."""
+    """Run the embedded store, if configured, and create the secrets that the workers share. Raise StoreError."""
     folder = Path(config.store.data_dir)
     if not config.privacy.hashing_secret:
         crypto.load_or_create(folder)

@@ -1,7 +1,7 @@
-"""What the gateway may do at its embedded server, and nothing more; and the key of the launcher, who may do everything.
+"""Access rules of the embedded server: the gateway may do what it needs, the launcher's key allows everything.
 
-Whoever gets hold of a connection of the gateway's can read and write data as the gateway does, but neither empty the
-store, nor list it, nor run programs in it, nor turn off what makes it durable. Functions run with the caller's rights.
+A connection of the gateway can read and write data, but neither empty the store, nor list it, nor run programs in it,
+nor turn off what makes it durable. Functions run with the caller's rights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ USUAL, LAUNCHER = "default", "launcher"
 KEY_FILE = "server.key"
 
 _ALLOWED = (
-    *("@hash", "@list", "@set", "@sortedset", "@stream", "@string"),  # none of them names a key that is not given
+    *("@hash", "@list", "@set", "@sortedset", "@stream", "@string"),  # none of them reveals a key that is not named
     *("del", "unlink", "exists", "type", "expire", "pexpire", "ttl", "pttl"),
     *("fcall", "fcall_ro", "function|load", "function|list"),
     *("ssubscribe", "sunsubscribe", "spublish"),
@@ -25,16 +25,16 @@ _ALLOWED = (
 )
 
 GATEWAY = ("on", "nopass", "~*", "&*", "-@all", *(f"+{word}" for word in _ALLOWED))
-"""The rules of the user as whom the gateway comes: who reaches the socket at all is decided by its folder."""
+"""Rules of the gateway's user, without a password: the folder's mode decides who reaches the socket."""
 
 
 def launcher(key: str) -> tuple[str, ...]:
-    """The rules of the launcher's user. The key itself is not in them: a command line can be read by others."""
+    """Return the rules of the launcher's user, without the key itself: others can read a command line."""
     return ("on", f"#{sha256(key.encode()).hexdigest()}", "~*", "&*", "+@all")
 
 
 def load_or_create_key(data_dir: Path) -> str:
-    """The launcher's key of a data folder, made at the first start, mode 0600. Raises OSError."""
+    """Return the launcher's key of a data folder, made at the first start, mode 0600. Raises OSError."""
     path = data_dir / KEY_FILE
     with contextlib.suppress(FileExistsError):
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""What the embedded server writes beside its data: a log, kept short, and what a kill left half written."""
+"""Files of the embedded server beside its data: its log, kept short, and what a kill left half written."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from pathlib import Path
 
 LOG = "server.log"
 LOG_LIMIT = 1 << 20
-"""Octets; a log that is longer becomes ``server.log.1`` (one is kept), and the server begins a new one by itself."""
+"""Octets; a longer log becomes ``server.log.1`` (one is kept), and the server begins a new one by itself."""
 
 _HALF_WRITTEN = ("temp-rewriteaof-*.aof", "temp-*.rdb")
 
 
 def bound_log(data_dir: Path) -> None:
-    """Put a long log aside. The server opens its log for every line, so that this may be done while it lives."""
+    """Rename a long log. The server opens its log for every line, so this may be done while it runs."""
     log = data_dir / LOG
-    with contextlib.suppress(OSError):  # a log is no reason not to serve
+    with contextlib.suppress(OSError):  # the store works without it
         if log.stat().st_size > LOG_LIMIT:
             log.replace(data_dir / f"{LOG}.1")
 
 
 def remove_half_written(data_dir: Path) -> None:
-    """Remove what a server was rewriting when it was killed: nobody reads it again, and it may be as large as the data.
+    """Remove what a server was rewriting when it was killed: useless, and perhaps as large as the data.
 
-    Only while no server lives on the folder.
+    Only while no server runs on the folder.
     """
     for pattern in _HALF_WRITTEN:
         for file in data_dir.glob(pattern):
-            with contextlib.suppress(OSError):  # it takes room, that is all
+            with contextlib.suppress(OSError):  # it only takes space
                 file.unlink()
 
 
 def last_words(data_dir: Path) -> str:
-    """The last complaint in the log, also when it has just been put aside."""
+    """Return the last warning in the log, also when it has just been renamed."""
     try:
         lines = _tail(data_dir / LOG) or _tail(data_dir / f"{LOG}.1")
     except OSError as error:
         return f"its log cannot be read ({error.strerror})"
-    said = [line for line in lines if " # " in line and "overcommit" not in line] or lines
-    words = [re.sub(r"^\d+:\w .{0,30} [#*] ", "", line) for line in said[-2:]]
+    warnings = [line for line in lines if " # " in line and "overcommit" not in line] or lines
+    words = [re.sub(r"^\d+:\w .{0,30} [#*] ", "", line) for line in warnings[-2:]]
     if not words:
         return "its log is empty"
     return (
         ": ".join(reversed(words)) if words[-1].endswith("Exiting...") else words[-1]
-    )  # why stands in the line before
+    )  # the line before has the reason
 
 
 def _tail(log: Path) -> list[str]:
-    """The last lines of a file, none when there is no file. Raises OSError."""
+    """Return the last lines of a file, none when there is no file. Raises OSError."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))

@@ -1,4 +1,4 @@
-"""Short folders of our own for sockets, whose paths may have 108 octets: made, removed, and cleared of dead ones."""
+"""Short folders for sockets, whose paths are limited to 108 octets; those of killed gateways are removed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from gateway.store.errors import StoreRefused
 
 SETTLED = 600.0
-"""Seconds after which a folder without a living socket is nobody's: what is being started is younger."""
+"""Seconds after which a folder without a live socket is abandoned: one that is starting is younger."""
 
 
 def runtime_path(of: Path) -> Path:
-    """The folder for this path, the same whenever it is asked for; it may not be there yet."""
+    """Return the folder for this path, always the same; it may not exist yet."""
     name = hashlib.blake2b(str(of).encode(), digest_size=6).hexdigest()
     return _base() / f"{_prefix()}{name}"
 
 
 def runtime_dir(of: Path) -> Path:
-    """The folder for this path, made so that only this user may enter; it counts as young from now on.
+    """Make the folder for this path, which only this user may enter; it counts as young from now on.
 
-    Raises StoreRefused when somebody else owns it.
+    Raises StoreRefused when another user owns it.
     """
     folder = runtime_path(of)
     try:
@@ -34,7 +34,7 @@ def runtime_dir(of: Path) -> Path:
         found = folder.lstat()
         if not _ours(found):
             raise StoreRefused(
-                f"{folder} belongs to somebody else or is open to others: remove it, or set XDG_RUNTIME_DIR"
+                f"{folder} belongs to another user or is open to others: remove it, or set XDG_RUNTIME_DIR"
             )
         os.utime(folder)
     except OSError as error:
@@ -45,9 +45,9 @@ def runtime_dir(of: Path) -> Path:
 
 
 def clear(folder: Path, *, before: float = math.inf) -> None:
-    """Remove the folder, if it is ours, with the sockets that nobody answers on; it stays when anything else is in it.
+    """Remove the folder, if it is ours, with its dead sockets; it stays when it has anything else.
 
-    ``before``: only when nothing has been made in it since, in seconds since 1970.
+    ``before``: only when nothing was made in it since, in seconds since 1970.
     """
     with contextlib.suppress(OSError):  # gone already
         found = folder.lstat()
@@ -75,12 +75,12 @@ def _prefix() -> str:
 
 
 def _ours(found: os.stat_result) -> bool:
-    """Whether it is a folder of ours and ours alone."""
+    """Tell whether it is a folder of ours that only we may enter."""
     return found.st_uid == os.getuid() and found.st_mode & 0o170077 == 0o040000
 
 
 def _dead(path: Path) -> bool:
-    """Whether it is a socket that nobody listens on. Raises OSError."""
+    """Tell whether it is a socket without a listener. Raises OSError."""
     if not stat.S_ISSOCK(path.lstat().st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

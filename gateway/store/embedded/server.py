@@ -1,13 +1,13 @@
-"""The store that comes with the gateway: a Valkey server of our own on a unix socket, kept alive as long as we are.
+"""The store that comes with the gateway: a Valkey server on a unix socket, kept running as long as the gateway runs.
 
-    start   lock the folder ─ a server lives there? ─ yes ─> adopt it ─┐
+    start   lock the folder ─ a server runs there? ── yes ─> adopt it ─┐
                                                     └ no ──> launch ───┴> answers PING ─> ready
     dies    not ready ─ back off ─ launch ─ answers ─> ready
     stop    SIGTERM (it writes out its file) ─ wait ─> gone
 
-Two locks on the data folder. ``gateway.lock`` is ours and says who serves it. ``server.lock`` is inherited by the
-server, so it is held exactly as long as a server lives on the folder, whoever started it: two of them on one
-append-only file, or a process id that was given to somebody else meanwhile, cannot be.
+There are two locks on the data folder. ``gateway.lock`` is the gateway's. ``server.lock`` is inherited by the server,
+so it is held exactly as long as a server runs on the folder, whichever gateway started it. So two servers never share
+an append-only file, and a process id that now belongs to another program is never taken for the server's.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
-_WATCH = 0.1  # seconds between looks whether the server lives
-_LOOK = 60.0  # and between looks how long its log is
-_ANSWER = 10.0  # a living server that does not open its socket for so long is replaced
-_STOP = 20.0  # what a stopping server gets to write out its file
-_BACKOFF = (0.1, 10.0)  # first and longest pause before a dead server is started again
-_HEALTHY = 30.0  # up for so long, and the back-off starts from the beginning
+_WATCH = 0.1  # seconds between checks that the server runs
+_LOG_CHECK = 60.0  # seconds between checks of the length of its log
+_ANSWER = 10.0  # seconds; a running server that has not opened its socket by then is replaced
+_STOP = 20.0  # seconds a stopping server gets to write its file
+_BACKOFF = (0.1, 10.0)  # seconds; first and longest pause before a dead server is started again
+_HEALTHY = 30.0  # seconds of running after which the back-off starts from the beginning
 
 
 class ServerStatus(StrEnum):
-    """What the server is doing."""
+    """State of the server."""
 
     STOPPED = "stopped"
     STARTING = "starting"  # launched, or reading its file
@@ -65,9 +65,9 @@ class EmbeddedServer:
         binary: Path | None = None,
         settings: tuple[str, ...] = (),
     ) -> None:
-        """``durability``: "always" or "everysec"; ``settings``: more of the server's arguments, for tests.
+        """``durability``: "always" or "everysec"; ``settings``: more arguments of the server, for tests.
 
-        Raises StoreRefused when there is no server binary, or "replicated" is asked of a single server.
+        Raises StoreRefused when there is no server binary, or for "replicated", which one server cannot do.
         """
         if durability not in ("always", "everysec"):
             raise StoreRefused(
@@ -82,7 +82,7 @@ class EmbeddedServer:
         self.status = ServerStatus.STOPPED
         self.pid = 0
         self.restarts = 0
-        self.problem = ""  # why it died last
+        self.problem = ""  # why it last died
         self._settings = settings
         self._gateway_lock = -1
         self._server_lock = -1
@@ -99,9 +99,9 @@ class EmbeddedServer:
         return f"<EmbeddedServer {self.data_dir} {self.status} pid={self.pid} restarts={self.restarts}>"
 
     async def start(self) -> None:
-        """Lock the folder, adopt or launch, wait until it answers, and keep it alive from now on.
+        """Lock the folder, adopt or launch a server, wait until it answers, and keep it running from then on.
 
-        Raises StoreRefused (folder in use, or unusable) or StoreUnavailable (the server does not come up).
+        Raises StoreRefused (folder in use, or unusable) or StoreUnavailable (the server does not start).
         """
         self._prepare()
         try:
@@ -131,7 +131,7 @@ class EmbeddedServer:
             self._release()
 
     def fault_text(self) -> str:
-        """Why there is no server now, "" while one lives."""
+        """Return why no server runs now, "" while one does."""
         return last_words(self.data_dir) if self._died() else ""
 
     async def wait_ready(self) -> None:
@@ -150,7 +150,7 @@ class EmbeddedServer:
                 self._gateway_lock = -1
                 raise StoreRefused(
                     f"the data folder {self.data_dir} is in use by a running gateway (pid {holder}): "
-                    "stop it, or give this one another [store] data_dir"
+                    "stop it, or set another [store] data_dir for this one"
                 )
             os.ftruncate(self._gateway_lock, 0)
             os.pwrite(self._gateway_lock, f"{os.getpid()}\n".encode(), 0)
@@ -161,7 +161,7 @@ class EmbeddedServer:
             self._release()
             raise StoreRefused(
                 f"the data folder {self.data_dir} cannot be used: {error.strerror} ({error.filename or 'its lock'}); "
-                "mend that, or name another in [store] data_dir"
+                "fix that, or set another [store] data_dir"
             ) from error
 
     def _release(self) -> None:
@@ -178,10 +178,10 @@ class EmbeddedServer:
         else:
             self.ready.clear()
 
-    # -- the server's life ---------------------------------------------------------------------------------------------
+    # -- start and end of the server -----------------------------------------------------------------------------------
 
     async def _launch(self) -> None:
-        """Start a server (we hold its lock, it inherits it) and wait until it has read its file and answers."""
+        """Start a server, which inherits its lock, and wait until it has read its file and answers."""
         self._set(ServerStatus.STARTING)
         try:
             self._spawn()
@@ -240,14 +240,14 @@ class EmbeddedServer:
         return [(LAUNCHER, acl.launcher(self._key)), (USUAL, acl.GATEWAY)]
 
     async def _adopt(self) -> None:
-        """Take over the server that lives on the folder; one that does not answer is ended and replaced."""
+        """Take over the server that runs on the folder; one that does not answer is ended and replaced."""
         self._set(ServerStatus.STARTING)
         self.pid = self._kept_pid()
         with contextlib.suppress(StoreError):
             await self._until_ready()
             self.pid = int(_field(await self._ask("INFO", "server"), "process_id"))
             await self.order("CONFIG", "SET", "appendfsync", self.durability)
-            for user, rules in self._users():  # it may be one of before there were rules, or of other rules
+            for user, rules in self._users():  # it may have been started with other rules, or none
                 await self.order("ACL", "SETUSER", user, "reset", *rules)
             _log.info("embedded store adopted", pid=self.pid, data_dir=str(self.data_dir))
             return
@@ -260,16 +260,16 @@ class EmbeddedServer:
         return 0
 
     async def _until_ready(self) -> None:
-        """Raises StoreUnavailable when the server dies, or lives without opening its socket."""
+        """Wait until it answers. Raises StoreUnavailable when it dies, or does not open its socket."""
         deadline = time.monotonic() + _ANSWER
         while True:
             if self._died():
                 self.problem = self._last_words()
-                raise StoreUnavailable(f"the embedded store did not come up: {self.problem}")
+                raise StoreUnavailable(f"the embedded store did not start: {self.problem}")
             try:
                 if await self._ask("PING") == b"PONG":
                     break
-                deadline = time.monotonic() + _ANSWER  # it answers LOADING: a long file takes its time
+                deadline = time.monotonic() + _ANSWER  # it answers LOADING: a long file takes time
             except StoreUnavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -277,10 +277,10 @@ class EmbeddedServer:
         self._set(ServerStatus.READY)
 
     def _died(self) -> bool:
-        """Whether no server lives on the folder any more. Then its lock is ours, ready for the next one."""
+        """Tell whether no server runs on the folder. Then its lock is ours, ready for the next one."""
         gone = self._process is not None and self._process.poll() is not None
         if not try_lock(self._server_lock):
-            if gone:  # its child that rewrites the file has outlived it and holds the lock
+            if gone:  # a child of it that rewrites the file still holds the lock
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)
             return False
@@ -290,7 +290,7 @@ class EmbeddedServer:
         return True
 
     async def _supervise(self) -> None:
-        """Start the server again whenever it has died, more slowly each time it dies young."""
+        """Start the server again whenever it has died, after a longer pause each time it dies soon."""
         shortest, longest = _BACKOFF
         pause = shortest
         while True:
@@ -307,26 +307,26 @@ class EmbeddedServer:
                 await self._launch_again(pause)
 
     async def _until_died(self) -> None:
-        """Return when the server has died; until then its log is kept short."""
-        look = 0.0
-        while not self._died():  # nothing but its lock tells of an adopted server's end
-            if time.monotonic() > look:
+        """Return when the server has died; until then keep its log short."""
+        next_check = 0.0
+        while not self._died():  # only its lock shows the end of an adopted server
+            if time.monotonic() > next_check:
                 bound_log(self.data_dir)
-                look = time.monotonic() + _LOOK
+                next_check = time.monotonic() + _LOG_CHECK
             await asyncio.sleep(_WATCH)
 
     async def _launch_again(self, pause: float) -> None:
         try:
-            if not self._died():  # launched a moment ago: alive, but silent
+            if not self._died():  # launched a moment ago, and not answering
                 await self._end_server()
             await self._launch()
             self.restarts += 1
         except StoreError as error:
             self._set(ServerStatus.DEAD)
-            _log.error("embedded store does not come up", problem=str(error), retry_in=pause)
+            _log.error("embedded store does not start", problem=str(error), retry_in=pause)
 
     async def _end_server(self) -> None:
-        """SIGTERM, wait for the lock, SIGKILL when it takes too long. Returns with the server's lock ours."""
+        """End it by SIGTERM, then by SIGKILL when that takes too long. Returns with the server's lock ours."""
         self._set(ServerStatus.STOPPED)
         pid = self.pid or self._kept_pid()
         for number, patience in ((signal.SIGTERM, _STOP), (signal.SIGKILL, 5.0)):
@@ -341,23 +341,23 @@ class EmbeddedServer:
                     return
                 await asyncio.sleep(0.01)
             _log.error("embedded store does not stop", pid=pid, signal=number.name)
-        raise StoreRefused(f"the server on {self.data_dir} (pid {pid or 'unknown'}) does not end: kill it by hand")
+        raise StoreRefused(f"the server on {self.data_dir} (pid {pid or 'unknown'}) does not stop: kill it by hand")
 
-    # -- talking to it -------------------------------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------------------------------
 
     async def _ask(self, *command: str) -> Any:
-        """One command on a connection of its own; an error reply is answered as it is. Raises StoreUnavailable."""
+        """Return the reply to one command, which may be an error reply. Raises StoreUnavailable."""
         return (await self._exchange(command))[-1]
 
     async def order(self, *command: str) -> None:
-        """The same as the launcher, who may do everything. Raises StoreUnavailable when it is refused."""
-        # A server of before there were users refuses the first and lets anybody do the second.
+        """Run a command as the launcher, who may run every command. Raises StoreUnavailable when it fails."""
+        # A server started without users refuses the first command and allows the second.
         reply = (await self._exchange(("AUTH", LAUNCHER, self._key), command))[-1]
         if isinstance(reply, hiredis.ReplyError):
             raise StoreUnavailable(f"the embedded store refuses {command[0]}: {reply}")
 
     async def _exchange(self, *commands: tuple[str, ...]) -> list[Any]:
-        """The replies to some commands, on a connection of their own. Raises StoreUnavailable."""
+        """Return the replies to some commands, on a connection of their own. Raises StoreUnavailable."""
         try:
             async with asyncio.timeout(2.0):
                 reader, writer = await asyncio.open_unix_connection(str(self.socket))
@@ -378,7 +378,7 @@ class EmbeddedServer:
             raise StoreUnavailable(f"the embedded store does not answer on {self.socket} ({error!r})") from error
 
     def _last_words(self) -> str:
-        """Why the server went: the signal that ended it, or the end of its log."""
+        """Return why the server died: the signal that ended it, or the end of its log."""
         if self._exit_code < 0:
             return f"killed by {signal.Signals(-self._exit_code).name}"
         return last_words(self.data_dir)

@@ -1,4 +1,4 @@
-"""What a server must be before it is trusted with messages: new enough, durable, and never evicting."""
+"""What a server must be to be trusted with messages: recent enough, durable, and never evicting."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ _OLDEST = (7, 2)
 
 
 async def check(node: StoreNode, clustered: bool, durability: str, volatile: bool) -> None:
-    """Refuse a server that would lose or evict what it was given, or cannot run the functions."""
+    """Raise StoreRefused for a server that may lose or evict messages, or cannot run the functions.
+
+    ``volatile``: a server without persistence is accepted.
+    """
     info = _info(await node.command(b"INFO"))
-    version = info.get("redis_version", "0")  # Valkey tells here which Redis it is compatible with
+    version = info.get("redis_version", "0")  # Valkey: the Redis version it is compatible with
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise StoreRefused(f"the store at {node.name} is version {version}; Valkey or Redis 7.2 or newer is needed")
     if info.get("role", "master") != "master":
@@ -32,7 +35,7 @@ async def check(node: StoreNode, clustered: bool, durability: str, volatile: boo
     except StoreError as error:
         if isinstance(error, StoreUnavailable):
             raise
-        _log.warning("store settings cannot be seen: be sure of appendonly yes and noeviction", node=node.name)
+        _log.warning("store settings cannot be checked: make sure of appendonly yes and noeviction", node=node.name)
         return
     setting = {k.decode(): v.decode() for k, v in zip(reply[::2], reply[1::2], strict=True)}
     for problem in _unsound(setting, durability, volatile):

@@ -1,9 +1,9 @@
-"""The road to the store: one server or a cluster, calls in pipelines, and the only place that knows redis-py.
+"""The connection to the store: one server or a cluster, calls in pipelines.
 
 ``connect`` checks the servers (version, persistence, eviction, what the data was made with), loads the function library
-on every primary and gives a ``StoreConnection``. ``StoreConnection.calls`` sends a tick's calls as one pipeline per
-node, all nodes at once. A cluster is followed by its own answers: MOVED and ASK are obeyed, the slot table is read
-again, and a primary that does not know the functions yet is given them, once it has shown that it has our data.
+on every primary and returns a ``StoreConnection``. ``StoreConnection.calls`` sends a list of calls as one pipeline per
+node, all nodes at once. On a cluster it follows MOVED and ASK, reads the slot table again, and loads the functions on a
+primary that lacks them, once that has shown that it has our data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as foreign
 from redis.crc import key_slot
@@ -19,32 +19,24 @@ from redis.crc import key_slot
 from gateway.policy.identity import VERSION
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.keys import META, NUMBERS
+from gateway.store.redis.call_times import CallTimes
 from gateway.store.redis.checks import check
 from gateway.store.redis.node import ErrorReply, StoreNode, pack, translate
 from gateway.store.redis.store_id import StoreIdentity
 from gateway.store.redis.url import parse
 
+if TYPE_CHECKING:
+    from gateway.store.library import FunctionLibrary
+
 _HOPS = 5  # MOVED, ASK, TRYAGAIN and missing functions are followed this often before giving up
-_PAUSE = 0.05  # seconds, times the hop: a slot that is being moved or failed over needs a moment
-
-
-class LibrarySource(Protocol):
-    """The functions as the servers load them."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    def function(self, name: str) -> str:
-        """The registered name of a function: it differs between library versions that live side by side."""
-        ...
+_PAUSE = 0.05  # seconds, times the hop: moving or failing over a slot takes a moment
 
 
 class StoreConnection:
     """Calls to functions and commands, each to the node that holds its partition."""
 
     def __init__(
-        self, url: str, *, tags: Sequence[bytes], library: LibrarySource, connections: int, timeout: float
+        self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
         """Raises StoreRefused when the URL cannot be read."""
         self.partitions = len(tags)
@@ -59,45 +51,51 @@ class StoreConnection:
         self._topology = asyncio.Lock()
         self._topology_count = 0
         self._confirm: bytes | None = None
-        self._identity = StoreIdentity()
+        self._identity = StoreIdentity(self.tags, self.commands)
+        self.times = CallTimes()
         self.numbers = VERSION
-        """The version of ``policy.identity`` by which the store names recipients; 0: of before there was one."""
+        """Version of ``policy.identity`` that names recipients in the store; 0: from before there was one."""
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     async def call(self, partition: int, function: str, *args: Any) -> Any:
-        """``FCALL function`` with the partition's tag as KEYS[1]. Raises StoreError."""
+        """Return the reply of ``FCALL function`` with the partition's tag as KEYS[1]. Raises StoreError."""
         (reply,) = await self.calls([(partition, function, args)])
         return reply
 
     async def calls(self, requests: Sequence[tuple[int, str, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
         """Call functions: one pipeline per node, all nodes at once; replies in the order of the requests.
 
-        Raises the first StoreError there was; with ``partial`` it stands in the place of its reply instead, so that
-        what the other nodes did is not lost.
+        Raises the first StoreError; with ``partial`` each StoreError is returned in the place of its reply instead, so
+        that the replies of the other calls are not lost.
         """
+        if not requests:
+            return []
         name, tags = self._library.function, self.tags
         packed = [(p, pack(b"FCALL", name(function), 1, tags[p], *args)) for p, function, args in requests]
-        return await self._send(packed, partial)
+        return await self.times.observe(requests[0][1], self._send(packed, partial))
 
     async def command(self, partition: int, *args: Any) -> Any:
-        """An ordinary command on the partition's node; its keys must carry the partition's tag. Raises StoreError."""
+        """Return the reply of a command on the partition's node; its keys begin with the tag. Raises StoreError."""
         (reply,) = await self.commands([(partition, args)])
         return reply
 
     async def commands(self, requests: Sequence[tuple[int, Sequence[Any]]], *, partial: bool = False) -> list[Any]:
-        """Ordinary commands, as ``calls``."""
-        return await self._send([(p, pack(*args)) for p, args in requests], partial)
+        """Send commands as ``calls`` sends function calls. Timed under the name of the first."""
+        if not requests:
+            return []
+        packed = [(p, pack(*args)) for p, args in requests]
+        return await self.times.observe(_name(requests[0][1][0]), self._send(packed, partial))
 
     async def everywhere(self, *args: Any) -> list[Any]:
-        """One ordinary command on every primary. Raises StoreError."""
+        """Return the replies of one command on every primary. Raises StoreError."""
         return list(await asyncio.gather(*[node.command(*args) for node in self.primaries]))
 
     async def probe(self) -> None:
-        """A write on every primary, for readiness. Raises StoreError when one cannot take it, or has lost its data."""
+        """Write on every primary, for readiness. Raises StoreError when one cannot, or has lost its data."""
         first = {node.name: partition for partition, node in reversed(list(enumerate(self._homes)))}
         await self.commands([(p, (b"SET", self.tags[p] + b"probe", b"1", b"EX", 60)) for p in first.values()])
-        await self._identity.check(self, first.values())
+        await self._identity.check(first.values())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -106,7 +104,7 @@ class StoreConnection:
 
     @property
     def homes(self) -> dict[StoreNode, list[int]]:
-        """The partitions of each node."""
+        """Return the partitions of each node."""
         found: dict[StoreNode, list[int]] = {}
         for partition, node in enumerate(self._homes):
             found.setdefault(node, []).append(partition)
@@ -114,7 +112,7 @@ class StoreConnection:
 
     @property
     def primaries(self) -> list[StoreNode]:
-        """The nodes that hold partitions."""
+        """Return the nodes that hold partitions."""
         return list(dict.fromkeys(self._homes))
 
     def __repr__(self) -> str:
@@ -140,7 +138,7 @@ class StoreConnection:
         return replies
 
     async def _round(self, packed: Sequence[tuple[int, bytes]], todo: Iterable[int], replies: list[Any]) -> None:
-        """Send what is still to do, each to its home, and put the replies in their places."""
+        """Send the commands that are to do, each to its node, and put the replies in their places."""
         by_node: dict[StoreNode, list[int]] = {}
         for index in todo:
             by_node.setdefault(self._homes[packed[index][0]], []).append(index)
@@ -151,7 +149,7 @@ class StoreConnection:
                 replies[index] = reply
 
     async def _batch(self, node: StoreNode, commands: list[bytes]) -> list[Any]:
-        """One pipeline; when the node is away, its StoreError in every place."""
+        """Return the replies of one pipeline; when it fails, its StoreError in every place."""
         try:
             if self._confirm is None:
                 return await node.exchange(commands)
@@ -166,7 +164,7 @@ class StoreConnection:
         return replies
 
     async def _again(self, packed: Sequence[tuple[int, bytes]], todo: Sequence[int], replies: list[Any]) -> list[int]:
-        """What of the last round has to be sent once more, after doing what its error replies ask for."""
+        """Return what has to be sent again, after doing what the error replies of the last round ask for."""
         again: list[int] = []
         missing: set[StoreNode] = set()
         moved = away = False
@@ -174,7 +172,7 @@ class StoreConnection:
             reply = replies[index]
             error = reply.error if isinstance(reply, ErrorReply) else None
             if self.clustered and isinstance(reply, StoreUnavailable):
-                away = True  # perhaps failed over; what was asked may be done, so only the caller may repeat it
+                away = True  # perhaps failed over; the call may have been carried out, so only the caller may repeat it
                 continue
             if isinstance(error, foreign.MovedError):  # a MovedError is an AskError: this order
                 moved = True
@@ -194,17 +192,17 @@ class StoreConnection:
             with contextlib.suppress(StoreUnavailable):
                 await self._follow()
         if missing:
-            await self._identity.check(self, [p for p, node in enumerate(self._homes) if node in missing])
+            await self._identity.check([p for p, node in enumerate(self._homes) if node in missing])
             await asyncio.gather(*[self._load(node) for node in missing])
         return again
 
     async def _asking(self, error: foreign.AskError, command: bytes) -> Any:
-        """The slot is on its way to another node, which takes the call only when it is asked so."""
+        """Send a command to the node that its slot is moving to, which takes it only after ASKING."""
         _, reply = await self._node(error.host, error.port).exchange([pack(b"ASKING"), command])
         return reply
 
     async def _follow(self) -> None:
-        """Read the slot table again, once for all who ask at the same time."""
+        """Read the slot table again, once for all callers that ask at the same time."""
         count = self._topology_count
         async with self._topology:
             if count == self._topology_count:
@@ -229,7 +227,7 @@ class StoreConnection:
             if first <= slot <= last:
                 host = primary[0].decode() if primary[0] else asked.name.rsplit(":", 1)[0]
                 return self._node(host, primary[1])
-        raise StoreUnavailable(f"slot {slot} of the cluster is served by nobody: finish setting it up")
+        raise StoreUnavailable(f"slot {slot} of the cluster is assigned to no node: assign all slots")
 
     def _node(self, host: str, port: int) -> StoreNode:
         path = self._options.get("path")
@@ -242,7 +240,7 @@ class StoreConnection:
     # -- opening -------------------------------------------------------------------------------------------------------
 
     async def _load(self, node: StoreNode) -> None:
-        """Give a primary the library; its name carries its hash, so one that is there already is the same."""
+        """Load the library on a primary; its name has its hash, so one that is there already is the same."""
         try:
             await node.command(b"FUNCTION", b"LOAD", self._library.source)
         except StoreUnavailable:
@@ -252,7 +250,7 @@ class StoreConnection:
                 raise
 
     async def open(self, durability: str, fingerprint: str, volatile: bool, *, migrating: bool = False) -> None:
-        """Find the nodes, check them, load the functions. Raises StoreError."""
+        """Find the nodes, check them and load the functions. Raises StoreError."""
         await self._read_topology()
         for node in self.primaries:
             await check(node, self.clustered, durability, volatile)
@@ -261,31 +259,31 @@ class StoreConnection:
         node = await self._meta_node()
         self.numbers = await _numbers(node, migrating)
         await self._check_meta(node, made_with)
-        await self._identity.learn(self, node, META)
+        await self._identity.learn(node, META)
         if durability == "replicated":
             self._confirm = pack(b"WAITAOF", 1, 1, int(self._timeout * 500))
 
     async def set_meta(self, field: bytes, value: bytes) -> None:
-        """Write down anew what the data was made with. Raises StoreError."""
+        """Store a field of ``gateway:meta``, what the data was made with. Raises StoreError."""
         await (await self._meta_node()).command(b"HSET", META, field, value)
 
     async def meta(self) -> dict[bytes, bytes]:
-        """All that is written down of the data as a whole. Raises StoreError."""
+        """Return all fields of ``gateway:meta``. Raises StoreError."""
         reply = await (await self._meta_node()).command(b"HGETALL", META)
         return dict(zip(reply[::2], reply[1::2], strict=True))
 
     async def drop_meta(self, field: bytes) -> None:
-        """Forget something of that. Raises StoreError."""
+        """Delete a field of ``gateway:meta``. Raises StoreError."""
         await (await self._meta_node()).command(b"HDEL", META, field)
 
     async def _meta_node(self) -> StoreNode:
-        """Where that is kept."""
+        """Return the node that holds ``gateway:meta``."""
         if not self.clustered:
             return self._seed
         return self._home(key_slot(META), await self._seed.command(b"CLUSTER", b"SLOTS"), self._seed)
 
     async def _check_meta(self, node: StoreNode, wanted: Mapping[bytes, bytes]) -> None:
-        """Compare with what the data was made with; the first start writes it down."""
+        """Compare with what the data was made with; the first start stores it. Raises StoreRefused, StoreError."""
         for field, value in wanted.items():
             if not value:
                 continue
@@ -296,7 +294,7 @@ class StoreConnection:
 
 
 async def _numbers(node: StoreNode, migrating: bool) -> int:
-    """The version of the names in the store. A new one gets ours before anything else is written down."""
+    """Return the version of the names in the store. A new store gets ours before any other field."""
     if not await node.command(b"HEXISTS", META, b"partitions"):
         await node.command(b"HSETNX", META, NUMBERS, str(VERSION).encode())
     kept = int(await node.command(b"HGET", META, NUMBERS) or 0)
@@ -321,8 +319,13 @@ _DIFFERS = {
 }
 
 
+def _name(command: str | bytes) -> str:
+    """Return the name under which the calls of a command are timed."""
+    return (command if isinstance(command, str) else command.decode()).lower()
+
+
 def _passing(reply: Any) -> bool:
-    """Whether an error of a cluster may be gone after a look at the slot table. Nothing was done in any of them."""
+    """Tell whether an error reply of a cluster may pass once the slot table is read again. Such a call did nothing."""
     error = reply.error if isinstance(reply, ErrorReply) else None
     return isinstance(error, foreign.TryAgainError | foreign.ReadOnlyError)
 
@@ -331,7 +334,7 @@ async def connect(
     url: str,
     *,
     tags: Sequence[bytes],
-    library: LibrarySource,
+    library: FunctionLibrary,
     durability: str = "always",
     fingerprint: str = "",
     volatile: bool = False,

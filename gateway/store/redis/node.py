@@ -1,6 +1,6 @@
-"""One server of the store: our connections to it, pipelines on it, and its errors in our words.
+"""One server of the store: its connections, pipelines on them, and its errors as StoreErrors.
 
-The only module that sees redis-py's exceptions, ``connect`` apart, which follows those by which a cluster redirects.
+Only this module and ``connection``, which follows a cluster's redirects, see exceptions of redis-py.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from redis import exceptions as foreign
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.redis.responsiveness import Responsiveness
 
-_SILENCE = 15.0  # seconds without a word on a channel, after which we say something
+_SILENCE = 15.0  # seconds without a message on a channel, after which a PING is sent
 
 
 def pack(*args: Any) -> bytes:
-    """A command in the bytes of the wire."""
+    """Return a command as it is sent."""
     packed: bytes = hiredis.pack_command(args)
     return packed
 
 
 class ErrorReply(NamedTuple):
-    """An error reply, kept in the place of its reply until all of the pipeline are read."""
+    """An error reply, kept in its place until the whole pipeline is read."""
 
     error: foreign.RedisError
 
@@ -51,7 +51,7 @@ class TlsConnection(_Packing, wire.SSLConnection):
 
 
 class StoreNode:
-    """One server and our connections to it: as many as are wanted at the same time, up to a bound.
+    """One server and its connections: as many as are used at the same time, up to a bound.
 
     redis-py's own pool does the same for 60 µs a call, more than the rest of the call.
     """
@@ -65,7 +65,7 @@ class StoreNode:
         self._tls = kind is TlsConnection
         self._idle: list[wire.AbstractConnection] = []
         self._room = asyncio.Semaphore(connections)
-        self._hearing = Responsiveness(name, self._word, self._shorten_waits)
+        self._responsiveness = Responsiveness(name, self._ping, self._fail_unsent)
         self._unsent: set[asyncio.Timeout] = set()
 
     async def exchange(self, packed: Sequence[bytes]) -> list[Any]:
@@ -74,11 +74,11 @@ class StoreNode:
         Raises StoreUnavailable, StoreBusy or StoreRefused when there is no sound connection, and StoreUnconfirmed
         when the commands were sent and their replies did not come.
         """
-        hearing = self._hearing
-        if hearing.silent:
+        responsiveness = self._responsiveness
+        if responsiveness.silent:
             raise self._silence()
         waiting, sent, limit = True, False, asyncio.timeout(self.timeout)
-        hearing.begun()
+        responsiveness.begun()
         try:
             async with limit:
                 self._unsent.add(limit)
@@ -91,15 +91,15 @@ class StoreNode:
                         self._unsent.discard(limit)
                         await connection.send_packed_command(b"".join(packed), check_health=False)
                         replies = [await _reply(connection) for _ in packed]
-                        hearing.answered()
+                        responsiveness.answered()
                         return replies
                     except BaseException:
-                        await connection.disconnect(nowait=True)  # replies still to come belong to nobody
+                        await connection.disconnect(nowait=True)  # its later replies are nobody's
                         raise
                     finally:
                         self._idle.append(connection)
         except TimeoutError as error:
-            if not sent and hearing.silent:
+            if not sent and responsiveness.silent:
                 raise self._silence() from error
             if waiting:
                 raise StoreBusy(f"the store at {self.name} has had no connection free for {self.timeout} s") from error
@@ -107,23 +107,25 @@ class StoreNode:
         except (foreign.RedisError, OSError) as error:
             if self._tls and "closed by server" in str(error):
                 raise _lost(self._closed(error), sent) from error
-            told = sent and not isinstance(error, foreign.BusyLoadingError)  # which is a reply: it did nothing
-            raise _lost(translate(error, self.name), told) from error
+            unconfirmed = sent and not isinstance(error, foreign.BusyLoadingError)  # a reply: nothing was done
+            raise _lost(translate(error, self.name), unconfirmed) from error
         finally:
             self._unsent.discard(limit)
-            hearing.ended()
+            responsiveness.ended()
 
     def _silence(self) -> StoreUnavailable:
-        return StoreUnavailable(f"the store at {self.name} does not answer: is it held up, or its machine?")
+        return StoreUnavailable(
+            f"the store at {self.name} does not respond: is the server, or its machine, stopped or overloaded?"
+        )
 
-    def _shorten_waits(self) -> None:
-        """The server is silent: what was not sent to it fails now."""
+    def _fail_unsent(self) -> None:
+        """Make calls that are not sent yet fail now, as the server is silent."""
         now = asyncio.get_running_loop().time()
         for limit in self._unsent:
             limit.reschedule(now)
 
-    async def _word(self) -> None:
-        """Anything the server says, on a connection of its own. Raises OSError when it says nothing."""
+    async def _ping(self) -> None:
+        """Get any reply of the server on a connection of its own. Raises OSError when there is none."""
         connection = self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -135,16 +137,16 @@ class StoreNode:
             await connection.disconnect(nowait=True)
 
     async def command(self, *args: Any) -> Any:
-        """One ordinary command. Raises StoreError."""
+        """Return the reply of one command. Raises StoreError."""
         (reply,) = await self.exchange([hiredis.pack_command(args)])
         if isinstance(reply, ErrorReply):
             raise translate(reply.error, self.name) from reply.error
         return reply
 
     async def published(self, channels: Sequence[bytes]) -> AsyncIterator[bytes]:
-        """What is published on these sharded channels, on a connection of its own. Raises StoreError when that ends.
+        """Yield what is published on these sharded channels. Raises StoreError when the connection ends.
 
-        What is published while nobody listens is gone, and so is what a lost connection had on its way.
+        Messages published before it listens, or on their way when the connection is lost, are not delivered.
         """
         connection = self._make()
         try:
@@ -152,13 +154,13 @@ class StoreNode:
             # one command each: a cluster takes only channels of one slot in one
             await connection.send_packed_command(b"".join(pack(b"SSUBSCRIBE", name) for name in channels))
             while True:
-                said = await connection.read_response(disable_decoding=True, timeout=_SILENCE)
-                if said is None:
-                    await connection.send_packed_command(pack(b"PING"))  # a dead peer is noticed by what we write
-                elif said[0] == b"smessage":
-                    yield said[2]
-                elif said[0] == b"sunsubscribe":
-                    raise StoreUnavailable(f"the store at {self.name} has given {said[1].decode()} to another node")
+                message = await connection.read_response(disable_decoding=True, timeout=_SILENCE)
+                if message is None:
+                    await connection.send_packed_command(pack(b"PING"))  # writing reveals a dead peer
+                elif message[0] == b"smessage":
+                    yield message[2]
+                elif message[0] == b"sunsubscribe":
+                    raise StoreUnavailable(f"the store at {self.name} has given {message[1].decode()} to another node")
         except (foreign.RedisError, OSError) as error:
             raise translate(error, self.name) from error
         finally:
@@ -166,19 +168,19 @@ class StoreNode:
 
     async def close(self) -> None:
         """Close every connection."""
-        self._hearing.close()
+        self._responsiveness.close()
         while self._idle:
             await self._idle.pop().disconnect()
 
     async def _revive(self, connection: wire.AbstractConnection) -> None:
-        """Connect it, again when the server hung up meanwhile (which can be read as an end of data)."""
+        """Connect it if needed, also when the server has closed it meanwhile (which reads as end of data)."""
         if connection.is_connected and await connection.can_read():
             await connection.disconnect(nowait=True)
         if not connection.is_connected:
             await connection.connect()  # type: ignore[no-untyped-call]
 
     def _closed(self, error: Exception) -> StoreUnavailable:
-        """A server that wants a certificate and gets none, or a wrong one, closes a TLS connection without a word."""
+        """Return the error for a closed TLS connection: a server that rejects our certificate closes it like that."""
         return StoreUnavailable(
             f"the store at {self.name} closed the connection ({error}): is it running? If it wants a certificate of "
             "ours, ?ssl_certfile=…&ssl_keyfile=… in [store] url must be one that it trusts"
@@ -196,7 +198,7 @@ async def _reply(connection: wire.AbstractConnection) -> Any:
 
 
 def _lost(error: StoreError, sent: bool) -> StoreError:
-    """The same error, as one of a call that may be done when it was ``sent``."""
+    """Return StoreUnconfirmed for a call that was ``sent``, as it may be done; else the error itself."""
     return StoreUnconfirmed(str(error)) if sent and type(error) is StoreUnavailable else error
 
 
@@ -204,8 +206,8 @@ _TRUST = "?ssl_ca_certs= in [store] url names who signed it, and the host of the
 
 
 def translate(error: Exception, where: str) -> StoreError:
-    """A foreign exception in our words, with what to do about it."""
-    if isinstance(error.__cause__, foreign.RedisError):  # a refused log-in comes wrapped in a ConnectionError
+    """Return the StoreError for an exception of redis-py or the system, with what to do about it."""
+    if isinstance(error.__cause__, foreign.RedisError):  # a refused login comes wrapped in a ConnectionError
         error = error.__cause__
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -234,7 +236,7 @@ _OURS: tuple[tuple[_Kinds, str | tuple[str, ...], type[StoreError], str], ...] =
     ),
     (foreign.ResponseError, "BUSY ", StoreBusy, "is held up by a script"),
     (
-        # an AskError is a MovedError too: whoever still sees one has followed the cluster often enough
+        # an AskError is a MovedError too; here the redirects were followed often enough
         (foreign.ReadOnlyError, foreign.ClusterDownError, foreign.TryAgainError, foreign.AskError),
         "",
         StoreUnavailable,

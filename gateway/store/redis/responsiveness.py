@@ -1,9 +1,9 @@
-"""Whether a server answers: one that hangs (stopped, not dead) must cost each caller an instant, not a time-out.
+"""Whether a server responds: a server that hangs must cost each caller an instant, not a time-out.
 
-While calls are under way and nothing comes back, the server is asked for a word on a connection of its own. When that
-is not answered either, it is silent: calls from then on fail at once, until it says anything at all. A call that the
-server itself holds back (a replica is waited for) or takes long over does not make it silent, nor does a pause of ours:
-looks are counted, and a reply that lies in our buffers is read between two of them.
+While calls are under way and no reply arrives, the server gets a PING on a connection of its own. When that is not
+answered either, it is silent: calls fail at once until it sends anything. A call that the server delays itself (waiting
+for a replica, or a long function) does not make it silent. Nor does a pause of this process: looks are counted, and a
+reply that has arrived is read between two of them.
 """
 
 from __future__ import annotations
@@ -16,41 +16,52 @@ import structlog
 
 LOOK_EVERY = 0.35
 QUIET_LOOKS = 2
-"""Looks in a row that find the same calls under way and nothing answered, until the server is asked for a word."""
+"""Looks in a row with calls under way and no reply, after which the server gets a PING."""
 
-WORD_WITHIN = 0.5
-"""Seconds that it has for it."""
+PING_TIMEOUT = 0.5
+"""Seconds it has to answer that."""
 
-ASK_EVERY = 0.25
-"""Seconds between two questions to a server that is silent."""
+PING_EVERY = 0.25
+"""Seconds between two PINGs to a silent server."""
 
 log = structlog.get_logger(__name__)
 
 
 class Responsiveness:
-    """Of one server. ``begun`` and ``answered`` go round every call; ``ended`` is for those that were not answered."""
+    """Of one server. Every call is ``begun`` and ``ended``; ``answered`` is called when its reply arrives."""
 
-    __slots__ = ("_answers", "_ask", "_asking", "_calls", "_seen", "_strikes", "_timer", "name", "on_silence", "silent")
+    __slots__ = (
+        "_answers",
+        "_calls",
+        "_ping",
+        "_pinging",
+        "_seen",
+        "_strikes",
+        "_timer",
+        "name",
+        "on_silence",
+        "silent",
+    )
 
-    def __init__(self, name: str, ask: Callable[[], Awaitable[None]], on_silence: Callable[[], None]) -> None:
-        """``ask``: returns when the server has said a word, raises or hangs when it does not; ``on_silence`` is called
-        when nothing is to be expected of it any more."""
+    def __init__(self, name: str, ping: Callable[[], Awaitable[None]], on_silence: Callable[[], None]) -> None:
+        """``ping`` returns when the server has replied, raises or hangs when it does not; ``on_silence`` is called when
+        the server becomes silent."""
         self.name = name
         self.silent = False
         self.on_silence = on_silence
-        self._ask = ask
+        self._ping = ping
         self._calls = self._answers = self._strikes = 0
         self._seen = 0, 0  # calls and answers at the last look
         self._timer: asyncio.TimerHandle | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Responsiveness {self.name} {'silent' if self.silent else 'well'}, {self._calls} calls under way>"
+        return f"<Responsiveness {self.name} {'silent' if self.silent else 'responsive'}, {self._calls} calls>"
 
     def begun(self) -> None:
         """A call is under way."""
         self._calls += 1
-        if self._timer is None and self._asking is None:
+        if self._timer is None and self._pinging is None:
             self._plan()
 
     def ended(self) -> None:
@@ -58,21 +69,21 @@ class Responsiveness:
         self._calls -= 1
 
     def answered(self) -> None:
-        """The server has said something."""
+        """The server has sent something."""
         self._answers += 1
         if self.silent:
             self.silent = False
-            log.info("the store answers again", server=self.name)
+            log.info("store responds again", server=self.name)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
 
     def look(self) -> bool:
-        """Take note of what has happened since the last look; whether the server is to be asked for a word."""
+        """Count replies since the last look; return whether the server should get a PING."""
         calls, answers = self._seen
         self._seen = self._calls, self._answers
         self._strikes = self._strikes + 1 if calls and self._calls and answers == self._answers else 0
@@ -85,29 +96,31 @@ class Responsiveness:
         self._timer = None
         if self.look():
             self._strikes = 0
-            self._asking = asyncio.get_running_loop().create_task(self._listen(), name=f"hearing {self.name}")
+            self._pinging = asyncio.get_running_loop().create_task(
+                self._ping_until_answered(), name=f"ping {self.name}"
+            )
         elif self._calls:
             self._plan()
 
-    async def _listen(self) -> None:
-        """Ask until the server says something; it is silent from the first question that it leaves unanswered."""
+    async def _ping_until_answered(self) -> None:
+        """Send PINGs until the server replies; it is silent from the first one that it leaves unanswered."""
         try:
-            while not await self._word():
+            while not await self._replied():
                 if not self.silent:
                     self.silent = True
-                    log.warning("the store does not answer: it is not waited for", server=self.name)
+                    log.warning("store does not respond: calls fail at once", server=self.name)
                     self.on_silence()
-                await asyncio.sleep(ASK_EVERY)
+                await asyncio.sleep(PING_EVERY)
         finally:
-            self._asking = None
+            self._pinging = None
             if self._calls:
                 self._plan()
 
-    async def _word(self) -> bool:
-        """Whether it has said anything, here or elsewhere, since it was asked."""
+    async def _replied(self) -> bool:
+        """Send a PING; return whether the server has replied to it or to any call since."""
         before = self._answers
-        with suppress(Exception):  # whatever it is, it was no word
-            async with asyncio.timeout(WORD_WITHIN):
-                await self._ask()
+        with suppress(Exception):  # whatever went wrong, it was no reply
+            async with asyncio.timeout(PING_TIMEOUT):
+                await self._ping()
                 self.answered()
         return self._answers != before

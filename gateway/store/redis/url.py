@@ -1,9 +1,9 @@
-"""``[store] url``: where the store is and how it is reached. Errors never show a password.
+"""``[store] url``: where the store is and how to connect to it. Errors never show a password.
 
 unix:///path?db=1
 redis://user:password@host:6379/1
 rediss://user:password@host:6380/1?ssl_ca_certs=ca.pem&ssl_certfile=gateway.crt&ssl_keyfile=gateway.key
-redis+cluster://host:7000, rediss+cluster://host:7000?…     (one node; the others are learnt from it)
+redis+cluster://host:7000, rediss+cluster://host:7000?…     (one node, which names the others)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _WORDS = {"unix": {"db"}, "redis": {"db"}, "rediss": {"db", "ssl_ca_certs", "ssl
 
 
 def parse(url: str) -> tuple[dict[str, Any], bool]:
-    """Options for the connections to a node, and whether it is a cluster. Raises StoreRefused."""
+    """Return the options of connections to a node, and whether it is a cluster. Raises StoreRefused."""
     scheme, _, rest = url.partition("://")
     clustered = scheme.endswith("+cluster")
     scheme = scheme.removesuffix("+cluster")
     try:
         options: dict[str, Any] = dict(wire.parse_url(f"{scheme}://{rest}"))
     except ValueError as error:
-        raise StoreRefused(f"[store] url {_shown(url)} cannot be read: it starts with {_SCHEMES} ({error})") from error
+        raise StoreRefused(f"[store] url {_shown(url)} is invalid: it starts with {_SCHEMES} ({error})") from error
     kind = options.get("connection_class")
     unix = kind is wire.UnixDomainSocketConnection
     if unix and (clustered or not options.get("path")):
@@ -49,7 +49,7 @@ def parse(url: str) -> tuple[dict[str, Any], bool]:
 
 
 def _check_words(url: str, scheme: str) -> None:
-    """What stands behind the question mark."""
+    """Raise StoreRefused for an unknown query parameter."""
     known = _WORDS[scheme]
     for word in parse_qs(urlsplit(url).query, keep_blank_values=True):
         if word not in known:
@@ -58,7 +58,7 @@ def _check_words(url: str, scheme: str) -> None:
 
 
 def _check_files(url: str, options: Mapping[str, Any]) -> None:
-    """Load what a connection would load, so that a wrong file is named at once."""
+    """Load the TLS files as a connection will, so that a wrong one is named at once. Raises StoreRefused."""
     context = ssl.create_default_context()
     authority, own, key = (options.get(f"ssl_{word}") for word in ("ca_certs", "certfile", "keyfile"))
     if bool(own) != bool(key):
@@ -71,11 +71,11 @@ def _check_files(url: str, options: Mapping[str, Any]) -> None:
         if own and key:
             files = f"{own} with {key}"
             context.load_cert_chain(own, key)
-    except OSError as error:  # ssl.SSLError is one: what is in the file is not what it should be
+    except OSError as error:  # ssl.SSLError is one: the file has the wrong content
         raise StoreRefused(f"[store] url {_shown(url)}: {files} cannot be used: {error.strerror or error}") from error
 
 
 def _shown(url: str) -> str:
-    """The URL without its password."""
+    """Return the URL without its password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

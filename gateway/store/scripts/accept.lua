@@ -1,14 +1,14 @@
--- accept: stored, de-duplicated, in its lane, its first event raised: once, or not at all.
+-- accept: stores messages, each de-duplicated, in its lane and with its first event raised: once, or not at all.
 --
--- ARGV  settings; then groups of items that share everything but id, reference and record:
---       state, reason, lane, account, due, expires, 1 when they need a reference number, count,
---       then count times: id, reference ('' = none), record
--- reply a flat list: number of an item (from 1), the id that counts instead of its own (or the same: it was there)
--- Idempotent by the record's existence and by the reference (72 h).
+-- ARGV   settings; then groups of items that share everything but id, reference and record:
+--        state, reason, lane, account, due, expires, 1 when they need a reference number, count;
+--        then count times: id, reference ('' = none), record
+-- reply  flat: number of an item (from 1), the id that is stored already (its own, or that of its reference), …
+-- Idempotent: an id that has a record, and a reference of the last 72 h, change nothing.
 
 local GROUP = {NUMBER, NUMBER, NAME, NAME, NUMBER, NUMBER, NUMBER, NUMBER}
 
--- The groups as tables, with the places of their first and last item in args.
+-- Return the groups as tables, with the places of their first and last item in args.
 local function read_groups(args)
   local groups, i = {}, 2
   while i <= #args do
@@ -22,17 +22,19 @@ local function read_groups(args)
         error('malformed: item')
       end
     end
+    local state, reason, lane, account, due, expires, numbered = unpack_(args, i, i + 6)
     groups[#groups + 1] = {
-      state = tonumber(args[i]), reason = tonumber(args[i + 1]), lane = args[i + 2], account = args[i + 3],
-      due = tonumber(args[i + 4]), expires = tonumber(args[i + 5]), numbered = args[i + 6] == '1',
-      first = i + 8, last = last, rejected = tonumber(args[i]) == State.REJECTED, fresh = {},
+      state = tonumber(state), reason = tonumber(reason), lane = lane, account = account, due = tonumber(due),
+      expires = tonumber(expires), numbered = numbered == '1', rejected = tonumber(state) == State.REJECTED,
+      first = i + 8, last = last, fresh = {},
     }
     i = last + 1
   end
   return groups
 end
 
--- The number that tells a recipient's long messages apart: the next one, after a start that the id's random bits give.
+-- Return a number that tells a recipient's long messages apart: the next one, from a start that the id's random bits
+-- give.
 local function next_number(key, record, id)
   local recipient = sub(record, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 8)
   local number = call('HINCRBY', key, recipient, 1)
@@ -56,11 +58,11 @@ local function with_numbers(group_, buckets)
   if #group_.fresh > 0 then call('EXPIRE', key, 2 * 86400) end
 end
 
--- Where the new messages of a group wait, when sweep looks at them.
+-- Put the new messages of a group where they wait, and schedule their first sweep.
 local function place(group_)
   local fresh = group_.fresh
   if #fresh == 0 then return end
-  look_at(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
+  schedule_sweep(fresh[1], group_.rejected and group_.due or group_.expires, fresh)
   if group_.rejected then return end
   tally(group_.account, group_.state, #fresh)
   if group_.state == State.QUEUED then
@@ -91,11 +93,11 @@ local function accept(keys, args)
   load(ids)
   local known, lists = known_references(references)
 
-  local reply, buckets, named, number = {}, {}, {}, 0
+  local reply, buckets, new_references, number = {}, {}, {}, 0
   for g = 1, #groups do
     local group_ = groups[g]
     local account, fresh, rejected = group_.account, group_.fresh, group_.rejected
-    local whole = followed() and (rejected or hears_all(account))
+    local whole = followed() and (rejected or wants_all(account))
     local event = pack('>I4BBBBI4BBBBBc0', 1, group_.state, 0, group_.reason, rejected and 1 or 0, 0, 0, #account, 0, 0, 0,
       account)
     for k = group_.first, group_.last, 3 do
@@ -108,8 +110,8 @@ local function accept(keys, args)
       else
         if reference ~= '' and not rejected then
           known[reference] = id
-          local n = #named
-          named[n + 1], named[n + 2] = reference, id
+          local n = #new_references
+          new_references[n + 1], new_references[n + 2] = reference, id
         end
         records[id] = true
         fresh[#fresh + 1] = id
@@ -117,7 +119,7 @@ local function accept(keys, args)
         local n, m = #list, #events
         list[n + 1], list[n + 2] = id, args[k + 2]
         events[m + 1], events[m + 2] = id, event
-        tell(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
+        add_summary(whole and open(id, args[k + 2]) or group_, #id + #event, whole)
       end
     end
     if group_.numbered then with_numbers(group_, buckets) end
@@ -125,7 +127,7 @@ local function accept(keys, args)
   end
 
   for bucket, list in pairs(buckets) do spread('HSET', P .. 'm:' .. hex(bucket), list) end
-  write_references(named, lists)
+  write_references(new_references, lists)
   commit()
   return reply
 end

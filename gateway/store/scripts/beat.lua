@@ -1,6 +1,8 @@
--- beat: this owner is alive. Idempotent.
+-- beat: stores a heartbeat of an owner.
 --
--- ARGV  settings, owner
+-- ARGV   settings, owner
+-- reply  the instant stored
+-- Idempotent.
 
 local function beat(keys, args)
   begin(keys, args[1])

@@ -1,7 +1,9 @@
--- cancel: committed before anyone is answered. What waits ends; what is at a carrier is marked and not sent again.
+-- cancel: ends messages that wait; marks those at a carrier, so that they are not sent again. Committed before the
+-- reply.
 --
--- ARGV  settings, then ids
--- reply one number per id (Cancel). Idempotent: canceled stays canceled, marked stays marked.
+-- ARGV   settings, then ids
+-- reply  one number per id (Cancel)
+-- Idempotent: canceled stays canceled, marked stays marked.
 
 local function cancel(keys, args)
   begin(keys, args[1])

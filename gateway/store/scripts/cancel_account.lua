@@ -1,8 +1,8 @@
--- cancel_account: what waits of one account ends, at one place where messages wait and a bounded number at a time.
+-- cancel_account: ends what waits of one account in one place, a bounded number per call.
 --
--- ARGV  settings, account, place (r: ready, d: delayed, each with its lane behind it; h: held), where to begin
--- reply {canceled, where to go on (-1 = done)}
--- Idempotent: what was canceled waits no more. What came to wait meanwhile before that place is for the next round.
+-- ARGV   settings, account, place (r: ready, d: delayed, each followed by its lane; h: held), where to start
+-- reply  {canceled, where to continue (-1 = done)}
+-- Idempotent: what was canceled waits no more. What arrived behind the start meanwhile is left to the next round.
 
 local BATCH = 500
 
@@ -11,7 +11,7 @@ local function waiting_at(place, lane, account, from)
   return call('ZRANGE', place == 'd' and P .. 'y:' .. lane or P .. 'held', from, from + BATCH - 1)
 end
 
--- Whoever was in the ready list up to here waits there no more: canceled, or gone before.
+-- Drop the first entries of a ready list: these messages are canceled, or left before.
 local function shorten(lane, account, count)
   local key = queue_key(lane, account)
   call('LTRIM', key, count, -1)

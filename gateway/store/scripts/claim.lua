@@ -1,17 +1,18 @@
--- claim: a request with an Idempotency-Key runs once at a time, and its answer is given again for 24 h.
+-- claim: lets a request with an Idempotency-Key run once at a time, and replies its answer again for 24 h.
 --
--- ARGV  owner (who would run it), then of every claim: name, hash of the body, base of its ids (16 octets each)
--- reply of every claim: verdict, and the base that counts (CLAIMED) or the sealed answer (DONE), else ''
---       CLAIMED: nobody ran it, or who ran it is gone: the same base makes the same ids, so nothing happens twice
+-- ARGV   owner (who would run it), then per claim: name, hash of the body, base of its ids (16 octets each)
+-- reply  per claim: verdict (Claim), then the base that counts (CLAIMED), the sealed answer (DONE), or ''
+--        CLAIMED: nobody runs it, or its runner is dead; the same base makes the same ids, so nothing happens twice.
+-- Idempotent for the same owner and body.
 
 local CLAIM_KEPT = 24 * 3600 * 1000
-local RUNNER_GONE = 10000 -- ms without a heartbeat, as for leases
 
--- Whoever asks does not run it (it knows its own), and neither does an earlier incarnation of the same node.
+-- Tell whether the runner is dead. The caller is not the runner (it knows its own), nor is an earlier incarnation of
+-- its node.
 local function runner_gone(runner, owner)
   local node = '^(.*)/'
   if runner == '' or runner == owner or string.match(runner, node) == string.match(owner, node) then return true end
-  return now - tonumber(call('HGET', P .. 'b', runner) or 0) >= RUNNER_GONE
+  return now - tonumber(call('HGET', P .. 'b', runner) or 0) >= Size.DEAD_AFTER
 end
 
 local function claim(keys, args)

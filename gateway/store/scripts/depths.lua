@@ -1,6 +1,8 @@
--- depths: what waits in this partition, read only.
+-- depths: replies what waits in this partition. Read only.
 --
--- reply {held, leases, parked, {state and account, how many wait, …}, {lane, delayed, {account, ready, …}}, …}
+-- ARGV   none
+-- reply  {held, open leases, parked receipts, {state and account, how many wait, …},
+--         then per lane {lane, delayed, {account, ready, …}}}
 
 local function depths(keys)
   begin(keys)

@@ -1,7 +1,7 @@
--- events: entries of the stream behind one, read only.
+-- events: replies entries of the event stream. Read only.
 --
--- ARGV  entry id (exclusive), count
--- reply entry id, its events (packed, one after the other), their instant, …
+-- ARGV   entry id to start behind, most entries
+-- reply  per entry: its id, its events (packed, one after the other), their instant
 
 local function get_events(keys, args)
   begin(keys)

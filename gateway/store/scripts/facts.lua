@@ -1,7 +1,8 @@
--- facts: what policy needs to know of these recipients, read only.
+-- facts: replies what policy needs to know of recipients. Read only.
 --
--- ARGV  per recipient: its key, then its caps (packed, one after the other; '' = none)
--- reply per recipient: rules (packed), then per cap: reservations that count now, when there is room again (0: there is)
+-- ARGV   per recipient: its key, then its caps (packed, one after the other; '' = none)
+-- reply  per recipient: rules (packed), then {per cap: reservations that count now, instant when there is room (0 =
+--        now)}
 
 local function facts(keys, args)
   begin(keys)
@@ -12,7 +13,7 @@ local function facts(keys, args)
     local packed, used = args[i * 2], {}
     for pos = 1, #packed, Size.CAP_SIZE do
       local cap = sub(packed, pos, pos + Size.CAP_SIZE - 1)
-      local _, limit, window = read($CAP, cap)
+      local _, limit, window = read(Format.CAP, cap)
       local kept = reservations(cap_key(recipients[i], cap), window)
       local over = #kept / 24 - limit
       used[#used + 1] = #kept / 24

@@ -1,6 +1,7 @@
--- find: records as they lie, read only; false where there is none.
+-- find: replies records as they are stored. Read only.
 --
--- ARGV  ids
+-- ARGV   ids
+-- reply  per id: its record, or false
 
 local function find_records(keys, args)
   begin(keys)

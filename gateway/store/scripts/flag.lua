@@ -1,6 +1,8 @@
--- flag: sets or takes away one flag in this partition; the gate obeys from then on. Idempotent.
+-- flag: sets or removes one flag of this partition; the gate obeys from then on.
 --
--- ARGV  settings, name, value ('0' takes it away)
+-- ARGV   settings, name, value ('0' removes it)
+-- reply  1
+-- Idempotent.
 
 local function flag(keys, args)
   begin(keys, args[1])

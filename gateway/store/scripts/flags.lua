@@ -1,4 +1,7 @@
--- flags: name, value, … of this partition, read only.
+-- flags: replies the flags of this partition. Read only.
+--
+-- ARGV   none
+-- reply  name, value, …
 
 local function get_flags(keys)
   begin(keys)

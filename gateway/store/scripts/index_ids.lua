@@ -1,9 +1,12 @@
--- index_ids: ids that a carrier gave, before the answers that brought them are stored (progress). For carriers that
--- rewrite numbers: a receipt's id alone says whose it is, so the index by (carrier, id) lies in the partition of that
--- pair's hash, and so does what is parked; nothing is missed between the two.
+-- index_ids: indexes ids that a carrier gave, before the answers that brought them are stored (progress).
 --
--- ARGV  settings, carrier, then per id: id, message id .. part .. 8 octets of the recipient's key
--- reply per id: the receipt parked under it, or ''. It stays parked until unpark: its taker may die before it is stored.
+-- For carriers that rewrite numbers: a receipt's id alone leads to its message, so the index lies in the partition of
+-- the
+-- hash of (carrier, id). Receipts parked there lie in the same partition, so that none is missed in between.
+--
+-- ARGV   settings, carrier, then per id: id, message id .. part .. 8 octets of the recipient's key
+-- reply  per id: the receipt parked under it, or ''. It stays parked until unpark, as the caller may die before storing
+--        it.
 -- Idempotent.
 
 local function index_ids(keys, args)

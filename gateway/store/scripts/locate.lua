@@ -1,7 +1,8 @@
--- locate: whose receipts these are, by carrier and id alone; those of unknown ids are parked until index_ids brings them.
+-- locate: replies which messages receipts belong to, by carrier and id alone; parks those of unknown ids (see
+-- index_ids).
 --
--- ARGV  settings, carrier, then per receipt: id, what to keep of it (state, then date and error text: layout.DATED)
--- reply per receipt: what the index has (message id, part, 8 octets of the recipient's key), or '' when it was parked
+-- ARGV   settings, carrier, then per receipt: id, what to keep of it (state, then date and error text: layout.DATED)
+-- reply  per receipt: what the index has (message id, part, 8 octets of the recipient's key), or '' when it was parked
 -- Idempotent: parking again changes nothing; a final receipt is never replaced.
 
 local function locate(keys, args)

@@ -1,7 +1,7 @@
--- mentions: the ids that were accepted under a client_ref within 72 h, whoever the recipients, read only.
+-- mentions: replies the ids accepted under a client_ref within 72 h, for any recipient. Read only.
 --
--- ARGV  mention (8 octets: account and client_ref)
--- reply ids, oldest day first; the first 64 of each day in this partition
+-- ARGV   mention (8 octets that name account and client_ref)
+-- reply  ids, oldest day first; the first 64 of each day in this partition
 
 local function mentions(keys, args)
   begin(keys)

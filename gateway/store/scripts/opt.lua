@@ -1,7 +1,8 @@
--- opt: a recipient's word, ordered by when it was said; at the same instant the stricter one stands.
+-- opt: writes consents and opt-outs, ordered by when they were given; at the same instant the stricter one wins.
 --
--- ARGV  settings, then per word: recipient (16 octets), rule (packed), sealed detail
--- reply one 1 or 0 per word: 0 when a later one (or this very one) is there already. Idempotent by that order.
+-- ARGV   settings, then per change: recipient (16 octets), rule (packed), sealed detail
+-- reply  per change 1 or 0; 0: a later one, or this very one, is stored already
+-- Idempotent by that order.
 
 local function opt(keys, args)
   begin(keys, args[1])
@@ -9,14 +10,14 @@ local function opt(keys, args)
   local reply, all, changed, details = {}, {}, {}, {}
   for i = 2, #args, 3 do
     local recipient, rule = args[i], args[i + 1]
-    local _, status, _, at = read($RULE, rule)
+    local _, status, _, at = read(Format.RULE, rule)
     local name, known, place = sub(rule, 1, 1) .. sub(rule, 3, 10), all[recipient], nil
     known = known or call('HGET', P .. 'r', recipient) or ''
     local good = 1
     for pos = 1, #known, Size.RULE_SIZE do
       if sub(known, pos, pos) .. sub(known, pos + 2, pos + 9) == name then
         place = pos
-        local _, old, _, old_at = read($RULE, known, pos)
+        local _, old, _, old_at = read(Format.RULE, known, pos)
         if old_at > at or (old_at == at and old >= status) then good = 0 end
       end
     end

@@ -1,7 +1,7 @@
--- opts: a recipient's rules and their sealed details, read only.
+-- opts: replies a recipient's rules with their sealed details. Read only.
 --
--- ARGV  recipient
--- reply {rules (packed, one after the other), detail, …}
+-- ARGV   recipient
+-- reply  {rules (packed, one after the other), detail per rule, …}
 
 local function opts(keys, args)
   begin(keys)

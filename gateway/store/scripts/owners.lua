@@ -1,4 +1,7 @@
--- owners: owner, last heartbeat, open takes, … of this partition, read only.
+-- owners: replies the owners of this partition. Read only.
+--
+-- ARGV   none
+-- reply  owner, last heartbeat, open leases, …
 
 local function owners(keys)
   begin(keys)

@@ -1,14 +1,15 @@
--- progress: what carriers said. Answers first (ids mapped, parked receipts applied, fates carried out), then receipts
--- (matched, state moved; or parked until their id comes).
+-- progress: stores what carriers said: first answers (ids mapped, parked receipts applied, fates carried out), then
+-- receipts
+-- (matched and applied, or parked until their id comes).
 --
--- ARGV  settings, owner, number of carriers, carriers, number of answers, answers, receipts
---       answer:  $ANSWER of layout, then its parts: index, state, status, length, id
---       receipt: $RECEIPT of layout, then its fields of the id map (length, field), the likeliest first; date; error text
--- reply one octet per receipt (Match).
--- Idempotent: a fate counts only while the message is SENDING under the answer's lease; parts and receipts only rise.
+-- ARGV   settings, owner, number of carriers, carriers, number of answers, answers, receipts
+--        answer:  Format.ANSWER, then its parts (layout.ANSWER_PART)
+--        receipt: Format.RECEIPT, then what layout.RECEIPT says
+-- reply  one octet per receipt (Match)
+-- Idempotent: a fate counts only while the message is SENDING under the answer's lease; states of parts only advance.
 
--- The id map leads from an id to its part; to every part that was given the same one. `arrived` (nil when nothing is
--- parked) collects: name of a parked receipt, record, part.
+-- Map an id to its part, or to every part that was given the same id. `arrived` (nil when nothing is parked) collects
+-- the name of a parked receipt, the record and the part.
 local function remember_id(r, p, index, carrier, carrier_id)
   if carrier_id == '' then return end
   local shared = index
@@ -18,7 +19,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
       shared = EVERY
     end
   end
-  named[carrier] = true
+  id_givers[carrier] = true
   local field = map_id(r, shared, carrier, carrier_id)
   if arrived then
     local n = #arrived
@@ -26,7 +27,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
   end
 end
 
--- Merge what was said about the parts under the lease that counts. Answers the mark of the text.
+-- Merge the answers for the parts under the lease that counts. Return the mark of the text.
 local function merge(r, p, blob, pos, count, carrier)
   for _ = 1, count do
     local index, state, _, carrier_id
@@ -53,32 +54,32 @@ local function merge(r, p, blob, pos, count, carrier)
   return sub(blob, pos)
 end
 
--- A copy of an earlier lease was answered after all: accepted, or (state PENDING) refused, so that it is none.
+-- Apply a late answer to a copy of an earlier lease: accepted, or (state PENDING) refused, so that it is no copy.
 local function answer_copy(r, p, index, lease, state, carrier_id)
   local c, k = copies_of(r), index * 3 + 1
   for i = 1, #c, 6 do
     if c[i] == index and c[i + 3] == lease % 4294967296 and c[i + 1] == Part.UNKNOWN then
-      note_flying(r, p, index)
+      note_in_flight(r, p, index)
       if state == Part.ACCEPTED then
         c[i + 1], c[i + 2], c[i + 5] = state, carrier_id ~= '' and this_hour() or 0, carrier_id
       else
         remove_copy(r, i)
         if p[k] and not copied(r, index) then p[k] = Part.PENDING end
       end
-      if p[k] then weigh(r, p, k) end
+      if p[k] then merge_copies(r, p, k) end
       return true
     end
   end
   return false
 end
 
--- Late refusals of all that was unknown: then nothing is on its way. Its text may be gone, so it is not tried again.
+-- Apply late refusals of all that was unknown: nothing is on the wire. The text may be deleted, so it is not resent.
 local function refused_late(r, fate, reason, status)
   if stopped(r, status) then return end
   refused(r, fate == Fate.REJECTED and State.REJECTED or State.FAILED, reason, status)
 end
 
--- An accepted copy has another id than the one that a receipt seemed to tell, or than none.
+-- Give an accepted copy its id, when a receipt seemed to bring another one, or none was known.
 local function rename(r, p, index, carrier_id, copy)
   local k = index * 3 + 1
   local old = copy and copies_of(r)[copy + 5] or p[k + 2]
@@ -89,8 +90,8 @@ local function rename(r, p, index, carrier_id, copy)
   if p[k] and p[k + 2] == old then p[k + 1], p[k + 2] = this_hour(), carrier_id end
 end
 
--- What a late answer says of one part: of its copy under that lease, or of the part itself while it has no copies. Answers
--- whether it is news. `doubted`: what is not known to be accepted may have been written.
+-- Apply a late answer for one part: to its copy under that lease, or to the part itself when it has no copies. Return
+-- whether anything changed. `doubted`: what is not known to be accepted may have been written.
 local function late_part(r, p, index, lease, said, carrier_id, doubted)
   local k = index * 3 + 1
   if copied(r, index) then
@@ -122,15 +123,15 @@ local function late_part(r, p, index, lease, said, carrier_id, doubted)
   return true
 end
 
--- An answer to a lease that is over: ids are mapped; what was thought unknown was accepted, or was refused.
+-- Apply an answer to a lease that is over: ids are mapped; what seemed unknown was accepted, or refused.
 local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
   local p, news = parts_of(r), false
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
   local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
-  if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- as that carrier splits it
+  if r.final == 0 and doubted and #p ~= total * 3 and r.pinned == 0 then -- split as that carrier splits it
     if r.resent > 0 then keep_lost(r, p) end
     p = resplit(p, total)
-    weigh_all(r, p)
+    merge_all_copies(r, p)
   end
   for _ = 1, count do
     local index, said, _, carrier_id
@@ -141,14 +142,14 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   if not news then return end
   r.parts = p
   touch(r)
-  heard(r, carrier, status)
-  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not doubtful(r) then
+  follow_up(r, carrier, status)
+  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not unresolved(r) then
     refused_late(r, fate, reason, status)
   end
 end
 
 local function answer(blob, carriers)
-  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read($ANSWER, blob)
+  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read(Format.ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
@@ -156,14 +157,14 @@ local function answer(blob, carriers)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
-  land(r)
+  close_lease(r)
   local p = parts_of(r)
   if #p == 0 or (#p ~= total * 3 and r.pinned == 0) then p = resplit(p, total) end
   local mark = merge(r, p, blob, pos, count, carrier)
   r.parts = p
   if mark ~= '' then copies_of(r).mark = mark end
   touch(r)
-  if landed(r, status) then
+  if completed(r, status) then
     return
   elseif fate == Fate.UNKNOWN then
     unknown(r, carrier, reason, status, on_unknown)
@@ -191,7 +192,7 @@ local function answer(blob, carriers)
   end
 end
 
--- Which messages these receipts are about: by the likeliest form of the id; what is left by the next, and so on.
+-- Find the messages of these receipts: by the likeliest form of each id; what is not found by the next form, and so on.
 local function find_messages(items, names, fields, found)
   look_up_all(names, fields, found)
   local form, more = 2, true
@@ -209,7 +210,8 @@ local function find_messages(items, names, fields, found)
   end
 end
 
--- The message that an id stands for. Where several have it: the one that is open, or nobody knows (nil, and it is told).
+-- Return the message and part that an id stands for. When several messages have it: the only open one, or nil and
+-- `true` when several are open; each of these gets a remark.
 local function owner_of(value, carrier)
   if #value == 17 then return records[sub(value, 1, 16)], byte(value, 17) end
   local found, index = nil, nil
@@ -226,7 +228,7 @@ local function owner_of(value, carrier)
   return nil, nil, true
 end
 
--- The other open messages that a receipt may mean, as long as nobody knows in which form its host writes ids.
+-- Return the other open messages that a receipt may mean while the form of its host's ids is not learned.
 local function others_meant(carrier, t, meant)
   local fields, names, found, short, ids, out = {}, {}, {}, sub(t.fields[1], 1, 8), {}, {}
   for i = 1, #t.guesses do fields[i], names[i] = short .. t.guesses[i][2], carrier end
@@ -242,17 +244,17 @@ local function others_meant(carrier, t, meant)
   return out
 end
 
--- Receipts of ids that nobody knows: kept, or taken for the proof of what was sent without an answer.
-local function park_all(strangers, reply)
+-- Park receipts of unknown ids, or take them as proof of what was sent without an answer.
+local function park_unmatched(unmatched, reply)
   local asked = {}
-  for i = 1, #strangers, 3 do
-    local number, carrier, t = strangers[i], strangers[i + 1], strangers[i + 2]
+  for i = 1, #unmatched, 3 do
+    local number, carrier, t = unmatched[i], unmatched[i + 1], unmatched[i + 2]
     park(carrier, t)
     reply[number] = char(Match.PARKED)
     local short = sub(t.fields[1], 1, 8)
     if t.detailed then asked[#asked + 1] = {number, carrier, short, parked_under(carrier, t.fields[1])} end
   end
-  local firsts, seen = {}, {} -- of many receipts for one recipient the first asks for all
+  local firsts, seen = {}, {} -- the first of a recipient's receipts stands for all
   for i = 1, #asked do
     local whose = parked_under(asked[i][2], asked[i][3])
     if not seen[whose] then seen[whose], firsts[#firsts + 1] = true, asked[i] end
@@ -277,7 +279,7 @@ local function progress(keys, args)
   if answers_end > #args or #args[1] ~= Size.SETTINGS_SIZE or not fits(args[2], NAME) then error('malformed: counts') end
   for i = 4, at do carriers[#carriers + 1] = args[i] end
 
-  -- Nearly every receipt has one id and nothing more to tell: a table is made for the others only.
+  -- Nearly every receipt has one id and no details; only the others need a table.
   local items, names, fields, states, errs, dates, wholes, found, reply = {}, {}, {}, {}, {}, {}, {}, {}, {}
   for i = answers_end + 1, #args do
     local number, c, state, count, field, pos = i - answers_end, read('>BBBBc0', args[i])
@@ -302,7 +304,7 @@ local function progress(keys, args)
   end
 
   if #names > 0 then find_messages(items, names, fields, found) end
-  local ids, strangers = {}, {}
+  local ids, unmatched = {}, {}
   for number = 1, #names do
     local value = found[number]
     if value then
@@ -326,12 +328,12 @@ local function progress(keys, args)
       end
       reply[number] = char(match)
     else
-      local n = #strangers
-      strangers[n + 1], strangers[n + 2] = number, names[number]
-      strangers[n + 3] = items[number] or read_receipt(args[answers_end + number])
+      local n = #unmatched
+      unmatched[n + 1], unmatched[n + 2] = number, names[number]
+      unmatched[n + 3] = items[number] or read_receipt(args[answers_end + number])
     end
   end
-  if #strangers > 0 then park_all(strangers, reply) end
+  if #unmatched > 0 then park_unmatched(unmatched, reply) end
 
   commit()
   write_closed(args[2])

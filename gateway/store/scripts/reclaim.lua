@@ -1,14 +1,14 @@
--- reclaim: what a dead owner had leased is unknown: held, resent or left, as message and carrier say.
+-- reclaim: makes unknown what a dead owner had leased; each message is held, resent or left, as message and carrier
+-- say.
 --
--- ARGV  settings, dead owner, 1 when the caller is its own successor (else its heartbeat must be 10 s old)
--- reply {unknown, queued, canceled, alive (0/1), more (0/1)}
--- Idempotent: only what is SENDING under a lease of that owner moves; the lease goes in the same call.
+-- ARGV   settings, dead owner, 1 when the caller is its own successor (else its last heartbeat must be 10 s old)
+-- reply  {unknown, queued, canceled, alive (0/1), more (0/1)}
+-- Idempotent: only what is SENDING under a lease of that owner moves; the lease is deleted in the same call.
 
-local DEAD_AFTER = 10000
 local TAKES = 20 -- leases per call
 
--- What was handed out may have been written, all of it.
-local function lose(r)
+-- Mark as unknown all that was handed out: it may have been written.
+local function mark_lost(r)
   list_lost(r)
   local p = r.parts_len > 0 and parts_of(r) or fresh_parts(max(r.segments, 1))
   for k = 1, #p, 3 do
@@ -25,14 +25,15 @@ local function reclaim(keys, args)
   expect(args, {Size.SETTINGS_SIZE, NAME, NUMBER})
   local dead, key = args[2], P .. 'x:' .. args[2]
   local beat_at = tonumber(call('HGET', P .. 'b', dead) or 0)
-  if args[3] ~= '1' and now - beat_at < DEAD_AFTER then
-    -- The clock was set back: counted from now on, or a dead owner would seem alive until the clock is there again.
+  if args[3] ~= '1' and now - beat_at < Size.DEAD_AFTER then
+    -- The clock was set back. Count from now on, or a dead owner would seem alive until the clock gets there again.
     if beat_at > now then call('HSET', P .. 'b', dead, now) end
     return {0, 0, 0, 1, 0}
   end
-  local all, leases, reply, done = call('HGETALL', key), {}, {0, 0, 0, 0, 0}, {}
+  local all, leases, done = call('HGETALL', key), {}, {}
+  local left, queued, canceled = 0, 0, 0
   for i = 1, #all, 2 do
-    if byte(all[i]) ~= 110 then leases[#leases + 1] = {tonumber(all[i]), all[i + 1]} end -- not n<lease>
+    if not is_open_count(all[i]) then leases[#leases + 1] = {tonumber(all[i]), all[i + 1]} end
   end
   table.sort(leases, function(a, b) return a[1] < b[1] end)
   for i = 1, min(#leases, TAKES) do
@@ -44,20 +45,25 @@ local function reclaim(keys, args)
       local r = records[ids[k]]
       if r and r.state == State.SENDING and r.lease == lease then
         local carrier = carrier_of(r)
-        lose(r)
-        if not landed(r, 0) then
+        mark_lost(r)
+        if not completed(r, 0) then
           unknown(r, carrier, Reason.NO_ANSWER, 0, on_unknown)
-          local place = r.state == State.UNKNOWN and 1 or r.state == State.QUEUED and 2 or 3
-          reply[place] = reply[place] + 1
+          if r.state == State.UNKNOWN then
+            left = left + 1
+          elseif r.state == State.QUEUED then
+            queued = queued + 1
+          else
+            canceled = canceled + 1
+          end
         end
       end
     end
     done[#done + 1] = lease
     done[#done + 1] = 'n' .. lease
   end
-  if #leases > TAKES then reply[5] = 1 end
   commit()
   if #done > 0 then spread('HDEL', key, done) end
-  if reply[5] == 0 then call('HDEL', P .. 'b', dead) end
-  return reply
+  local more = #leases > TAKES and 1 or 0
+  if more == 0 then call('HDEL', P .. 'b', dead) end
+  return {left, queued, canceled, 0, more}
 end

@@ -1,6 +1,7 @@
--- reference: the ids that these references were accepted under within 72 h, read only; '' where there is none.
+-- reference: replies the ids accepted under references within 72 h. Read only.
 --
--- ARGV  references
+-- ARGV   references
+-- reply  per reference: the id, or ''
 
 local function reference(keys, args)
   begin(keys)

@@ -1,15 +1,16 @@
--- regate: whether the other parts of messages that are being written may still follow: every window of parts is a
--- transmission of its own. Nothing is reserved again, nothing is moved.
+-- regate: tells whether the remaining parts of messages that are being written may be sent. Every window of parts is a
+-- transmission of its own, so the gate is asked again; nothing is reserved and nothing moves.
 --
--- ARGV  settings, owner, then id .. lease (24 octets) each
--- reply one number per message: 0 = go on; else the reason to stop (Reason), and it is marked: when what was written has
---       its answers it ends as failed with that reason (canceled: as any cancel). A lease that is over: 255.
+-- ARGV   settings, owner, then per message id .. lease (24 octets)
+-- reply  per message: 0 = go on; 255 = the lease is over; else the Reason to stop. Then it is marked: once its written
+--        parts are
+--        answered it ends as failed with that reason (CANCELED: as any cancel).
 -- Idempotent: a mark stays.
 
-local OVER = 255
+local LEASE_OVER = 255
 
 local function regate_one(r, lease)
-  if not r or r.state ~= State.SENDING or r.lease ~= lease then return OVER end
+  if not r or r.state ~= State.SENDING or r.lease ~= lease then return LEASE_OVER end
   if r.cancel == 0 then
     local good, state, reason = gate(r, true)
     if good then return 0 end

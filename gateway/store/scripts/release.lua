@@ -1,13 +1,14 @@
--- release: held messages go to `delayed`, due now; they stay HELD until take hands them back for a decision.
+-- release: has held messages decided again: they become due, but stay HELD until take hands them back.
 --
--- ARGV  settings, scope ('' = the ids that follow), then ids; or with a scope: where to begin in the list of the held
--- reply {released, where to go on (-1 = done)}
--- Idempotent: what was released is no longer in the list of the held.
+-- ARGV   settings, scope ('' = the ids that follow), then ids; with a scope: where to start in the list of held
+--        messages
+-- reply  {released, where to continue (-1 = done)}
+-- Idempotent: what was released is not in that list any more.
 
 local BATCH = 500
 
 local function has_scope(r, scope)
-  local from = permission_at(r) + 20
+  local from = permission_at(r) + Size.SCOPES_AT
   return sub(r.raw, from + 1, from + 8) == scope or sub(r.raw, from + 9, from + 16) == scope
     or sub(r.raw, from + 17, from + 24) == scope
 end

@@ -1,12 +1,13 @@
--- relocate: parked receipts that are old enough are looked up once more (whoever was to take them may have died); the
--- rest waits as orphans for its end.
+-- relocate: looks parked receipts up once more after a minute, in case whoever was to store them has died.
 --
--- ARGV  settings
--- reply {orphans, dropped since there were too many, found: carrier, id, what was kept, what the index has, …}
--- Idempotent: what was found stays parked until unpark, and is found again after a minute.
+-- ARGV   settings
+-- reply  {orphans, dropped because there were too many, found: {carrier, id, what was kept, what the index has, …}}
+-- Idempotent: what was found stays parked until unpark, and is found again after a minute. The rest are orphans, kept
+-- until
+-- their time is over.
 
 local RELOCATED = 100
-local OVER = 1000 -- dropped in a call, which comes once a second
+local DROPPED = 1000 -- per call, one a second
 
 local function relocate(keys, args)
   begin(keys, args[1])
@@ -28,14 +29,14 @@ local function relocate(keys, args)
       end
     end
   end
-  local ended = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
-  local before = #ended
-  too_many('jk', 'jo', 'ja', ended, OVER)
-  reply[2] = #ended - before
-  if #ended > 0 then
-    spread('HDEL', P .. 'jk', ended)
-    spread('ZREM', P .. 'jo', ended)
-    spread('ZREM', P .. 'ja', ended)
+  local expired = call('ZRANGE', P .. 'jo', '-inf', now, 'BYSCORE', 'LIMIT', 0, RELOCATED)
+  local before = #expired
+  too_many('jk', 'jo', 'ja', expired, DROPPED)
+  reply[2] = #expired - before
+  if #expired > 0 then
+    spread('HDEL', P .. 'jk', expired)
+    spread('ZREM', P .. 'jo', expired)
+    spread('ZREM', P .. 'ja', expired)
   end
   return reply
 end

@@ -1,10 +1,14 @@
--- rescue: empties lanes that nobody serves any more (a route was taken away, or has fewer carriers than before).
+-- rescue: empties lanes that no carrier serves any more (a route was removed, or has fewer carriers than before).
 --
--- ARGV  settings, most messages to look at, number of carriers, then carrier and one of its routes each, then lanes
--- reply {token, moved, failed, more (0/1), for a decision: id, record, reason, …} (records as they were before)
--- For a decision: what no carrier has taken a part of. It begins anew at the first carrier; due = token = now + 5 s, at
--- which instant somebody else may get it. Moved: pinned to a carrier that is still there, to a lane where that one looks.
--- Failed: pinned to a carrier that is gone. Idempotent: what was looked at is no longer in the lane, or has its token.
+-- ARGV   settings, most messages to look at, number of carriers, then per carrier its name and one of its routes, then
+--        lanes
+-- reply  {token, moved, failed, more (0/1), to decide again: id, record as it was, reason, …}
+--        To decide again: no carrier has accepted a part; it starts at the route's first carrier, and due = token = now
+--        + 5 s,
+--        at which instant another take may get it. Moved: pinned to a carrier that is still there, to a lane that it
+--        serves.
+--        Failed: pinned to a carrier that is gone.
+-- Idempotent: what was looked at has left the lane, or waits there under its token.
 
 local rescue_
 
@@ -39,7 +43,8 @@ local function rescue_one(r, delayed)
   end
 end
 
--- What is ready: an entry counts when its record says so; one that was pinned while it waited here belongs elsewhere.
+-- Rescue what is ready: an entry counts when its record says so; one that was pinned while it waited here moves to its
+-- carrier's lane.
 local function rescue_ready(lane)
   local accounts = call('ZRANGE', P .. 'l:' .. lane, 0, -1)
   for i = 1, #accounts do
@@ -58,7 +63,7 @@ local function rescue_ready(lane)
   end
 end
 
--- What is delayed, but for what somebody is deciding about just now.
+-- Rescue what is delayed, except what is being decided at the moment.
 local function rescue_delayed(lane)
   if rescue_.room <= 0 then return end
   local key, ids, dues = P .. 'y:' .. lane, {}, {}

@@ -1,9 +1,10 @@
--- settle: the end of a claimed request: its answer is kept for repeats, or nobody runs it any more.
+-- settle: ends the run of a claimed request: stores its answer for repeats, or lets the next repeat run it again.
 --
--- ARGV  of every claim: name, base of its ids (16 octets each), sealed answer ('' = not kept: the next one runs it again)
--- reply 1
--- Idempotent. What another base has claimed since, what is gone, and what has an answer stays as it is: two may have run
--- it, one of them thought dead, and the first answer is the one that somebody may have heard.
+-- ARGV   per claim: name, base of its ids (16 octets each), sealed answer ('' = none; the next repeat runs it)
+-- reply  1
+-- Idempotent: what another base has claimed since, what is gone, and what has an answer stay as they are. When a runner
+-- that
+-- was thought dead runs too, the first answer stays: somebody may have received it.
 
 local function settle(keys, args)
   begin(keys)

@@ -1,26 +1,33 @@
--- share: what is limited (a rate, a number of binds) is shared out among the gateways that use it; what they may use
--- together is never more than the limit.
+-- share: divides what is limited (a rate, a number of binds) among the gateways that use it. What they may use together
+-- is
+-- never more than the limit.
 --
--- ARGV  owner, round, then of every resource: its name, $ASK: whole (1: only whole numbers make sense), limit, held,
---       wanted, up. Limit 0: the owner uses it no more.
--- reply $GRANT of every resource: share, target, members, before, up elsewhere
+-- ARGV   owner, round, then per resource: its name, Format.ASK: whole (1: only whole numbers make sense), limit, held,
+--        wanted,
+--        up. Limit 0: the owner does not use it any more.
+-- reply  per resource Format.GRANT: share, target, members, before, up of the others
+-- Idempotent by the round, which counts up within an incarnation: a call of an older round, or a repeat, changes
+-- nothing.
 --
--- p:<resource> holds what each member may be using: an upper bound, for a member says `held` after it has lowered it and
--- hears `share` before it raises it. Shrinking so takes two calls: the first is told a share below what it holds and
--- changes nothing here; the second, made when no more than that is used, sets the rest free. What is free is granted,
--- and noted, at once. A member counts as long as it beats (`beat`): 9 s after its last beat its share is free, and 8 s
--- after it the member itself uses nothing any more. A later incarnation of a node replaces the former one at once.
--- Rounds of an incarnation count up: what an older call would do, that comes late or twice, is left.
--- The limit is the least that any member says, so a lower one holds as soon as one of them knows it.
+-- p:<resource> holds what each member may be using. That is an upper bound, as a member says `held` after it has
+-- lowered its
+-- use, and reads `share` before it raises it. So shrinking takes two calls: the first replies a share below what is
+-- held
+-- and changes nothing; the second, made when no more than that is used, sets the rest free. What is free is granted and
+-- noted at once. A member counts while it has heartbeats (beat): 9 s after the last one its share is free, and 8 s
+-- after it
+-- the member itself uses nothing any more. A later incarnation of a node replaces the former one at once. The limit is
+-- the
+-- lowest that any member names, so a lower one holds as soon as one of them knows it.
 
 local SILENT = 9000
 
--- Living members beside this node; fields of dead ones; what this node's last call left.
+-- Return the living members beside this node, the fields of dead ones, and what this node's last call left.
 local function members_of(key, node, beats)
   local all, others, dead, former = call('HGETALL', key), {}, {}, nil
   for i = 1, #all, 2 do
     local one, pos = {node = all[i]}, nil
-    one.round, one.limit, one.held, one.want, one.up, pos = read($PORTION, all[i + 1])
+    one.round, one.limit, one.held, one.want, one.up, pos = read(Format.PORTION, all[i + 1])
     one.start = sub(all[i + 1], pos)
     if one.node == node then
       former = one
@@ -41,8 +48,8 @@ local function wanting(members)
   return #some > 0 and some or members
 end
 
--- Targets: nobody gets more than it wants while another lacks (max-min); what is left over goes to all who want
--- anything, in equal parts.
+-- Set fair targets (max-min): no member gets more than it wants while another lacks; the rest goes in equal parts to
+-- all that want anything.
 local function fair(members, limit)
   table.sort(members, function(one, other)
     if one.want ~= other.want then return one.want < other.want end
@@ -57,7 +64,7 @@ local function fair(members, limit)
   for i = 1, #some do some[i].target = some[i].target + left / #some end
 end
 
--- Whole targets: what the fractions amount to goes round by a rank that is another one for every resource, so that
+-- Make targets whole numbers. What the fractions add up to is dealt out by a rank that differs per resource, so that
 -- many resources of one each are spread over the members.
 local function whole_targets(members, limit, name)
   local left, some = limit, wanting(members)
@@ -90,7 +97,7 @@ local function share_of(name, mine, others, whole)
     share = max(mine.held, min(share, limit - taken))
     mine.held = share
   end
-  return pack($GRANT, share, mine.target, #members, floor(before), up)
+  return pack(Format.GRANT, share, mine.target, #members, floor(before), up)
 end
 
 local function share(keys, args)
@@ -102,23 +109,23 @@ local function share(keys, args)
   for i = 3, #args, 2 do
     local name, mine = args[i], {node = node}
     local key, whole = P .. 'p:' .. name, nil
-    whole, mine.limit, mine.held, mine.want, mine.up = read($ASK, args[i + 1])
+    whole, mine.limit, mine.held, mine.want, mine.up = read(Format.ASK, args[i + 1])
     local asked, others, dead, former = mine.held, members_of(key, node, beats)
     local again = former and former.start == start
     if again and round <= former.round then
-      reply[#reply + 1] = pack($GRANT, asked, asked, #others + 1, 0, 0)
+      reply[#reply + 1] = pack(Format.GRANT, asked, asked, #others + 1, 0, 0)
     elseif mine.limit <= 0 then
       dead[#dead + 1] = node
-      reply[#reply + 1] = pack($GRANT, 0, 0, #others, 0, 0)
+      reply[#reply + 1] = pack(Format.GRANT, 0, 0, #others, 0, 0)
     else
       reply[#reply + 1] = share_of(name, mine, others, whole == 1)
-      -- What is granted is noted with its round, also when it was noted before: else the same call, come late, might
-      -- take back what its first answer gave.
+      -- What is granted is noted with its round even when nothing changed: else the same call, arriving late, might
+      -- take back what its first reply gave.
       local same = again and mine.held == asked and former.held == asked and former.limit == mine.limit
         and former.want == mine.want and former.up == mine.up
       if not same then
         changed[#changed + 1] =
-          {key, node, pack($PORTION, round, mine.limit, mine.held, mine.want, mine.up) .. start}
+          {key, node, pack(Format.PORTION, round, mine.limit, mine.held, mine.want, mine.up) .. start}
       end
     end
     if #dead > 0 then changed[#changed + 1] = {key, dead} end

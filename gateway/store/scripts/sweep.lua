@@ -1,14 +1,15 @@
--- sweep: does what has come due: expiry, hold and receipt timeouts, deletion, parked receipts. Bounded; call again.
+-- sweep: does what has come due: expiry, timeouts of holds and receipts, deletion, parked receipts. Bounded per call.
 --
--- ARGV  settings, then carrier .. NUL .. host and the kind of form that its ids may be read in
--- reply {looked at, expired, ended, deleted, matched, orphans, more (0/1), matches by another form: carrier .. NUL .. host,
---       the receipt's id, the message's, …; of orphans: carrier, id, …; parked receipts dropped since there were too many}
+-- ARGV   settings, then per host: carrier .. NUL .. host, the kind of form in which its ids may be read
+-- reply  {records looked at, expired, ended, deleted, receipts matched, orphans, more (0/1),
+--         matches by another form: {carrier .. NUL .. host, the receipt's id, the message's, …},
+--         some orphans: {carrier, id, …}, parked receipts dropped because there were too many}
 -- Idempotent: each look compares the record with the clock. Every record that is not final has an entry in the wheel.
 
-local LOOKS = 500
-local DROPPED = 100 -- parked receipts in a call
+local BATCH = 500
+local DROPPED = 100 -- parked receipts per call
 
--- The map forgets that an id leads to this message.
+-- Note that an id no longer leads to this message.
 local function unmap(r, unmapped, carrier, hour, carrier_id)
   if hour == 0 then return end
   local fields = group(unmapped, 'i:' .. carrier .. ':' .. hour)
@@ -16,7 +17,7 @@ local function unmap(r, unmapped, carrier, hour, carrier_id)
   fields[n + 1], fields[n + 2] = short_of(r) .. carrier_id, r.id
 end
 
--- … it may lead to others too.
+-- Write that to the id map; the id may still lead to other messages.
 local function write_unmapped(unmapped)
   for name, list in pairs(unmapped) do
     local fields, off, left = {}, {}, {}
@@ -44,7 +45,7 @@ local function write_unmapped(unmapped)
   end
 end
 
--- Carriers that had it, as far as its timeline says.
+-- Return the carriers that had it, as far as its timeline says.
 local function carriers_of(r)
   local trail, from, out = trail_of(r), 1, {[carrier_of(r)] = true}
   while from < #trail do
@@ -58,9 +59,9 @@ local function carriers_of(r)
   return out
 end
 
--- The record goes, and with it what the id map and the list of the lost have of it. `unmapped`: key -> fields.
-local function forget(r, unmapped)
-  gone[#gone + 1] = r.id
+-- Delete the record, and what the id map and the lists of lost messages have of it. `unmapped`: key -> fields.
+local function delete_record(r, unmapped)
+  deleted[#deleted + 1] = r.id
   local p, c, recipient = parts_of(r), copies_of(r), short_of(r)
   for k = 1, #p, 3 do
     if not copied(r, (k - 1) / 3) then unmap(r, unmapped, carrier_of(r), p[k + 1], p[k + 2]) end
@@ -79,10 +80,10 @@ local function forget(r, unmapped)
   end
 end
 
--- The time to wait for receipts is over.
-local function give_up(r)
+-- End a message that no receipt came for in time.
+local function end_without_receipt(r)
   local p = parts_of(r)
-  if r.resent > 0 then -- what was open stays so no longer: a failure of another copy counts
+  if r.resent > 0 then -- open copies do not count any more: a failure of another copy does
     local c = copies_of(r)
     for i = 1, #c, 6 do
       local k = c[i] * 3 + 1
@@ -90,7 +91,7 @@ local function give_up(r)
     end
   end
   r.parts = p
-  if verdict_of(p) then return settle(r) end
+  if verdict_of(p) then return end_by_receipts(r) end
   local reason = Reason.NO_ANSWER
   if r.state == State.SENT then
     reason = r.reason >= Reason.RECEIPT_UNKNOWN and r.reason <= Reason.AMBIGUOUS_RECEIPT and r.reason or Reason.NO_RECEIPT
@@ -98,35 +99,36 @@ local function give_up(r)
   move(r, r.state, reason, carrier_of(r), '', 0, '', true)
 end
 
-local function look(r, reply, unmapped)
+local function sweep_record(r, counts, unmapped)
   if r.final == 1 then
     if r.due <= now then
-      reply[4] = reply[4] + 1
-      forget(r, unmapped)
+      counts.deleted = counts.deleted + 1
+      delete_record(r, unmapped)
     end
   elseif r.state <= State.QUEUED then
     if now > r.expires then
       leave(r)
       ended(r, State.EXPIRED, Reason.EXPIRED, 0)
-      reply[2] = reply[2] + 1
+      counts.expired = counts.expired + 1
     else
-      look_at(r.id, r.expires)
+      schedule_sweep(r.id, r.expires)
     end
   elseif r.state == State.SENDING then
-    look_at(r.id, max(r.expires, now))
+    schedule_sweep(r.id, max(r.expires, now))
   elseif r.due <= now and r.state == State.UNKNOWN and r.content_len > 0 then
     r.parts = parts_of(r)
-    held_enough(r)
+    hold_over(r)
   elseif r.due <= now then
-    give_up(r)
-    reply[3] = reply[3] + 1
+    end_without_receipt(r)
+    counts.ended = counts.ended + 1
   else
-    look_at(r.id, r.due)
+    schedule_sweep(r.id, r.due)
   end
 end
 
--- The message that another form of a receipt's id stands for, where that is one alone: it, its part, and that id.
-local function guessed(carrier, t)
+-- Return the only message that another form of a receipt's id leads to: record, part and that id; nil when there are
+-- several.
+local function match_by_form(carrier, t)
   local others, names, found, short = {}, {}, {}, sub(t.fields[1], 1, 8)
   for i = 1, #t.guesses do others[i], names[i] = short .. t.guesses[i][2], carrier end
   look_up_all(names, others, found)
@@ -146,33 +148,33 @@ local function guessed(carrier, t)
           open_ = open_ or (p[k] < Part.DELIVERED and was_given(r, p, k, carrier, t.guesses[i][2]))
         end
       end
-      if holders > 1 or (open_ and best and best[1] ~= r) then return nil end -- several: nobody knows
+      if holders > 1 or (open_ and best and best[1] ~= r) then return nil end -- ambiguous
       if open_ then best = {r, byte(value, from + 16), t.guesses[i][2]} end
     end
   end
   return best
 end
 
--- A receipt that has waited long enough for its id: it proves something that was lost, or another form of its id leads
--- to a message; that form counts where it is allowed (`forms`: carrier, NUL, host -> kind) and is told in any case.
-local function try_one(name, t, forms, state)
+-- Try a receipt that has waited for its id: it may prove that something was sent, or another form of its id may lead to
+-- a message. That form counts where it is allowed (`forms`: carrier, NUL, host -> kind); it is reported in any case.
+local function retry_parked(name, t, forms, state)
   local carrier = carrier_in(name)
   local host = carrier .. '\0' .. t.host
   local allowed = forms[host]
   local proofs = {}
   if t.detailed then prove(carrier, sub(t.fields[1], 1, 8), proofs, allowed ~= nil) end
-  for k = 1, #proofs do state.over[proofs[k]] = true end
-  if state.over[name] then return true end
-  local best = t.detailed and guessed(carrier, t)
+  for k = 1, #proofs do state.handled[proofs[k]] = true end
+  if state.handled[name] then return true end
+  local best = t.detailed and match_by_form(carrier, t)
   if not best then return false end
-  local r, index, id, fits_ = best[1], best[2], best[3], false
+  local r, index, id, allowed_form = best[1], best[2], best[3], false
   if t.tries == 0 then
     for _, word in ipairs({host, sub(t.fields[1], 9), id}) do table.insert(state.evidence, word) end
   end
   for i = 1, #t.guesses do
-    if t.guesses[i][1] == allowed and t.guesses[i][2] == id then fits_ = true end
+    if t.guesses[i][1] == allowed and t.guesses[i][2] == id then allowed_form = true end
   end
-  if not fits_ then
+  if not allowed_form then
     state.waits[name] = t
     return false
   end
@@ -180,22 +182,22 @@ local function try_one(name, t, forms, state)
   local names = {}
   names_of(carrier, t.fields, names)
   drop_parked(names)
-  for k = 1, #names do state.over[names[k]] = true end
+  for k = 1, #names do state.handled[names[k]] = true end
   return true
 end
 
--- Parked receipts that are old enough are tried; what is in vain waits as an orphan for its end, what only lacks
--- permission to match by another form is tried again. reply[9]: carrier and id of some orphans.
-local function try_parked(reply, forms)
+-- Try parked receipts that are old enough. One that fits nothing becomes an orphan; one that only lacks permission to
+-- match by another form is tried again.
+local function try_parked(counts, forms)
   local aged = call('ZRANGE', P .. 'ka', '-inf', now - settings.orphan, 'BYSCORE', 'LIMIT', 0, Size.PARKED_TRIED)
-  local state, orphans, again = {done = {}, over = {}, waits = {}, evidence = reply[8]}, {}, {}
+  local state, orphans, again = {done = {}, handled = {}, waits = {}, evidence = counts.guesses}, {}, {}
   for i = 1, #aged do
     local name = aged[i]
     local blob = call('HGET', P .. 'k', name)
-    if blob and not state.over[name] then
+    if blob and not state.handled[name] then
       local t = read_parked(blob)
-      if try_one(name, t, forms, state) then
-        reply[5] = reply[5] + 1
+      if retry_parked(name, t, forms, state) then
+        counts.matched = counts.matched + 1
       elseif state.waits[name] then
         again[#again + 1] = now
         again[#again + 1] = name
@@ -204,20 +206,20 @@ local function try_parked(reply, forms)
       else
         orphans[#orphans + 1] = now + settings.parked - settings.orphan
         orphans[#orphans + 1] = name
-        reply[6] = reply[6] + 1
-        if #reply[9] < 20 then
+        counts.orphans = counts.orphans + 1
+        if #counts.unmatched < 20 then
           local carrier = carrier_in(name)
-          table.insert(reply[9], carrier)
-          table.insert(reply[9], sub(name, #carrier + 10))
+          table.insert(counts.unmatched, carrier)
+          table.insert(counts.unmatched, sub(name, #carrier + 10))
         end
       end
     end
   end
   local ended_ = call('ZRANGE', P .. 'ko', '-inf', now, 'BYSCORE', 'LIMIT', 0, DROPPED)
-  if #aged == Size.PARKED_TRIED or #ended_ == DROPPED then reply[7] = 1 end
+  if #aged == Size.PARKED_TRIED or #ended_ == DROPPED then counts.more = 1 end
   local before = #ended_
-  if too_many('k', 'ko', 'ka', ended_, DROPPED) then reply[7] = 1 end
-  reply[10] = #ended_ - before + tonumber(call('GET', P .. 'kd') or 0)
+  if too_many('k', 'ko', 'ka', ended_, DROPPED) then counts.more = 1 end
+  counts.dropped = #ended_ - before + tonumber(call('GET', P .. 'kd') or 0)
   call('DEL', P .. 'kd')
   for i = 1, #ended_ do
     local blob = call('HGET', P .. 'k', ended_[i])
@@ -230,25 +232,28 @@ end
 local function sweep(keys, args)
   begin(keys, args[1])
   expect(args, {Size.SETTINGS_SIZE}, {NAME, NUMBER})
-  local reply, forms = {0, 0, 0, 0, 0, 0, 0, {}, {}, 0}, {}
+  local forms, counts = {}, {
+    looked_at = 0, expired = 0, ended = 0, deleted = 0, matched = 0, orphans = 0, more = 0, guesses = {}, unmatched = {},
+    dropped = 0,
+  }
   for i = 2, #args, 2 do forms[args[i]] = tonumber(args[i + 1]) end
   local minute = call('ZRANGE', P .. 'wheel', '-inf', floor(now / 60000), 'BYSCORE', 'LIMIT', 0, 1)[1]
   local key = minute and P .. 'w:' .. minute
-  local ids = minute and call('LRANGE', key, 0, LOOKS - 1) or {}
+  local ids = minute and call('LRANGE', key, 0, BATCH - 1) or {}
   load(ids)
   local seen, unmapped = {}, {}
   for i = 1, #ids do
     local r = records[ids[i]]
-    if r and not seen[r] then look(r, reply, unmapped) end
+    if r and not seen[r] then sweep_record(r, counts, unmapped) end
     if r then seen[r] = true end
   end
-  reply[1] = #ids
-  if minute then reply[7] = 1 end
-  local aged, done, orphans, again = try_parked(reply, forms)
+  counts.looked_at = #ids
+  if minute then counts.more = 1 end
+  local aged, done, orphans, again = try_parked(counts, forms)
 
   commit()
   if minute then
-    if #ids < LOOKS then
+    if #ids < BATCH then
       call('DEL', key)
       call('ZREM', P .. 'wheel', minute)
     else
@@ -256,9 +261,9 @@ local function sweep(keys, args)
     end
   end
   local buckets = {}
-  for i = 1, #gone do
-    local list = group(buckets, sub(gone[i], 1, 4))
-    list[#list + 1] = gone[i]
+  for i = 1, #deleted do
+    local list = group(buckets, sub(deleted[i], 1, 4))
+    list[#list + 1] = deleted[i]
   end
   for bucket, list in pairs(buckets) do spread('HDEL', P .. 'm:' .. hex(bucket), list) end
   write_unmapped(unmapped)
@@ -266,5 +271,8 @@ local function sweep(keys, args)
   if #orphans > 0 then spread('ZADD', P .. 'ko', orphans) end
   if #again > 0 then spread('ZADD', P .. 'ka', again) end
   drop_parked(done)
-  return reply
+  return {
+    counts.looked_at, counts.expired, counts.ended, counts.deleted, counts.matched, counts.orphans, counts.more,
+    counts.guesses, counts.unmatched, counts.dropped,
+  }
 end

@@ -1,33 +1,41 @@
--- take: wakes what is due, pops the fairest account's oldest, gates, reserves, leases to the owner.
+-- take: wakes what is due, pops the oldest message of the account whose turn it is, gates it, reserves it under its
+-- caps and
+-- leases it to the owner.
 --
--- ARGV  settings, owner, carrier, on_unknown (the carrier's word), limit and keep in parts, 1 for a probe,
---       then lanes in order: route, place, priority
--- reply {lease, token, dropped, more (0/1), next due, leased: id, record, …, redecide: id, record, reason, …}
---       (records as they were before the take; all of this take share lease and token)
--- Leased: SENDING under this lease, listed in x:<owner>. Redecide: untouched but for due = token = now + 5 s, at which
--- instant somebody else may get it. A probe of a carrier that may be sick leases one message at most, which may be sent
--- once more when it is lost, and of the first in each lane the one that was resent least. Dropped: ended by the gate. A
--- repeat takes other messages: what a caller never heard of is reclaimed with its owner, or handed back by it when it
--- meets a lease it does not know.
+-- ARGV   settings, owner, carrier, on_unknown of the carrier, most parts, how many of these are kept for one-time
+--        passwords,
+--        1 for a probe; then lanes in order: route, place, priority
+-- reply  {lease, token, dropped, more (0/1), next due, leased: {id, record, …}, redecide: {id, record, reason, …}}
+--        Records are as they were before the take. All that one take leases share its lease, all it hands back its
+--        token.
+--        Leased:   SENDING under this lease, listed in x:<owner>.
+--        Redecide: unchanged but for due = token = now + 5 s, at which instant another take may get it.
+--        Dropped:  ended by the gate.
+-- Not idempotent: a repeat takes other messages. Those of a lost reply are reclaimed when their owner is dead, or put
+-- back
+-- by untake_lost.
+--
+-- A probe of a carrier that may be failing leases at most one message: one that may be sent again when it is lost, and
+-- in
+-- each lane the one that was resent least.
 
 local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait
 local WOKEN = 200 -- delayed messages woken in a lane by one take
 local PROBED = 32 -- messages of an account among which a probe chooses
-local REDECIDED = 200 -- messages handed back for a decision by one take; the rest by the next
+local REDECIDED = 200 -- messages handed back by one take; the rest by the next
 
--- When the first of a lane's delayed messages is due; nil when there is none.
+-- Return when the first of a lane's delayed messages is due; nil when there is none.
 local function first_due(lane)
   return tonumber(call('ZRANGE', P .. 'y:' .. lane, 0, 0, 'WITHSCORES')[2])
 end
 
--- What was due: retries become ready (their list is written at once, for this take may pop them); the rest is for a
--- decision.
+-- Wake what is due: retries become ready (written at once, as this take may pop them), the rest is to be decided again.
 local function wake(lane, take_)
   local key, first = P .. 'y:' .. lane, first_due(lane)
   take_.dues[lane] = first
   if not first or first > now then return end
-  take_.stirred[lane] = true
+  take_.changed[lane] = true
   local due = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, WOKEN, 'WITHSCORES')
   local ids = {}
   for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
@@ -37,10 +45,10 @@ local function wake(lane, take_)
   for i = 1, #due, 2 do
     local r = records[due[i]]
     if not r or r.due ~= tonumber(due[i + 1]) or r.state > State.QUEUED then
-      removed[#removed + 1] = due[i] -- moved on since
+      removed[#removed + 1] = due[i] -- has left this lane
     elseif r.state == State.QUEUED then
       removed[#removed + 1] = due[i]
-      r.due = 0 -- ready now; and a decider that is late no longer holds its token
+      r.due = 0 -- ready now; a late decision no longer has its token
       touch(r)
       push_head(r)
     elseif now > r.expires then
@@ -57,7 +65,7 @@ local function wake(lane, take_)
   end
 end
 
--- The accounts of a lane that have something ready: {name, tag, how many of its list were looked at, drained}.
+-- Return the accounts of a lane that have something ready: {name, tag, entries of its list looked at, drained}.
 local function accounts_of(lane)
   local all, out = call('ZRANGE', P .. 'l:' .. lane, 0, 63, 'WITHSCORES'), {}
   for i = 1, #all, 2 do out[#out + 1] = {name = all[i], tag = tonumber(all[i + 1]), looked = 0} end
@@ -73,10 +81,10 @@ local function fairest(accounts)
   return best
 end
 
--- Gate one message popped from a lane. Answers the parts that it takes of the budget.
+-- Gate one message popped from a lane. Return how many parts of the budget it uses.
 local function hand_out(r, lane, take_)
   if r.pinned == 1 and lane ~= lane_of(r) then
-    push_tail(r) -- it was pinned while it waited here: to where only its carrier looks
+    push_tail(r) -- it was pinned while it waited here: to the lane of its carrier
     return 0
   end
   local good, state, reason = gate(r)
@@ -97,14 +105,14 @@ local function hand_out(r, lane, take_)
   return parts
 end
 
--- Empty a lane fairly until `budget` parts are handed out. Answers how many are left of it.
+-- Empty a lane in fair order until `budget` parts are handed out. Return what is left of the budget.
 local function drain(lane, budget, take_)
   local accounts, clock_ = accounts_of(lane), nil
   if #accounts == 0 then return budget end
-  while budget > 0 and take_.scan > 0 and take_.decide > 0 do
+  while budget > 0 and take_.scans_left > 0 and take_.redecides_left > 0 do
     local account = fairest(accounts)
     if not account then break end
-    local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scan, 1000)
+    local chunk = min(#accounts > 1 and QUANTUM or budget, budget, take_.scans_left, 1000)
     local ids = call('LRANGE', queue_key(lane, account.name), account.looked, account.looked + chunk - 1)
     account.drained = #ids < chunk
     load(ids)
@@ -116,13 +124,13 @@ local function drain(lane, budget, take_)
     load_rules(ready)
     clock_ = max(clock_ or account.tag, account.tag)
     for i = 1, #ids do
-      if budget <= 0 or take_.decide <= 0 then
+      if budget <= 0 or take_.redecides_left <= 0 then
         account.drained = false
         break
       end
       local r = records[ids[i]]
       account.looked = account.looked + 1
-      take_.scan = take_.scan - 1
+      take_.scans_left = take_.scans_left - 1
       if r and r.state == State.QUEUED and r.due <= now then
         local parts = hand_out(r, lane, take_)
         budget = budget - parts
@@ -152,7 +160,7 @@ local function drain(lane, budget, take_)
   return budget
 end
 
--- The message of a lane that is risked at a carrier that may be sick. Answers whether one was leased.
+-- Lease one message that may be risked at a carrier that may be failing. Return whether there was one.
 local function probe(lane, take_)
   local best, queue, resends = nil, nil, settings.resends
   for _, account in ipairs(accounts_of(lane)) do
@@ -160,7 +168,7 @@ local function probe(lane, take_)
     load(ids)
     for i = 1, #ids do
       local r = records[ids[i]]
-      local may = r and r.state == State.QUEUED and r.due <= now and max(r.on_unknown, take_.word) < OnUnknown.NEVER
+      local may = r and r.state == State.QUEUED and r.due <= now and max(r.on_unknown, take_.on_unknown) < OnUnknown.NEVER
       if may and lane == lane_of(r) and r.resent < resends then
         best, queue, resends = r, queue_key(lane, account.name), r.resent
       end
@@ -176,7 +184,7 @@ local function probe(lane, take_)
   return parts > 0
 end
 
--- The lanes asked for that have ever held something, in order: {name, for one-time passwords}.
+-- Return the requested lanes that have ever held something, in order: {name, whether it is for one-time passwords}.
 local function lanes_asked(args, carrier)
   local names, otps, lanes, pinned = {}, {}, {}, {}
   for i = 8, #args, 3 do
@@ -188,20 +196,21 @@ local function lanes_asked(args, carrier)
     names[n + 1], otps[n + 1] = args[i] .. '#' .. args[i + 1] .. ':' .. args[i + 2], otp
   end
   if #names == 0 then return lanes end
-  local listed = spread_read('SMISMEMBER', P .. 'lanes', names)
+  local known = spread_read('SMISMEMBER', P .. 'lanes', names)
   for i = 1, #names do
-    if listed[i] == 1 then lanes[#lanes + 1] = {names[i], otps[i]} end
+    if known[i] == 1 then lanes[#lanes + 1] = {names[i], otps[i]} end
   end
   return lanes
 end
 
--- The earliest instant at which something wakes in these lanes; 0 = never. Read again where this take has changed it.
+-- Return the earliest instant at which something wakes in these lanes; 0 = never. Read again where this take has
+-- changed it.
 local function next_due(lanes, take_)
   local next_ = 0
   for i = 1, #lanes do
     local lane = lanes[i][1]
     local due = take_.dues[lane]
-    if take_.stirred[lane] then due = first_due(lane) end
+    if take_.changed[lane] then due = first_due(lane) end
     if due and (next_ == 0 or due < next_) then next_ = due end
   end
   return next_
@@ -210,17 +219,18 @@ end
 local function take(keys, args)
   begin(keys, args[1])
   expect(args, {Size.SETTINGS_SIZE, NAME, NAME, NUMBER, NUMBER, NUMBER, NUMBER}, {NAME, NUMBER, NUMBER})
-  local owner, limit, keep = args[2], tonumber(args[5]), tonumber(args[6])
+  local _, owner, carrier, on_unknown, limit, keep, is_probe = unpack_(args, 1, 7)
+  on_unknown, limit, keep = tonumber(on_unknown), tonumber(limit), tonumber(keep)
   local token, redecide = now + TOKEN_LIFE, {}
   local take_ = {
-    carrier = args[3], word = tonumber(args[4]), lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
-    dropped = 0, more = 0, scan = SCAN, decide = REDECIDED, dues = {}, stirred = {},
+    carrier = carrier, on_unknown = on_unknown, lease = tonumber(call('GET', P .. 'lease') or 0) + 1, leased = {},
+    dropped = 0, more = 0, scans_left = SCAN, redecides_left = REDECIDED, dues = {}, changed = {},
   }
   function take_.redecide(r, reason, lane)
     redecide[#redecide + 1] = r.id
     redecide[#redecide + 1] = r.raw
     redecide[#redecide + 1] = reason
-    take_.decide, take_.stirred[lane] = take_.decide - 1, true
+    take_.redecides_left, take_.changed[lane] = take_.redecides_left - 1, true
     r.due = token
     local list = group(delays, lane)
     list[#list + 1] = token
@@ -228,7 +238,7 @@ local function take(keys, args)
     touch(r)
   end
 
-  local lanes = lanes_asked(args, take_.carrier)
+  local lanes = lanes_asked(args, carrier)
   load_flags()
   for i = 1, #lanes do wake(lanes[i][1], take_) end
   local later, off = delays, undelays
@@ -237,7 +247,7 @@ local function take(keys, args)
   delays, undelays = later, off
   for i = 1, #lanes do
     local lane, spare = lanes[i][1], lanes[i][2] and 0 or keep
-    if args[7] == '1' then
+    if is_probe == '1' then
       if probe(lane, take_) then break end
     elseif limit > spare then
       limit = drain(lane, limit - spare, take_) + spare
@@ -251,7 +261,7 @@ local function take(keys, args)
     for i = 1, #take_.leased, 2 do ids[#ids + 1] = take_.leased[i] end
     call('SET', P .. 'lease', take_.lease)
     call('HSET', P .. 'x:' .. owner, take_.lease,
-      pack('>BBc0', tonumber(args[4]), #take_.carrier, take_.carrier) .. concat(ids), 'n' .. take_.lease, #ids)
+      pack('>BBc0', on_unknown, #carrier, carrier) .. concat(ids), 'n' .. take_.lease, #ids)
   end
   call('HSET', P .. 'b', owner, now)
   commit()

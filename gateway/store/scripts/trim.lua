@@ -1,7 +1,8 @@
--- trim: every consumer has dealt with the stream's entries up to and with this one; they go. Idempotent.
+-- trim: deletes entries of the event stream that every consumer has dealt with.
 --
--- ARGV  settings, entry id
--- reply how many went
+-- ARGV   settings, entry id (the last one to delete)
+-- reply  how many were deleted
+-- Idempotent.
 
 local function trim(keys, args)
   begin(keys, args[1])

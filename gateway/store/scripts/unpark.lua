@@ -1,6 +1,7 @@
--- unpark: receipts that were found by their id alone and are stored by now.
+-- unpark: removes parked receipts that were found by their id alone and are stored with their messages.
 --
--- ARGV  settings, then per receipt: carrier, id
+-- ARGV   settings, then per receipt: carrier, id
+-- reply  how many names were removed
 -- Idempotent.
 
 local function unpark(keys, args)

@@ -1,7 +1,10 @@
--- untake: leased but never written: back to the head of its lane, the account's tag as before, no attempt counted.
+-- untake: puts leased messages that were not written back at the head of their lanes; the account gets its turn back,
+-- no
+-- attempt is counted.
 --
--- ARGV  settings, owner, then id .. lease (24 octets) each
--- reply how many went back. Idempotent: only what is SENDING under that lease moves.
+-- ARGV   settings, owner, then per message id .. lease (24 octets)
+-- reply  how many were put back
+-- Idempotent: only what is SENDING under that lease moves.
 
 local function untake(keys, args)
   begin(keys, args[1])
@@ -15,7 +18,7 @@ local function untake(keys, args)
     if r and r.state == State.SENDING and r.lease == lease then
       closed[lease] = (closed[lease] or 0) + 1
       back = back + 1
-      untaken(r)
+      return_to_lane(r)
     end
   end
   commit()

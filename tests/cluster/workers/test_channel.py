@@ -1,4 +1,4 @@
-"""What a supervisor tells a worker arrives as it was."""
+"""Orders and reports arrive unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.cluster.worker_identity import WorkerIdentity
-from gateway.cluster.workers.channel import WorkerOrders, WorkerReport, hear, line, receive
+from gateway.cluster.workers.channel import WorkerOrders, WorkerReport, decode_report, encode_line, receive_orders
 from gateway.config import load, load_text
 
 ROOT = Path(__file__).parents[3]
@@ -21,11 +21,11 @@ def test_a_configuration_survives_the_way_to_the_worker(file: str) -> None:
     config = load(ROOT / "config" / file, {"NORTH_PORT": "1", "SOUTH_PORT": "2"})
     here, there = socket.socketpair()
     with here, there:
-        here.sendall(line(WorkerOrders(WORKER_IDENTITY, config)))
-        assert receive(there) == WorkerOrders(WORKER_IDENTITY, config)
+        here.sendall(encode_line(WorkerOrders(WORKER_IDENTITY, config)))
+        assert receive_orders(there) == WorkerOrders(WORKER_IDENTITY, config)
 
 
-def test_durations_and_tables_survive_too() -> None:
+def test_durations_and_tables_survive_the_way_to_the_worker() -> None:
     text = """
 [retention]
 finished = "90m"
@@ -48,15 +48,13 @@ carriers = ["north"]
     assert msgspec.json.decode(msgspec.json.encode(config), type=type(config)) == config
 
 
-def test_a_supervisor_that_is_gone_gives_no_orders() -> None:
+def test_receiving_orders_from_a_dead_supervisor_raises_eof() -> None:
     here, there = socket.socketpair()
     here.close()
     with there, pytest.raises(EOFError):
-        receive(there)
+        receive_orders(there)
 
 
-def test_words_of_a_worker() -> None:
-    assert [hear(line(word)) for word in (WorkerReport(), WorkerReport("failed", "why"))] == [
-        WorkerReport("beat"),
-        WorkerReport("failed", "why"),
-    ]
+def test_reports_survive_the_way_to_the_supervisor() -> None:
+    reports = [WorkerReport("alive"), WorkerReport("failed", "why")]
+    assert [decode_report(encode_line(report)) for report in reports] == reports

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.carriers.views import BindView, CarrierView
 from gateway.cluster.workers import merge
-from gateway.webhooks.administration import EndpointStatus
+from gateway.webhooks.admin import EndpointStatus
 
 OWN = b"""\
 # HELP g_submits_total Parts written.
@@ -43,7 +43,7 @@ def bind(name: str) -> BindView:
     return BindView(name, "transceiver", "running", "bound_trx", up=True)
 
 
-def test_a_page_names_workers_and_says_once_what_is_the_same_for_all() -> None:
+def test_a_metrics_page_labels_workers_and_shows_store_metrics_once() -> None:
     text = merge.page({"1": OWN % 4, "2": OWN % 6}, SHARED).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert list(families) == ["g_submits", "g_age_seconds", "g_took_seconds", "g_held"]
@@ -57,7 +57,7 @@ def test_a_page_names_workers_and_says_once_what_is_the_same_for_all() -> None:
     assert text.count("# TYPE g_submits_total counter") == 1
 
 
-def test_a_carrier_is_what_all_workers_have_of_it() -> None:
+def test_a_carrier_adds_up_what_its_workers_have() -> None:
     one = view(up=1, window=100, submitted=5, rate=50.0, refused={"RTHROTTLED": 2}, binds=[bind("north/1")])
     other = view(up=1, window=100, submitted=7, rate=50.0, refused={"RTHROTTLED": 1, "RSYSERR": 9}, taking=True)
     other.mode, other.binds = "paused", [bind("north/1")]
@@ -68,12 +68,12 @@ def test_a_carrier_is_what_all_workers_have_of_it() -> None:
     assert [(bind.worker, bind.name) for bind in both.binds] == [("1", "north/1"), ("2", "north/1")]
 
 
-def test_carriers_keep_their_order_and_one_that_only_one_worker_has_yet_is_there() -> None:
+def test_carriers_keep_their_order_and_include_those_of_one_worker_only() -> None:
     merged = merge.carriers({"1": [view("north"), view("south")], "2": [view("north"), view("south"), view("east")]})
     assert [carrier.name for carrier in merged] == ["north", "south", "east"]
 
 
-def test_queues_of_receivers_are_not_added_up_and_the_worst_fault_is_shown() -> None:
+def test_webhook_queues_are_not_added_up_and_the_worst_fault_is_shown() -> None:
     one = EndpointStatus("shop", "https://a", True, waiting=5, oldest_s=3.0)
     other = EndpointStatus(
         "shop", "https://a", True, waiting=5, oldest_s=3.0, tries=4, last_error="503", failing_s=9.0, next_try_s=0.5
@@ -83,7 +83,7 @@ def test_queues_of_receivers_are_not_added_up_and_the_worst_fault_is_shown() -> 
     assert (both.failing_s, both.next_try_s) == (9.0, 0.5)
 
 
-def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None:
+def test_a_status_adds_up_counters_and_shows_store_contents_once() -> None:
     said = {
         worker: {
             **{"node": worker, "held": 3, "carriers": [], "intake": {"queued": 2}, "swept": {"expired": 1}},
@@ -113,7 +113,7 @@ def test_status_adds_up_what_was_counted_and_takes_what_is_stored_once() -> None
     }
 
 
-def test_a_carrier_is_sick_only_when_it_is_so_for_every_worker() -> None:
+def test_a_carrier_is_sick_only_if_it_is_sick_for_every_worker() -> None:
     one = view(sick=True, response_timeout=45.0, late_answers=3, given_up=4)
     other = view(sick=False, response_timeout=30.0, late_answers=1, given_up=1)
     both = merge.carrier({"1": one, "2": other})

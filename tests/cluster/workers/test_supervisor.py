@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gateway.cli import app as command_line
 from gateway.client import Client
 from gateway.simulator import Faults
-from tests.house import KEY, TOKEN, House, extra, house, missing, until
+from tests.running_gateway import KEY, TOKEN, RunningGateway, extra, missing, running_gateway, until
 from tests.servers import alive
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -28,13 +28,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with house(tmp_path_factory.mktemp("workers"), faults=Faults(receipt_delay_ms=50), workers=2) as built:
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(
+        tmp_path_factory.mktemp("workers"), faults=Faults(receipt_delay_ms=50), workers=2
+    ) as built:
         await settled(built, lambda body: all(worker["state"] == "up" for worker in body["workers"]))
         yield built
 
 
-async def settled(gateway: House, holds: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> dict[str, Any]:
+async def settled(
+    gateway: RunningGateway, holds: Callable[[dict[str, Any]], bool], seconds: float = 20.0
+) -> dict[str, Any]:
     """The status, once it is as wanted."""
     async with asyncio.timeout(seconds):
         while True:
@@ -44,7 +48,7 @@ async def settled(gateway: House, holds: Callable[[dict[str, Any]], bool], secon
             await asyncio.sleep(0.05)
 
 
-async def both_serve(gateway: House, count: int, first: int) -> list[Any]:
+async def both_serve(gateway: RunningGateway, count: int, first: int) -> list[Any]:
     """Post on connections of their own, which the kernel hands to either worker."""
     accepted = []
     for number in range(first, first + count):
@@ -59,12 +63,12 @@ def command_line_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1:-1]
 
 
-def command(gateway: House, *words: str) -> tuple[int, str]:
+def command(gateway: RunningGateway, *words: str) -> tuple[int, str]:
     done = CliRunner().invoke(command_line, [*words, "--url", gateway.admin.url, "--token", TOKEN])
     return done.exit_code, done.output
 
 
-def page(gateway: House) -> dict[str, dict[tuple[str, ...], float]]:
+def page(gateway: RunningGateway) -> dict[str, dict[tuple[str, ...], float]]:
     """Samples: name -> values of the labels in the order of their names -> value."""
     request = urllib.request.Request(f"{gateway.admin.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
@@ -79,7 +83,7 @@ def page(gateway: House) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def allowed(gateway: House, path: str) -> str | None:
+def allowed(gateway: RunningGateway, path: str) -> str | None:
     """What a 405 names."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     request = urllib.request.Request(f"{gateway.admin.url}{path}", headers=headers, method="DELETE")
@@ -90,7 +94,7 @@ def allowed(gateway: House, path: str) -> str | None:
     return said
 
 
-async def test_messages_of_both_workers_reach_the_carriers_and_finish(gateway: House) -> None:
+async def test_messages_of_both_workers_are_delivered(gateway: RunningGateway) -> None:
     accepted = await both_serve(gateway, 40, 46_700_000_000)
     await until(lambda: len(gateway.copies()) >= 40, 10)
     metrics = await asyncio.to_thread(page, gateway)
@@ -103,7 +107,7 @@ async def test_messages_of_both_workers_reach_the_carriers_and_finish(gateway: H
     assert (code, "reported it delivered" in said) == (0, True)
 
 
-async def test_one_page_of_metrics(gateway: House) -> None:
+async def test_one_metrics_page_covers_all_workers(gateway: RunningGateway) -> None:
     metrics = await asyncio.to_thread(page, gateway)
     own = {name for name in metrics if "worker" in name}
     assert own == set(re.findall(r"smpp_gateway_worker\w+", DOCS.read_text()))
@@ -115,7 +119,7 @@ async def test_one_page_of_metrics(gateway: House) -> None:
     assert {labels[-1] for labels in metrics["smpp_gateway_binds_up"]} == {"1", "2"}
 
 
-async def test_status_names_the_workers_and_commands_just_work(gateway: House) -> None:
+async def test_the_status_lists_the_workers_and_commands_work_unchanged(gateway: RunningGateway) -> None:
     body = await gateway.status()
     assert [(one["name"], one["state"], one["restarts"]) for one in body["workers"]] == [("1", "up", 0), ("2", "up", 0)]
     assert gateway.process is not None
@@ -127,7 +131,7 @@ async def test_status_names_the_workers_and_commands_just_work(gateway: House) -
         assert code == 0, said
 
 
-async def test_every_worker_obeys_and_the_audit_says_it_once(gateway: House) -> None:
+async def test_an_action_reaches_every_worker_and_is_recorded_once(gateway: RunningGateway) -> None:
     code, said = await asyncio.to_thread(command, gateway, "carriers", "pause", "north")
     assert code == 0, said
     body = (await asyncio.to_thread(gateway.admin.get, "/carriers/north")).body
@@ -147,26 +151,26 @@ async def test_every_worker_obeys_and_the_audit_says_it_once(gateway: House) -> 
     ]
 
 
-async def test_what_does_not_exist_and_who_may_not(gateway: House) -> None:
+async def test_unknown_targets_and_missing_rights_are_refused(gateway: RunningGateway) -> None:
     assert (await asyncio.to_thread(gateway.admin.get, "/carriers/east")).status == 404
     assert (await asyncio.to_thread(gateway.admin.get, "/nothing")).status == 404
     assert (await asyncio.to_thread(gateway.admin.post, "/carriers/north/explode", {})).status == 404
     assert await asyncio.to_thread(allowed, gateway, "/carriers") == "GET, HEAD"
     answer = await asyncio.to_thread(gateway.admin.post, "/carriers/north/binds/1/pause?worker=9", {})
-    assert (answer.status, "known are: 1, 2" in answer.body["detail"]) == (404, True)
+    assert (answer.status, "configured workers: 1, 2" in answer.body["detail"]) == (404, True)
     assert (await asyncio.to_thread(Client(gateway.admin.url).get, "/status")).status == 401
     assert (await asyncio.to_thread(Client(gateway.admin.url, KEY).get, "/status")).status == 403
     assert (await asyncio.to_thread(Client(gateway.admin.url).get, "/healthz")).ok
 
 
-async def test_no_secret_stands_in_a_command_line(gateway: House) -> None:
+async def test_no_secret_is_on_a_command_line(gateway: RunningGateway) -> None:
     for worker in (await gateway.status())["workers"]:
         words = command_line_of(worker["pid"])
         assert words[:4] == ["-P", "-m", "gateway.cluster.workers", worker["name"]]
         assert len(words) == 5
 
 
-async def test_a_reload_is_checked_once_and_holds_at_all_workers(gateway: House) -> None:
+async def test_a_reload_is_checked_once_and_applied_by_all_workers(gateway: RunningGateway) -> None:
     good = gateway.file.read_text()
     pids = [one["pid"] for one in (await gateway.status())["workers"]]
     gateway.file.write_text(good.replace("rate = 0", "rate = fast"))
@@ -193,7 +197,7 @@ async def test_a_reload_is_checked_once_and_holds_at_all_workers(gateway: House)
     await until(lambda: not alive(third), 5)
 
 
-async def test_a_killed_worker_is_started_again_and_nothing_is_lost(gateway: House) -> None:
+async def test_a_killed_worker_is_restarted_and_nothing_is_lost(gateway: RunningGateway) -> None:
     messages = [{"to": f"+{46_710_000_000 + i}", "text": f"Load {i}"} for i in range(3_000)]
     before = extra(gateway.copies())
     posting = [asyncio.create_task(gateway.post(messages[i : i + 100])) for i in range(0, 3_000, 100)]
@@ -210,7 +214,7 @@ async def test_a_killed_worker_is_started_again_and_nothing_is_lost(gateway: Hou
     assert "killed by SIGKILL" in (gateway.folder / "gateway.log").read_text()
 
 
-async def test_without_its_supervisor_a_worker_stops_and_the_next_one_goes_on(gateway: House) -> None:
+async def test_workers_of_a_killed_supervisor_stop_and_the_next_one_continues(gateway: RunningGateway) -> None:
     workers = (await gateway.status())["workers"]
     accepted = await gateway.post([{"to": f"+{46_720_000_000 + i}", "text": f"Late {i}"} for i in range(500)])
     await gateway.kill()
@@ -222,7 +226,7 @@ async def test_without_its_supervisor_a_worker_stops_and_the_next_one_goes_on(ga
     assert sum(extra({to: copies}) for to, copies in gateway.copies().items() if to.startswith("4672")) == 0
 
 
-async def test_the_end_is_clean(gateway: House) -> None:
+async def test_sigterm_stops_all_workers_without_errors(gateway: RunningGateway) -> None:
     workers = (await gateway.status())["workers"]
     assert await gateway.stop() == 0
     assert not any(alive(worker["pid"]) for worker in workers)

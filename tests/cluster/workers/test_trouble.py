@@ -21,24 +21,26 @@ from gateway.cluster.workers.locks import WorkerLocks
 from gateway.cluster.workers.worker import Worker
 from gateway.config import Config
 from gateway.simulator import Faults
-from tests.house import house
+from tests.running_gateway import running_gateway
 from tests.servers import alive
 from tests.test_serve import refused, write_config
 
 
-def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
+def test_workers_that_cannot_start_report_the_reason(tmp_path: Path) -> None:
     file, _, _ = write_config(tmp_path)
     dead = f'workers = 2\n[store]\nurl = "redis://127.0.0.1:{free_ports(1)[0]}"'
-    file.write_text(file.read_text().replace("[store]", dead))
+    file.write_text(file.read_text().rereserved("[store]", dead))
     code, errors = refused(file)
     assert code == Exit.CANNOT_START
     assert re.search("cannot start: worker [12]: the store at 127.0.0.1", errors)
     assert "Traceback" not in errors
 
 
-async def test_asked_twice_it_ends_at_once_with_all_its_workers(tmp_path: Path) -> None:
+async def test_a_second_sigterm_ends_the_supervisor_and_all_workers_at_once(tmp_path: Path) -> None:
     faults = Faults(latency_ms=60_000)
-    async with house(tmp_path, ["north"], faults=faults, settings="response_timeout = 30", workers=2) as gateway:
+    async with running_gateway(
+        tmp_path, ["north"], faults=faults, settings="response_timeout = 30", workers=2
+    ) as gateway:
         workers = (await gateway.status())["workers"]
         await gateway.post([{"to": "+46700000001", "text": "never answered"}])
         async with asyncio.timeout(5):
@@ -56,31 +58,31 @@ async def test_asked_twice_it_ends_at_once_with_all_its_workers(tmp_path: Path) 
         assert not any(alive(worker["pid"]) for worker in workers)
 
 
-def test_a_port_that_another_gateway_shares_out_is_taken() -> None:
-    place = bind("127.0.0.1:0", reuse_port=True)
-    listen = f"127.0.0.1:{place.getsockname()[1]}"
+def test_a_port_that_another_gateway_listens_on_with_reuse_port_is_refused() -> None:
+    reserved = bind("127.0.0.1:0", reuse_port=True)
+    listen = f"127.0.0.1:{reserved.getsockname()[1]}"
     bind(listen).close()  # nobody listens yet
     with bind(listen, reuse_port=True) as other:
         other.listen()
         with pytest.raises(OSError, match=f"cannot listen on {listen}"):
             bind(listen)
-    place.close()
+    reserved.close()
 
 
-async def test_a_worker_that_says_nothing_for_long_is_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+async def test_a_worker_without_reports_is_killed_as_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPORT_EVERY", 0.01)
     monkeypatch.setattr(module, "STUCK", 5)
     worker = Worker(WorkerIdentity(1, "a.1", "", "", ""), WorkerLocks(tmp_path, "a"), Config, patience=1.0)
     killed: list[signal.Signals] = []
     monkeypatch.setattr(worker, "_signal", killed.append)
     reader = asyncio.StreamReader()
-    listening = asyncio.create_task(worker._listen(reader))
+    listening = asyncio.create_task(worker._read_reports(reader))
     for _ in range(4):
         await asyncio.sleep(0.02)
-        reader.feed_data(b'{"say":"beat"}\n')
+        reader.feed_data(b'{"kind":"alive"}\n')
     assert cast("list[int]", killed) == []
     await asyncio.sleep(0.2)
     assert killed == [signal.SIGKILL]
     reader.feed_eof()
     await listening
-    assert worker._said.startswith("stuck")
+    assert worker._end_reason.startswith("stuck")

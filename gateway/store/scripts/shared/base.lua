@@ -1,7 +1,13 @@
--- The ground of every function: short names, the partition's tag P, the instant `now` (ms UTC), the settings.
+-- What every function builds on: short names, the partition's tag P, the instant `now` (ms UTC), the settings.
 --
--- The shape of every function is: begin, read, decide, commit. Nothing is written before commit, so an error on the way
--- leaves everything as it was. (The libraries of Lua are not there yet while a library loads: hence `begin`.)
+-- Every function has the same shape: begin, read, decide, commit. Nothing is written before commit, so an error on the
+-- way
+-- leaves everything as it was. (Lua's libraries are not there while a library loads; begin names them at the first
+-- call.)
+--
+-- The scripts are ordinary Lua 5.1; three kinds of names are replaced by library.py when the library is built:
+-- State.X, Reason.X, Size.X … are numbers of Python's enums, Format.X are formats for struct, and r.field is the slot
+-- of a head field in a record's array. What a shared part declares at its top level is known to all parts behind it.
 
 local call, sub, byte, char, find, floor, max, min, concat, pack, read, unpack_
 local P, now, settings
@@ -12,13 +18,9 @@ local function begin_names()
   pack, read, unpack_ = struct.pack, struct.unpack, unpack
 end
 
-local function clock()
-  $CLOCK
-end
-
--- Settings: the retention times in ms (events, resends: counts).
+-- Unpack the settings: retention times in ms; events and resends are counts.
 local function read_settings(packed)
-  local id_map, finished, refused, receipt, hold, parked, orphan, events, resends = read($SETTINGS, packed)
+  local id_map, finished, refused, receipt, hold, parked, orphan, events, resends = read(Format.SETTINGS, packed)
   return {
     id_map = id_map, finished = finished * 1000, refused = refused * 1000, receipt = receipt * 1000,
     hold = hold * 1000, parked = parked * 1000, orphan = orphan * 1000, events = events, resends = resends,
@@ -26,7 +28,7 @@ local function read_settings(packed)
 end
 
 -- What an argument must be: a number of octets, or one of these.
-local NUMBER, NAME, SOME, ANY = -1, -2, -3, -4 -- digits; 1 to 255 octets; not empty; whatever it is
+local NUMBER, NAME, SOME, ANY = -1, -2, -3, -4 -- digits; 1 to 255 octets; not empty; anything
 
 local function fits(arg, want)
   if want >= 0 then return #arg == want end
@@ -35,8 +37,8 @@ local function fits(arg, want)
   return want == ANY or #arg > 0
 end
 
--- Nothing is rolled back, so a function looks at all its arguments before its first write: `fixed` ones, then, when `each`
--- is given, any number of items of that shape.
+-- Check the arguments: the `fixed` ones, then, when `each` is given, any number of items of that shape. Nothing is
+-- rolled back, so a function calls this before its first write.
 local function expect(args, fixed, each)
   local n, k, m = #args, #fixed, each and #each or 1
   if n < k or (n > k and not each) or (n - k) % m ~= 0 then error('malformed: ' .. n .. ' arguments') end
@@ -46,8 +48,8 @@ local function expect(args, fixed, each)
   end
 end
 
--- A command with a long list of arguments, cut since Lua's unpack fails near 8,000 values. 3,960 divides by 2 and 3.
--- Answers what the last one answered.
+-- Call a command with a long list of arguments in pieces, as Lua's unpack fails near 8,000 values; 3,960 divides by 2
+-- and 3. Return the last reply.
 local function spread(command, key, list)
   local n, reply = #list, nil
   for from = 1, n, 3960 do
@@ -71,7 +73,7 @@ local function hex(octets)
   return string.format('%02x%02x%02x%02x', byte(octets, 1, 4))
 end
 
--- list = groups[key], made when it is missing
+-- Return groups[key], a new list when it is missing.
 local function group(groups, key)
   local list = groups[key]
   if not list then

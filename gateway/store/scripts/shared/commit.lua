@@ -1,22 +1,27 @@
--- The one writer: what a call gathered goes out in as few commands as there are keys.
+-- The only writer: what a call has gathered is written in as few commands as there are keys.
 
-local mapped, mapped_hours, named, listed, closed, held
-local flying, arrived -- see proof.lua and parked.lua
+local mapped, mapped_hours, id_givers, listed, closed, held
+local in_flight_by_recipient, arrived -- see proof.lua and parked.lua
 
 local function begin(keys, args)
   if not call then begin_names() end
   P, now = keys[1], 0
   now = clock()
   if args then settings = read_settings(args) end
-  records, dirty, gone = {}, {}, {}
+  records, dirty, deleted = {}, {}, {}
   pushes, delays, undelays = {}, {}, {}
-  events, told, wheel, releases, unheld, held = {}, {at = 0}, {}, {}, {}, {}
-  mapped, mapped_hours, named, listed, closed = {}, {}, {}, {}, {}
+  events, event_summaries, wheel, releases, unheld, held = {}, {offset = 0}, {}, {}, {}, {}
+  mapped, mapped_hours, id_givers, listed, closed = {}, {}, {}, {}, {}
   rules, caps, reserved, waiting = {}, {}, {}, {}
-  flying, arrived = nil, nil
+  in_flight_by_recipient, arrived = nil, nil
 end
 
--- Leases that were answered: the entry of a take goes with its last message.
+-- Tell whether a field of x:<owner> is the count of a lease's open messages (n<lease>), not the lease itself.
+local function is_open_count(field)
+  return byte(field) == 110
+end
+
+-- Count answered messages off their leases; a lease is deleted with its last one.
 local function write_closed(owner)
   local key = P .. 'x:' .. owner
   for lease, n in pairs(closed) do
@@ -24,9 +29,9 @@ local function write_closed(owner)
   end
 end
 
--- An id that several messages to one recipient were given stands for all of them: which it means is seen when a receipt
--- comes (progress, owner_of).
-local function both(old, new)
+-- Merge the values of an id that several messages to one recipient were given. Which one a receipt means is decided
+-- when it comes (progress, owner_of).
+local function merge_values(old, new)
   local id, others = sub(new, 1, 16), ''
   for from = 1, #old, 17 do
     if sub(old, from, from + 15) ~= id then others = others .. sub(old, from, from + 16) end
@@ -35,7 +40,7 @@ local function both(old, new)
 end
 
 local commit
-do -- a block of its own, since Lua has room for 200 locals in one: what only this needs
+do -- a block of its own: Lua allows 200 locals per block
 
 local function write_records()
   local buckets = {}
@@ -51,8 +56,8 @@ end
 local function write_events()
   if #events > 0 then
     if followed() then
-      -- Who follows the stream trims it behind what he has moved: what nobody has seen yet must not go.
-      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(told))
+      -- The follower trims the stream behind what it has moved; what it has not seen yet must stay.
+      call('XADD', P .. 'e', '*', 'd', concat(events), 't', now, 'v', concat(event_summaries))
     else
       call('XADD', P .. 'e', 'MAXLEN', '~', settings.events, '*', 'd', concat(events), 't', now)
     end
@@ -65,7 +70,7 @@ local function write_wheel()
   end
 end
 
--- Reservations of messages that ended unsent are taken out of their caps.
+-- Take the reservations of messages that ended unsent out of their caps.
 local function write_releases()
   for i = 1, #releases, 2 do
     local key, id = releases[i], releases[i + 1]
@@ -78,7 +83,7 @@ local function write_releases()
   end
 end
 
--- An hour's map is new: it gets its end, and hours whose map has gone are no longer looked into.
+-- Give the map of a new hour its expiry; forget hours whose map has expired.
 local function new_hour(carrier, key)
   local hours = P .. 'h:' .. carrier
   call('EXPIRE', key, settings.id_map + 3600)
@@ -90,24 +95,24 @@ end
 
 local function write_ids()
   local hour = floor(now / 3600000)
-  for carrier in pairs(named) do call('SADD', P .. 'named', carrier) end -- it gives ids in its answers
+  for carrier in pairs(id_givers) do call('SADD', P .. 'named', carrier) end -- its answers bring ids
   for carrier, list in pairs(mapped) do
     local key, fields, places = P .. 'i:' .. carrier .. ':' .. hour, {}, {}
     for i = 1, #list, 2 do
       local first = places[list[i]]
-      if first then list[i + 1] = both(list[first + 1], list[i + 1]) end
+      if first then list[i + 1] = merge_values(list[first + 1], list[i + 1]) end
       places[list[i]], fields[(i + 1) / 2] = i, list[i]
     end
     local known = spread_read('HMGET', key, fields)
     for i = 1, #fields do
-      if known[i] then list[i * 2] = both(known[i], list[i * 2]) end
+      if known[i] then list[i * 2] = merge_values(known[i], list[i * 2]) end
     end
     spread('HSET', key, list)
     if call('SADD', P .. 'h:' .. carrier, hour) == 1 then new_hour(carrier, key) end
   end
 end
 
--- Messages that may get a receipt whose id nobody told us, by carrier and recipient.
+-- List messages that may get a receipt whose id no answer brought, by carrier and recipient.
 local function write_listed()
   for carrier, recipients in pairs(listed) do
     local key = P .. 'u:' .. carrier

@@ -1,4 +1,4 @@
--- The gate: what a take asks about every message before it hands it out. All of it is looked up at that moment.
+-- The gate: what take and regate check of every message, looked up at that moment.
 
 local rules, flags, guarded, caps, reserved
 
@@ -11,7 +11,7 @@ local function load_flags()
   end
 end
 
--- The rules of these records' recipients: one HMGET.
+-- Load the rules of these records' recipients with one HMGET.
 local function load_rules(list)
   local keys = {}
   for i = 1, #list do
@@ -27,11 +27,11 @@ local function load_rules(list)
   for i = 1, #keys do rules[keys[i]] = values[i] or '' end
 end
 
--- Consent, the opt-out from marketing, the opt-out from everything: a reason to refuse, or nil.
+-- Return the reason to refuse (consent, opt-out from marketing, opt-out from everything), or nil.
 local function objection(checks, packed, account, brand)
   local consent = checks % 2 == 1 and Reason.CONSENT_MISSING
   for pos = 1, #packed, Size.RULE_SIZE do
-    local topic, status, scope, _, until_ = read($RULE, packed, pos)
+    local topic, status, scope, _, until_ = read(Format.RULE, packed, pos)
     if until_ == 0 or now < until_ then
       if topic == Group.CONSENT then
         if consent and scope == brand then consent = status == Status.STOPS and Reason.CONSENT_REVOKED or nil end
@@ -44,7 +44,7 @@ local function objection(checks, packed, account, brand)
   return consent or nil
 end
 
--- The reservations under a cap that still count: instant (8 octets) and id of each, oldest first.
+-- Return the reservations under a cap that still count: instant (8 octets) and id of each, oldest first.
 local function reservations(key, window)
   local kept = caps[key]
   if not kept then
@@ -57,12 +57,12 @@ local function reservations(key, window)
   return kept
 end
 
--- Room under every cap: reserve under all of them; else reserve nothing and answer false.
+-- Reserve under all caps. Return false, with nothing reserved, when one of them is full.
 local function reserve(r)
   local from, room = permission_at(r), {}
   for pos = from + Size.PERMISSION_SIZE + 1, from + r.permission_len, Size.CAP_SIZE do
     local cap = sub(r.raw, pos, pos + Size.CAP_SIZE - 1)
-    local _, limit, window = read($CAP, cap)
+    local _, limit, window = read(Format.CAP, cap)
     local key = cap_key(recipient_of(r), cap)
     if #reservations(key, window) / 24 >= limit then return false end
     room[key] = window
@@ -79,8 +79,8 @@ local function write_caps()
   for key, window in pairs(reserved) do call('SET', key, caps[key], 'PX', window * 1000) end
 end
 
--- Nothing: send it. Else a final state with its reason, or nil and the reason for a fresh decision.
--- `begun`: parts of it are on their way, so that nothing is reserved, and nobody decides afresh for a new epoch.
+-- Return true when it may be sent; else false with a final state and its reason, or false, nil and the reason to decide
+-- again. `begun`: parts of it are on the wire, so nothing is reserved, and a new epoch is no reason.
 local function gate(r, begun)
   if now > r.expires then return false, State.EXPIRED, Reason.EXPIRED end
   local opens, closes, epoch, pos = read('>I8I8I4', r.raw, permission_at(r) + 1)

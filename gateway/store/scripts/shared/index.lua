@@ -1,6 +1,6 @@
 -- The index by carrier and id alone, for carriers that rewrite numbers (index_ids, locate, unpark, relocate).
 
--- What the index has for these ids of a carrier: values[i] or nil; the newest hour counts.
+-- Return what the index has for these ids of a carrier: values[i] or nil; the newest hour wins.
 local function indexed(carrier, ids)
   local hours, numbers, values = call('SMEMBERS', P .. 'jh:' .. carrier), {}, {}
   table.sort(hours, function(a, b) return tonumber(a) > tonumber(b) end)

@@ -1,10 +1,10 @@
--- Lanes. What is to be pushed is gathered in `pushes`, `delays`, `undelays` and written by commit.
+-- Lanes. What is to be pushed is gathered in `pushes`, `delays` and `undelays`, and written by commit.
 --
--- A message that is pinned to a carrier waits in the lane <route>@<carrier>:<priority>, where only that carrier looks.
+-- A message that is pinned to a carrier waits in the lane <route>@<carrier>:<priority>, which only that carrier serves.
 
 local pushes, delays, undelays
 
-local TOKEN_LIFE = 5000 -- ms that a message handed back for a decision is nobody else's
+local TOKEN_LIFE = 5000 -- ms that a message handed back is reserved for its decider
 
 local function lane_of(r)
   if r.pinned == 1 then return route_of(r) .. '@' .. carrier_of(r) .. ':' .. r.priority end
@@ -30,7 +30,7 @@ local function push_tail(r)
   tail[#tail + 1] = r.id
 end
 
--- To the head, and the account gets back what the message's take cost it.
+-- Push to the head; the account gets back what taking the message cost it.
 local function push_head(r)
   local queue = queue_of(r)
   queue.head[#queue.head + 1] = r.id
@@ -51,8 +51,8 @@ local function undelay(r)
   end
 end
 
--- Make an account known to the lane's fair order. The tag of one that was away is not older than the lane's clock.
--- Answers whether the lane is listed already: it is while it has accounts or a clock.
+-- Enter an account in the lane's fair order; a returning account's tag is not older than the lane's clock. Return
+-- whether the lane is listed already: it is while it has accounts or a clock.
 local function activate(lane, account, refund)
   local key = P .. 'l:' .. lane
   local tag = call('ZSCORE', key, account)

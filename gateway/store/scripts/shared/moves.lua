@@ -1,13 +1,13 @@
--- Moves: the one place where a state changes. Every move raises one event and leaves one step in the timeline.
+-- Moves: the one place where a state changes. Every move raises one event and adds one step to the timeline.
 
-local events, told, wheel, releases, unheld
+local events, event_summaries, wheel, releases, unheld
 
 local function cap_key(recipient, cap)
   return P .. 'c:' .. recipient .. sub(cap, 1, 8) .. sub(cap, 13, 16)
 end
 
--- Have sweep look at this id (or at all of these) once `at` has come.
-local function look_at(id, at, ids)
+-- Have sweep look at this id (or at all of `ids`) once `at` has come.
+local function schedule_sweep(id, at, ids)
   local list = group(wheel, max(floor(at / 60000), floor(now / 60000)) + 1)
   local n = #list
   if not ids then
@@ -17,9 +17,9 @@ local function look_at(id, at, ids)
   for i = 1, #ids do list[n + i] = ids[i] end
 end
 
-local RULED = 4294967294 -- stands for the status in a step that tells what policy said
 
--- step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
+
+-- Add a step: state, reason, ms since acceptance (5 octets), length of the rest: status, carrier, error.
 local function step(r, state, reason, carrier, status, err)
   local after = max(now - accepted_at(r), 0)
   if carrier == '' and status == 0 and err == '' then
@@ -31,39 +31,40 @@ local function step(r, state, reason, carrier, status, err)
   end
 end
 
--- What policy said goes into the step that its decision has just made, which has nothing else to tell.
+-- Put the details of a policy decision into the step that it has just made, which has nothing else to say.
 local function annotate(r, note)
-  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, RULED, 0) .. note end
+  if note ~= '' then r.steps = sub(r.steps, 1, -2) .. pack('>BI4B', 5 + #note, Size.RULED_STEP, 0) .. note end
 end
 
--- Whether somebody follows the events.
+-- Tell whether webhooks follow the events.
 local function followed()
-  if told.on == nil then
+  if event_summaries.followed == nil then
     local g = call('HMGET', P .. 'g', 'webhooks', 'all')
-    told.on, told.all, told.wish = g[1] ~= false, g[2] ~= false, {}
+    event_summaries.followed, event_summaries.any_want_all, event_summaries.wants_all = g[1] ~= false, g[2] ~= false, {}
   end
-  return told.on
+  return event_summaries.followed
 end
 
--- Whether this account wants to hear of every move, not only of ends.
-local function hears_all(account)
-  if not followed() or not told.all then return false end
-  if told.wish[account] == nil then told.wish[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
-  return told.wish[account]
+-- Tell whether this account wants every event, not only final ones.
+local function wants_all(account)
+  if not followed() or not event_summaries.any_want_all then return false end
+  local wanting = event_summaries.wants_all
+  if wanting[account] == nil then wanting[account] = call('SISMEMBER', P .. 'gw', account) == 1 end
+  return wanting[account]
 end
 
--- The next event, of so many octets, is r's. With `whole` is told what its receiver wants to know of the message, as it
--- is at this move, so that nobody has to look for the record, which would tell later things: where the event lies,
--- segments, the carrier's date and id, the sealed envelope.
-local function tell(r, size, whole)
+-- Note that the next event, of so many octets, is r's. With `whole` add a summary of the message as it is at this move:
+-- where the event begins, segments, the carrier's date and id, the sealed envelope. The record would say later things.
+local function add_summary(r, size, whole)
   if whole and followed() then
     local from, p = Size.ACCOUNT_AT + r.account_len + r.route_len, parts_of(r)
     local carrier_id = p[3] or ''
-    told[#told + 1] = pack($TOLD, told.at, r.segments, latest(p), #carrier_id, r.envelope_len)
-    told[#told + 1] = carrier_id
-    told[#told + 1] = sub(r.raw, from + 1, from + r.envelope_len)
+    local n, offset = #event_summaries, event_summaries.offset
+    event_summaries[n + 1] = pack(Format.SUMMARY, offset, r.segments, latest(p), #carrier_id, r.envelope_len)
+    event_summaries[n + 2] = carrier_id
+    event_summaries[n + 3] = sub(r.raw, from + 1, from + r.envelope_len)
   end
-  told.at = told.at + size
+  event_summaries.offset = event_summaries.offset + size
 end
 
 local function raise(r, previous, carrier, carrier_id, status, err)
@@ -71,10 +72,11 @@ local function raise(r, previous, carrier, carrier_id, status, err)
   local event = pack('>c16I4BBBBI4BBBBBc0c0c0c0', r.id, r.sequence, r.state, previous, r.reason, r.final,
     status, accepted_of(r), #account, #carrier, #carrier_id, #err, account, carrier, carrier_id, err)
   events[#events + 1] = event
-  tell(r, #event, r.final == 1 or hears_all(account))
+  add_summary(r, #event, r.final == 1 or wants_all(account))
 end
 
--- What every end brings: content and permission go, caps are given back when nothing was sent, deletion is planned.
+-- Finish a message: content and permission are cut off, caps are given back when nothing was sent, deletion is
+-- scheduled.
 local function finish(r)
   if r.reserved == 1 and untouched(r) then
     local from = permission_at(r)
@@ -85,30 +87,32 @@ local function finish(r)
     r.reserved = 0
   end
   r.final, r.bare, r.due = 1, true, now + settings.finished
-  look_at(r.id, r.due)
+  schedule_sweep(r.id, r.due)
 end
 
--- opts: carrier, carrier_id, status, err ('' and 0 when left out). Final states finish; so does `in_place`.
+-- Move a message to a state. carrier, carrier_id, err default to '', status to 0. Final states finish it; so does
+-- `in_place`.
 local function move(r, state, reason, carrier, carrier_id, status, err, in_place)
   local previous = r.state
   carrier, carrier_id, status, err = carrier or '', carrier_id or '', status or 0, err or ''
   r.state, r.reason, r.sequence = state, reason, r.sequence + 1
   if state >= State.DELIVERED or in_place then finish(r) end
   recount(r)
-  -- The timeline names the carrier when it gets the message, and then only when somebody else spoke.
+  -- The timeline names the carrier when it gets the message, then only when another one answers.
   step(r, state, reason, (state == State.SENDING or carrier ~= carrier_of(r)) and carrier or '', status, err)
   raise(r, previous, carrier, carrier_id, status, err)
   touch(r)
 end
 
--- A waiting message leaves where it waits. (Ready lists are left lazily: take skips what is not QUEUED.)
+-- Take a waiting message from where it waits. (Ready lists are left lazily: take skips what is not QUEUED.)
 local function leave(r)
   undelay(r)
   if r.state == State.HELD then unheld[#unheld + 1] = r.id end
   r.due = 0
 end
 
--- What waits ends; what is at a carrier is marked and not sent again. Answers what became of it (Cancel).
+-- Cancel a message that waits; mark one that is at a carrier, so that it is not sent again. Return what was done
+-- (Cancel).
 local function cancel_one(r)
   if not r then return Cancel.MISSING end
   if r.state == State.CANCELED then return Cancel.CANCELED end

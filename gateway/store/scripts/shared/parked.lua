@@ -1,7 +1,9 @@
--- Receipts whose id nobody knows (yet), and what they may be about.
+-- Receipts whose id is not known, or not yet.
 --
--- One lies in `k` under carrier + '\0' + field, once for every form of its id, and is listed in `kr` under carrier + '\0'
--- + the recipient's 8 octets. It waits for its id; where none comes it may still prove that something was sent whose
+-- One lies in `k` under carrier + NUL + field, once for every form of its id, and is listed in `kr` under carrier + NUL
+-- +
+-- 8 octets of the recipient's key. It waits for its id. When none comes it may still prove that something was sent
+-- whose
 -- answer was lost (`prove`), or match by another form of its id (sweep).
 
 local function parked_under(carrier, field)
@@ -12,7 +14,7 @@ local function carrier_in(name)
   return sub(name, 1, find(name, '\0', 1, true) - 1)
 end
 
--- What stands behind the ids of a receipt: state, error text, the carrier's date or nil, whether it speaks for all parts.
+-- Unpack the end of a receipt: state, error text, the carrier's date or nil, whether it speaks for all parts.
 local function end_of_receipt(blob, state, pos)
   local whole_, done = false, nil
   if state >= Size.DATED then
@@ -23,16 +25,16 @@ local function end_of_receipt(blob, state, pos)
   return state, sub(blob, pos), done, whole_
 end
 
--- A receipt from its first octet at `pos`: a table. fields: of the id map, the likeliest first; guesses: other forms of
--- its id, {kind, id} each. One that is told `early` is as good as one of which nothing is told, once it is parked.
+-- Unpack a receipt that begins at `pos` into a table. fields: of the id map, the likeliest first; guesses: other forms
+-- of its id, {kind, id} each. Details of an `early` one do not count once it is parked.
 local function read_receipt(blob, pos)
   local t = {fields = {}, guesses = {}, sure = false, host = '', mark = ''}
-  local carrier, state, count, from = read($RECEIPT, blob, pos or 1)
+  local carrier, state, count, from = read(Format.RECEIPT, blob, pos or 1)
   local detailed = count >= Size.DETAILED
   if detailed then count = count - Size.DETAILED end
   for i = 1, count do t.fields[i], from = read('>Bc0', blob, from) end
   if detailed then
-    local sure, host_len, mark_len, guesses, at = read($DETAIL, blob, from)
+    local sure, host_len, mark_len, guesses, at = read(Format.DETAIL, blob, from)
     local mark_at = at + host_len
     t.early, t.sure, t.host = sure == Size.EARLY, sure == 1, sub(blob, at, mark_at - 1)
     from = mark_at + mark_len
@@ -48,24 +50,24 @@ local function read_receipt(blob, pos)
   return t
 end
 
--- The same of one that is parked; at: when it came (ms), tries: how often sweep has looked at it.
+-- Unpack a parked receipt. at: when it came (ms); tries: how often sweep has looked at it.
 local function read_parked(blob)
   if byte(blob) < 255 then -- the first format
     local t = read_receipt(blob)
     t.at, t.tries = now, 0
     return t
   end
-  local _, second, tries = read($PARKED, blob)
+  local _, second, tries = read(Format.PARKED, blob)
   local t = read_receipt(blob, Size.PARKED_SIZE + 1)
   t.at, t.tries = second * 1000, tries
   return t
 end
 
 local function pack_parked(t)
-  return pack($PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
+  return pack(Format.PARKED, 255, floor(t.at / 1000), min(t.tries, 65535)) .. t.body
 end
 
--- Beyond so many the oldest go: orphans first, at most `room` in a call. Their names are appended to `out`. Answers
+-- Append the names of receipts beyond the bound to `out`: oldest orphans first, at most `room` in a call. Return
 -- whether there are still too many.
 local function too_many(parked, orphans, waiting_, out, room)
   local over = call('HLEN', P .. parked) - Size.PARKED_MOST
@@ -80,15 +82,15 @@ local function too_many(parked, orphans, waiting_, out, room)
   return over > 0 and room == 0
 end
 
--- Every name that a receipt was parked under is appended to `names`.
+-- Append every name that a receipt is parked under to `names`.
 local function names_of(carrier, fields, names)
   for k = 1, #fields do names[#names + 1] = parked_under(carrier, fields[k]) end
 end
 
 local drop_parked, park
-do -- a block of its own, since Lua has room for 200 locals in one: what only these two need
+do -- a block of its own: Lua allows 200 locals per block
 
-local LISTED_MOST = 64 * 20 -- octets of ids per carrier and recipient: beyond them the older half goes
+local LISTED_MOST = 64 * 20 -- octets of ids per carrier and recipient; beyond them the older half is dropped
 
 local function listed_under(name, carrier)
   return sub(name, 1, #carrier + 9), sub(name, #carrier + 10)
@@ -103,7 +105,7 @@ local function unlist(name)
   if all == '' then call('HDEL', P .. 'kr', under) else call('HSET', P .. 'kr', under, all) end
 end
 
--- These names are parked no longer.
+-- Delete what is parked under these names.
 function drop_parked(names)
   if #names == 0 then return end
   for i = 1, #names do unlist(names[i]) end
@@ -112,8 +114,8 @@ function drop_parked(names)
   spread('ZREM', P .. 'ko', names)
 end
 
--- A carrier has said so much of one recipient that nobody can place: what is older goes, so that a flood drives out
--- nothing but itself. sweep tells how many in `kd`. Answers what is listed then.
+-- Drop the older half of the receipts listed for a carrier and recipient, so that a flood drives out only itself. `kd`
+-- counts them for sweep. Return what is listed then.
 local function drop_older(carrier, under, all)
   local names, pos = {}, 1
   while pos <= #all / 2 do
@@ -128,7 +130,7 @@ local function drop_older(carrier, under, all)
   return call('HGET', P .. 'kr', under) or ''
 end
 
--- Keep a receipt until its id comes. A final one is never replaced, but by itself with more told of it.
+-- Park a receipt until its id comes. A final one is replaced only by itself with more details.
 function park(carrier, t)
   t.at, t.tries = now, 0
   local blob, first = nil, parked_under(carrier, t.fields[1])
@@ -152,8 +154,8 @@ end
 
 end
 
--- Receipts that came before their ids, which this call's answers have brought. An id that they brought for several
--- messages at once may mean any of them.
+-- Apply parked receipts whose ids this call's answers have brought. An id brought for several messages at once may mean
+-- any of them.
 local function apply_arrived()
   local list = arrived
   if not list or #list == 0 then return end

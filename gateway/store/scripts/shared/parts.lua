@@ -1,5 +1,5 @@
 -- The parts of a message at its carrier, flat: p[3k+1] state, p[3k+2] hour of the id map, p[3k+3] the carrier's id;
--- p.done[3k+1] when the carrier was done with it, in seconds, by its own clock; where it said so.
+-- p.done[3k+1] the done date by the carrier's clock, in seconds, where it gave one.
 
 local function parts_of(r)
   if r.parts then return r.parts end
@@ -22,14 +22,14 @@ local function fresh_parts(total)
   return p
 end
 
--- The parts anew, as another carrier splits the message. Dates that were told of their copies stay.
+-- Return the parts anew, as another carrier splits the message. Done dates of their copies stay.
 local function resplit(p, total)
   local fresh = fresh_parts(total)
   fresh.done = p.done
   return fresh
 end
 
--- How many a carrier accepted, whatever came after.
+-- Count the parts that a carrier accepted, whatever came after.
 local function accepted_in(p)
   local n = 0
   for k = 1, #p, 3 do
@@ -43,9 +43,9 @@ local function accepted_of(r)
   return accepted_in(parts_of(r))
 end
 
--- Copies of parts that may be on the wire more than once, flat: c[k] the part, c[k+1] its state there, c[k+2] hour of the
--- id map, c[k+3] lease, c[k+4] carrier, c[k+5] the carrier's id; c.mark: what an excerpt of the text must agree with.
--- A part that was written once has none: what is known of it stands in the parts alone.
+-- Copies of parts that may be on the wire more than once, flat: c[k] the part, c[k+1] its state, c[k+2] hour of the id
+-- map, c[k+3] lease, c[k+4] carrier, c[k+5] the carrier's id; c.mark: what an excerpt of the text must agree with. A
+-- part that was written once has no copies; the parts say all about it.
 local function copies_of(r)
   if r.copies then return r.copies end
   local c = {mark = ''}
@@ -55,14 +55,14 @@ local function copies_of(r)
   local last, carrier_len, id_len = pos + r.copies_len, nil, nil
   c.mark, pos = read('>Bc0', raw, pos)
   while pos < last do
-    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read($COPY, raw, pos)
+    c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read(Format.COPY, raw, pos)
     c[k + 4], c[k + 5] = sub(raw, pos, pos + carrier_len - 1), sub(raw, pos + carrier_len, pos + carrier_len + id_len - 1)
     pos, k = pos + carrier_len + id_len, k + 6
   end
   return c
 end
 
--- Whether this part (any, when nil) has copies of which each counts by itself.
+-- Tell whether this part (any, when nil) has copies.
 local function copied(r, index)
   if r.resent == 0 then return false end
   local c = copies_of(r)
@@ -78,7 +78,7 @@ local function add_copy(r, index, state, hour, carrier, carrier_id)
   c[n + 1], c[n + 2], c[n + 3], c[n + 4], c[n + 5], c[n + 6] = index, state, hour, r.lease % 4294967296, carrier, carrier_id
 end
 
--- Where the copy of a part stands that was written under the present lease and is not answered; nil: there is none.
+-- Return where the unanswered copy of a part under the present lease is; nil when there is none.
 local function own_copy(r, index)
   local c, lease = copies_of(r), r.lease % 4294967296
   for k = 1, #c, 6 do
@@ -91,15 +91,14 @@ local function remove_copy(r, at)
   for _ = 1, 6 do table.remove(copies_of(r), at) end
 end
 
--- Something is heard of a copy of a part while another is in flight: that one is open as well, and so has a place in the
--- list from now on. To be called before the part is told.
-local function note_flying(r, p, index)
+-- Enter the part in flight as a copy when news of another copy of it arrive. Call it before they are applied.
+local function note_in_flight(r, p, index)
   if r.state ~= State.SENDING or p[index * 3 + 1] ~= Part.PENDING or own_copy(r, index) then return end
   add_copy(r, index, Part.UNKNOWN, 0, carrier_of(r), '')
 end
 
--- The lease is over: what is not answered by now was never written.
-local function land(r)
+-- Close the lease: what is not answered by now was never written.
+local function close_lease(r)
   if r.resent == 0 then return end
   local c, p, lease = copies_of(r), parts_of(r), r.lease % 4294967296
   for k = #c - 5, 1, -6 do
@@ -111,9 +110,9 @@ local function land(r)
   r.parts = p
 end
 
--- What all copies of a part together say: one that is delivered wins; a failure counts when no other copy is open. A part
--- without copies is as it is told.
-local function weigh(r, p, k)
+-- Set a part to what its copies say together: one that is delivered wins; a failure counts when no other copy is open.
+-- A part without copies stays as it is.
+local function merge_copies(r, p, k)
   local c, index, any, alive, accepted, worst = copies_of(r), (k - 1) / 3, false, false, false, 0
   for i = 1, #c, 6 do
     if c[i] == index then
@@ -139,13 +138,13 @@ local function weigh(r, p, k)
   end
 end
 
-local function weigh_all(r, p)
+local function merge_all_copies(r, p)
   if r.resent == 0 then return end
-  for k = 1, #p, 3 do weigh(r, p, k) end
+  for k = 1, #p, 3 do merge_copies(r, p, k) end
 end
 
--- Whether a copy of something that no carrier is known to have may be on the wire.
-local function doubtful(r)
+-- Tell whether a copy of a part that no carrier is known to have may be on the wire.
+local function unresolved(r)
   local p = parts_of(r)
   for k = 1, #p, 3 do
     if p[k] == Part.UNKNOWN then return true end
@@ -159,7 +158,7 @@ local function doubtful(r)
   return false
 end
 
--- Where parts were lost must not be forgotten when it is told as of another carrier from now on: each becomes a copy.
+-- Make each lost part a copy, before the message becomes another carrier's: where it was lost must stay known.
 local function keep_lost(r, p)
   for k = 1, #p, 3 do
     local index = (k - 1) / 3
@@ -167,14 +166,15 @@ local function keep_lost(r, p)
   end
 end
 
-local function bring_to(r, carrier)
+local function set_carrier(r, carrier)
   if carrier == carrier_of(r) then return end
   keep_lost(r, parts_of(r))
   r.carrier = carrier
 end
 
--- The carrier that has it, when that is not the one it was last handed to. (Parts without copies are with that one.)
-local function come_home(r)
+-- Make the carrier that has accepted it the message's carrier, when it was last handed to another. (Parts without
+-- copies are at the latter.)
+local function set_carrier_to_holder(r)
   if r.resent == 0 then return end
   local c, p, here, there = copies_of(r), parts_of(r), carrier_of(r), nil
   for k = 1, #p, 3 do
@@ -186,24 +186,24 @@ local function come_home(r)
       there = there or c[k + 4]
     end
   end
-  if there then bring_to(r, there) end
+  if there then set_carrier(r, there) end
 end
 
--- The latest of the carrier's dates, in seconds; 0: it named none.
+-- Return the latest of the carrier's dates in seconds; 0 = none.
 local function latest(p)
   local at = 0
   for _, second in pairs(p.done or {}) do at = max(at, second) end
   return at
 end
 
--- Parts that a take still has to send.
+-- Count the parts that are still to be sent.
 local function open_parts(r)
   if r.pinned == 0 then return max(r.segments, 1) end
   local p = parts_of(r)
   return max(#p / 3 - accepted_in(p), 1)
 end
 
--- Whether nothing of it can have reached the recipient.
+-- Tell whether nothing of it can have reached the recipient.
 local function untouched(r)
   if r.resent > 0 and #copies_of(r) > 0 then return false end
   local p = parts_of(r)
@@ -213,7 +213,8 @@ local function untouched(r)
   return true
 end
 
--- What its receipts make of it: a failed part ends it at once; else every part must have its receipt; nil: not yet.
+-- Return the state that the receipts decide: a failed part does at once, else every part must have its receipt; nil =
+-- open.
 local function verdict_of(p)
   local worst, all = 0, #p > 0
   for k = 1, #p, 3 do

@@ -1,18 +1,18 @@
--- Submits whose answer was lost: sent once more, or proved by a receipt of an id that no answer told.
+-- Submits whose answer was lost: resent, or proven by a receipt whose id no answer brought.
 
 local prove
-do -- a block of its own, since Lua has room for 200 locals in one: what only the proof needs
+do -- a block of its own: Lua allows 200 locals per block
 
--- Whether something is handed out and not answered that may own a receipt of an unknown id: by carrier and recipient.
--- All leases are read when this is first asked for in a call, which is rare.
+-- Tell whether a message in flight at this carrier, to this recipient, may own a receipt of an unknown id. All leases
+-- are read when this is first asked in a call, which is rare.
 local function in_flight(carrier, short)
-  if not flying then
-    flying = {}
+  if not in_flight_by_recipient then
+    in_flight_by_recipient = {}
     local owners, ids = call('HKEYS', P .. 'b'), {}
     for i = 1, #owners do
       local all = call('HGETALL', P .. 'x:' .. owners[i])
       for k = 1, #all, 2 do
-        if byte(all[k]) ~= 110 then -- not n<lease>
+        if not is_open_count(all[k]) then
           local _, _, pos = read('>BBc0', all[k + 1])
           for from = pos, #all[k + 1], 16 do ids[#ids + 1] = sub(all[k + 1], from, from + 15) end
         end
@@ -22,18 +22,18 @@ local function in_flight(carrier, short)
     for i = 1, #ids do
       local r = records[ids[i]]
       if r then
-        local list = group(flying, short_of(r))
+        local list = group(in_flight_by_recipient, short_of(r))
         list[#list + 1] = r
       end
     end
   end
-  for _, r in ipairs(flying[short] or {}) do
+  for _, r in ipairs(in_flight_by_recipient[short] or {}) do
     if r.state == State.SENDING and carrier_of(r) == carrier then return true end
   end
   return false
 end
 
--- The parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
+-- Return the parts of a message that a receipt of this carrier without a known id may be about: {k, copy or false}.
 local function open_at(r, carrier)
   local p, out = parts_of(r), {}
   local here = carrier_of(r) == carrier
@@ -53,23 +53,23 @@ local function open_at(r, carrier)
   return out
 end
 
--- A receipt tells the id that no answer told.
+-- Give a part the id of a receipt, which no answer brought.
 local function claim_part(r, part, carrier, carrier_id)
   local k, copy, p = part[1], part[2], parts_of(r)
   r.parts = p
   map_id(r, (k - 1) / 3, carrier, carrier_id)
   if copy then
     local c = copies_of(r)
-    note_flying(r, p, (k - 1) / 3)
+    note_in_flight(r, p, (k - 1) / 3)
     c[copy + 1], c[copy + 2], c[copy + 5] = Part.ACCEPTED, this_hour(), carrier_id
-    weigh(r, p, k)
+    merge_copies(r, p, k)
   else
     p[k], p[k + 1], p[k + 2] = Part.ACCEPTED, this_hour(), carrier_id
   end
   touch(r)
 end
 
--- What is lost at this carrier on the way to this recipient: {record, its open parts}, …
+-- Return what is lost at this carrier on the way to this recipient: {record, its open parts}, …
 local function lost_at(carrier, short)
   local ids, out, seen = {}, {}, {}
   local all = call('HGET', P .. 'u:' .. carrier, short) or ''
@@ -87,12 +87,12 @@ local function lost_at(carrier, short)
   return out
 end
 
--- Whether the form of a host's ids has been learned by now (pipeline/id_forms.py).
+-- Tell whether the form of a host's ids is learned by now (gateway/cluster/receipt_id_forms.py).
 local function learned(carrier, host)
   return call('HEXISTS', P .. 'f', 'i:' .. carrier .. '\0' .. host) == 1
 end
 
--- Receipts parked for this carrier and recipient that no form of an id can explain: {table, …}, as they came.
+-- Return the receipts parked for this carrier and recipient that no form of an id can explain, in the order they came.
 local function waiting_for(carrier, short, sure)
   local all, out = call('HGET', P .. 'kr', parked_under(carrier, short)), {}
   local pos, id = 1, nil
@@ -105,14 +105,15 @@ local function waiting_for(carrier, short, sure)
   return out
 end
 
--- When it was first handed to this carrier so that it was lost or sent; where that is not known, when it last was.
+-- Return when it was first handed to this carrier so that it was lost or sent; when that is not known, when it last
+-- was.
 local function written(r, carrier)
   local trail, from, at, last = trail_of(r), 1, nil, accepted_at(r)
   while from < #trail do
     local state, rest = byte(trail, from), byte(trail, from + 7)
     local status, name = 0, ''
     if rest > 0 then status, name = read('>I4Bc0', trail, from + 8) end
-    if status < RULED then -- a move
+    if status < Size.RULED_STEP then -- a move
       if at and (state == State.UNKNOWN or state == State.SENT) then return at end
       at = nil
       if state == State.SENDING and name == carrier then
@@ -130,8 +131,9 @@ local function agrees(t, r, carrier)
   return t.at + 1000 > written(r, carrier) and (t.mark == '' or mark == '' or mark == t.mark)
 end
 
--- These receipts can only be about the lost parts of this message. Are there receipts for all of them? Where the carrier
--- sends one for the whole message, it has the id of the last part. Names of what was used go to `used`.
+-- Apply receipts that can only be about the lost parts of this message, if there is one for each of them. A carrier
+-- that sends one receipt for the whole message gives it the id of the last part. Names of the receipts used are added
+-- to `used`.
 local function proven(r, parts, list, carrier, used)
   local last = #parts
   if list[1].whole then
@@ -147,22 +149,22 @@ local function proven(r, parts, list, carrier, used)
     end
     names_of(carrier, t.fields, used)
   end
-  if last > 0 then heard(r, carrier, 0) end
-  for i = 1, last do -- that it was sent is all they say
+  if last > 0 then follow_up(r, carrier, 0) end
+  for i = 1, last do -- intermediate ones
     local t = list[i]
     if remark_of(t.state) then receive(r, 0, carrier, sub(t.fields[1], 9), t.state, t.err) end
   end
 end
 
--- A receipt whose id is not known proves that something was sent whose answer is missing, where it can be about nothing
--- else: it came after the write, one message to that recipient is open at that carrier and none in flight, an excerpt of
--- the text agrees; of a message of several parts there are receipts for all that are open. It must be certain that its id
--- is not that of a known message in another form: the carrier's ids are known by one form (`sure`), or it has never given
--- any. What is proven leaves fewer messages that the other receipts may be about. Where one may still be about several
--- each is told so (ambiguous_receipt). Names of what was used are parked no longer and go to `used`.
+-- Apply receipts of unknown ids that prove a submit whose answer is missing. Such a receipt counts when it can be about
+-- nothing else: it came after the write, one message to that recipient is open at that carrier and none is in flight,
+-- an excerpt of the text agrees, and of a message of several parts there is one for each open part. It must also be
+-- certain that its id is not a known id in another form: the carrier's ids are known by one form (`sure`), or it has
+-- never given any. What is proven leaves fewer messages for the other receipts. Messages that one may still be about
+-- get the remark AMBIGUOUS_RECEIPT. Names of the receipts used are no longer parked, and are added to `used`.
 function prove(carrier, short, used, sure)
   apply_arrived()
-  sure = sure or not (named[carrier] or call('SISMEMBER', P .. 'named', carrier) == 1)
+  sure = sure or not (id_givers[carrier] or call('SISMEMBER', P .. 'named', carrier) == 1)
   local lost = lost_at(carrier, short)
   local receipts = #lost > 0 and waiting_for(carrier, short, sure) or {}
   if #receipts == 0 or in_flight(carrier, short) then return end
@@ -195,9 +197,9 @@ end
 
 end
 
--- Written at this carrier, never answered. A receipt may have proved it meanwhile; else the stricter of the message's and
--- the carrier's word decides: sent once more (so often at most, and not past its expiry), held for a receipt first, or
--- never again.
+-- Make a message unknown: written at this carrier, not answered. A receipt may have proven it meanwhile; else the
+-- stricter of the message's and the carrier's on_unknown decides: resend (a bounded number of times, not past its
+-- expiry), hold for a receipt first, or never resend.
 local function unknown(r, carrier, reason, status, on_unknown)
   touch(r)
   local strict = max(r.on_unknown, on_unknown)
@@ -205,7 +207,7 @@ local function unknown(r, carrier, reason, status, on_unknown)
   r.due = 0
   if again and strict == OnUnknown.HOLD then
     r.due = now + settings.hold
-    look_at(r.id, r.due)
+    schedule_sweep(r.id, r.due)
     move(r, State.UNKNOWN, reason, carrier, '', status)
   elseif again or r.cancel > 0 then
     move(r, State.UNKNOWN, reason, carrier, '', status)

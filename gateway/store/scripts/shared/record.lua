@@ -1,8 +1,8 @@
--- Records: read once per call however often they are touched, written once at commit.
+-- Records: read once per call however often they are used, written once at commit.
 
-local records, dirty, gone
+local records, dirty, deleted
 
--- A record of the first format in today's: see layout.
+-- Return a record of the first format in today's (layout.upgraded).
 local function upgraded(raw)
   local cut = Size.FORMER_HEAD - 2
   return sub(raw, 1, 2) .. char(Size.VERSION) .. sub(raw, 3, cut) .. '\0\0' .. sub(raw, cut + 1)
@@ -10,10 +10,10 @@ end
 
 local function open(id, raw)
   if byte(raw, 3) < 128 then raw = upgraded(raw) end
-  return {id, raw, false, false, false, false, '', false, read($HEAD, raw)}
+  return {id, raw, false, false, false, false, '', false, read(Format.HEAD, raw)}
 end
 
--- Read these ids (one HMGET per bucket); records[id] is then the record or false.
+-- Load these ids (one HMGET per bucket); records[id] is then the record, or false.
 local function load(ids)
   local buckets = {}
   for i = 1, #ids do
@@ -39,7 +39,7 @@ local function touch(r)
   end
 end
 
--- The instant of its acceptance is the one in its id.
+-- Return the instant of acceptance: the one in its id.
 local function accepted_at(r)
   return (read('>I6', r.id))
 end
@@ -48,7 +48,7 @@ local function recipient_of(r)
   return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 16)
 end
 
--- What names the recipient in the id map.
+-- Return what names the recipient in the id map.
 local function short_of(r)
   return sub(r.raw, Size.HEAD_SIZE + 1, Size.HEAD_SIZE + 8)
 end
@@ -70,7 +70,7 @@ local function carrier_at(r)
   return permission_at(r) + r.permission_len + r.content_len
 end
 
--- The carrier it was last handed to; '' before.
+-- Return the carrier it was last handed to; '' before.
 local function carrier_of(r)
   if r.carrier then return r.carrier end
   local from = carrier_at(r)
@@ -85,7 +85,7 @@ local function trail_of(r)
   return sub(r.raw, copies_at(r) + r.copies_len + 1) .. r.steps
 end
 
--- The timeline is bounded: its first step stays, the oldest of the others go.
+-- Bound the timeline: its first step stays, the oldest of the others are dropped.
 local function pruned(trail)
   local first = 8 + byte(trail, 8)
   local from = first + 1
@@ -111,12 +111,12 @@ local function pack_copies(c)
   local out = {char(#c.mark) .. c.mark}
   for k = 1, #c, 6 do
     local carrier, id = c[k + 4], c[k + 5]
-    out[#out + 1] = pack($COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
+    out[#out + 1] = pack(Format.COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
   end
   return concat(out)
 end
 
--- The record's value as it is now. Call once: it moves the lengths.
+-- Return the record's value as it is now. Call it once per record: it changes the lengths.
 local function value_of(r)
   local raw, kept, at, steps = r.raw, permission_at(r), carrier_at(r), r.steps
   local parts_at = at + r.carrier_len
@@ -135,18 +135,18 @@ local function value_of(r)
   if not r.bare then
     kept = at
   else
-    if r.final == 0 and r.reserved == 1 then -- its caps, which may be given back
+    if r.final == 0 and r.reserved == 1 then -- its caps may be given back
       kept = kept + r.permission_len
     else
       r.permission_len = 0
     end
     r.content_len = 0
   end
-  return pack($HEAD, unpack_(r, Size.FIRST, Size.LAST))
+  return pack(Format.HEAD, unpack_(r, Size.FIRST, Size.LAST))
     .. sub(raw, Size.HEAD_SIZE + 1, kept) .. carrier .. parts .. trail .. steps
 end
 
--- The record with another route and permission, before anything else about it changes.
+-- Replace route and permission, before anything else of the record changes.
 local function replace(r, route, permission)
   local envelope_at = Size.ACCOUNT_AT + r.account_len + r.route_len
   r.raw = sub(r.raw, 1, Size.ACCOUNT_AT + r.account_len) .. route

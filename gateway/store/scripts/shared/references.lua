@@ -1,8 +1,10 @@
 -- References: what accounts call their messages, for 72 hours.
 --
--- A reference has 16 octets: 8 that name account and client_ref, 8 more for the recipient. In d:<day> the first 8 are the
--- field, the value lists the rest and the id of each message, 24 octets. An account that calls thousands alike fills
--- that list; what comes after has a field of its own, the whole reference.
+-- A reference has 16 octets: 8 name account and client_ref, 8 the recipient. In d:<day> the first 8 are the field; its
+-- value
+-- lists the other 8 and the id of each message, 24 octets. When an account gives thousands the same name that list is
+-- full;
+-- each later one has a field of its own, the whole reference.
 
 local REFERENCE_KEPT = 72 * 3600 * 1000
 local LISTED = 64 * 24
@@ -15,7 +17,7 @@ local function fresh_enough(id)
   return read('>I6', id) > now - REFERENCE_KEPT
 end
 
--- Look these references up in one day: known[reference] = id, lists[name] = value as it is.
+-- Look up references in one day: known[reference] = id, lists[name] = value as stored.
 local function look_in(key, references, known, lists)
   local names, over = {}, {}
   for i = 1, #references do names[i] = sub(references[i], 1, 8) end
@@ -37,8 +39,8 @@ local function look_in(key, references, known, lists)
   end
 end
 
--- reference -> id within the last 72 h, from the hashes of five days (tomorrow's is there when the clock was set back);
--- and today's lists, for write_references.
+-- Return reference -> id within the last 72 h, from the hashes of five days (tomorrow's exists when the clock was set
+-- back), and today's lists, for write_references.
 local function known_references(references)
   local known, lists, today_ = {}, {}, today()
   if #references == 0 then return known, lists end
@@ -53,7 +55,7 @@ local function known_references(references)
   return known, lists
 end
 
--- fresh: reference, id, …; lists: today's, from known_references.
+-- Write new references. fresh: reference, id, …; lists: today's, from known_references.
 local function write_references(fresh, lists)
   if #fresh == 0 then return end
   local puts, places = {}, {}

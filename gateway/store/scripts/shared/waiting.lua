@@ -1,7 +1,8 @@
 -- How many messages of an account wait, by state: field of `a` = state (1 octet) + account.
 --
--- A record remembers the state it is counted under, so that one of an older version, which counted nothing, is counted
--- from its next move on, and one that an older version moved meanwhile is put right.
+-- A record remembers the state under which it is counted. So a record of an older version, which counted nothing, is
+-- counted
+-- from its next move on, and one that an older version has moved meanwhile is put right.
 
 local waiting
 
@@ -10,10 +11,10 @@ local function tally(account, state, n)
   waiting[field] = (waiting[field] or 0) + n
 end
 
--- To be called whenever its state may be another.
+-- Count a record under its new state. Call it whenever its state may have changed.
 local function recount(r)
   local listed, state = r.listed, r.state
-  if state > State.QUEUED and listed < 2 then return end -- the most frequent: it did not wait and does not
+  if state > State.QUEUED and listed < 2 then return end -- most often: it did not wait and does not
   local was, is = floor(listed / 2), state <= State.QUEUED and state or 0
   if was == is then return end
   local account = account_of(r)
