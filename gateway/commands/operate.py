@@ -60,7 +60,7 @@ def queue_cancel(
     token: Token = "",
     as_json: Json = False,
 ) -> None:
-    """Cancel all waiting messages of an account, which may be gone from the configuration.
+    """Cancel all waiting messages of an account, also one removed from the configuration.
 
     Messages that a carrier already has are not affected. To hold marketing instead:
     [cyan]breakers open --account NAME[/].

@@ -85,7 +85,7 @@ class FileProgress:
                 "them too, give each row its own client_ref."
             )
         if self.same_recipient.count:
-            yield (f"Rows with the recipient of an earlier row but another text: {self.same_recipient}.")
+            yield f"Rows with the recipient of an earlier row but another text: {self.same_recipient}."
 
 
 class FileSender:

@@ -18,7 +18,12 @@ def status(
     ] = "",
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, also on a terminal.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between updates.")] = 2.0,
-    url: Annotated[str, typer.Option(help=f"[dim]Default: your gateway on this machine; for a message {URL}.[/]")] = "",
+    url: Annotated[
+        str,
+        typer.Option(
+            help=f"URL of the admin listener, or for a message of the gateway. [dim]Default: found here, or {URL}.[/]"
+        ),
+    ] = "",
     token: Token = "",
     key: Key = "",
     as_json: Json = False,

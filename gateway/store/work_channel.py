@@ -21,13 +21,13 @@ OnHint = Callable[[list[int], bool], None]
 
 
 class WorkChannel:
-    """``tell`` the other gateways; ``listen`` to them."""
+    """``publish`` to the others; ``listen`` to them."""
 
     def __init__(self, link: StoreConnection, owner: LeaseOwner) -> None:
         self._link = link
         self._name = owner.name.encode()
 
-    async def tell(self, partitions: Iterable[int], *, urgent: bool) -> None:
+    async def publish(self, partitions: Iterable[int], *, urgent: bool) -> None:
         """Publish one message per node. Raises StoreError."""
         by_node = {node: partitions_of & wanted for node, partitions_of in self._nodes() if (wanted := set(partitions))}
         await self._link.commands(

@@ -45,11 +45,11 @@ async def test_a_hint_reaches_the_other_gateways_and_not_its_sender(kind: str, r
     try:
         async with asyncio.timeout(5):
             while not heard:  # until both are subscribed
-                await ours.tell({0}, urgent=False)
+                await ours.publish({0}, urgent=False)
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.1)
             heard.clear()
-            await ours.tell(range(PARTITIONS), urgent=True)
+            await ours.publish(range(PARTITIONS), urgent=True)
             while {one for some, _ in heard for one in some} != set(range(PARTITIONS)):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert all(urgent for _, urgent in heard)
