@@ -12,8 +12,9 @@ from gateway.model import (
     WAITING,
     Category,
     Content,
+    DecisionDetail,
     Envelope,
-    Leased,
+    LeasedMessage,
     NewMessage,
     PartState,
     Permission,
@@ -21,7 +22,6 @@ from gateway.model import (
     Reason,
     Recipient,
     Redecide,
-    Ruled,
     State,
 )
 from gateway.store.errors import StoreRefused
@@ -66,7 +66,7 @@ class TimelineStep(NamedTuple):
     carrier: str = ""
     status: int = 0
     error: str = ""
-    ruled: Ruled | None = None  # what else policy said, when its decision made this step
+    decision: DecisionDetail | None = None  # what else policy said, when its decision made this step
 
 
 class MessageRecord(msgspec.Struct, gc=False):
@@ -106,7 +106,7 @@ class MessageRecord(msgspec.Struct, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _open_envelope = msgspec.msgpack.Decoder(Envelope).decode
-_open_ruled = msgspec.msgpack.Decoder(Ruled).decode
+_open_decision = msgspec.msgpack.Decoder(DecisionDetail).decode
 _open_content = msgspec.msgpack.Decoder(Content).decode
 _PUT_OFF = (State.SCHEDULED, State.DEFERRED)
 _FIRST_STEP = bytes(6)  # at acceptance: 0 ms after it, nothing more to say
@@ -135,18 +135,18 @@ def pack_caps(caps: tuple[tuple[bytes, int, int], ...]) -> bytes:
     return b"".join([CAP.pack(*cap) for cap in caps])
 
 
-def pack_ruled(ruled: Ruled) -> bytes:
+def pack_decision(decision: DecisionDetail) -> bytes:
     """What policy said, as a step of the timeline has room for it; an ellipsis stands for what has none."""
-    packed = _encode(ruled)
-    zones, rules = ruled.zones or (), ruled.rules or ()
+    packed = _encode(decision)
+    zones, rules = decision.zones or (), decision.rules or ()
     while len(packed) > _RULED_MOST and (zones or rules):
         if zones:  # a toll-free number has dozens
             zones = zones[: len(zones) // 2]
-            ruled = msgspec.structs.replace(ruled, zones=(*zones, "…"))
+            decision = msgspec.structs.replace(decision, zones=(*zones, "…"))
         else:
             rules = rules[:-1]
-            ruled = msgspec.structs.replace(ruled, rules=(*rules, "…"))
-        packed = _encode(ruled)
+            decision = msgspec.structs.replace(decision, rules=(*rules, "…"))
+        packed = _encode(decision)
     return packed
 
 
@@ -154,7 +154,7 @@ def _first_step(item: NewMessage, due: int) -> bytes:
     """How it was accepted, 0 ms after that; and when it is to be decided again, if it is put off."""
     said = b""
     if due and item.state in _PUT_OFF:
-        note = pack_ruled(Ruled(due))
+        note = pack_decision(DecisionDetail(due))
         said = b"%c%b\0%b" % (5 + len(note), _RULED.to_bytes(4, "big"), note)
     return bytes((item.state, item.reason)) + (_FIRST_STEP[:-1] + said if said else _FIRST_STEP)
 
@@ -241,12 +241,12 @@ def _cut(head: RecordHead, raw: bytes) -> _Sections:
     )
 
 
-def read_leased(message_id: bytes, raw: bytes, lease: int, vault: SealingVault) -> Leased:
+def read_leased(message_id: bytes, raw: bytes, lease: int, vault: SealingVault) -> LeasedMessage:
     """A message that ``take`` leased, from its record as it was before."""
     head = RecordHead._make(HEAD.unpack_from(raw))
     s = _cut(head, raw)
     envelope = _open_envelope(vault.open(s.envelope))
-    return Leased(
+    return LeasedMessage(
         message_id,
         lease,
         Recipient(envelope.to, s.recipient, partition_of(message_id)),
@@ -378,16 +378,16 @@ def _read_trail(packed: bytes, accepted: int) -> list[TimelineStep]:
         end = at + 8 + packed[at + 7]
         rest = packed[at + 8 : end]
         at = end
-        status, carrier, error, ruled = 0, "", "", None
+        status, carrier, error, decision = 0, "", "", None
         if rest:
             status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
             if status == _RULED:
-                status, ruled = 0, _open_ruled(rest[name_end:])
+                status, decision = 0, _open_decision(rest[name_end:])
             else:
                 carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
         if state is State.SENDING:
             there = carrier
-        steps.append(TimelineStep(state, reason, accepted + after, carrier or there, status, error, ruled))
+        steps.append(TimelineStep(state, reason, accepted + after, carrier or there, status, error, decision))
         if state in WAITING:
             there = ""
     return [step._replace(status=0) if step.status == _INTERMEDIATE else step for step in steps]

@@ -116,7 +116,9 @@ def upgraded(raw: bytes) -> bytes:
 PERMISSION = Struct(">QQI8s8s8s")  # opens, closes, epoch, scopes of account, brand, template; then caps
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
-ANSWER = Struct(">16sQBBIQBBBBB")  # id, lease, fate, reason, status, due, on_unknown, last place, total, parts, carrier
+ANSWER = Struct(
+    ">16sQBBIQBBBBB"
+)  # id, lease, resolution, reason, status, due, on_unknown, last place, total, parts, carrier
 ANSWER_PART = Struct(">BBIB")  # index, state, status, length of the id behind it; after the last: the mark of the text
 RECEIPT = Struct(">BBB")
 """carrier, state, number of fields of the id map (+ ``DETAILED``); behind it each of these with its length; then what

@@ -19,11 +19,11 @@ from gateway.model import (
     AcceptResult,
     Cap,
     Facts,
-    Match,
     NewMessage,
     Permit,
     Reason,
     ReceiptFact,
+    ReceiptMatch,
     Recipient,
     Rule,
     State,
@@ -35,9 +35,9 @@ from gateway.store.codec import (
     MessageRecord,
     SealingVault,
     pack_caps,
+    pack_decision,
     pack_new,
     pack_permission,
-    pack_ruled,
     read_leased,
     read_record,
     read_redecide,
@@ -67,7 +67,7 @@ from gateway.store.requests import (
 SLICE = 500
 """Most items in one call: 500 block a partition's server for some 10 ms, and more are not cheaper."""
 
-_MATCHES = tuple(Match)
+_MATCHES = tuple(ReceiptMatch)
 _DEFAULT_RETENTION = Retention()
 _NO_FORMS: Mapping[tuple[str, str], int] = {}
 _T = TypeVar("_T")
@@ -235,7 +235,7 @@ class MessageStore:
                 int(granted.checks),
                 item.route,
                 pack_permission(granted),
-                pack_ruled(item.ruled) if item.ruled else b"",
+                pack_decision(item.decision) if item.decision else b"",
             )
 
         replies = await self._by_id("permit", [item.id for item in items], [args_of(item) for item in items])
@@ -287,8 +287,8 @@ class MessageStore:
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
-        """What carriers said: all answers first, then the receipts; one Match per receipt."""
+    ) -> list[ReceiptMatch]:
+        """What carriers said: all answers first, then the receipts; one ReceiptMatch per receipt."""
         names = {answer.carrier for answer in answers} | {receipt.carrier for receipt in receipts}
         carriers = {name: number for number, name in enumerate(names)}
         head: list[Any] = [self._settings, owner.name, len(carriers), *carriers]
@@ -304,7 +304,7 @@ class MessageStore:
                 args += [pack_receipt(receipts[i], carriers) for i in then]
                 calls.append((partition, "progress", args))
                 orders.append(then)
-        out = [Match.PARKED] * len(receipts)
+        out = [ReceiptMatch.PARKED] * len(receipts)
         for order, reply in zip(orders, await self._link.calls(calls), strict=True):
             for index, match in zip(order, reply, strict=True):
                 out[index] = _MATCHES[match]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model import Match, OnUnknown, Reason, State
+from gateway.model import OnUnknown, Reason, ReceiptMatch, State
 from gateway.store.owner import LeaseOwner
 from tests.store.test_scripts import HOUR, OWNER, Desk
 
@@ -25,7 +25,7 @@ def test_a_message_goes_its_way_once_whatever_the_clock_does(desk: Desk, steps: 
     desk.report(*[desk.sent(one, one.id[-6:]) for one in leased])
     desk.sweep()
     for one in leased:
-        assert desk.report(receipts=[desk.receipt(one.recipient, one.id[-6:])]) == [Match.APPLIED]
+        assert desk.report(receipts=[desk.receipt(one.recipient, one.id[-6:])]) == [ReceiptMatch.APPLIED]
         assert desk.record(one).state is State.DELIVERED
     assert [event.final for event in desk.new_events()].count(True) == 2
 

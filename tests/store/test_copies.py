@@ -9,14 +9,14 @@ import pytest
 
 from gateway.model import (
     Category,
-    Leased,
-    Match,
+    LeasedMessage,
     NewMessage,
     OnUnknown,
     PartAnswer,
     PartState,
     Priority,
     Reason,
+    ReceiptMatch,
     Resolution,
     RuleGroup,
     RuleStatus,
@@ -39,7 +39,7 @@ def desk(store_url: str) -> Iterator[Desk]:
     desk.close()
 
 
-def lost(desk: Desk, message: NewMessage, **changes: object) -> Leased:
+def lost(desk: Desk, message: NewMessage, **changes: object) -> LeasedMessage:
     """The message is accepted, taken by north, and never answered."""
     desk.accept(message)
     (leased,) = desk.take().leased
@@ -47,7 +47,7 @@ def lost(desk: Desk, message: NewMessage, **changes: object) -> Leased:
     return leased
 
 
-def resent_by_south(desk: Desk, message: NewMessage) -> tuple[Leased, Leased]:
+def resent_by_south(desk: Desk, message: NewMessage) -> tuple[LeasedMessage, LeasedMessage]:
     """Lost at north, and sent once more, and accepted, by south as b"s"."""
     first = lost(desk, message)
     (second,) = desk.take(carrier="south").leased
@@ -129,7 +129,7 @@ def test_a_late_answer_while_the_resend_is_on_its_way_counts_for_the_message(des
     desk.run(desk.store.untake(OWNER, [(second.id, second.lease)]))  # never written after all
     record = desk.record(message)
     assert (record.state, record.carrier) == (State.SENT, "north")
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"n")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"n")]) == [ReceiptMatch.APPLIED]
 
 
 def test_a_repeated_call_adds_no_copy(desk: Desk) -> None:
@@ -159,7 +159,7 @@ def test_the_rest_of_a_long_message_goes_to_the_carrier_that_has_begun_it(desk: 
 def test_a_receipt_without_a_known_id_settles_the_one_message_that_is_unknown(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     lost(desk, message)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x")]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).state is State.DELIVERED
 
 
@@ -168,7 +168,7 @@ def test_a_receipt_that_came_before_the_silence_was_over_prevents_the_resend(des
     desk.accept(message)
     (leased,) = desk.take().leased
     desk.later(1000)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x")]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x")]) == [ReceiptMatch.PARKED]
     desk.later(34_000)
     desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.DELIVERED
@@ -201,7 +201,7 @@ def test_a_receipt_waits_while_another_message_to_the_recipient_is_unanswered(de
     lost(desk, unknown)
     desk.accept(flying)
     (leased,) = desk.take().leased
-    assert desk.report(receipts=[desk.stranger(unknown.recipient, b"x")]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(unknown.recipient, b"x")]) == [ReceiptMatch.PARKED]
     desk.report(desk.sent(leased, b"x"))
     assert desk.record(flying).state is State.DELIVERED
     assert desk.record(unknown).state is State.UNKNOWN
@@ -211,7 +211,7 @@ def test_a_receipt_that_two_unknown_messages_may_own_settles_neither(desk: Desk)
     messages = [desk.message(on_unknown=OnUnknown.NEVER) for _ in range(2)]
     for message in messages:
         lost(desk, message)
-    assert desk.report(receipts=[desk.stranger(messages[0].recipient, b"x")]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(messages[0].recipient, b"x")]) == [ReceiptMatch.PARKED]
     assert {desk.record(message).state for message in messages} == {State.UNKNOWN}
 
 
@@ -234,14 +234,14 @@ def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(desk: Desk) -> 
     one, other = (desk.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
     lost(desk, one, mark=b"one")
     lost(desk, other, mark=b"other")
-    assert desk.report(receipts=[desk.stranger(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(one.recipient, b"x", mark=b"other")]) == [ReceiptMatch.APPLIED]
     assert (desk.record(one).state, desk.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
 def test_an_excerpt_of_another_text_proves_nothing(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     lost(desk, message, mark=b"mine")
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", mark=b"theirs")]) == [ReceiptMatch.PARKED]
     assert desk.record(message).state is State.UNKNOWN
 
 
@@ -250,7 +250,7 @@ def test_where_forms_of_ids_are_not_known_yet_a_receipt_proves_nothing(desk: Des
     desk.accept(named)
     desk.report(desk.sent(desk.take().leased[0], b"1a"))  # 26, in another form: its receipt would prove the wrong one
     lost(desk, message)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [ReceiptMatch.PARKED]
     desk.later(61_000)
     desk.sweep()
     assert desk.record(message).state is State.UNKNOWN
@@ -263,7 +263,7 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
     desk.accept(message)
     (leased,) = desk.take().leased
     desk.later(1000)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [ReceiptMatch.PARKED]
     desk.run(desk.store.flag(b"i:north\0h", 1))
     desk.report(desk.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert desk.record(message).state is State.DELIVERED
@@ -272,7 +272,7 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
 def test_a_carrier_that_never_gave_an_id_has_no_forms_to_be_learned_first(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
     lost(desk, message)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", sure=False)]) == [ReceiptMatch.APPLIED]
 
 
 def test_the_receipts_of_all_unknown_parts_settle_a_long_message(desk: Desk) -> None:
@@ -294,7 +294,7 @@ def test_the_same_id_for_two_open_messages_never_ends_the_wrong_one(desk: Desk) 
     for message in (one, other):
         desk.accept(message)
         desk.report(desk.sent(desk.take().leased[0], b"7"))
-    assert desk.report(receipts=[desk.receipt(one.recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert desk.report(receipts=[desk.receipt(one.recipient, b"7")]) == [ReceiptMatch.AMBIGUOUS]
     for message in (one, other):
         assert (desk.record(message).state, desk.record(message).reason) == (State.SENT, Reason.AMBIGUOUS_RECEIPT)
 
@@ -305,7 +305,7 @@ def test_an_id_given_again_counts_for_the_message_that_is_open(desk: Desk) -> No
     desk.report(desk.sent(desk.take().leased[0], b"7"), receipts=[desk.receipt(one.recipient, b"7")])
     desk.accept(other)
     desk.report(desk.sent(desk.take().leased[0], b"7"))
-    assert desk.report(receipts=[desk.receipt(one.recipient, b"7", state=UNDELIVERED)]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(one.recipient, b"7", state=UNDELIVERED)]) == [ReceiptMatch.APPLIED]
     assert (desk.record(one).state, desk.record(other).state) == (State.DELIVERED, State.UNDELIVERED)
 
 
@@ -314,7 +314,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(desk: Desk) -> Non
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"1a"))
     receipt = desk.stranger(message.recipient, b"26", b"1a", sure=False)
-    assert desk.report(receipts=[receipt]) == [Match.PARKED]
+    assert desk.report(receipts=[receipt]) == [ReceiptMatch.PARKED]
     desk.later(59_000)
     partition = message.recipient.partition
     assert desk.run(desk.store.sweep(partition)).guesses == []
@@ -356,7 +356,7 @@ def test_a_receipt_that_says_nothing_leaves_it_sent_and_a_later_one_counts(
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a"))
     receipt = desk.receipt(message.recipient, b"a", state=state)
-    assert desk.report(receipts=[receipt, receipt]) == [Match.APPLIED, Match.REPEATED]
+    assert desk.report(receipts=[receipt, receipt]) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = desk.record(message)
     assert (record.state, record.reason, record.final) == (State.SENT, reason, False)
     desk.report(receipts=[desk.receipt(message.recipient, b"a")])
@@ -367,7 +367,7 @@ def test_one_id_for_all_parts_has_one_receipt_for_all(desk: Desk) -> None:
     message = desk.message(segments=3)
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a", b"a", b"a"))
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"a")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"a")]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).state is State.DELIVERED
 
 

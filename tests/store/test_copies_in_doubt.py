@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from gateway.model import Cap, Match, OnUnknown, PartAnswer, PartState, Reason, Resolution, State
+from gateway.model import Cap, OnUnknown, PartAnswer, PartState, Reason, ReceiptMatch, Resolution, State
 from tests.store.test_copies import ACCEPTED, PENDING, UNDELIVERED, lost
 from tests.store.test_scripts import HOUR, OWNER, UNKNOWN, Desk
 
@@ -72,7 +72,9 @@ def test_an_id_given_in_the_very_call_of_its_receipt_counts_beside_an_older_one(
     desk.report(desk.sent(desk.take().leased[0], b"7"))
     desk.accept(other)
     (leased,) = desk.take().leased
-    assert desk.report(desk.sent(leased, b"7"), receipts=[desk.receipt(one.recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert desk.report(desk.sent(leased, b"7"), receipts=[desk.receipt(one.recipient, b"7")]) == [
+        ReceiptMatch.AMBIGUOUS
+    ]
     assert desk.record(one).state is State.SENT
 
 
@@ -81,7 +83,7 @@ def test_an_id_of_many_open_messages_stays_ambiguous(desk: Desk) -> None:
     for message in messages:
         desk.accept(message)
         desk.report(desk.sent(desk.take().leased[0], b"7"))
-    assert desk.report(receipts=[desk.receipt(messages[0].recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert desk.report(receipts=[desk.receipt(messages[0].recipient, b"7")]) == [ReceiptMatch.AMBIGUOUS]
     assert {desk.record(message).state for message in messages} == {State.SENT}
 
 
@@ -95,7 +97,7 @@ def test_an_id_leads_to_the_second_message_when_the_record_of_the_first_is_gone(
     desk.later(7 * HOUR)
     desk.sweep()
     assert desk.record(one) is None
-    assert desk.report(receipts=[desk.receipt(other.recipient, b"7")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(other.recipient, b"7")]) == [ReceiptMatch.APPLIED]
 
 
 def test_a_receipt_from_between_a_refusal_and_the_write_proves_nothing(desk: Desk) -> None:
@@ -118,7 +120,7 @@ def test_the_same_receipt_twice_for_a_whole_message_is_one(desk: Desk) -> None:
     (second,) = desk.take().leased
     desk.report(desk.sent(second, b"a", b"b"))
     failed = msgspec.structs.replace(desk.receipt(message.recipient, b"b", state=UNDELIVERED), whole=True)
-    assert desk.report(receipts=[failed, failed]) == [Match.APPLIED, Match.REPEATED]
+    assert desk.report(receipts=[failed, failed]) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     assert desk.record(message).state is State.SENT  # the first copies are open
 
 
@@ -126,7 +128,7 @@ def test_the_answers_word_about_an_id_counts_whatever_a_receipt_seemed_to_tell(d
     message = desk.message(on_unknown=OnUnknown.NEVER)
     leased = lost(desk, message)
     unknown = desk.stranger(message.recipient, b"x", state=PartState.RECEIPT_UNKNOWN)
-    assert desk.report(receipts=[unknown]) == [Match.APPLIED]
+    assert desk.report(receipts=[unknown]) == [ReceiptMatch.APPLIED]
     assert (desk.record(message).state, desk.record(message).reason) == (State.SENT, Reason.RECEIPT_UNKNOWN)
     desk.report(desk.sent(leased, b"n"), receipts=[desk.receipt(message.recipient, b"n")])
     assert desk.record(message).state is State.DELIVERED
@@ -137,8 +139,8 @@ def test_what_one_receipt_proves_leaves_the_other_to_the_other_message(desk: Des
     lost(desk, one, mark=b"one")
     lost(desk, other)
     either, mine = desk.stranger(one.recipient, b"x"), desk.stranger(one.recipient, b"y", mark=b"other")
-    assert desk.report(receipts=[either]) == [Match.PARKED]
-    assert desk.report(receipts=[mine]) == [Match.APPLIED]
+    assert desk.report(receipts=[either]) == [ReceiptMatch.PARKED]
+    assert desk.report(receipts=[mine]) == [ReceiptMatch.APPLIED]
     assert {desk.record(message).state for message in (one, other)} == {State.DELIVERED}
 
 
@@ -167,13 +169,13 @@ def test_while_a_form_is_not_learned_an_id_that_another_message_may_have_in_it_e
     tenth, sixteenth = desk.take().leased
     desk.report(desk.sent(tenth, b"10"), desk.sent(sixteenth, b"16"))
     early = desk.stranger(tenth.recipient, b"10", b"16", early=True)
-    assert desk.report(receipts=[early]) == [Match.AMBIGUOUS]
+    assert desk.report(receipts=[early]) == [ReceiptMatch.AMBIGUOUS]
     for leased in (tenth, sixteenth):
         record = desk.record(leased)
         assert (record.state, record.reason, record.final) == (State.SENT, Reason.AMBIGUOUS_RECEIPT, False)
     known = desk.receipt(tenth.recipient, b"10")  # once it is known that ids come as they are
-    assert desk.report(receipts=[known]) == [Match.APPLIED]
-    assert desk.report(receipts=[desk.stranger(tenth.recipient, b"16", b"22", early=True)]) == [Match.APPLIED]
+    assert desk.report(receipts=[known]) == [ReceiptMatch.APPLIED]
+    assert desk.report(receipts=[desk.stranger(tenth.recipient, b"16", b"22", early=True)]) == [ReceiptMatch.APPLIED]
     assert {desk.record(message).state for message in messages} == {State.DELIVERED}
 
 
@@ -181,7 +183,7 @@ def test_what_is_told_before_the_look_up_proves_nothing(desk: Desk) -> None:
     message = desk.message()
     leased = lost(desk, message)
     early = desk.stranger(leased.recipient, b"n1", early=True)
-    assert desk.report(receipts=[early]) == [Match.PARKED]
+    assert desk.report(receipts=[early]) == [ReceiptMatch.PARKED]
     assert desk.record(message).state is State.QUEUED
-    assert desk.report(receipts=[desk.stranger(leased.recipient, b"n1")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(leased.recipient, b"n1")]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).state is State.DELIVERED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.model import Match, PartState, ReceiptFact, Recipient, State
+from gateway.model import PartState, ReceiptFact, ReceiptMatch, Recipient, State
 from gateway.store.crypto import Vault
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
 from gateway.store.webhook_queues import WebhookQueues
@@ -24,7 +24,7 @@ def test_every_part_has_its_own_and_a_repeat_changes_none(desk: Desk) -> None:
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a", b"b"), receipts=[dated(desk, who, b"a", DONE)])
     receipts = [dated(desk, who, b"a", LATER), dated(desk, who, b"b", LATER), dated(desk, who, b"b", DONE)]
-    assert desk.report(receipts=receipts) == [Match.REPEATED, Match.APPLIED, Match.REPEATED]
+    assert desk.report(receipts=receipts) == [ReceiptMatch.REPEATED, ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = desk.record(message)
     assert (record.state, [part.done_at for part in record.parts]) == (State.DELIVERED, [DONE, LATER])
     webhook_queues = WebhookQueues(
@@ -84,7 +84,7 @@ def test_a_receipt_that_came_early_keeps_its_date(desk: Desk) -> None:
     desk.accept(message)
     (leased,) = desk.take().leased
     early = dated(desk, message.recipient, b"a", DONE, PartState.UNDELIVERED)
-    assert desk.report(receipts=[early]) == [Match.PARKED]
+    assert desk.report(receipts=[early]) == [ReceiptMatch.PARKED]
     desk.report(desk.sent(leased, b"a"))
     record = desk.record(message)
     assert (record.state, record.parts[0].done_at) == (State.UNDELIVERED, DONE)
@@ -96,7 +96,7 @@ def test_one_that_settles_a_message_without_an_id(desk: Desk) -> None:
     desk.accept(message)
     (leased,) = desk.take().leased
     receipt = msgspec.structs.replace(desk.stranger(message.recipient, b"unheard-of"), at=DONE)
-    assert desk.report(desk.sent(leased, b""), receipts=[receipt]) == [Match.APPLIED]
+    assert desk.report(desk.sent(leased, b""), receipts=[receipt]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).parts[0].done_at == DONE
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 
-from gateway.model import Leased, Reason, Resolution
+from gateway.model import LeasedMessage, Reason, Resolution
 from tests.store.test_scripts import OWNER, Desk
 
 ROW = 16
@@ -17,11 +17,11 @@ def accept(desk: Desk, account: str, count: int, *, weight: int = 1, segments: i
     desk.accept(*[desk.message(account=account, weight=weight, segments=segments) for _ in range(count)])
 
 
-def accounts(leased: Iterable[Leased]) -> list[str]:
+def accounts(leased: Iterable[LeasedMessage]) -> list[str]:
     return [one.envelope.account for one in leased]
 
 
-def rows(leased: Iterable[Leased]) -> list[tuple[str, int]]:
+def rows(leased: Iterable[LeasedMessage]) -> list[tuple[str, int]]:
     """Whose messages come one after the other, and how many."""
     return [(name, len(list(some))) for name, some in groupby(accounts(leased))]
 
@@ -87,7 +87,7 @@ def test_who_comes_back_at_once_has_not_forgotten_what_it_had(desk: Desk) -> Non
 # ---- what goes back unwritten
 
 
-def untake(desk: Desk, leased: Iterable[Leased]) -> None:
+def untake(desk: Desk, leased: Iterable[LeasedMessage]) -> None:
     desk.run(desk.store.untake(OWNER, [(one.id, one.lease) for one in leased]))
 
 

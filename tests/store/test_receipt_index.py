@@ -7,7 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.carriers.receipts_by_id import ParkedReceiptRelocator, ProgressById
-from gateway.model import Match, NewMessage, PartState, Reason, ReceiptFact, Recipient, Resolution, State, SubmitResult
+from gateway.model import (
+    NewMessage,
+    PartState,
+    Reason,
+    ReceiptFact,
+    ReceiptMatch,
+    Recipient,
+    Resolution,
+    State,
+    SubmitResult,
+)
 from gateway.store.errors import StoreUnavailable
 from gateway.store.layout import FunctionConstant
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
@@ -26,7 +36,7 @@ class Yard(Desk):
         self.by_id = ProgressById(self.store, self.index, "north")
         self.relocator = ParkedReceiptRelocator(self.store, self.index, OWNER)
 
-    def progress(self, *answers: SubmitResult, receipts: tuple[ReceiptFact, ...] = ()) -> list[Match]:
+    def progress(self, *answers: SubmitResult, receipts: tuple[ReceiptFact, ...] = ()) -> list[ReceiptMatch]:
         return self.run(self.by_id.progress(OWNER, answers, receipts))
 
     def said(self, *ids: bytes, state: PartState = PartState.DELIVERED) -> tuple[ReceiptFact, ...]:
@@ -65,17 +75,17 @@ def test_a_receipt_without_its_recipient(yard: Yard) -> None:
     message, answer = yard.sending()
     assert yard.index.partition("north", b"id-1") != message.recipient.partition  # or this would prove less
     assert yard.progress(answer) == []
-    assert yard.progress(receipts=yard.said(b"id-1")) == [Match.APPLIED]
+    assert yard.progress(receipts=yard.said(b"id-1")) == [ReceiptMatch.APPLIED]
     assert yard.record(message).state is State.DELIVERED
-    assert yard.progress(receipts=yard.said(b"id-1")) == [Match.REPEATED]
+    assert yard.progress(receipts=yard.said(b"id-1")) == [ReceiptMatch.REPEATED]
     assert yard.parked_keys() == 0
 
 
 def test_before_its_answer_it_is_parked(yard: Yard) -> None:
     message, answer = yard.sending()
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.UNDELIVERED)) == [Match.PARKED]
-    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
+    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [ReceiptMatch.PARKED]
+    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.UNDELIVERED)) == [ReceiptMatch.PARKED]
+    assert yard.progress(receipts=yard.said(b"id-1", state=PartState.ACCEPTED)) == [ReceiptMatch.PARKED]
     assert yard.parked_keys() == 1
     yard.progress(answer)
     assert yard.record(message).state is State.UNDELIVERED  # the final one was kept
@@ -91,21 +101,21 @@ def test_a_final_receipt_takes_the_place_of_one_that_is_none(yard: Yard, first: 
     for state in (first, PartState.DELIVERED, first):
         (receipt,) = yard.said(b"id-1", state=state)
         receipt.whole = whole
-        assert yard.progress(receipts=(receipt,)) == [Match.PARKED]
+        assert yard.progress(receipts=(receipt,)) == [ReceiptMatch.PARKED]
     yard.progress(answer)
     assert yard.record(message).state is State.DELIVERED
 
 
 def test_in_the_same_call_as_its_answer(yard: Yard) -> None:
     message, answer = yard.sending()
-    assert yard.progress(answer, receipts=yard.said(b"id-1")) == [Match.APPLIED]
+    assert yard.progress(answer, receipts=yard.said(b"id-1")) == [ReceiptMatch.APPLIED]
     assert yard.record(message).state is State.DELIVERED
 
 
 def test_other_forms_of_the_id(yard: Yard) -> None:
     message, answer = yard.sending()
     yard.progress(answer)
-    assert yard.progress(receipts=yard.said(b"x", b"id-1", b"y")) == [Match.APPLIED]
+    assert yard.progress(receipts=yard.said(b"x", b"id-1", b"y")) == [ReceiptMatch.APPLIED]
     assert yard.record(message).state is State.DELIVERED
     assert yard.parked_keys() == 0  # nothing is left of the forms that nobody knows
 
@@ -123,7 +133,7 @@ def test_the_newest_message_of_an_id_counts(yard: Yard) -> None:
 class Broken:
     """A store that is away when an answer is to be stored."""
 
-    async def progress(self, *_: object) -> list[Match]:
+    async def progress(self, *_: object) -> list[ReceiptMatch]:
         raise StoreUnavailable("away")
 
 

@@ -18,8 +18,7 @@ from gateway.model import (
     Check,
     Content,
     Envelope,
-    Leased,
-    Match,
+    LeasedMessage,
     NewMessage,
     OnUnknown,
     PartAnswer,
@@ -30,6 +29,7 @@ from gateway.model import (
     Reason,
     ReceiptDetail,
     ReceiptFact,
+    ReceiptMatch,
     Recipient,
     Resolution,
     RuleGroup,
@@ -93,16 +93,16 @@ class Desk(World):
         (taken,) = self.run(self.store.take(owner, [TakeRequest(**where | changes, lanes=lanes, limit=limit)]))
         return taken
 
-    def answer(self, leased: Leased, fate: Resolution, **changes: Any) -> SubmitResult:
+    def answer(self, leased: LeasedMessage, resolution: Resolution, **changes: Any) -> SubmitResult:
         parts = changes.pop("parts", [PartAnswer(0, PartState.PENDING, b"", 8)])
-        answer = SubmitResult(leased.id, leased.lease, "north", fate, Reason.NONE, 0, 0, len(parts), parts)
+        answer = SubmitResult(leased.id, leased.lease, "north", resolution, Reason.NONE, 0, 0, len(parts), parts)
         return msgspec.structs.replace(answer, **changes)
 
-    def sent(self, leased: Leased, *ids: bytes) -> SubmitResult:
+    def sent(self, leased: LeasedMessage, *ids: bytes) -> SubmitResult:
         parts = [PartAnswer(index, PartState.ACCEPTED, carrier_id) for index, carrier_id in enumerate(ids)]
         return self.answer(leased, Resolution.SENT, parts=parts)
 
-    def report(self, *answers: SubmitResult, receipts: Sequence[ReceiptFact] = ()) -> list[Match]:
+    def report(self, *answers: SubmitResult, receipts: Sequence[ReceiptFact] = ()) -> list[ReceiptMatch]:
         return self.run(self.store.progress(OWNER, answers, receipts))
 
     def receipt(
@@ -118,7 +118,7 @@ class Desk(World):
         detail = ReceiptDetail(guesses, **told)
         return msgspec.structs.replace(self.receipt(recipient, ids[0], **changes), detail=detail)
 
-    def record(self, message: NewMessage | Leased) -> Any:
+    def record(self, message: NewMessage | LeasedMessage) -> Any:
         (found,) = self.run(self.store.find([message.id]))
         return found
 
@@ -149,7 +149,7 @@ def test_a_message_lives_from_accept_to_delivered(desk: Desk) -> None:
     desk.later(20)
     desk.report(desk.sent(leased, b"id-1"))
     desk.later(20)
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"id-1")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"id-1")]) == [ReceiptMatch.APPLIED]
 
     record = desk.record(message)
     assert (record.state, record.final, record.content) == (State.DELIVERED, True, None)
@@ -175,7 +175,7 @@ def test_repeats_change_nothing(desk: Desk) -> None:
     sent, receipt = desk.sent(leased, b"id-1"), desk.receipt(message.recipient, b"id-1")
     desk.report(sent)
     desk.report(sent, receipts=[receipt, receipt])
-    assert desk.report(sent, receipts=[receipt]) == [Match.REPEATED]
+    assert desk.report(sent, receipts=[receipt]) == [ReceiptMatch.REPEATED]
     assert [event.state for event in desk.new_events()] == [
         State.QUEUED,
         State.SENDING,
@@ -470,7 +470,7 @@ def test_a_late_answer_overtakes_a_resend(desk: Desk) -> None:
     desk.report(desk.sent(leased, b"late"))
     assert desk.record(message).state is State.SENT
     assert desk.take().leased == []
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"late")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"late")]) == [ReceiptMatch.APPLIED]
 
 
 def test_what_a_late_answer_shows_to_be_begun_waits_for_its_carrier_alone(desk: Desk) -> None:
@@ -493,7 +493,7 @@ def test_a_receipt_may_come_before_its_answer(desk: Desk) -> None:
     message = desk.message()
     desk.accept(message)
     (leased,) = desk.take().leased
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"x1", b"0x1")]) == [Match.PARKED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"x1", b"0x1")]) == [ReceiptMatch.PARKED]
     desk.report(desk.sent(leased, b"0x1"))  # a fall-back form of the id matches as well
     assert desk.record(message).state is State.DELIVERED
     assert desk.run(desk.store.depths()).parked == 0
@@ -509,7 +509,7 @@ def test_a_receipt_needs_the_right_recipient_and_carrier(desk: Desk) -> None:
         desk.receipt(message.recipient, b"7", carrier="south"),
         desk.receipt(message.recipient, b"007", b"7"),
     ]
-    assert desk.report(receipts=receipts) == [Match.PARKED, Match.PARKED, Match.APPLIED]
+    assert desk.report(receipts=receipts) == [ReceiptMatch.PARKED, ReceiptMatch.PARKED, ReceiptMatch.APPLIED]
     desk.later(61_000)
     assert desk.sweep()[5] == 2  # orphans
     assert desk.sweep()[5] == 0
@@ -521,7 +521,7 @@ def test_a_receipt_tells_what_no_answer_told(desk: Desk) -> None:
     desk.accept(message)
     parts = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
     desk.report(desk.answer(desk.take().leased[0], Resolution.UNKNOWN, parts=parts))
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"b")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"b")]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).state is State.SENT
     desk.report(receipts=[desk.receipt(message.recipient, b"a")])
     assert desk.record(message).state is State.DELIVERED
@@ -531,7 +531,7 @@ def test_the_worst_part_decides(desk: Desk) -> None:
     message = desk.message(segments=2)
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a", b"b"))
-    assert desk.report(receipts=[desk.receipt(message.recipient, b"b")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.receipt(message.recipient, b"b")]) == [ReceiptMatch.APPLIED]
     assert desk.record(message).state is State.SENT
     desk.report(receipts=[desk.receipt(message.recipient, b"a", state=PartState.UNDELIVERED)])
     assert desk.record(message).state is State.UNDELIVERED
@@ -542,7 +542,7 @@ def test_an_intermediate_receipt_is_noted_once(desk: Desk) -> None:
     desk.accept(message)
     desk.report(desk.sent(desk.take().leased[0], b"a"))
     intermediate = desk.receipt(message.recipient, b"a", state=PartState.ACCEPTED)
-    assert desk.report(receipts=[intermediate] * 2) == [Match.APPLIED, Match.REPEATED]
+    assert desk.report(receipts=[intermediate] * 2) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = desk.record(message)
     assert record.state is State.SENT
     assert (record.timeline[-1].reason, record.timeline[-1].error) == (Reason.RECEIPT, "000")

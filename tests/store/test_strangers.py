@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Match, OnUnknown, ReceiptFact
+from gateway.model import OnUnknown, ReceiptFact, ReceiptMatch
 from gateway.store import layout, library
 from tests.servers import Server
 from tests.store.test_copies import lost
@@ -96,7 +96,7 @@ def test_many_receipts_for_one_recipient_are_compared_with_what_was_lost_once(de
     for message in (one, two):
         lost(desk, message)
     before = calls(desk, "hget")
-    assert desk.report(receipts=strangers(desk, 0, 50)) == [Match.PARKED] * 50
+    assert desk.report(receipts=strangers(desk, 0, 50)) == [ReceiptMatch.PARKED] * 50
     assert calls(desk, "hget") - before < 50 * 8, "each is parked, but not all of them looked at for each"
 
 
@@ -122,4 +122,4 @@ def test_the_newest_receipt_of_many_still_proves_that_a_lost_message_was_sent(de
     message = desk.message(on_unknown=OnUnknown.NEVER)
     lost(desk, message)
     desk.later(1)
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"mine")]) == [Match.APPLIED]
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"mine")]) == [ReceiptMatch.APPLIED]
