@@ -125,7 +125,7 @@ def serve(file: ConfigFile) -> None:
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        process.settle()
+        process.set_limits()
         run(serve_until)
 
     _start(program)

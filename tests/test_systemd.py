@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.systemd import NOBODY, Notifier, told
+from gateway.systemd import NO_MANAGER, Notifier, notifying
 from tests.test_serve import write_config
 
 PATIENCE = 30.0
@@ -38,8 +38,8 @@ def next_line(heard: socket.socket) -> list[str]:
     return heard.recv(4096).decode().split("\n")
 
 
-def until(heard: socket.socket, word: str) -> list[str]:
-    while word not in (lines := next_line(heard)):
+def until(heard: socket.socket, line: str) -> list[str]:
+    while line not in (lines := next_line(heard)):
         assert lines == ["WATCHDOG=1"], lines
     return lines
 
@@ -56,7 +56,7 @@ async def test_systemd_is_notified_of_each_step(manager: tuple[socket.socket, st
     reloading, instant = next_line(heard)
     assert (reloading, int(instant.removeprefix("MONOTONIC_USEC=")) >= before) == ("RELOADING=1", True)
     stop = asyncio.Event()
-    async with told(notifier, stop):
+    async with notifying(notifier, stop):
         assert await asyncio.to_thread(next_line, heard) == ["WATCHDOG=1"]
         stop.set()
         assert "STOPPING=1" in await asyncio.to_thread(until, heard, "STOPPING=1")
@@ -71,7 +71,7 @@ async def test_without_a_manager_nothing_happens(environment: dict[str, str]) ->
     notifier = Notifier.of(environment)
     assert notifier.watchdog == 0
     notifier.ready("x")
-    async with told(NOBODY, asyncio.Event()):
+    async with notifying(NO_MANAGER, asyncio.Event()):
         await asyncio.sleep(0)
 
 

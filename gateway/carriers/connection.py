@@ -27,8 +27,8 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    OperationRequested,
-    Requested,
+    MessageReceived,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
@@ -389,8 +389,8 @@ class Bind(asyncio.Protocol):
             kind = type(event)
             if kind is Answered:
                 answers.append(cast("Answered", event))
-            elif kind is Requested:
-                messages.append(cast("Requested", event).message)
+            elif kind is MessageReceived:
+                messages.append(cast("MessageReceived", event).message)
             else:
                 answers, messages = self._pass_on(answers, messages, now)
                 self._guarded(self._handle_rare, event, now)
@@ -437,7 +437,7 @@ class Bind(asyncio.Protocol):
             case Unbinding():
                 self._finishing = True
                 log.info("carrier asked us to unbind", bind=self.name)
-            case OperationRequested(pdu):
+            case OperationReceived(pdu):
                 self._refuse(pdu.command_id, pdu.sequence, now)
             case Closed(reason, contexts):
                 self._report_closed(reason, contexts, now)

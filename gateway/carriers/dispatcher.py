@@ -25,8 +25,8 @@ from gateway.carriers.submit import SubmitEncoder
 from gateway.carriers.take_planner import TakePlanner
 from gateway.carriers.validity import PermissionEnded
 from gateway.carriers.window_writer import WindowWriter
-from gateway.model import PRIORITY, Leased, Priority, Redecide, Resolution, SubmitResult
-from gateway.policy.senders import NOW, Senders, Turn
+from gateway.model import PRIORITY, LeasedMessage, Priority, Redecide, Resolution, SubmitResult
+from gateway.policy.senders import NOW, SenderLimits, Turn
 from gateway.smpp.errors import LocalError
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
@@ -81,7 +81,7 @@ class Dispatcher:
         ``ResponseHandler``. ``clock``: seconds UTC."""
         self.name = carrier.name
         self.pace = pace
-        self.senders = Senders(carrier.sender_rates)
+        self.senders = SenderLimits(carrier.sender_rates)
         self.taken = self.dropped = self.takes = 0
         self._store = store
         self._heartbeat = heartbeat
@@ -173,7 +173,7 @@ class Dispatcher:
         self._responses.adjust(carrier)
         self._encoder = SubmitEncoder(carrier, self._responses.validity)
         if carrier.sender_rates != self.senders.rates:
-            self.senders = Senders(carrier.sender_rates, now)
+            self.senders = SenderLimits(carrier.sender_rates, now)
         self.pace.set_limit(carrier.rate, now)
         self.wake()
 
@@ -312,7 +312,7 @@ class Dispatcher:
         self._failing.undecidable(answer.undecided)
         self._report(self._failing.unreadable(answer.unread))
 
-    def _lease(self, leased: Sequence[Leased], now: float) -> int:
+    def _lease(self, leased: Sequence[LeasedMessage], now: float) -> int:
         """Encode what was taken and queue it for the binds; return how many parts that is."""
         if not leased:
             return 0
@@ -420,7 +420,7 @@ class Dispatcher:
         returned = set()
         for result in results:
             parts += len(result.parts)
-            if result.fate is not Resolution.SENT:
+            if result.resolution is not Resolution.SENT:
                 returned.add(partition_of(result.id))
         if self._probing.sick or self._probing.failing:
             self._offer_to_others(sorted(returned))  # carriers that take over come first, or it is lost here again

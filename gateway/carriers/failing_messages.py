@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.model import Leased, Reason, Resolution, SubmitResult
+from gateway.model import LeasedMessage, Reason, Resolution, SubmitResult
 from gateway.supervision import LOG_EVERY, TRIES, FailureCounts, Supervision
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FailingMessages:
     def __repr__(self) -> str:
         return f"<FailingMessages of {self._carrier} {self._tries!r}>"
 
-    def failed(self, message: Leased, error: Exception) -> list[SubmitResult]:
+    def failed(self, message: LeasedMessage, error: Exception) -> list[SubmitResult]:
         """Handle a fault over a message of which nothing was written."""
         self._supervision.failed("message", error)
         if self._retry(message):
@@ -61,7 +61,7 @@ class FailingMessages:
         self._supervision.set_aside("message", message.id.hex(), error)
         return [self._responses.gateway_fault(message)]
 
-    def failed_partly(self, message: Leased, error: Exception) -> bool:
+    def failed_partly(self, message: LeasedMessage, error: Exception) -> bool:
         """Handle a fault over a message written in part; return whether its remaining parts are given up."""
         self._supervision.failed("message", error)
         if self._tries.add(message.id) < TRIES:
@@ -84,7 +84,7 @@ class FailingMessages:
                         id=message.id,
                         lease=message.lease,
                         carrier=self._carrier,
-                        fate=Resolution.FAILED,
+                        resolution=Resolution.FAILED,
                         reason=Reason.GATEWAY_FAULT,
                         status=0,
                         due=0,
@@ -102,7 +102,7 @@ class FailingMessages:
             elif self._tries.add(message.id) == TRIES:
                 self._supervision.set_aside("record", message.id.hex(), message.error)
 
-    def _retry(self, message: Leased | UnreadableMessage) -> bool:
+    def _retry(self, message: LeasedMessage | UnreadableMessage) -> bool:
         """Give the message back to be tried once more; False when it has been tried often enough."""
         tries = self._tries.add(message.id)
         if tries >= TRIES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.model import Leased, OnUnknown, PartAnswer, PartState, SubmitResult
+from gateway.model import LeasedMessage, OnUnknown, PartAnswer, PartState, SubmitResult
 
 if TYPE_CHECKING:
     from gateway.carriers.retry import RetryDecision
@@ -29,7 +29,7 @@ class InFlightMessage:
         "unwritten",
     )
 
-    def __init__(self, leased: Leased, bodies: list[bytes | None], now: float) -> None:
+    def __init__(self, leased: LeasedMessage, bodies: list[bytes | None], now: float) -> None:
         self.leased = leased
         self.bodies = bodies
         self.undecided = len(bodies) - bodies.count(None)
@@ -93,7 +93,7 @@ class InFlightMessage:
             id=leased.id,
             lease=leased.lease,
             carrier=carrier,
-            fate=decision.fate,
+            resolution=decision.resolution,
             reason=decision.reason,
             status=decision.status,
             due=due,

@@ -14,7 +14,7 @@ from gateway.store.ids import partition_of
 if TYPE_CHECKING:
     from gateway.carriers.partition_scheduler import PartitionScheduler
     from gateway.cluster.heartbeat import Heartbeat
-    from gateway.model import Leased, SubmitResult
+    from gateway.model import LeasedMessage, SubmitResult
     from gateway.store.messages import MessageStore
     from gateway.store.requests import UnreadableMessage
 
@@ -44,7 +44,7 @@ class LeaseTracker:
     def __repr__(self) -> str:
         return f"<LeaseTracker {len(self._held)} held, {len(self._untaken)} untaken, {len(self._postponed)} postponed>"
 
-    def leased(self, messages: Iterable[Leased | UnreadableMessage]) -> None:
+    def leased(self, messages: Iterable[LeasedMessage | UnreadableMessage]) -> None:
         """Add the leases of these messages."""
         self._held.update([(message.id, message.lease) for message in messages])
         self._wait = WAIT_FIRST
@@ -53,11 +53,11 @@ class LeaseTracker:
         """Drop the leases of messages whose results the store holds."""
         self._held.difference_update([(result.id, result.lease) for result in results])
 
-    def untake(self, message: Leased) -> None:
+    def untake(self, message: LeasedMessage) -> None:
         """Return a message to the head of its lane with the next ``give_back``."""
         self._untaken.append((message.id, message.lease))
 
-    def postpone(self, message: Leased | UnreadableMessage, due: int, *, turn: bool) -> None:
+    def postpone(self, message: LeasedMessage | UnreadableMessage, due: int, *, turn: bool) -> None:
         """Return a message to its lane until ``due`` (ms UTC). ``turn``: its sender's turn is kept until then."""
         self._postponed.append((message.id, message.lease, due, turn))
 

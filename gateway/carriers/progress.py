@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import structlog
 
-from gateway.model import Match, ReceiptFact, SubmitResult
+from gateway.model import ReceiptFact, ReceiptMatch, SubmitResult
 from gateway.store.errors import StoreError, StoreRefused, of_an_item
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import TRIES, Supervision
@@ -51,7 +51,7 @@ class ProgressStore(Protocol):
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]: ...
+    ) -> list[ReceiptMatch]: ...
 
 
 class ResultListener(Protocol):
@@ -67,7 +67,7 @@ class ResultListener(Protocol):
 class ReceiptListener(Protocol):
     """Learns what became of receipts, by the tickets left with them (``carriers.receipts.ReceiptHandler``)."""
 
-    def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
+    def stored(self, matches: Sequence[ReceiptMatch], tickets: Sequence[Any]) -> None:
         """The store holds these receipts."""
 
     def set_aside(self, tickets: Sequence[Any]) -> None:
@@ -203,7 +203,7 @@ class ProgressWriter:
             return self._divide(results, facts, error, listeners)
         self._most = min(2 * MOST, 2 * self._most)
         if facts:
-            ours = matches.count(Match.APPLIED) * 4 >= len(facts)
+            ours = matches.count(ReceiptMatch.APPLIED) * 4 >= len(facts)
             self._most_facts = min(MOST, 2 * self._most_facts) if ours else max(FEW, self._most_facts // 2)
         self._stored_at = asyncio.get_running_loop().time()
         tickets = self._remove(results, facts)

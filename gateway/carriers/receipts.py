@@ -16,7 +16,7 @@ import structlog
 
 from gateway.carriers.receipt_reader import ReceiptReader, ReceiptRefusal
 from gateway.clock import now_ms
-from gateway.model import Match, PartState, ReceiptFact
+from gateway.model import PartState, ReceiptFact, ReceiptMatch
 from gateway.smpp.pdu import command_name
 from gateway.smpp.status import CommandStatus
 from gateway.supervision import TRIES, FailureCounts, Supervision
@@ -158,7 +158,7 @@ class ReceiptHandler:
 
     # ---- called by the progress writer (``progress.ReceiptListener``)
 
-    def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
+    def stored(self, matches: Sequence[ReceiptMatch], tickets: Sequence[Any]) -> None:
         """Acknowledge receipts that the store holds; what matched nothing is looked up once more in other ways."""
         again: list[tuple[ReceiptFact, PendingReceipt]] = []
         useful: Counter[Bind] = Counter()
@@ -166,14 +166,14 @@ class ReceiptHandler:
         if self._learning:  # first: the others are read by what it teaches
             self._learning = False
             self._learn_plain(
-                Counter(ticket.bind for match, ticket in pairs if match is Match.APPLIED and not ticket.lookup)
+                Counter(ticket.bind for match, ticket in pairs if match is ReceiptMatch.APPLIED and not ticket.lookup)
             )
         for match, ticket in pairs:
-            if match is Match.PARKED and (other := self._guarded_lookup(ticket)) is not None:
+            if match is ReceiptMatch.PARKED and (other := self._guarded_lookup(ticket)) is not None:
                 again.append(other)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, CommandStatus.ESME_ROK)
-            if match is Match.APPLIED:
+            if match is ReceiptMatch.APPLIED:
                 useful[ticket.bind] += 1
                 if self._reader.recipient_in_dest is None:
                     self._learn_recipient(ticket)

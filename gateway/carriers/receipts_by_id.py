@@ -13,7 +13,7 @@ import structlog
 
 from gateway.carriers.progress import ProgressStore
 from gateway.cluster.periodic import PeriodicTask
-from gateway.model import Match, PartState, ReceiptFact, SubmitResult
+from gateway.model import PartState, ReceiptFact, ReceiptMatch, SubmitResult
 from gateway.store.owner import LeaseOwner
 from gateway.store.receipt_index import IndexedId, named
 from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
@@ -39,7 +39,7 @@ class ProgressById:
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         """Do as ``MessageStore.progress``; the recipients of ``receipts`` are not used."""
         given: dict[str, list[IndexedId]] = {}
         for answer in answers:
@@ -51,7 +51,7 @@ class ProgressById:
         located = await self._locate(receipts)
         found = [fact for fact in located if fact is not None]
         matches = iter(await self._store.progress(owner, answers, [*found, *early]))
-        out = [Match.PARKED if fact is None else next(matches) for fact in located]
+        out = [ReceiptMatch.PARKED if fact is None else next(matches) for fact in located]
         done = [(named(fact.carrier, fact.host), one) for fact in early for one in fact.ids]
         for receipt, fact in zip(receipts, located, strict=True):
             if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that are not known

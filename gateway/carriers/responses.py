@@ -15,7 +15,7 @@ from gateway.carriers.in_flight import InFlightMessage
 from gateway.carriers.repeated_refusals import RepeatedRefusals
 from gateway.carriers.retry import UNANSWERED, RetryDecision, decide, step_aside
 from gateway.carriers.validity import LOG_EVERY, REFUSALS, ValidityRefusals
-from gateway.model import Leased, OnUnknown, PartAnswer, PartState, Reason, Resolution, SubmitResult
+from gateway.model import LeasedMessage, OnUnknown, PartAnswer, PartState, Reason, Resolution, SubmitResult
 from gateway.smpp.message_id import normalise_id
 from gateway.smpp.status import RetryClass, classify
 from gateway.supervision import Supervision
@@ -138,7 +138,7 @@ class ResponseHandler:
                                 id=leased.id,
                                 lease=leased.lease,
                                 carrier=name,
-                                fate=_SENT,
+                                resolution=_SENT,
                                 reason=_NONE,
                                 status=0,
                                 due=0,
@@ -216,13 +216,13 @@ class ResponseHandler:
             overrides=self._overrides,
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
-        if decision.fate is Resolution.BACK and message.refused:
+        if decision.resolution is Resolution.BACK and message.refused:
             decision = self._step_aside(message, decision, last)
-        if self.validity.any and (decision.fate in ENDS or decision.fate is Resolution.SENT):
-            self.validity.ended(leased, accepted=decision.fate is Resolution.SENT)
-        if message.rest_failed and decision.fate is Resolution.BACK:
+        if self.validity.any and (decision.resolution in ENDS or decision.resolution is Resolution.SENT):
+            self.validity.ended(leased, accepted=decision.resolution is Resolution.SENT)
+        if message.rest_failed and decision.resolution is Resolution.BACK:
             decision = GATEWAY_FAULT
-        due = self._clock() + int(decision.delay * 1000) if decision.fate is Resolution.RETRY else 0
+        due = self._clock() + int(decision.delay * 1000) if decision.resolution is Resolution.RETRY else 0
         return self._judged(message, decision, due, last, host)
 
     def _step_aside(self, message: InFlightMessage, decision: RetryDecision, last: bool) -> RetryDecision:
@@ -246,26 +246,26 @@ class ResponseHandler:
     def _judged(
         self, message: InFlightMessage, decision: RetryDecision, due: int, last: bool, host: str
     ) -> SubmitResult:
-        if decision.fate is not Resolution.SENT:
-            self.tally.fates[decision.fate, decision.reason] += 1
+        if decision.resolution is not Resolution.SENT:
+            self.tally.resolutions[decision.resolution, decision.reason] += 1
         result = message.result(self._name, decision, on_unknown=self._on_unknown, due=due, last_place=last, host=host)
         if len(message.bodies) == 1 and (message.unknown or not result.parts[0].carrier_id):
             result.excerpt = self._excerpt(message.leased.content.text)  # its receipt cannot be matched by an id
         return result
 
-    def unsendable(self, leased: Leased, error: Exception) -> SubmitResult:
+    def unsendable(self, leased: LeasedMessage, error: Exception) -> SubmitResult:
         """Return the result of a message that this carrier cannot express: the next one may."""
         self._log_unsendable(error)
         return self._unsent(leased, UNSENDABLE)
 
-    def gateway_fault(self, leased: Leased) -> SubmitResult:
+    def gateway_fault(self, leased: LeasedMessage) -> SubmitResult:
         """Return the result of a message over which the gateway itself fails: the next carrier may have it."""
         return self._unsent(leased, GATEWAY_FAULT)
 
-    def _unsent(self, leased: Leased, at_last_place: RetryDecision) -> SubmitResult:
+    def _unsent(self, leased: LeasedMessage, at_last_place: RetryDecision) -> SubmitResult:
         last = self._lanes.last(leased.route, leased.place)
         decision = at_last_place if last else UNSENDABLE_HERE
-        self.tally.fates[decision.fate, decision.reason] += 1
+        self.tally.resolutions[decision.resolution, decision.reason] += 1
         message = InFlightMessage(leased, [], 0.0)
         return message.result(self._name, decision, on_unknown=self._on_unknown, last_place=last)
 

@@ -19,7 +19,7 @@ from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
-    from gateway.model import Leased
+    from gateway.model import LeasedMessage
     from gateway.smpp.short_message import PduTemplate
 
 KEPT = 1024
@@ -53,7 +53,7 @@ class SubmitEncoder:
         self._templates: dict[tuple[str, bytes, int], PduTemplate] = {}
         self._segments: dict[tuple[str, str], Segments] = {}
 
-    def encode(self, leased: Leased, now: int) -> list[bytes | None]:
+    def encode(self, leased: LeasedMessage, now: int) -> list[bytes | None]:
         """Return one body per part, in order; None for a part that a carrier has accepted already (``leased.parts``).
 
         Raises TextError when the text cannot be expressed or split for this carrier, LocalError when an address does
@@ -81,7 +81,7 @@ class SubmitEncoder:
             for part, state in zip(parts, done, strict=True)
         ]
 
-    def _split(self, leased: Leased) -> Segments:
+    def _split(self, leased: LeasedMessage) -> Segments:
         content = leased.content
         reference = leased.reference_number
         if content.data or content.encoding == Alphabet.BINARY:
@@ -123,7 +123,7 @@ class SubmitEncoder:
         )
 
 
-def _with_tlvs(leased: Leased, parts: Sequence[Segment], tlvs: CarrierTlvs) -> tuple[Segment, ...]:
+def _with_tlvs(leased: LeasedMessage, parts: Sequence[Segment], tlvs: CarrierTlvs) -> tuple[Segment, ...]:
     """Return every part with the TLVs that the carrier requires of this message."""
     terms = leased.envelope.facts
     template = terms[TEMPLATE] if terms and len(terms) > TEMPLATE else ""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.pace import Pace
-from gateway.policy.senders import HORIZON, NOW, Senders, Turn
+from gateway.policy.senders import HORIZON, NOW, SenderLimits, Turn
 from gateway.policy.share import LimitShare, RateDemand
 
 
@@ -33,7 +33,7 @@ def test_a_grant_that_was_asked_for_under_a_higher_limit_shrinks_with_it() -> No
 
 def test_a_demand_rises_at_once_and_falls_slowly() -> None:
     demand = RateDemand(0.0)
-    assert demand.wanted(100.0, 0.0) == 100.0, "who has just come wants everything"
+    assert demand.wanted(100.0, 0.0) == 100.0, "before the first measurement everything is wanted"
     for second in range(1, 10):
         before = demand.wanted(100.0, float(second))
     assert before == pytest.approx(1.0, abs=0.01), "… and nothing but a trace when nothing comes"
@@ -80,7 +80,7 @@ def test_a_pace_wants_all_when_permits_held_it_back_and_else_what_it_used() -> N
 
 
 def test_senders_keep_to_their_share_of_a_rate() -> None:
-    senders = Senders({"SHOP": 10, "1069*": 4})
+    senders = SenderLimits({"SHOP": 10, "1069*": 4})
     (shop, codes) = senders.patterns
     senders.grant(shop, 5.0, 2, 10.0, 0.0)
     assert [senders.turn("SHOP", 1, 0.0).wait for n in range(3)] == pytest.approx([0.0, 0.2, 0.4])

@@ -13,9 +13,9 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    OperationRequested,
-    Replied,
-    Requested,
+    MessageReceived,
+    OperationAnswered,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
@@ -175,7 +175,7 @@ class TestServerBinds:
             session = Session(Role.SMSC)
             events = session.receive(stream[:cut], 0) + session.receive(stream[cut:], 0)
             assert kinds(events) == ["BindRequested"]
-            assert kinds(session.accept_bind(now=1)) == ["Requested"]
+            assert kinds(session.accept_bind(now=1)) == ["MessageReceived"]
             assert headers(session) == [(TRX | RESP, 0, 1), (ENQUIRE_LINK_RESP, 0, 3)]
 
     def test_pdus_before_a_refused_bind_are_refused(self) -> None:
@@ -337,7 +337,7 @@ class TestWindow:
         session.output()
         for sequence in (0, 2, MAX_SEQUENCE, 0x80000000, 0xFFFFFFFF):
             (event,) = session.receive(pdu(DELIVER_SM, sequence, BODY), 0)
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             session.respond(DELIVER_SM, event.message.sequence, 0)
             assert session.output() == pdu(DELIVER_SM_RESP, sequence, b"\0")
         assert session.outstanding == 1
@@ -409,10 +409,10 @@ class TestAnswers:
         replace = session.request(REPLACE_SM, b"", "r", 0)
         session.output()
         (reply,) = session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 31)
-        assert isinstance(reply, Replied)
+        assert isinstance(reply, OperationAnswered)
         assert (reply.context, reply.late, reply.pdu.fields["message_state"]) == ("q", True, 2)
         (reply,) = session.receive(pdu(SUBMIT_MULTI_RESP, multi, b"id\0\x01broken"), 1)
-        assert isinstance(reply, Replied)
+        assert isinstance(reply, OperationAnswered)
         assert (reply.context, reply.late, reply.pdu.fields) == ("m", False, {"message_id": b"id"})
         assert session.salvaged == 1
         assert session.receive(pdu(CANCEL_SM_RESP, cancel, b"", 0x11), 1) == [Answered("c", 0x11, b"", False)]
@@ -526,7 +526,7 @@ class TestTimeouts:
         session.tick(7)
         assert session.receive(pdu(DATA_SM_RESP, sequence) + pdu(CANCEL_SM_RESP, sequence), 8) == []
         assert session.mismatched == 2
-        assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["Replied"]
+        assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["OperationAnswered"]
 
     def test_at_most_a_window_of_timed_out_requests_is_kept(self) -> None:
         session = esme(window=3, response_timeout=2, enquire_interval=0)
@@ -767,7 +767,7 @@ class TestSilence:
 
 
 class TestTurns:
-    """One call reads no more than it was told to."""
+    """One call reads no more than ``turn`` allows."""
 
     def test_the_rest_waits_for_the_next_call(self) -> None:
         session = esme(turn=64)
@@ -828,7 +828,7 @@ class TestRequestsOfThePeer:
     def test_answers_wait_as_long_as_they_must(self) -> None:
         session = smsc()
         events = session.receive(pdu(SUBMIT_SM, 5, BODY) + pdu(SUBMIT_SM, 6, BODY), 1)
-        assert kinds(events) == ["Requested", "Requested"]
+        assert kinds(events) == ["MessageReceived", "MessageReceived"]
         assert session.output() == b""
         assert session.unanswered == 2
         session.respond(SUBMIT_SM, 6, 0, b"id6\0")
@@ -869,21 +869,21 @@ class TestRequestsOfThePeer:
         session = smsc()
         for command_id in (QUERY_SM, CANCEL_SM, REPLACE_SM, SUBMIT_MULTI):
             (event,) = session.receive(encode(Pdu(command_id, 0, 5)), 1)
-            assert isinstance(event, OperationRequested)
+            assert isinstance(event, OperationReceived)
             assert event.pdu.command_id == command_id
         assert session.unanswered == 4
         assert session.output() == b""
 
     def test_an_alert_needs_no_answer(self) -> None:
         session = esme()
-        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["OperationRequested"]
+        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["OperationReceived"]
         assert session.receive(pdu(ALERT_NOTIFICATION, 6, b"x"), 1) == []
         assert (session.unanswered, session.malformed) == (0, 1)
         assert session.output() == b""
 
     def test_outbind_is_reported_and_refused(self) -> None:
         session = Session(Role.ESME)
-        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["OperationRequested"]
+        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["OperationReceived"]
         assert headers(session) == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 5)]
         assert session.unanswered == 0
 
@@ -908,19 +908,21 @@ class TestRequestsOfThePeer:
 
     @pytest.mark.parametrize("body", [BODY + encode_tlv(MESSAGE_PAYLOAD, b"x"), BODY[:-3] + b"\xff" + b"x" * 255])
     def test_a_carrier_may_deliver_what_no_client_may_submit(self, body: bytes) -> None:
-        assert kinds(esme().receive(pdu(DELIVER_SM, 5, body), 1)) == ["Requested"]
+        assert kinds(esme().receive(pdu(DELIVER_SM, 5, body), 1)) == ["MessageReceived"]
 
     def test_unknown_tlvs_pass_through(self) -> None:
         (event,) = smsc().receive(pdu(SUBMIT_SM, 5, BODY + encode_tlv(0x1499, b"abc")), 1)
-        assert isinstance(event, Requested)
+        assert isinstance(event, MessageReceived)
         assert event.message.tlvs == {0x1499: b"abc"}
 
     def test_beyond_the_inbound_window_they_are_throttled(self) -> None:
         session = smsc(inbound_window=2)
-        assert kinds(session.receive(b"".join(pdu(SUBMIT_SM, n, BODY) for n in (5, 6, 7)), 1)) == ["Requested"] * 2
+        assert (
+            kinds(session.receive(b"".join(pdu(SUBMIT_SM, n, BODY) for n in (5, 6, 7)), 1)) == ["MessageReceived"] * 2
+        )
         assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RTHROTTLED, 7)]
         session.respond(SUBMIT_SM, 5, 0, b"id\0")
-        assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["Requested"]
+        assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["MessageReceived"]
         assert session.throttled == 1
 
     def test_what_brings_neither_a_message_nor_an_awaited_answer_is_counted_as_idle(self) -> None:
@@ -973,7 +975,7 @@ class TestFraming:
         others = encode_tlv(0x001E, b"1" * 64 + b"\0") + encode_tlv(0x1400, b"?" * 4000)
         for body in (encode_sm(b"1", b"2", b"", tlvs=payload), full + others):
             (event,) = session.receive(pdu(DELIVER_SM, 5, body), 1)
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             assert len(event.message.payload) == 0xFFFF
         assert session.bound
 
@@ -1027,7 +1029,7 @@ def feed(session: Session, chunks: list[bytes]) -> list[str]:
 
 
 def describe(event: Event) -> str:
-    return repr(event.pdu.fields) if isinstance(event, OperationRequested | Replied) else repr(event)
+    return repr(event.pdu.fields) if isinstance(event, OperationReceived | OperationAnswered) else repr(event)
 
 
 class TestUnbind:
@@ -1038,7 +1040,7 @@ class TestUnbind:
         assert headers(session) == [(UNBIND, 0, 3)]
         assert (session.bound, session.free) == (False, 0)
         stream = pdu(DELIVER_SM, 9, BODY) + pdu(SUBMIT_SM_RESP, 2, b"id\0") + pdu(UNBIND_RESP, 3)
-        assert kinds(session.receive(stream, 11)) == ["Requested", "Answered", "Closed"]
+        assert kinds(session.receive(stream, 11)) == ["MessageReceived", "Answered", "Closed"]
 
     def test_ours_with_the_window_open(self) -> None:
         session = esme()
@@ -1108,12 +1110,12 @@ class TestBothEnds:
         for n in range(100):
             client.request(SUBMIT_SM, BODY, n, 1)
         for event in server.receive(client.output(), 1):
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             server.respond(SUBMIT_SM, event.message.sequence, 0, b"id%d\0" % event.message.sequence)
         answers = client.receive(server.output(), 1)
         assert answers == [Answered(n, 0, b"id%d" % (n + 2), False) for n in range(100)]
         server.request(DELIVER_SM, BODY, "receipt", 2)
-        assert kinds(client.receive(server.output(), 2)) == ["Requested"]
+        assert kinds(client.receive(server.output(), 2)) == ["MessageReceived"]
         client.respond(DELIVER_SM, 1, 0)
         assert server.receive(client.output(), 2) == [Answered("receipt", 0, b"", False)]
         client.unbind(3)

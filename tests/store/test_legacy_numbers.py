@@ -153,7 +153,7 @@ def test_migrate_by_command(tmp_path: Path, store_url: str, single_server: Serve
     file.write_text(f'[store]\nurl = "{store_url}"\ndata_dir = "{tmp_path}/data"\ndurability = "everysec"\n')
     run = CliRunner().invoke
     first = run(app, ["migrate", "-c", str(file)])
-    assert (first.exit_code, "nothing to do" in first.output) == (0, True), first.output
+    assert (first.exit_code, "Nothing to do" in first.output) == (0, True), first.output
     single_server.run("HDEL", "gateway:meta", "numbers")
     tag = keys.tags(PARTITIONS)[0].decode()
     single_server.run("HSET", f"{tag}r", "x" * 16, "")

@@ -152,9 +152,9 @@ def _responses(services: Services) -> Iterator[Metric]:
         "Messages that a carrier did not accept, by resolution (fate) and reason.",
         ("carrier", "fate", "reason"),
         {
-            (name, Resolution(fate).name.lower(), Reason(reason).name.lower()): count
+            (name, Resolution(resolution).name.lower(), Reason(reason).name.lower()): count
             for name, one in services.items()
-            for (fate, reason), count in one.dispatcher.tally.fates.items()
+            for (resolution, reason), count in one.dispatcher.tally.resolutions.items()
         },
     )
 
