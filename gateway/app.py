@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -136,7 +137,6 @@ class App:
             config.accounts, rulebook(config), route_table(config), self._hasher, config.webhooks.allow_networks
         )
         self.policy_context.demands = demands_of(config.routes, config.carriers)
-        self.redecider = Redecider(self.store, self.policy_context, hint=self._hint, supervision=self.supervision)
         self._to_decide: asyncio.Queue[list[Redecide]] = asyncio.Queue()
 
     def _build_cluster(self) -> None:
@@ -149,23 +149,25 @@ class App:
         )
         self.receipt_id_forms = ReceiptIdForms(self.store)
         self.sweeper = Sweeper(self.store, self.receipt_id_forms, self.supervision)
-        self.notifier = WorkNotifier(
-            WorkChannel(self._link, self.owner),
-            self.heartbeat,
-            lambda partitions, urgent: self._hint(partitions, urgent=urgent),
-        )
+        self.notifier = WorkNotifier(WorkChannel(self._link, self.owner), self.heartbeat)
 
     def _build_carriers(self) -> None:
         self.carrier_manager = CarrierManager(
             self.config,
             store=self.store,
             heartbeat=self.heartbeat,
-            numbers=self._hasher,
+            hasher=self._hasher,
             forms=self.receipt_id_forms,
             redecide=self._to_decide.put_nowait,
             index=self._receipt_index,
-            beyond=self.notifier.beyond_us,
-            changed=self.limits.changed,
+            offer_to_gateways=self.notifier.announce,
+            limits_changed=self.limits.changed,
+            supervision=self.supervision,
+        )
+        self.redecider = Redecider(
+            self.store,
+            self.policy_context,
+            work_available=self.carrier_manager.work_available,
             supervision=self.supervision,
         )
         self.receipt_relocator = ParkedReceiptRelocator(self.store, self._receipt_index, self.owner, self.supervision)
@@ -194,7 +196,7 @@ class App:
         self.intake = Intake(
             self.store,
             self.policy_context,
-            hint=self.carrier_manager.accepted,
+            work_available=self.carrier_manager.work_available,
             named=self.webhooks.follow_accounts,
             max_waiting=self.config.store.max_waiting,
             velocity=VelocityCounts(self._link),
@@ -269,9 +271,6 @@ class App:
     def shared_limits(self) -> Iterator[SharedLimit]:
         """Return everything whose limit is shared between gateways."""
         return chain(self.api.accounts.shared(), self.carrier_manager.shared())
-
-    def _hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
-        self.carrier_manager.hint(partitions, urgent=urgent)
 
     def _poster(self) -> Poster:
         networks = self.config.webhooks.allow_networks
@@ -353,7 +352,7 @@ class App:
             "sweeper": self.sweeper.run,
             "redecider": self._redecide,
             "flags": self.flags.run,
-            "notifications": self.notifier.run,
+            "notifications": partial(self.notifier.run, self.carrier_manager.work_available),
             "loop_lag": self.loop_lag.run,
             "webhooks": self.webhooks.run,
             "janitor": self.janitor.run,

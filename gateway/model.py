@@ -406,7 +406,7 @@ class SubmitResult(msgspec.Struct, gc=False):
     on_unknown: OnUnknown = OnUnknown.RESEND  # of the carrier
     last_place: bool = False  # there is no next carrier: NEXT becomes FAILED (routes_exhausted)
     recipient: bytes = b""  # its key, for carriers whose receipts are found by id alone
-    mark: bytes = b""  # of its text, to compare with a receipt's excerpt; only without response or id
+    excerpt: bytes = b""  # hash of how its text begins, to match its receipt by; only without response or id
     host: str = ""  # that responded, where a carrier has several
 
 
@@ -415,7 +415,7 @@ class ReceiptDetail(NamedTuple):
 
     guesses: tuple[tuple[int, bytes], ...]  # possible ids in the response, by kind of form (``smpp.message_id``)
     host: str  # that sent it
-    mark: bytes  # of its excerpt of the text; b"" = none that can be compared
+    excerpt: bytes  # hash of how the text in it begins; b"" = none that can be compared
     sure: bool  # this host's ids are known in their plain form, so an unknown id is not a matter of form
     early: bool = False  # included before the look-up, since the host's form is unknown and the id may match another's
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 
 from tests.servers import Cluster, Server
@@ -17,16 +18,23 @@ settings.register_profile("shrink", deadline=None)
 settings.register_profile("gateway", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
 settings.load_profile("gateway")
 
-LONGEST = ("journeys", "faults", "carriers", "admin", "webhooks", "api", "cluster")
-"""Folders whose files begin first, so that no long one is left at the end with the other processes idle."""
+LONGEST = ("journeys", "faults", "carriers", "admin", "webhooks", "api", "cluster", "")
+"""Folders whose files begin first ("" is tests/ itself), so that no long file runs last while other processes idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def order(item: pytest.Item) -> int:
-        folder = item.path.parent.relative_to(Path(__file__).parent).parts[:1]
-        return LONGEST.index(folder[0]) if folder and folder[0] in LONGEST else len(LONGEST)
+        folder = str(item.path.parent.relative_to(Path(__file__).parent)).partition("/")[0].strip(".")
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
     items.sort(key=order)  # stable: within a folder as collected
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """Undo what a test configured, so that the log level of one test hides no events from the next."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

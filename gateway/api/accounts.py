@@ -26,7 +26,7 @@ class SharedAccountRate:
         return f"<SharedAccountRate {self.name} {self._allowance!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._allowance.share.asked
 
     @property
@@ -40,8 +40,8 @@ class SharedAccountRate:
     def ask(self, now: float) -> ShareRequest:
         return ShareRequest(self.name, self.limit, self.held, self._allowance.wanted(now))
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
-        self._allowance.grant(granted.share, granted.members, asked.limit, now)
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
+        self._allowance.grant(granted.share, granted.members, request.limit, now)
 
     def close(self, now: float) -> None:
         self._allowance.close(now)

@@ -1,4 +1,4 @@
-"""When a bind is tried again: pure, seconds in, seconds out.
+"""Decides when a bind is tried again: pure, seconds in, seconds out.
 
 Full jitter, so that a thousand binds do not return at once.
 """
@@ -15,8 +15,8 @@ class BindFailure(Enum):
 
     UNREACHABLE = "unreachable"  # refused, reset, timed out, no answer to the bind
     REFUSED = "refused"  # the bind was answered with some status
-    FORBIDDEN = "forbidden"  # password, system_id or system_type: somebody must mend the configuration
-    DROPPED = "dropped"  # it was up and did work; the carrier or the network ended it
+    FORBIDDEN = "forbidden"  # password, system_id or system_type: the configuration must be corrected
+    DROPPED = "dropped"  # it was up and worked; the carrier or the network ended it
 
 
 FORBIDDEN = frozenset({CommandStatus.ESME_RINVPASWD, CommandStatus.ESME_RINVSYSID, CommandStatus.ESME_RINVSYSTYP})
@@ -31,14 +31,14 @@ PROVEN_AFTER = 10.0
 
 
 def failure(refused: int | None, *, was_up: float, proven: bool) -> BindFailure:
-    """What kind of end this was: ``refused`` is the bind's status, ``was_up`` its age in seconds (0 = never bound)."""
+    """Return the kind of failure. ``refused``: the bind's status, ``was_up``: its age in seconds (0 = never bound)."""
     if refused is not None:
         return BindFailure.FORBIDDEN if refused in FORBIDDEN else BindFailure.REFUSED
     return BindFailure.DROPPED if proven or was_up >= PROVEN_AFTER else BindFailure.UNREACHABLE
 
 
 def delay(kind: BindFailure, tries: int, random: float) -> float:
-    """Seconds until the next try. ``tries``: failures of this kind in a row, from 1. ``random`` lies in [0, 1)."""
+    """Return seconds until the next try. ``tries``: failures of this kind in a row. ``random`` lies in [0, 1)."""
     doublings = 2.0 ** min(tries - 1, 16)
     match kind:
         case BindFailure.DROPPED:

@@ -1,9 +1,9 @@
 """One connection to a carrier: the asyncio shell around ``smpp.Session``.
 
-It owns the socket and nothing else: what comes in goes through the session and on to the listener in batches, what goes
-out is written once per loop tick. While the transport is full it has no room, so nobody takes work for it. A carrier
-that answers no submit for a response timeout is sick: it has room for one probe at a time until it answers anything
-submitted.
+It owns the socket and nothing else: what comes in goes through the session and on to the listeners in batches, what
+goes out is written once per loop tick. While the transport is full the bind has no room, so nobody takes work for it. A
+carrier that answers no submit for a response timeout is sick: its bind takes one probe at a time until anything
+submitted is answered.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from ssl import SSLContext
 from struct import Struct
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import structlog
 
 from gateway.carriers.read_budget import ReadBudget
-from gateway.carriers.read_control import COMPLAIN_EVERY, TURN, ReadControl
+from gateway.carriers.read_control import LOG_EVERY, TURN, ReadControl
 from gateway.smpp.errors import LocalError
 from gateway.smpp.events import (
     Answered,
@@ -49,6 +48,9 @@ from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
 from gateway.supervision import Supervision
 
+if TYPE_CHECKING:
+    from gateway.carriers.bind_settings import BindSettings
+
 CONNECT_TIMEOUT = 5.0
 USER_TIMEOUT = 25_000
 """Milliseconds that written octets may stay unacknowledged before the kernel gives the connection up (Linux)."""
@@ -64,86 +66,78 @@ ENQUIRE_TIMEOUT = 10.0
 log = structlog.get_logger(__name__)
 
 
-class BindListener(Protocol):
-    """Who is told. All calls come from the event loop and must not block."""
+class SubmitListener(Protocol):
+    """Handles what happens to submits (``carriers.dispatcher.Dispatcher``). Calls must not block."""
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
-        """Answers to submits of this bind."""
-
-    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
-        """deliver_sm and data_sm: each wants a ``bind.respond``, after it is stored."""
+        """Submits of this bind were answered."""
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits without an answer on a living bind, after the grace for late answers. One may come yet."""
+        """Submits on a living bind had no answer within the response timeout. One may still come."""
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """The bind is over. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
+        """The bind ended. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
 
-    def room(self, bind: Bind) -> None:
-        """The bind can take work (it is bound, or the transport is no longer full), or has become sick or well."""
+    def capacity_changed(self, bind: Bind) -> None:
+        """The bind can take work (it is bound, or the transport is no longer full), or turned sick or well."""
 
 
-class BindSettings(NamedTuple):
-    """What a bind needs to know of its carrier."""
+class MessageListener(Protocol):
+    """Handles what the carrier delivers (``carriers.receipts.ReceiptHandler``). Calls must not block."""
 
-    carrier: str
-    system_id: bytes
-    password: bytes
-    system_type: bytes = b""
-    address_range: bytes = b""
-    ton: int = 0  # addr_ton and addr_npi of the bind
-    npi: int = 0
-    interface_version: int = 0x34
-    window: int = 100
-    enquire_interval: float = 30.0
-    response_timeout: float = 30.0
-    first_sequence: int = 1
-    tls: SSLContext | None = None
-    tls_name: str = ""  # that the certificate must carry; "" = the host
+    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
+        """deliver_sm and data_sm arrived: each needs a ``bind.respond``, after it is stored."""
+
+
+class BindListeners(NamedTuple):
+    """Who handles what happens at a bind."""
+
+    submits: SubmitListener
+    messages: MessageListener
 
 
 class Bind(asyncio.Protocol):
-    """One connection from connect to close. ``closed`` is set when it is over and everything was reported."""
+    """One connection from connect to close. ``closed`` is set when it has ended and everything was reported."""
 
     def __init__(
         self,
         name: str,
         command_id: int,
         settings: BindSettings,
-        listener: BindListener,
+        listeners: BindListeners,
         *,
         times: ResponseTimes | None = None,
-        allowance: ReadBudget | None = None,
+        read_budget: ReadBudget | None = None,
         supervision: Supervision | None = None,
     ) -> None:
-        """``times`` and ``allowance`` are those of the carrier, shared by its binds."""
+        """``times`` and ``read_budget`` are those of the carrier, shared by its binds."""
         self._supervision = supervision or Supervision()
         self.name = name
         self.command_id = command_id
         self.window = settings.window if command_id != BIND_RECEIVER else 0
         self.proven = False  # a submit was accepted over it
         self.since = 0.0  # when it was bound
-        self.refused: int | None = None  # the status our bind was refused with
-        self.reason = ""  # why it is over
+        self.refused: int | None = None  # the command_status that refused the bind
+        self.reason = ""  # why it ended
         self.sick = False  # submits have waited for a response timeout and nothing submitted was answered meanwhile
         self.closed = asyncio.Event()
         self.decided = asyncio.Event()  # bound, refused or closed
         self._settings = settings
-        self._listener = listener
+        self._submit_listener, self._message_listener = listeners
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._peer = ""
         self._paused = False
         self._finishing = False
-        self._gone = ""  # why the connection is no more
-        self._fault: Exception | None = None  # of ours, over something that came over it
+        self._gone = ""  # why there is no connection any more
+        self._fault: Exception | None = None  # of the gateway, over something received
         self._flush_planned = False
-        self._unflushed = 0  # submits asked for since the last flush
+        self._unflushed = 0  # submits since the last flush
         self._stalled = b""  # the last flush, when not all of it went into the socket
         self._probe = 0  # sequence number of the last submit while sick
         self._probed = 0.0
-        self._idle = 0  # of this turn: PDUs of no use and messages of which nobody knows yet, less awaited answers
-        self._refused_operations = float("-inf")  # when the log was told of them last
+        self._idle = 0  # in this turn: PDUs of no use and messages not known to be of use, less awaited answers
+        self._operations_logged = float("-inf")  # when a refused operation was logged last
         self._session = Session(
             Role.ESME,
             window=settings.window,
@@ -154,7 +148,7 @@ class Bind(asyncio.Protocol):
             turn=TURN,
             times=times,
         )
-        self.reading = ReadControl(name, self._session, allowance or ReadBudget(), self._read)
+        self.reading = ReadControl(name, self._session, read_budget or ReadBudget(), self._read)
 
     def __repr__(self) -> str:
         age = f" up {self._loop.time() - self.since:.0f} s" if self.since and not self.closed.is_set() else ""
@@ -168,19 +162,19 @@ class Bind(asyncio.Protocol):
 
     @property
     def session(self) -> Session:
-        """For counters and tests."""
+        """The SMPP session, for counters and tests."""
         return self._session
 
     @property
     def free(self) -> int:
-        """Submits that may be handed over now; while sick one, unless it is ``probing``."""
+        """Submits that may be made now; while sick one, unless it is ``probing``."""
         if self._paused or self._finishing or not self.window:
             return 0
         return self._session.free if not self.sick else 0 if self.probing else min(1, self._session.free)
 
     @property
     def outstanding(self) -> int:
-        """Submits that are not answered."""
+        """Submits without an answer."""
         return self._session.outstanding
 
     @property
@@ -192,7 +186,7 @@ class Bind(asyncio.Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether its end was asked for (by us, or by the peer's unbind)."""
+        """Whether its end was requested (by the gateway, or by the peer's unbind)."""
         return self._finishing
 
     @property
@@ -202,11 +196,11 @@ class Bind(asyncio.Protocol):
 
     @property
     def able(self) -> bool:
-        """Whether this bind carries submits, be its window full or not."""
+        """Whether this bind carries submits, even if its window is full."""
         return bool(self.window) and self._session.bound and not self._finishing and not self._gone
 
     async def connect(self, host: str, port: int) -> None:
-        """Connect and send the bind. Raises OSError or TimeoutError when there is no connection."""
+        """Connect and send the bind request. Raises OSError or TimeoutError when there is no connection."""
         settings = self._settings
         name = (settings.tls_name or host) if settings.tls else None
         async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -230,13 +224,13 @@ class Bind(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def useful(self, count: int) -> None:
-        """So many of the messages received were about messages of ours."""
+        """Note that so many of the messages received matched messages of this gateway."""
         self.reading.useful(count)
 
     def tick(self, now: float) -> None:
-        """Timeouts and enquire_link; to be called about every second."""
+        """Handle timeouts and enquire_link; call it about every second."""
         try:
-            self._look(now)
+            self._check_sick(now)
             events = self._session.tick(now)
             if events:
                 self._handle(events, now)
@@ -245,7 +239,7 @@ class Bind(asyncio.Protocol):
             self._fail(error)
 
     async def finish(self) -> None:
-        """Take no more, wait for the open window, unbind, close."""
+        """Take no more submits, wait for the open window, unbind, close."""
         self._finishing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_WAIT):
@@ -260,16 +254,16 @@ class Bind(asyncio.Protocol):
         self.abort("stopped")
 
     def abort(self, reason: str) -> None:
-        """Give the connection up at once; what is outstanding is unknown."""
+        """Close the connection at once; the outcome of outstanding submits is unknown."""
         if not self.closed.is_set():
             self._handle(self._session.close(reason), self._loop.time())
 
     def _fail(self, error: Exception) -> None:
-        """Something of ours failed over this connection: it ends, and no other with it."""
+        """End this connection after a fault of the gateway over it; others go on."""
         self._supervision.failed("bind", error)
         try:
-            self.abort(f"the gateway fails over it: {type(error).__name__}: {error}")
-        except Exception as again:  # noqa: BLE001 - then without a word to anybody
+            self.abort(_fault_text(error))
+        except Exception as again:  # noqa: BLE001 - then without telling the listeners
             self._supervision.failed("bind", again)
             if self._transport is not None:
                 self._transport.abort()
@@ -280,13 +274,13 @@ class Bind(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self.closed.is_set():  # given up while it was connecting
+        if self.closed.is_set():  # aborted while connecting
             cast("asyncio.Transport", transport).abort()
             return
         self._transport = cast("asyncio.Transport", transport)
         if self._settings.tls is None:
-            # Whatever the socket does not take stays with us: it can be told from what has left. TLS holds every write
-            # back for a moment, and what it holds cannot be told.
+            # What the socket does not take at once stays in the transport, so it can be told from what has left. TLS
+            # buffers every write for a moment, and what it buffers is not visible.
             self._transport.set_write_buffer_limits(high=0)
         self.reading.start(self._transport)
         peer = transport.get_extra_info("peername")
@@ -305,7 +299,7 @@ class Bind(asyncio.Protocol):
                 interface_version=settings.interface_version,
                 now=self._loop.time(),
             )
-        except LocalError as error:  # a password that fits no PDU: say so instead of dying in a callback
+        except LocalError as error:  # a password that fits no PDU must not fail in a callback
             self.abort(str(error))
             return
         self._flush()
@@ -319,7 +313,7 @@ class Bind(asyncio.Protocol):
         self._gone = f"connection lost: {exc}" if exc else "closed by the peer"
         self.reading.stop()
         if not self.closed.is_set():
-            self._read_up()
+            self._read_rest()
 
     def pause_writing(self) -> None:
         self._paused = self.reading.blocked = True
@@ -329,12 +323,12 @@ class Bind(asyncio.Protocol):
         self._stalled = b""
         self._flush()
         if not self._paused:
-            self._listener.room(self)
+            self._submit_listener.capacity_changed(self)
 
     # ---- inside
 
     def _read(self, data: bytes = b"") -> None:
-        """A turn of reading: of ``data``, and of what the session has kept."""
+        """Parse one turn: of ``data``, and of what the session has kept."""
         started = perf_counter()
         now = self._loop.time()
         before, self._idle = self._session.idle, 0
@@ -352,11 +346,11 @@ class Bind(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self.reading.turned(perf_counter() - started, now, self._idle)
 
-    def _read_up(self) -> None:
-        """The connection is gone: read what came before, a turn at a time, and be over."""
+    def _read_rest(self) -> None:
+        """Parse what came before the connection was lost, a turn at a time, then close."""
         if self._session.more and not self.closed.is_set():
             self._read()
-            self._loop.call_soon(self._read_up)
+            self._loop.call_soon(self._read_rest)
         else:
             self.abort(self._gone)
 
@@ -374,21 +368,21 @@ class Bind(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001
             self._fail(error)
 
-    def _look(self, now: float) -> None:
-        """Whether the bind has become sick."""
+    def _check_sick(self, now: float) -> None:
+        """Become sick when submits have waited for a response timeout and nothing was answered meanwhile."""
         since = self._session.silent_since()
         if not self.sick and since is not None and now - since > self._settings.response_timeout:
             self.sick = True
             log.warning("carrier answers no submits", bind=self.name, outstanding=self._session.outstanding)
-            self._listener.room(self)
+            self._submit_listener.capacity_changed(self)
 
-    def _well(self) -> None:
+    def _recover(self) -> None:
         self.sick = False
         log.info("carrier answers submits again", bind=self.name)
-        self._listener.room(self)
+        self._submit_listener.capacity_changed(self)
 
     def _handle(self, events: list[Event], now: float) -> None:
-        """Sort one batch of events: answers and messages in one piece each, the rest one by one, in order."""
+        """Pass on a batch of events: answers and messages in one piece each, the rest one by one, in order."""
         answers: list[Answered] = []
         messages: list[ShortMessage] = []
         for event in events:
@@ -398,21 +392,21 @@ class Bind(asyncio.Protocol):
             elif kind is Requested:
                 messages.append(cast("Requested", event).message)
             else:
-                answers, messages = self._hand_on(answers, messages, now)
-                self._tell(self._rare, event, now)
-        self._hand_on(answers, messages, now)
+                answers, messages = self._pass_on(answers, messages, now)
+                self._guarded(self._handle_rare, event, now)
+        self._pass_on(answers, messages, now)
         if self._fault is not None and not self.closed.is_set():
-            self.abort(f"the gateway fails over it: {type(self._fault).__name__}: {self._fault}")
+            self.abort(_fault_text(self._fault))
 
-    def _tell(self, hear: Callable[..., None], *what: Any) -> None:
-        """What fails over it is told, and ends this connection when the rest of the batch has been heard of."""
+    def _guarded(self, handle: Callable[..., None], *args: Any) -> None:
+        """Call ``handle``; if it fails, this connection ends after the rest of the batch was handled."""
         try:
-            hear(*what)
+            handle(*args)
         except Exception as error:  # noqa: BLE001 - it concerns this connection alone
             self._supervision.failed("bind", error)
             self._fault = error
 
-    def _hand_on(
+    def _pass_on(
         self, answers: list[Answered], messages: list[ShortMessage], now: float
     ) -> tuple[list[Answered], list[ShortMessage]]:
         if answers:
@@ -420,44 +414,44 @@ class Bind(asyncio.Protocol):
             if not self.proven and any(answer.status == 0 for answer in answers):
                 self.proven = True
             if self.sick:
-                self._well()
-            self._tell(self._listener.answered, self, answers, now)
+                self._recover()
+            self._guarded(self._submit_listener.answered, self, answers, now)
         if messages:
             self._idle += len(messages)
-            self._tell(self._listener.received, self, messages, now)
+            self._guarded(self._message_listener.received, self, messages, now)
         return [], []
 
-    def _rare(self, event: Event, now: float) -> None:
+    def _handle_rare(self, event: Event, now: float) -> None:
         match event:
             case Bound():
                 self.since = now
                 self.decided.set()
                 log.info("carrier bind is up", bind=self.name, peer=self._peer, smsc=event.system_id.decode("latin-1"))
-                self._listener.room(self)
+                self._submit_listener.capacity_changed(self)
             case BindRefused(status):
                 self.refused = status
                 self.abort("bind refused")
             case TimedOut(contexts):
                 log.warning("submits without an answer", bind=self.name, count=len(contexts))
-                self._listener.timed_out(self, contexts, now)
+                self._submit_listener.timed_out(self, contexts, now)
             case Unbinding():
                 self._finishing = True
                 log.info("carrier asked us to unbind", bind=self.name)
             case OperationRequested(pdu):
                 self._refuse(pdu.command_id, pdu.sequence, now)
             case Closed(reason, contexts):
-                self._over(reason, contexts, now)
+                self._report_closed(reason, contexts, now)
 
     def _refuse(self, command_id: int, sequence: int, now: float) -> None:
-        """Operations that a carrier has no business asking of us. One line a minute says so."""
-        if now - self._refused_operations >= COMPLAIN_EVERY:
-            self._refused_operations = now
+        """Refuse an operation that an ESME does not serve; log it once a minute."""
+        if now - self._operations_logged >= LOG_EVERY:
+            self._operations_logged = now
             log.info("carrier sent an operation that is not served", bind=self.name, operation=command_name(command_id))
         if command_id not in (ALERT_NOTIFICATION, OUTBIND):
             self._session.respond(command_id, sequence, CommandStatus.ESME_RINVCMDID)
 
-    def _over(self, reason: str, contexts: list[object], now: float) -> None:
-        """The session is closed: write its last octets, close the socket, report what was outstanding."""
+    def _report_closed(self, reason: str, contexts: list[object], now: float) -> None:
+        """Write the session's last octets, close the socket, report what was outstanding."""
         self.reason = self.reason or reason
         transport, self._transport = self._transport, None
         kept = min(len(contexts), self._unflushed + self._unsent(transport))  # the last ones, since order is kept
@@ -471,19 +465,23 @@ class Bind(asyncio.Protocol):
         self.closed.set()
         self.decided.set()
         if self.since:
-            say = log.info if self._finishing else log.warning
-            say("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
-        self._listener.lost(self, unknown, unwritten, now)
+            level = log.info if self._finishing else log.warning
+            level("carrier bind is down", bind=self.name, reason=self.reason, unknown=len(unknown))
+        self._submit_listener.lost(self, unknown, unwritten, now)
 
     def _unsent(self, transport: asyncio.Transport | None) -> int:
-        """Submits of the last flush of which no octet went into the socket. Of a lost connection nobody knows."""
+        """Return how many submits of the last flush put no octet into the socket; 0 when that cannot be known."""
         if transport is None or not self._stalled or self._settings.tls is not None:
             return 0
-        return _submits(self._stalled, len(self._stalled) - transport.get_write_buffer_size())
+        return _count_submits(self._stalled, len(self._stalled) - transport.get_write_buffer_size())
 
 
-def _submits(octets: bytes, start: int) -> int:
-    """How many whole submit_sm of ``octets`` begin at ``start`` or later."""
+def _fault_text(error: Exception) -> str:
+    return f"the gateway failed over this connection: {type(error).__name__}: {error}"
+
+
+def _count_submits(octets: bytes, start: int) -> int:
+    """Return how many submit_sm of ``octets`` begin at ``start`` or later."""
     at = found = 0
     while at < len(octets):
         length, command_id = _unpack_head(octets, at)
@@ -497,7 +495,7 @@ _KINDS = {BIND_TRANSCEIVER: "trx", BIND_TRANSMITTER: "tx", BIND_RECEIVER: "rx"}
 
 
 def _tune(sock: Any) -> None:
-    """No delay for small writes; a peer that is gone without a word is noticed within ``USER_TIMEOUT``."""
+    """Send small writes at once; notice a peer that vanished within ``USER_TIMEOUT``."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""What is counted of a carrier, for operators: plain counters, added to once a batch, read at a scrape."""
+"""Counters of a carrier for operators: added to once a batch, read at a scrape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.ids import time_of
 
 
 class CarrierCounters:
-    """One carrier's: ``accepted``, ``refused``, ``lost``, ``resent``, ``unwritten`` count parts, ``fates`` messages."""
+    """Counters of one carrier. ``fates`` counts messages, the others count parts."""
 
     __slots__ = ("accepted", "answer", "fates", "lost", "refused", "resent", "submit", "unwritten")
 
@@ -20,9 +20,9 @@ class CarrierCounters:
         self.accepted = 0  # submit_sm answered with status 0
         self.refused: Counter[int] = Counter()  # … with another status, by status
         self.lost = 0  # … never answered
-        self.resent = 0  # parts sent once more, which may be a copy too many
+        self.resent = 0  # parts sent once more, which may be delivered twice
         self.unwritten = 0  # parts that never left
-        self.fates: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (fate, reason)
+        self.fates: Counter[tuple[int, int]] = Counter()  # results of messages except SENT: (fate, reason)
         self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm
         self.answer = Histogram()  # from submit_sm to its answer
 
@@ -30,13 +30,13 @@ class CarrierCounters:
         return f"<CarrierCounters {self.accepted} accepted, {sum(self.refused.values())} refused, {self.lost} lost>"
 
     def answered(self, answers: Sequence[Any], now: float, clock: int) -> None:
-        """A batch of answers (``smpp.events.Answered``): how long the submits had taken.
+        """Observe how long the submits of a batch of answers (``smpp.events.Answered``) had taken.
 
         ``now`` is the loop's time (seconds), ``clock`` the same instant in ms UTC.
         """
         for (context, *_), weight in sample(answers):
-            job = context[0]
-            took = now - job.taken
+            message = context[0]
+            took = now - message.started
             self.answer.observe(took, weight)
-            leased = job.leased
+            leased = message.leased
             self.submit[leased.category].observe(max(0.0, (clock - time_of(leased.id)) / 1000 - took), weight)

@@ -1,8 +1,8 @@
 """From the lanes to a carrier's binds and back: take, encode, write, collect answers, report.
 
-One ``Dispatcher`` per carrier. It asks the store for no more than its binds have room and its pace has permits for, so
-nothing waits here holding a message: what cannot be written within a second goes back. A message counts against the
-windows until its answer is stored, so a crash leaves at most binds x window messages unknown.
+One ``Dispatcher`` per carrier. It asks the store for no more than its binds have room and its pace has permits for
+(``take_planner``), so nothing waits here holding a message: what cannot be written within a second goes back. A message
+counts against the windows until its result is stored, so a crash leaves at most binds x window messages unknown.
 """
 
 from __future__ import annotations
@@ -11,151 +11,124 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.carriers.counters import CarrierCounters
 from gateway.carriers.failing_messages import FailingMessages
 from gateway.carriers.in_flight import InFlightMessage
-from gateway.carriers.leases import LeaseStore, LeaseTracker
+from gateway.carriers.leases import LeaseTracker
 from gateway.carriers.partition_scheduler import PartitionScheduler
 from gateway.carriers.probing import Probing
 from gateway.carriers.responses import ResponseHandler
 from gateway.carriers.submit import SubmitEncoder
-from gateway.carriers.validity import PermissionEnded, ValidityRefusals
-from gateway.carriers.window_writer import BindPort, WindowWriter
-from gateway.model import PRIORITY, Leased, Priority, Reason, Redecide, Resolution, SubmitResult
-from gateway.policy.pace import Pace
+from gateway.carriers.take_planner import TakePlanner
+from gateway.carriers.validity import PermissionEnded
+from gateway.carriers.window_writer import WindowWriter
+from gateway.model import PRIORITY, Leased, Priority, Redecide, Resolution, SubmitResult
 from gateway.policy.senders import NOW, Senders, Turn
 from gateway.smpp.errors import LocalError
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
 from gateway.store.ids import partition_of
-from gateway.store.owner import LeaseOwner
-from gateway.store.requests import TakeRequest, TakeResult
 from gateway.supervision import Supervision
 
 if TYPE_CHECKING:
+    from gateway.carriers.connection import Bind
+    from gateway.carriers.counters import CarrierCounters
     from gateway.carriers.lanes import CarrierHealth, CarrierLanes
+    from gateway.carriers.pool import BindPool
     from gateway.carriers.progress import ProgressWriter
+    from gateway.carriers.validity import ValidityRefusals
+    from gateway.carriers.window_writer import Part
     from gateway.cluster.heartbeat import Heartbeat
     from gateway.config import Carrier, Route
+    from gateway.policy.pace import Pace
     from gateway.smpp.events import Answered
+    from gateway.store.messages import MessageStore
+    from gateway.store.requests import TakeRequest, TakeResult
 
-SWEEP_EVERY = 0.25
-RESERVE = 10
-"""One part in so many of the windows is kept for one-time passwords."""
-
-TAKE_MOST = 1024
-"""Parts asked for in one call at most: more would hold up everything else at the store and here."""
-
-ROOM_SHARE = 16
-"""Takes wait until one sixteenth of the windows is free, since a call for one costs as much as one for thirty."""
-
-ROOM_MOST = 64
-PERMIT_TIME = 0.015
-"""… and until the pace has so many seconds' worth of permits."""
-
-FEW = 24
-COMPANY = 0.005
-"""After a take that brought only a few messages the next one waits so many seconds for more; one-time passwords do
-not."""
-
-PROBE_EVERY = 0.01
-"""Seconds between two takes of one message: most of them find nothing."""
-
-ALL = float("inf")
+EVERYTHING = float("inf")
 """The time at which whatever waits to be written has waited too long."""
 
-TURNS_EVERY = 20
-"""Milliseconds: the turns of senders are kept to this grid, so that a take is worth its call."""
+TURN_GRID = 20
+"""Milliseconds: the turns of senders are rounded up to this grid, so that a take is worth its call."""
 
 log = structlog.get_logger(__name__)
 
 
-class BindSource(Protocol):
-    """The binds of a carrier that are up (``gateway.carriers.pool.BindPool``)."""
-
-    @property
-    def binds(self) -> Sequence[BindPort]: ...
-
-    @property
-    def sick(self) -> bool:
-        """Whether none of them answers submits."""
-
-
-class TakeStore(LeaseStore, Protocol):
-    """What dispatching needs of the store."""
-
-    partitions: int
-
-    async def take(self, owner: LeaseOwner, requests: Sequence[TakeRequest]) -> list[TakeResult]: ...
-    async def regate(self, owner: LeaseOwner, items: Sequence[tuple[bytes, int]]) -> list[Reason | None]: ...
-
-
 class Dispatcher:
-    """Feeds one carrier. ``hint`` wakes it, ``run`` is its life, ``stop`` ends the taking."""
+    """Feeds one carrier. ``work_available`` wakes it, ``run`` serves until ``stop``."""
 
     def __init__(
         self,
         carrier: Carrier,
         *,
-        store: TakeStore,
+        store: MessageStore,
         heartbeat: Heartbeat,
         lanes: CarrierLanes,
         health: CarrierHealth,
         pace: Pace,
+        pool: BindPool,
         progress_writer: ProgressWriter,
         redecide: Callable[[list[Redecide]], None],
-        left: Callable[[Sequence[int]], None] = lambda partitions: None,
-        mark: Callable[[str], bytes] = lambda text: b"",
+        offer_to_others: Callable[[Sequence[int]], None] = lambda partitions: None,
+        excerpt: Callable[[str], bytes] = lambda text: b"",
         clock: Callable[[], float] = time,
         supervision: Supervision | None = None,
     ) -> None:
-        """``left`` hears of partitions that may hold something for which there is no room here. ``mark``: see
-        ``ResponseHandler``."""
+        """``offer_to_others`` gets partitions that may hold work for which there is no room here. ``excerpt``: see
+        ``ResponseHandler``. ``clock``: seconds UTC."""
         self.name = carrier.name
         self.pace = pace
-        self.binds: BindSource | None = None  # set before ``run``: the pool needs the dispatcher as its listener first
+        self.senders = Senders(carrier.sender_rates)
         self.taken = self.dropped = self.takes = 0
         self._store = store
         self._heartbeat = heartbeat
         self._lanes = lanes
         self._health = health
+        self._pool = pool
         self._progress_writer = progress_writer
         self._redecide = redecide
-        self._left = left
+        self._offer_to_others = offer_to_others
         self._clock = clock
-        self.senders = Senders(carrier.sender_rates)
-        self._elsewhere = False
+        self._up_elsewhere = False
         self._writer = WindowWriter()
-        self._outcomes = ResponseHandler(carrier, lanes, pace, self._now, mark, supervision=supervision)
+        self._responses = ResponseHandler(carrier, lanes, pace, self._now, excerpt, supervision=supervision)
         self._probing = Probing(store.partitions)
-        self._encoder = SubmitEncoder(carrier, self._outcomes.validity)
+        self._encoder = SubmitEncoder(carrier, self._responses.validity)
         self._scheduler = PartitionScheduler(store.partitions)
-        self._out = 0  # parts leased and not yet reported
+        self._planner = TakePlanner(
+            carrier.name,
+            pool=pool,
+            lanes=lanes,
+            pace=pace,
+            scheduler=self._scheduler,
+            probing=self._probing,
+            responses=self._responses,
+        )
         self._leases = LeaseTracker(carrier.name, store, heartbeat, self._scheduler)
         self._failing = FailingMessages(
-            carrier.name, supervision or Supervision(), self._leases, self._outcomes, self._now
+            carrier.name, supervision or Supervision(), self._leases, self._responses, self._now
         )
         self._wake = asyncio.Event()
         self._stopping = False
-        self._swept = self._not_before = 0.0
 
     def __repr__(self) -> str:
         waiting = f", {len(self._writer)} waiting" if self._writer else ""
-        return f"<Dispatcher {self.name} {self._out} out{waiting}, {self.submitted} submitted, {self.pace!r}>"
+        return (
+            f"<Dispatcher {self.name} {self.in_flight} in flight{waiting}, {self.submitted} submitted, {self.pace!r}>"
+        )
 
     @property
     def validity(self) -> ValidityRefusals:
-        """What this carrier makes of validity_period."""
-        return self._outcomes.validity
+        """What is known of this carrier and validity_period."""
+        return self._responses.validity
 
     @property
     def tally(self) -> CarrierCounters:
-        """What was counted here, for operators."""
-        return self._outcomes.tally
+        """Counters for operators."""
+        return self._responses.tally
 
     @property
     def submitted(self) -> int:
@@ -163,15 +136,15 @@ class Dispatcher:
         return self._writer.submitted
 
     @property
-    def out(self) -> int:
-        """Parts that are leased and whose outcome is not stored yet."""
-        return self._out
+    def in_flight(self) -> int:
+        """Parts that are leased and whose results are not stored yet."""
+        return self._planner.in_flight
 
-    # ---- from outside
+    # ---- called by the service and the manager
 
-    def hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
-        """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
-        self._scheduler.hint(partitions, urgent=urgent)
+    def work_available(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
+        """Take from these partitions soon: something may wait in them; ``urgent``: a one-time password."""
+        self._scheduler.work_available(partitions, urgent=urgent)
         self._wake.set()
 
     def serves(self, route: str, now: float) -> bool:
@@ -180,10 +153,10 @@ class Dispatcher:
 
     def ready(self, now: float) -> bool:
         """Whether something could be taken and written at this instant."""
-        return bool(self._ports()) and not self._writer and self._room() > 0 and self.pace.available(now) >= 1
+        return not self._writer and self._planner.has_room(now)
 
     def wake(self) -> None:
-        """Look again: something has changed about the binds."""
+        """Look again: something about the binds has changed."""
         self._wake.set()
 
     def set_routes(self, routes: Sequence[Route]) -> None:
@@ -191,14 +164,14 @@ class Dispatcher:
         self._lanes.set_routes(routes)
         self.wake()
 
-    def set_elsewhere(self, up: bool) -> None:
-        """Whether other gateways have binds of this carrier up: then it is not down, whatever we have of it."""
-        self._elsewhere = up
+    def set_up_elsewhere(self, up: bool) -> None:
+        """Note whether other gateways have binds of this carrier up: then it is not down, whatever is up here."""
+        self._up_elsewhere = up
 
     def adjust(self, carrier: Carrier, now: float) -> None:
         """Send by these settings from the next message on."""
-        self._outcomes.adjust(carrier)
-        self._encoder = SubmitEncoder(carrier, self._outcomes.validity)
+        self._responses.adjust(carrier)
+        self._encoder = SubmitEncoder(carrier, self._responses.validity)
         if carrier.sender_rates != self.senders.rates:
             self.senders = Senders(carrier.sender_rates, now)
         self.pace.set_limit(carrier.rate, now)
@@ -218,114 +191,40 @@ class Dispatcher:
             self._tend(now)
             if self._leases:
                 await self._leases.give_back()
-            for port in [port for port in self._writer.rests if self._writer.due(port)]:
-                await self._follow(port)
-            requests, permits = self._plan(now) if not self._leases.strayed else ([], 0)
+            for bind in self._writer.rest_due():
+                await self._write_rest(bind)
+            requests, permits = self._plan(now)
             if requests:
                 await self._take(requests, permits)
             else:
-                await self._sleep(self._pause(now))
-        self._drop_overdue(ALL)
+                await self._sleep(self._planner.pause(now, self._now()))
+        self._drop_overdue(EVERYTHING)
         await self._leases.give_back()
 
-    # ---- planning
-
     def _tend(self, now: float) -> None:
-        """What comes round with time: the sweep, what wakes, what waited too long, whether we are up."""
-        here = bool(self._ports())
-        sick = here and self.binds is not None and self.binds.sick
-        self._health.set_sick(self.name, sick or (self._probing.failing and not self._elsewhere))
+        """Report the carrier's health, queue partitions, write what waits, give back what waited too long."""
+        binds = self._pool.binds
+        sick = bool(binds) and self._pool.sick
+        self._health.set_sick(self.name, sick or (self._probing.failing and not self._up_elsewhere))
         if self._probing.look(sick, now):
-            for port in list(self._ports()):
-                port.abort("submits are not answered")
-        self._health.set_up(self.name, self._elsewhere or here, now)
-        self._health.set_away(self.name, self._elsewhere and not here)
-        if now - self._swept >= SWEEP_EVERY:
-            self._swept = now
-            self._scheduler.sweep()
-        self._scheduler.wake(self._now())
+            for bind in binds:
+                bind.abort("submits are not answered")
+        self._health.set_up(self.name, self._up_elsewhere or bool(binds), now)
+        self._health.set_away(self.name, self._up_elsewhere and not binds)
+        self._planner.sweep(now, self._now())
         if self._writer:
-            self._drop_overdue(now)  # first: after a pause of ours it may be somebody else's by now
+            self._drop_overdue(now)  # first: after a pause of this process others may hold these messages
             self._write(now)
 
     def _plan(self, now: float) -> tuple[list[TakeRequest], int]:
-        """What to ask of the store now, and how many permits that has used; nothing when it is not worth a call."""
-        ports = self._ports()
-        if not ports or not self._scheduler or len(self._writer) or not self._heartbeat.fresh(now):
+        if self._leases.strayed or len(self._writer) or not self._heartbeat.fresh(now):
             return [], 0
-        if self._probing:
-            return self._plan_probe(now)
-        windows = sum(port.window for port in ports)
-        ordinary = self._room()
-        if not self._scheduler.urgent and (
-            now < self._not_before or ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE)
-        ):
-            return [], 0
-        room = min(TAKE_MOST, ordinary + windows // RESERVE)
-        permits = self._permits(room, now)
-        asks = self._scheduler.pick(permits, max(0, ordinary))
-        lanes = self._lanes.now(now) if asks else ()
-        if not lanes:
-            self.pace.give_back(permits)
-            return [], 0
-        return [
-            TakeRequest(ask.partition, lanes, self.name, ask.limit, ask.keep, self._outcomes.on_unknown) for ask in asks
-        ], permits
-
-    def _plan_probe(self, now: float) -> tuple[list[TakeRequest], int]:
-        """One message at a time until something is answered; at a sick carrier only one that may be resent."""
-        if self._writer or self._outstanding() or not any(port.free > 0 for port in self._ports()):
-            return [], 0
-        lanes = self._lanes.now(now)
-        if not lanes or now < self._not_before or self.pace.available(now) < 1:
-            return [], 0
-        ask = self._scheduler.pick(1, 1)[0]
-        self.pace.take(1, now)
-        self._not_before = now + PROBE_EVERY
-        word, probe = self._outcomes.on_unknown, self._probing.only_resendable
-        return [TakeRequest(ask.partition, lanes, self.name, 1, 0, word, probe=probe)], 1
-
-    def _outstanding(self) -> int:
-        """Submits on their way, but for those of a bind that has waited for them too long."""
-        return 0 if self._probing.sick else sum(port.outstanding for port in self._ports())
-
-    def _room(self) -> int:
-        """Parts that the windows have room for now, but for what is kept for one-time passwords."""
-        windows = free = 0
-        for port in self._ports():
-            windows += port.window
-            free += port.free
-        return min(windows - self._out, free) - windows // RESERVE
-
-    def _permits(self, room: int, now: float) -> int:
-        """Permits for this take: none before there are enough of them to be worth a call."""
-        if room < 1:
-            return 0
-        least = 1 if self._scheduler.urgent else max(1, int(self.pace.bucket.rate * PERMIT_TIME))
-        if self.pace.available(now) < min(room, least, self.pace.bucket.burst):
-            return 0
-        return self.pace.take(room, now)
-
-    def _pause(self, now: float) -> float:
-        """Seconds to sleep when there is nothing to do: room and hints wake us, permits and sweeps come with time."""
-        pause = max(0.0, self._swept + SWEEP_EVERY - now)
-        due = self._scheduler.next_due()
-        if due:
-            pause = min(pause, max(0.001, (due - self._now()) / 1000))
-        if self._scheduler:
-            least = 1 if self._scheduler.urgent else max(1, int(self.pace.bucket.rate * PERMIT_TIME))
-            wait = max(self.pace.wait(least, now), self._not_before - now)
-            if wait > 0:
-                pause = min(pause, wait)
-        return max(0.0005, pause)
+        return self._planner.plan(now, writing=bool(self._writer))
 
     async def _sleep(self, seconds: float) -> None:
         timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
         await self._wake.wait()
         timer.cancel()
-
-    def _ports(self) -> Sequence[BindPort]:
-        return self.binds.binds if self.binds is not None else ()
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -335,211 +234,210 @@ class Dispatcher:
     async def _take(self, requests: list[TakeRequest], permits: int) -> None:
         loop = asyncio.get_running_loop()
         self.takes += 1
-        self._leases.strayed = True  # until all of the answer is ours
+        self._leases.strayed = True  # until the whole answer is handled
         try:
-            answers = await self._store.take(self._heartbeat.owner, requests)
+            taken = await self._store.take(self._heartbeat.owner, requests)
         except StoreError as error:
             self.pace.give_back(permits)
-            self._scheduler.hint(request.partition for request in requests)
-            log.warning("cannot take", carrier=self.name, error=str(error))
+            self._scheduler.work_available(request.partition for request in requests)
+            log.warning("cannot take messages", carrier=self.name, error=str(error))
             await self._leases.wait()
             return
         now = loop.time()
         used = 0
         redecide: list[Redecide] = []
-        for request, taken in zip(requests, answers, strict=True):
-            found = self._lease(taken.leased, now)
-            if taken.unread or taken.undecided:
-                self._not_read(taken)
-            self._scheduler.answered(request.partition, found=found, more=taken.more, next_due=taken.next_due)
-            self.dropped += taken.dropped
-            redecide += taken.redecide
+        for request, answer in zip(requests, taken, strict=True):
+            found = self._lease(answer.leased, now)
+            if answer.unread or answer.undecided:
+                self._handle_unreadable(answer)
+            self._scheduler.answered(request.partition, found=found, more=answer.more, next_due=answer.next_due)
+            self.dropped += answer.dropped
+            redecide += answer.redecide
             used += found
         self._leases.strayed = False
         self._probing.took(used, now)
-        if used < permits:
-            self.pace.give_back(permits - used)
-        elif used > permits:
-            self.pace.spend(used - permits, now)
+        self._planner.taken(used, permits, now)
         if redecide:
             self._redecide(redecide)
-        self._health.set_full(self.name, any(taken.more for taken in answers) and bool(self._scheduler), now)
+        self._health.set_full(self.name, any(answer.more for answer in taken) and bool(self._scheduler), now)
         if self._writer:
             self._write(now)
-        if used < FEW:
-            self._not_before = now + COMPANY
         if self._scheduler and not self.ready(now):
-            self._left(self._scheduler.waiting)
+            self._offer_to_others(self._scheduler.waiting)
 
-    async def _follow(self, port: BindPort) -> None:
-        """The next window of a message that is longer than one: a transmission of its own, so the gate is asked."""
-        jobs = self._writer.begun(port)
+    async def _write_rest(self, bind: Bind) -> None:
+        """Write the next window of messages longer than one: a transmission of its own, so the gate is asked again."""
+        messages = self._writer.next_of_rest(bind)
+        leases = [(message.leased.id, message.leased.lease) for message in messages]
         try:
-            words = await self._store.regate(self._heartbeat.owner, [(job.leased.id, job.leased.lease) for job in jobs])
+            reasons = await self._store.regate(self._heartbeat.owner, leases)
         except StoreError as error:
-            log.warning("cannot ask for the rest of long messages", carrier=self.name, error=str(error))
+            log.warning("cannot check permission for the rest of long messages", carrier=self.name, error=str(error))
             await self._leases.wait()
             return
-        stopped = {job for job, word in zip(jobs, words, strict=True) if word is not None}
+        stopped = {message for message, reason in zip(messages, reasons, strict=True) if reason is not None}
         now = asyncio.get_running_loop().time()
         if self._heartbeat.fresh(now):
-            self._report(self._outcomes.lost((), self._writer.follow(port, stopped, now)))
-            self._not_written()
+            self._report(self._responses.lost((), self._writer.write_rest(bind, stopped, now)))
+            self._handle_write_failures()
 
     def _write(self, now: float) -> None:
         if self._heartbeat.fresh(now):
-            self._writer.write(self._ports(), now)
-            self._not_written()
-        else:
-            self._drop_overdue(ALL)  # it may be somebody else's by now, and with our next heartbeat it would be written
+            self._writer.write(self._pool.binds, now)
+            self._handle_write_failures()
+        else:  # others may hold these messages by now; the next heartbeat must not let them be written
+            self._drop_overdue(EVERYTHING)
 
-    def _not_written(self) -> None:
-        """What binds could not take, for no reason of theirs."""
+    def _handle_write_failures(self) -> None:
+        """Deal with parts that a bind could not take, through no fault of the carrier."""
         if not self._writer.failed:
             return
         failed, self._writer.failed = self._writer.failed, []
-        reports: list[SubmitResult] = []
-        for job, index, port, error in failed:
-            if len(job.bodies) > 1:  # parts of it may be on their way
-                if self._failing.last(job.leased, error):
-                    job.spoilt = True
-                reports += self._outcomes.lost((), [(job, index)])
+        results: list[SubmitResult] = []
+        for message, index, bind, error in failed:
+            if len(message.bodies) > 1:  # parts of it may be on their way
+                if self._failing.failed_partly(message.leased, error):
+                    message.rest_failed = True
+                results += self._responses.lost((), [(message, index)])
                 continue
-            self._out -= job.left
-            if port not in self._ports():  # it is no more
-                self._leases.untake(job.leased)
+            self._planner.in_flight -= message.undecided
+            if bind not in self._pool.binds:  # it has closed
+                self._leases.untake(message.leased)
             else:
-                reports += self._failing.failed(job.leased, error)
-        self._report(reports)
+                results += self._failing.failed(message.leased, error)
+        self._report(results)
 
-    def _not_read(self, taken: TakeResult) -> None:
-        self._leases.leased(taken.unread)
-        self._failing.undecided(taken.undecided)
-        self._report(self._failing.unread(taken.unread))
+    def _handle_unreadable(self, answer: TakeResult) -> None:
+        self._leases.leased(answer.unread)
+        self._failing.undecidable(answer.undecided)
+        self._report(self._failing.unreadable(answer.unread))
 
     def _lease(self, leased: Sequence[Leased], now: float) -> int:
-        """Encode what was taken and queue it for the binds; answers how many parts that is."""
+        """Encode what was taken and queue it for the binds; return how many parts that is."""
         if not leased:
             return 0
         self.taken += len(leased)
         clock = self._now()
         parts = 0
         counts: dict[str, int] = {}
-        jobs: list[InFlightMessage] = []
+        ready: list[InFlightMessage] = []
         decided: list[SubmitResult] = []
         encode, senders = self._encoder.encode, self.senders
         self._leases.leased(leased)
-        for message in leased:
-            counts[message.route] = counts.get(message.route, 0) + 1
+        for one in leased:
+            counts[one.route] = counts.get(one.route, 0) + 1
             try:
-                job = InFlightMessage(message, encode(message, clock), now)
-                if not job.left:  # every part was accepted before
-                    decided.append(self._outcomes.judge(job))
+                message = InFlightMessage(one, encode(one, clock), now)
+                if not message.undecided:  # every part was accepted before
+                    decided.append(self._responses.judge(message))
                     continue
-                if job.left > 1 and self._too_late(job, clock):
-                    self._leases.postpone(message, message.closes, turn=False)
+                if message.undecided > 1 and self._too_late(message, clock):
+                    self._leases.postpone(one, one.closes, turn=False)
                     continue
-                if senders and (turn := self._turn(job, now)).wait:
-                    due = -(-ceil(clock + turn.wait * 1000) // TURNS_EVERY) * TURNS_EVERY
-                    self._leases.postpone(message, due, turn=turn.kept)
+                if senders and (turn := self._turn(message, now)).wait:
+                    due = -(-ceil(clock + turn.wait * 1000) // TURN_GRID) * TURN_GRID
+                    self._leases.postpone(one, due, turn=turn.kept)
                     continue
-            except PermissionEnded as closing:
-                self._leases.postpone(message, closing.at, turn=False)
+            except PermissionEnded as ended:
+                self._leases.postpone(one, ended.at, turn=False)
                 continue
             except (TextError, LocalError) as error:
-                decided.append(self._outcomes.unsendable(message, error))
+                decided.append(self._responses.unsendable(one, error))
                 continue
-            except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
-                decided += self._failing.failed(message, error)
+            except Exception as error:  # noqa: BLE001 - a fault over one message must not cost the others
+                decided += self._failing.failed(one, error)
                 continue
-            parts += job.left
-            if message.resent:
-                self.tally.resent += job.left
-            jobs.append(job)
-        self._writer.put(jobs)
-        self._out += parts
+            parts += message.undecided
+            if one.resent:
+                self.tally.resent += message.undecided
+            ready.append(message)
+        self._writer.put(ready)
+        self._planner.in_flight += parts
         self._lanes.taken(counts)
         if decided:
-            self._progress_writer.answers(decided)
+            self._progress_writer.add_results(decided)
         return parts
 
-    def _too_late(self, job: InFlightMessage, clock: int) -> bool:
-        """Whether the close of its window would come before its last part is written, at the rate measured.
+    def _too_late(self, message: InFlightMessage, clock: int) -> bool:
+        """Whether the message's permitted hours would close before its last part is written, at the measured rate.
 
-        A message that may be sent at any hour has its close far away; what is to be decided afresh then, waits for it.
+        A message that may be sent at any hour closes far in the future.
         """
-        ports = self._ports()
-        window = max((port.window for port in ports), default=1)
-        rounds = -(-job.left // max(1, window)) - 1
+        window = max((bind.window for bind in self._pool.binds), default=1)
+        rounds = -(-message.undecided // max(1, window)) - 1
         rate = self.pace.bucket.rate
-        seconds = rounds * self._outcomes.took + (job.left / rate if rate else 0.0)
-        return clock + seconds * 1000 > job.leased.closes
+        seconds = rounds * self._responses.response_time + (message.undecided / rate if rate else 0.0)
+        return clock + seconds * 1000 > message.leased.closes
 
-    def _turn(self, job: InFlightMessage, now: float) -> Turn:
-        """When the sender of this message has its turn."""
-        leased = job.leased
+    def _turn(self, message: InFlightMessage, now: float) -> Turn:
+        """Return when the sender of this message has its turn."""
+        leased = message.leased
         if leased.turn == self.name:
             return NOW
         urgent = PRIORITY[leased.category] is Priority.OTP
-        return self.senders.turn(leased.envelope.sender, job.left, now, urgent=urgent)
+        return self.senders.turn(leased.envelope.sender, message.undecided, now, urgent=urgent)
 
     def _drop_overdue(self, now: float) -> None:
-        """What was leased too long ago without being written goes back to its lane."""
-        for job in self._writer.overdue(now):
-            self._out -= job.left
-            self._leases.untake(job.leased)
+        """Give back messages that were leased too long ago without being written."""
+        for message in self._writer.overdue(now):
+            self._planner.in_flight -= message.undecided
+            self._leases.untake(message.leased)
 
-    # ---- what binds tell (see carriers.bind.Listener)
+    # ---- called by binds (``connection.SubmitListener``)
 
-    def answered(self, port: BindPort, answers: list[Answered], now: float) -> None:
-        """Answers to submits of one bind."""
-        faults = self._outcomes.faults
-        reports, late = self._outcomes.answered(port, answers, now)
-        self._out += late  # as ``reported`` will take them off again
-        faults = self._outcomes.faults - faults
+    def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
+        """Handle answers to submits of one bind."""
+        faults = self._responses.session_faults
+        results, late = self._responses.answered(bind, answers, now)
+        self._planner.in_flight += late  # ``stored`` will subtract them a second time
+        faults = self._responses.session_faults - faults
         if faults < len(answers):
             self._probing.answered()
         if faults:
             self._probing.lost()
-        self._report(reports)
+        self._report(results)
 
-    def timed_out(self, port: BindPort, contexts: Sequence[Any], now: float) -> None:
-        """No answer, and no late one either: unknown."""
-        self._report(self._outcomes.lost(contexts))
+    def timed_out(self, bind: Bind, parts: Sequence[Part], now: float) -> None:
+        """Handle submits without an answer, not even a late one: their outcome is unknown."""
+        self._report(self._responses.lost(parts))
 
-    def lost(self, port: BindPort, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """A bind is over: no answer can come any more, and the rest of its long messages cannot follow."""
+    def lost(self, bind: Bind, unknown: Sequence[Part], unwritten: Sequence[Part], now: float) -> None:
+        """Handle the end of a bind: no answer can come any more, and its long messages get no further parts."""
         if unknown:
             self._probing.lost()
-        self._report(self._outcomes.lost(unknown, (*unwritten, *self._writer.give_up(port))))
+        self._report(self._responses.lost(unknown, (*unwritten, *self._writer.give_up(bind))))
 
-    def room(self, port: BindPort) -> None:
-        """A bind can take work."""
+    def capacity_changed(self, bind: Bind) -> None:
+        """Look again: the bind can take work, or its health has changed."""
         self._wake.set()
 
-    def reported(self, answers: Sequence[SubmitResult]) -> None:
-        """The store holds these answers: their room is free, and what went back can be taken again."""
+    # ---- called by the progress writer (``progress.ResultListener``)
+
+    def stored(self, results: Sequence[SubmitResult]) -> None:
+        """Free the room of messages whose results the store holds; what went back can be taken again."""
         parts = 0
-        self._leases.reported(answers)
-        back = set()
-        for answer in answers:
-            parts += len(answer.parts)
-            if answer.fate is not Resolution.SENT:
-                back.add(partition_of(answer.id))
+        self._leases.reported(results)
+        returned = set()
+        for result in results:
+            parts += len(result.parts)
+            if result.fate is not Resolution.SENT:
+                returned.add(partition_of(result.id))
         if self._probing.sick or self._probing.failing:
-            self._left(sorted(back))  # those that take over come first, or it would be lost here again and again
+            self._offer_to_others(sorted(returned))  # carriers that take over come first, or it is lost here again
         else:
-            self._scheduler.hint(back)
-        self._out -= parts
+            self._scheduler.work_available(returned)
+        self._planner.in_flight -= parts
         self._wake.set()
 
-    def set_aside(self, answers: Sequence[SubmitResult]) -> None:
-        """The store will not hold these. Their messages stay leased, lest they are sent again as if nothing had been
-        said; they become unknown when this gateway ends."""
-        self._out -= sum(len(answer.parts) for answer in answers)
+    def set_aside(self, results: Sequence[SubmitResult]) -> None:
+        """Free the room of messages whose results the store will never hold.
+
+        The messages stay leased, lest they are sent again; they become unknown when this gateway ends.
+        """
+        self._planner.in_flight -= sum(len(result.parts) for result in results)
         self._wake.set()
 
-    def _report(self, reports: list[SubmitResult]) -> None:
-        if reports:
-            self._progress_writer.answers(reports)
+    def _report(self, results: list[SubmitResult]) -> None:
+        if results:
+            self._progress_writer.add_results(results)
         self._wake.set()

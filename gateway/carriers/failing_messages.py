@@ -1,9 +1,9 @@
-"""Messages over which the gateway itself fails at one carrier: they hold up no lane, and end truthfully.
+"""Messages over which the gateway itself fails at one carrier: they hold up no lane, and end with the true reason.
 
 One that cannot be encoded or written, or whose record is damaged, is tried three times, seconds apart. Then it goes to
-the next carrier of its route, or fails (``gateway_fault``); one whose record cannot be read fails, for no carrier can
-send what nobody can read. What is sealed with an encryption key that is gone waits in its lane, a minute at a time,
-until the key is back or its time is over: nothing is wrong with it.
+the next carrier of its route, or fails (``gateway_fault``); one whose record cannot be read fails,
+since no carrier could send it. A message sealed with a missing encryption key waits in its lane, a minute at a time,
+until the key is back or the message expires: nothing is wrong with the message.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ if TYPE_CHECKING:
     from gateway.carriers.responses import ResponseHandler
     from gateway.store.requests import UnreadableMessage
 
-AGAIN = 2000
+RETRY_AFTER = 2000
 """Milliseconds, times the tries so far, until such a message is tried again."""
 
-FOR_ITS_KEY = 60_000
-"""Milliseconds until a message is looked at again whose key is gone."""
+KEY_RETRY_AFTER = 60_000
+"""Milliseconds until a message whose encryption key is missing is looked at again."""
 
 log = structlog.get_logger(__name__)
 
 
 class FailingMessages:
-    """Of one carrier. Every method answers with the reports that are ready for the store; the rest is given back."""
+    """Those of one carrier. Methods return the results that are ready for the store; other messages are given back."""
 
     def __init__(
         self,
         carrier: str,
         supervision: Supervision,
-        returns: LeaseTracker,
-        outcomes: ResponseHandler,
+        leases: LeaseTracker,
+        responses: ResponseHandler,
         clock: Callable[[], int],
     ) -> None:
         """``clock``: ms UTC."""
         self._carrier = carrier
         self._supervision = supervision
-        self._leases = returns
-        self._outcomes = outcomes
+        self._leases = leases
+        self._responses = responses
         self._clock = clock
         self._tries = FailureCounts()
-        self._told = -LOG_EVERY * 1000
+        self._key_logged = -LOG_EVERY * 1000
 
     def __repr__(self) -> str:
         return f"<FailingMessages of {self._carrier} {self._tries!r}>"
 
     def failed(self, message: Leased, error: Exception) -> list[SubmitResult]:
-        """Something of ours failed over a message of which nothing was written."""
+        """Handle a fault over a message of which nothing was written."""
         self._supervision.failed("message", error)
-        if self._again(message):
+        if self._retry(message):
             return []
         self._supervision.set_aside("message", message.id.hex(), error)
-        return [self._outcomes.at_fault(message)]
+        return [self._responses.gateway_fault(message)]
 
-    def last(self, message: Leased, error: Exception) -> bool:
-        """The same of one that was written in part: whether its rest is not to be tried again."""
+    def failed_partly(self, message: Leased, error: Exception) -> bool:
+        """Handle a fault over a message written in part; return whether its remaining parts are given up."""
         self._supervision.failed("message", error)
         if self._tries.add(message.id) < TRIES:
             return False
@@ -70,40 +70,55 @@ class FailingMessages:
         self._supervision.set_aside("message", message.id.hex(), error)
         return True
 
-    def unread(self, some: Iterable[UnreadableMessage]) -> list[SubmitResult]:
-        """Messages that were leased, and whose records cannot be read."""
-        reports: list[SubmitResult] = []
-        for one in some:
-            if one.sealed:
-                self._tell(one)
-                self._leases.postpone(one, self._clock() + FOR_ITS_KEY, turn=False)
-            elif not self._again(one):
-                self._supervision.set_aside("record", one.id.hex(), one.error)
-                reports.append(
-                    SubmitResult(one.id, one.lease, self._carrier, Resolution.FAILED, Reason.GATEWAY_FAULT, 0, 0, 0, [])
+    def unreadable(self, messages: Iterable[UnreadableMessage]) -> list[SubmitResult]:
+        """Handle leased messages whose records cannot be read."""
+        results: list[SubmitResult] = []
+        for message in messages:
+            if message.sealed:
+                self._log_missing_key(message)
+                self._leases.postpone(message, self._clock() + KEY_RETRY_AFTER, turn=False)
+            elif not self._retry(message):
+                self._supervision.set_aside("record", message.id.hex(), message.error)
+                results.append(
+                    SubmitResult(
+                        id=message.id,
+                        lease=message.lease,
+                        carrier=self._carrier,
+                        fate=Resolution.FAILED,
+                        reason=Reason.GATEWAY_FAULT,
+                        status=0,
+                        due=0,
+                        total=0,
+                        parts=[],
+                    )
                 )
-        return reports
+        return results
 
-    def undecided(self, some: Iterable[UnreadableMessage]) -> None:
-        """Messages to be decided afresh whose records cannot be read: they are handed out again until they expire."""
-        for one in some:
-            if one.sealed:
-                self._tell(one)
-            elif self._tries.add(one.id) == TRIES:
-                self._supervision.set_aside("record", one.id.hex(), one.error)
+    def undecidable(self, messages: Iterable[UnreadableMessage]) -> None:
+        """Note messages that need a fresh decision and cannot be read: the store offers them until they expire."""
+        for message in messages:
+            if message.sealed:
+                self._log_missing_key(message)
+            elif self._tries.add(message.id) == TRIES:
+                self._supervision.set_aside("record", message.id.hex(), message.error)
 
-    def _again(self, message: Leased | UnreadableMessage) -> bool:
-        """Give it back, to be tried once more; False when it has been tried often enough."""
+    def _retry(self, message: Leased | UnreadableMessage) -> bool:
+        """Give the message back to be tried once more; False when it has been tried often enough."""
         tries = self._tries.add(message.id)
         if tries >= TRIES:
             self._tries.forget(message.id)
             return False
-        self._leases.postpone(message, self._clock() + AGAIN * tries, turn=False)
+        self._leases.postpone(message, self._clock() + RETRY_AFTER * tries, turn=False)
         return True
 
-    def _tell(self, one: UnreadableMessage) -> None:
-        """One line a minute: a key that was taken away concerns many."""
+    def _log_missing_key(self, message: UnreadableMessage) -> None:
+        """Log once a minute: a missing key concerns many messages."""
         now = self._clock()
-        if now - self._told >= LOG_EVERY * 1000:
-            self._told = now
-            log.error("messages wait for their encryption key", carrier=self._carrier, id=one.id.hex(), error=one.error)
+        if now - self._key_logged >= LOG_EVERY * 1000:
+            self._key_logged = now
+            log.error(
+                "messages wait for their encryption key",
+                carrier=self._carrier,
+                id=message.id.hex(),
+                error=message.error,
+            )

@@ -1,4 +1,5 @@
-"""Which lanes a carrier serves now. A lane is a route, a place (how many of its carriers were tried) and a priority.
+"""Decides which lanes a carrier serves now. A lane is a route, a place (how many of its carriers were tried) and a
+priority.
 
 A route's carriers are an order of preference: the lane of place k belongs to carrier k, and a later carrier takes from
 it only while every carrier in between is down (or, with ``overflow``, saturated). With ``weights`` all carriers share
@@ -24,52 +25,44 @@ SATURATED_AFTER = 1.0
 """Seconds without room before ``overflow`` lets the next carrier help."""
 
 SLACK = 64
-"""With ``weights``: how many messages per unit of weight a carrier may be ahead of the others."""
+"""With ``weights``: messages per unit of weight that a carrier may be ahead of the others."""
 
 
 class CarrierHealth:
     """What is known of every carrier: since when it has no bind, since when no room, whether it is sick.
 
-    Shared by all dispatchers."""
+    Shared by all dispatchers.
+    """
 
-    __slots__ = ("_away", "_down", "_full", "_sick", "version")
+    __slots__ = ("_away", "_down", "_full", "_sick")
 
     def __init__(self, carriers: Sequence[str], now: float) -> None:
         self._down: dict[str, float] = dict.fromkeys(carriers, now)
         self._full: dict[str, float] = {}
         self._away: set[str] = set()
         self._sick: set[str] = set()
-        self.version = 0  # changes with every change of what follows
 
     def set_up(self, carrier: str, up: bool, now: float) -> None:
-        """Tell whether ``carrier`` has a bind that takes messages."""
-        if up and carrier in self._down:
-            del self._down[carrier]
-            self.version += 1
-        elif not up and carrier not in self._down:
-            self._down[carrier] = now
-            self.version += 1
+        """Set whether ``carrier`` has a bind that takes messages."""
+        if up:
+            self._down.pop(carrier, None)
+        else:
+            self._down.setdefault(carrier, now)
 
     def set_away(self, carrier: str, away: bool) -> None:
-        """Tell whether only other gateways have binds of ``carrier`` up: it is not down, and nothing of ours sends."""
-        if away != (carrier in self._away):
-            (self._away.add if away else self._away.discard)(carrier)
-            self.version += 1
+        """Set whether only other gateways have binds of ``carrier`` up: it is not down, and nothing of ours sends."""
+        (self._away.add if away else self._away.discard)(carrier)
 
     def set_sick(self, carrier: str, sick: bool) -> None:
-        """Tell whether ``carrier`` answers nothing: then later carriers take over at once."""
-        if sick != (carrier in self._sick):
-            (self._sick.add if sick else self._sick.discard)(carrier)
-            self.version += 1
+        """Set whether ``carrier`` answers nothing: then later carriers take over at once."""
+        (self._sick.add if sick else self._sick.discard)(carrier)
 
     def set_full(self, carrier: str, full: bool, now: float) -> None:
-        """Tell whether ``carrier`` has neither window nor permits left."""
-        if not full:
-            if self._full.pop(carrier, None) is not None:
-                self.version += 1
-        elif carrier not in self._full:
-            self._full[carrier] = now
-            self.version += 1
+        """Set whether ``carrier`` has neither window nor permits left."""
+        if full:
+            self._full.setdefault(carrier, now)
+        else:
+            self._full.pop(carrier, None)
 
     def down(self, carrier: str, now: float) -> bool:
         """Whether ``carrier`` answers nothing, or has been without a bind long enough for others to take over."""
@@ -89,7 +82,7 @@ class CarrierHealth:
 
 
 class RouteShares:
-    """How many messages each carrier of a weighted route has taken, kept relative to the one furthest behind."""
+    """How many messages each carrier of a weighted route has taken, relative to its weight."""
 
     __slots__ = ("_taken", "_weights")
 
@@ -98,7 +91,7 @@ class RouteShares:
         self._taken = dict.fromkeys(self._weights, 0.0)
 
     def add(self, carrier: str, count: int) -> None:
-        """``carrier`` took ``count`` messages."""
+        """Count messages that ``carrier`` took."""
         weight = self._weights.get(carrier)
         if weight:
             self._taken[carrier] += count / weight
@@ -109,7 +102,7 @@ class RouteShares:
         return bool(rivals) and self._taken[carrier] > min(rivals) + SLACK
 
     def excuse(self, absent: Sequence[str], able: Sequence[str]) -> None:
-        """Those that cannot take now do not get it all back later: what they miss is forgotten."""
+        """Bring carriers that cannot take now level with the others, so that they do not catch up later."""
         least = min((self._taken[carrier] for carrier in able), default=0.0)
         for carrier in absent:
             self._taken[carrier] = max(self._taken[carrier], least)
@@ -137,7 +130,7 @@ class CarrierLanes:
                 self._shares.setdefault(route.lane, RouteShares(route.carriers, route.weights))
 
     def now(self, now: float) -> tuple[Lane, ...]:
-        """Lanes to take from at this instant: one-time passwords of all routes first, then the rest by priority."""
+        """Return the lanes to take from at this instant: one-time passwords of all routes first, then by priority."""
         served = [(route.lane, place) for route in self._mine for place in self._serves(route, now)]
         return tuple(Lane(name, place, priority) for priority in Priority for name, place in served)
 
@@ -150,14 +143,14 @@ class CarrierLanes:
         return place >= self._places.get(route, 0)
 
     def taken(self, counts: dict[str, int]) -> None:
-        """Tell how many messages of each route were taken, for the weights."""
+        """Count the messages taken of each route, for the weights."""
         for route, count in counts.items():
             shares = self._shares.get(route)
             if shares is not None:
                 shares.add(self._carrier, count)
 
     def _serves(self, route: Route, now: float) -> list[int]:
-        """The places of ``route`` whose lanes this carrier serves now."""
+        """Return the places of ``route`` whose lanes this carrier serves now."""
         if route.weights:
             return self._shared(route, now)
         mine = route.carriers.index(self._carrier)
@@ -187,9 +180,9 @@ class CarrierLanes:
 
 
 def lanes_of(route: Route) -> list[str]:
-    """Names of all lanes of a route that one of its carriers serves at some time, as the store calls them.
+    """Return the names, as in the store, of all lanes of a route that one of its carriers may serve.
 
-    The second kind holds what a carrier has accepted a part of: no other carrier may send the rest.
+    The second kind holds messages of which a carrier has accepted a part: no other carrier may send the rest.
     """
     if route.weights:
         places, carriers = _shared_places(route), [c for c, w in zip(route.carriers, route.weights, strict=True) if w]
@@ -206,7 +199,7 @@ def lanes_of(route: Route) -> list[str]:
 
 
 def last_place(route: Route, carrier: str) -> int:
-    """The place from which a refusal by ``carrier`` is the last word.
+    """Return the place from which a refusal by ``carrier`` is final.
 
     In order of preference that is the carrier's own place if no other follows. Where carriers share, any of them may
     have taken any place, so each gets another chance before the route is exhausted.

@@ -1,47 +1,39 @@
-"""What one dispatcher has leased, and the way back of what it does not write: untaken, postponed, or never heard of."""
+"""Tracks the leases of one dispatcher and returns what it does not write: untaken, postponed, or stray."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.model import Leased, SubmitResult
 from gateway.store.errors import StoreError
 from gateway.store.ids import partition_of
-from gateway.store.owner import LeaseOwner
-from gateway.store.requests import UnreadableMessage
 
 if TYPE_CHECKING:
     from gateway.carriers.partition_scheduler import PartitionScheduler
     from gateway.cluster.heartbeat import Heartbeat
+    from gateway.model import Leased, SubmitResult
+    from gateway.store.messages import MessageStore
+    from gateway.store.requests import UnreadableMessage
 
 WAIT_FIRST, WAIT_MOST = 0.05, 1.0
-"""Seconds that a store which is away is left alone."""
+"""Seconds to wait before an unreachable store is called again; doubles up to the second value."""
 
 log = structlog.get_logger(__name__)
-
-
-class LeaseStore(Protocol):
-    """What giving back needs of the store."""
-
-    async def untake(self, owner: LeaseOwner, items: Sequence[tuple[bytes, int]]) -> None: ...
-    async def postpone(self, owner: LeaseOwner, items: Sequence[tuple[bytes, int, int, bool]]) -> None: ...
-    async def untake_lost(self, owner: LeaseOwner, carrier: str, known: Mapping[int, Iterable[int]]) -> int: ...
 
 
 class LeaseTracker:
     """The leases of a carrier. True while something is to be given back."""
 
-    def __init__(self, carrier: str, store: LeaseStore, heartbeat: Heartbeat, scheduler: PartitionScheduler) -> None:
-        self.strayed = False  # the answer of a take was lost: the store may have leased what we never heard of
+    def __init__(self, carrier: str, store: MessageStore, heartbeat: Heartbeat, scheduler: PartitionScheduler) -> None:
+        self.strayed = False  # the answer of a take was lost: the store may hold leases that are not in ``_held``
         self._carrier = carrier
         self._store = store
         self._heartbeat = heartbeat
         self._scheduler = scheduler
-        self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that was leased and is not yet reported
+        self._held: set[tuple[bytes, int]] = set()  # (id, lease) of all that is leased and not yet reported
         self._untaken: list[tuple[bytes, int]] = []
         self._postponed: list[tuple[bytes, int, int, bool]] = []
         self._wait = WAIT_FIRST
@@ -53,34 +45,31 @@ class LeaseTracker:
         return f"<LeaseTracker {len(self._held)} held, {len(self._untaken)} untaken, {len(self._postponed)} postponed>"
 
     def leased(self, messages: Iterable[Leased | UnreadableMessage]) -> None:
-        """These are ours from now on."""
+        """Add the leases of these messages."""
         self._held.update([(message.id, message.lease) for message in messages])
         self._wait = WAIT_FIRST
 
-    def reported(self, answers: Iterable[SubmitResult]) -> None:
-        """The store holds these outcomes: they are no longer ours."""
-        self._held.difference_update([(answer.id, answer.lease) for answer in answers])
-
-    def forget(self, messages: Iterable[Leased | UnreadableMessage]) -> None:
-        """Of these nothing was begun, and nobody knows of them here any more: they go back with their leases."""
-        self._held.difference_update([(message.id, message.lease) for message in messages])
-        self.strayed = True
+    def reported(self, results: Iterable[SubmitResult]) -> None:
+        """Drop the leases of messages whose results the store holds."""
+        self._held.difference_update([(result.id, result.lease) for result in results])
 
     def untake(self, message: Leased) -> None:
-        """Back to the head of its lane."""
+        """Return a message to the head of its lane with the next ``give_back``."""
         self._untaken.append((message.id, message.lease))
 
     def postpone(self, message: Leased | UnreadableMessage, due: int, *, turn: bool) -> None:
-        """Back to its lane until ``due`` (ms UTC), when its sender's turn has come, or is to be asked for again."""
+        """Return a message to its lane until ``due`` (ms UTC). ``turn``: its sender's turn is kept until then."""
         self._postponed.append((message.id, message.lease, due, turn))
 
     async def give_back(self) -> None:
-        """Return what is to go back, and what we never heard of. What fails is tried again by the next call."""
+        """Return what is to go back, and stray leases. What fails is tried again by the next call."""
         try:
             await self._give_back()
         except StoreError as error:
             count = len(self._untaken) + len(self._postponed)
-            log.warning("cannot give back what was not written", carrier=self._carrier, count=count, error=str(error))
+            log.warning(
+                "cannot return leases of unwritten messages", carrier=self._carrier, count=count, error=str(error)
+            )
             await self.wait()
 
     async def _give_back(self) -> None:
@@ -96,18 +85,18 @@ class LeaseTracker:
             del self._untaken[: len(items)]
             self._held.difference_update(items)
         if self.strayed:
-            await self._fetch_strays()
+            await self._return_strays()
 
     async def wait(self) -> None:
-        """Leave a store that is away alone for a moment, longer every time."""
+        """Wait before an unreachable store is called again, longer every time."""
         await asyncio.sleep(self._wait)
         self._wait = min(WAIT_MOST, 2 * self._wait)
 
-    async def _fetch_strays(self) -> None:
+    async def _return_strays(self) -> None:
         known: dict[int, set[int]] = {}
         for message_id, lease in self._held:
             known.setdefault(partition_of(message_id), set()).add(lease)
         found = await self._store.untake_lost(self._heartbeat.owner, self._carrier, known)
         self.strayed = False
         if found:
-            log.info("leases whose answer was lost went back", carrier=self._carrier, count=found)
+            log.info("returned leases of a take whose answer was lost", carrier=self._carrier, count=found)

@@ -1,4 +1,4 @@
-"""How a carrier, or one of its binds, is meant to stand."""
+"""The modes that operators may set for a carrier or one of its binds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class CarrierMode(IntEnum):
-    """The larger of carrier and bind counts. The value is kept in the store: never renumber."""
+    """The larger of the carrier's and the bind's mode applies. Values are kept in the store: never renumber."""
 
     RUNNING = 0
     PAUSED = 1  # takes no messages; stays bound, collects answers and receipts
@@ -14,5 +14,5 @@ class CarrierMode(IntEnum):
 
     @classmethod
     def of(cls, value: int) -> CarrierMode:
-        """A stored value; one that a later version wrote means at least: take nothing."""
+        """Return the mode of a stored value; an unknown one, written by a later version, means PAUSED."""
         return cls(value) if value in cls._value2member_map_ else cls.PAUSED

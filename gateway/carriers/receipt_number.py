@@ -1,4 +1,4 @@
-"""The recipient's number in a receipt, however its carrier writes it."""
+"""Reads the recipient's number in a receipt, in the forms that carriers write."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SHORTEST, LONGEST = 7, 15
 
 
 def number_of(address: bytes, ton: int = 0, country: str = "") -> str:
-    """E.164 digits of an address, "" when it is no number that a message can have gone to.
+    """Return the E.164 digits of an address, "" when no message can have gone to it.
 
-    Carriers may add ``+`` or ``00``. Numbers written as at home (with a leading 0, or of that type) are read as those
-    of ``country`` (ISO 3166); without one, a leading 0 makes them no numbers, and the type of number says nothing.
+    Carriers may add ``+`` or ``00``. Numbers in national format (with a leading 0, or with that type of number) are
+    read as those of ``country`` (ISO 3166); without one, a leading 0 makes them invalid and the type is ignored.
     """
     if (
         address.isdigit()
@@ -35,19 +35,19 @@ def number_of(address: bytes, ton: int = 0, country: str = "") -> str:
     if digits.startswith("00"):
         return _international(digits[2:])
     if country and (digits.startswith("0") or ton == NATIONAL):
-        return _at_home(digits, country) or _international(digits)  # the type of number is wrong at times
+        return _national(digits, country) or _international(digits)  # the type of number is sometimes wrong
     return _international(digits)
 
 
 def shape_of(address: bytes) -> str:
-    """What an address looks like, for logs, without telling it."""
+    """Describe an address for logs, without disclosing it."""
     text = address.decode("latin-1").strip("\0 \"'")
     if not text:
         return "is empty"
     if not (text.removeprefix("+").isascii() and text.removeprefix("+").isdigit()):
         return "is alphanumeric"
     if text.startswith("0"):
-        return "is a number written as at home"
+        return "is a number in national format"
     return f"has {len(text.removeprefix('+'))} digits"
 
 
@@ -56,7 +56,7 @@ def _international(digits: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _at_home(digits: str, country: str) -> str:
+def _national(digits: str, country: str) -> str:
     try:
         number = phonenumbers.parse(digits, country)
     except phonenumbers.NumberParseException:

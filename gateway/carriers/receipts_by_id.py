@@ -1,4 +1,4 @@
-"""Progress for a carrier with ``receipt_key = "id"``: it rewrites numbers, so its receipts are found by ids alone.
+"""Progress for a carrier with ``receipt_key = "id"``: it rewrites numbers, so its receipts are matched by ids alone.
 
 Stands between a ``ProgressWriter`` and the store: ids are indexed before the answers that brought them are stored,
 receipts are located before they are stored with their messages.
@@ -6,37 +6,30 @@ receipts are located before they are stored with their messages.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.carriers.progress import ProgressStore
+from gateway.cluster.periodic import PeriodicTask
 from gateway.model import Match, PartState, ReceiptFact, SubmitResult
-from gateway.store.errors import StoreError
 from gateway.store.owner import LeaseOwner
 from gateway.store.receipt_index import IndexedId, named
 from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
+
+if TYPE_CHECKING:
+    from gateway.store.receipt_index import ReceiptIndex
 
 LOOK_EVERY = 15.0
 
 log = structlog.get_logger(__name__)
 
 
-class Index(Protocol):
-    """Who knows ids (``gateway.store.receipt_index.ReceiptIndex``)."""
-
-    async def index(self, carrier: str, items: Sequence[IndexedId]) -> list[ReceiptFact]: ...
-    async def locate(self, carrier: str, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]: ...
-    async def unpark(self, items: Iterable[tuple[str, bytes]]) -> None: ...
-    async def relocate(self) -> tuple[list[ReceiptFact], int, int]: ...
-
-
 class ProgressById:
     """A ``ProgressStore`` for one carrier."""
 
-    def __init__(self, store: ProgressStore, index: Index, carrier: str) -> None:
+    def __init__(self, store: ProgressStore, index: ReceiptIndex, carrier: str) -> None:
         self._store = store
         self._index = index
         self._carrier = carrier
@@ -47,7 +40,7 @@ class ProgressById:
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
     ) -> list[Match]:
-        """As ``Store.progress``; the recipients of ``receipts`` are not looked at."""
+        """Do as ``MessageStore.progress``; the recipients of ``receipts`` are not used."""
         given: dict[str, list[IndexedId]] = {}
         for answer in answers:
             for part in answer.parts:
@@ -61,7 +54,7 @@ class ProgressById:
         out = [Match.PARKED if fact is None else next(matches) for fact in located]
         done = [(named(fact.carrier, fact.host), one) for fact in early for one in fact.ids]
         for receipt, fact in zip(receipts, located, strict=True):
-            if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that nobody knows
+            if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that are not known
                 name = named(fact.carrier, fact.host)
                 done += [(name, one) for one in receipt.ids if one != fact.ids[0]]
         if done:
@@ -69,7 +62,7 @@ class ProgressById:
         return out
 
     async def _locate(self, receipts: Sequence[ReceiptFact]) -> list[ReceiptFact | None]:
-        """Each with its recipient, None where its id is not known: the ids of each host apart."""
+        """Return each with its recipient, None where its id is not known. Ids of different hosts are kept apart."""
         hosts: dict[str, list[int]] = {}
         for number, receipt in enumerate(receipts):
             hosts.setdefault(receipt.host, []).append(number)
@@ -82,10 +75,10 @@ class ProgressById:
 
 
 class ParkedReceiptRelocator:
-    """Looks after receipts that were parked when whoever should have taken them died. ``run`` until cancelled."""
+    """Stores parked receipts left behind by a gateway that died. ``run`` until cancelled."""
 
     def __init__(
-        self, store: ProgressStore, index: Index, owner: LeaseOwner, supervision: Supervision | None = None
+        self, store: ProgressStore, index: ReceiptIndex, owner: LeaseOwner, supervision: Supervision | None = None
     ) -> None:
         self._supervision = supervision or Supervision()
         self._tries = FailureCounts()
@@ -93,35 +86,31 @@ class ParkedReceiptRelocator:
         self._index = index
         self._owner = owner
         self.orphans = self.found = 0
+        self._periodic = PeriodicTask(self.look, LOOK_EVERY, "cannot store parked receipts")
 
     def __repr__(self) -> str:
         return f"<ParkedReceiptRelocator {self.found} found, {self.orphans} orphans>"
 
     async def run(self) -> None:
-        """Look every quarter of a minute."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            try:
-                await self.look()
-            except StoreError as error:
-                log.warning("cannot look after parked receipts", error=str(error))
+        """Look every 15 seconds."""
+        await self._periodic.run()
 
     async def look(self) -> None:
-        """Store what has been found by now. Raises StoreError."""
+        """Store the receipts whose messages are known by now. Raises StoreError."""
         facts, orphans, dropped = await self._index.relocate()
         self.orphans += orphans
         if dropped:
-            log.warning("receipts of unknown ids are too many: the oldest were dropped", dropped=dropped)
+            log.warning("too many receipts with unknown ids: the oldest were dropped", dropped=dropped)
         if facts:
-            await isolate_failures(facts, self._found, self._unfit)
+            await isolate_failures(facts, self._store_found, self._reject)
 
-    async def _found(self, facts: Sequence[ReceiptFact]) -> None:
+    async def _store_found(self, facts: Sequence[ReceiptFact]) -> None:
         await self._store.progress(self._owner, [], facts)
         await self._index.unpark([(named(fact.carrier, fact.host), fact.ids[0]) for fact in facts])
         self.found += len(facts)
 
-    async def _unfit(self, fact: ReceiptFact, error: Exception) -> None:
-        """One that the store cannot take: found again until it is too old, told of at the third time."""
+    async def _reject(self, fact: ReceiptFact, error: Exception) -> None:
+        """Count a receipt that the store cannot take: it is tried until it is too old, and logged at the third time."""
         self._supervision.failed("receipt", error)
         if self._tries.add((fact.carrier, fact.ids)) == TRIES:
             self._supervision.set_aside("receipt", f"{fact.carrier}: {b' '.join(fact.ids).decode('latin-1')}", error)

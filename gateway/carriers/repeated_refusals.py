@@ -1,13 +1,13 @@
-"""Which messages are refused again and again with statuses that blame the carrier's pace or session. Pure, bounded."""
+"""Counts messages refused again and again with statuses that blame the carrier's pace or session. Pure, bounded."""
 
 from __future__ import annotations
 
 MOST = 1000
-"""Messages kept in mind; the one that was refused the longest ago is forgotten first."""
+"""Messages remembered; the one refused longest ago is forgotten first."""
 
 
 class RepeatedRefusals:
-    """How often each message was refused so, and how much the carrier had accepted when it first was."""
+    """How often each message was refused, and how much the carrier had accepted at its first refusal."""
 
     __slots__ = ("_seen",)
 
@@ -18,7 +18,7 @@ class RepeatedRefusals:
         return f"<RepeatedRefusals {len(self._seen)} messages>"
 
     def again(self, message: bytes, accepted: int) -> tuple[int, bool]:
-        """It was refused once more: how often by now, and whether anything was ``accepted`` since the first time."""
+        """Count a refusal; return how many there are by now, and whether anything was ``accepted`` since the first."""
         times, first = self._seen.pop(message, (0, accepted))
         self._seen[message] = times + 1, first
         if len(self._seen) > MOST:
@@ -26,5 +26,5 @@ class RepeatedRefusals:
         return times + 1, accepted > first
 
     def forget(self, message: bytes) -> None:
-        """Something of it was accepted."""
+        """Forget a message of which a part was accepted."""
         self._seen.pop(message, None)

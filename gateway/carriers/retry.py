@@ -1,4 +1,4 @@
-"""What becomes of a message whose parts were answered: pure, one decision from the worst answer.
+"""Decides what becomes of a message whose parts were answered: pure, one decision from the worst answer.
 
 The classes come from ``smpp.status`` (and a carrier's ``status_table``). Nothing here looks at a clock: delays are
 seconds, and the caller's random number spreads them so that a thousand refused together do not return together.
@@ -13,10 +13,10 @@ from gateway.model import Reason, Resolution
 from gateway.smpp.status import VENDOR, RetryClass, classify
 
 TRIES = 3
-"""How often a temporary refusal (RSYSERR and its class) is tried at one carrier before the next one's turn."""
+"""Tries of a temporary refusal (RSYSERR and its class) at one carrier before the next carrier gets the message."""
 
 FEWER_TRIES = 2
-"""For what says little: RSUBMITFAIL, RUNKNOWNERR, the vendor range, values nobody knows, and lost framing."""
+"""Tries for vague statuses: RSUBMITFAIL, RUNKNOWNERR, the vendor range, undefined values, and lost framing."""
 
 RETRY_DELAY = 10.0
 """Seconds before the second try; three times as long before each further one."""
@@ -32,11 +32,11 @@ QUEUE_FULL_LIMIT = 300.0
 SPREAD = 0.2
 """Delays vary by this share to either side."""
 
-BLAMED_AFTER = {RetryClass.THROTTLE: 5, RetryClass.SESSION: 3}
-"""So often one message is refused for the sake of pace or session before it is looked at as the cause."""
+STEP_ASIDE_AFTER = {RetryClass.THROTTLE: 5, RetryClass.SESSION: 3}
+"""How often one message is refused for the sake of pace or session before it counts as the cause."""
 
 STEP_ASIDE, STEP_ASIDE_LIMIT = 5.0, 300.0
-"""Seconds for which such a message makes room for others; doubles each time."""
+"""Seconds for which such a message lets others pass; doubles each time."""
 
 _RANK = {
     RetryClass.SESSION: 1,
@@ -76,7 +76,7 @@ def decide(
     overrides: Mapping[int, RetryClass] | None = None,
     random: float = 0.5,
 ) -> RetryDecision:
-    """The word on a message, from the statuses of its refused parts and whether any part is unknown or unwritten.
+    """Decide on a message from the statuses of its refused parts and whether any part is unknown or unwritten.
 
     ``attempts``: tries at this carrier before this one. ``last_place``: the route has no further carrier.
     An unknown part outranks everything, since the message may be on its way; then the worst refusal counts.
@@ -107,8 +107,8 @@ def _by_class(
     return RetryDecision(Resolution.REJECTED, Reason.CARRIER_REFUSED, 0.0, status)
 
 
-def blamed(
-    word: RetryDecision,
+def step_aside(
+    decision: RetryDecision,
     kind: RetryClass,
     times: int,
     attempts: int,
@@ -117,29 +117,29 @@ def blamed(
     others: bool,
     random: float = 0.5,
 ) -> RetryDecision:
-    """The word on a message that was refused so many ``times`` with a status that blames the pace or the session.
+    """Return the decision on a message refused ``times`` times with a status that blames the pace or the session.
 
     At the head of its lane it would hold up or cut off everything behind it, again and again. ``others``: the carrier
-    has accepted something else meanwhile. Then a throttled one waits as for a full queue of its recipient, and one that
-    makes the carrier complain of the session is tried as often as after any refusal that may pass, and no more.
+    has accepted something else meanwhile. Then a throttled message waits as for a full queue of its recipient, and one
+    that makes the carrier complain of the session is tried as often as after any temporary refusal, and no more.
     """
-    over = times - BLAMED_AFTER.get(kind, times + 1)
+    over = times - STEP_ASIDE_AFTER.get(kind, times + 1)
     if over < 0 or (kind is RetryClass.THROTTLE and not others):
-        return word
+        return decision
     if kind is RetryClass.SESSION and others:
-        return _again(word.status, attempts, last_place, TRIES, random)
+        return _again(decision.status, attempts, last_place, TRIES, random)
     delay = min(STEP_ASIDE_LIMIT, STEP_ASIDE * 2 ** min(over, 8))
-    return RetryDecision(Resolution.RETRY, word.reason, spread(delay, random), word.status)
+    return RetryDecision(Resolution.RETRY, decision.reason, spread(delay, random), decision.status)
 
 
 def worst(refused: Sequence[int], overrides: Mapping[int, RetryClass] | None = None) -> tuple[int, RetryClass]:
-    """The status that decides, and its class."""
+    """Return the status that decides, and its class."""
     found = max(refused, key=lambda status: _RANK.get(classify(status, overrides), 0))
     return found, classify(found, overrides)
 
 
 def tries(status: int, overrides: Mapping[int, RetryClass] | None = None) -> int:
-    """How many tries a temporary refusal gets at one carrier."""
+    """Return how many tries a temporary refusal gets at one carrier."""
     if overrides is not None and status in overrides:
         return TRIES
     vague = status in (_INVALID_COMMAND_LENGTH, _SUBMIT_FAILED, _UNKNOWN_ERROR) or status in VENDOR
@@ -147,12 +147,12 @@ def tries(status: int, overrides: Mapping[int, RetryClass] | None = None) -> int
 
 
 def spread(delay: float, random: float) -> float:
-    """``delay`` moved by up to ``SPREAD`` to either side; ``random`` lies in [0, 1)."""
+    """Return ``delay`` moved by up to ``SPREAD`` to either side; ``random`` lies in [0, 1)."""
     return delay * (1 + SPREAD * (2 * random - 1))
 
 
 def _again(status: int, attempts: int, last_place: bool, most: int, random: float) -> RetryDecision:
-    """A temporary refusal: the same carrier later, then the next one, then failed."""
+    """Decide on a temporary refusal: the same carrier later, then the next one, then failed."""
     if attempts + 1 < most:
         delay = min(RETRY_LIMIT, RETRY_DELAY * RETRY_GROWTH**attempts)
         return RetryDecision(Resolution.RETRY, Reason.CARRIER_RETRY, spread(delay, random), status)

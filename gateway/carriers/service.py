@@ -1,79 +1,81 @@
-"""Everything that serves one carrier, put together: binds, pace, dispatcher, receipts, reporter; started and ended in
-order."""
+"""Everything that serves one carrier, put together: binds, pace, dispatcher, receipts, progress; started and stopped in
+order.
+
+What happens at a bind goes to the dispatcher (answers, lost submits) or to the receipt handler; both leave what the
+store is to know with the progress writer, which tells them when the store holds it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from gateway.carriers.connection import Bind
+from gateway.carriers.connection import BindListeners
 from gateway.carriers.control import CarrierControls
-from gateway.carriers.dispatcher import Dispatcher, TakeStore
+from gateway.carriers.dispatcher import Dispatcher
 from gateway.carriers.pool import BindPool
-from gateway.carriers.progress import ProgressStore, ProgressWriter
-from gateway.carriers.read_budget import ReadCredit
-from gateway.carriers.receipts import ReceiptHandler, RecipientNames
-from gateway.carriers.receipts_by_id import Index, ProgressById
-from gateway.model import Match, Redecide, SubmitResult
+from gateway.carriers.progress import ProgressListeners, ProgressStore, ProgressWriter
+from gateway.carriers.receipts import ReceiptHandler
+from gateway.carriers.receipts_by_id import ProgressById
 from gateway.policy.pace import Pace
 from gateway.supervision import Supervision
 
 if TYPE_CHECKING:
     from gateway.carriers.lanes import CarrierHealth, CarrierLanes
+    from gateway.carriers.read_budget import ReadCredit
     from gateway.cluster.heartbeat import Heartbeat
     from gateway.cluster.receipt_id_forms import ReceiptIdForms
     from gateway.config import Carrier
-    from gateway.smpp.events import Answered
-    from gateway.smpp.short_message import ShortMessage
+    from gateway.model import Redecide
+    from gateway.store.keys import Hasher
+    from gateway.store.messages import MessageStore
+    from gateway.store.receipt_index import ReceiptIndex
 
-REPORT_WAIT = 10.0
-"""Seconds that a stop waits for the last answers to be stored."""
-
-
-class CarrierStore(TakeStore, ProgressStore, Protocol):
-    """What serving a carrier needs of the store."""
+STORE_WAIT = 10.0
+"""Seconds that a stop waits for the last results to be stored."""
 
 
 class CarrierService:
-    """One carrier at work. ``run`` until cancelled or stopped; ``stop`` ends it without losing an answer."""
+    """One carrier at work. ``run`` serves it until ``stop``, which loses no answer, or until cancelled."""
 
     def __init__(
         self,
         carrier: Carrier,
         *,
-        store: CarrierStore,
+        store: MessageStore,
         heartbeat: Heartbeat,
         lanes: CarrierLanes,
         health: CarrierHealth,
-        numbers: RecipientNames,
+        hasher: Hasher,
         redecide: Callable[[list[Redecide]], None],
         forms: ReceiptIdForms,
-        left: Callable[[Sequence[int]], None] = lambda partitions: None,
-        index: Index | None = None,
+        offer_to_others: Callable[[Sequence[int]], None] = lambda partitions: None,
+        index: ReceiptIndex | None = None,
         first_sequence: int = 1,
         supervision: Supervision | None = None,
-        spare: ReadCredit | None = None,
+        shared_credit: ReadCredit | None = None,
     ) -> None:
-        """``left``: see ``Dispatcher``. ``spare``: see ``BindPool``. ``index``: a carrier with ``receipt_key = "id"``
-        needs it, else ValueError."""
+        """``offer_to_others``: see ``Dispatcher``. ``shared_credit``: see ``BindPool``.
+
+        Raises ValueError when ``receipt_key`` is "id" and there is no ``index``.
+        """
         self.carrier = carrier
         self._supervision = supervision = supervision or Supervision()
         progress: ProgressStore = store
         if carrier.receipt_key == "id":
             if index is None:
-                raise ValueError("receipt_key = id needs an index of ids")
+                raise ValueError('receipt_key = "id" needs an index of ids')
             progress = ProgressById(store, index, carrier.name)
-        self.progress_writer = ProgressWriter(
-            progress,
-            heartbeat.owner,
-            self._stored,
-            window=carrier.binds * carrier.window,
-            aside=self._not_to_be_stored,
-            supervision=supervision,
+        self.pool = BindPool(
+            carrier, first_sequence=first_sequence, supervision=supervision, shared_credit=shared_credit
         )
-        self.receipts = ReceiptHandler(carrier, numbers, self.progress_writer, forms, supervision=supervision)
+        self.progress_writer = ProgressWriter(
+            progress, heartbeat.owner, window=carrier.binds * carrier.window, supervision=supervision
+        )
+        self.receipts = ReceiptHandler(carrier, hasher, self.progress_writer, forms, supervision=supervision)
         self.dispatcher = Dispatcher(
             carrier,
             store=store,
@@ -81,89 +83,53 @@ class CarrierService:
             lanes=lanes,
             health=health,
             pace=Pace(carrier.rate, asyncio.get_running_loop().time()),
+            pool=self.pool,
             progress_writer=self.progress_writer,
             redecide=redecide,
-            left=left,
-            mark=numbers.excerpt,
+            offer_to_others=offer_to_others,
+            excerpt=hasher.excerpt,
             supervision=supervision,
         )
-        self.pool = BindPool(carrier, self, first_sequence=first_sequence, supervision=supervision, spare=spare)
-        self.dispatcher.binds = self.pool
         self.controls = CarrierControls(self.pool, self.dispatcher)
         self._stopped = asyncio.Event()
-        self._ending = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<CarrierService {self.pool!r} {self.dispatcher!r} {self.progress_writer!r}>"
 
-    def hint(self, partitions: Iterable[int], *, urgent: bool = False) -> None:
-        """Something was accepted into these partitions; ``urgent``: a one-time password is among it."""
-        self.dispatcher.hint(partitions, urgent=urgent)
-
     def adjust(self, carrier: Carrier) -> None:
-        """Take over settings that ask for no new binds (``config.changes.ADJUSTED``); certificates are read again."""
+        """Apply settings that need no new binds (``config.changes.ADJUSTED``); certificates are read again."""
         self.carrier = carrier
         self.dispatcher.adjust(carrier, asyncio.get_running_loop().time())
         self.receipts.adjust(carrier)
         self.pool.adjust(carrier)
 
     async def run(self) -> None:
-        """Serve the carrier until ``stop`` has done its work. What fails of it is begun anew alone."""
-        name, over = self.carrier.name, self._ending
+        """Serve the carrier until ``stop`` is done. A part that fails is restarted alone."""
+        binds = partial(self.pool.run, BindListeners(self.dispatcher, self.receipts))
+        progress = partial(self.progress_writer.run, ProgressListeners(self.dispatcher, self.receipts))
 
-        def keep(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-            return self._supervision.keep_running(f"{name}: {what}", run, over)
+        def keep(part: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+            return self._supervision.keep_running(f"{self.carrier.name}: {part}", run, self._stopping)
 
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(keep("binds", self.pool.run)),
-                group.create_task(keep("reporter", self.progress_writer.run)),
+                group.create_task(keep("binds", binds)),
+                group.create_task(keep("progress", progress)),
             ]
             taking = group.create_task(keep("dispatcher", self.dispatcher.run))
             await self._stopped.wait()
-            await asyncio.wait([taking], timeout=REPORT_WAIT)
+            await asyncio.wait([taking], timeout=STORE_WAIT)
             for task in (*background, taking):
                 task.cancel()
 
     async def stop(self) -> None:
-        """Take nothing more, wait for open windows, unbind, store the last answers."""
-        self._ending.set()
+        """Take nothing more, wait for open windows, unbind, store the last results."""
+        self._stopping.set()
         self.controls.stop()
         self.dispatcher.stop()
         await self.pool.finish()
         with suppress(TimeoutError):
-            async with asyncio.timeout(REPORT_WAIT):
+            async with asyncio.timeout(STORE_WAIT):
                 await self.progress_writer.drained()
         self._stopped.set()
-
-    def _stored(self, answers: list[SubmitResult], matches: list[Match], tickets: list[Any]) -> None:
-        try:
-            self.receipts.stored(matches, tickets)
-        finally:
-            self.dispatcher.reported(answers)
-
-    def _not_to_be_stored(self, answers: list[SubmitResult], tickets: list[Any]) -> None:
-        self.receipts.set_aside(tickets)
-        self.dispatcher.set_aside(answers)
-
-    # ---- what binds tell (see ``bind.Listener``)
-
-    def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
-        """Answers to submits."""
-        self.dispatcher.answered(bind, answers, now)
-
-    def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
-        """Receipts, and what else carriers deliver."""
-        self.receipts.received(bind, messages, now)
-
-    def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits without an answer."""
-        self.dispatcher.timed_out(bind, contexts, now)
-
-    def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """The end of a bind."""
-        self.dispatcher.lost(bind, unknown, unwritten, now)
-
-    def room(self, bind: Bind) -> None:
-        """A bind can take work."""
-        self.dispatcher.room(bind)

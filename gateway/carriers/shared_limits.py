@@ -1,7 +1,7 @@
-"""What of a carrier all gateways share, each as ``cluster.limits.SharedLimit`` has it: its binds, its rate, its
-senders' rates.
+"""The limits of a carrier that all gateways share (``cluster.limits.SharedLimit``): its binds, its rate, its senders'
+rates.
 
-What a carrier's throttling has taught is each gateway's own: the carrier answers each of them.
+The pace learned from a carrier's throttling is not shared: the carrier throttles each gateway separately.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BindShare:
-    """The binds; a pair of transmitter and receiver counts as one. Who holds none leaves the carrier to the others."""
+    """The binds; a pair of transmitter and receiver counts as one. A gateway without any leaves it to others."""
 
     def __init__(self, service: CarrierService) -> None:
         self.name = f"binds/{service.carrier.name}"
@@ -27,8 +27,8 @@ class BindShare:
         return f"<BindShare {self.name} {self._service.pool!r}>"
 
     @property
-    def asked(self) -> bool:
-        return self._service.pool.asked
+    def share_known(self) -> bool:
+        return self._service.pool.share_known
 
     @property
     def limit(self) -> float:
@@ -40,25 +40,25 @@ class BindShare:
 
     def ask(self, now: float) -> ShareRequest:
         pool = self._service.pool
-        wanted = 0.0 if pool.hopeless(now) else self.limit
+        wanted = 0.0 if pool.unreachable(now) else self.limit
         return ShareRequest(self.name, self.limit, self.held, wanted, len(pool.binds), whole=True)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
         service = self._service
-        service.pool.asked = True
-        service.pool.first, service.pool.members = granted.before, max(1, granted.members)
+        service.pool.share_known = True
+        service.pool.first_host, service.pool.members = granted.before, max(1, granted.members)
         service.controls.set_share(int(granted.share))
-        service.dispatcher.set_elsewhere(granted.up > 0)
+        service.dispatcher.set_up_elsewhere(granted.up > 0)
 
     def close(self, now: float) -> None:
-        """Connections that are up stay: nothing is written over them until the heart beats again."""
-        if not self.asked:
-            self._service.pool.asked = True
+        """Hold no binds. Connections that are up stay: nothing is written over them until the next heartbeat."""
+        if not self.share_known:
+            self._service.pool.share_known = True
             self._service.controls.set_share(0)
 
 
 class CarrierRate:
-    """The rate. A gateway without a bind has no use for it."""
+    """The rate. A gateway without a bind wants none of it."""
 
     def __init__(self, service: CarrierService) -> None:
         self.name = f"carrier/{service.carrier.name}"
@@ -69,7 +69,7 @@ class CarrierRate:
         return f"<CarrierRate {self.name} {self._pace!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._pace.share.asked
 
     @property
@@ -84,8 +84,8 @@ class CarrierRate:
         wanted = self._pace.wanted(now) if self._service.pool.binds else 0.0
         return ShareRequest(self.name, self.limit, self.held, wanted)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
-        self._pace.grant(granted.share, granted.members, asked.limit, now)
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
+        self._pace.grant(granted.share, granted.members, request.limit, now)
         self._service.dispatcher.wake()
 
     def close(self, now: float) -> None:
@@ -93,7 +93,7 @@ class CarrierRate:
 
 
 class SenderRate:
-    """The rate of each sender that one entry of ``sender_rates`` names."""
+    """The rate of each sender matched by one entry of ``sender_rates``."""
 
     def __init__(self, service: CarrierService, pattern: Pattern) -> None:
         self.name = f"sender/{service.carrier.name}/{pattern.name}"
@@ -104,7 +104,7 @@ class SenderRate:
         return f"<SenderRate {self.name} {self._pattern.share!r}>"
 
     @property
-    def asked(self) -> bool:
+    def share_known(self) -> bool:
         return self._pattern.share.asked
 
     @property
@@ -119,16 +119,16 @@ class SenderRate:
         wanted = self._pattern.wanted(now) if self._service.pool.binds else 0.0
         return ShareRequest(self.name, self.limit, self.held, wanted)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
         senders = self._service.dispatcher.senders
-        senders.grant(self._pattern, granted.share, granted.members, asked.limit, now)
+        senders.grant(self._pattern, granted.share, granted.members, request.limit, now)
 
     def close(self, now: float) -> None:
         self._pattern.share.close()
 
 
 def shared(service: CarrierService) -> Iterator[BindShare | CarrierRate | SenderRate]:
-    """All that gateways share of this carrier; what has no limit is not shared."""
+    """Yield all shared limits of this carrier; what has no limit is not shared."""
     yield BindShare(service)
     if service.dispatcher.pace.share.limit:
         yield CarrierRate(service)

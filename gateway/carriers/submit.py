@@ -1,4 +1,4 @@
-"""From a leased message to the bodies of its submit_sm: alphabet, parts, addresses, validity, from a template.
+"""Encodes leased messages as the bodies of submit_sm: alphabet, parts, addresses, validity, from a template.
 
 One ``SubmitEncoder`` per carrier. What does not change between messages (addresses' types, registered_delivery, the
 sender, the validity of this second) is joined once and kept.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.carriers.validity import Validity, ValidityRefusals
 from gateway.intake.carrier_tlvs import CarrierTlvs
 from gateway.intake.coding import coding_of, split_for
+from gateway.intake.submission import RequestedTerms
 from gateway.model import PartState
 from gateway.smpp.short_message import submit_template
 from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.smpp.short_message import PduTemplate
 
 KEPT = 1024
-"""Templates and one-part texts kept; a full table starts afresh, which costs less than ageing each entry."""
+"""Templates and one-part texts kept; a full table is cleared, which costs less than ageing each entry."""
 
 INTERNATIONAL, NETWORK_SPECIFIC, ALPHANUMERIC = 1, 3, 5
 """Types of number (5.2.5)."""
@@ -31,45 +32,44 @@ ISDN, NO_PLAN = 1, 0
 SHORT_CODE = 6
 """A numeric sender of at most so many digits is a short code."""
 
-PRIORITY = 4
-"""Where ``intake.submission.RequestedTerms``, as it comes back from the store, has the priority_flag (5.2.14)."""
-
-TEMPLATE = 6
-"""… and the name of the template."""
+PRIORITY = RequestedTerms.__struct_fields__.index("priority")
+TEMPLATE = RequestedTerms.__struct_fields__.index("template")
+"""Places of the priority_flag (5.2.14) and of the template's name in ``Envelope.facts``: the array of a
+``RequestedTerms`` as the store returns it. Reading two places costs less than building the object for every message."""
 
 
 class SubmitEncoder:
     """Bodies of submit_sm for one carrier."""
 
-    __slots__ = ("_carrier", "_coding", "_parameters", "_plus", "_segments", "_templates", "_validity")
+    __slots__ = ("_carrier", "_coding", "_plus", "_segments", "_templates", "_tlvs", "_validity")
 
     def __init__(self, carrier: Carrier, refusals: ValidityRefusals | None = None) -> None:
         """``refusals``: what is known of this carrier and validity_period."""
         self._carrier = carrier
         self._coding = coding_of(carrier)
-        self._parameters = CarrierTlvs(carrier.name, carrier.tlvs) if carrier.tlvs else None
+        self._tlvs = CarrierTlvs(carrier.name, carrier.tlvs) if carrier.tlvs else None
         self._validity = Validity(carrier, refusals or ValidityRefusals(carrier.name))
         self._plus = "+" if carrier.number_format == "plus" else ""
         self._templates: dict[tuple[str, bytes, int], PduTemplate] = {}
         self._segments: dict[tuple[str, str], Segments] = {}
 
     def encode(self, leased: Leased, now: int) -> list[bytes | None]:
-        """One body per part, in order; None for a part that a carrier has accepted already (``leased.parts``).
+        """Return one body per part, in order; None for a part that a carrier has accepted already (``leased.parts``).
 
-        Raises TextError when the text cannot be expressed or cut for this carrier, LocalError when an address does not
-        fit its field, a parameter that the carrier demands is missing, or it refuses the validity that advertising must
-        have: then this carrier cannot take the message. Raises Closing when it has to wait for other hours.
+        Raises TextError when the text cannot be expressed or split for this carrier, LocalError when an address does
+        not fit its field, a required TLV is missing, or the carrier refuses the validity that marketing must have: then
+        this carrier cannot take the message. Raises PermissionEnded when the message has to wait for other hours.
         """
-        cut = self._cut(leased)
-        asked = leased.envelope.facts
+        split = self._split(leased)
+        terms = leased.envelope.facts
         template = self._template(
-            leased.envelope.sender, self._validity.text(leased, now), asked[PRIORITY] if asked else 0
+            leased.envelope.sender, self._validity.text(leased, now), terms[PRIORITY] if terms else 0
         )
         dest = (self._plus + leased.recipient.digits).encode()
-        esm_class, coding = cut.esm_class, cut.data_coding
-        parts = cut.parts
-        if self._parameters is not None:
-            parts = _with_parameters(leased, parts, self._parameters)
+        esm_class, coding = split.esm_class, split.data_coding
+        parts = split.parts
+        if self._tlvs is not None:
+            parts = _with_tlvs(leased, parts, self._tlvs)
         if len(parts) == 1:
             part = parts[0]
             return [template.encode(dest, part[0], esm_class=esm_class, data_coding=coding, tlvs=part[1])]
@@ -81,7 +81,7 @@ class SubmitEncoder:
             for part, state in zip(parts, done, strict=True)
         ]
 
-    def _cut(self, leased: Leased) -> Segments:
+    def _split(self, leased: Leased) -> Segments:
         content = leased.content
         reference = leased.reference_number
         if content.data or content.encoding == Alphabet.BINARY:
@@ -123,11 +123,11 @@ class SubmitEncoder:
         )
 
 
-def _with_parameters(leased: Leased, parts: Sequence[Segment], parameters: CarrierTlvs) -> tuple[Segment, ...]:
-    """Every part with what the carrier demands of this message."""
-    asked = leased.envelope.facts
-    template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""
-    more = parameters.octets(leased.envelope.metadata, template)
+def _with_tlvs(leased: Leased, parts: Sequence[Segment], tlvs: CarrierTlvs) -> tuple[Segment, ...]:
+    """Return every part with the TLVs that the carrier requires of this message."""
+    terms = leased.envelope.facts
+    template = terms[TEMPLATE] if terms and len(terms) > TEMPLATE else ""
+    more = tlvs.octets(leased.envelope.metadata, template)
     return tuple(Segment(part[0], part[1] + more) for part in parts)
 
 
@@ -135,7 +135,7 @@ _TO_SEND = frozenset({PartState.PENDING, PartState.UNKNOWN})
 
 
 def source_address(sender: str, plus: bool = False) -> tuple[bytes, int, int]:
-    """Octets, type of number and numbering plan of a sender, by its look; ``plus`` keeps a number's ``+``."""
+    """Return octets, type of number and numbering plan of a sender, by its form; ``plus`` keeps a number's ``+``."""
     digits = sender.removeprefix("+")
     if not digits:
         return b"", 0, 0

@@ -23,61 +23,62 @@ if TYPE_CHECKING:
     from gateway.model import Leased
 
 MAX_VALIDITY = 30 * 86_400_000
-"""Milliseconds. Longer validities are left to the carrier: many refuse (RINVEXPIRY) what exceeds their own limit."""
+"""Milliseconds. Longer validities are left out: many carriers refuse (RINVEXPIRY) what exceeds their own limit."""
 
-ON_THE_WAY = 2_000
+TRANSIT = 2_000
 """Milliseconds that a submit may take to a carrier, which counts a relative validity from its arrival."""
 
 REFUSALS = frozenset({int(CommandStatus.ESME_RINVEXPIRY), int(CommandStatus.ESME_RINVSCHED)})
-"""0x62, and 0x61 of carriers that mix the two up: we never ask for a scheduled delivery."""
+"""0x62, and 0x61 of carriers that confuse the two: a scheduled delivery is never requested."""
 
 PROOFS = 3
-"""Messages in a row that were refused with a validity and accepted without: then it is left out of all."""
+"""Messages in a row refused with a validity and accepted without, after which it is left out of all."""
 
 KEPT = 4096
 """Messages remembered as refused for their validity; and validities kept as text."""
 
-SAY_EVERY = 60.0
+LOG_EVERY = 60.0
+"""Seconds between two log lines of one kind."""
 
 log = structlog.get_logger(__name__)
 
 
-class PermissionEnded(Exception):  # not a fault: a message that has to wait
-    """The permission of a message ended while it was on its way here, at ``at`` (ms UTC): it is to be decided anew."""
+class PermissionEnded(Exception):  # no error: the message has to wait
+    """The permission of a message ended at ``at`` (ms UTC), before it was written: it must be decided again."""
 
     def __init__(self, at: int) -> None:
-        super().__init__("its permission is over")
+        super().__init__("the permission has ended")
         self.at = at
 
 
 class ValidityRefused(LocalError):
-    """This carrier refuses validity_period, and the message may not be sent without."""
+    """This carrier refuses validity_period, and the message must not be sent without."""
 
 
 class ValidityRefusals:
-    """Which messages a carrier has refused for their validity, and whether it refuses all.
+    """The messages that a carrier has refused for their validity, and whether it refuses all.
 
-    ``omitted`` counts messages that went back to be sent without.
+    ``omitted`` counts messages sent once more without it.
     """
 
     def __init__(self, carrier: str) -> None:
         self._carrier = carrier
         self._without: dict[bytes, None] = {}  # in order of refusal
         self._proofs = 0
-        self._said = float("-inf")
-        self.off = False  # it is left out of all
-        self.any = False  # it is left out of some, or of all: looked at for every message
+        self._logged = float("-inf")
+        self.off = False  # validity is left out of all messages
+        self.any = False  # … of some, or of all: checked for every message
         self.omitted = 0
 
     def __repr__(self) -> str:
         return f"<ValidityRefusals {self._carrier} {self.omitted} sent without{', left out of all' * self.off}>"
 
     def omits(self, message_id: bytes) -> bool:
-        """Whether this message is to be sent without a validity."""
+        """Whether this message is sent without a validity."""
         return self.off or message_id in self._without
 
     def again(self, leased: Leased, statuses: Iterable[int], now: float) -> bool:
-        """Whether a message that was refused with ``statuses`` goes back once, to be sent without a validity."""
+        """Whether a message refused with ``statuses`` is sent once more, without a validity."""
         if not REFUSALS.intersection(statuses):
             return False
         if leased.category == Category.MARKETING or self.omits(leased.id):
@@ -89,8 +90,8 @@ class ValidityRefusals:
         self._without[leased.id] = None
         self.any = True
         self.omitted += 1
-        if now - self._said >= SAY_EVERY:
-            self._said = now
+        if now - self._logged >= LOG_EVERY:
+            self._logged = now
             log.warning(
                 "carrier refuses validity_period: sent once more without it. Set validity of this carrier to "
                 '"relative" or "none", or its time_zone',
@@ -100,7 +101,7 @@ class ValidityRefusals:
         return True
 
     def ended(self, leased: Leased, *, accepted: bool) -> None:
-        """A message that went without a validity was accepted or refused."""
+        """Learn from a message that was sent without a validity and is accepted or refused now."""
         if leased.id not in self._without:
             return
         self._forget(leased.id)
@@ -130,11 +131,11 @@ class Validity:
         self._kept: dict[int, bytes] = {}
 
     def text(self, leased: Leased, now: int) -> bytes:
-        """The field for a message that is written at ``now`` (ms UTC), b"" for the carrier's own limit.
+        """Return the field for a message written at ``now`` (ms UTC); b"" leaves it to the carrier's own limit.
 
         It is the expiry, for marketing no later than the close of permitted hours, which come a minute after the end of
         its permission (``policy.quiet_hours.LAST_MINUTE``): so long at least it may be delivered.
-        Raises Closing, and ValidityRefused for what may not be sent without.
+        Raises PermissionEnded, and ValidityRefused for what must not be sent without.
         """
         at = leased.expires
         if leased.category == Category.MARKETING:
@@ -157,7 +158,7 @@ class Validity:
     def _relative(self, leased: Leased, at: int, now: int) -> bytes:
         if self._form == "none" or (self._refusals.any and self._omitted(leased)):
             return b""
-        slack = ON_THE_WAY if leased.category == Category.MARKETING else 0
+        slack = TRANSIT if leased.category == Category.MARKETING else 0
         seconds = (at - now - slack) // 1000
         return self._kept.get(seconds) or self._keep(seconds, relative_time(seconds))
 
@@ -176,7 +177,7 @@ class Validity:
 
 
 def absolute_time(second: int, zone: str = "") -> bytes:
-    """An instant (seconds UTC) as SMPP writes it (7.1.1), 16 octets: local time and its quarter hours to UTC."""
+    """Return an instant (s UTC) in SMPP's absolute format (7.1.1), 16 octets: local time and quarter hours to UTC."""
     if not zone:
         return strftime("%y%m%d%H%M%S000+", gmtime(second)).encode()
     local = datetime.fromtimestamp(second, UTC).astimezone(zone_of(zone))
@@ -186,7 +187,7 @@ def absolute_time(second: int, zone: str = "") -> bytes:
 
 
 def relative_time(seconds: int) -> bytes:
-    """A stretch of time as SMPP writes it (7.1.1), 16 octets: days, hours, minutes and seconds; at least one second."""
+    """Return a duration in SMPP's relative format (7.1.1), 16 octets: days to seconds; at least one second."""
     minutes, second = divmod(max(1, seconds), 60)
     hours, minute = divmod(minutes, 60)
     day, hour = divmod(hours, 24)

@@ -31,15 +31,15 @@ class BindView(msgspec.Struct, gc=False):
     last_error: str = ""
     failures: int = 0  # of that kind in a row
     next_try_s: float = 0.0
-    worker: str = ""  # whose it is, when there are several workers
-    sick: bool = False  # it answers no submits: one at a time is tried
+    worker: str = ""  # that has it, when there are several workers
+    sick: bool = False  # it answers no submits: one at a time is sent
 
 
 class CarrierView(msgspec.Struct, gc=False):
-    """One carrier, as this gateway has it. ``limit`` 0: no rate is configured; then ``rate`` 0 means no limit."""
+    """One carrier at this gateway. ``limit`` 0: no rate is configured; then ``rate`` 0 means no limit."""
 
     name: str
-    mode: str  # running | paused | drained: what operators want of it
+    mode: str  # running | paused | drained: as operators set it
     up: int  # binds that are bound
     taking: bool  # whether it takes messages now
     window: int
@@ -48,29 +48,29 @@ class CarrierView(msgspec.Struct, gc=False):
     ceiling: float
     slowed: bool
     decreases: int
-    leased: int  # parts whose outcome is not stored yet
+    leased: int  # parts whose result is not stored yet
     submitted: int
     accepted: int
     refused: dict[str, int]
     unanswered: int
     receipts: dict[str, int]
     store_away_s: float
-    binds: list[BindView]  # those that are ours, and those that still empty their windows for others to have
+    binds: list[BindView]  # held here, including those that leave for other gateways and still empty their windows
     binds_of: int = 0  # as configured, for all gateways together
-    limit: float = 0.0  # the rate as configured, for all gateways together; ``ceiling`` is our share of it
+    limit: float = 0.0  # the rate as configured, for all gateways together; ``ceiling`` is this gateway's share of it
     gateways: int = 1  # that share the carrier, this one included
     sick: bool = False  # none of its binds answers submits, or none is up
-    response_timeout: float = 0.0  # seconds that a submit is waited for at present
-    late_answers: int = 0  # to submits, after the configured time-out
+    response_timeout: float = 0.0  # seconds, as in force now
+    late_answers: int = 0  # to submits, after the configured timeout
     given_up: int = 0  # submits that had no answer in time; a late one may have come
 
 
 def carrier_view(service: CarrierService, now: float) -> CarrierView:
-    """As it is at ``now`` (the loop's time)."""
+    """Return the carrier's state at ``now`` (loop time)."""
     dispatcher, pool, pace = service.dispatcher, service.pool, service.dispatcher.pace
     totals = pool.totals()
     tally = dispatcher.tally
-    binds = [_bind_view(service, slot, now) for slot in pool.slots if slot.bind is not None or not slot.spare]
+    binds = [_bind_view(service, slot, now) for slot in pool.slots if slot.bind is not None or not slot.elsewhere]
     away = service.progress_writer.away_since
     return CarrierView(
         name=service.carrier.name,
@@ -83,7 +83,7 @@ def carrier_view(service: CarrierService, now: float) -> CarrierView:
         ceiling=round(pace.ceiling, 1),
         slowed=pace.slowed,
         decreases=pace.decreases,
-        leased=dispatcher.out,
+        leased=dispatcher.in_flight,
         submitted=dispatcher.submitted,
         accepted=tally.accepted,
         refused={status_name(status): count for status, count in tally.refused.most_common()},
@@ -104,9 +104,9 @@ def carrier_view(service: CarrierService, now: float) -> CarrierView:
 def _bind_view(service: CarrierService, slot: BindSlot, now: float) -> BindView:
     bind = slot.bind
     view = BindView(slot.name, KINDS[slot.command_id], service.controls.state(slot), "down", up=False)
-    view.last_error, view.failures = slot.last, slot.failures
+    view.last_error, view.failures = slot.last_error, slot.failures
     if bind is None:
-        view.next_try_s = 0.0 if slot.away else round(max(0.0, slot.try_at - now), 1)
+        view.next_try_s = 0.0 if slot.kept_down else round(max(0.0, slot.next_try - now), 1)
         return view
     view.state, view.peer = bind.session.state.value, bind.peer
     view.up = bind.session.bound

@@ -1,29 +1,31 @@
-"""What all workers have agreed on: the policy epoch, open breakers, pulled templates, carriers that stand still.
+"""Flags that all gateways share: the policy epoch, open breakers, pulled templates, modes of carriers.
 
-The store keeps these flags; the gate obeys them at once, but decisions are made here, so every worker reads them again
-every two seconds. What somebody learns late is mended then: whoever hears that a breaker has closed releases what it
-held, since a worker that still thought it open may have held more.
+The store keeps them. The gate obeys them at once, but decisions are made here, so every gateway reads them again every
+two seconds. A gateway that learns that a breaker has closed releases what the breaker held, since a gateway that still
+believed it open may have held more.
 """
 
 from __future__ import annotations
 
-import asyncio
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.intake.policy_context import PolicyContext
-from gateway.store.errors import StoreError
+from gateway.cluster.periodic import PeriodicTask
 from gateway.store.keys import EPOCH, breaker, pulled
 
-LOOK_EVERY = 2.0
+if TYPE_CHECKING:
+    from gateway.intake.policy_context import PolicyContext
+    from gateway.store.messages import MessageStore
+
+REFRESH_EVERY = 2.0
 RULES = b"rules"
-"""Flag: fingerprint of the rules that were in force last."""
+"""Flag: fingerprint of the rules in force."""
 
 CARRIER = b"c:"
-"""Flag: this carrier stands still; the value is a ``carriers.control.Mode``."""
+"""Flag, followed by a carrier's name; the value is a ``carriers.mode.CarrierMode``."""
 
 _BREAKER, _PULLED = breaker(b""), pulled(b"")
 _SCOPE = 8
@@ -31,29 +33,22 @@ _SCOPE = 8
 log = structlog.get_logger(__name__)
 
 
-class FlagStore(Protocol):
-    """What flags need of the store."""
-
-    async def flag(self, name: bytes, value: int) -> None: ...
-    async def flags(self) -> dict[bytes, int]: ...
-    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int: ...
-
-
 class SharedFlags:
-    """Keeps the desk's rulebook in step with the store. ``on_carriers`` hears which carriers stand still, and how."""
+    """Keeps the policy's rulebook in step with the store. ``on_carriers`` gets the carriers that have a mode."""
 
     def __init__(
         self,
-        store: FlagStore,
+        store: MessageStore,
         policy_context: PolicyContext,
         on_carriers: Callable[[Mapping[str, int]], None],
         on_flags: Callable[[Mapping[bytes, int]], None] = lambda flags: None,
     ) -> None:
-        """``on_flags`` hears of all flags whenever they are read."""
+        """``on_carriers``: name -> mode. ``on_flags`` gets all flags whenever they are read."""
         self._on_flags = on_flags
         self._store = store
         self._policy_context = policy_context
         self._on_carriers = on_carriers
+        self._periodic = PeriodicTask(self.refresh, REFRESH_EVERY, "cannot read the flags")
         self.open: dict[bytes, int] = {}
         """Scope -> when its breaker was opened (ms UTC)."""
 
@@ -61,10 +56,10 @@ class SharedFlags:
         return f"<SharedFlags epoch {self._policy_context.rules.epoch}, {len(self.open)} breakers open>"
 
     async def start(self) -> None:
-        """Take over the flags; rules that differ from those of the last start begin a new epoch. Raises StoreError.
+        """Apply the flags; rules that differ from those of the last start begin a new epoch. Raises StoreError.
 
-        Messages decided under an older epoch are then decided again before they are sent. To be called once more when
-        the desk has got other rules.
+        Messages decided under an older epoch are then decided again before they are sent. Call it again when the rules
+        change.
         """
         flags = await self._store.flags()
         fingerprint = _fingerprint(self._policy_context.rules.version)
@@ -75,44 +70,35 @@ class SharedFlags:
                 epoch = flags.get(EPOCH, 0) + 1
                 await self._store.flag(EPOCH, epoch)
                 flags[EPOCH] = epoch
-                log.info("policy has changed: what waits is decided again", epoch=epoch)
+                log.info("policy has changed: waiting messages are decided again", epoch=epoch)
         self._apply(flags)
 
     async def refresh(self) -> None:
-        """Read the flags again. Raises StoreError."""
+        """Read the flags and apply them. Raises StoreError."""
         before = set(self.open)
         self._apply(await self._store.flags())
         for scope in before - set(self.open):
             released = await self._store.release(scope=scope)
-            log.info("breaker has closed: what it held is decided again", scope=scope.hex(), released=released)
+            log.info("breaker has closed: messages it held are decided again", scope=scope.hex(), released=released)
 
     async def run(self) -> None:
         """Refresh every two seconds, until cancelled."""
-        away = False
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            try:
-                await self.refresh()
-                away = False
-            except StoreError as error:
-                if not away:
-                    log.warning("cannot read the flags", error=str(error))
-                away = True
+        await self._periodic.run()
 
     async def open_breaker(self, scope: bytes, now: int) -> None:
-        """Hold what belongs to a scope (8 octets), from now (ms UTC) on, at all workers. Raises StoreError."""
+        """Hold the messages of a scope (8 octets) at all gateways, from ``now`` (ms UTC) on. Raises StoreError."""
         await self._store.flag(breaker(scope), now)
         await self.refresh()
 
     async def close_breaker(self, scope: bytes) -> int:
-        """Let it go on, and release what was held; answers how many. Raises StoreError."""
+        """Close the breaker of a scope; return how many held messages were released. Raises StoreError."""
         await self._store.flag(breaker(scope), 0)
         self.open.pop(scope, None)
         await self.refresh()
         return await self._store.release(scope=scope)
 
     async def set_carrier(self, name: str, mode: int) -> None:
-        """Tell all workers, and our later self, how a carrier stands; 0 = it works. Raises StoreError."""
+        """Set the mode of a carrier at all gateways, also after a restart; 0 = running. Raises StoreError."""
         await self._store.flag(CARRIER + name.encode(), int(mode))
         await self.refresh()
 
@@ -122,8 +108,8 @@ class SharedFlags:
         rules, epoch = self._policy_context.rules, flags.get(EPOCH, 0)
         if (rules.epoch, rules.held, rules.pulled) != (epoch, held, gone):
             self._policy_context.rules = rules.with_flags(epoch, held, gone)
-        still = {name[len(CARRIER) :].decode(): mode for name, mode in flags.items() if name.startswith(CARRIER)}
-        self._on_carriers(still)
+        modes = {name[len(CARRIER) :].decode(): mode for name, mode in flags.items() if name.startswith(CARRIER)}
+        self._on_carriers(modes)
         self._on_flags(flags)
 
 
@@ -136,5 +122,5 @@ def _scopes(flags: Mapping[bytes, int], kind: bytes) -> dict[bytes, int]:
 
 
 def _fingerprint(rules_version: str) -> int:
-    """A number that fits a flag, never 0 (0 takes a flag away)."""
+    """Return a number that fits a flag, never 0 (0 removes a flag)."""
     return zlib.crc32(rules_version.encode()) + 1

@@ -1,20 +1,22 @@
-"""What a changed configuration leaves behind is looked after: lanes that no carrier serves any more are emptied.
+"""Empties lanes that no carrier serves any more, after a change of the configuration.
 
-At the start, after a reload, and every few seconds besides: what was leased, held or on its way through the door while
-the configuration changed may still arrive in such a lane.
+At the start, after a reload, and every few seconds besides: what was leased, held or being accepted while the
+configuration changed may still arrive in such a lane.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from gateway.model import Redecide
-from gateway.store.errors import StoreError
-from gateway.store.lane_rescue import RescueResult
+from gateway.cluster.periodic import PeriodicTask
+
+if TYPE_CHECKING:
+    from gateway.model import Redecide
+    from gateway.store.lane_rescue import LaneRescue
 
 LOOK_EVERY = 5.0
 
@@ -22,27 +24,20 @@ log = structlog.get_logger(__name__)
 
 
 class ServedLanes(Protocol):
-    """What is served now (``gateway.carriers.manager.CarrierManager``)."""
+    """``gateway.carriers.manager.CarrierManager``, which this package must not import."""
 
     def served(self) -> Collection[str]: ...
     def routes_by_carrier(self) -> Mapping[str, str]: ...
 
 
-class StrandedLanes(Protocol):
-    """Who finds and empties lanes (``gateway.store.lane_rescue.LaneRescue``)."""
-
-    async def stranded(self, served: Collection[str]) -> list[str]: ...
-    async def rescue(self, lanes: Sequence[str], routes: Mapping[str, str]) -> RescueResult: ...
-
-
 class Janitor:
     """``run`` until cancelled; ``wake`` when the configuration has changed."""
 
-    def __init__(self, salvage: StrandedLanes, lanes: ServedLanes, redecide: Callable[[list[Redecide]], None]) -> None:
-        self._salvage = salvage
+    def __init__(self, rescue: LaneRescue, lanes: ServedLanes, redecide: Callable[[list[Redecide]], None]) -> None:
+        self._rescue = rescue
         self._lanes = lanes
         self._redecide = redecide
-        self._wake = asyncio.Event()
+        self._periodic = PeriodicTask(self.look, LOOK_EVERY, "cannot check for lanes without a carrier", at_once=True)
         self.rescued = 0
 
     def __repr__(self) -> str:
@@ -50,29 +45,21 @@ class Janitor:
 
     def wake(self) -> None:
         """Look at once."""
-        self._wake.set()
+        self._periodic.wake()
 
     async def run(self) -> None:
         """Look at the start, when woken, and every five seconds."""
-        while True:
-            self._wake.clear()
-            try:
-                await self.look()
-            except StoreError as error:
-                log.warning("cannot look after lanes", error=str(error))
-            timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._wake.set)
-            await self._wake.wait()
-            timer.cancel()
+        await self._periodic.run()
 
     async def look(self) -> None:
-        """Empty what is stranded. Raises StoreError."""
-        lanes = await self._salvage.stranded(self._lanes.served())
+        """Empty the lanes that no carrier serves. Raises StoreError."""
+        lanes = await self._rescue.stranded(self._lanes.served())
         if not lanes:
             return
         count = moved = failed = 0
         more = True
         while more:
-            done = await self._salvage.rescue(lanes, self._lanes.routes_by_carrier())
+            done = await self._rescue.rescue(lanes, self._lanes.routes_by_carrier())
             more = done.more
             count, moved, failed = count + len(done.redecide), moved + done.moved, failed + done.failed
             if done.redecide:

@@ -1,77 +1,65 @@
-"""Tells other gateways of what we have accepted and cannot send just now, and hears of what they cannot.
+"""Announces to other gateways work that no carrier here can take now, and receives what they announce.
 
-Whoever accepts a message takes it itself, at once, when its own binds have room. When they have not, or it has none of
-some carrier, the others would find the message at their next sweep, a quarter of a second later: too late for a
-one-time password. Hints are gathered, so that no message costs a call.
+The gateway that accepts a message takes it itself, at once, when its own binds have room. When they have not, or it has
+none of some carrier, the others would find the message with their next sweep, a quarter of a second later: too late for
+a one-time password. Announcements are gathered, so that no message costs a call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.store.errors import StoreError
 
+if TYPE_CHECKING:
+    from gateway.cluster.heartbeat import Heartbeat
+    from gateway.intake.service import WorkAvailable
+    from gateway.store.work_channel import WorkChannel
+
 GATHER, GATHER_URGENT = 0.02, 0.003
-"""Seconds for which hints are gathered into one."""
+"""Seconds for which announcements are gathered into one."""
 
 FIRST, MOST = 0.5, 30.0
-"""Pauses before listening is tried again."""
+"""Pauses before the connection to the channel is tried again."""
 
 log = structlog.get_logger(__name__)
 
 
-Heard = Callable[[list[int], bool], None]
-"""Partitions, and whether a one-time password is among what waits there."""
-
-
-class NotificationChannel(Protocol):
-    """What carries them (``store.work_channel.WorkChannel``)."""
-
-    async def tell(self, partitions: Iterable[int], *, urgent: bool) -> None: ...
-    async def listen(self, heard: Heard) -> None: ...
-
-
-class GatewayCount(Protocol):
-    """Whether anybody is there to hear us (``cluster.heartbeat.Heartbeat``)."""
-
-    @property
-    def alone(self) -> bool: ...
-
-
 class WorkNotifier:
-    """``beyond_us`` whenever it happens; ``run`` until it is cancelled. ``heard`` is told what others cannot send."""
+    """``announce`` work for others; ``run`` sends that, and passes on what others announce, until cancelled."""
 
-    def __init__(self, channel: NotificationChannel, crowd: GatewayCount, heard: Heard) -> None:
+    def __init__(self, channel: WorkChannel, heartbeat: Heartbeat) -> None:
         self._channel = channel
-        self._crowd = crowd
-        self._heard = heard
+        self._heartbeat = heartbeat
         self._waiting: set[int] = set()
         self._urgent = False
         self._wake = asyncio.Event()
-        self.told = self.heard = 0
+        self.announced = self.received = 0
 
     def __repr__(self) -> str:
-        return f"<WorkNotifier {self.told} told, {self.heard} heard>"
+        return f"<WorkNotifier {self.announced} announced, {self.received} received>"
 
-    def beyond_us(self, partitions: Iterable[int], urgent: bool) -> None:
-        """Something waits in these partitions that we cannot take now; returns at once."""
-        if self._crowd.alone:
+    def announce(self, partitions: Iterable[int], urgent: bool) -> None:
+        """Tell other gateways soon that something waits in these partitions; return at once."""
+        if self._heartbeat.alone:
             return
         self._waiting.update(partitions)
         self._urgent |= urgent
         self._wake.set()
 
-    async def run(self) -> None:
-        """Tell and listen."""
+    async def run(self, work_available: WorkAvailable) -> None:
+        """Publish and listen; ``work_available`` is called with what other gateways cannot take."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tell())
-            group.create_task(self._listen())
+            group.create_task(self._publish())
+            group.create_task(self._listen(work_available))
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
+        # Not a PeriodicTask: nothing happens until there is something to tell, and a failure needs no retry.
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHER_URGENT if self._urgent else GATHER)
@@ -79,24 +67,26 @@ class WorkNotifier:
             self._waiting, self._urgent = set(), False
             self._wake.clear()
             try:
-                await self._channel.tell(partitions, urgent=urgent)
-                self.told += 1
-            except StoreError as error:  # whoever sweeps finds it
-                log.debug("could not hint at other gateways", error=str(error))
+                await self._channel.publish(partitions, urgent=urgent)
+                self.announced += 1
+            except StoreError as error:  # the sweeps of the others find it
+                log.debug("cannot announce work to other gateways", error=str(error))
 
-    async def _listen(self) -> None:
+    async def _listen(self, work_available: WorkAvailable) -> None:
         pause, known = FIRST, False
         while True:
-            while self._crowd.alone:  # noqa: ASYNC110  # who comes is seen by the heart's looks
+            while self._heartbeat.alone:  # noqa: ASYNC110  # the heartbeat looks for others every few seconds
                 await asyncio.sleep(FIRST)
             try:
-                await self._channel.listen(self._hear)
+                await self._channel.listen(partial(self._receive, work_available))
             except* StoreError as errors:
-                (log.debug if known else log.warning)("cannot hear hints", error=str(errors.exceptions[0]))
+                (log.debug if known else log.warning)(
+                    "cannot listen to other gateways", error=str(errors.exceptions[0])
+                )
                 known = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST)
 
-    def _hear(self, partitions: list[int], urgent: bool) -> None:
-        self.heard += 1
-        self._heard(partitions, urgent)
+    def _receive(self, work_available: WorkAvailable, partitions: list[int], urgent: bool) -> None:
+        self.received += 1
+        work_available(partitions, urgent=urgent)

@@ -38,7 +38,7 @@ class Redecider:
         store: RedecideStore,
         policy_context: PolicyContext,
         *,
-        hint: Callable[[set[int]], None] = lambda partitions: None,
+        work_available: Callable[[set[int]], None] = lambda partitions: None,
         clock: Callable[[], int] = now_ms,
         supervision: Supervision | None = None,
     ) -> None:
@@ -46,7 +46,7 @@ class Redecider:
         self._tries = FailureCounts()
         self._store = store
         self._policy_context = policy_context
-        self._hint = hint
+        self._work_available = work_available
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class Redecider:
         known = await self._store.facts([item.recipient for item in batch], asked if any(asked) else ())
         now = self._clock()
         await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
-        self._hint({item.recipient.partition for item in batch})
+        self._work_available({item.recipient.partition for item in batch})
 
     async def _undecidable(self, item: Redecide, error: Exception) -> None:
         self._supervision.failed("decision", error)

@@ -7,7 +7,7 @@ long; each slice costs two calls to the store (``facts``, ``accept``), however m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -77,13 +77,16 @@ class IntakeStore(Protocol):
 
 
 class WorkAvailable(Protocol):
-    """Hears which partitions of a route have something new; ``urgent``: a one-time password is among it."""
+    """Called with partitions in which messages wait to be sent (``carriers.manager.CarrierManager.work_available``).
 
-    def __call__(self, places: Mapping[str, set[int]], *, urgent: bool = False) -> None: ...
+    ``urgent``: a one-time password is among them. ``route``: that of all of them; None = any.
+    """
+
+    def __call__(self, partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None: ...
 
 
-def _nobody(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
-    """Nobody is to be told."""
+def _no_carriers(partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None:
+    """Tell nobody: no carrier runs."""
 
 
 async def _no_receivers(accounts: set[str]) -> None:
@@ -91,7 +94,7 @@ async def _no_receivers(accounts: set[str]) -> None:
 
 
 class Intake:
-    """``one`` for a message on its own, ``many`` for a batch; ``hint`` hears which partitions have something new.
+    """``one`` for a message on its own, ``many`` for a batch; ``work_available`` gets the partitions with new messages.
 
     It is told whether a one-time password is among it. ``named`` hears whose messages name a receiver for their events.
     ``velocity`` counts what accounts hand in for ranges of numbers that are limited.
@@ -102,7 +105,7 @@ class Intake:
         store: IntakeStore,
         policy_context: PolicyContext,
         *,
-        hint: WorkAvailable = _nobody,
+        work_available: WorkAvailable = _no_carriers,
         named: Callable[[set[str]], Awaitable[None]] = _no_receivers,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
@@ -114,7 +117,7 @@ class Intake:
         self._velocity = None if velocity is None else VelocityLimits(velocity, store)
         self._store = store
         self._policy_context = policy_context
-        self._hint = hint
+        self._work_available = work_available
         self._named = named
         self._clock = clock
         self._singles: Batcher[Item, SubmissionResult | SubmissionProblem] = Batcher(self._gathered, gap=gap)
@@ -295,9 +298,10 @@ class Intake:
                 urgent = urgent or PRIORITY[case.checked.category] is Priority.OTP
         if places:
             try:
-                self._hint(places, urgent=urgent)
+                for route, partitions in places.items():
+                    self._work_available(partitions, urgent=urgent, route=route)
             except Exception as error:  # noqa: BLE001 - they are stored, and found by the next sweep
-                self._supervision.failed("hint", error)
+                self._supervision.failed("work_available", error)
 
     def _check(
         self,

@@ -43,7 +43,7 @@ def pack_answer(answer: SubmitResult, carriers: Mapping[str, int]) -> bytes:
     for index, state, carrier_id, status in parts:
         out.append(ANSWER_PART.pack(index, state, status, len(carrier_id)))
         out.append(carrier_id)
-    out.append(answer.mark)
+    out.append(answer.excerpt)
     return b"".join(out)
 
 
@@ -59,9 +59,9 @@ def pack_receipt(receipt: ReceiptFact, carriers: Mapping[str, int]) -> bytes:
     if detail is not None:
         host, guesses = detail.host.encode(), detail.guesses
         details = (
-            DETAIL.pack(EARLY if detail.early else detail.sure, len(host), len(detail.mark), len(guesses))
+            DETAIL.pack(EARLY if detail.early else detail.sure, len(host), len(detail.excerpt), len(guesses))
             + host
-            + detail.mark
+            + detail.excerpt
         )
         details += b"".join([b"%c%c%b" % (kind, len(one), one) for kind, one in guesses])
     return b"".join((head, *[b"%c%b%b" % (8 + len(one), recipient, one) for one in ids], details, rest))

@@ -49,7 +49,7 @@ class LaneRescue:
     async def rescue(self, lanes: Sequence[str], routes: Mapping[str, str]) -> RescueResult:
         """Empty these lanes. ``routes``: carrier -> one of its routes, for every configured carrier."""
         args: list[object] = [SETTINGS.pack(*self._store.retention), MOST, len(routes)]
-        args += [word for pair in routes.items() for word in pair]
+        args += [name for pair in routes.items() for name in pair]
         args += lanes
         calls = [(partition, "rescue", args) for partition in range(self._store.partitions)]
         redecide: list[Redecide] = []

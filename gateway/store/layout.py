@@ -84,7 +84,7 @@ VERSION = 129
 """Version of the record format. Never below 128."""
 
 FORMER_HEAD = HEAD.size - 3  # the first format: no version, no length of copies
-_COPIES_LEN_AT = FORMER_HEAD - 2  # … which stands before that of the trail
+_COPIES_LEN_AT = FORMER_HEAD - 2  # followed only by the length of the trail
 
 
 def upgraded(raw: bytes) -> bytes:

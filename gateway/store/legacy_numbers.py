@@ -95,8 +95,8 @@ async def migrate(link: StoreConnection, store: LegacyNumberStore, numbers: Sequ
     copied = 0
     digits = list(numbers or ())
     for some in (digits[start : start + TOGETHER] for start in range(0, len(digits), TOGETHER)):
-        everybody = [store.hasher.recipient(one) for one in some]
-        copied += await store.carry(everybody)
+        recipients = [store.hasher.recipient(one) for one in some]
+        copied += await store.carry(recipients)
         copied += await store.carry([name for one in some for name in store.hasher.spelled(one)])
     await link.set_meta(NUMBERS, str(VERSION).encode())
     return MigrationResult(former, rules, copied, True)

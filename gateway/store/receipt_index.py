@@ -114,9 +114,9 @@ class ReceiptIndex:
         calls = [(partition, "relocate", [settings]) for partition in range(self._store.partitions)]
         facts: list[ReceiptFact] = []
         orphans = dropped = 0
-        for count, gone, found in await self._link.calls(calls):
+        for count, over_bound, found in await self._link.calls(calls):
             orphans += count
-            dropped += gone
+            dropped += over_bound
             for carrier, carrier_id, blob, value in zip(*[iter(found)] * 4, strict=True):
                 facts.append(_fact(carrier.decode(), carrier_id, blob, value[:16], value[17:25]))
         return facts, orphans, dropped

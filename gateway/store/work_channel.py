@@ -16,20 +16,20 @@ from gateway.store.redis.node import StoreNode
 CHANNEL = b"hint"
 _URGENT, _ORDINARY = b"!", b"."
 
-Heard = Callable[[list[int], bool], None]
+OnHint = Callable[[list[int], bool], None]
 """Called with the partitions, and whether a one-time password waits there."""
 
 
 class WorkChannel:
-    """``tell`` the other gateways; ``listen`` to them."""
+    """``publish`` to the others; ``listen`` to them."""
 
     def __init__(self, link: StoreConnection, owner: LeaseOwner) -> None:
         self._link = link
         self._name = owner.name.encode()
 
-    async def tell(self, partitions: Iterable[int], *, urgent: bool) -> None:
+    async def publish(self, partitions: Iterable[int], *, urgent: bool) -> None:
         """Publish one message per node. Raises StoreError."""
-        by_node = {node: partitions_of & wanted for node, partitions_of in self._homes() if (wanted := set(partitions))}
+        by_node = {node: partitions_of & wanted for node, partitions_of in self._nodes() if (wanted := set(partitions))}
         await self._link.commands(
             [
                 (min(some), (b"SPUBLISH", self._channel(min(some)), encode(some, self._name, urgent=urgent)))
@@ -38,20 +38,20 @@ class WorkChannel:
             ]
         )
 
-    async def listen(self, heard: Heard) -> None:
-        """Call ``heard`` for every hint of another gateway, until that fails. Raises StoreError."""
+    async def listen(self, on_hint: OnHint) -> None:
+        """Call ``on_hint`` for every hint of another gateway, until that fails. Raises StoreError."""
         async with asyncio.TaskGroup() as group:
-            for node, partitions in self._homes():
-                group.create_task(self._listen(node, partitions, heard))
+            for node, partitions in self._nodes():
+                group.create_task(self._listen(node, partitions, on_hint))
 
-    async def _listen(self, node: StoreNode, partitions: Iterable[int], heard: Heard) -> None:
+    async def _listen(self, node: StoreNode, partitions: Iterable[int], on_hint: OnHint) -> None:
         async for data in node.published([self._channel(partition) for partition in partitions]):
             sender, some, urgent = decode(data)
             if sender != self._name:
-                heard([partition for partition in some if partition < self._link.partitions], urgent)
+                on_hint([partition for partition in some if partition < self._link.partitions], urgent)
 
-    def _homes(self) -> list[tuple[StoreNode, set[int]]]:
-        return [(node, set(partitions)) for node, partitions in self._link.homes.items()]
+    def _nodes(self) -> list[tuple[StoreNode, set[int]]]:
+        return [(node, set(partitions)) for node, partitions in self._link.partitions_by_node.items()]
 
     def _channel(self, partition: int) -> bytes:
         return self._link.tags[partition] + CHANNEL

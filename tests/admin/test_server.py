@@ -194,7 +194,7 @@ async def test_a_paused_carrier_is_still_paused_after_a_restart(tmp_path: Path) 
     async with running(site):
         (service,) = site.app.services
         assert service.controls.mode.name == "DRAINED"
-        assert [slot.away for slot in service.pool.slots] == [True, True]
+        assert [slot.kept_down for slot in service.pool.slots] == [True, True]
 
 
 async def test_drain_and_reconnect_under_load_lose_and_duplicate_nothing(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_reload_keeps_what_was_used_up_unless_the_rate_changed() -> None:
 def test_the_rates_are_shared_by_name_and_no_limit_is_not() -> None:
     accounts = Accounts([SLOW, msgspec.structs.replace(OTHER, rate=0)], 0.0)
     (rate,) = accounts.shared()
-    assert (rate.name, rate.limit, rate.held, rate.asked) == ("account/shop", 10, 10, False)
+    assert (rate.name, rate.limit, rate.held, rate.share_known) == ("account/shop", 10, 10, False)
     rate.close(0.0)
     with pytest.raises(HttpProblem) as refusal:
         accounts.admit(SLOW, 1, 0.0)

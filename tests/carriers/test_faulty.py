@@ -11,10 +11,11 @@ import pytest
 
 from gateway import supervision
 from gateway.carriers import failing_messages, progress, responses
-from gateway.carriers.connection import Bind, BindSettings
+from gateway.carriers.bind_settings import BindSettings
+from gateway.carriers.connection import Bind, BindListeners
 from gateway.carriers.dispatcher import Dispatcher
+from gateway.carriers.receipt_reader import ReceiptReader
 from gateway.carriers.receipts import ReceiptHandler
-from gateway.carriers.service import CarrierService
 from gateway.carriers.submit import SubmitEncoder
 from gateway.model import State
 from gateway.simulator import Faults, Simulator
@@ -31,9 +32,9 @@ COUNT = 60
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failing_messages, "AGAIN", 10)
+    monkeypatch.setattr(failing_messages, "RETRY_AFTER", 10)
     monkeypatch.setattr(supervision, "FIRST", 0.01)
-    monkeypatch.setattr(progress, "ONCE_MORE", 0.01)
+    monkeypatch.setattr(progress, "ITEM_RETRY_AFTER", 0.01)
 
 
 def failing(method: Any, when: Any, times: int = 1_000_000) -> Any:
@@ -68,7 +69,7 @@ async def test_a_message_that_cannot_be_encoded_is_tried_three_times_and_fails_a
     async with Simulator(ledger=True) as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT and store.rows[bad].state is State.FAILED)
-            assert service.dispatcher.out == 0
+            assert service.dispatcher.in_flight == 0
             assert service._supervision.set_aside_counts == {"message": 1}
     assert (len(tried), simulator.stats.accepted) == (TRIES, COUNT)
 
@@ -83,7 +84,7 @@ async def test_a_message_that_cannot_be_written_fails_alone(monkeypatch: pytest.
         async with serving(simulator, store) as service:
             await until(lambda: store.states()[State.SENT] == COUNT and store.rows[bad].state is State.FAILED)
             await until(lambda: store.rows[long].state is State.FAILED)
-            assert service.dispatcher.out == 0
+            assert service.dispatcher.in_flight == 0
 
 
 async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_other(
@@ -104,7 +105,7 @@ async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_oth
     async with Simulator(Faults(receipts=0)) as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: store.states() == {State.SENT: COUNT - 1, State.UNKNOWN: 1})
-            assert (service.dispatcher.out, service._supervision.failures["answer"]) == (0, 1)
+            assert (service.dispatcher.in_flight, service._supervision.failures["answer"]) == (0, 1)
     assert simulator.stats.accepted == COUNT
 
 
@@ -113,8 +114,8 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
 ) -> None:
     store = MemoryStore()
     fill(store, COUNT)
-    read = failing(ReceiptHandler._read, lambda message: message.source.endswith(b"07"))
-    monkeypatch.setattr(ReceiptHandler, "_read", read)
+    read = failing(ReceiptReader.read, lambda message: message.source.endswith(b"07"))
+    monkeypatch.setattr(ReceiptReader, "read", read)
     async with Simulator(Faults(receipt_retry_ms=20, receipt_tries=9)) as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT - 1)
@@ -144,11 +145,11 @@ async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_se
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT)
             assert service._supervision.restarts["north: dispatcher"] == 5
-            assert service.dispatcher.out == 0
+            assert service.dispatcher.in_flight == 0
     assert simulator.stats.accepted == COUNT
 
 
-async def test_a_reporter_that_fails_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_progress_writer_that_fails_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ReceiptHandler, "stored", failing(ReceiptHandler.stored, lambda matches, tickets: tickets, times=2)
     )
@@ -157,8 +158,8 @@ async def test_a_reporter_that_fails_is_started_anew(monkeypatch: pytest.MonkeyP
     async with Simulator() as simulator:
         async with serving(simulator, store) as service:
             await until(lambda: delivered(store) == COUNT)
-            assert service._supervision.restarts["north: reporter"] == 2
-            await until(lambda: service.dispatcher.out == 0)
+            assert service._supervision.restarts["north: progress"] == 2
+            await until(lambda: service.dispatcher.in_flight == 0)
 
 
 async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +175,9 @@ async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkey
             first.data_received(b"whatever")
             assert "OverflowError" in first.reason
             assert second.able
-            monkeypatch.setattr(
-                CarrierService, "answered", failing(CarrierService.answered, lambda *args: True, times=1)
-            )
+            monkeypatch.setattr(Dispatcher, "answered", failing(Dispatcher.answered, lambda *args: True, times=1))
             fill_more = [store.put(f"4671{number:07}") for number in range(COUNT)]
-            service.hint(range(4))
+            service.dispatcher.work_available(range(4))
             await until(lambda: service._supervision.failures["bind"] >= 2)
             await until(lambda: all(store.rows[one].state is not State.QUEUED for one in fill_more))
             await until(lambda: len(service.pool.binds) == 2)
@@ -230,7 +229,7 @@ async def test_a_record_that_is_damaged_is_tried_three_times_and_fails() -> None
 async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(failing_messages, "FOR_ITS_KEY", 50)
+    monkeypatch.setattr(failing_messages, "KEY_RETRY_AFTER", 50)
     store = Damaged(sealed=True)
     store.bad = {store.put(f"4670999{number:04}") for number in range(5)}
     fill(store, COUNT)
@@ -256,7 +255,8 @@ async def test_what_follows_in_the_same_batch_of_a_connection_is_heard_all_the_s
             self.lost_contexts = unknown
 
     listener = Deaf()
-    bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), listener)  # type: ignore[arg-type]
+    listeners = BindListeners(listener, listener)  # type: ignore[arg-type]
+    bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), listeners)
     bind._handle([Answered("one", 0, b"1", 0.0), Closed("gone", ["two"])], 0.0)
     assert listener.lost_contexts == ["two"]
     assert bind.closed.is_set()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.children import free_ports
-from gateway.carriers.connection import Bind
+from gateway.carriers.connection import Bind, BindListeners
 from gateway.carriers.pool import BindPool
 from gateway.config import Carrier
 from gateway.smpp import receipt
@@ -107,7 +107,7 @@ class Collector:
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
         self.unknown += unknown
 
-    def room(self, bind: Bind) -> None:
+    def capacity_changed(self, bind: Bind) -> None:
         pass
 
 
@@ -125,8 +125,8 @@ async def bound(**settings: Any) -> AsyncIterator[tuple[Smsc, BindPool, Collecto
     await smsc.server.start()
     serving = asyncio.create_task(smsc.run())
     carrier = Carrier(name="other", hosts=(f"127.0.0.1:{port}",), system_id="gw", password="secret", **settings)
-    pool = BindPool(carrier, listener)
-    running = asyncio.create_task(pool.run())
+    pool = BindPool(carrier)
+    running = asyncio.create_task(pool.run(BindListeners(listener, listener)))
     try:
         await until(lambda: len(smsc.sessions) == len(pool.slots))
         await until(lambda: all(slot.bind is not None and slot.bind.session.bound for slot in pool.slots))

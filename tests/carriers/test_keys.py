@@ -47,7 +47,7 @@ async def serving(store: MessageStore, simulator: Simulator, **settings: Any) ->
         Config(carriers=(carrier,), routes=(Route(carriers=("north",)),)),
         store=store,
         heartbeat=heartbeat,
-        numbers=store.hasher,
+        hasher=store.hasher,
         forms=ReceiptIdForms(store),
         redecide=lambda items: None,
         index=ReceiptIndex(store, store._link),  # the one it was made with
@@ -375,7 +375,7 @@ async def test_a_sender_keeps_to_its_rate(store_url: str) -> None:
         ids = await submit(store, 60)  # all by "shop"
         async with serving(store, simulator, sender_rates={"sh*": 40}) as carrier_manager:
             await until_states(store, ids, State.DELIVERED)
-            assert carrier_manager.services[0].dispatcher.out == 0
+            assert carrier_manager.services[0].dispatcher.in_flight == 0
         assert (await store.depths()).leases == 0
         records = await store.find(ids)
     times = sorted(entry.at for entry in simulator.ledger)

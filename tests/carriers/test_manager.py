@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.carriers.manager import CarrierManager
-from gateway.carriers.read_budget import IDLE_BURST, SPARE_BURST
+from gateway.carriers.read_budget import IDLE_BURST, SHARED_BURST
 from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.config import Carrier, Config, Route
 from gateway.model import State
@@ -38,10 +38,10 @@ async def carrier_manager(
     config = Config(carriers=carriers, routes=(Route(carriers=("north", "south"), **route),))
     one = CarrierManager(
         config,
-        store=store,
+        store=store.as_real(),
         heartbeat=await beating(store),
-        numbers=HASHER,
-        forms=ReceiptIdForms(store),
+        hasher=HASHER,
+        forms=ReceiptIdForms(store.as_real()),
         redecide=lambda items: None,
     )
     running = asyncio.create_task(one.run())
@@ -65,7 +65,7 @@ async def test_each_partition_is_told_to_one_of_those_that_share_a_route() -> No
         await until(lambda: len(asked(store)) == 2 * PARTITIONS)  # the first sweep of both
         fill(store, 12)
         store.requests.clear()
-        one.accepted({"*": EVERYWHERE})
+        one.work_available(EVERYWHERE, route="*")
         await until(lambda: store.states()[State.DELIVERED] == 12)
         assert {("north", 0), ("south", 1)} <= asked(store)
         assert north.stats.accepted
@@ -76,7 +76,7 @@ async def test_all_carriers_share_what_may_be_read_to_no_use() -> None:
     async with Simulator() as north, Simulator() as south, carrier_manager(MemoryStore(), north, south) as one:
         for service in one.services:
             (bind,) = service.pool.binds
-            bind.reading.turned(0.0, asyncio.get_running_loop().time(), int(IDLE_BURST + 0.75 * SPARE_BURST))
+            bind.reading.turned(0.0, asyncio.get_running_loop().time(), int(IDLE_BURST + 0.75 * SHARED_BURST))
         assert ["resting" in repr(service.pool.binds[0].reading) for service in one.services] == [False, True]
 
 
@@ -84,7 +84,7 @@ async def test_only_the_first_in_order_is_told() -> None:
     store = MemoryStore()
     async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south) as one:
         fill(store, 12)
-        one.accepted({"*": EVERYWHERE})
+        one.work_available(EVERYWHERE, route="*")
         await until(lambda: store.states()[State.DELIVERED] == 12)
         assert (north.stats.accepted, south.stats.accepted) == (12, 0)
 
@@ -98,6 +98,6 @@ async def test_what_one_has_no_room_for_the_other_hears_of_at_once() -> None:
         carrier_manager(store, north, south, weights=(1, 1)) as one,
     ):
         fill(store, 40)
-        one.accepted({"*": [0, 2]})  # those of the first carrier, which can take no more than 18 of them
+        one.work_available([0, 2], route="*")  # those of the first carrier, which can take no more than 18 of them
         await until(lambda: south.stats.accepted > 0)
         await until(lambda: store.states()[State.QUEUED] == 0, 1.0)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.carriers.connection import Bind
+from gateway.carriers.connection import Bind, BindListeners
 from gateway.carriers.pool import BindPool
 from gateway.config import Carrier
 from gateway.simulator import Faults, Simulator
@@ -17,8 +17,8 @@ from tests.carriers.test_service import until
 BODY = submit_template(source=b"shop", source_ton=5).encode(b"46700000001", b"hello")
 
 
-class Ear:
-    """Keeps what binds tell."""
+class RecordingListener:
+    """Records what binds report."""
 
     def __init__(self) -> None:
         self.answers: list[Answered] = []
@@ -40,12 +40,14 @@ class Ear:
         self.unknown += unknown
         self.unwritten += unwritten
 
-    def room(self, bind: Bind) -> None:
+    def capacity_changed(self, bind: Bind) -> None:
         self.rooms += 1
 
 
 @asynccontextmanager
-async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any) -> AsyncIterator[BindPool]:
+async def pool_to(
+    ports: Sequence[int], listener: RecordingListener | None = None, **settings: Any
+) -> AsyncIterator[BindPool]:
     carrier = Carrier(
         name="north",
         hosts=tuple(f"127.0.0.1:{port}" for port in ports),
@@ -53,8 +55,8 @@ async def pool_to(ports: Sequence[int], ear: Ear | None = None, **settings: Any)
         password="pw",
         **{"binds": 1, "window": 5, **settings},
     )
-    pool = BindPool(carrier, ear or Ear())
-    running = asyncio.create_task(pool.run())
+    pool, listener = BindPool(carrier), listener or RecordingListener()
+    running = asyncio.create_task(pool.run(BindListeners(listener, listener)))
     try:
         yield pool
         await pool.finish()
@@ -78,23 +80,23 @@ async def test_repr_is_a_status_line() -> None:
 
 
 async def test_submits_leave_in_one_write_and_are_answered() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator() as simulator:
-        async with pool_to([simulator.port], ear) as pool:
+        async with pool_to([simulator.port], listener) as pool:
             bind = await bound(pool)
             now = asyncio.get_running_loop().time()
             for number in range(5):
                 bind.submit(BODY, number, now)
             assert bind.free == 0
-            await until(lambda: len(ear.answers) == 5)
-            assert [answer.context for answer in ear.answers] == [0, 1, 2, 3, 4]
+            await until(lambda: len(listener.answers) == 5)
+            assert [answer.context for answer in listener.answers] == [0, 1, 2, 3, 4]
             assert bind.proven
 
 
 async def test_what_was_never_written_is_told_apart() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator(Faults(noresp_every=1)) as simulator:
-        async with pool_to([simulator.port], ear) as pool:
+        async with pool_to([simulator.port], listener) as pool:
             bind = await bound(pool)
             now = asyncio.get_running_loop().time()
             bind.submit(BODY, "written", now)
@@ -102,7 +104,7 @@ async def test_what_was_never_written_is_told_apart() -> None:
             bind.submit(BODY, "not written", now)
             bind.abort("test")
             await asyncio.sleep(0.05)
-        assert (ear.unknown, ear.unwritten) == (["written"], ["not written"])
+        assert (listener.unknown, listener.unwritten) == (["written"], ["not written"])
         assert simulator.stats.submits == 1
 
 
@@ -124,11 +126,11 @@ async def test_a_host_that_is_away_is_left_for_the_next() -> None:
 async def test_a_wrong_password_is_not_tried_again() -> None:
     async with Simulator(users={"gw": "another"}) as simulator:
         async with pool_to([simulator.port], binds=3) as pool:
-            await until(lambda: bool(pool.slots[0].last))
+            await until(lambda: bool(pool.slots[0].last_error))
             await asyncio.sleep(1.2)
             assert simulator.stats.connections == 1
-            assert pool.slots[0].last == "ESME_RINVPASWD"
-            left = [slot.try_at - asyncio.get_running_loop().time() for slot in pool.slots]
+            assert pool.slots[0].last_error == "ESME_RINVPASWD"
+            left = [slot.next_try - asyncio.get_running_loop().time() for slot in pool.slots]
             assert min(left) > 55
 
 
@@ -144,7 +146,7 @@ async def test_a_carrier_that_ends_every_bind_at_once_is_tried_with_growing_pati
         async with pool_to([simulator.port], binds=2) as pool:
             for times in (1, 2, 3):
                 for slot in pool.slots:
-                    slot.try_at = 0.0
+                    slot.next_try = 0.0
                     slot.wake.set()
                 await until(lambda: all(slot.bind is not None and slot.bind.session.bound for slot in pool.slots))
                 for slot in pool.slots:
@@ -161,24 +163,24 @@ async def test_one_of_those_binds_does_not_call_the_others() -> None:
             assert one.bind is not None and other.bind is not None
             other.bind.abort("over at once")
             await until(lambda: other.failures == 1)
-            other.try_at = before = other.try_at + 1000.0
+            other.next_try = before = other.next_try + 1000.0
             one.bind.abort("over at once")
             await until(lambda: one.failures == 1)
-            one.try_at = 0.0
+            one.next_try = 0.0
             one.wake.set()
             await until(lambda: one.bind is not None and one.bind.session.bound)
-            assert (other.try_at, other.bind) == (before, None)
+            assert (other.next_try, other.bind) == (before, None)
 
 
 async def test_a_carrier_that_hangs_is_given_up_and_reported() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator(Faults(ignore_enquire_link=True, noresp_every=1)) as simulator:
-        async with pool_to([simulator.port], ear, enquire_interval=0.2) as pool:
+        async with pool_to([simulator.port], listener, enquire_interval=0.2) as pool:
             bind = await bound(pool)
             bind.session._enquire_timeout = 0.2  # type: ignore[attr-defined]
             bind.submit(BODY, "hanging", asyncio.get_running_loop().time())
             await asyncio.wait_for(bind.closed.wait(), 5)
-            assert ear.unknown == ["hanging"]
+            assert listener.unknown == ["hanging"]
             assert "enquire_link" in bind.reason
 
 
@@ -192,22 +194,22 @@ async def test_the_peers_unbind_ends_the_bind_and_another_follows() -> None:
 
 
 async def test_a_graceful_end_waits_for_answers() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator(Faults(latency_ms=150)) as simulator:
-        async with pool_to([simulator.port], ear) as pool:
+        async with pool_to([simulator.port], listener) as pool:
             bind = await bound(pool)
             bind.submit(BODY, 1, asyncio.get_running_loop().time())
             await pool.finish()
-            assert [answer.status for answer in ear.answers] == [0]
-            assert (ear.unknown, ear.unwritten) == ([], [])
+            assert [answer.status for answer in listener.answers] == [0]
+            assert (listener.unknown, listener.unwritten) == ([], [])
             assert simulator.stats.cut == 0
             assert bind.reason == "unbound"
 
 
 async def test_a_pool_is_sick_when_no_bind_answers_submits() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator(Faults(noresp_every=1)) as simulator:
-        async with pool_to([simulator.port], ear, binds=2, response_timeout=0.3) as pool:
+        async with pool_to([simulator.port], listener, binds=2, response_timeout=0.3) as pool:
             assert pool.sick  # none is up
             await bound(pool, 2)
             assert not pool.sick
@@ -226,14 +228,18 @@ async def test_a_pool_is_sick_when_no_bind_answers_submits() -> None:
 
 
 async def test_late_answers_count_and_make_the_time_out_longer_over_reconnects() -> None:
-    ear = Ear()
+    listener = RecordingListener()
     async with Simulator(Faults(latency_ms=6000)) as simulator:
-        async with pool_to([simulator.port], ear, response_timeout=0.3) as pool:
+        async with pool_to([simulator.port], listener, response_timeout=0.3) as pool:
             bind = await bound(pool)
             bind.submit(BODY, "slow", asyncio.get_running_loop().time())
-            await until(lambda: ear.unknown == ["slow"])
-            await until(lambda: len(ear.answers) == 1)
-            assert (ear.answers[0].context, ear.answers[0].status, ear.answers[0].late) == ("slow", 0, True)
+            await until(lambda: listener.unknown == ["slow"])
+            await until(lambda: len(listener.answers) == 1)
+            assert (listener.answers[0].context, listener.answers[0].status, listener.answers[0].late) == (
+                "slow",
+                0,
+                True,
+            )
             assert (pool.totals().late_answers, pool.totals().given_up) == (1, 1)
             simulator.drop()
             await until(lambda: pool.binds not in ([], [bind]))

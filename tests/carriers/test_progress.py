@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.progress import ENOUGH, FEW, MOST, ProgressWriter
+from gateway.carriers.progress import ENOUGH, FEW, MOST, ProgressListeners, ProgressWriter
 from gateway.model import Match, PartAnswer, PartState, Reason, ReceiptFact, Resolution, SubmitResult
 from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import LeaseOwner
@@ -41,13 +41,38 @@ ANSWER = SubmitResult(bytes(16), 1, "north", Resolution.SENT, Reason.NONE, 0, 0,
 FACT = ReceiptFact("north", (b"1",), HASHER.recipient("46700000001"), PartState.DELIVERED)
 
 
+class ResultList:
+    def __init__(self, stored: list[Any], aside: list[Any]) -> None:
+        self._stored, self._aside = stored, aside
+
+    def stored(self, results: Sequence[SubmitResult]) -> None:
+        self._stored += results
+
+    def set_aside(self, results: Sequence[SubmitResult]) -> None:
+        self._aside += results
+
+
+class TicketList:
+    def __init__(self, stored: list[Any], aside: list[Any]) -> None:
+        self._stored, self._aside = stored, aside
+
+    def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
+        assert len(matches) == len(tickets)
+        self._stored += tickets
+
+    def set_aside(self, tickets: Sequence[Any]) -> None:
+        self._aside += tickets
+
+
 @asynccontextmanager
-async def reporting(ledger: Ledger, **settings: Any) -> AsyncIterator[tuple[ProgressWriter, list[Any]]]:
+async def reporting(
+    ledger: Ledger, aside: list[Any] | None = None, **settings: Any
+) -> AsyncIterator[tuple[ProgressWriter, list[Any]]]:
     done: list[Any] = []
-    progress_writer = ProgressWriter(
-        ledger, LeaseOwner("test", "1"), lambda answers, matches, tickets: done.extend((*answers, *tickets)), **settings
-    )
-    running = asyncio.create_task(progress_writer.run())
+    progress_writer = ProgressWriter(ledger, LeaseOwner("test", "1"), **settings)
+    aside = [] if aside is None else aside
+    listeners = ProgressListeners(ResultList(done, aside), TicketList(done, aside))
+    running = asyncio.create_task(progress_writer.run(listeners))
     try:
         yield progress_writer, done
     finally:
@@ -58,19 +83,19 @@ async def test_what_arrives_together_goes_in_one_call() -> None:
     ledger = Ledger()
     async with reporting(ledger) as (progress_writer, done):
         for _ in range(10):
-            progress_writer.answers([ANSWER])
-        progress_writer.receipts([FACT, FACT], ["one", "two"])
+            progress_writer.add_results([ANSWER])
+        progress_writer.add_receipts([FACT, FACT], ["one", "two"])
         await progress_writer.drained()
     assert ledger.batches == [(10, 2)]
-    assert done[-2:] == ["one", "two"]
+    assert done == ["one", "two", *[ANSWER] * 10]
 
 
 async def test_what_arrives_during_a_call_is_the_next_batch() -> None:
     ledger = Ledger()
     async with reporting(ledger) as (progress_writer, _):
-        progress_writer.answers([ANSWER] * ENOUGH)
+        progress_writer.add_results([ANSWER] * ENOUGH)
         await asyncio.sleep(0.002)
-        progress_writer.answers([ANSWER] * 7)
+        progress_writer.add_results([ANSWER] * 7)
         await progress_writer.drained()
     assert ledger.batches == [(ENOUGH, 0), (7, 0)]
 
@@ -78,7 +103,7 @@ async def test_what_arrives_during_a_call_is_the_next_batch() -> None:
 async def test_a_call_is_bounded() -> None:
     ledger = Ledger()
     async with reporting(ledger) as (progress_writer, _):
-        progress_writer.answers([ANSWER] * (MOST + 5))
+        progress_writer.add_results([ANSWER] * (MOST + 5))
         await progress_writer.drained()
     assert ledger.batches == [(MOST, 0), (5, 0)]
 
@@ -87,8 +112,8 @@ async def test_nothing_is_dropped_while_the_store_is_away() -> None:
     ledger = Ledger()
     ledger.failures = 3
     async with reporting(ledger) as (progress_writer, done):
-        progress_writer.answers([ANSWER])
-        progress_writer.receipts([FACT], ["one"])
+        progress_writer.add_results([ANSWER])
+        progress_writer.add_receipts([FACT], ["one"])
         await asyncio.sleep(0.04)
         assert progress_writer.away_since is not None
         assert repr(progress_writer) == "<ProgressWriter 1 answers, 1 receipts waiting store away>"
@@ -96,7 +121,7 @@ async def test_nothing_is_dropped_while_the_store_is_away() -> None:
         await asyncio.wait_for(progress_writer.drained(), 2)
         assert progress_writer.away_since is None
     assert ledger.batches == [(1, 1)]
-    assert done == [ANSWER, "one"]
+    assert done == ["one", ANSWER]
 
 
 class Picky(Ledger):
@@ -138,21 +163,16 @@ FAULTS = (OverflowError("int too large to convert"), StoreError("malformed: argu
 async def test_a_receipt_that_cannot_be_stored_holds_up_no_other_and_is_set_aside(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.carriers.progress.ONCE_MORE", 0.01)
+    monkeypatch.setattr("gateway.carriers.progress.ITEM_RETRY_AFTER", 0.01)
     ledger, parts, aside = Picky(b"R70", error=error), Supervision(), list[Any]()
-    async with reporting(
-        ledger, supervision=parts, aside=lambda answers, tickets: aside.extend((*answers, *tickets))
-    ) as (
-        progress_writer,
-        done,
-    ):
-        progress_writer.answers([answer(number) for number in range(100)])
-        progress_writer.receipts([fact(number) for number in range(100)], list(range(100)))
+    async with reporting(ledger, aside, supervision=parts) as (progress_writer, done):
+        progress_writer.add_results([answer(number) for number in range(100)])
+        progress_writer.add_receipts([fact(number) for number in range(100)], list(range(100)))
         await until(lambda: len(done) == 199, 5)
-        if isinstance(error, StoreError):  # it is blamed when something else went through meanwhile
-            progress_writer.receipts([fact(100)], [100])
+        if isinstance(error, StoreError):  # it counts as faulty once something else was stored meanwhile
+            progress_writer.add_receipts([fact(100)], [100])
         await asyncio.wait_for(progress_writer.drained(), 10)
-    assert aside == [70], "who sent it is told that it is not kept"
+    assert aside == [70], "its carrier learns that it is not kept"
     assert 70 not in done
     assert [one[1:3] for one in parts.latest] == [("receipt", "north: R70")]
 
@@ -160,10 +180,10 @@ async def test_a_receipt_that_cannot_be_stored_holds_up_no_other_and_is_set_asid
 async def test_an_answer_that_cannot_be_stored_as_it_is_keeps_its_outcome_and_loses_its_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.carriers.progress.ONCE_MORE", 0.01)
+    monkeypatch.setattr("gateway.carriers.progress.ITEM_RETRY_AFTER", 0.01)
     ledger, parts = Picky(b"A7", error=OverflowError("id")), Supervision()
     async with reporting(ledger, supervision=parts) as (progress_writer, done):
-        progress_writer.answers([answer(number) for number in range(50)])
+        progress_writer.add_results([answer(number) for number in range(50)])
         await asyncio.wait_for(progress_writer.drained(), 10)
     assert {one.id for one in done} == {number.to_bytes(16, "big") for number in range(50)}
     assert [(one.id, one.fate, one.parts[0].state) for one in ledger.plain] == [
@@ -175,14 +195,11 @@ async def test_an_answer_that_cannot_be_stored_as_it_is_keeps_its_outcome_and_lo
 async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.carriers.progress.ONCE_MORE", 0.01)
+    monkeypatch.setattr("gateway.carriers.progress.ITEM_RETRY_AFTER", 0.01)
     bad = (7).to_bytes(16, "big")
     ledger, parts, aside = Picky(bad, error=KeyError("x")), Supervision(), list[Any]()
-    async with reporting(ledger, supervision=parts, aside=lambda answers, tickets: aside.extend(answers)) as (
-        progress_writer,
-        done,
-    ):
-        progress_writer.answers([answer(number) for number in range(50)])
+    async with reporting(ledger, aside, supervision=parts) as (progress_writer, done):
+        progress_writer.add_results([answer(number) for number in range(50)])
         await asyncio.wait_for(progress_writer.drained(), 10)
     assert len(done) == 49
     assert [one.id for one in aside] == [bad]
@@ -192,13 +209,13 @@ async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_f
 async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.carriers.progress.ONCE_MORE", 0.001)
+    monkeypatch.setattr("gateway.carriers.progress.ITEM_RETRY_AFTER", 0.001)
     monkeypatch.setattr("gateway.carriers.progress.RETRY_MOST", 0.002)
     monkeypatch.setattr("gateway.carriers.progress.RETRY_FIRST", 0.001)
     bad = [(number).to_bytes(16, "big") for number in range(5)]
     ledger, parts = Picky(*bad, error=StoreError("ERR something new")), Supervision()
     async with reporting(ledger, supervision=parts) as (progress_writer, done):
-        progress_writer.answers([answer(number) for number in range(5)])
+        progress_writer.add_results([answer(number) for number in range(5)])
         await until(lambda: progress_writer.calls > 60, 10)
         assert (done, parts.set_aside_counts) == ([], {})
         ledger.bad.clear()
@@ -210,7 +227,7 @@ async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
     ledger = Ledger()
     ledger.match = Match.PARKED
     async with reporting(ledger) as (progress_writer, _):
-        progress_writer.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
+        progress_writer.add_receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
         await progress_writer.drained()
     assert ledger.batches == [(0, FEW)] * 3
 
@@ -218,12 +235,12 @@ async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
 async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_again() -> None:
     ledger = Ledger()
     async with reporting(ledger) as (progress_writer, _):
-        progress_writer.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
+        progress_writer.add_receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
         await progress_writer.drained()
         sizes = [size for _, size in ledger.batches]
         ledger.match = Match.REPEATED
         ledger.batches.clear()
-        progress_writer.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
+        progress_writer.add_receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
         await progress_writer.drained()
     assert sizes[:5] == [FEW * 2**n for n in range(5)]
     assert ledger.batches[-2][1] == FEW
@@ -233,7 +250,7 @@ async def test_answers_are_not_held_up_by_receipts_that_go_few_at_a_time() -> No
     ledger = Ledger()
     ledger.match = Match.PARKED
     async with reporting(ledger) as (progress_writer, _):
-        progress_writer.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
-        progress_writer.answers([ANSWER] * 500)
+        progress_writer.add_receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
+        progress_writer.add_results([ANSWER] * 500)
         await progress_writer.drained()
     assert ledger.batches[0] == (500, FEW)

@@ -8,11 +8,11 @@ from gateway.carriers.read_budget import (
     IDLE_RATE,
     LOOK_AGAIN,
     SHARE,
-    SPARE_BURST,
-    SPARE_RATE,
+    SHARED_BURST,
+    SHARED_RATE,
     ReadBudget,
     ReadCredit,
-    spare_credit,
+    shared_credit,
 )
 from gateway.carriers.read_control import INBOUND_WINDOW
 
@@ -34,102 +34,102 @@ def read(*carriers: ReadBudget, seconds: float, turn: int) -> int:
 
 class TestTime:
     def test_reading_takes_no_more_than_its_share(self) -> None:
-        allowance, clock, spent = ReadBudget(), 0.0, 0.0
+        budget, clock, spent = ReadBudget(), 0.0, 0.0
         while clock < 10:
-            rest = allowance.spend(0.004, clock)
+            rest = budget.spend(0.004, clock)
             spent += 0.004
             clock += 0.004 + rest
         assert spent <= 10 * SHARE + BURST + 0.004
         assert spent >= 10 * SHARE - 0.01
 
     def test_within_the_share_there_is_no_rest(self) -> None:
-        allowance = ReadBudget()
-        assert [allowance.spend(0.004, n * 0.01) for n in range(1000)] == [0] * 1000
+        budget = ReadBudget()
+        assert [budget.spend(0.004, n * 0.01) for n in range(1000)] == [0] * 1000
 
     def test_a_pause_saves_up_no_more_than_the_burst(self) -> None:
-        allowance = ReadBudget()
-        allowance.spend(0, 0)
-        assert allowance.spend(BURST, 1000) == 0
-        assert allowance.spend(0.001, 1000) == pytest.approx(0.001 / SHARE)
+        budget = ReadBudget()
+        budget.spend(0, 0)
+        assert budget.spend(BURST, 1000) == 0
+        assert budget.spend(0.001, 1000) == pytest.approx(0.001 / SHARE)
 
     def test_repr_is_a_status_line(self) -> None:
         assert repr(ReadBudget()) == "<ReadBudget 10.0 ms, 1000 idle>"
 
 
 class TestIdle:
-    def test_what_is_of_no_use_is_read_at_the_rate_of_one_carrier_and_what_is_to_spare(self) -> None:
+    def test_what_is_of_no_use_is_read_at_the_rate_of_one_carrier_and_what_is_shared_by_all(self) -> None:
         count = read(ReadBudget(), seconds=10.0, turn=50)
-        rate = IDLE_RATE + SPARE_RATE
-        assert rate * 10 * 0.9 <= count <= IDLE_BURST + SPARE_BURST + rate * 10 + 50
+        rate = IDLE_RATE + SHARED_RATE
+        assert rate * 10 * 0.9 <= count <= IDLE_BURST + SHARED_BURST + rate * 10 + 50
 
     def test_what_is_ours_is_read_without_a_rest(self) -> None:
-        allowance = ReadBudget()
+        budget = ReadBudget()
         for turn in range(1000):  # 160,000 receipts a second
-            allowance.charge(160, turn * 0.001)
-            assert allowance.rest(turn * 0.001) == 0.0
-            allowance.pay_back(160)
+            budget.charge(160, turn * 0.001)
+            assert budget.rest(turn * 0.001) == 0.0
+            budget.pay_back(160)
 
     def test_a_carrier_that_says_everything_three_times_is_not_slowed_down(self) -> None:
         """Of a message an intermediate state, the final one, and that again."""
-        allowance = ReadBudget()
+        budget = ReadBudget()
         for turn in range(1000):
-            allowance.charge(150, turn * 0.001)
-            assert allowance.rest(turn * 0.001) == 0.0
-            allowance.pay_back(50)
+            budget.charge(150, turn * 0.001)
+            assert budget.rest(turn * 0.001) == 0.0
+            budget.pay_back(50)
 
     def test_receipts_that_come_before_their_answers_are_paid_for_by_these(self) -> None:
         """They are parked, and nobody hears that they were applied."""
-        allowance = ReadBudget(ReadCredit(0.0, 0.0))
+        budget = ReadBudget(ReadCredit(0.0, 0.0))
         for turn in range(1000):
             now = turn * 0.001
-            allowance.charge(160, now)
-            assert allowance.rest(now) == 0.0
-            allowance.charge(-160, now)
+            budget.charge(160, now)
+            assert budget.rest(now) == 0.0
+            budget.charge(-160, now)
 
     def test_answers_save_up_no_more_than_the_burst(self) -> None:
-        allowance = ReadBudget(ReadCredit(0.0, 0.0))
-        allowance.charge(-5000, 0.0)
-        allowance.charge(int(IDLE_BURST) + 1, 0.0)
-        assert allowance.rest(0.0) > 0
+        budget = ReadBudget(ReadCredit(0.0, 0.0))
+        budget.charge(-5000, 0.0)
+        budget.charge(int(IDLE_BURST) + 1, 0.0)
+        assert budget.rest(0.0) > 0
 
     def test_a_whole_inbound_window_is_read_before_any_of_it_is_known_to_be_of_use(self) -> None:
-        allowance = ReadBudget(ReadCredit(0.0, 0.0))
-        allowance.charge(INBOUND_WINDOW, 0.0)
-        assert allowance.rest(0.0) == 0.0
+        budget = ReadBudget(ReadCredit(0.0, 0.0))
+        budget.charge(INBOUND_WINDOW, 0.0)
+        assert budget.rest(0.0) == 0.0
 
     def test_what_is_paid_back_ends_the_rest(self) -> None:
-        allowance = ReadBudget(ReadCredit(0.0, 0.0))
-        allowance.charge(5000, 0.0)
-        assert 0 < allowance.rest(0.0) <= LOOK_AGAIN, "one that waits is looked at again soon"
-        allowance.pay_back(5000)
-        assert allowance.rest(0.0) == 0.0
+        budget = ReadBudget(ReadCredit(0.0, 0.0))
+        budget.charge(5000, 0.0)
+        assert 0 < budget.rest(0.0) <= LOOK_AGAIN, "one that waits is looked at again soon"
+        budget.pay_back(5000)
+        assert budget.rest(0.0) == 0.0
 
     def test_ten_floods_share_what_is_beyond_their_own_rates(self) -> None:
-        spare = spare_credit()
-        count = read(*(ReadBudget(spare) for _ in range(10)), seconds=10.0, turn=50)
-        assert count <= 10 * (IDLE_BURST + IDLE_RATE * 10 + 50) + SPARE_BURST + SPARE_RATE * 10
+        shared = shared_credit()
+        count = read(*(ReadBudget(shared) for _ in range(10)), seconds=10.0, turn=50)
+        assert count <= 10 * (IDLE_BURST + IDLE_RATE * 10 + 50) + SHARED_BURST + SHARED_RATE * 10
         assert count >= 10 * IDLE_RATE * 10
 
     def test_a_flood_leaves_every_other_carrier_its_own_credit(self) -> None:
-        spare = spare_credit()
-        flood, other = ReadBudget(spare), ReadBudget(spare)
+        shared = shared_credit()
+        flood, other = ReadBudget(shared), ReadBudget(shared)
         read(flood, seconds=10.0, turn=500)
         other.charge(int(IDLE_BURST), 10.0)
         assert other.rest(10.0) == 0.0
 
     def test_little_is_read_at_a_time_once_most_of_the_credit_is_used_up(self) -> None:
-        allowance = ReadBudget()
-        assert not allowance.low
-        allowance.charge(int(IDLE_BURST * 0.8), 0.0)
-        assert allowance.low
-        allowance.pay_back(int(IDLE_BURST * 0.8))
-        assert not allowance.low
+        budget = ReadBudget()
+        assert not budget.low
+        budget.charge(int(IDLE_BURST * 0.8), 0.0)
+        assert budget.low
+        budget.pay_back(int(IDLE_BURST * 0.8))
+        assert not budget.low
 
     def test_what_has_no_room_goes_to_what_all_share(self) -> None:
-        spare = ReadCredit(0.0, 1000.0)
-        allowance = ReadBudget(spare)
-        allowance.charge(1500, 0.0)
-        assert allowance.rest(0.0) == 0.0
-        assert spare.amount == 500.0
-        allowance.pay_back(1500)
-        assert spare.amount == 1000.0
+        shared = ReadCredit(0.0, 1000.0)
+        budget = ReadBudget(shared)
+        budget.charge(1500, 0.0)
+        assert budget.rest(0.0) == 0.0
+        assert shared.amount == 500.0
+        budget.pay_back(1500)
+        assert shared.amount == 1000.0

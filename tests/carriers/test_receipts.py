@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.carriers.progress import MAX_RECEIPTS
 from gateway.carriers.receipt_number import number_of
-from gateway.carriers.receipts import PATIENCE, ReceiptHandler
+from gateway.carriers.receipts import STORE_WAIT, ReceiptHandler
 from gateway.cluster.receipt_id_forms import ENOUGH, ReceiptIdForms
 from gateway.config import Carrier
 from gateway.model import Match, PartState, ReceiptFact
@@ -22,14 +22,14 @@ from gateway.store.requests import FormGuess
 from tests.carriers.memory_store import HASHER
 
 
-class FakeReporter:
+class FakeProgressWriter:
     def __init__(self) -> None:
         self.facts: list[ReceiptFact] = []
         self.tickets: list[Any] = []
         self.room = MAX_RECEIPTS
         self.away_since: float | None = None
 
-    def receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
+    def add_receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
         self.facts += facts
         self.tickets += tickets
 
@@ -53,9 +53,9 @@ class FakeBind:
         self.about_ours += count
 
 
-def receipts_of(**settings: Any) -> tuple[ReceiptHandler, FakeReporter]:
+def receipts_of(**settings: Any) -> tuple[ReceiptHandler, FakeProgressWriter]:
     carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **settings)
-    progress_writer = FakeReporter()
+    progress_writer = FakeProgressWriter()
     return ReceiptHandler(carrier, HASHER, progress_writer, ReceiptIdForms(progress_writer)), progress_writer  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ def test_a_receipt_of_an_unknown_id_is_told_in_detail_before_it_is_acknowledged(
     assert fact.detail is not None
     assert (FormKind.DECIMAL, b"2587") in fact.detail.guesses
     assert (fact.detail.host, fact.detail.sure) == (bind.peer, False)
-    assert fact.detail.mark == HASHER.excerpt("Your code is 123456, goes on")
+    assert fact.detail.excerpt == HASHER.excerpt("Your code is 123456, goes on")
     receipts.stored([Match.APPLIED], tickets)
     assert bind.answers == [(1, 0)]
     assert (receipts.counts["parked"], receipts.counts["applied"]) == (0, 1)
@@ -250,11 +250,11 @@ def test_an_unreadable_receipt_is_refused_for_good() -> None:
         (deliver(b"thank you", 9), "unreadable", 0x65, "short_message", "neither an id nor a state"),
         (deliver(DELIVERED, 9, source=b"shop"), "numberless", 0x65, "source_addr", "is alphanumeric"),
         (deliver(DELIVERED, 9, source=b""), "numberless", 0x65, "source_addr", "is empty"),
-        (deliver(DELIVERED, 9, source=b"0701740605"), "numberless", 0x65, "source_addr", "written as at home"),
+        (deliver(DELIVERED, 9, source=b"0701740605"), "numberless", 0x65, "source_addr", "in national format"),
         (deliver(DELIVERED, 9, source=b"72000"), "numberless", 0x65, "source_addr", "has 5 digits"),
-        (deliver(b"STOP", 9, esm_class=0), "replies", 0x64, "esm_class", "is no receipt's"),
-        (deliver(DELIVERED, 9, esm_class=0), "receipt_texts", 0x64, "esm_class", "the text is one's"),
-        (deliver(b"STOP", 9, esm_class=0)._replace(command_id=0x103), "replies", 0x64, "esm_class", "is no receipt's"),
+        (deliver(b"STOP", 9, esm_class=0), "replies", 0x64, "esm_class", "marks no receipt"),
+        (deliver(DELIVERED, 9, esm_class=0), "receipt_texts", 0x64, "esm_class", "but the text is one"),
+        (deliver(b"STOP", 9, esm_class=0)._replace(command_id=0x103), "replies", 0x64, "esm_class", "marks no receipt"),
     ],
 )
 def test_every_refusal_names_pdu_field_and_why(
@@ -396,7 +396,7 @@ def test_refused_while_the_store_is_away_too_long() -> None:
     progress_writer.away_since = 100.0
     receipts.received(bind, [deliver(DELIVERED, 1)], 101.0)
     assert (bind.answers, len(progress_writer.facts)) == ([], 1)
-    receipts.received(bind, [deliver(DELIVERED, 2)], 100.0 + PATIENCE + 0.1)
+    receipts.received(bind, [deliver(DELIVERED, 2)], 100.0 + STORE_WAIT + 0.1)
     assert (bind.answers, len(progress_writer.facts)) == ([(2, 0x14)], 1)
 
 

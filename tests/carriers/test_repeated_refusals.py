@@ -4,19 +4,19 @@ from gateway.carriers.repeated_refusals import MOST, RepeatedRefusals
 
 
 def test_counts_by_message_and_tells_whether_others_got_through_since() -> None:
-    blame = RepeatedRefusals()
-    assert blame.again(b"a", 7) == (1, False)
-    assert blame.again(b"b", 8) == (1, False)
-    assert blame.again(b"a", 8) == (2, True)
-    assert blame.again(b"b", 8) == (2, False)
-    blame.forget(b"a")
-    assert blame.again(b"a", 9) == (1, False)
+    refusals = RepeatedRefusals()
+    assert refusals.again(b"a", 7) == (1, False)
+    assert refusals.again(b"b", 8) == (1, False)
+    assert refusals.again(b"a", 8) == (2, True)
+    assert refusals.again(b"b", 8) == (2, False)
+    refusals.forget(b"a")
+    assert refusals.again(b"a", 9) == (1, False)
 
 
 def test_the_messages_in_mind_are_bounded_and_the_freshest_stay() -> None:
-    blame = RepeatedRefusals()
+    refusals = RepeatedRefusals()
     for number in range(2 * MOST):
-        blame.again(b"busy", number)
-        blame.again(b"%d" % number, number)
-    assert blame.again(b"busy", 0)[0] == 2 * MOST + 1
-    assert repr(blame) == f"<RepeatedRefusals {MOST} messages>"
+        refusals.again(b"busy", number)
+        refusals.again(b"%d" % number, number)
+    assert refusals.again(b"busy", 0)[0] == 2 * MOST + 1
+    assert repr(refusals) == f"<RepeatedRefusals {MOST} messages>"

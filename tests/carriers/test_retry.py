@@ -10,8 +10,8 @@ from gateway.carriers.retry import (
     SPREAD,
     STEP_ASIDE_LIMIT,
     RetryDecision,
-    blamed,
     decide,
+    step_aside,
     tries,
 )
 from gateway.model import Reason, Resolution
@@ -67,7 +67,7 @@ def test_table(status: int, attempts: int, last: bool, fate: Resolution, reason:
 def test_what_one_message_brings_about_again_and_again_is_its_own_fault(
     status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, fate: Resolution
 ) -> None:
-    word = blamed(decide([status]), kind, times, attempts, last, others=others)
+    word = step_aside(decide([status]), kind, times, attempts, last, others=others)
     assert (word.fate, word.status) == (fate, status)
     assert (word.delay > 0) == (fate is Resolution.RETRY)
     assert word.delay <= STEP_ASIDE_LIMIT

@@ -34,12 +34,12 @@ async def serving(simulator: Simulator, store: MemoryStore, **settings: Any) -> 
     shares: dict[str, RouteShares] = {}
     service = CarrierService(
         carrier,
-        store=store,
+        store=store.as_real(),
         heartbeat=await beating(store),
         lanes=CarrierLanes("north", [Route(carriers=("north",))], health, shares),
         health=health,
-        numbers=HASHER,
-        forms=ReceiptIdForms(store),  # type: ignore[arg-type]
+        hasher=HASHER,
+        forms=ReceiptIdForms(store.as_real()),
         redecide=lambda items: None,
         first_sequence=first_sequence,
     )
@@ -147,7 +147,7 @@ async def test_a_cut_makes_the_open_window_unknown_and_nothing_else(phase: str) 
     faults = Faults(drop_every=60, drop_phase=phase, drop_mode="reset", latency_ms=2)  # type: ignore[arg-type]
     async with Simulator(faults, ledger=True) as simulator, serving(simulator, store) as service:
         await until(lambda: store.states()[State.QUEUED] + store.states()[State.SENDING] == 0, 20)
-        assert service.dispatcher.out == 0
+        assert service.dispatcher.in_flight == 0
     states = store.states()
     assert states[State.SENT] + states[State.DELIVERED] + states[State.UNKNOWN] == 300
     assert 1 <= states[State.UNKNOWN] <= 5 * 20
@@ -160,7 +160,7 @@ async def test_unanswered_submits_become_unknown_after_timeout_and_grace() -> No
     async with Simulator(Faults(noresp_every=5)) as simulator:
         async with serving(simulator, store, response_timeout=0.2) as service:
             await until(lambda: store.states()[State.UNKNOWN] == 2, 12)
-            assert service.dispatcher.out == 0
+            assert service.dispatcher.in_flight == 0
 
 
 async def test_receipts_wait_for_the_store() -> None:
@@ -178,7 +178,7 @@ async def test_receipts_wait_for_the_store() -> None:
 
 
 async def test_a_long_outage_of_the_store_sends_receipts_back_to_the_carrier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.carriers.receipts.PATIENCE", 0.1)
+    monkeypatch.setattr("gateway.carriers.receipts.STORE_WAIT", 0.1)
     store = MemoryStore()
     fill(store, 20)
     async with Simulator(Faults(receipt_delay_ms=200, receipt_jitter_ms=400, receipt_retry_ms=300)) as simulator:
@@ -219,7 +219,7 @@ async def test_an_outage_of_the_carrier() -> None:
         await simulator.outage(1.0)
         for number in range(50):
             store.put(f"4671{number:07}")
-        service.hint(range(4))
+        service.dispatcher.work_available(range(4))
         await until(lambda: store.states()[State.DELIVERED] == 100, 20)
     assert simulator.stats.connections <= 2 + 2 * 12
     assert store.untaken == []
@@ -241,7 +241,7 @@ async def test_one_time_passwords_pass_a_backlog() -> None:
         async with serving(simulator, store, rate=200, window=50) as service:
             await until(lambda: simulator.stats.bound == 2)
             fill(store, 2000, category=Category.MARKETING)
-            service.hint(range(4))
+            service.dispatcher.work_available(range(4))
             await until(lambda: len(simulator.ledger) > 20)
             loop = asyncio.get_running_loop()
             waits = []
@@ -249,7 +249,7 @@ async def test_one_time_passwords_pass_a_backlog() -> None:
                 before = loop.time()
                 message_id = store.put(f"4672{number:07}", category=Category.OTP)
                 partition = store.rows[message_id].message.recipient.partition
-                service.hint((partition,), urgent=True)
+                service.dispatcher.work_available((partition,), urgent=True)
                 await until(lambda number=number: any(e.dest == b"4672%07d" % number for e in simulator.ledger))  # type: ignore[misc]
                 waits.append(loop.time() - before)
                 await asyncio.sleep(0.03)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.carriers.manager import CarrierManager
-from gateway.carriers.pool import HOPELESS_AFTER, HOPELESS_FOR
+from gateway.carriers.pool import UNREACHABLE_AFTER, UNREACHABLE_FOR
 from gateway.carriers.shared_limits import BindShare, CarrierRate, SenderRate
 from gateway.carriers.views import carrier_view
 from gateway.model import State
@@ -143,16 +143,16 @@ async def test_who_cannot_reach_the_carrier_leaves_its_binds_to_others_for_a_whi
         async with serving(store, simulator, binds=1) as carrier_manager:
             share, (slot,) = binds_of(carrier_manager), carrier_manager.services[0].pool.slots
             assert share.ask(0.0).wanted == 1
-            slot.failures = HOPELESS_AFTER
+            slot.failures = UNREACHABLE_AFTER
             assert share.ask(1.0).wanted == 0
             grant(share, 0)
-            assert share.ask(1.0 + HOPELESS_FOR).wanted == 1
+            assert share.ask(1.0 + UNREACHABLE_FOR).wanted == 1
             grant(share, 1)
-            assert (slot.failures, share.ask(2.0 + HOPELESS_FOR).wanted) == (0, 1)
-            slot.failures = HOPELESS_AFTER
-            assert share.ask(2.0 + HOPELESS_FOR).wanted == 0
+            assert (slot.failures, share.ask(2.0 + UNREACHABLE_FOR).wanted) == (0, 1)
+            slot.failures = UNREACHABLE_AFTER
+            assert share.ask(2.0 + UNREACHABLE_FOR).wanted == 0
             simulator.faults = Faults()
-            slot.try_at = 0.0
+            slot.next_try = 0.0
             slot.wake.set()
             await until(lambda: simulator.stats.bound == 1)
-            assert share.ask(3.0 + HOPELESS_FOR).wanted == 1, "it has come through"
+            assert share.ask(3.0 + UNREACHABLE_FOR).wanted == 1, "it has come through"

@@ -46,7 +46,7 @@ async def refused(url: str, simulator: Simulator, **settings: Any) -> str:
         (slot,) = pool.slots
         await until(lambda: slot.failures > 0)
         assert simulator.stats.binds == 0
-        return slot.last
+        return slot.last_error
 
 
 async def delivers(url: str, simulator: Simulator, **settings: Any) -> None:
@@ -116,7 +116,7 @@ async def test_a_link_that_is_cut(store_url: str, ours: Authority) -> None:
         async with serving(store, simulator, tls=True, ca=str(ours.file), on_unknown="resend") as carrier_manager:
             await until(lambda: simulator.stats.cut >= 2)
             simulator.faults = Faults()
-            await until(lambda: carrier_manager.services[0].dispatcher.out == 0 and simulator.stats.bound == 2)
+            await until(lambda: carrier_manager.services[0].dispatcher.in_flight == 0 and simulator.stats.bound == 2)
         states = {record.state for record in await store.find(ids) if record}
         assert states <= {State.SENT, State.DELIVERED, State.QUEUED}
 

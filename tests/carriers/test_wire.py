@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.carriers.connection import Bind, BindSettings
+from gateway.carriers.bind_settings import BindSettings
+from gateway.carriers.connection import Bind, BindListeners
 from gateway.carriers.in_flight import InFlightMessage
 from gateway.carriers.lanes import CarrierHealth, CarrierLanes
 from gateway.carriers.receipts import ReceiptHandler
@@ -57,7 +58,7 @@ class Recorder:
         self.tickets: list[Any] = []
         self.reports: list[SubmitResult] = []
 
-    def receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
+    def add_receipts(self, facts: list[ReceiptFact], tickets: list[Any]) -> None:
         self.facts += facts
         self.tickets += tickets
         for fact in facts:
@@ -74,7 +75,7 @@ class Recorder:
                 assert packed[at:] == rest
             assert len(read_outcome(state, rest)[2].encode()) <= 3 * 64
 
-    def answers(self, reports: list[SubmitResult]) -> None:
+    def add_results(self, reports: list[SubmitResult]) -> None:
         self.reports += reports
         for report in reports:
             packed = pack_answer(report, CARRIERS)
@@ -113,8 +114,8 @@ class Peer:
         self.recorder = Recorder()
         self.received_: list[ShortMessage] = []
         self._receipts = ReceiptHandler(carrier, HASHER, self.recorder, ReceiptIdForms(self))  # type: ignore[arg-type]
-        self._outcomes = ResponseHandler(carrier, lanes, Pace(0, now), lambda: int(time.time() * 1000))
-        self.bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), self)
+        self._responses = ResponseHandler(carrier, lanes, Pace(0, now), lambda: int(time.time() * 1000))
+        self.bind = Bind("north/1", BIND_TRANSCEIVER, BindSettings("north", b"gw", b"pw"), BindListeners(self, self))
         self.bind.connection_made(Wire())
         self.bind.data_received(pdu(BIND_TRANSCEIVER | RESP, 1, b"c\0"))
         store = MemoryStore()
@@ -123,7 +124,7 @@ class Peer:
             self.bind.submit(encode_sm(b"shop", b"46", b"hi"), (InFlightMessage(leased, [b"x"], now), 0), now)
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
-        self.recorder.answers(self._outcomes.answered(bind, answers, now)[0])
+        self.recorder.add_results(self._responses.answered(bind, answers, now)[0])
 
     def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
         self.received_ += messages
@@ -134,12 +135,12 @@ class Peer:
             self._receipts.stored([Match.PARKED] * len(tickets), tickets)
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        self.recorder.answers(self._outcomes.lost(contexts))
+        self.recorder.add_results(self._responses.lost(contexts))
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        self.recorder.answers(self._outcomes.lost(unknown, unwritten))
+        self.recorder.add_results(self._responses.lost(unknown, unwritten))
 
-    def room(self, bind: Bind) -> None:
+    def capacity_changed(self, bind: Bind) -> None:
         pass
 
 
@@ -281,7 +282,7 @@ async def test_ids_of_hundreds_of_octets_are_stored_and_end_nothing(store_url: s
             bind.data_received(pdu(DELIVER_SM, number, body))
         await asyncio.wait_for(service.progress_writer.drained(), 5)
         ids = await submit(store, 3)
-        service.hint(range(4))
+        service.dispatcher.work_available(range(4))
         await until_states(store, ids, State.DELIVERED)
 
 
@@ -289,7 +290,7 @@ async def test_a_long_id_of_an_answer_is_that_of_its_receipt(store_url: str, mon
     monkeypatch.setattr("gateway.simulator.submits.write_id", lambda number, form: b"f" * 120 + b"%d" % number)
     async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}) as (service,):
         ids = await submit(store, 5)
-        service.hint(range(4))
+        service.dispatcher.work_available(range(4))
         await until_states(store, ids, State.DELIVERED)
         found = {part.carrier_id for record in await store.find(ids) if record is not None for part in record.parts}
         assert {len(one) for one in found} == {64}

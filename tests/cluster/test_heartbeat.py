@@ -70,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of every time."""
     for name in (
         *("BEAT_EVERY", "STOP_WRITING", "SURELY_STOPPED", "DEAD_AFTER", "LOOK_EVERY"),
-        *("WATCH_EVERY", "STANDS_STILL"),
+        *("WATCH_EVERY", "STALLED_AFTER"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name) / 100)
 
@@ -198,7 +198,7 @@ async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monke
 
 async def test_without_a_heartbeat_nothing_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
-    monkeypatch.setattr(module, "TRY_AGAIN", 0.01)
+    monkeypatch.setattr(module, "RETRY_AFTER", 0.01)
     registry = Registry()
     heartbeat = Heartbeat(registry, ME)
     assert not heartbeat.fresh(0.0)
@@ -243,7 +243,7 @@ async def test_a_successor_ends_the_writing_however_lately_we_have_beaten() -> N
 
 
 async def test_while_it_watches_a_former_self_it_goes_on_beating(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STANDS_STILL", float("inf"))
+    monkeypatch.setattr(module, "STALLED_AFTER", float("inf"))
     monkeypatch.setattr(module, "WATCH_EVERY", 0.0)
 
     class Waiting(Registry):

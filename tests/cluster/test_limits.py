@@ -23,20 +23,20 @@ class Limited:
         self.name = name
         self.limit = limit
         self.held = limit
-        self.asked = False
+        self.share_known = False
         self.wanted = limit
 
     def ask(self, now: float) -> ShareRequest:
         return ShareRequest(self.name, self.limit, self.held, self.wanted)
 
-    def grant(self, granted: ShareGrant, asked: ShareRequest, now: float) -> None:
-        self.held, self.asked = granted.share, True
+    def grant(self, granted: ShareGrant, request: ShareRequest, now: float) -> None:
+        self.held, self.share_known = granted.share, True
 
     def close(self, now: float) -> None:
-        self.held, self.asked = 0.0, True
+        self.held, self.share_known = 0.0, True
 
 
-class Town:
+class FakeLimitStore:
     """A store that answers with ``share`` and ``target`` of a resource; ``said``: the calls, name -> (limit, held)."""
 
     def __init__(self) -> None:
@@ -54,63 +54,63 @@ class Town:
         return [ShareGrant(self.share_of.get(ask.name, ask.limit), self.target, 2) for ask in asks]
 
 
-async def keeper(town: Town, *shared: Limited) -> tuple[LimitCoordinator, Heartbeat]:
+async def coordinator(store: FakeLimitStore, *shared: Limited) -> tuple[LimitCoordinator, Heartbeat]:
     heartbeat = Heartbeat(Registry(), ME)
-    built = LimitCoordinator(town, heartbeat, lambda: shared)
+    built = LimitCoordinator(store, heartbeat, lambda: shared)
     await heartbeat.start()
     return built, heartbeat
 
 
 async def test_a_start_begins_with_nothing_and_has_all_that_is_free_at_once() -> None:
-    town, rate = Town(), Limited("rate")
-    built, _ = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, _ = await coordinator(store, rate)
     assert rate.held == 0.0, "the heart beats, the store has not spoken"
     await built.start()
-    assert (rate.held, town.said) == (100.0, [{"rate": (100.0, 0.0)}])
+    assert (rate.held, store.said) == (100.0, [{"rate": (100.0, 0.0)}])
     assert (built.waiting, built.members) == (False, 2)
 
 
 async def test_a_newcomer_waits_a_moment_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROMPT", 0.005)
-    town, rate = Town(), Limited("rate")
-    built, _ = await keeper(town, rate)
-    town.share_of["rate"], town.target = 0.0, 50.0
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, _ = await coordinator(store, rate)
+    store.share_of["rate"], store.target = 0.0, 50.0
 
     def after_three() -> None:
-        if len(town.said) == 3:
-            town.share_of["rate"] = 50.0
+        if len(store.said) == 3:
+            store.share_of["rate"] = 50.0
 
-    town.meanwhile = after_three
+    store.meanwhile = after_three
     await built.start()
-    assert (len(town.said), rate.held) == (3, 50.0)
+    assert (len(store.said), rate.held) == (3, 50.0)
 
 
 async def test_one_that_never_gets_its_part_opens_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROMPT", 0.005)
     monkeypatch.setattr(module, "SETTLE", 0.03)
-    town = Town()
-    built, _ = await keeper(town, Limited("rate"))
-    town.share_of["rate"] = 0.0
+    store = FakeLimitStore()
+    built, _ = await coordinator(store, Limited("rate"))
+    store.share_of["rate"] = 0.0
     await built.start()
     assert built.waiting
     assert repr(built) == "<LimitCoordinator of 1 shares, 2 gateways, waiting for others>"
 
 
 async def test_what_is_to_be_lowered_is_lowered_and_said_at_once() -> None:
-    town, one, two = Town(), Limited("one"), Limited("two")
-    built, _ = await keeper(town, one, two)
+    store, one, two = FakeLimitStore(), Limited("one"), Limited("two")
+    built, _ = await coordinator(store, one, two)
     await built.start()
-    town.said.clear()
-    town.share_of["two"] = 30.0
+    store.said.clear()
+    store.share_of["two"] = 30.0
     await built._round()
-    assert town.said == [{"one": (100.0, 100.0), "two": (100.0, 100.0)}, {"two": (100.0, 30.0)}]
+    assert store.said == [{"one": (100.0, 100.0), "two": (100.0, 100.0)}, {"two": (100.0, 30.0)}]
     assert (one.held, two.held) == (100.0, 30.0)
 
 
 async def test_a_pause_in_which_nobody_can_have_had_our_share_leaves_it_ours() -> None:
     """Eight seconds without a heartbeat and nothing is written; nine, and others may have what was ours."""
-    town, rate = Town(), Limited("rate")
-    built, heartbeat = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, heartbeat = await coordinator(store, rate)
     await built.start()
     heartbeat._last -= 8.5
     await heartbeat._beat()
@@ -122,8 +122,8 @@ async def test_a_pause_in_which_nobody_can_have_had_our_share_leaves_it_ours() -
 
 async def test_after_a_lapse_shares_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 3600.0)
-    town, rate = Town(), Limited("rate")
-    built, heartbeat = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, heartbeat = await coordinator(store, rate)
     await built.start()
     running = asyncio.create_task(built.run())
     await asyncio.sleep(0.01)
@@ -136,31 +136,31 @@ async def test_after_a_lapse_shares_are_asked_for_at_once(monkeypatch: pytest.Mo
 
 
 async def test_after_a_lapse_nothing_is_used_until_the_store_has_spoken() -> None:
-    town, rate = Town(), Limited("rate")
-    built, heartbeat = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, heartbeat = await coordinator(store, rate)
     await built.start()
     heartbeat._last -= 9.0
     await built._round()
-    assert len(town.said) == 1, "who does not beat asks for nothing"
+    assert len(store.said) == 1, "who does not beat asks for nothing"
     await heartbeat._beat()
     assert rate.held == 0.0
     await built._round()
-    assert (rate.held, town.said[-1]) == (100.0, {"rate": (100.0, 0.0)})
+    assert (rate.held, store.said[-1]) == (100.0, {"rate": (100.0, 0.0)})
 
 
 async def test_an_answer_from_before_a_lapse_is_not_obeyed() -> None:
-    town, rate = Town(), Limited("rate")
-    built, _ = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, _ = await coordinator(store, rate)
     await built.start()
-    town.meanwhile = built.close
+    store.meanwhile = built.close
     await built._round()
     assert rate.held == 0.0
 
 
 async def test_something_new_waits_for_its_share_and_what_is_gone_is_given_back() -> None:
-    town, shared = Town(), [Limited("one")]
+    store, shared = FakeLimitStore(), [Limited("one")]
     heartbeat = Heartbeat(Registry(), ME)
-    built = LimitCoordinator(town, heartbeat, lambda: shared)
+    built = LimitCoordinator(store, heartbeat, lambda: shared)
     await heartbeat.start()
     await built.start()
     running = asyncio.create_task(built.run())
@@ -171,36 +171,36 @@ async def test_something_new_waits_for_its_share_and_what_is_gone_is_given_back(
         while shared[0].held == 0.0:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     running.cancel()
-    assert town.said[-1] == {"two": (100.0, 0.0), "one": (0.0, 0.0)}
+    assert store.said[-1] == {"two": (100.0, 0.0), "one": (0.0, 0.0)}
     await built.leave()
-    assert town.said[-1] == {"two": (0.0, 0.0)}
+    assert store.said[-1] == {"two": (0.0, 0.0)}
 
 
 async def test_a_store_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 0.005)
-    town, rate = Town(), Limited("rate")
-    built, _ = await keeper(town, rate)
+    store, rate = FakeLimitStore(), Limited("rate")
+    built, _ = await coordinator(store, rate)
     await built.start()
     running = asyncio.create_task(built.run())
-    town.away = True
+    store.away = True
     await asyncio.sleep(0.05)
     assert rate.held == 100.0, "as long as the heart beats it is ours"
-    town.away = False
-    town.share_of["rate"] = 70.0
+    store.away = False
+    store.share_of["rate"] = 70.0
     async with asyncio.timeout(5):
         while rate.held != 70.0:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     running.cancel()
-    town.away = True
+    store.away = True
     await built.leave()
 
 
 async def test_of_many_shares_those_where_nothing_moves_are_asked_for_now_and_then() -> None:
-    town, shared = Town(), [Limited(f"rate{number}") for number in range(100)]
-    built, _ = await keeper(town, *shared)
+    store, shared = FakeLimitStore(), [Limited(f"rate{number}") for number in range(100)]
+    built, _ = await coordinator(store, *shared)
     await built.start()
     for busy in (shared[3], shared[3], shared[5], shared[5], shared[5]):
         busy.wanted -= 1.0
         await built._round()
-    assert [len(said) for said in town.said] == [100, 100, 100, 1, 1, 100]
-    assert ["rate5" in said for said in town.said[3:5]] == [True, True]
+    assert [len(said) for said in store.said] == [100, 100, 100, 1, 1, 100]
+    assert ["rate5" in said for said in store.said[3:5]] == [True, True]

@@ -38,7 +38,7 @@ CONNECTIONS = 64
 SETTLE = 1.0
 """Seconds of a flood before the first request that is measured."""
 
-QUIET, HOOKS, ALL = "quiet", "hostile receivers", "all together"
+QUIET, WEBHOOKS, ALL = "quiet", "hostile receivers", "all together"
 
 
 class Phase(NamedTuple):
@@ -169,7 +169,7 @@ class Floods:
         """Flood in this way, or not at all, while the account posts."""
         floods = "everything" if kind == ALL else kind
         before = await self._flood.turn(floods)
-        posting = asyncio.create_task(self._feed_hooks()) if kind in (HOOKS, ALL) else None
+        posting = asyncio.create_task(self._feed_hooks()) if kind in (WEBHOOKS, ALL) else None
         await asyncio.sleep(SETTLE)
         gateway, store = self._cpu()
         sent = await self._load()
@@ -273,7 +273,7 @@ async def measure(kinds: list[str], rounds: int, rate: float, seconds: float, fi
 
 def main() -> int:
     """0 when it was measured."""
-    known = [*(kind for kind in KINDS if kind != "everything"), HOOKS, ALL]
+    known = [*(kind for kind in KINDS if kind != "everything"), WEBHOOKS, ALL]
     parser = argparse.ArgumentParser(prog="python -m tests.faults.floods", description=__doc__)
     parser.add_argument("kinds", nargs="*", help=f"of: {', '.join(known)}", default=known)
     parser.add_argument("--rounds", type=int, default=3)

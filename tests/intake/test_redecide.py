@@ -95,11 +95,13 @@ async def test_a_route_that_is_gone_is_looked_up_again(store: FakeStore) -> None
 
 
 async def test_large_batches_go_in_slices(store: FakeStore) -> None:
-    hints: list[set[int]] = []
-    await Redecider(store, policy_context(), clock=lambda: NOON, hint=hints.append).redecide([handed_back(1)] * 600)
+    told: list[set[int]] = []
+    await Redecider(store, policy_context(), clock=lambda: NOON, work_available=told.append).redecide(
+        [handed_back(1)] * 600
+    )
     assert len(store.permits) == 600
     assert [count for name, count in store.calls if name == "facts"] == [256, 256, 88]
-    assert hints == [{RECIPIENT.partition}] * 3
+    assert told == [{RECIPIENT.partition}] * 3
 
 
 async def test_an_account_that_left_the_configuration_keeps_its_scopes(store: FakeStore) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -264,21 +264,24 @@ async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
     assert (refused.code, refused.detail) == ("queue_full", "20 messages wait in this gateway already")
 
 
-async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
-    heard: list[tuple[Mapping[str, set[int]], bool]] = []
+async def test_carriers_are_told_which_partitions_of_a_route_have_new_messages(store: FakeStore) -> None:
+    told: list[tuple[str | None, Collection[int], bool]] = []
 
-    def hint(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
-        heard.append((places, urgent))
+    def work_available(partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None:
+        told.append((route, partitions, urgent))
 
-    intake = Intake(store, policy_context(), clock=lambda: NOON, hint=hint)
+    intake = Intake(store, policy_context(), clock=lambda: NOON, work_available=work_available)
     results = await intake.many(SHOP, [submission(), submission(to="+8613800138000"), submission(category="marketing")])
     partitions = {ids.partition_of(result.id) for result in results if isinstance(result, SubmissionResult)}
-    assert [(set().union(*places.values()), urgent) for places, urgent in heard] == [(partitions, False)]
+    assert set().union(*(some for _, some, _ in told)) == partitions
+    assert {urgent for _, _, urgent in told} == {False}
+    assert len({route for route, _, _ in told}) == len(told), "one call for each route"
+    calls = len(told)
     await intake.many(SHOP, [submission(category="marketing")])
-    assert len(heard) == 1
+    assert len(told) == calls
     await intake.many(SHOP, [submission(), submission(category="otp")])
-    ((places, urgent),) = heard[1:]
-    assert (list(places.values()), urgent) == ([{hasher().recipient(SWEDE).partition}], True)
+    ((_, some, urgent),) = told[calls:]
+    assert (some, urgent) == ({hasher().recipient(SWEDE).partition}, True)
 
 
 async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
@@ -366,11 +369,12 @@ async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
 
 
 async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) -> None:
-    def hint(*_: object, **__: object) -> None:
+    def work_available(*_: object, **__: object) -> None:
         raise KeyError("nobody")
 
     assert isinstance(
-        await accept(Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, hint=hint)), SubmissionResult
+        await accept(Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, work_available=work_available)),
+        SubmissionResult,
     )
 
 
@@ -502,16 +506,18 @@ async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: Fa
 async def test_what_we_fail_over_is_counted_where_operators_look(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By each of the three ways in which it may come: the checks, the message, the hint."""
+    """By each of the three ways in which it may come: the checks, the message, the notice to the carriers."""
     parts = Supervision()
 
-    def hint(*_: object, **__: object) -> None:
+    def work_available(*_: object, **__: object) -> None:
         raise KeyError("nobody")
 
-    intake = Intake(store, policy_context(), clock=lambda: NOON, gap=0.001, hint=hint, supervision=parts)
+    intake = Intake(
+        store, policy_context(), clock=lambda: NOON, gap=0.001, work_available=work_available, supervision=parts
+    )
     await accepted(intake)
     _odd(monkeypatch, "message_of", lambda *_: True)
     await refused(intake)
     _odd(monkeypatch, "check", lambda *_: True)
     await refused(intake)
-    assert parts.failures == {"hint": 1, "intake": 2}
+    assert parts.failures == {"work_available": 1, "intake": 2}

@@ -117,7 +117,7 @@ class CarrierRules(WorkerRules):
             parts=parts,
             on_unknown=pick([*OnUnknown, OnUnknown.RESEND] if not self.calm else [OnUnknown.RESEND] * 5 + [*OnUnknown]),
             last_place=pick((False, True)) if fate is Resolution.NEXT else False,
-            mark=pick(MARKS) if lost or nameless else b"",
+            excerpt=pick(MARKS) if lost or nameless else b"",
         )
 
     @precondition(lambda self: self.some(0, State.SENDING))

@@ -213,17 +213,17 @@ class IntakeRules(ChoiceChecks):
     @rule()
     def look(self) -> None:
         """What operators see: whose messages are held, since when; how old the oldest of each lane is."""
-        outlook = StoreOverview(self.driver.link, PARTITIONS)
+        overview = StoreOverview(self.driver.link, PARTITIONS)
         mine: dict[tuple[str, bytes, bytes], list[int]] = {}
         for m in self.model.messages.values():
             if m.state is State.HELD and not m.released:
                 key = (m.new.envelope.account, m.permission.account_scope, m.permission.brand_scope)
                 mine.setdefault(key, []).append(time_of(m.new.id))
         seen = {
-            (h.account, h.account_scope, h.brand_scope): (h.count, h.oldest) for h in self.driver.run(outlook.held())
+            (h.account, h.account_scope, h.brand_scope): (h.count, h.oldest) for h in self.driver.run(overview.held())
         }
         assert seen == {key: (len(times), min(times)) for key, times in mine.items()}
-        view = self.driver.run(outlook.lanes())
+        view = self.driver.run(overview.lanes())
         waits: dict[str, list[int]] = {}
         for m in self.model.messages.values():
             if not m.final and m.state is State.QUEUED and not m.due and not m.had:

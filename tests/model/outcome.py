@@ -106,7 +106,7 @@ class Outcome(Receipts):
             self._late(m, a, now)
             return
         assert m.owner == owner
-        m.mark = a.mark or m.mark
+        m.mark = a.excerpt or m.mark
         if not m.pinned_then:
             m.total = a.total
         for part in a.parts:

@@ -10,16 +10,16 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from gateway.store.webhook_queues import BatchOutcome
 from tests.model.claims_machine import ClaimsMachine
-from tests.model.hooks_machine import HooksMachine
 from tests.model.index_machine import DATES, IndexMachine
 from tests.model.store_driver import PARTITIONS
 from tests.model.values import ACCOUNTS, CARRIERS, FINAL_PARTS, HOUR, MINUTE
+from tests.model.webhooks_machine import WebhooksMachine
 
 Steps = dict[Callable[[Any, Random], Any], int]
 
 BECAME = (BatchOutcome.UNKNOWN, BatchOutcome.TAKEN, BatchOutcome.TAKEN, BatchOutcome.GIVEN_UP)
 
-HOOKS: Steps = {
+WEBHOOKS: Steps = {
     lambda m, r: m.happen(r.choice(ACCOUNTS), r.randrange(1, 5)): 20,
     lambda m, r: m.follow(r.sample(ACCOUNTS, r.randrange(2))): 4,
     lambda m, r: m.unfollow(): 2,
@@ -47,7 +47,11 @@ INDEX: Steps = {
     lambda m, r: m.relocate(): 8,
     lambda m, r: m.advance(r.choice([1, MINUTE, HOUR, 26 * HOUR])): 8,
 }
-STEPS: dict[type[RuleBasedStateMachine], Steps] = {HooksMachine: HOOKS, ClaimsMachine: CLAIMS, IndexMachine: INDEX}
+STEPS: dict[type[RuleBasedStateMachine], Steps] = {
+    WebhooksMachine: WEBHOOKS,
+    ClaimsMachine: CLAIMS,
+    IndexMachine: INDEX,
+}
 
 
 def _even(r: Random) -> bool:

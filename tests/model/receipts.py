@@ -44,7 +44,7 @@ class Parked:
 
     @property
     def mark(self) -> bytes:
-        return self.fact.detail.mark if self.fact.detail else b""
+        return self.fact.detail.excerpt if self.fact.detail else b""
 
 
 @dataclass

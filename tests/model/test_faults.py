@@ -118,7 +118,7 @@ async def down_and_up(embedded: EmbeddedServer) -> None:
     async with asyncio.timeout(15):
         while embedded.ready.is_set():  # noqa: ASYNC110 - only its rise can be awaited
             await asyncio.sleep(0.01)
-        await embedded.wait_ready()
+        await embedded.ready.wait()
 
 
 async def test_no_acknowledged_message_or_answer_is_lost_when_the_server_is_killed(shop: Shop) -> None:
@@ -201,7 +201,7 @@ async def test_a_full_disk_stops_the_store_and_loses_nothing(small_disk: Path) -
         await asyncio.sleep(0.5)  # it is tried again, and cannot come up
         make_room(small_disk)
         async with asyncio.timeout(30):
-            await shop.embedded.wait_ready()
+            await shop.embedded.ready.wait()
         found = await shop.store.find(acknowledged)
         assert all(found)
         assert await shop.store.accept(shop.messages(5))

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.model.claims_machine import ClaimsMachine
-from tests.model.hooks_machine import HooksMachine
 from tests.model.index_machine import IndexMachine
 from tests.model.machine import Machine
 from tests.model.store_driver import StoreDriver
+from tests.model.webhooks_machine import WebhooksMachine
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
@@ -52,12 +52,12 @@ def test_a_cluster_of_three_does_what_the_model_says(cluster_url: str) -> None:
     run(Machine, cluster_url, (15, 30), (500, 80))
 
 
-@pytest.mark.parametrize("machine", [HooksMachine, ClaimsMachine, IndexMachine])
-def test_what_stands_beside_the_messages_does_what_its_model_says(
+@pytest.mark.parametrize("machine", [WebhooksMachine, ClaimsMachine, IndexMachine])
+def test_queues_claims_and_the_index_do_what_their_models_say(
     store_url: str, machine: type[RuleBasedStateMachine]
 ) -> None:
     run(machine, store_url, (20, 50), (4000, 80))
 
 
 def test_the_queues_of_webhooks_on_a_cluster(cluster_url: str) -> None:
-    run(HooksMachine, cluster_url, (5, 40), (400, 80))
+    run(WebhooksMachine, cluster_url, (5, 40), (400, 80))

@@ -39,7 +39,7 @@ def test_a_walk_on_a_cluster_of_three(cluster_url: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("machine", STEPS)
-def test_walks_beside_the_messages(store_url: str, machine: type[RuleBasedStateMachine]) -> None:
+def test_walks_of_queues_claims_and_the_index(store_url: str, machine: type[RuleBasedStateMachine]) -> None:
     driver = StoreDriver(store_url)
     try:
         for seed in range(FIRST, FIRST + (300 if THOROUGH else 3)):

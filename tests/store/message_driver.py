@@ -99,7 +99,7 @@ class MessageDriver(StoreDriver):
     ) -> ReceiptFact:
         return ReceiptFact(carrier, ids, recipient, state, "000")
 
-    def stranger(self, recipient: Recipient, *ids: bytes, **changes: Any) -> ReceiptFact:
+    def unmatched_receipt(self, recipient: Recipient, *ids: bytes, **changes: Any) -> ReceiptFact:
         """A receipt whose id is not known, told in detail: all that a gateway knows of it."""
         guesses = tuple(enumerate(ids[1:], 1))
         told = {"host": "h", "mark": b"", "sure": True, "early": False}

@@ -40,7 +40,7 @@ def test_a_reference_of_tomorrow_is_known_today(driver: MessageDriver) -> None:
     assert driver.run(driver.store.by_reference(first.recipient, b"r" * 16)) == first.id
 
 
-def test_who_died_before_the_clock_was_set_back_is_not_alive_for_an_hour(driver: MessageDriver) -> None:
+def test_an_owner_that_died_before_the_clock_was_set_back_is_soon_dead(driver: MessageDriver) -> None:
     wide = driver.permission(opens=0, closes=driver.now + DAY, expires=driver.now + DAY)
     message = driver.message(permission=wide, on_unknown=OnUnknown.RESEND)
     driver.accept(message)

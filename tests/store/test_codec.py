@@ -124,7 +124,7 @@ def test_the_head_is_described_once() -> None:
     assert layout.HEAD_FIELDS[0] == ("reference_number", "H")  # accept writes it over
 
 
-def test_formats_are_said_in_luas_words() -> None:
+def test_formats_in_the_notation_of_luas_struct() -> None:
     assert layout.lua_format(layout.PERMISSION) == ">I8I8I4c8c8c8"
     assert layout.lua_format(layout.CAP) == ">c8I4I4"
 

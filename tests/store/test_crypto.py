@@ -19,7 +19,7 @@ OLD, NEW = bytes(32), bytes([1]) * 32
 
 
 @given(st.binary(max_size=500))
-def test_what_is_sealed_opens_and_tells_nothing(plain: bytes) -> None:
+def test_a_sealed_value_opens_and_reveals_nothing(plain: bytes) -> None:
     vault = Vault({1: OLD}, 1)
     blob = vault.seal(plain)
     assert vault.open(blob) == plain

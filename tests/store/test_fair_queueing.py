@@ -69,7 +69,7 @@ def test_the_order_goes_on_in_the_next_take_where_this_one_ended(driver: Message
     assert [rows(driver.take(limit=ROW).leased) for _ in range(4)] == [[(name, ROW)] for name in ("a", "b", "c", "a")]
 
 
-def test_who_was_away_has_saved_up_no_turns(driver: MessageDriver) -> None:
+def test_an_account_that_was_away_has_saved_no_turns(driver: MessageDriver) -> None:
     accept(driver, "a", 1000)
     for _ in range(3):
         driver.take(limit=200)
@@ -78,7 +78,7 @@ def test_who_was_away_has_saved_up_no_turns(driver: MessageDriver) -> None:
     assert shares["b"] > shares["a"] > 150
 
 
-def test_who_comes_back_at_once_has_not_forgotten_what_it_had(driver: MessageDriver) -> None:
+def test_an_account_that_returns_at_once_has_used_its_turn(driver: MessageDriver) -> None:
     accept(driver, "a", ROW)
     accept(driver, "b", 100)
     assert rows(driver.take(limit=ROW).leased) == [("a", ROW)]

@@ -95,7 +95,7 @@ def test_a_reference_is_accepted_once_within_72_hours(driver: MessageDriver) -> 
     assert driver.accept(driver.message(reference=reference))[0].new
 
 
-def test_an_account_may_call_thousands_alike(driver: MessageDriver) -> None:
+def test_an_account_may_give_thousands_of_messages_one_client_ref(driver: MessageDriver) -> None:
     """What does not fit into the list of a client_ref is found by its whole reference all the same."""
     messages = []
     for number in range(400):
@@ -156,7 +156,7 @@ def test_a_take_counts_parts(driver: MessageDriver) -> None:
         (RuleGroup.CONSENT, BRAND, Check.CONSENT, Reason.CONSENT_REVOKED),
     ],
 )
-def test_a_word_stops_what_is_queued(
+def test_an_opt_out_or_revoked_consent_stops_a_queued_message(
     driver: MessageDriver, group: RuleGroup, scope: bytes, checks: Check, reason: Reason
 ) -> None:
     message = driver.message(permission=driver.permission(checks=checks))
@@ -182,7 +182,7 @@ def test_consent_that_is_missing_stops_it(driver: MessageDriver) -> None:
     assert driver.record(message).reason is Reason.CONSENT_MISSING
 
 
-def test_an_older_word_does_not_undo_a_later_one(driver: MessageDriver) -> None:
+def test_an_older_consent_change_does_not_undo_a_later_one(driver: MessageDriver) -> None:
     who = driver.hasher.recipient("46700000001")
 
     def word(status: RuleStatus, at: int) -> OptChange:
@@ -344,7 +344,7 @@ def test_an_unknown_is_resent_so_often_and_then_left_unknown_until_receipts_have
     assert (record.state, record.final, record.reason) == (State.UNKNOWN, True, Reason.NO_ANSWER)
 
 
-def test_the_stricter_word_about_unknowns_wins(driver: MessageDriver) -> None:
+def test_the_stricter_on_unknown_of_message_and_carrier_wins(driver: MessageDriver) -> None:
     held, never = driver.message(), driver.message(on_unknown=OnUnknown.NEVER)
     driver.accept(held, never)
     driver.report(
@@ -417,13 +417,13 @@ def test_a_receipt_needs_the_right_recipient_and_carrier(driver: MessageDriver) 
     assert driver.sweep()[5] == 0
 
 
-def test_a_receipt_tells_what_no_answer_told(driver: MessageDriver) -> None:
+def test_a_receipt_brings_the_id_that_no_answer_brought(driver: MessageDriver) -> None:
     """One part was answered, the other never: its receipt shows that the carrier has both."""
     message = driver.message(segments=2, on_unknown=OnUnknown.HOLD)
     driver.accept(message)
     parts = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
     driver.report(driver.answer(driver.take().leased[0], Resolution.UNKNOWN, parts=parts))
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"b")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"b")]) == [Match.APPLIED]
     assert driver.record(message).state is State.SENT
     driver.report(receipts=[driver.receipt(message.recipient, b"a")])
     assert driver.record(message).state is State.DELIVERED
@@ -478,7 +478,7 @@ def test_a_dead_owners_leases_become_unknown(driver: MessageDriver) -> None:
     assert [seen.owner for seen in driver.run(driver.store.owners())] == [successor]
 
 
-def test_a_stranger_may_reclaim_after_ten_silent_seconds(driver: MessageDriver) -> None:
+def test_another_node_may_reclaim_after_ten_seconds_without_a_heartbeat(driver: MessageDriver) -> None:
     driver.accept(driver.message())
     driver.take()
     driver.later(10_000)
@@ -553,10 +553,12 @@ def test_nothing_readable_is_stored(single_server: Server, driver: MessageDriver
         assert b"hello" not in (dumped or b"")
 
 
-def test_receipts_of_nobody_hold_up_the_store_for_a_few_at_a_time(driver: MessageDriver) -> None:
+def test_unmatched_receipts_are_tried_a_few_at_a_time(driver: MessageDriver) -> None:
     recipient = driver.message().recipient
     driver.report(
-        receipts=[driver.stranger(recipient, b"%d" % number) for number in range(FunctionConstant.PARKED_TRIED + 5)]
+        receipts=[
+            driver.unmatched_receipt(recipient, b"%d" % number) for number in range(FunctionConstant.PARKED_TRIED + 5)
+        ]
     )
     driver.later(61_000)
     first, second = (driver.run(driver.store.sweep(recipient.partition)) for _ in range(2))

@@ -91,7 +91,7 @@ async def test_an_answer_is_given_for_a_day(place: Place, size: int) -> None:
     assert await place.claim(OTHER, base(), b"c" * 16) == Claimed(ClaimResult.CLAIMED, later)
 
 
-async def test_what_is_not_kept_is_anybody_s_with_the_same_base(place: Place) -> None:
+async def test_an_answer_that_is_not_kept_lets_the_next_repeat_run_with_the_same_base(place: Place) -> None:
     first = base()
     await place.store.beat(ONE)
     await place.claim(ONE, first)
@@ -109,7 +109,7 @@ async def test_the_first_answer_stands(place: Place) -> None:
     assert await place.claim(OTHER, base()) == Claimed(ClaimResult.DONE, answer=answer)
 
 
-async def test_it_leaves_by_itself(place: Place) -> None:
+async def test_a_claim_is_deleted_after_24_hours(place: Place) -> None:
     first = base()
     await place.claim(ONE, first)
     await place.settle(first, StoredResponse(202, b"{}"))

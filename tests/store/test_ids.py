@@ -46,7 +46,7 @@ def test_a_derived_id_is_the_same_again() -> None:
     "value",
     ["", "x", "0199c2a4", "0199c2a4-0000-4000-8000-000000000000", "0199c2a4-0000-7000-0000-000000000000", "é" * 36],
 )
-def test_what_is_no_id_is_refused(value: str) -> None:
+def test_anything_but_an_id_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="not a message id"):
         ids.parse(value)
 

@@ -65,7 +65,7 @@ async def test_an_opt_out_under_a_former_spelling_is_found_with_its_instant(stor
     assert [record.detail for record in await stores.plain.opts(OWN)] == [b"STOP"]  # copied, with what came with it
 
 
-async def test_the_later_word_counts_whatever_it_was_written_under(stores: Stores) -> None:
+async def test_the_later_rule_counts_under_whichever_name_it_was_written(stores: Stores) -> None:
     await stores.plain.opt([stop(FORMER), lift(OWN, SAID + 1)])
     (found,) = await stores.spelled.facts([OWN])
     assert [rule.status for rule in found.rules] == [RuleStatus.ALLOWS]
@@ -86,7 +86,7 @@ async def test_a_message_of_before_is_decided_by_what_was_said_under_the_number_
     assert found.rules
 
 
-async def test_an_operator_sees_words_of_before(stores: Stores) -> None:
+async def test_an_operator_sees_rules_under_former_names(stores: Stores) -> None:
     await stores.plain.opt([stop(FORMER)])
     assert [record.at for record in await stores.spelled.opts(OWN)] == [SAID]
 
@@ -118,7 +118,7 @@ async def test_names_by_other_rules_are_refused_with_what_to_do(
     await (await link_to(store_url, migrating=True)).close()
 
 
-async def test_a_store_with_words_of_recipients_is_migrated_by_their_numbers(
+async def test_a_store_with_rules_is_migrated_by_the_numbers_of_its_recipients(
     store_url: str, single_server: Server
 ) -> None:
     await (await link_to(store_url)).close()
@@ -139,7 +139,7 @@ async def test_a_store_with_words_of_recipients_is_migrated_by_their_numbers(
     await link.close()
 
 
-async def test_a_store_in_which_nobody_said_anything_needs_no_numbers(store_url: str, single_server: Server) -> None:
+async def test_a_store_without_rules_is_migrated_without_numbers(store_url: str, single_server: Server) -> None:
     await (await link_to(store_url)).close()
     single_server.run("HDEL", "gateway:meta", "numbers")
     link = await link_to(store_url)

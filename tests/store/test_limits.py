@@ -72,11 +72,11 @@ def settled(members: Sequence[Member], wanted: Sequence[float], **more: float | 
     return [member.held[str(more.get("name", NAME))] for member in members]
 
 
-def test_who_is_alone_has_the_whole_limit_at_once(driver: StoreDriver) -> None:
+def test_a_single_member_gets_the_whole_limit_at_once(driver: StoreDriver) -> None:
     assert Member(driver, "a").ask(0.0) == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_a_newcomer_gets_its_part_when_the_others_have_let_go(driver: StoreDriver) -> None:
+def test_a_new_member_gets_its_share_when_the_others_have_lowered_their_use(driver: StoreDriver) -> None:
     one, two = Member(driver, "a"), Member(driver, "b")
     one.ask(1000.0)
     assert two.ask(1000.0) == ShareGrant(0.0, 500.0, 2, 500)
@@ -86,7 +86,7 @@ def test_a_newcomer_gets_its_part_when_the_others_have_let_go(driver: StoreDrive
     assert two.ask(1000.0).share == 500.0
 
 
-def test_who_wants_little_leaves_the_rest_to_the_others(driver: StoreDriver) -> None:
+def test_what_a_member_does_not_want_goes_to_the_others(driver: StoreDriver) -> None:
     members = [Member(driver, node) for node in "abc"]
     assert settled(members, [100.0, 5000.0, 5000.0]) == pytest.approx([100.0, 450.0, 450.0])
     assert settled(members, [100.0, 200.0, 0.0]) == pytest.approx([450.0, 550.0, 0.0])
@@ -128,7 +128,7 @@ def test_the_next_start_of_a_node_takes_the_formers_place_at_once(driver: StoreD
     assert Member(driver, "c", "2").ask(1.0, name="other") == ShareGrant(1000.0, 1000.0, 1)
 
 
-def test_who_leaves_gives_back_at_once(driver: StoreDriver) -> None:
+def test_a_member_that_leaves_gives_its_share_back_at_once(driver: StoreDriver) -> None:
     one, two = Member(driver, "a"), Member(driver, "b")
     settled([one, two], [1000.0, 1000.0])
     assert one.ask(0.0, limit=0.0).share == 0.0
@@ -153,7 +153,7 @@ def test_a_call_that_comes_late_or_twice_changes_nothing(driver: StoreDriver) ->
     assert two.ask(1000.0).share == 0.0, "and is still held"
 
 
-def test_what_others_have_up_is_told(driver: StoreDriver) -> None:
+def test_a_grant_has_the_sum_of_the_others_binds(driver: StoreDriver) -> None:
     one, two = Member(driver, "a"), Member(driver, "b")
     one.ask(2.0, 2.0, "binds/north", whole=True, up=2)
     granted = two.ask(2.0, 2.0, "binds/north", whole=True)

@@ -1,15 +1,24 @@
-"""Every function passes the linter, and the linter finds what it is for."""
+"""Every function passes the linter and describes itself; the linter finds what it is for."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.store.library import script_sources
+from gateway.store.library import FUNCTIONS, script_sources
 from tests.store.lua_lint import lint
 
 
 def test_the_functions_have_no_undeclared_names_and_no_unread_locals() -> None:
     assert lint(*script_sources()) == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_begins_with_its_promise_arguments_reply_and_idempotence(name: str) -> None:
+    head = [line for line in script_sources()[1][name].split("\n\n")[0].splitlines() if line.startswith("--")]
+    assert head[0].startswith(f"-- {name}: ")
+    assert any(line.startswith("-- ARGV ") for line in head)
+    assert any(line.startswith("-- reply ") for line in head)
+    assert FUNCTIONS[name] == "no-writes" or "dempotent" in "".join(head)
 
 
 @pytest.mark.parametrize(

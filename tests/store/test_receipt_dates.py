@@ -103,7 +103,7 @@ def test_one_that_settles_a_message_without_an_id(driver: MessageDriver) -> None
     message = driver.message()
     driver.accept(message)
     (leased,) = driver.take().leased
-    receipt = msgspec.structs.replace(driver.stranger(message.recipient, b"unheard-of"), at=DONE)
+    receipt = msgspec.structs.replace(driver.unmatched_receipt(message.recipient, b"unheard-of"), at=DONE)
     assert driver.report(driver.sent(leased, b""), receipts=[receipt]) == [Match.APPLIED]
     assert driver.record(message).parts[0].done_at == DONE
 

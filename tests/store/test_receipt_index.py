@@ -129,7 +129,7 @@ class Broken:
         raise StoreUnavailable("away")
 
 
-def test_whoever_dies_between_index_and_answer_loses_nothing(driver: IndexDriver) -> None:
+def test_a_crash_between_index_and_answer_loses_nothing(driver: IndexDriver) -> None:
     message, answer = driver.sending()
     driver.progress(receipts=driver.said(b"id-1"))
     with pytest.raises(StoreUnavailable):
@@ -160,7 +160,7 @@ def test_repeating_changes_nothing(driver: IndexDriver) -> None:
     assert driver.record(message).state is State.DELIVERED
 
 
-def test_what_nobody_knows_is_an_orphan_and_goes(driver: IndexDriver) -> None:
+def test_a_receipt_of_an_unknown_id_becomes_an_orphan_and_is_deleted(driver: IndexDriver) -> None:
     driver.progress(receipts=driver.said(b"nobody"))
     driver.later(59_000)
     driver.run(driver.relocator.look())
@@ -174,7 +174,7 @@ def test_what_nobody_knows_is_an_orphan_and_goes(driver: IndexDriver) -> None:
     assert driver.parked_keys() == 0
 
 
-def test_what_nobody_knows_is_bounded_by_number(driver: IndexDriver) -> None:
+def test_receipts_parked_in_the_index_are_bounded_in_number(driver: IndexDriver) -> None:
     """A carrier may send more of it in a day than a store holds."""
     tag = driver.link.tags[0]
     names = [b"north\0%d" % number for number in range(FunctionConstant.PARKED_MOST + 5)]

@@ -75,7 +75,7 @@ def test_a_failed_copy_counts_when_every_other_has_failed_too(driver: MessageDri
     assert driver.record(message).state is State.UNDELIVERED
 
 
-def test_a_failed_copy_counts_at_last_when_nothing_is_heard_of_the_other(driver: MessageDriver) -> None:
+def test_a_failed_copy_counts_when_the_other_gets_no_receipt_in_time(driver: MessageDriver) -> None:
     message = driver.message()
     resent_by_south(driver, message)
     driver.report(receipts=[driver.receipt(message.recipient, b"s", carrier="south", state=UNDELIVERED)])
@@ -159,7 +159,7 @@ def test_the_rest_of_a_long_message_goes_to_the_carrier_that_has_begun_it(driver
 def test_a_receipt_without_a_known_id_settles_the_one_message_that_is_unknown(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [Match.APPLIED]
     assert driver.record(message).state is State.DELIVERED
 
 
@@ -168,7 +168,7 @@ def test_a_receipt_that_came_before_the_silence_was_over_prevents_the_resend(dri
     driver.accept(message)
     (leased,) = driver.take().leased
     driver.later(1000)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [Match.PARKED]
     driver.later(34_000)
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert driver.record(message).state is State.DELIVERED
@@ -181,7 +181,7 @@ def test_a_receipt_that_waits_as_an_orphan_still_proves_what_becomes_unknown_lat
     driver.accept(message)
     (leased,) = driver.take().leased
     driver.later(1000)
-    driver.report(receipts=[driver.stranger(message.recipient, b"x")])
+    driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")])
     driver.later(90_000)
     assert driver.sweep()[5] == 1
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
@@ -190,7 +190,7 @@ def test_a_receipt_that_waits_as_an_orphan_still_proves_what_becomes_unknown_lat
 
 def test_a_receipt_from_before_the_write_proves_nothing(driver: MessageDriver) -> None:
     message = driver.message()
-    driver.report(receipts=[driver.stranger(message.recipient, b"x")])
+    driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")])
     driver.later(5000)
     lost(driver, message)
     assert driver.record(message).state is State.QUEUED
@@ -201,7 +201,7 @@ def test_a_receipt_waits_while_another_message_to_the_recipient_is_unanswered(dr
     lost(driver, unknown)
     driver.accept(flying)
     (leased,) = driver.take().leased
-    assert driver.report(receipts=[driver.stranger(unknown.recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(unknown.recipient, b"x")]) == [Match.PARKED]
     driver.report(driver.sent(leased, b"x"))
     assert driver.record(flying).state is State.DELIVERED
     assert driver.record(unknown).state is State.UNKNOWN
@@ -211,7 +211,7 @@ def test_a_receipt_that_two_unknown_messages_may_own_settles_neither(driver: Mes
     messages = [driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2)]
     for message in messages:
         lost(driver, message)
-    assert driver.report(receipts=[driver.stranger(messages[0].recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(messages[0].recipient, b"x")]) == [Match.PARKED]
     assert {driver.record(message).state for message in messages} == {State.UNKNOWN}
 
 
@@ -220,7 +220,7 @@ def test_two_messages_without_an_id_stay_sent_when_a_receipt_may_be_eithers(driv
     for message in messages:
         driver.accept(message)
         driver.report(driver.sent(driver.take().leased[0], b""))
-    driver.report(receipts=[driver.stranger(messages[0].recipient, b"x")])
+    driver.report(receipts=[driver.unmatched_receipt(messages[0].recipient, b"x")])
     for message in messages:
         record = driver.record(message)
         assert (record.state, record.reason, record.final) == (State.SENT, Reason.AMBIGUOUS_RECEIPT, False)
@@ -234,14 +234,14 @@ def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(driver: Message
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
     lost(driver, one, mark=b"one")
     lost(driver, other, mark=b"other")
-    assert driver.report(receipts=[driver.stranger(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
     assert (driver.record(one).state, driver.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
 def test_an_excerpt_of_another_text_proves_nothing(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message, mark=b"mine")
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
     assert driver.record(message).state is State.UNKNOWN
 
 
@@ -252,7 +252,7 @@ def test_where_forms_of_ids_are_not_known_yet_a_receipt_proves_nothing(driver: M
         driver.sent(driver.take().leased[0], b"1a")
     )  # 26, in another form: its receipt would prove the wrong one
     lost(driver, message)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.PARKED]
     driver.later(61_000)
     driver.sweep()
     assert driver.record(message).state is State.UNKNOWN
@@ -265,7 +265,7 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
     driver.accept(message)
     (leased,) = driver.take().leased
     driver.later(1000)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.PARKED]
     driver.run(driver.store.flag(b"i:north\0h", 1))
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert driver.record(message).state is State.DELIVERED
@@ -274,7 +274,7 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
 def test_a_carrier_that_never_gave_an_id_has_no_forms_to_be_learned_first(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"x", sure=False)]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.APPLIED]
 
 
 def test_the_receipts_of_all_unknown_parts_settle_a_long_message(driver: MessageDriver) -> None:
@@ -282,9 +282,9 @@ def test_the_receipts_of_all_unknown_parts_settle_a_long_message(driver: Message
     driver.accept(message)
     parts = [PartAnswer(index, PartState.UNKNOWN) for index in range(2)]
     driver.report(driver.answer(driver.take().leased[0], Resolution.UNKNOWN, parts=parts))
-    driver.report(receipts=[driver.stranger(message.recipient, b"x")])
+    driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")])
     assert driver.record(message).state is State.UNKNOWN  # which part it is about nobody can tell
-    driver.report(receipts=[driver.stranger(message.recipient, b"y")])
+    driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"y")])
     assert driver.record(message).state is State.DELIVERED
 
 
@@ -315,7 +315,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(driver: MessageDri
     message = driver.message()
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"1a"))
-    receipt = driver.stranger(message.recipient, b"26", b"1a", sure=False)
+    receipt = driver.unmatched_receipt(message.recipient, b"26", b"1a", sure=False)
     assert driver.report(receipts=[receipt]) == [Match.PARKED]
     driver.later(59_000)
     partition = message.recipient.partition
@@ -329,12 +329,12 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(driver: MessageDri
     assert driver.record(message).state is State.DELIVERED
 
 
-def test_a_guess_that_leads_to_two_messages_leads_nowhere(driver: MessageDriver) -> None:
+def test_a_guess_that_leads_to_two_messages_matches_neither(driver: MessageDriver) -> None:
     one, other = driver.message(), driver.message()
     for message, given in ((one, b"1a"), (other, b"026")):
         driver.accept(message)
         driver.report(driver.sent(driver.take().leased[0], given))
-    driver.report(receipts=[driver.stranger(one.recipient, b"26", b"1a", b"026", sure=False)])
+    driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"26", b"1a", b"026", sure=False)])
     driver.later(61_000)
     swept = driver.run(driver.store.sweep(one.recipient.partition, {("north", "h"): 1}))
     assert (swept.guesses, swept.matched, swept.orphans) == ([], 0, 1)

@@ -86,13 +86,13 @@ async def test_a_database_of_its_own(store_url: str, single_server: Server) -> N
         ("redis://u:hunter2@h?db=3&ssl_certfile=x", "redis://h: .ssl_certfile= is unknown"),
     ],
 )
-def test_what_stands_behind_the_question_mark_is_checked_before_anything_is_tried(url: str, said: str) -> None:
+def test_query_parameters_of_a_store_url_are_checked_before_connecting(url: str, said: str) -> None:
     with pytest.raises(StoreRefused, match=said) as caught:
         parse(url)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
+def test_a_certificate_file_with_other_content_is_named(tmp_path: Path) -> None:
     odd = tmp_path / "odd.pem"
     odd.write_text("nothing of that kind")
     with pytest.raises(StoreRefused, match=r"odd\.pem cannot be used"):

@@ -46,7 +46,7 @@ def test_a_resend_that_was_lost_too_keeps_a_failure_of_the_first_from_counting(d
     assert driver.record(message).state is State.DELIVERED
 
 
-def test_a_failure_heard_during_a_resend_ends_it_when_it_comes_back_unwritten(driver: MessageDriver) -> None:
+def test_a_failure_during_a_resend_ends_it_when_it_comes_back_unwritten(driver: MessageDriver) -> None:
     message = driver.message()
     first = lost(driver, message)
     (second,) = driver.take(carrier="south").leased
@@ -103,7 +103,7 @@ def test_a_receipt_from_between_a_refusal_and_the_write_proves_nothing(driver: M
     driver.accept(message)
     driver.report(driver.answer(driver.take().leased[0], Resolution.BACK, reason=Reason.THROTTLED))
     driver.later(5000)
-    driver.report(receipts=[driver.stranger(message.recipient, b"x")])
+    driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")])
     driver.later(5000)
     (leased,) = driver.take().leased
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
@@ -122,10 +122,10 @@ def test_the_same_receipt_twice_for_a_whole_message_is_one(driver: MessageDriver
     assert driver.record(message).state is State.SENT  # the first copies are open
 
 
-def test_the_answers_word_about_an_id_counts_whatever_a_receipt_seemed_to_tell(driver: MessageDriver) -> None:
+def test_the_id_in_an_answer_replaces_the_one_that_a_receipt_suggested(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     leased = lost(driver, message)
-    unknown = driver.stranger(message.recipient, b"x", state=PartState.RECEIPT_UNKNOWN)
+    unknown = driver.unmatched_receipt(message.recipient, b"x", state=PartState.RECEIPT_UNKNOWN)
     assert driver.report(receipts=[unknown]) == [Match.APPLIED]
     assert (driver.record(message).state, driver.record(message).reason) == (State.SENT, Reason.RECEIPT_UNKNOWN)
     driver.report(driver.sent(leased, b"n"), receipts=[driver.receipt(message.recipient, b"n")])
@@ -136,7 +136,10 @@ def test_what_one_receipt_proves_leaves_the_other_to_the_other_message(driver: M
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
     lost(driver, one, mark=b"one")
     lost(driver, other)
-    either, mine = driver.stranger(one.recipient, b"x"), driver.stranger(one.recipient, b"y", mark=b"other")
+    either, mine = (
+        driver.unmatched_receipt(one.recipient, b"x"),
+        driver.unmatched_receipt(one.recipient, b"y", mark=b"other"),
+    )
     assert driver.report(receipts=[either]) == [Match.PARKED]
     assert driver.report(receipts=[mine]) == [Match.APPLIED]
     assert {driver.record(message).state for message in (one, other)} == {State.DELIVERED}
@@ -168,22 +171,24 @@ def test_while_a_form_is_not_learned_an_id_that_another_message_may_have_in_it_e
     driver.accept(*messages)
     tenth, sixteenth = driver.take().leased
     driver.report(driver.sent(tenth, b"10"), driver.sent(sixteenth, b"16"))
-    early = driver.stranger(tenth.recipient, b"10", b"16", early=True)
+    early = driver.unmatched_receipt(tenth.recipient, b"10", b"16", early=True)
     assert driver.report(receipts=[early]) == [Match.AMBIGUOUS]
     for leased in (tenth, sixteenth):
         record = driver.record(leased)
         assert (record.state, record.reason, record.final) == (State.SENT, Reason.AMBIGUOUS_RECEIPT, False)
     known = driver.receipt(tenth.recipient, b"10")  # once it is known that ids come as they are
     assert driver.report(receipts=[known]) == [Match.APPLIED]
-    assert driver.report(receipts=[driver.stranger(tenth.recipient, b"16", b"22", early=True)]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(tenth.recipient, b"16", b"22", early=True)]) == [
+        Match.APPLIED
+    ]
     assert {driver.record(message).state for message in messages} == {State.DELIVERED}
 
 
-def test_what_is_told_before_the_look_up_proves_nothing(driver: MessageDriver) -> None:
+def test_details_sent_before_the_look_up_prove_nothing(driver: MessageDriver) -> None:
     message = driver.message()
     leased = lost(driver, message)
-    early = driver.stranger(leased.recipient, b"n1", early=True)
+    early = driver.unmatched_receipt(leased.recipient, b"n1", early=True)
     assert driver.report(receipts=[early]) == [Match.PARKED]
     assert driver.record(message).state is State.QUEUED
-    assert driver.report(receipts=[driver.stranger(leased.recipient, b"n1")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(leased.recipient, b"n1")]) == [Match.APPLIED]
     assert driver.record(message).state is State.DELIVERED

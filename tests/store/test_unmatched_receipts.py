@@ -36,7 +36,7 @@ def strangers(driver: MessageDriver, first: int, count: int, recipients: int = 1
     home = driver.hasher.recipient(HERE).partition
     near = (driver.hasher.recipient(str(int(HERE) + n)) for n in itertools.count())
     whose = list(itertools.islice((one for one in near if one.partition == home), recipients))
-    return [driver.stranger(whose[n % recipients], b"f%06d" % n) for n in range(first, first + count)]
+    return [driver.unmatched_receipt(whose[n % recipients], b"f%06d" % n) for n in range(first, first + count)]
 
 
 def calls(driver: MessageDriver, command: str) -> int:
@@ -101,7 +101,7 @@ def test_many_receipts_for_one_recipient_are_compared_with_what_was_lost_once(dr
 
 
 def test_a_flood_of_receipts_for_one_recipient_drives_out_nothing_but_itself(driver: MessageDriver) -> None:
-    other = driver.stranger(driver.hasher.recipient(HERE), b"theirs", carrier="south")
+    other = driver.unmatched_receipt(driver.hasher.recipient(HERE), b"theirs", carrier="south")
     driver.report(receipts=[other])
     driver.later(1)
     for first in range(0, 1000, 50):
@@ -118,10 +118,10 @@ def test_a_flood_of_receipts_for_one_recipient_drives_out_nothing_but_itself(dri
 
 def test_the_newest_receipt_of_many_still_proves_that_a_lost_message_was_sent(driver: MessageDriver) -> None:
     driver.report(
-        receipts=[driver.stranger(driver.hasher.recipient(HERE), b"f%06d" % n, sure=False) for n in range(500)]
+        receipts=[driver.unmatched_receipt(driver.hasher.recipient(HERE), b"f%06d" % n, sure=False) for n in range(500)]
     )
     driver.later(5000)
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
     driver.later(1)
-    assert driver.report(receipts=[driver.stranger(message.recipient, b"mine")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"mine")]) == [Match.APPLIED]

@@ -20,18 +20,18 @@ PARTITIONS = 8
 
 
 @given(st.sets(st.integers(0, 1023), max_size=50), st.booleans())
-def test_a_hint_says_what_it_was_told(partitions: set[int], urgent: bool) -> None:
+def test_a_hint_unpacks_to_what_was_packed(partitions: set[int], urgent: bool) -> None:
     assert decode(encode(partitions, b"host.1/ab", urgent=urgent)) == (b"host.1/ab", sorted(partitions), urgent)
 
 
 @given(st.binary(max_size=40))
-def test_whatever_is_published_there_harms_nobody(data: bytes) -> None:
+def test_any_published_data_is_decoded_without_an_error(data: bytes) -> None:
     _, partitions, _ = decode(data)
     assert all(0 <= partition < 65536 for partition in partitions)
 
 
 @pytest.mark.parametrize("kind", ["store_url", "cluster_url"])
-async def test_others_hear_and_we_do_not_hear_ourselves(kind: str, request: pytest.FixtureRequest) -> None:
+async def test_a_hint_reaches_the_other_gateways_and_not_its_sender(kind: str, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue(kind)
     wanted = {"tags": tags(PARTITIONS), "library": build_library(), "durability": "everysec"}
     one, other = await connect(url, **wanted), await connect(url, **wanted)
@@ -45,11 +45,11 @@ async def test_others_hear_and_we_do_not_hear_ourselves(kind: str, request: pyte
     try:
         async with asyncio.timeout(5):
             while not heard:  # until both are subscribed
-                await ours.tell({0}, urgent=False)
+                await ours.publish({0}, urgent=False)
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.1)
             heard.clear()
-            await ours.tell(range(PARTITIONS), urgent=True)
+            await ours.publish(range(PARTITIONS), urgent=True)
             while {one for some, _ in heard for one in some} != set(range(PARTITIONS)):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert all(urgent for _, urgent in heard)
@@ -62,7 +62,7 @@ async def test_others_hear_and_we_do_not_hear_ourselves(kind: str, request: pyte
         await other.close()
 
 
-async def test_the_end_of_the_store_is_told_to_who_listens() -> None:
+async def test_listening_ends_with_an_error_when_the_store_does() -> None:
     server = Server()
     link = await connect(server.url, tags=tags(PARTITIONS), library=build_library(), durability="everysec")
     listening = asyncio.create_task(WorkChannel(link, LeaseOwner("a", "1")).listen(lambda *_: None))

@@ -99,7 +99,7 @@ _GAUGES: tuple[tuple[str, str, NumberOf], ...] = (
         "Bound binds without any response to submits for a response_timeout; they are probed one submit at a time.",
         lambda one: sum(bind.sick for bind in _up(one)),
     ),
-    ("binds", "Binds that this process keeps.", lambda one: sum(not slot.spare for slot in one.pool.slots)),
+    ("binds", "Binds that this process keeps.", lambda one: sum(not slot.elsewhere for slot in one.pool.slots)),
     ("binds_up", "Binds that are bound.", lambda one: len(_up(one))),
     (
         "carrier_taking",
@@ -115,7 +115,7 @@ _GAUGES: tuple[tuple[str, str, NumberOf], ...] = (
     (
         "leased_parts",
         "Parts taken for the carrier whose outcome is not stored yet.",
-        lambda one: one.dispatcher.out,
+        lambda one: one.dispatcher.in_flight,
     ),
     (
         "pace_rate",
@@ -207,6 +207,6 @@ def _receipts(services: Services) -> Iterator[Metric]:
         {
             (name, state.name.lower()): count
             for name, one in services.items()
-            for state, count in one.receipts.said.items()
+            for state, count in one.receipts.states.items()
         },
     )

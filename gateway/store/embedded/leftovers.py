@@ -33,7 +33,7 @@ def remove_half_written(data_dir: Path) -> None:
                 file.unlink()
 
 
-def last_words(data_dir: Path) -> str:
+def last_warning(data_dir: Path) -> str:
     """Return the last warning in the log, also when it has just been renamed."""
     try:
         lines = _tail(data_dir / LOG) or _tail(data_dir / f"{LOG}.1")

@@ -31,7 +31,7 @@ from gateway.store.embedded import acl
 from gateway.store.embedded.acl import LAUNCHER, USUAL
 from gateway.store.embedded.binary import environment, find_binary
 from gateway.store.embedded.file_lock import open_lock, try_lock
-from gateway.store.embedded.leftovers import LOG, bound_log, last_words, remove_half_written
+from gateway.store.embedded.leftovers import LOG, bound_log, last_warning, remove_half_written
 from gateway.store.embedded.runtime import clear, clear_stale, runtime_dir, runtime_path
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
 
@@ -132,11 +132,7 @@ class EmbeddedServer:
 
     def fault_text(self) -> str:
         """Return why no server runs now, "" while one does."""
-        return last_words(self.data_dir) if self._died() else ""
-
-    async def wait_ready(self) -> None:
-        """Return once the server answers."""
-        await self.ready.wait()
+        return last_warning(self.data_dir) if self._died() else ""
 
     # -- folder and locks ----------------------------------------------------------------------------------------------
 
@@ -264,7 +260,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + _ANSWER
         while True:
             if self._died():
-                self.problem = self._last_words()
+                self.problem = self._why_it_died()
                 raise StoreUnavailable(f"the embedded store did not start: {self.problem}")
             try:
                 if await self._ask("PING") == b"PONG":
@@ -297,7 +293,7 @@ class EmbeddedServer:
             since = time.monotonic()
             await self._until_died()
             self._set(ServerStatus.DEAD)
-            self.problem = self._last_words()
+            self.problem = self._why_it_died()
             _log.error("embedded store died", pid=self.pid, problem=self.problem)
             if time.monotonic() - since > _HEALTHY:
                 pause = shortest
@@ -377,11 +373,11 @@ class EmbeddedServer:
         except (OSError, TimeoutError) as error:
             raise StoreUnavailable(f"the embedded store does not answer on {self.socket} ({error!r})") from error
 
-    def _last_words(self) -> str:
+    def _why_it_died(self) -> str:
         """Return why the server died: the signal that ended it, or the end of its log."""
         if self._exit_code < 0:
             return f"killed by {signal.Signals(-self._exit_code).name}"
-        return last_words(self.data_dir)
+        return last_warning(self.data_dir)
 
 
 def _field(info: bytes, name: str) -> str:

@@ -35,6 +35,9 @@ _PAUSE = 0.05  # seconds, times the hop: moving or failing over a slot takes a m
 class StoreConnection:
     """Calls to functions and commands, each to the node that holds its partition."""
 
+    # Not redis-py's RedisCluster: it sends COMMAND GETKEYS with all arguments before every FCALL (5 times the CPU),
+    # repeats whole pipelines after a lost connection although calls may be done, and waits for hung nodes.
+
     def __init__(
         self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
@@ -47,7 +50,7 @@ class StoreConnection:
         self._options, self.clustered = parse(url)
         self._nodes: dict[str, StoreNode] = {}
         self._seed = self._node(self._options.get("host", "localhost"), self._options.get("port", 6379))
-        self._homes = [self._seed] * self.partitions
+        self._node_of = [self._seed] * self.partitions
         self._topology = asyncio.Lock()
         self._topology_count = 0
         self._confirm: bytes | None = None
@@ -93,7 +96,7 @@ class StoreConnection:
 
     async def probe(self) -> None:
         """Write on every primary, for readiness. Raises StoreError when one cannot, or has lost its data."""
-        first = {node.name: partition for partition, node in reversed(list(enumerate(self._homes)))}
+        first = {node.name: partition for partition, node in reversed(list(enumerate(self._node_of)))}
         await self.commands([(p, (b"SET", self.tags[p] + b"probe", b"1", b"EX", 60)) for p in first.values()])
         await self._identity.check(first.values())
 
@@ -103,17 +106,17 @@ class StoreConnection:
             await node.close()
 
     @property
-    def homes(self) -> dict[StoreNode, list[int]]:
+    def partitions_by_node(self) -> dict[StoreNode, list[int]]:
         """Return the partitions of each node."""
         found: dict[StoreNode, list[int]] = {}
-        for partition, node in enumerate(self._homes):
+        for partition, node in enumerate(self._node_of):
             found.setdefault(node, []).append(partition)
         return found
 
     @property
     def primaries(self) -> list[StoreNode]:
         """Return the nodes that hold partitions."""
-        return list(dict.fromkeys(self._homes))
+        return list(dict.fromkeys(self._node_of))
 
     def __repr__(self) -> str:
         kind = "cluster" if self.clustered else "single"
@@ -132,7 +135,7 @@ class StoreConnection:
             await asyncio.sleep(_PAUSE * hop)
         for index, reply in enumerate(replies):
             if isinstance(reply, ErrorReply):
-                replies[index] = translate(reply.error, self._homes[packed[index][0]].name)
+                replies[index] = translate(reply.error, self._node_of[packed[index][0]].name)
             if isinstance(replies[index], StoreError) and not partial:
                 raise replies[index]
         return replies
@@ -141,7 +144,7 @@ class StoreConnection:
         """Send the commands that are to do, each to its node, and put the replies in their places."""
         by_node: dict[StoreNode, list[int]] = {}
         for index in todo:
-            by_node.setdefault(self._homes[packed[index][0]], []).append(index)
+            by_node.setdefault(self._node_of[packed[index][0]], []).append(index)
         batches = [self._batch(node, [packed[i][1] for i in indices]) for node, indices in by_node.items()]
         answers = [await batches[0]] if len(batches) == 1 else await asyncio.gather(*batches)
         for indices, answer in zip(by_node.values(), answers, strict=True):
@@ -180,7 +183,7 @@ class StoreConnection:
                 replies[index] = await self._asking(error, packed[index][1])
                 continue
             elif error is not None and "unction not found" in str(error):
-                missing.add(self._homes[packed[index][0]])
+                missing.add(self._node_of[packed[index][0]])
             elif not (self.clustered and _passing(reply)):
                 continue
             else:
@@ -192,7 +195,7 @@ class StoreConnection:
             with contextlib.suppress(StoreUnavailable):
                 await self._follow()
         if missing:
-            await self._identity.check([p for p, node in enumerate(self._homes) if node in missing])
+            await self._identity.check([p for p, node in enumerate(self._node_of) if node in missing])
             await asyncio.gather(*[self._load(node) for node in missing])
         return again
 
@@ -220,9 +223,9 @@ class StoreConnection:
                 continue
         else:
             raise StoreUnavailable(f"no node of the cluster answers (tried {', '.join(self._nodes)}): is it running?")
-        self._homes = [self._home(key_slot(tag), ranges, node) for tag in self.tags]
+        self._node_of = [self._node_of_slot(key_slot(tag), ranges, node) for tag in self.tags]
 
-    def _home(self, slot: int, ranges: Any, asked: StoreNode) -> StoreNode:
+    def _node_of_slot(self, slot: int, ranges: Any, asked: StoreNode) -> StoreNode:
         for first, last, primary, *_ in ranges:
             if first <= slot <= last:
                 host = primary[0].decode() if primary[0] else asked.name.rsplit(":", 1)[0]
@@ -280,7 +283,7 @@ class StoreConnection:
         """Return the node that holds ``gateway:meta``."""
         if not self.clustered:
             return self._seed
-        return self._home(key_slot(META), await self._seed.command(b"CLUSTER", b"SLOTS"), self._seed)
+        return self._node_of_slot(key_slot(META), await self._seed.command(b"CLUSTER", b"SLOTS"), self._seed)
 
     async def _check_meta(self, node: StoreNode, wanted: Mapping[bytes, bytes]) -> None:
         """Compare with what the data was made with; the first start stores it. Raises StoreRefused, StoreError."""

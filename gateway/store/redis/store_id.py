@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 Command = tuple[int, Sequence[Any]]
-"""A partition, and the words of a command for its node."""
+"""A partition, and a command for its node."""
 
 
 class StoreIdentity:
@@ -76,5 +76,5 @@ class StoreIdentity:
 
 
 def _listed(partitions: Sequence[int]) -> str:
-    words = ", ".join(map(str, partitions))
-    return f"partition{'s' * (len(partitions) > 1)} {words}"
+    numbers = ", ".join(map(str, partitions))
+    return f"partition{'s' * (len(partitions) > 1)} {numbers}"

@@ -20,7 +20,7 @@ from gateway.store.redis.node import TcpConnection, TlsConnection, UnixConnectio
 
 _SCHEMES = "unix://, redis://, rediss://, redis+cluster:// or rediss+cluster://"
 _KINDS = {wire.UnixDomainSocketConnection: UnixConnection, wire.SSLConnection: TlsConnection}
-_WORDS = {"unix": {"db"}, "redis": {"db"}, "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
+_OPTIONS = {"unix": {"db"}, "redis": {"db"}, "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
 
 
 def parse(url: str) -> tuple[dict[str, Any], bool]:
@@ -40,7 +40,7 @@ def parse(url: str) -> tuple[dict[str, Any], bool]:
         raise StoreRefused(
             f"[store] url {_shown(url)}: a cluster has no numbered databases; leave /{options['db']} out"
         )
-    _check_words(url, scheme)
+    _check_options(url, scheme)
     if kind is wire.SSLConnection:
         _check_files(url, options)
     options["connection_class"] = _KINDS.get(kind, TcpConnection) if kind else TcpConnection
@@ -48,13 +48,13 @@ def parse(url: str) -> tuple[dict[str, Any], bool]:
     return options, clustered
 
 
-def _check_words(url: str, scheme: str) -> None:
+def _check_options(url: str, scheme: str) -> None:
     """Raise StoreRefused for an unknown query parameter."""
-    known = _WORDS[scheme]
-    for word in parse_qs(urlsplit(url).query, keep_blank_values=True):
-        if word not in known:
-            words = ", ".join(sorted(known))
-            raise StoreRefused(f"[store] url {_shown(url)}: ?{word}= is unknown; {scheme}:// has {words}")
+    known = _OPTIONS[scheme]
+    for option in parse_qs(urlsplit(url).query, keep_blank_values=True):
+        if option not in known:
+            options = ", ".join(sorted(known))
+            raise StoreRefused(f"[store] url {_shown(url)}: ?{option}= is unknown; {scheme}:// has {options}")
 
 
 def _check_files(url: str, options: Mapping[str, Any]) -> None:

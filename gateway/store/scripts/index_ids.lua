@@ -1,8 +1,7 @@
 -- index_ids: indexes ids that a carrier gave, before the answers that brought them are stored (progress).
 --
 -- For carriers that rewrite numbers: a receipt's id alone leads to its message, so the index lies in the partition of
--- the
--- hash of (carrier, id). Receipts parked there lie in the same partition, so that none is missed in between.
+-- the hash of (carrier, id). Receipts parked there lie in the same partition, so that none is missed in between.
 --
 -- ARGV   settings, carrier, then per id: id, message id .. part .. 8 octets of the recipient's key
 -- reply  per id: the receipt parked under it, or ''. It stays parked until unpark, as the caller may die before storing

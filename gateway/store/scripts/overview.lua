@@ -6,8 +6,7 @@
 --        held:  {where to continue (-1 = done), account, scope of account, scope of brand, count, oldest accepted, …}
 --
 -- The oldest of an account is looked for among its first 16, as canceled messages stay listed until a take skips them;
--- when
--- none of the 16 is ready, the last of them stands for the rest.
+-- when none of the 16 is ready, the last of them stands for the rest.
 
 local function overview(keys, args)
   begin(keys)

@@ -3,8 +3,7 @@
 -- ARGV   settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed),
 --        details of the decision (packed; '' = none)
 -- reply  per message 1 or 0; 0: it does not wait under this token, or it would be queued under an epoch that is over.
---        The gate
---        would hand that back at once, again and again; so it comes back when the token ends.
+--        The gate would hand that back at once, again and again; so it comes back when the token ends.
 -- Idempotent: carrying out a decision changes due, and so uses the token up.
 
 -- Release the reservations under caps that the new permission does not have.

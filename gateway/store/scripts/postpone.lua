@@ -1,8 +1,7 @@
 -- postpone: puts leased messages that were not written back in their lanes, delayed; no attempt is counted.
 --
--- ARGV   settings, owner, then per message id .. lease .. due .. turn (33 octets); turn 1: at that instant whoever
---        takes it
---        for this carrier may send it; 0: a turn must be asked for again
+-- ARGV   settings, owner, then per message id .. lease .. due .. turn (33 octets); turn 1: a take
+--        for this carrier at that instant may send it; 0: a turn must be asked for again
 -- reply  how many were put back
 -- Idempotent: only what is SENDING under that lease moves.
 

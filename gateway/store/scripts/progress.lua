@@ -1,6 +1,5 @@
 -- progress: stores what carriers said: first answers (ids mapped, parked receipts applied, fates carried out), then
--- receipts
--- (matched and applied, or parked until their id comes).
+-- receipts (matched and applied, or parked until their id comes).
 --
 -- ARGV   settings, owner, number of carriers, carriers, number of answers, answers, receipts
 --        answer:  Format.ANSWER, then its parts (layout.ANSWER_PART)

@@ -3,8 +3,7 @@
 --
 -- ARGV   settings, owner, then per message id .. lease (24 octets)
 -- reply  per message: 0 = go on; 255 = the lease is over; else the Reason to stop. Then it is marked: once its written
---        parts are
---        answered it ends as failed with that reason (CANCELED: as any cancel).
+--        parts are answered it ends as failed with that reason (CANCELED: as any cancel).
 -- Idempotent: a mark stays.
 
 local LEASE_OVER = 255

@@ -1,10 +1,9 @@
--- relocate: looks parked receipts up once more after a minute, in case whoever was to store them has died.
+-- relocate: looks parked receipts up once more after a minute, in case the gateway that was to store them has died.
 --
 -- ARGV   settings
 -- reply  {orphans, dropped because there were too many, found: {carrier, id, what was kept, what the index has, …}}
 -- Idempotent: what was found stays parked until unpark, and is found again after a minute. The rest are orphans, kept
--- until
--- their time is over.
+-- until their time is over.
 
 local RELOCATED = 100
 local DROPPED = 1000 -- per call, one a second

@@ -4,9 +4,8 @@
 --        lanes
 -- reply  {token, moved, failed, more (0/1), to decide again: id, record as it was, reason, …}
 --        To decide again: no carrier has accepted a part; it starts at the route's first carrier, and due = token = now
---        + 5 s,
---        at which instant another take may get it. Moved: pinned to a carrier that is still there, to a lane that it
---        serves.
+--        + 5 s, at which instant another take may get it.
+--        Moved: pinned to a carrier that is still there, to a lane that it serves.
 --        Failed: pinned to a carrier that is gone.
 -- Idempotent: what was looked at has left the lane, or waits there under its token.
 

@@ -1,24 +1,18 @@
 -- share: divides what is limited (a rate, a number of binds) among the gateways that use it. What they may use together
--- is
--- never more than the limit.
+-- is never more than the limit.
 --
 -- ARGV   owner, round, then per resource: its name, Format.ASK: whole (1: only whole numbers make sense), limit, held,
---        wanted,
---        up. Limit 0: the owner does not use it any more.
+--        wanted, up. Limit 0: the owner does not use it any more.
 -- reply  per resource Format.GRANT: share, target, members, before, up of the others
 -- Idempotent by the round, which counts up within an incarnation: a call of an older round, or a repeat, changes
 -- nothing.
 --
 -- p:<resource> holds what each member may be using. That is an upper bound, as a member says `held` after it has
--- lowered its
--- use, and reads `share` before it raises it. So shrinking takes two calls: the first replies a share below what is
--- held
--- and changes nothing; the second, made when no more than that is used, sets the rest free. What is free is granted and
--- noted at once. A member counts while it has heartbeats (beat): 9 s after the last one its share is free, and 8 s
--- after it
--- the member itself uses nothing any more. A later incarnation of a node replaces the former one at once. The limit is
--- the
--- lowest that any member names, so a lower one holds as soon as one of them knows it.
+-- lowered its use, and reads `share` before it raises it. So shrinking takes two calls: the first replies a share below
+-- what is held and changes nothing; the second, made when no more than that is used, sets the rest free. What is free
+-- is granted and noted at once. A member counts while it has heartbeats (beat): 9 s after the last one its share is
+-- free, and 8 s after it the member itself uses nothing any more. A later incarnation of a node replaces the former one
+-- at once. The limit is the lowest that any member names, so a lower one holds as soon as one of them knows it.
 
 local SILENT = 9000
 

@@ -1,10 +1,8 @@
 -- take: wakes what is due, pops the oldest message of the account whose turn it is, gates it, reserves it under its
--- caps and
--- leases it to the owner.
+-- caps and leases it to the owner.
 --
 -- ARGV   settings, owner, carrier, on_unknown of the carrier, most parts, how many of these are kept for one-time
---        passwords,
---        1 for a probe; then lanes in order: route, place, priority
+--        passwords, 1 for a probe; then lanes in order: route, place, priority
 -- reply  {lease, token, dropped, more (0/1), next due, leased: {id, record, …}, redecide: {id, record, reason, …}}
 --        Records are as they were before the take. All that one take leases share its lease, all it hands back its
 --        token.
@@ -12,12 +10,10 @@
 --        Redecide: unchanged but for due = token = now + 5 s, at which instant another take may get it.
 --        Dropped:  ended by the gate.
 -- Not idempotent: a repeat takes other messages. Those of a lost reply are reclaimed when their owner is dead, or put
--- back
--- by untake_lost.
+-- back by untake_lost.
 --
 -- A probe of a carrier that may be failing leases at most one message: one that may be sent again when it is lost, and
--- in
--- each lane the one that was resent least.
+-- in each lane the one that was resent least.
 
 local SCAN = 1000 -- messages looked at in one take
 local QUANTUM = 16 -- messages in a row from one account while others wait

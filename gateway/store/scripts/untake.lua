@@ -1,6 +1,5 @@
 -- untake: puts leased messages that were not written back at the head of their lanes; the account gets its turn back,
--- no
--- attempt is counted.
+-- no attempt is counted.
 --
 -- ARGV   settings, owner, then per message id .. lease (24 octets)
 -- reply  how many were put back

@@ -1,12 +1,10 @@
 -- untake_lost: puts messages back that a living owner has leased without knowing it: the reply of a take was lost, so
--- they
--- were never written.
+-- they were never written.
 --
 -- ARGV   settings, owner, carrier, then the leases of this partition that the owner knows for that carrier
 -- reply  how many messages were put back
 -- Idempotent: only what is SENDING under such a lease moves; the lease is deleted in the same call. Call it only while
--- no
--- take of this owner for this carrier is under way.
+-- no take of this owner for this carrier is under way.
 
 local function untake_lost(keys, args)
   begin(keys, args[1])

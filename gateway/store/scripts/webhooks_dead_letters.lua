@@ -2,6 +2,7 @@
 --
 -- ARGV  queue, 'list' | 'replay' | 'drop', chunks to skip, most chunks
 -- reply list: number of events, instant, sealed events, …; else {events replayed or dropped, chunks left}
+-- Not idempotent: a repeated replay or drop takes the chunks that are first then.
 
 local function webhooks_dead_letters(keys, args)
   begin(keys)

@@ -1,6 +1,7 @@
 -- webhooks_follow: keep this partition's events for webhooks from now on; remember accounts whose messages name URLs.
 --
 -- ARGV  accounts …
+-- reply 1
 -- Idempotent: a partition that is followed already keeps its position.
 
 local function webhooks_follow(keys, args)

@@ -4,6 +4,7 @@
 --       then per chunk: queue, its sealed address, name of the chunk (8 octets), number of events, the sealed events
 -- reply {0} when the lease is lost or the position has changed: nothing was done. Else {1, then per chunk: 1 when the
 --       queue was empty, so that this chunk is the batch to post now, and how many events wait in the queue}
+-- Idempotent: a move changes the position, so a repeat does nothing.
 
 -- Trim the stream up to where the position was when the stream was `keep` entries shorter: never beyond what was moved.
 local function trim_behind(keep, last)

@@ -1,5 +1,6 @@
 -- webhooks_queues: every queue of this partition, read only.
 --
+-- ARGV  none
 -- reply {accounts whose messages named URLs, then per queue: queue, sealed address, events that wait,
 --        instant of the first (0: none), dead events, dead events dropped for lack of room}
 

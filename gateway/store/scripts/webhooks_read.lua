@@ -5,7 +5,7 @@
 --        version, last entry moved, 1 when there is more, last entry read, then per entry: events, instant, summaries of
 --        their messages (false: written by a version that had none)}
 -- An entry has no summaries ('') when none of its events is final or wanted by an account that wants all.
--- Reading renews the lease. A later incarnation of the same node takes it over at once.
+-- Idempotent: reading only renews the lease. A later incarnation of the same node takes it over at once.
 
 local function same_node(one, other)
   return string.match(one, '^(.*)/') == string.match(other, '^(.*)/')

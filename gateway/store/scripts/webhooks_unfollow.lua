@@ -2,6 +2,7 @@
 --
 -- ARGV  how long "recently" is, in ms
 -- reply 1 when they are still followed
+-- Idempotent.
 
 local function webhooks_unfollow(keys, args)
   begin(keys)

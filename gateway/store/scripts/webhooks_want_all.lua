@@ -1,6 +1,7 @@
 -- webhooks_want_all: set the accounts that want every move of their messages, not only the last one.
 --
 -- ARGV  accounts …
+-- reply 1
 -- Idempotent. From now on each event of these accounts carries its message's summary (see `add_summary`).
 
 local function webhooks_want_all(keys, args)

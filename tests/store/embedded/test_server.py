@@ -156,7 +156,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: 
             async with asyncio.timeout(10):
                 while embedded.ready.is_set():  # noqa: ASYNC110 - only its rise can be awaited
                     await asyncio.sleep(0.01)
-                await embedded.wait_ready()
+                await embedded.ready.wait()
             async with client(embedded) as one:
                 kept = [int(each) for each in await one.lrange("written", 0, -1)]
                 # the one that was cut off may be there or not
@@ -168,7 +168,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: 
         await embedded.stop()
 
 
-async def test_a_server_that_keeps_dying_is_tried_again_until_it_lives(tmp_path: Path) -> None:
+async def test_a_server_that_keeps_dying_is_restarted_until_it_stays_up(tmp_path: Path) -> None:
     embedded = EmbeddedServer(tmp_path)
     await embedded.start()
     good = embedded.binary
@@ -180,12 +180,12 @@ async def test_a_server_that_keeps_dying_is_tried_again_until_it_lives(tmp_path:
         assert not embedded.ready.is_set()
         embedded.binary = good
         async with asyncio.timeout(10):
-            await embedded.wait_ready()
+            await embedded.ready.wait()
     finally:
         await embedded.stop()
 
 
-async def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     embedded = EmbeddedServer(tmp_path, settings=("--no-such-setting", "1"))
     with pytest.raises(StoreUnavailable, match="did not start"):
         await embedded.start()
@@ -270,7 +270,7 @@ def fill_log(folder: Path) -> None:
 async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path) -> None:
     fill_log(tmp_path)
     (tmp_path / "temp-rewriteaof-bg-99.aof").write_bytes(b"half")
-    assert leftovers.last_words(tmp_path) == "Out of everything"
+    assert leftovers.last_warning(tmp_path) == "Out of everything"
     embedded = EmbeddedServer(tmp_path)
     await embedded.start()
     await embedded.stop()
@@ -279,16 +279,16 @@ async def test_the_log_is_bounded_and_what_was_half_written_goes(tmp_path: Path)
     assert not (tmp_path / "temp-rewriteaof-bg-99.aof").exists()
 
 
-def test_the_last_words_name_the_cause(tmp_path: Path) -> None:
-    assert leftovers.last_words(tmp_path) == "its log is empty"
+def test_the_last_warning_in_the_log_names_the_cause(tmp_path: Path) -> None:
+    assert leftovers.last_warning(tmp_path) == "its log is empty"
     (tmp_path / "server.log").write_text(
         "9:M 22 Nov 2026 03:54:00.000 # Error writing to the AOF file: No space left on device\n"
         "9:M 22 Nov 2026 03:54:00.000 # Can't recover from AOF write error. Exiting...\n"
     )
-    assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_words(tmp_path)
+    assert "Exiting...: Error writing to the AOF file: No space left on device" in leftovers.last_warning(tmp_path)
 
 
-async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_last_words(
+async def test_a_long_log_is_renamed_while_the_server_runs_and_its_last_warning_is_still_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.store.embedded.server._LOG_CHECK", 0.05)
@@ -298,7 +298,7 @@ async def test_a_log_that_grows_while_the_server_lives_is_put_aside_with_its_las
     async with asyncio.timeout(5):
         while not (tmp_path / "server.log.1").exists():  # noqa: ASYNC110 - the server does it, not we
             await asyncio.sleep(0.02)
-        assert leftovers.last_words(tmp_path) == "Out of everything"
+        assert leftovers.last_warning(tmp_path) == "Out of everything"
         await embedded.order("BGREWRITEAOF")
         while not (tmp_path / "server.log").exists():  # noqa: ASYNC110 - the server goes on in a new file
             await asyncio.sleep(0.02)

@@ -98,7 +98,7 @@ async def test_two_versions_of_the_functions_live_side_by_side(store_url: str) -
 async def test_a_slot_that_moves_is_followed(cluster_url: str, cluster_servers: Cluster) -> None:
     link = await link_to(cluster_url)
     slot = key_slot(TAGS[0])
-    owner = next(node for node in cluster_servers.nodes if f":{node.port}" in link._homes[0].name)
+    owner = next(node for node in cluster_servers.nodes if f":{node.port}" in link._node_of[0].name)
     target = next(node for node in cluster_servers.nodes if node is not owner)
     ids = {node: node.run("CLUSTER", "MYID").decode() for node in (owner, target)}
     try:
@@ -110,7 +110,7 @@ async def test_a_slot_that_moves_is_followed(cluster_url: str, cluster_servers: 
             node.run("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         target.client.function_flush()
         assert await link.call(0, "put", "after", 2) == [b"after", b"2"]  # MOVED, to a node without the functions
-        assert f":{target.port}" in link._homes[0].name
+        assert f":{target.port}" in link._node_of[0].name
     finally:
         for node in cluster_servers.nodes:
             node.client.flushall()
@@ -171,7 +171,7 @@ async def test_more_calls_than_connections_wait_their_turn(store_url: str) -> No
     await link.close()
 
 
-async def test_calls_that_get_no_connection_in_time_are_told_so(store_url: str, single_server: Server) -> None:
+async def test_calls_that_get_no_connection_in_time_raise_store_busy(store_url: str, single_server: Server) -> None:
     link = await link_to(store_url, timeout=0.2, connections=1)
     single_server.run("CLIENT", "PAUSE", 600)
     results = await asyncio.gather(*[link.call(n, "put", "a", 1) for n in range(8)], return_exceptions=True)
@@ -283,7 +283,7 @@ async def test_single_and_cluster_urls_are_not_mixed_up(cluster_servers: Cluster
     "url",
     ["", "embedded", "http://x", "unix://", "redis+cluster://h/3", "redis+cluster+cluster://h", "unix+cluster:///s"],
 )
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
+def test_an_invalid_store_url_is_refused(url: str) -> None:
     with pytest.raises(StoreRefused, match="url"):
         parse(url)
 
@@ -314,7 +314,7 @@ def test_a_password_is_never_shown() -> None:
         (foreign.ResponseError("user_function:3: attempt to concatenate"), StoreError),
     ],
 )
-def test_every_foreign_error_has_one_of_ours(error: Exception, ours: type[StoreError]) -> None:
+def test_every_error_of_redis_py_becomes_a_store_error(error: Exception, ours: type[StoreError]) -> None:
     assert type(translate(error, "there")) is ours
 
 

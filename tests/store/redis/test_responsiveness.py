@@ -25,7 +25,7 @@ def hearing() -> Responsiveness:
     return one
 
 
-async def test_calls_that_nothing_comes_back_for_make_it_ask_for_a_word() -> None:
+async def test_unanswered_calls_make_it_ping_the_server() -> None:
     one = hearing()
     one.begun()
     assert [one.look() for _ in range(QUIET_LOOKS + 1)] == [False] * QUIET_LOOKS + [True]
@@ -49,7 +49,7 @@ async def test_a_server_that_is_asked_nothing_is_not_silent() -> None:
     one.close()
 
 
-async def test_a_call_that_the_server_holds_back_alone_does_not_make_it_silent(
+async def test_one_call_that_the_server_delays_does_not_make_it_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """WAITAOF waits for a replica, and the server answers others meanwhile."""

@@ -1,8 +1,7 @@
 -- What an answer, a missing answer or a receipt makes of a message (progress, reclaim, untake_lost, regate, sweep).
 --
 -- The id map: field = first 8 octets of the recipient's key + the carrier's id; value = message id + part, one after
--- the
--- other for each message that the id may belong to; part 255 stands for all parts that were given the id.
+-- the other for each message that the id may belong to; part 255 stands for all parts that were given the id.
 
 local EVERY = 255
 

@@ -1,10 +1,8 @@
 -- Receipts whose id is not known, or not yet.
 --
 -- One lies in `k` under carrier + NUL + field, once for every form of its id, and is listed in `kr` under carrier + NUL
--- +
--- 8 octets of the recipient's key. It waits for its id. When none comes it may still prove that something was sent
--- whose
--- answer was lost (`prove`), or match by another form of its id (sweep).
+-- + 8 octets of the recipient's key. It waits for its id. When none comes it may still prove that something was sent
+-- whose answer was lost (`prove`), or match by another form of its id (sweep).
 
 local function parked_under(carrier, field)
   return carrier .. '\0' .. field

@@ -1,10 +1,8 @@
 -- References: what accounts call their messages, for 72 hours.
 --
 -- A reference has 16 octets: 8 name account and client_ref, 8 the recipient. In d:<day> the first 8 are the field; its
--- value
--- lists the other 8 and the id of each message, 24 octets. When an account gives thousands the same name that list is
--- full;
--- each later one has a field of its own, the whole reference.
+-- value lists the other 8 and the id of each message, 24 octets. When an account gives thousands the same name that
+-- list is full; each later one has a field of its own, the whole reference.
 
 local REFERENCE_KEPT = 72 * 3600 * 1000
 local LISTED = 64 * 24

@@ -1,8 +1,7 @@
 -- How many messages of an account wait, by state: field of `a` = state (1 octet) + account.
 --
 -- A record remembers the state under which it is counted. So a record of an older version, which counted nothing, is
--- counted
--- from its next move on, and one that an older version has moved meanwhile is put right.
+-- counted from its next move on, and one that an older version has moved meanwhile is put right.
 
 local waiting
 

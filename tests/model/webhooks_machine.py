@@ -21,9 +21,9 @@ from gateway.store.webhook_queues import (
     QueueAddress,
     WebhookQueues,
 )
-from tests.model.hooks_reference import Followed, Item, Outbox
 from tests.model.store_driver import PARTITIONS, StoreDriver
 from tests.model.values import ACCOUNTS, HOUR, NUMBERS, seeds
+from tests.model.webhooks_reference import Followed, Item, Outbox
 
 OF_LATE = 24 * 3600
 
@@ -32,7 +32,7 @@ owners = st.integers(0, 1)
 accounts = st.sampled_from(ACCOUNTS)
 
 
-class HooksMachine(RuleBasedStateMachine):
+class WebhooksMachine(RuleBasedStateMachine):
     """Set ``driver`` in a subclass."""
 
     driver: StoreDriver
