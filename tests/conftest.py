@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 
 from tests.servers import Cluster, Server
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
     items.sort(key=order)  # stable: within a folder as collected
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """Undo what a test configured, so that the log level of one test hides no events from the next."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

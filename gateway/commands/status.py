@@ -21,7 +21,8 @@ def status(
     url: Annotated[
         str,
         typer.Option(
-            help=f"URL of the admin listener, or for a message of the gateway. [dim]Default: found here, or {URL}.[/]"
+            help="URL of the admin listener, or for a message of the gateway. "
+            f"[dim]Default: your gateway on this machine; for a message {URL}.[/]"
         ),
     ] = "",
     token: Token = "",

@@ -83,29 +83,29 @@ class Reader:
             self.diagnostics.problem(path, "not a table", f"Write it as [{path}]")
             return None
         label = raw.get("name")
-        shown = label if isinstance(label, str) else ""
+        table_name = label if isinstance(label, str) else ""
         fields, types = _struct(kind)
         raw = self._read_files(raw, types, path)
         values: dict[str, Any] = {}
         for key, given in raw.items():
             at = f"{path}.{key}" if path else key
             if key not in fields:
-                self._unknown(at, key, fields, shown)
+                self._unknown(at, key, fields, table_name)
                 continue
-            value = self._value(fields[key].type, types[key], given, at, shown)
+            value = self._value(fields[key].type, types[key], given, at, table_name)
             if value is not msgspec.UNSET:
                 values[fields[key].name] = value
         for key, field in fields.items():
             if field.required and field.name not in values:
                 at = f"{path}.{key}" if path else key
-                self.diagnostics.problem(at, "missing", f"Write {key} = {_wanted(types[key])}", shown)
+                self.diagnostics.problem(at, "missing", f"Write {key} = {_expected(types[key])}", table_name)
                 values[field.name] = () if isinstance(types[key], inspect.VarTupleType) else ""
         return kind(**values)
 
-    def _unknown(self, at: str, key: str, fields: Mapping[str, object], shown: str) -> None:
+    def _unknown(self, at: str, key: str, fields: Mapping[str, object], table_name: str) -> None:
         close = difflib.get_close_matches(key, fields, n=1)
         remedy = f'Did you mean "{close[0]}"?' if close else f"Known keys: {', '.join(fields)}"
-        self.diagnostics.problem(at, "unknown key", remedy, shown)
+        self.diagnostics.problem(at, "unknown key", remedy, table_name)
 
     def _read_files(self, raw: dict[str, Any], types: Mapping[str, inspect.Type], path: str) -> dict[str, Any]:
         """Replace every ``NAME_file`` of a secret by ``NAME`` with the content of the file, or of a table of files."""
@@ -153,13 +153,13 @@ class Reader:
             at, f"${{{name}}} is not set in the environment", f"Set {name}, or write ${{{name}:-default}}"
         )
 
-    def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
+    def _value(self, annotation: object, kind: inspect.Type, given: object, at: str, table_name: str) -> Any:
         """Return the converted value of a key; UNSET when it is invalid, which is reported."""
         match kind, given:
             case inspect.VarTupleType(), list():
-                return self._list(annotation, kind, given, at, shown)
+                return self._list(annotation, kind, given, at, table_name)
             case inspect.DictType(), dict():
-                return self._dict(annotation, kind, given, at, shown)
+                return self._dict(annotation, kind, given, at, table_name)
             case inspect.StructType(), _:
                 table = self.table(kind.cls, given, at)
                 return msgspec.UNSET if table is None else table
@@ -168,9 +168,9 @@ class Reader:
                     at, "a single table where a list of tables is expected", f"Write it as [[{at}]]"
                 )
                 return msgspec.UNSET
-        return self._scalar(annotation, kind, given, at, shown)
+        return self._scalar(annotation, kind, given, at, table_name)
 
-    def _scalar(self, annotation: object, kind: inspect.Type, given: object, at: str, shown: str) -> Any:
+    def _scalar(self, annotation: object, kind: inspect.Type, given: object, at: str, table_name: str) -> Any:
         value, lax = given, False
         if isinstance(given, str):
             value = substitute(given, self.env, self._missing(at))
@@ -186,20 +186,22 @@ class Reader:
         try:
             return msgspec.convert(value, annotation, strict=not lax)
         except msgspec.ValidationError:
-            self.diagnostics.problem(at, f"invalid value{_shown(given, kind)}", f"Write {_wanted(kind)}", shown)
+            self.diagnostics.problem(
+                at, f"invalid value{_display(given, kind)}", f"Write {_expected(kind)}", table_name
+            )
             return msgspec.UNSET
 
-    def _dict(self, annotation: Any, kind: inspect.DictType, given: dict[str, Any], at: str, shown: str) -> Any:
+    def _dict(self, annotation: Any, kind: inspect.DictType, given: dict[str, Any], at: str, table_name: str) -> Any:
         item = annotation.__args__[1]
-        values = {key: self._value(item, kind.value_type, v, f"{at}.{key}", shown) for key, v in given.items()}
+        values = {key: self._value(item, kind.value_type, v, f"{at}.{key}", table_name) for key, v in given.items()}
         return {key: value for key, value in values.items() if value is not msgspec.UNSET}
 
-    def _list(self, annotation: Any, kind: inspect.VarTupleType, given: list[object], at: str, shown: str) -> Any:
+    def _list(self, annotation: Any, kind: inspect.VarTupleType, given: list[object], at: str, table_name: str) -> Any:
         bare = annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation  # Annotated[tuple, Meta]
         item = bare.__args__[0]
-        values = [self._value(item, kind.item_type, value, f"{at}[{i}]", shown) for i, value in enumerate(given)]
+        values = [self._value(item, kind.item_type, value, f"{at}[{i}]", table_name) for i, value in enumerate(given)]
         if kind.min_length and len(values) < kind.min_length:
-            self.diagnostics.problem(at, "empty list", f"Write {_wanted(kind)}", shown)
+            self.diagnostics.problem(at, "empty list", f"Write {_expected(kind)}", table_name)
         return tuple(value for value in values if value is not msgspec.UNSET)
 
 
@@ -229,17 +231,17 @@ def _bare(kind: inspect.Type) -> inspect.Type:
     return _bare(kind.type) if isinstance(kind, inspect.Metadata) else kind
 
 
-def _shown(given: object, kind: inspect.Type) -> str:
+def _display(given: object, kind: inspect.Type) -> str:
     """Return a value for a message: never a secret, and variables by their names only."""
     if _extra(kind, "secret"):
-        return " (not shown)"
+        return " (not table_name)"
     if isinstance(given, dict | list):
         return ": a table" if isinstance(given, dict) else ": a list"
     text = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
     return f" {text}"
 
 
-def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return per type
+def _expected(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return per type
     """Return in words which values fit a type."""
     also = ' (seconds), or like "30s", "10m", "6h", "3d"' if _extra(kind, "duration") else ""
     kind = _bare(kind)
@@ -261,7 +263,7 @@ def _wanted(kind: inspect.Type) -> str:  # noqa: PLR0911  # one return per type
                 return f"text like {kind.pattern}"
             return "text in quotes" if kind.max_length is None else f"text of at most {kind.max_length} characters"
         case inspect.VarTupleType():
-            return f"a list of {_wanted(kind.item_type)}"
+            return f"a list of {_expected(kind.item_type)}"
         case inspect.DictType():
-            return f"a table whose values are {_wanted(kind.value_type)}"
+            return f"a table whose values are {_expected(kind.value_type)}"
     return "a table"

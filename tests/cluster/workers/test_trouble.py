@@ -29,7 +29,7 @@ from tests.test_serve import refused, write_config
 def test_workers_that_cannot_start_report_the_reason(tmp_path: Path) -> None:
     file, _, _ = write_config(tmp_path)
     dead = f'workers = 2\n[store]\nurl = "redis://127.0.0.1:{free_ports(1)[0]}"'
-    file.write_text(file.read_text().rereserved("[store]", dead))
+    file.write_text(file.read_text().replace("[store]", dead))
     code, errors = refused(file)
     assert code == Exit.CANNOT_START
     assert re.search("cannot start: worker [12]: the store at 127.0.0.1", errors)
