@@ -232,16 +232,16 @@ def test_two_messages_without_an_id_stay_sent_when_a_receipt_may_be_eithers(desk
 
 def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(desk: Desk) -> None:
     one, other = (desk.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
-    lost(desk, one, mark=b"one")
-    lost(desk, other, mark=b"other")
-    assert desk.report(receipts=[desk.stranger(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
+    lost(desk, one, excerpt=b"one")
+    lost(desk, other, excerpt=b"other")
+    assert desk.report(receipts=[desk.stranger(one.recipient, b"x", excerpt=b"other")]) == [Match.APPLIED]
     assert (desk.record(one).state, desk.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
 def test_an_excerpt_of_another_text_proves_nothing(desk: Desk) -> None:
     message = desk.message(on_unknown=OnUnknown.NEVER)
-    lost(desk, message, mark=b"mine")
-    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
+    lost(desk, message, excerpt=b"mine")
+    assert desk.report(receipts=[desk.stranger(message.recipient, b"x", excerpt=b"theirs")]) == [Match.PARKED]
     assert desk.record(message).state is State.UNKNOWN
 
 

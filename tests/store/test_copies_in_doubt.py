@@ -134,9 +134,9 @@ def test_the_answers_word_about_an_id_counts_whatever_a_receipt_seemed_to_tell(d
 
 def test_what_one_receipt_proves_leaves_the_other_to_the_other_message(desk: Desk) -> None:
     one, other = (desk.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
-    lost(desk, one, mark=b"one")
+    lost(desk, one, excerpt=b"one")
     lost(desk, other)
-    either, mine = desk.stranger(one.recipient, b"x"), desk.stranger(one.recipient, b"y", mark=b"other")
+    either, mine = desk.stranger(one.recipient, b"x"), desk.stranger(one.recipient, b"y", excerpt=b"other")
     assert desk.report(receipts=[either]) == [Match.PARKED]
     assert desk.report(receipts=[mine]) == [Match.APPLIED]
     assert {desk.record(message).state for message in (one, other)} == {State.DELIVERED}
