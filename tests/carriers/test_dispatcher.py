@@ -560,7 +560,7 @@ async def test_a_message_lost_twice_is_written_alone_on_its_bind() -> None:
             one.answer(bind)
         await until(lambda: any(bind.open for bind in one.binds))
         (bind,) = [bind for bind in one.binds if bind.open]
-        assert [job.leased.id for job, _ in bind.open] == [row.message.id]
+        assert [message.leased.id for message, _ in bind.open] == [row.message.id]
         fill(store, 5)
         one.dispatcher.work_available(range(PARTITIONS))
         await until(lambda: sum(len(bind.open) for bind in one.binds) == 6)
@@ -625,7 +625,7 @@ async def test_late_refusals_and_late_ids_are_stored() -> None:
         one.dispatcher.timed_out(bind, contexts, asyncio.get_running_loop().time())
         await until(lambda: store.states() == {State.UNKNOWN: 2})
         assert one.dispatcher.in_flight == 0
-        late = {job.leased.id: (job, index) for job, index in contexts}
+        late = {message.leased.id: (message, index) for message, index in contexts}
         answers = [Answered(late[first], 0, b"late", True), Answered(late[second], 0x0B, b"", True)]
         one.dispatcher.answered(bind, answers, asyncio.get_running_loop().time())
         await until(lambda: len(store.rows[second].history) == 2)
@@ -990,7 +990,7 @@ async def test_a_lost_take_answer_returns_stray_leases_and_none_in_flight() -> N
         one.dispatcher.work_available(range(PARTITIONS))
         await until(lambda: len(bind.open) > 1)
         assert store.calls["strays"] == 1
-        assert [job.leased.id for job, _ in bind.open] == [first, second]
+        assert [message.leased.id for message, _ in bind.open] == [first, second]
         one.answer(bind)
         await until(lambda: store.states() == {State.SENT: 2})
         assert len(bind.bodies) == 2
