@@ -102,7 +102,7 @@ class MessageDriver(StoreDriver):
     def unmatched_receipt(self, recipient: Recipient, *ids: bytes, **changes: Any) -> ReceiptFact:
         """A receipt whose id is not known, told in detail: all that a gateway knows of it."""
         guesses = tuple(enumerate(ids[1:], 1))
-        told = {"host": "h", "mark": b"", "sure": True, "early": False}
+        told = {"host": "h", "excerpt": b"", "sure": True, "early": False}
         told |= {name: changes.pop(name) for name in told if name in changes}
         detail = ReceiptDetail(guesses, **told)
         return msgspec.structs.replace(self.receipt(recipient, ids[0], **changes), detail=detail)

@@ -232,16 +232,18 @@ def test_two_messages_without_an_id_stay_sent_when_a_receipt_may_be_eithers(driv
 
 def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(driver: MessageDriver) -> None:
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
-    lost(driver, one, mark=b"one")
-    lost(driver, other, mark=b"other")
-    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
+    lost(driver, one, excerpt=b"one")
+    lost(driver, other, excerpt=b"other")
+    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", excerpt=b"other")]) == [Match.APPLIED]
     assert (driver.record(one).state, driver.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
 def test_an_excerpt_of_another_text_proves_nothing(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
-    lost(driver, message, mark=b"mine")
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
+    lost(driver, message, excerpt=b"mine")
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", excerpt=b"theirs")]) == [
+        Match.PARKED
+    ]
     assert driver.record(message).state is State.UNKNOWN
 
 

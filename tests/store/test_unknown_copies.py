@@ -134,11 +134,11 @@ def test_the_id_in_an_answer_replaces_the_one_that_a_receipt_suggested(driver: M
 
 def test_what_one_receipt_proves_leaves_the_other_to_the_other_message(driver: MessageDriver) -> None:
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
-    lost(driver, one, mark=b"one")
+    lost(driver, one, excerpt=b"one")
     lost(driver, other)
     either, mine = (
         driver.unmatched_receipt(one.recipient, b"x"),
-        driver.unmatched_receipt(one.recipient, b"y", mark=b"other"),
+        driver.unmatched_receipt(one.recipient, b"y", excerpt=b"other"),
     )
     assert driver.report(receipts=[either]) == [Match.PARKED]
     assert driver.report(receipts=[mine]) == [Match.APPLIED]
