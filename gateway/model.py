@@ -77,7 +77,7 @@ class PartState(IntEnum):
 
 
 class Category(IntEnum):
-    """The purpose of a message. The default is marketing, the strictest."""
+    """The purpose of a message. One without a category counts as marketing, the strictest."""
 
     OTP = 0
     TRANSACTIONAL = 1

@@ -38,8 +38,8 @@ def next_line(heard: socket.socket) -> list[str]:
     return heard.recv(4096).decode().split("\n")
 
 
-def until(heard: socket.socket, word: str) -> list[str]:
-    while word not in (lines := next_line(heard)):
+def until(heard: socket.socket, line: str) -> list[str]:
+    while line not in (lines := next_line(heard)):
         assert lines == ["WATCHDOG=1"], lines
     return lines
 

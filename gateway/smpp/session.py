@@ -530,7 +530,7 @@ class Session:
         if message.salvaged:
             self.salvaged += 1
         if self.role is Role.SMSC:
-            status = _fault(message)
+            status = _submit_fault(message)
             if status:
                 self._refuse(message.command_id, message.sequence, status)
                 return
@@ -800,7 +800,7 @@ class Session:
         self._enquire_sent = now
 
 
-def _fault(message: ShortMessage) -> int:
+def _submit_fault(message: ShortMessage) -> int:
     """Return the status to refuse a well-formed submit with (sections 5.2.21 and 5.3.2.32), 0 to accept it."""
     if len(message.short_message) > MAX_SHORT_MESSAGE:
         return CommandStatus.ESME_RINVMSGLEN

@@ -1,4 +1,4 @@
-"""What a recipient has said, and who may override it."""
+"""Consent, opt-outs and suppression: which rules count."""
 
 from __future__ import annotations
 

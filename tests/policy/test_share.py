@@ -33,7 +33,7 @@ def test_a_grant_that_was_asked_for_under_a_higher_limit_shrinks_with_it() -> No
 
 def test_a_demand_rises_at_once_and_falls_slowly() -> None:
     demand = RateDemand(0.0)
-    assert demand.wanted(100.0, 0.0) == 100.0, "who has just come wants everything"
+    assert demand.wanted(100.0, 0.0) == 100.0, "before the first measurement everything is wanted"
     for second in range(1, 10):
         before = demand.wanted(100.0, float(second))
     assert before == pytest.approx(1.0, abs=0.01), "… and nothing but a trace when nothing comes"

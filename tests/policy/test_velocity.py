@@ -11,14 +11,14 @@ WEST_AFRICA = VelocityLimit("225", 100, 60_000)
 
 
 def test_the_longest_prefix_counts_and_the_account_s_own_before_everybody_s():
-    everybody = VelocityTable({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
+    general = VelocityTable({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
     own = VelocityTable({"+225": (5, 60)})
     none = VelocityTable()
-    assert nearest(none, everybody, "2250112345678") == WEST_AFRICA
-    assert nearest(none, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
-    assert nearest(none, everybody, "46701740605") == VelocityLimit("", 1000, 3_600_000)
-    assert nearest(own, everybody, "2250112345678") == VelocityLimit("225", 5, 60_000)
-    assert nearest(own, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
+    assert nearest(none, general, "2250112345678") == WEST_AFRICA
+    assert nearest(none, general, "2250712345678") == VelocityLimit("22507", 10, 60_000)
+    assert nearest(none, general, "46701740605") == VelocityLimit("", 1000, 3_600_000)
+    assert nearest(own, general, "2250112345678") == VelocityLimit("225", 5, 60_000)
+    assert nearest(own, general, "2250712345678") == VelocityLimit("22507", 10, 60_000)
     assert nearest(own, none, "46701740605") is None
 
 

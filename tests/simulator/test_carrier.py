@@ -240,7 +240,7 @@ async def test_a_refused_receipt_comes_again_until_the_tries_are_over(carriers: 
     app.submit("a")
     await until(lambda: carrier.stats.receipts_refused == 3)
     assert len(app.delivered) == 3 and carrier.undelivered == 0
-    app.ack_status = 0x0B  # a last word
+    app.ack_status = 0x0B  # a final refusal
     app.submit("b")
     await until(lambda: carrier.stats.receipts_refused == 4)
     assert carrier.undelivered == 0

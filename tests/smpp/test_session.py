@@ -767,7 +767,7 @@ class TestSilence:
 
 
 class TestTurns:
-    """One call reads no more than it was told to."""
+    """One call reads no more than ``turn`` allows."""
 
     def test_the_rest_waits_for_the_next_call(self) -> None:
         session = esme(turn=64)

@@ -360,6 +360,6 @@ def test_replacing_typographic_characters_saves_segments() -> None:
 
 @given(st.text(st.sampled_from([*GSM_EQUIVALENTS, *"abc€ \n"]), min_size=1))
 def test_replacement_is_idempotent_and_reported_exactly(text: str) -> None:
-    said, replaced = replace_typographic(text)
-    assert replace_typographic(said) == (said, {})
-    assert said == "".join(replaced.get(char, char) for char in text)
+    plain, replaced = replace_typographic(text)
+    assert replace_typographic(plain) == (plain, {})
+    assert plain == "".join(replaced.get(char, char) for char in text)
