@@ -243,7 +243,7 @@ async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nob
 
 
 async def test_a_fault_over_one_event_does_not_skip_the_rest_of_the_batch() -> None:
-    """The answer that causes the fault comes with the end of the connection: outstanding submits are reported as lost."""
+    """The answer that causes the fault comes with the end of the connection: what was outstanding is reported lost."""
 
     class Deaf:
         lost_contexts: Sequence[Any] = ()

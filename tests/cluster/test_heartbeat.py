@@ -37,7 +37,7 @@ class Registry:
 
 
 class Clocked(Registry):
-    """A store with a clock (ms, by the loop's) that stamps; ``alive`` sends a heartbeat whenever the owners are read."""
+    """A store with a clock (ms) that stamps; ``alive`` sends a heartbeat whenever the owners are read."""
 
     def __init__(self, *seen: OwnerSeen, alive: str = "") -> None:
         super().__init__(*seen)
