@@ -31,12 +31,6 @@ ISDN, NO_PLAN = 1, 0
 SHORT_CODE = 6
 """A numeric sender of at most so many digits is a short code."""
 
-PRIORITY = 4
-"""Where ``intake.submission.RequestedTerms``, as it comes back from the store, has the priority_flag (5.2.14)."""
-
-TEMPLATE = 6
-"""… and the name of the template."""
-
 
 class SubmitEncoder:
     """Bodies of submit_sm for one carrier."""
@@ -61,9 +55,9 @@ class SubmitEncoder:
         have: then this carrier cannot take the message. Raises Closing when it has to wait for other hours.
         """
         cut = self._cut(leased)
-        asked = leased.envelope.facts
+        terms = leased.envelope.terms
         template = self._template(
-            leased.envelope.sender, self._validity.text(leased, now), asked[PRIORITY] if asked else 0
+            leased.envelope.sender, self._validity.text(leased, now), terms.priority if terms else 0
         )
         dest = (self._plus + leased.recipient.digits).encode()
         esm_class, coding = cut.esm_class, cut.data_coding
@@ -125,8 +119,8 @@ class SubmitEncoder:
 
 def _with_parameters(leased: Leased, parts: Sequence[Segment], parameters: CarrierTlvs) -> tuple[Segment, ...]:
     """Every part with what the carrier demands of this message."""
-    asked = leased.envelope.facts
-    template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""
+    terms = leased.envelope.terms
+    template = terms.template if terms else ""
     more = parameters.octets(leased.envelope.metadata, template)
     return tuple(Segment(part[0], part[1] + more) for part in parts)
 

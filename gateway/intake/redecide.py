@@ -10,15 +10,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from gateway.intake.policy_context import PolicyContext, state_of
-from gateway.intake.submission import RequestedTerms
-from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
+from gateway.model import (
+    Cap,
+    Category,
+    Facts,
+    Outcome,
+    Permission,
+    Permit,
+    Reason,
+    Recipient,
+    Redecide,
+    RequestedTerms,
+    Ruled,
+    State,
+)
 from gateway.policy.decide import Request, caps_for, decide
 from gateway.supervision import TRIES, FailureCounts, Supervision, sift
 
 SLICE = 256
+_NO_TERMS = RequestedTerms()
 _NOTHING = Permission(0, 0, 0, 0, bytes(8), bytes(8))
 T = TypeVar("T")
 
@@ -118,7 +129,7 @@ class Redecider:
 
     def _request(self, item: Redecide, route: str) -> Request:
         envelope = item.envelope
-        asked = RequestedTerms() if envelope.facts is None else msgspec.convert(envelope.facts, RequestedTerms)
+        terms = envelope.terms or _NO_TERMS
         account_scope, brand_scope = self._policy_context.scopes(envelope.account, envelope.brand)
         return Request(
             digits=envelope.to,
@@ -128,13 +139,13 @@ class Redecider:
             route=route,
             segments=envelope.segments,
             accepted_at=item.accepted_at,
-            send_at=asked.send_at,
+            send_at=terms.send_at,
             expires_at=item.expires,
-            time_zone=asked.time_zone,
-            residence=asked.residence != "",
-            on_quiet=asked.on_quiet,
-            reason=asked.reason,
-            template_scope=self._policy_context.template_scope(envelope.account, asked.template),
+            time_zone=terms.time_zone,
+            residence=terms.residence != "",
+            on_quiet=terms.on_quiet,
+            reason=terms.reason,
+            template_scope=self._policy_context.template_scope(envelope.account, terms.template),
         )
 
 

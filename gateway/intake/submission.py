@@ -64,19 +64,6 @@ class Submission(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defa
     vars: dict[str, Annotated[str, Meta(max_length=1000)] | Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]] | None = None
 
 
-class RequestedTerms(msgspec.Struct, array_like=True, gc=False):
-    """What the app said that a fresh decision needs; kept in ``Envelope.facts``."""
-
-    send_at: int = 0
-    expires_at: int = 0
-    time_zone: str = ""
-    on_quiet: str = ""
-    priority: int = 0
-    reason: str = ""
-    template: str = ""
-    residence: str = ""
-
-
 class SubmissionProblem(NamedTuple):
     """Why a submission was not accepted. ``code`` is public; ``field`` names the place, "" when there is none; ``id``
     when it may have been accepted all the same, or was before."""

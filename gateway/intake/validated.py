@@ -9,11 +9,10 @@ from gateway.intake.submission import (
     ON_UNKNOWN,
     AccountRights,
     CheckedSubmission,
-    RequestedTerms,
     Submission,
     SubmissionResult,
 )
-from gateway.model import AcceptResult, Cap, Content, Envelope, NewMessage, Recipient, State, Verdict
+from gateway.model import AcceptResult, Cap, Content, Envelope, NewMessage, Recipient, RequestedTerms, State, Verdict
 from gateway.policy.decide import Request
 from gateway.store.idempotency import item_id, item_reference
 
@@ -92,7 +91,7 @@ def message_of(message_id: bytes, case: ValidatedSubmission, ruling: RoutedVerdi
         policy_version=verdict.policy_version,
         rules=verdict.rules,
         zones=verdict.zones,
-        facts=_said(asked, checked),
+        terms=_terms(asked, checked),
     )
     return NewMessage(
         id=message_id,
@@ -133,9 +132,9 @@ def result_of(case: ValidatedSubmission, ruling: RoutedVerdict, done: AcceptResu
     )
 
 
-def _said(asked: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
-    """What a fresh decision needs; None when the app said nothing of the kind."""
-    said = RequestedTerms(
+def _terms(asked: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
+    """Return what a fresh decision needs of the submission; None when all of it is at its default."""
+    terms = RequestedTerms(
         checked.send_at,
         checked.expires_at,
         asked.time_zone or "",
@@ -145,8 +144,8 @@ def _said(asked: Submission, checked: CheckedSubmission) -> RequestedTerms | Non
         asked.template or "",
         asked.residence or "",
     )
-    return None if said == _NOTHING else said
+    return None if terms == _NO_TERMS else terms
 
 
-_NOTHING = RequestedTerms()
+_NO_TERMS = RequestedTerms()
 _NO_TEMPLATE = bytes(8)

@@ -37,7 +37,8 @@ async def test_a_template_is_filled(door: Door) -> None:
     (message,) = door.store.messages.values()
     assert message.content.text == "Your parcel 17 {of 17} is on its way."
     assert message.permission.template_scope == hasher().scope("shop", "template", "shipped")
-    assert message.envelope.facts.template == "shipped"
+    assert message.envelope.terms is not None
+    assert message.envelope.terms.template == "shipped"
 
 
 async def test_a_pulled_template_is_refused(door: Door) -> None:

@@ -140,7 +140,8 @@ async def test_a_scheduled_message(intake: Intake, store: FakeStore) -> None:
     result = await accepted(intake, send_at=AT_NOON + timedelta(hours=1))
     message = store.messages[result.id]
     assert (message.state, message.reason, message.due) == (State.SCHEDULED, Reason.SCHEDULED, NOON + 3_600_000)
-    assert message.envelope.facts.send_at == NOON + 3_600_000
+    assert message.envelope.terms is not None
+    assert message.envelope.terms.send_at == NOON + 3_600_000
 
 
 async def test_without_consent_marketing_is_refused_and_recorded(intake: Intake, store: FakeStore) -> None:
