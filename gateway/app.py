@@ -147,7 +147,7 @@ class App:
             self.store,
             self.policy_context,
             hint=self.carrier_manager.accepted,
-            named=self.webhooks.named,
+            announce_callbacks=self.webhooks.named,
             max_waiting=config.store.max_waiting,
             velocity=VelocityCounts(link),
             supervision=self.supervision,

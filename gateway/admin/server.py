@@ -86,7 +86,7 @@ class AdminServer:
             MetricsSources(
                 version=version,
                 node=app.owner.node,
-                intake=app.intake.tally,
+                intake=app.intake.counters,
                 http=http,
                 services=lambda: app.services,
                 heartbeat=app.heartbeat,
@@ -150,7 +150,7 @@ class AdminServer:
                 name: {"rate": one.rate, "share": round(one.share.held, 1), "gateways": one.share.members}
                 for name, one in app.api.accounts.allowances().items()
             },
-            "intake": _by_result(app.intake.tally.counts),
+            "intake": _by_result(app.intake.counters.counts),
             "swept": dict(app.sweeper.counts),
             "faults": app.supervision.told(),
         }

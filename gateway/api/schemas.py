@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.intake.policy_context import said_with, verdict_of
+from gateway.intake.recorded_decisions import grounds_of, verdict_of
 from gateway.model import Category, Outcome, Reason, State, Verdict
 from gateway.store import ids
 from gateway.store.codec import CopyRecord, MessageRecord, PartRecord, TimelineStep
@@ -212,7 +212,7 @@ def decisions(record: MessageRecord) -> DecisionsView:
 
 def _ruling(step: TimelineStep, by: str, record: MessageRecord) -> DecisionRecordView:
     next_at = step.ruled.next_at if step.ruled else 0
-    return DecisionRecordView(rfc3339(step.at), by, *_word(step), *said_with(step, record), rfc3339(next_at))
+    return DecisionRecordView(rfc3339(step.at), by, *_word(step), *grounds_of(step, record), rfc3339(next_at))
 
 
 _OUTCOME_OF = {

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.carriers.submit import SubmitEncoder
 from gateway.config import CarrierTlv, Route
-from gateway.intake.coding import NO_DEMAND, USUAL, coding_of, count_for, demands_of, split_for
-from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
+from gateway.intake.coding import DEFAULT_CODING, NO_DEMAND, coding_of, count_for, demands_of, split_for
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem
+from gateway.intake.validation import CheckedSubmission, check
 from gateway.model import Category, Content
 from gateway.smpp.text import TextError
 from tests.carriers.test_submit import NOW, carrier, leased
@@ -98,8 +100,8 @@ def test_the_carrier_that_counts_is_the_one_that_most_messages_go_to() -> None:
     )
     demands = demands_of(routes, carriers)
     assert set(demands) == {"a", "c"}  # the usual is not kept
-    assert demands["a"].coding == coding_of(latin) != USUAL
-    assert NO_DEMAND.coding == USUAL
+    assert demands["a"].coding == coding_of(latin) != DEFAULT_CODING
+    assert NO_DEMAND.coding == DEFAULT_CODING
 
 
 class Routing:

@@ -48,14 +48,14 @@ class Script:
         return [AcceptResult(item.id, answer == "new") for item in items]
 
 
-async def put(script: Script, *messages: Any, patience: float = 0.2) -> list[str]:
-    outcomes = await DurableWriter(script, limit=100, patience=patience).put(messages)
+async def put(script: Script, *messages: Any, seconds: float = 0.2) -> list[str]:
+    outcomes = await DurableWriter(script, limit=100, timeout=seconds).put(messages)
     return [type(outcome).__name__ for outcome in outcomes]
 
 
 async def test_a_write_whose_answer_was_lost_is_settled_by_the_same_call() -> None:
     script = Script(StoreUnconfirmed("cut"), StoreUnavailable("starting"), "known")
-    assert await put(script, ONE, patience=5.0) == ["AcceptResult"]
+    assert await put(script, ONE, seconds=5.0) == ["AcceptResult"]
     assert script.asked == [[b"1"]] * 3
 
 
@@ -81,7 +81,7 @@ async def test_each_message_of_a_batch_has_its_own_truth_and_only_what_is_not_kn
 
 async def test_a_store_that_hangs_is_not_waited_for() -> None:
     """The first may be written; what comes behind it was not handed on, and is surely not."""
-    hanging = DurableWriter(Script("hangs"), limit=1, patience=0.1)
+    hanging = DurableWriter(Script("hangs"), limit=1, timeout=0.1)
     async with asyncio.timeout(5):
         first, second = await asyncio.gather(hanging.put([ONE]), hanging.put([TWO]), return_exceptions=True)
         assert isinstance(first, list)
@@ -96,7 +96,7 @@ async def test_a_store_that_hangs_is_not_waited_for() -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
-    monkeypatch.setattr(durable_write, "PATIENCE", 0.1)
+    monkeypatch.setattr(durable_write, "STORE_TIMEOUT", 0.1)
     return FakeStore()
 
 
@@ -107,7 +107,7 @@ def taking(store: FakeStore) -> Intake:
 async def test_a_message_that_may_have_been_accepted_is_told_with_its_id(store: FakeStore) -> None:
     store.error = StoreUnconfirmed("cut")
     intake = taking(store)
-    intake._writes = DurableWriter(store.accept, limit=10, patience=0.1)
+    intake._writer = DurableWriter(store.accept, limit=10, timeout=0.1)
     single = await intake.one(SHOP, Submission(to="+" + SWEDE, text="x"))
     many = await intake.many(SHOP, [Submission(to="+" + SWEDE, text="x"), Submission(to="nobody", text="x")])
     for result in (single, many[0]):
@@ -138,7 +138,7 @@ async def test_limits_that_cannot_be_counted_in_time_have_accepted_nothing(
             await asyncio.Event().wait()
             return []
 
-    monkeypatch.setattr(durable_write, "PATIENCE", 0.05)
+    monkeypatch.setattr(durable_write, "STORE_TIMEOUT", 0.05)
     house = policy_context()
     house.rules = replace(house.rules, velocity=VelocityTable({"*": (1, 60)}))
     intake = Intake(store, house, clock=lambda: NOON, gap=0.001, velocity=Silent())

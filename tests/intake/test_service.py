@@ -262,7 +262,7 @@ async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
     assert [isinstance(result, SubmissionResult) for result in results] == [True, True, True, False]
     refused = await intake.one(OTHER, submission(category="otp"))
     assert isinstance(refused, SubmissionProblem)
-    assert (refused.code, refused.detail) == ("queue_full", "20 messages wait in this gateway already")
+    assert (refused.code, refused.detail) == ("queue_full", "20 messages are waiting in this gateway already")
 
 
 async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
@@ -329,7 +329,7 @@ def _odd(monkeypatch: pytest.MonkeyPatch, name: str, holds: Callable[..., bool])
     ("name", "holds"),
     [
         ("check", lambda asked, *_: asked.text == "odd"),
-        ("message_of", lambda message_id, case, *_: case.asked.text == "odd"),
+        ("message_of", lambda message_id, case, *_: case.submission.text == "odd"),
     ],
 )
 async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
@@ -390,7 +390,7 @@ class Followers:
         """Accounts, and how many messages were stored before it was done."""
         self.error: StoreError | None = None
 
-    async def named(self, accounts: set[str]) -> None:
+    async def announce(self, accounts: set[str]) -> None:
         for _ in range(10):
             await asyncio.sleep(0)  # a write that does not wait for this comes first
         if self.error is not None:
@@ -398,7 +398,9 @@ class Followers:
         self.told.append((accounts, len(self.store.messages)))
 
     def intake(self, *accounts: Account) -> Intake:
-        return Intake(self.store, policy_context(*accounts), clock=lambda: NOON, gap=0.001, named=self.named)
+        return Intake(
+            self.store, policy_context(*accounts), clock=lambda: NOON, gap=0.001, announce_callbacks=self.announce
+        )
 
 
 async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(store: FakeStore) -> None:
@@ -456,7 +458,7 @@ async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(stor
 
 async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether policy refuses it, we fail over it, or the store will not hold it."""
-    _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.asked.text == "odd")
+    _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.submission.text == "odd")
     normal = store.accept
 
     async def picky(items: Sequence[NewMessage]) -> list[AcceptResult]:
@@ -490,7 +492,7 @@ async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: Fa
         store.error = error
         with pytest.raises(type(error)):
             await accept(intake)
-    assert intake.tally.counts == {
+    assert intake.counters.counts == {
         ("shop", "queued", ""): 1,
         ("shop", "duplicate", ""): 1,
         ("shop", "rejected", "consent_missing"): 1,

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.problems import KINDS
-from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem
+from gateway.intake.validation import CheckedSubmission, check
 from tests.intake.fakes import NOON, OTHER, SHOP, hasher
 
 RIGHTS = AccountRights(OTHER, hasher())
