@@ -275,14 +275,16 @@ class Intake:
         ids = new_ids(batch.now, [each.recipient.partition for each in validated])
         decided: list[DecidedSubmission] = []
         problems: Problems = {}
-        for index, (each, known, message_id) in enumerate(zip(validated, facts, ids, strict=True)):
-            if index and index % STRIDE == 0:
+        for start in range(0, len(validated), STRIDE):
+            if start:
                 await asyncio.sleep(0)
-            try:
-                decided.append(self._decide_one(each, known, message_id, batch))
-            except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
-                problems[each.place] = self._internal_problem(error)
-                queue.remove(each.rights.name)
+            stride = slice(start, start + STRIDE)
+            for each, known, message_id in zip(validated[stride], facts[stride], ids[stride], strict=True):
+                try:
+                    decided.append(self._decide_one(each, known, message_id, batch))
+                except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
+                    problems[each.place] = self._internal_problem(error)
+                    queue.remove(each.rights.name)
         return decided, problems
 
     async def _read_facts(self, wanted: Sequence[tuple[Recipient, Caps]]) -> list[Facts]:
@@ -325,11 +327,10 @@ class Intake:
     def _wake_dispatchers(self, decided: list[DecidedSubmission]) -> None:
         places: dict[str, set[int]] = {}
         urgent = False
-        for each in decided:
-            if each.state is State.QUEUED:
-                checked = each.validated.checked
-                places.setdefault(checked.route, set()).add(each.validated.recipient.partition)
-                urgent = urgent or PRIORITY[checked.category] is Priority.OTP
+        for _, _, state, _, message in decided:
+            if state is State.QUEUED:
+                places.setdefault(message.route, set()).add(message.recipient.partition)
+                urgent = urgent or PRIORITY[message.category] is Priority.OTP
         if places:
             try:
                 self._hint(places, urgent=urgent)
@@ -349,22 +350,21 @@ class Intake:
         results: dict[int, Outcome] = {}
         repeats: dict[int, SubmissionResult] = {}
         for each, outcome in zip(decided, written, strict=True):
-            validated = each.validated
+            validated, _, state, counted, message = each
             if isinstance(outcome, StoreError):
-                results[validated.place] = unstored_problem(
-                    outcome, "the store failed; send the message again", each.message.id
-                )
+                problem = unstored_problem(outcome, "the store failed; send the message again", message.id)
+                results[validated.place] = problem
                 if isinstance(outcome, UnstorableMessage):
                     queue.remove(validated.rights.name)
                     self._supervision.failed("intake", outcome.fault)
                 continue
             result = results[validated.place] = result_of(each, outcome)
-            if each.state is State.REJECTED:
+            if state is State.REJECTED:
                 queue.remove(validated.rights.name)
             if not outcome.new:
-                if each.counted:
+                if counted:
                     batch.frequency.uncount(validated.recipient, validated.caps)
-                result.duplicate = outcome.id != each.message.id
+                result.duplicate = outcome.id != message.id
                 repeats[validated.place] = result
         return results | await self._describe(repeats) if repeats else results
 
