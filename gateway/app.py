@@ -160,7 +160,7 @@ class App:
             self.runs,
             self.store,
             hasher,
-            house=self,
+            health=self,
             version=installed_version(),
         )
         self.reloader = Reloader(self, source, supervised=worker_identity is not None)

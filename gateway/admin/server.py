@@ -22,9 +22,9 @@ from gateway.admin.operations import Operations, lanes_json
 from gateway.admin.routes import admin_app
 from gateway.admin.tokens import open_tokens
 from gateway.admin.worker_access import SupervisorOnly
-from gateway.api.http_api import now_ms
 from gateway.api.request_metrics import RequestMetrics
 from gateway.carriers.views import carrier_view
+from gateway.intake.service import now_ms
 from gateway.store.overview import StoreOverview
 from gateway.store.redis.connection import StoreConnection
 from gateway.store.redis.timed import TimedConnection
@@ -148,7 +148,7 @@ class AdminServer:
             "gateways": app.shares.members,
             "accounts": {
                 name: {"rate": one.rate, "share": round(one.share.held, 1), "gateways": one.share.members}
-                for name, one in app.api.accounts.allowances().items()
+                for name, one in app.api.accounts.rate_limits().items()
             },
             "intake": _by_result(app.intake.counters.counts),
             "swept": dict(app.sweeper.counts),

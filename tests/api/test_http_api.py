@@ -116,7 +116,7 @@ async def test_other_places_are_problems_too(door: Door, method: str, path: str,
     answer = await door(method, path)
     assert (answer.status, answer.body["status"]) == (status, status)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    said = f"there is nothing at {path}: " if status == 404 else f"allowed here: {answer.headers['Allow']}"
+    said = f"no resource at {path}: " if status == 404 else f"allowed methods: {answer.headers['Allow']}"
     assert answer.body["detail"].startswith(said)
 
 

@@ -50,7 +50,7 @@ async def test_another_body_is_refused(door: Door) -> None:
     await post(door, ONE)
     answer = await post(door, ONE | {"text": "Another."})
     assert (answer.status, answer.body["code"], answer.body["retryable"]) == (422, "idempotency_mismatch", False)
-    assert answer.body["detail"].startswith("give every request a key of its own")
+    assert answer.body["detail"].startswith("use a new key for every request")
     assert (await post(door, MANY)).body["code"] == "idempotency_mismatch"
     assert len(door.store.messages) == 1
 
@@ -140,7 +140,7 @@ async def test_after_a_full_queue_the_repeat_is_taken(door: Door) -> None:
     door.store.waiting = {"shop": {State.QUEUED: 1_000_000}}
     assert (await post(door, MANY)).status == 503
     door.store.waiting = {}
-    door.api.app._taker._bounds._asked = 0.0  # type: ignore[attr-defined]
+    door.api.app._intake._queue_limits._asked_at = 0.0  # type: ignore[attr-defined]
     assert (await post(door, MANY)).body["accepted"] == 700
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.api.accounts import Accounts
-from gateway.api.results import single
+from gateway.api.results import single_response
 from gateway.intake.submission import SubmissionProblem
 from gateway.model import Priority
 from gateway.policy.route import RouteConditions, RouteTable
@@ -171,7 +171,7 @@ async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_whe
 
 
 def test_a_limit_by_destination_says_when_to_come_back() -> None:
-    said = single(SubmissionProblem("velocity_limit", "enough", "to", retry_at=NOON + 61_500, wait=61.5))
+    said = single_response(SubmissionProblem("velocity_limit", "enough", "to", retry_at=NOON + 61_500, wait=61.5))
     assert (said.status, said.final) == (429, False)
     assert said.headers == ((b"retry-after", b"62"),)
 

@@ -39,7 +39,7 @@ CHECKS = (
 
 def test_every_route_is_in_it(door: Door) -> None:
     routes = {("post", "/v1/messages"), ("post", "/v1/messages/batch")}
-    for route in door.api.app._behind.routes:  # type: ignore[attr-defined]
+    for route in door.api.app._fallback.routes:  # type: ignore[attr-defined]
         assert isinstance(route, Route)
         if not route.path.startswith("/docs") and route.path != "/" and route.path != "/v1/messages/batch":
             routes |= {(method.lower(), route.path) for method in route.methods or () if method != "HEAD"}

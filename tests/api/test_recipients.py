@@ -68,7 +68,7 @@ async def test_a_consent_must_make_sense(door: Door, change: dict[str, Any], fie
     answer = await door("PUT", CONSENT, json=GRANT | change)
     assert answer.status == 400
     assert answer.body["errors"][0]["field"] == field
-    assert not {"method", "evidence"} & {field} or "needed to grant, like " in answer.body["detail"]
+    assert not {"method", "evidence"} & {field} or "required to grant, such as " in answer.body["detail"]
     assert not door.store.rules
 
 

@@ -123,9 +123,9 @@ def test_every_refusal_of_policy_has_its_problem() -> None:
 def test_a_problem_leaves_out_what_it_does_not_have() -> None:
     assert msgspec.to_builtins(problem("not_found")) == {
         "type": "urn:smpp-gateway:problem:not_found",
-        "title": "There is no such thing",
+        "title": "Not found",
         "status": 404,
-        "detail": "There is no such thing",
+        "detail": "Not found",
         "code": "not_found",
         "retryable": False,
         "compat_code": 20404,

@@ -149,14 +149,14 @@ async def test_a_character_that_the_encoding_lacks_is_named(door: Door) -> None:
     for text, where in (("你好", "U+4F60, character 1"), ("x" * 200 + "你", "U+4F60, character 201")):
         status, body, _ = await door.send(text=text, encoding="gsm7")
         assert (status, body["code"]) == (400, "encoding_mismatch")
-        assert f"the first is {where}; leave encoding out" in body["detail"]
+        assert f"the first is {where}; leave out encoding" in body["detail"]
 
 
 async def test_what_an_account_may_not_use_is_told_with_what_it_may(door: Door) -> None:
     for fields, said in (
-        ({"brand": "nope"}, "brand: this account does not have this brand; it has "),
-        ({"category": "emergency"}, "category: this account may not send emergency messages; it has "),
-        ({"from": "Bank"}, "from: this account may not use this sender; it has "),
+        ({"brand": "nope"}, "brand: this account may not use this brand; allowed: "),
+        ({"category": "emergency"}, "category: this account may not send emergency messages; allowed: "),
+        ({"from": "Bank"}, "from: this account may not use this sender; allowed: "),
     ):
         status, body, _ = await door.send(**fields)
         assert (status, body["detail"].startswith(said)) == (403, True), body
@@ -165,18 +165,18 @@ async def test_what_an_account_may_not_use_is_told_with_what_it_may(door: Door) 
 async def test_a_field_that_does_not_exist_is_told_with_those_that_do(door: Door) -> None:
     message = {"to": "+46701740605", "text": "x"}
     _, body, _ = await door.send(sender="Shop")
-    assert body["detail"].startswith("sender: there is no such field; there are to, text, from, ")
+    assert body["detail"].startswith("sender: unknown field; allowed: to, text, from, ")
     _, body, _ = await door("POST", "/v1/messages/batch", json={"messages": [message | {"sender": "Shop"}]})
-    assert body["detail"].startswith("messages[0].sender: there is no such field; there are to, text, from, ")
+    assert body["detail"].startswith("messages[0].sender: unknown field; allowed: to, text, from, ")
     _, body, _ = await door("POST", "/v1/messages/batch", json=message)
-    assert body["detail"] == "to: there is no such field; there are messages"
+    assert body["detail"] == "to: unknown field; allowed: messages"
 
 
 async def test_without_a_key(door: Door) -> None:
     for key in ("", "nonsense", "x" * 1000):
         status, body, headers = await door.send(key=key)
         assert (status, body["code"]) == (401, "unauthorized")
-        assert body["detail"].startswith("no account has this key" if key else "send Authorization: Bearer")
+        assert body["detail"].startswith("unknown API key" if key else "send Authorization: Bearer")
         assert headers["WWW-Authenticate"].startswith("Bearer")
 
 

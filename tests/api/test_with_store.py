@@ -31,7 +31,7 @@ from gateway.store.owner import LeaseOwner
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Lane, TakeRequest, TakeResult
 from gateway.store.velocity_counts import VelocityCounts
-from tests.api.conftest import FakeHouse
+from tests.api.conftest import FakeHealth
 from tests.intake.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, hasher, policy_context
 from tests.servers import Server
 
@@ -57,7 +57,7 @@ class Gateway:
         self.decisions = Redecider(self.store, self.policy_context, clock=lambda: self.now)
         accounts = Accounts((SHOP, OTHER), time.monotonic())
         runs = IdempotentRequests(ClaimStore(link, Vault({1: bytes(32)}, 1), OWNER), hasher(), clock=lambda: self.now)
-        self.api = HttpApi(accounts, intake, runs, self.store, hasher(), house=FakeHouse(), clock=lambda: self.now)
+        self.api = HttpApi(accounts, intake, runs, self.store, hasher(), health=FakeHealth(), clock=lambda: self.now)
         self.listener = HttpListener(self.api.app, "127.0.0.1:0")
 
     async def at(self, now: int) -> None:
@@ -342,12 +342,12 @@ async def test_a_request_cut_off_half_way_is_completed_under_the_same_ids(gatewa
     messages[5] |= {"category": "marketing"}
     headers = {"Idempotency-Key": "k"}
     submit = gateway.api.app
-    whole, runs = submit._taker, submit._runs
+    whole, runs = submit._intake, submit._idempotent_requests
     run = await runs.begin("shop", "k", body_hash(b"batch", msgspec.json.encode({"messages": messages})))
     assert isinstance(run, IdempotentRun)
     half = msgspec.convert(messages[:300], list[Submission])
     first = await whole.many(SHOP, half, run.base)
-    submit._runs = IdempotentRequests(
+    submit._idempotent_requests = IdempotentRequests(
         ClaimStore(gateway.link, Vault({1: bytes(32)}, 1), LeaseOwner("node", "2")), hasher()
     )
     await gateway.at(NOON + HOUR)

@@ -59,7 +59,7 @@ def start(folder: Path, **what: str) -> subprocess.Popen[str]:
 
 def test_what_keeps_a_gateway_from_starting(tmp_path: Path, taken: int) -> None:
     away = "the store at 127.0.0.1:1 is away: is it running?"
-    in_use = f"cannot listen on 127.0.0.1:{taken}: Address already in use; stop what listens there, or choose another"
+    in_use = f"cannot listen on 127.0.0.1:{taken}: Address already in use; stop the process that listens there, or choose another"
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
@@ -93,7 +93,7 @@ def test_no_key(door: Door) -> None:
 
 
 def test_the_door_for_apps_is_not_the_operators(door: Door) -> None:
-    problem = {"title": "There is no such thing", "detail": "There is no such thing", "status": 404}
+    problem = {"title": "Not found", "detail": "Not found", "status": 404}
     door.reply(404, problem | {"code": "not_found"})
     code, said = invoke("queue", "--url", door.url)
     assert (code, "is it the operators' listener, [admin] listen?" in said) == (Exit.REFUSED, True)
