@@ -71,7 +71,7 @@ async def test_headers_are_bounded(listener: HttpListener) -> None:
     answer = await exchange(listener, many)
     assert answer.startswith(b"HTTP/1.1 431")
     assert b'"code":"headers_too_large"' in answer
-    assert b"4096 octets" in answer
+    assert b"4096 bytes" in answer
 
 
 async def test_an_unfinished_header_is_bounded(listener: HttpListener) -> None:
@@ -322,6 +322,6 @@ async def test_the_extension_of_a_chunk_is_bounded(listener: HttpListener) -> No
     head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     answer = await exchange(listener, head, b"3;", *[b"x" * 1000] * 5, wait=0.01)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert b"more than 4096 octets" in answer
+    assert b"more than 4096 bytes" in answer
     small = b"3;a=b\r\nabc\r\n" * 1000 + b"0\r\n\r\n"
     assert (await exchange(listener, head + small)).endswith(b"3000")

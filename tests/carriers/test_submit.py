@@ -150,9 +150,9 @@ def test_every_part_has_the_parameters_beside_its_own() -> None:
 @pytest.mark.parametrize(
     "metadata", [None, {}, {"template_id": ""}, {"template_id": True}, {"template_id": ["1"]}, [1]]
 )
-def test_a_message_without_what_its_carrier_demands_is_refused_by_name(metadata: Any) -> None:
+def test_a_message_without_a_required_tlv_is_refused_by_name(metadata: Any) -> None:
     message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata=metadata))
-    with pytest.raises(ParameterError, match=r'"north" demands TLV 0x1401; give metadata.template_id .*otp') as caught:
+    with pytest.raises(ParameterError, match=r'"north" requires TLV 0x1401: send metadata.template_id .*otp') as caught:
         bodies(message, tlvs=DLT)
     assert caught.value.field == "metadata.template_id"
 

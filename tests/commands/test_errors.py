@@ -59,7 +59,10 @@ def start(folder: Path, **what: str) -> subprocess.Popen[str]:
 
 def test_what_keeps_a_gateway_from_starting(tmp_path: Path, taken: int) -> None:
     away = "the store at 127.0.0.1:1 is away: is it running?"
-    in_use = f"cannot listen on 127.0.0.1:{taken}: Address already in use; stop the process that listens there, or choose another"
+    in_use = (
+        f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
+        "stop the process that listens there, or choose another"
+    )
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
