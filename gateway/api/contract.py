@@ -14,10 +14,11 @@ from gateway.intake.submission import Submission
 
 _NDJSON = content_negotiation.NDJSON.decode()
 
+# Codes of problems, by what makes a request get them.
 ALWAYS = ("timeout", "headers_too_large", "internal")
-KEYED = ("unauthorized", *ALWAYS)
-BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *KEYED)
-STORED = ("store_unavailable", "write_unconfirmed", "store_full")
+AUTHENTICATED = ("unauthorized", *ALWAYS)
+WITH_BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *AUTHENTICATED)
+STORE = ("store_unavailable", "write_unconfirmed", "store_full")
 POLICY = (
     "consent_missing",
     "consent_revoked",
@@ -32,42 +33,42 @@ POLICY = (
     "no_route",
     "zone_unknown",
 )
-TAKEN = (
+SUBMISSION = (
     "rate_limited",
     "velocity_limit",
     "queue_full",
     "shutting_down",
     "idempotency_running",
     "idempotency_mismatch",
-    *STORED,
+    *STORE,
 )
-FAULTS = ("invalid_number", "invalid_value", "encoding_mismatch")
+VALUES = ("invalid_number", "invalid_value", "encoding_mismatch")
 RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed", "destination_not_allowed")
 
 
 class SuccessResponse(NamedTuple):
-    """A successful response and its type; ``also``: other content types of it."""
+    """A successful response."""
 
-    text: str
+    description: str
     type: Any = None
-    also: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()  # beside JSON
 
 
 class ApiOperation(NamedTuple):
-    """One method of one path."""
+    """One method of one path. ``parameters``: keys of ``PARAMETERS``; ``problems``: codes."""
 
     method: str
     path: str
     name: str
     tag: str
     summary: str
-    text: str
-    answers: Mapping[int, SuccessResponse]
+    description: str
+    responses: Mapping[int, SuccessResponse]
     problems: tuple[str, ...]
     parameters: tuple[str, ...] = ()
     body: Any = None
     examples: Mapping[str, Any] = {}
-    also: tuple[str, ...] = ()  # other content types of the body
+    media_types: tuple[str, ...] = ()  # of the body, beside JSON
 
 
 _TO = "+46701740605"
@@ -88,7 +89,7 @@ OPERATIONS = (
         "The response comes once the message is stored. A message that policy defers is answered 202 as well, with the "
         "time in `decision.next_at`; a message that policy refuses is answered 422, with `id` and `decision`.",
         {202: SuccessResponse("Stored", schemas.SubmittedView)},
-        (*BODY, *FAULTS, *RIGHTS, *POLICY, *TAKEN),
+        (*WITH_BODY, *VALUES, *RIGHTS, *POLICY, *SUBMISSION),
         ("Idempotency-Key",),
         Submission,
         {
@@ -109,7 +110,7 @@ OPERATIONS = (
         "or the one that `Accept` asks for. NDJSON answered in NDJSON is a stream: lines are accepted and answered as "
         "they arrive, up to 50,000 (5,000 with an Idempotency-Key), at the account's rate limit.",
         {202: SuccessResponse("Processed; see each result", schemas.BatchAnswer, (_NDJSON,))},
-        (*BODY, "not_acceptable", *TAKEN),
+        (*WITH_BODY, "not_acceptable", *SUBMISSION),
         ("Idempotency-Key",),
         BatchRequest,
         {"two": {"messages": [_HELLO, _HELLO | {"to": "+46701740606", "client_ref": "order-1018"}]}},
@@ -124,7 +125,7 @@ OPERATIONS = (
         "The messages accepted under a `client_ref` within 72 hours. Without `to`, those of every recipient, oldest "
         "first, at most 100; `more` says that there may be others, which a search with `to` finds.",
         {200: SuccessResponse("The messages, possibly none", schemas.FoundView)},
-        ("malformed", "invalid_number", *KEYED, *STORED),
+        ("malformed", "invalid_number", *AUTHENTICATED, *STORE),
         ("client_ref", "?to"),
     ),
     ApiOperation(
@@ -135,7 +136,7 @@ OPERATIONS = (
         "Get a message",
         "Its status, its parts with the carrier's ids, and its timeline. The text is not included.",
         {200: SuccessResponse("The record", schemas.MessageView)},
-        ("not_found", *KEYED, *STORED),
+        ("not_found", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -147,7 +148,7 @@ OPERATIONS = (
         "Every policy decision about this message, oldest first, with the rules that objected, the recipient's time "
         "zones and the policy version; and what is permitted now.",
         {200: SuccessResponse("The decisions", schemas.DecisionsView)},
-        ("not_found", *KEYED, *STORED),
+        ("not_found", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -162,7 +163,7 @@ OPERATIONS = (
             200: SuccessResponse("Canceled: the message is never sent", schemas.CanceledView),
             202: SuccessResponse("A carrier already has the message: it is not sent again", schemas.CanceledView),
         },
-        ("not_found", "already_final", *KEYED, *STORED),
+        ("not_found", "already_final", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -173,7 +174,7 @@ OPERATIONS = (
         "Record a consent granted or revoked",
         "The latest by `occurred_at` counts; a tie is a revocation. `method` and `evidence` are required to grant.",
         {200: SuccessResponse("`applied` says whether this is the latest one", recipients.ConsentView)},
-        ("invalid_number", "invalid_value", "brand_not_allowed", *BODY, *STORED),
+        ("invalid_number", "invalid_value", "brand_not_allowed", *WITH_BODY, *STORE),
         ("to",),
         recipients.ConsentBody,
         {
@@ -189,7 +190,7 @@ OPERATIONS = (
         "List a recipient's consents",
         "Those for the brands of this account.",
         {200: SuccessResponse("The consents", recipients.ConsentsView)},
-        ("invalid_number", *KEYED, *STORED),
+        ("invalid_number", *AUTHENTICATED, *STORE),
         ("to",),
     ),
     ApiOperation(
@@ -200,7 +201,7 @@ OPERATIONS = (
         "Record an opt-out",
         "From marketing or from everything, for one brand or for the whole account. Waiting messages are stopped too.",
         {200: SuccessResponse("The opt-out", recipients.SuppressionView)},
-        ("invalid_number", "brand_not_allowed", *BODY, *STORED),
+        ("invalid_number", "brand_not_allowed", *WITH_BODY, *STORE),
         ("to",),
         recipients.SuppressionBody,
         {"from marketing": {"reason": "asked by telephone"}, "from all": {"scope": "all", "reason": "asked to"}},
@@ -213,7 +214,7 @@ OPERATIONS = (
         "List a recipient's opt-outs",
         "Those in force against this account's messages, including the operators' own.",
         {200: SuccessResponse("The opt-outs", recipients.SuppressionsView)},
-        ("invalid_number", *KEYED, *STORED),
+        ("invalid_number", *AUTHENTICATED, *STORE),
         ("to",),
     ),
     ApiOperation(
@@ -224,7 +225,7 @@ OPERATIONS = (
         "Lift opt-outs",
         "Those that this account recorded; opt-outs that operators recorded stay.",
         {204: SuccessResponse("Lifted, or there was none")},
-        ("malformed", "invalid_value", "invalid_number", "brand_not_allowed", *KEYED, *STORED),
+        ("malformed", "invalid_value", "invalid_number", "brand_not_allowed", *AUTHENTICATED, *STORE),
         ("to", "?scope", "?brand"),
     ),
     ApiOperation(

@@ -28,7 +28,7 @@ _PROBLEM = CONTENT_TYPE.decode()
 def document(version: str) -> bytes:
     """Return the document as JSON. ``version``: of the gateway."""
     types = [operation.body for operation in OPERATIONS if operation.body is not None]
-    types += [answer.type for operation in OPERATIONS for answer in operation.answers.values() if answer.type]
+    types += [response.type for operation in OPERATIONS for response in operation.responses.values() if response.type]
     types = [each for each in dict.fromkeys(types) if each not in {schemas.BatchAnswer, dict[str, Any]}]
     components = _components([*types, ProblemDetails])
     _complete(components)
@@ -127,10 +127,10 @@ def _operation(operation: ApiOperation) -> dict[str, Any]:
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": operation.text,
+        "description": operation.description,
         "parameters": [_parameter(name) for name in operation.parameters],
         "responses": {
-            **{str(status): _success(answer, operation) for status, answer in operation.answers.items()},
+            **{str(status): _success(response, operation) for status, response in operation.responses.items()},
             **_problems(operation.problems),
         },
     }
@@ -139,7 +139,7 @@ def _operation(operation: ApiOperation) -> dict[str, Any]:
     if operation.body is not None:
         examples = {name: {"value": value} for name, value in operation.examples.items()}
         content: dict[str, Any] = {_JSON: {"schema": _ref(operation.body), "examples": examples}}
-        content |= {kind: {"schema": {"type": "string"}} for kind in operation.also}
+        content |= {name: {"schema": {"type": "string"}} for name in operation.media_types}
         out["requestBody"] = {"required": True, "content": content}
     return out
 
@@ -149,11 +149,11 @@ def _parameter(name: str) -> dict[str, Any]:
     return kept | {"required": True} if kept["in"] == "path" else kept
 
 
-def _success(answer: SuccessResponse, operation: ApiOperation) -> dict[str, Any]:
-    out: dict[str, Any] = {"description": answer.text}
-    if answer.type is not None:
-        out["content"] = {_JSON: {"schema": _schema(answer.type)}}
-        out["content"] |= {kind: {"schema": {"type": "string"}} for kind in answer.also}
+def _success(response: SuccessResponse, operation: ApiOperation) -> dict[str, Any]:
+    out: dict[str, Any] = {"description": response.description}
+    if response.type is not None:
+        out["content"] = {_JSON: {"schema": _schema(response.type)}}
+        out["content"] |= {name: {"schema": {"type": "string"}} for name in response.media_types}
     if "Idempotency-Key" in operation.parameters:
         out["headers"] = {
             "Idempotency-Replayed": {
