@@ -93,4 +93,4 @@ def _user() -> str:
 def _is_no_place(body: Mapping[str, Any]) -> bool:
     """Whether it is the path that leads nowhere, and not a carrier or message that is not there."""
     detail = str(body.get("detail", ""))
-    return detail == body.get("title") or detail.startswith("there is nothing at ")
+    return detail == body.get("title") or detail.startswith("no resource at ")

@@ -100,7 +100,7 @@ def test_the_door_for_apps_is_not_the_operators(door: Door) -> None:
     door.reply(404, problem | {"code": "not_found"})
     code, said = invoke("queue", "--url", door.url)
     assert (code, "is it the operators' listener, [admin] listen?" in said) == (Exit.REFUSED, True)
-    door.reply(404, problem | {"code": "not_found", "detail": "there is nothing at /queue: mind the spelling"})
+    door.reply(404, problem | {"code": "not_found", "detail": "no resource at /queue: mind the spelling"})
     code, said = invoke("queue", "--url", door.url)
     assert (code, "is it the operators' listener, [admin] listen?" in said) == (Exit.REFUSED, True)
 
