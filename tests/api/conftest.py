@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     headers: Any
 
 
-class Door:
+class ApiClient:
     """A client of the shop's (or another's) account."""
 
     def __init__(
@@ -70,9 +70,9 @@ class Door:
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[Door]:
+async def api_client() -> AsyncIterator[ApiClient]:
     store, health, shared = FakeStore(), FakeHealth(), policy_context()
-    holder: list[Door] = []
+    holder: list[ApiClient] = []
     clock = lambda: holder[0].now if holder else NOON  # noqa: E731
     intake = Intake(store, shared, clock=clock, gap=0.001)
     accounts = Accounts((SHOP, OTHER), time.monotonic())
@@ -82,9 +82,9 @@ async def door() -> AsyncIterator[Door]:
     )
     listener = HttpListener(api.app, "127.0.0.1:0")
     await listener.start()
-    door = Door(api, store, health, shared, listener)
-    door.claims = claims
-    holder.append(door)
-    yield door
-    await door.http.close()
+    api_client = ApiClient(api, store, health, shared, listener)
+    api_client.claims = claims
+    holder.append(api_client)
+    yield api_client
+    await api_client.http.close()
     await listener.stop(1)

@@ -12,7 +12,7 @@ def test_a_rate_limit_is_the_rate_with_a_short_burst() -> None:
     assert rate_limit.take(1, 0.02) == 0.0
 
 
-def test_a_large_batch_is_let_in_and_paid_for() -> None:
+def test_a_batch_larger_than_the_rate_is_admitted_and_paid_back() -> None:
     rate_limit = AccountRateLimit(100, now=0.0)
     assert rate_limit.take(500, 0.0) == 0.0
     assert rate_limit.take(1, 1.0) == pytest.approx(3.75)
@@ -31,7 +31,7 @@ def test_no_rate_means_no_limit() -> None:
 
 
 @pytest.mark.parametrize(("rate", "size"), [(50, 1), (1000, 1), (1000, 500), (20, 100)])
-def test_who_offers_three_times_the_rate_gets_the_rate(rate: float, size: int) -> None:
+def test_an_offer_of_three_times_the_rate_gets_the_rate(rate: float, size: int) -> None:
     """Within 5 % over half a minute, whether single or in batches."""
     rate_limit, taken, now = AccountRateLimit(rate, 0.0), 0, 0.0
     while now < 30.0:
@@ -42,7 +42,7 @@ def test_who_offers_three_times_the_rate_gets_the_rate(rate: float, size: int) -
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, 500])
-def test_who_waits_as_told_gets_the_rate_too(size: int) -> None:
+def test_a_client_that_honours_retry_after_gets_the_rate(size: int) -> None:
     """Retry-After counts whole seconds: a client that waits by it loses nothing."""
     rate_limit, taken, now = AccountRateLimit(100, 0.0), 0, 0.0
     while now < 60.0:
@@ -71,7 +71,7 @@ def test_shares_together_let_in_the_rate_and_one_burst() -> None:
     assert 300 * 29 < taken <= 300 * 31 + 3
 
 
-def test_without_a_share_nothing_comes_in_and_the_wait_is_that_for_a_fair_one() -> None:
+def test_without_a_share_the_wait_is_that_for_a_fair_share() -> None:
     rate_limit = AccountRateLimit(100, 0.0)
     rate_limit.close(0.0)
     assert rate_limit.take(1, 0.0) == 1.0
@@ -81,7 +81,7 @@ def test_without_a_share_nothing_comes_in_and_the_wait_is_that_for_a_fair_one() 
     assert repr(rate_limit) == "<AccountRateLimit 0.5 of 100/s>"
 
 
-def test_a_debt_is_wanted_too() -> None:
+def test_a_debt_counts_as_demand() -> None:
     rate_limit = AccountRateLimit(100, 0.0)
     rate_limit.close(0.0)
     rate_limit.grant(1.0, 2, 100.0, 0.0)

@@ -29,7 +29,7 @@ FORMS = (JSON, NDJSON)
         ("text/html, application/json;q=nonsense", NDJSON, JSON),
     ],
 )
-def test_what_is_chosen(accept: str, usual: bytes, chosen: bytes) -> None:
+def test_the_media_type_chosen(accept: str, usual: bytes, chosen: bytes) -> None:
     assert negotiate([(b"host", b"x"), (b"accept", accept.encode())], usual, FORMS) == chosen
 
 
@@ -40,7 +40,7 @@ def test_several_headers_are_one_list() -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "text/*, image/png"])
-def test_what_there_is_not(accept: str) -> None:
+def test_an_unavailable_media_type_is_406(accept: str) -> None:
     with pytest.raises(HttpProblem) as caught:
         negotiate([(b"accept", accept.encode())], JSON, FORMS)
     assert (caught.value.body.status, caught.value.body.code) == (406, "not_acceptable")

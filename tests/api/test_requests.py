@@ -35,7 +35,7 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
                 assert refusal.body.errors
 
 
-def test_a_batch_of_nonsense_names_the_first_twenty() -> None:
+def test_a_malformed_batch_names_its_first_twenty_faults() -> None:
     with pytest.raises(HttpProblem) as refusal:
         decode_batch(msgspec.json.encode({"messages": [{"to": 1}] * 100}))
     assert [error.field for error in refusal.value.body.errors] == [f"messages[{i}].to" for i in range(MAX_FAULTS)]
@@ -74,7 +74,7 @@ def test_the_headers_that_matter() -> None:
     assert read_head([]).length == -1
 
 
-def test_a_plus_may_have_become_a_space() -> None:
+def test_a_plus_decoded_as_a_space_is_read_as_a_plus() -> None:
     assert destination(" 46701740605", "") == destination("+46701740605", "") == "46701740605"
     assert destination(" 13612345678", "") == "13612345678"  # which without + might be Chinese
 
@@ -95,7 +95,7 @@ def test_a_plus_may_have_become_a_space() -> None:
         (b'{"to":"1","text":"x","send_at":"2026-11-21T08:00:00+0200","to":"2"}', "to"),
     ],
 )
-def test_a_field_that_stands_twice_is_refused_by_name(body: bytes, place: str) -> None:
+def test_a_duplicate_key_is_refused_by_name(body: bytes, place: str) -> None:
     for decode, sent, found in (
         (decode_single, body, place),
         (decode_batch, b'{"messages":[{"to":"1","text":"x"},' + body + b"]}", f"messages[1].{place}"),
@@ -116,7 +116,7 @@ def test_a_field_that_stands_twice_is_refused_by_name(body: bytes, place: str) -
         {"to": "1", "text": "x", "metadata": {"n": 10**400}},
     ],
 )
-def test_what_only_looks_like_a_field_is_none(message: dict[str, object]) -> None:
+def test_what_only_looks_like_a_duplicate_key_is_accepted(message: dict[str, object]) -> None:
     for one in (json.dumps(message), json.dumps(message, indent=1, separators=(" , ", " : "))):
         assert decode_single(one.encode()).to == "1"
         assert decode_batch(f'{{"messages":[{one},{one}]}}'.encode())[1].to == "1"
@@ -167,7 +167,7 @@ def test_json_of_any_depth_is_read_or_refused() -> None:
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_in_words_what_is_allowed(fields: dict[str, object], said: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused_with_what_is_allowed(fields: dict[str, object], said: str) -> None:
     message = {"to": "+46701740605", "text": "x"} | fields
     (name,) = fields
     for decode, body, place in (
@@ -182,7 +182,7 @@ def test_a_value_of_the_wrong_kind_is_told_in_words_what_is_allowed(fields: dict
         assert "`" not in error.detail
 
 
-def test_a_body_of_the_wrong_kind_is_told_what_it_should_be() -> None:
+def test_a_body_of_the_wrong_type_is_refused_with_the_expected_one() -> None:
     for decode, body, said in (
         (decode_single, b"[]", "expected a JSON object; got an array"),
         (decode_batch, b'{"messages":1}', "expected an array, such as [{"),

@@ -24,7 +24,7 @@ class Flush:
         return [item * item for item in items]
 
 
-async def test_what_arrives_together_goes_together() -> None:
+async def test_items_that_arrive_together_go_together() -> None:
     flush = Flush()
     batcher = Batcher(flush, gap=0.001)
     futures = [batcher.put([item]) for item in range(5)]
@@ -58,7 +58,7 @@ async def test_a_batch_has_a_limit() -> None:
     assert flush.batches == [[0, 1], [2, 3], [4]]
 
 
-async def test_a_failure_reaches_everyone_and_the_next_batch_goes_on() -> None:
+async def test_a_failure_reaches_every_caller_and_the_next_batch_succeeds() -> None:
     flush = Flush()
     flush.error = ValueError("away")
     flush.go.set()
@@ -81,7 +81,7 @@ async def test_a_cancelled_request_does_not_fail_the_others() -> None:
     assert await stays == [4]
 
 
-async def test_what_one_caller_puts_in_stays_together_and_comes_back_to_it() -> None:
+async def test_the_items_of_one_caller_stay_together() -> None:
     flush = Flush()
     flush.go.set()
     batcher = Batcher(flush, gap=0, limit=4)
@@ -135,7 +135,7 @@ async def test_the_items_of_one_caller_do_not_fail_the_others() -> None:
     assert await asyncio.gather(*[batcher.put([item]) for item in range(5)]) == [[0], [1], [4], [9], [16]]
 
 
-async def test_a_store_that_is_away_is_not_asked_again_and_again() -> None:
+async def test_a_batch_is_not_divided_while_the_store_is_unavailable() -> None:
     flush = Picky(StoreUnavailable("away"))
     batcher = Batcher(flush, gap=0.001, divide=True)
     said = await asyncio.gather(*[batcher.put([item]) for item in range(10, 20)], return_exceptions=True)

@@ -19,7 +19,7 @@ WHO, SOMEBODY = hasher().recipient(SWEDE), hasher().recipient("46701740606")
 CAPS = (Cap(b"a" * 8, 2, 60), Cap(b"a" * 8, 5, 3600))
 
 
-def test_what_a_batch_lets_in_counts_for_the_next_of_the_same_recipient() -> None:
+def test_a_batch_counts_its_own_messages_under_caps() -> None:
     batch, stands = BatchFrequency(), Facts(used=(0, 3))
     assert batch.apply(WHO, CAPS, stands) is stands
     batch.count(WHO, CAPS, stands, "")
@@ -47,7 +47,7 @@ def limited(store: FakeStore, limit: int) -> Intake:
 
 
 @pytest.mark.parametrize("cut", [512, 2])
-async def test_a_batch_lets_in_as_many_as_a_cap_has_room_for(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+async def test_a_batch_accepts_no_more_than_a_cap_permits(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """Whether or not they come in one slice; those of others are not concerned."""
     monkeypatch.setattr(intakes, "SLICE", cut)
     store = FakeStore()

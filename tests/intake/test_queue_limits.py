@@ -10,6 +10,7 @@ import pytest
 from gateway.intake import queue_limits
 from gateway.intake.queue_limits import QueueLimits
 from gateway.model import State
+from gateway.store.errors import StoreUnavailable
 from gateway.store.requests import LaneDepth, QueueDepths
 from tests.intake.fakes import OTHER, SHOP, FakeStore
 
@@ -35,7 +36,7 @@ async def test_every_waiting_state_counts_and_other_accounts_do_not() -> None:
     assert limits.problem(OTHER) is None
 
 
-async def test_what_policy_refuses_takes_no_room() -> None:
+async def test_a_message_removed_from_its_entry_takes_no_room() -> None:
     limits = QueueLimits(FakeStore(), 100)
     await limits.refresh()
     for _ in range(5):
@@ -45,7 +46,7 @@ async def test_what_policy_refuses_takes_no_room() -> None:
     assert room(limits) == 3
 
 
-async def test_what_is_on_its_way_counts_when_the_store_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_on_their_way_count_at_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer of the store may have been made before the message was stored, or while another came in."""
     monkeypatch.setattr(queue_limits, "FRESH", 0.0)
     gate = asyncio.Event()
@@ -77,3 +78,14 @@ async def test_all_accounts_together_have_a_limit() -> None:
     problem = limits.problem(OTHER)
     assert problem is not None
     assert (problem.code, problem.detail) == ("queue_full", "10 messages are waiting in this gateway already")
+
+
+async def test_a_request_that_fails_is_no_longer_on_its_way() -> None:
+    limits = QueueLimits(FakeStore(), 100)
+    with pytest.raises(StoreUnavailable), limits.entry() as entry:
+        entry.add("shop")
+        assert repr(limits) == "<QueueLimits 99 of 100 free, 1 arriving>"
+        raise StoreUnavailable("away")
+    assert repr(limits) == "<QueueLimits 99 of 100 free, 0 arriving>"
+    await limits.refresh()
+    assert repr(limits) == "<QueueLimits 100 of 100 free, 0 arriving>"

@@ -40,7 +40,7 @@ async def consent(store: FakeStore) -> None:
     await store.opt([OptChange(RECIPIENT, RuleGroup.CONSENT, RuleStatus.ALLOWS, scope, NOON - 2 * HOUR)])
 
 
-async def test_what_may_go_now_is_queued(store: FakeStore) -> None:
+async def test_a_message_that_is_permitted_now_is_queued(store: FakeStore) -> None:
     await consent(store)
     await Redecider(store, policy_context(), clock=lambda: NOON).redecide([handed_back()])
     (permit,) = store.permits
@@ -50,7 +50,7 @@ async def test_what_may_go_now_is_queued(store: FakeStore) -> None:
     assert permit.permission.expires == NOON + 48 * HOUR
 
 
-async def test_what_lost_its_consent_is_refused(store: FakeStore) -> None:
+async def test_a_message_whose_consent_was_revoked_is_refused(store: FakeStore) -> None:
     await Redecider(store, policy_context(), clock=lambda: NOON).redecide([handed_back()])
     assert (store.permits[0].state, store.permits[0].reason) == (State.REJECTED, Reason.CONSENT_MISSING)
 
@@ -62,7 +62,7 @@ async def test_at_night_it_is_deferred_again(store: FakeStore) -> None:
     assert (permit.state, permit.reason, permit.due) == (State.DEFERRED, Reason.QUIET_HOURS, NOON + 19 * HOUR)
 
 
-async def test_what_met_a_cap_is_measured_by_it_and_the_rest_is_left_to_the_gate(store: FakeStore) -> None:
+async def test_caps_are_read_only_for_messages_that_met_one(store: FakeStore) -> None:
     shared = policy_context()
     for cap in caps_for(Category.OTP, hasher().scope("shop"), b"", shared.rules):
         store.used[RECIPIENT.key, cap] = 1
@@ -76,7 +76,7 @@ async def test_what_met_a_cap_is_measured_by_it_and_the_rest_is_left_to_the_gate
     ]
 
 
-async def test_what_the_app_asked_for_still_counts(store: FakeStore) -> None:
+async def test_requested_terms_count_in_a_fresh_decision(store: FakeStore) -> None:
     await consent(store)
     item = handed_back()
     item.envelope.terms = RequestedTerms(time_zone="Asia/Shanghai", on_quiet="reject")

@@ -100,14 +100,14 @@ async def test_an_accepted_message_is_stored_whole(intake: Intake, store: FakeSt
         ({"metadata": {"a": "x" * 3000}}, "too_large", "metadata"),
     ],
 )
-async def test_what_types_cannot_say_is_refused_by_field(
+async def test_invalid_values_are_refused_by_field(
     intake: Intake, store: FakeStore, fields: dict[str, Any], code: str, field: str
 ) -> None:
     assert await refused(intake, **fields) == (code, field)
     assert not store.messages
 
 
-async def test_metadata_has_a_depth(intake: Intake) -> None:
+async def test_metadata_nested_too_deeply_is_refused(intake: Intake) -> None:
     deep: Any = []
     for _ in range(900):
         deep = [deep]
@@ -115,7 +115,7 @@ async def test_metadata_has_a_depth(intake: Intake) -> None:
 
 
 @pytest.mark.parametrize("sender", ["12", "1234567890123456", "far too long", "", " x", "å"])
-async def test_a_sender_has_a_shape(intake: Intake, sender: str) -> None:
+async def test_an_invalid_sender_is_refused(intake: Intake, sender: str) -> None:
     assert await refused(intake, OTHER, sender=sender) == ("invalid_value", "from")
 
 
@@ -174,7 +174,7 @@ async def test_an_opt_out_from_everything_stops_transactional_too(intake: Intake
     assert (result.state, result.verdict.code) == (State.REJECTED, Reason.OPTED_OUT)
 
 
-async def test_where_no_route_leads(intake: Intake) -> None:
+async def test_a_destination_without_a_route_is_refused(intake: Intake) -> None:
     result = await accepted(intake, to="+68890123")
     assert (result.state, result.verdict.code) == (State.REJECTED, Reason.NO_ROUTE)
 
@@ -231,7 +231,7 @@ async def test_a_store_that_is_away_accepts_nothing(intake: Intake, store: FakeS
         await intake.one(SHOP, submission())
 
 
-async def test_single_submits_are_gathered_over_accounts(intake: Intake, store: FakeStore) -> None:
+async def test_single_submits_of_different_accounts_share_a_call(intake: Intake, store: FakeStore) -> None:
     futures = [intake.one(account, submission(category="otp")) for account in (SHOP, OTHER, SHOP)]
     import asyncio
 
@@ -254,7 +254,7 @@ async def test_a_full_queue_refuses(store: FakeStore) -> None:
     assert results[3].code == "queue_full"
 
 
-async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
+async def test_a_full_gateway_refuses_all_accounts(store: FakeStore) -> None:
     """What is ready, delayed and held counts, and what comes in meanwhile."""
     intake = Intake(store, policy_context(), clock=lambda: NOON, max_waiting=20)
     store.ready, store.delayed, store.held = [LaneDepth("+46#0:1", "other", 9)], {"+46#0:1": 4}, 4
@@ -265,7 +265,7 @@ async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
     assert (refused.code, refused.detail) == ("queue_full", "20 messages are waiting in this gateway already")
 
 
-async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeStore) -> None:
+async def test_dispatchers_are_woken_for_the_partitions_with_new_messages(store: FakeStore) -> None:
     heard: list[tuple[Mapping[str, set[int]], bool]] = []
 
     def hint(places: Mapping[str, set[int]], *, urgent: bool = False) -> None:
@@ -282,7 +282,7 @@ async def test_dispatchers_hear_which_partitions_have_something_new(store: FakeS
     assert (list(places.values()), urgent) == ([{hasher().recipient(SWEDE).partition}], True)
 
 
-async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
+async def test_an_account_removed_by_a_reload_is_unauthorized(store: FakeStore) -> None:
     shared = policy_context()
     intake = Intake(store, shared, clock=lambda: NOON)
     shared.set_accounts([OTHER])
@@ -290,7 +290,7 @@ async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
 
 
 @pytest.mark.parametrize("by_account", [True, False])
-async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
+async def test_a_smart_text_is_stored_and_counted_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
     account = msgspec.structs.replace(SHOP, encoding="smart" if by_account else "auto")
     intake = Intake(store, policy_context(account), clock=lambda: NOON, gap=0.001)
     fields = {} if by_account else {"encoding": "smart"}
@@ -307,7 +307,7 @@ async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store:
     assert (await refused(intake, account, text="“", encoding="gsm7"))[0] == "encoding_mismatch"
 
 
-async def test_what_smart_changed_of_a_repeat_is_not_told_of_the_first(store: FakeStore, intake: Intake) -> None:
+async def test_a_repeat_does_not_list_characters_replaced_in_its_own_text(store: FakeStore, intake: Intake) -> None:
     await accepted(intake, client_ref="a", text="first")
     again = await accepted(intake, client_ref="a", text="It’s", encoding="smart")
     assert (again.duplicate, again.replaced) == (True, None)
@@ -332,7 +332,7 @@ def _odd(monkeypatch: pytest.MonkeyPatch, name: str, holds: Callable[..., bool])
         ("message_of", lambda message_id, case, *_: case.submission.text == "odd"),
     ],
 )
-async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
+async def test_an_internal_error_refuses_one_message_of_a_batch(
     name: str, holds: Callable[..., bool], intake: Intake, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _odd(monkeypatch, name, holds)
@@ -346,7 +346,7 @@ async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
 
 
 @pytest.mark.parametrize("error", [OverflowError("does not fit"), StoreError("malformed: argument 7")])
-async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
+async def test_an_unstorable_message_refuses_no_other_of_its_batch(
     error: Exception, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     normal = store.accept
@@ -366,7 +366,7 @@ async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
     assert len(store.messages) == 28
 
 
-async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) -> None:
+async def test_a_failing_hint_does_not_fail_the_request(store: FakeStore) -> None:
     def hint(*_: object, **__: object) -> None:
         raise KeyError("nobody")
 
@@ -403,7 +403,7 @@ class Followers:
         )
 
 
-async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(store: FakeStore) -> None:
+async def test_accounts_with_a_callback_url_are_announced_before_the_write(store: FakeStore) -> None:
     followers = Followers(store)
     third = msgspec.structs.replace(SHOP, name="third", brands=("third",))
     intake = followers.intake(SHOP, OTHER, third)
@@ -417,13 +417,13 @@ async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(sto
     assert len(store.messages) == 4
 
 
-async def test_a_message_that_is_refused_on_the_spot_names_its_receiver_before_its_only_event(store: FakeStore) -> None:
+async def test_a_refused_message_announces_its_callback_url_before_its_only_event(store: FakeStore) -> None:
     followers = Followers(store)
     result = await accepted(followers.intake(), category="marketing", callback_url=RECEIVER)
     assert (result.state, followers.told, len(store.messages)) == (State.REJECTED, [({"shop"}, 0)], 1)
 
 
-async def test_nobody_is_told_of_messages_that_name_no_receiver_or_are_not_stored(store: FakeStore) -> None:
+async def test_only_stored_messages_with_a_callback_url_are_announced(store: FakeStore) -> None:
     followers = Followers(store)
     intake = followers.intake()
     await accepted(intake)
@@ -431,7 +431,7 @@ async def test_nobody_is_told_of_messages_that_name_no_receiver_or_are_not_store
     assert (followers.told, len(store.messages)) == ([], 1)
 
 
-async def test_nothing_is_stored_while_it_cannot_be_told_who_names_a_receiver(store: FakeStore) -> None:
+async def test_nothing_is_stored_when_callback_urls_cannot_be_announced(store: FakeStore) -> None:
     followers = Followers(store)
     intake = followers.intake()
     followers.error = StoreUnavailable("away")
@@ -443,7 +443,7 @@ async def test_nothing_is_stored_while_it_cannot_be_told_who_names_a_receiver(st
     assert followers.told == [({"shop"}, 0)]
 
 
-async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(store: FakeStore) -> None:
+async def test_a_batch_ends_where_callback_urls_could_not_be_announced(store: FakeStore) -> None:
     followers = Followers(store)
     followers.error = StoreUnavailable("away")
     asked = [submission(to=f"+4670{i:07}", callback_url=RECEIVER if i >= SLICE else None) for i in range(SLICE + 3)]
@@ -456,7 +456,7 @@ async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(stor
 # ---- room that is given back
 
 
-async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_messages_take_no_room_in_the_queue(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether policy refuses it, we fail over it, or the store will not hold it."""
     _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.submission.text == "odd")
     normal = store.accept
@@ -483,7 +483,7 @@ async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, mo
     assert [isinstance(result, SubmissionResult) for result in results] == [True] * 4 + [False]
 
 
-async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: FakeStore) -> None:
+async def test_results_are_counted_by_account_and_code(intake: Intake, store: FakeStore) -> None:
     await accepted(intake, client_ref="a")
     await accepted(intake, client_ref="a")
     await accepted(intake, category="marketing")
@@ -502,9 +502,7 @@ async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: Fa
     }
 
 
-async def test_what_we_fail_over_is_counted_where_operators_look(
-    store: FakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_internal_errors_are_counted(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """By each of the three ways in which it may come: the checks, the message, the hint."""
     parts = Supervision()
 
