@@ -197,7 +197,7 @@ class App:
             self.store,
             self.policy_context,
             work_available=self.carrier_manager.work_available,
-            named=self.webhooks.follow_accounts,
+            announce_callbacks=self.webhooks.follow_accounts,
             max_waiting=self.config.store.max_waiting,
             velocity=VelocityCounts(self._link),
             supervision=self.supervision,
@@ -211,7 +211,7 @@ class App:
             IdempotentRequests(ClaimStore(self._link, self._vault, self.owner), self._hasher),
             self.store,
             self._hasher,
-            house=self,
+            health=self,
             version=installed_version(),
         )
         self.requests = RequestMetrics(self.api.app)

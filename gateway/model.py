@@ -261,6 +261,22 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     policy_version: str = ""
 
 
+class RequestedTerms(msgspec.Struct, array_like=True, gc=False):
+    """What an app asked for that a fresh decision or the carrier needs: kept in ``Envelope.terms`` while it waits.
+
+    Stored as a positional array: a field may be added at the end, with a default.
+    """
+
+    send_at: int = 0  # ms UTC; 0 = at once
+    expires_at: int = 0  # ms UTC; 0 = not given
+    time_zone: str = ""
+    on_quiet: str = ""  # "defer" | "reject" | "" = the operator's choice
+    priority: int = 0  # SMPP priority_flag (5.2.14)
+    reason: str = ""  # of an emergency
+    template: str = ""
+    residence: str = ""  # "attested" | ""
+
+
 class EnvelopeHeader(msgspec.Struct, array_like=True, gc=False):
     """The fields of an ``Envelope`` that its events need. Decoded alone, it skips the rest of the envelope."""
 
@@ -282,7 +298,7 @@ class Envelope(EnvelopeHeader, array_like=True, gc=False):
     policy_version: str = ""
     rules: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
-    facts: Any = None  # further input of a fresh decision (time_zone, on_quiet, …)
+    terms: RequestedTerms | None = None  # None = all of them at their defaults
 
 
 class Content(msgspec.Struct, array_like=True, gc=False):

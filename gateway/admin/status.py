@@ -42,9 +42,9 @@ class GatewayStatus:
             "gateways": parts.limits.members,
             "accounts": {
                 name: {"rate": one.rate, "share": round(one.share.held, 1), "gateways": one.share.members}
-                for name, one in parts.accounts().allowances().items()
+                for name, one in parts.accounts().rate_limits().items()
             },
-            "intake": _by_result(parts.intake.tally.counts),
+            "intake": _by_result(parts.intake.counters.counts),
             "swept": dict(parts.sweeper.counts),
             "faults": parts.supervision.as_json(),
         }

@@ -1,8 +1,8 @@
-"""Who is calling: API keys.
+"""API keys: which account a request comes from.
 
-Keys carry 256 random bits, so their SHA-256 is all that is kept and a table by digest finds the account; a digest
-cannot be steered towards a neighbour, so the look-up leaks nothing, and the comparison that follows is constant-time
-and happens for an unknown key too. Nothing is cached: hashing a key costs half a microsecond.
+Keys have 256 random bits, so only their SHA-256 is kept, and a table by digest finds the account. A digest cannot be
+chosen to resemble another one, so the look-up leaks nothing; the comparison that follows is constant-time and happens
+for unknown keys too. Nothing is cached: hashing a key costs half a microsecond.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from hashlib import sha256
 
 SHA256 = "sha256:"
 PLAIN = "plain:"
-_NOBODY = bytes(32)
+_NO_DIGEST = bytes(32)
 _BEARER = b"bearer "
 MAX_KEY = 512
 
 
 def digest_of(configured: str) -> bytes:
-    """The 32 octets kept for a configured key (``sha256:<64 hex>`` or ``plain:<key>``). Raises ValueError."""
+    """Return the 32 octets kept for a configured key (``sha256:<64 hex>`` or ``plain:<key>``). Raises ValueError."""
     if configured.startswith(SHA256):
         digest = bytes.fromhex(configured[len(SHA256) :])
         if len(digest) != 32:
@@ -31,7 +31,7 @@ def digest_of(configured: str) -> bytes:
 
 
 class Keyring:
-    """API keys to account names. Raises ValueError when two accounts share a key."""
+    """The API keys of all accounts. Raises ValueError when two accounts share a key."""
 
     def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
         self._accounts: dict[bytes, tuple[bytes, str]] = {}
@@ -45,9 +45,9 @@ class Keyring:
         return f"<Keyring {len(self._accounts)} keys>"
 
     def account(self, authorization: bytes) -> str | None:
-        """The account of an ``Authorization`` header's value, or None."""
+        """Return the name of the account of an ``Authorization`` header's value, or None."""
         if authorization[:7].lower() != _BEARER or len(authorization) > MAX_KEY:
             return None
         digest = sha256(authorization[7:].strip()).digest()
-        kept, account = self._accounts.get(digest, (_NOBODY, ""))
+        kept, account = self._accounts.get(digest, (_NO_DIGEST, ""))
         return account if hmac.compare_digest(kept, digest) else None

@@ -1,6 +1,6 @@
-"""What the applications' interface is: its operations, their answers and problems, the parameters and the fields.
+"""The HTTP contract as data: operations, their responses and problems, parameters and fields.
 
-Data alone; ``gateway.api.openapi`` makes the document of it, and a test keeps it equal to the routes.
+``gateway.api.openapi`` makes the document of it, and a test keeps it equal to the routes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from gateway.intake.submission import Submission
 
 _NDJSON = content_negotiation.NDJSON.decode()
 
+# Codes of problems, by what makes a request get them.
 ALWAYS = ("timeout", "headers_too_large", "internal")
-KEYED = ("unauthorized", *ALWAYS)
-BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *KEYED)
-STORED = ("store_unavailable", "write_unconfirmed", "store_full")
+AUTHENTICATED = ("unauthorized", *ALWAYS)
+WITH_BODY = ("malformed", "unknown_field", "too_large", "unsupported_media_type", *AUTHENTICATED)
+STORE = ("store_unavailable", "write_unconfirmed", "store_full")
 POLICY = (
     "consent_missing",
     "consent_revoked",
@@ -32,50 +33,50 @@ POLICY = (
     "no_route",
     "zone_unknown",
 )
-TAKEN = (
+SUBMISSION = (
     "rate_limited",
     "velocity_limit",
     "queue_full",
     "shutting_down",
     "idempotency_running",
     "idempotency_mismatch",
-    *STORED,
+    *STORE,
 )
-FAULTS = ("invalid_number", "invalid_value", "encoding_mismatch")
+VALUES = ("invalid_number", "invalid_value", "encoding_mismatch")
 RIGHTS = ("category_not_granted", "sender_not_allowed", "brand_not_allowed", "destination_not_allowed")
 
 
-class SuccessAnswer(NamedTuple):
-    """A success: what it means and its type; ``also``: other content types of the same."""
+class SuccessResponse(NamedTuple):
+    """A successful response."""
 
-    text: str
+    description: str
     type: Any = None
-    also: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()  # beside JSON
 
 
 class ApiOperation(NamedTuple):
-    """One method of one path."""
+    """One method of one path. ``parameters``: keys of ``PARAMETERS``; ``problems``: codes."""
 
     method: str
     path: str
     name: str
     tag: str
     summary: str
-    text: str
-    answers: Mapping[int, SuccessAnswer]
+    description: str
+    responses: Mapping[int, SuccessResponse]
     problems: tuple[str, ...]
     parameters: tuple[str, ...] = ()
     body: Any = None
     examples: Mapping[str, Any] = {}
-    also: tuple[str, ...] = ()  # other content types of the body
+    media_types: tuple[str, ...] = ()  # of the body, beside JSON
 
 
 _TO = "+46701740605"
 _HELLO = {"to": _TO, "text": "Your parcel is waiting at the corner shop.", "category": "transactional"}
 TAGS = {
-    "messages": "Hand in messages, follow them, stop them.",
-    "recipients": "What recipients have said: consent given and taken back, opt-outs.",
-    "gateway": "Is it there, does it work, what does it speak. No key is needed.",
+    "messages": "Send messages, track them, cancel them.",
+    "recipients": "Recipients' choices: consents and opt-outs.",
+    "gateway": "Health, readiness and this document. No API key is needed.",
 }
 
 OPERATIONS = (
@@ -84,16 +85,16 @@ OPERATIONS = (
         "/v1/messages",
         "sendMessage",
         "messages",
-        "Hand in one message",
-        "The answer comes when the message is stored. What policy puts off is answered 202 as well, with the instant "
-        "in `decision.next_at`; what policy refuses is a 422 with `id` and `decision`.",
-        {202: SuccessAnswer("Stored", schemas.SubmittedView)},
-        (*BODY, *FAULTS, *RIGHTS, *POLICY, *TAKEN),
+        "Send a message",
+        "The response comes once the message is stored. A message that policy defers is answered 202 as well, with the "
+        "time in `decision.next_at`; a message that policy refuses is answered 422, with `id` and `decision`.",
+        {202: SuccessResponse("Stored", schemas.SubmittedView)},
+        (*WITH_BODY, *VALUES, *RIGHTS, *POLICY, *SUBMISSION),
         ("Idempotency-Key",),
         Submission,
         {
             "plain": _HELLO,
-            "with a reference, at an hour": _HELLO
+            "with a reference and an expiry": _HELLO
             | {"client_ref": "order-1017", "expires_at": "2099-12-31T12:00:00Z", "metadata": {"order": 1017}},
         },
     ),
@@ -102,14 +103,14 @@ OPERATIONS = (
         "/v1/messages/batch",
         "sendBatch",
         "messages",
-        "Hand in many messages",
-        f"Up to {MAX_MESSAGES} messages or 8 MiB. Each is accepted or refused by itself; results come in the order "
-        f"sent. As `{_NDJSON}` every line is a message, in an answer a result, the last one with the counts; a faulty "
-        "line is one refused message. The answer has the form of the body, or the one that `Accept` asks for. Lines "
-        "for lines are a stream: taken in and answered as they arrive, up to 50,000 (5,000 with an Idempotency-Key), "
-        "slowed down to the account's rate.",
-        {202: SuccessAnswer("Taken in; see each result", schemas.BatchAnswer, (_NDJSON,))},
-        (*BODY, "not_acceptable", *TAKEN),
+        "Send a batch of messages",
+        f"Up to {MAX_MESSAGES} messages or 8 MiB. Each message is accepted or refused on its own; results are in the "
+        f"order sent. With `{_NDJSON}` every line of the body is a message and every line of the response a result, "
+        "the last one the counts; a faulty line is one refused message. The response has the media type of the body, "
+        "or the one that `Accept` asks for. NDJSON answered in NDJSON is a stream: lines are accepted and answered as "
+        "they arrive, up to 50,000 (5,000 with an Idempotency-Key), at the account's rate limit.",
+        {202: SuccessResponse("Processed; see each result", schemas.BatchAnswer, (_NDJSON,))},
+        (*WITH_BODY, "not_acceptable", *SUBMISSION),
         ("Idempotency-Key",),
         BatchRequest,
         {"two": {"messages": [_HELLO, _HELLO | {"to": "+46701740606", "client_ref": "order-1018"}]}},
@@ -121,10 +122,10 @@ OPERATIONS = (
         "findMessages",
         "messages",
         "Find messages by your reference",
-        "What was accepted under a `client_ref` within 72 hours. Without `to` those of every recipient, the oldest "
-        "first, at most 100; `more` says that there may be others, which `to` finds.",
-        {200: SuccessAnswer("None, one or several", schemas.FoundView)},
-        ("malformed", "invalid_number", *KEYED, *STORED),
+        "The messages accepted under a `client_ref` within 72 hours. Without `to`, those of every recipient, oldest "
+        "first, at most 100; `more` says that there may be others, which a search with `to` finds.",
+        {200: SuccessResponse("The messages, possibly none", schemas.FoundView)},
+        ("malformed", "invalid_number", *AUTHENTICATED, *STORE),
         ("client_ref", "?to"),
     ),
     ApiOperation(
@@ -132,10 +133,10 @@ OPERATIONS = (
         "/v1/messages/{id}",
         "getMessage",
         "messages",
-        "Read a message",
-        "Status, parts with the carrier's ids, and the timeline. The text is not among it.",
-        {200: SuccessAnswer("The record", schemas.MessageView)},
-        ("not_found", *KEYED, *STORED),
+        "Get a message",
+        "Its status, its parts with the carrier's ids, and its timeline. The text is not included.",
+        {200: SuccessResponse("The record", schemas.MessageView)},
+        ("not_found", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -143,11 +144,11 @@ OPERATIONS = (
         "/v1/messages/{id}/decisions",
         "getDecisions",
         "messages",
-        "Why it is where it is",
-        "Every decision of policy about this message, oldest first, with the rules that objected, the zones of the "
-        "recipient and the policy's version; and what is permitted now.",
-        {200: SuccessAnswer("The decisions", schemas.DecisionsView)},
-        ("not_found", *KEYED, *STORED),
+        "Get the decisions about a message",
+        "Every policy decision about this message, oldest first, with the rules that objected, the recipient's time "
+        "zones and the policy version; and what is permitted now.",
+        {200: SuccessResponse("The decisions", schemas.DecisionsView)},
+        ("not_found", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -155,13 +156,14 @@ OPERATIONS = (
         "/v1/messages/{id}/cancel",
         "cancelMessage",
         "messages",
-        "Stop a message",
-        "What waits is canceled at once. What a carrier has already is only marked: it is not sent again.",
+        "Cancel a message",
+        "A waiting message is canceled at once. A message that a carrier already has is only marked, so that it is not "
+        "sent again.",
         {
-            200: SuccessAnswer("Canceled: it is never sent", schemas.CanceledView),
-            202: SuccessAnswer("A carrier has it: it is not sent again", schemas.CanceledView),
+            200: SuccessResponse("Canceled: the message is never sent", schemas.CanceledView),
+            202: SuccessResponse("A carrier already has the message: it is not sent again", schemas.CanceledView),
         },
-        ("not_found", "already_final", *KEYED, *STORED),
+        ("not_found", "already_final", *AUTHENTICATED, *STORE),
         ("id",),
     ),
     ApiOperation(
@@ -169,15 +171,15 @@ OPERATIONS = (
         "/v1/consents/{to}",
         "putConsent",
         "recipients",
-        "Record a consent given or taken back",
-        "The latest by `occurred_at` counts; a tie is a revocation. To grant, `method` and `evidence` are needed.",
-        {200: SuccessAnswer("`applied` says whether it is the latest word", recipients.ConsentView)},
-        ("invalid_number", "invalid_value", "brand_not_allowed", *BODY, *STORED),
+        "Record a consent granted or revoked",
+        "The latest by `occurred_at` counts; a tie is a revocation. `method` and `evidence` are required to grant.",
+        {200: SuccessResponse("`applied` says whether this is the latest one", recipients.ConsentView)},
+        ("invalid_number", "invalid_value", "brand_not_allowed", *WITH_BODY, *STORE),
         ("to",),
         recipients.ConsentBody,
         {
-            "given": {"status": "granted", "method": "web_form", "evidence": "ticked: send me offers"},
-            "taken back": {"status": "revoked"},
+            "granted": {"status": "granted", "method": "web_form", "evidence": "ticked: send me offers"},
+            "revoked": {"status": "revoked"},
         },
     ),
     ApiOperation(
@@ -185,10 +187,10 @@ OPERATIONS = (
         "/v1/consents/{to}",
         "getConsents",
         "recipients",
-        "Read a recipient's consents",
+        "List a recipient's consents",
         "Those for the brands of this account.",
-        {200: SuccessAnswer("The consents", recipients.ConsentsView)},
-        ("invalid_number", *KEYED, *STORED),
+        {200: SuccessResponse("The consents", recipients.ConsentsView)},
+        ("invalid_number", *AUTHENTICATED, *STORE),
         ("to",),
     ),
     ApiOperation(
@@ -197,9 +199,9 @@ OPERATIONS = (
         "putSuppression",
         "recipients",
         "Record an opt-out",
-        "From marketing or from everything, for one brand or for the whole account. What waits already is stopped too.",
-        {200: SuccessAnswer("It stands", recipients.SuppressionView)},
-        ("invalid_number", "brand_not_allowed", *BODY, *STORED),
+        "From marketing or from everything, for one brand or for the whole account. Waiting messages are stopped too.",
+        {200: SuccessResponse("The opt-out", recipients.SuppressionView)},
+        ("invalid_number", "brand_not_allowed", *WITH_BODY, *STORE),
         ("to",),
         recipients.SuppressionBody,
         {"from marketing": {"reason": "asked by telephone"}, "from all": {"scope": "all", "reason": "asked to"}},
@@ -209,10 +211,10 @@ OPERATIONS = (
         "/v1/suppressions/{to}",
         "getSuppressions",
         "recipients",
-        "Read a recipient's opt-outs",
-        "Those that stand against this account's messages, the operators' included.",
-        {200: SuccessAnswer("The opt-outs", recipients.SuppressionsView)},
-        ("invalid_number", *KEYED, *STORED),
+        "List a recipient's opt-outs",
+        "Those in force against this account's messages, including the operators' own.",
+        {200: SuccessResponse("The opt-outs", recipients.SuppressionsView)},
+        ("invalid_number", *AUTHENTICATED, *STORE),
         ("to",),
     ),
     ApiOperation(
@@ -221,9 +223,9 @@ OPERATIONS = (
         "deleteSuppression",
         "recipients",
         "Lift opt-outs",
-        "Those that this account recorded; what operators recorded stays.",
-        {204: SuccessAnswer("Lifted, or there was none")},
-        ("malformed", "invalid_value", "invalid_number", "brand_not_allowed", *KEYED, *STORED),
+        "Those that this account recorded; opt-outs that operators recorded stay.",
+        {204: SuccessResponse("Lifted, or there was none")},
+        ("malformed", "invalid_value", "invalid_number", "brand_not_allowed", *AUTHENTICATED, *STORE),
         ("to", "?scope", "?brand"),
     ),
     ApiOperation(
@@ -231,9 +233,9 @@ OPERATIONS = (
         "/healthz",
         "alive",
         "gateway",
-        "Is the process there",
-        "For restarts by a supervisor.",
-        {200: SuccessAnswer("It is", schemas.HealthView)},
+        "Health",
+        "Whether the process responds. For a supervisor that restarts it.",
+        {200: SuccessResponse("The process responds", schemas.HealthView)},
         ALWAYS,
     ),
     ApiOperation(
@@ -241,9 +243,9 @@ OPERATIONS = (
         "/readyz",
         "ready",
         "gateway",
-        "Can it take messages",
-        "For balancers: whether the store can be written to.",
-        {200: SuccessAnswer("It can", schemas.HealthView)},
+        "Readiness",
+        "Whether the store can be written to. For load balancers.",
+        {200: SuccessResponse("Messages are accepted", schemas.HealthView)},
         (*ALWAYS, "store_unavailable"),
     ),
     ApiOperation(
@@ -253,7 +255,7 @@ OPERATIONS = (
         "gateway",
         "This document",
         "OpenAPI 3.1.",
-        {200: SuccessAnswer("The document", dict[str, Any])},
+        {200: SuccessResponse("The document", dict[str, Any])},
         ALWAYS,
     ),
 )
@@ -264,7 +266,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
         "in": "header",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
-        "description": "A repeat with the same key and body within 24 hours gets the first answer and sends nothing.",
+        "description": "A repeat with the same key and body within 24 hours gets the first response and sends nothing.",
         "example": "2b1f3e1c-6a3f-4c1e-9f43-0c4b1f0f7d11",
     },
     "id": {"in": "path", "schema": {"type": "string", "format": "uuid"}, "description": "The message's id."},
@@ -274,7 +276,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "E.164, with or without `+`.",
         "example": _TO,
     },
-    "?to": {"schema": _NUMBER, "description": "Only this recipient's.", "example": _TO},
+    "?to": {"schema": _NUMBER, "description": "Only messages to this recipient.", "example": _TO},
     "client_ref": {
         "in": "query",
         "required": True,
@@ -282,33 +284,33 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Your reference.",
         "example": "order-1017",
     },
-    "?scope": {"schema": {"enum": ["marketing", "all"]}, "description": "Only opt-outs from this."},
-    "?brand": {"schema": {"type": "string"}, "description": "Only this brand's."},
+    "?scope": {"schema": {"enum": ["marketing", "all"]}, "description": "Only opt-outs of this scope."},
+    "?brand": {"schema": {"type": "string"}, "description": "Only opt-outs of this brand."},
 }
 
 FIELDS = {
-    "to": "Destination: E.164, with or without `+`; with the account's `default_country` also as it is written there. "
-    "Digits without `+` that could be two numbers are refused. The answer has the number that is dialled.",
-    "text": "Up to 255 segments; the alphabet is chosen by what is in it.",
-    "from": "Sender: digits, a short code or up to 11 letters. Without it the account's first.",
-    "category": "What the message is for. Without it the account's default.",
-    "brand": "Whose message it is, for consent and opt-outs. Without it the account's first.",
-    "client_ref": "Your reference: accepted once per recipient within 72 hours, repeats get the first id.",
-    "callback_url": "Where events of this message go instead of the account's address.",
-    "send_at": "Not before this instant, at most a year ahead.",
-    "expires_at": "Not after this instant.",
-    "time_zone": "The recipient's IANA zone, for quiet hours. It chooses among the zones of the number's country; any "
-    "other one counts beside them: both must permit, unless `residence` is attested.",
-    "residence": "`attested`: you know that the recipient lives in `time_zone`, which then counts alone; kept as "
-    "evidence with the message.",
-    "on_quiet": "In quiet hours: put off (`defer`) or refuse (`reject`). Without it the operator's choice.",
-    "priority": "SMPP priority_flag, for the carrier. What goes first here follows from the category.",
-    "encoding": "`auto`: the alphabet that fits; `smart`: typographic quotes, dashes and the like become plain ones "
-    "when that keeps the text in GSM 7-bit, and `replaced` tells which; else insist on an alphabet: what does not fit "
-    "is refused. Without it the account's.",
-    "metadata": "Anything of yours, up to 2048 octets as JSON; given back with the message.",
-    "reason": "Needed for an emergency.",
-    "template": "Name of a text of the account with `{places}`, instead of `text`.",
-    "vars": "A value for every place of the template.",
+    "to": "Destination in E.164, with or without `+`; with the account's `default_country` also in national form. "
+    "Digits without `+` that could be two different numbers are refused. The response has the number that is dialled.",
+    "text": "Up to 255 segments. The encoding follows from the characters, unless `encoding` forces one.",
+    "from": "Sender: digits, a short code or up to 11 letters. Default: the first sender of the account.",
+    "category": "The purpose of the message. Default: the account's.",
+    "brand": "The brand that sends the message, for consents and opt-outs. Default: the account's first.",
+    "client_ref": "Your reference: accepted once per recipient within 72 hours; repeats get the id of the first.",
+    "callback_url": "URL for the events of this message, instead of the account's.",
+    "send_at": "Send no earlier than this time; at most a year ahead.",
+    "expires_at": "Send no later than this time.",
+    "time_zone": "The recipient's IANA time zone, for quiet hours. It selects among the zones of the number's country; "
+    "any other zone applies in addition: both must permit, unless `residence` is attested.",
+    "residence": "`attested`: you know that the recipient lives in `time_zone`, which then applies alone; kept with "
+    "the message as evidence.",
+    "on_quiet": "During quiet hours, `defer` the message or `reject` it. Default: the operator's choice.",
+    "priority": "SMPP priority_flag, for the carrier. The order within the gateway follows from the category.",
+    "encoding": "`auto`: the encoding that fits; `smart`: typographic quotes, dashes and the like become plain ones "
+    "when that keeps the text in GSM 7-bit, and `replaced` lists them; any other value forces an encoding, and a text "
+    "that does not fit is refused. Default: the account's.",
+    "metadata": "Any JSON object of up to 2048 bytes; returned with the message.",
+    "reason": "Required for category `emergency`.",
+    "template": "Name of one of the account's templates, a text with `{placeholders}`; instead of `text`.",
+    "vars": "A value for every placeholder of the template.",
 }
-"""What is asked for in a message, for people."""
+"""Descriptions of the fields of a message."""

@@ -1,4 +1,4 @@
-"""``/v1/openapi.json`` and the page that shows it, ``/docs``: from the package, with no request to anywhere else."""
+"""``/v1/openapi.json`` and the page that shows it, ``/docs``: served from the package, without requests elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.api.problems import refuse
 
 _TYPES = {"docs.html": "text/html", "docs.css": "text/css", "docs.js": "text/javascript"}
 _HEADERS = {
-    # The page may load and ask nothing but this gateway, whatever stands in the document.
+    # Whatever the document contains, the page may load from and send to this gateway only.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 class DocsRoutes:
-    """The routes; ``version`` is the gateway's."""
+    """The routes. ``version``: of the gateway."""
 
     def __init__(self, version: str) -> None:
         self._version = version
@@ -31,7 +31,7 @@ class DocsRoutes:
         self._pages = {name: (folder / name).read_bytes() for name in _TYPES}
 
     def routes(self) -> list[Route]:
-        """Where these live."""
+        """Return the routes."""
         return [
             Route("/v1/openapi.json", self.document),
             Route("/", self.welcome),
@@ -43,8 +43,8 @@ class DocsRoutes:
         return Response(document(self._version), media_type="application/json")
 
     async def welcome(self, _request: Request) -> Response:
-        """``GET /``: whoever looks at the address in a browser is led to the page."""
-        return RedirectResponse("docs")  # relative, so that it holds behind a proxy's path as well
+        """``GET /``: lead a browser to the page."""
+        return RedirectResponse("docs")  # relative, so that it works behind a proxy's path too
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "docs.html")

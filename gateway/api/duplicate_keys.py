@@ -1,8 +1,8 @@
-"""Fields that stand twice in one JSON object, found without a second look at most bodies.
+"""Duplicate keys in a JSON object, found without parsing most bodies a second time.
 
-A decoder takes the last of two equal fields and says nothing, and which one an app meant nobody knows (RFC 8259,
-section 4). Each field has a colon, and so have texts and instants: when a body has as many colons as what was decoded
-of it has when it is written again, nothing was left out. Only otherwise the body is taken apart once more.
+A decoder silently takes the last of two equal keys, and which one the app meant cannot be known (RFC 8259, section 4).
+Each key has a colon, and so may texts and instants: when a body has as many colons as its decoded value has when it is
+encoded again, nothing was left out. Only otherwise the body is parsed again.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from gateway.intake.submission import Submission
 
 _NAMES = re.compile(rb'"[ \t\r\n]*:').findall
 _FEWER = re.compile(rb'\\u003[aA]|[+-][0-9]{4}"').search
-"""A colon that is escaped, an offset without one: such a body has fewer colons than what is written again."""
+"""An escaped colon, or an offset without one: such a body has fewer colons than its value encoded again."""
 
-_write = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 
-def repeats(body: bytes, messages: Sequence[Submission], around: int) -> str:
-    """The place of a field that stands twice in a body of these messages, "" when there is none.
+def duplicate_in_messages(body: bytes, messages: Sequence[Submission], around: int) -> str:
+    """Return the path of a duplicate key in a body of these messages, "" when there is none.
 
-    ``around``: fields of the body that are not of messages.
+    ``around``: keys of the body outside of the messages.
     """
-    alike = body.count(b":") == _write(messages).count(b":") + around
-    if alike and not ((b"\\" in body or b"_at" in body) and _FEWER(body)):
+    equal = body.count(b":") == _encode(messages).count(b":") + around
+    if equal and not ((b"\\" in body or b"_at" in body) and _FEWER(body)):
         return ""
-    return repeated(body)
+    return duplicate_in_json(body)
 
 
-def _named(body: bytes) -> int:
-    """How many names of fields there are at most."""
+def _max_keys(body: bytes) -> int:
+    """Return how many keys the body has at most."""
     if b" :" in body or b"\n:" in body or b"\t:" in body or b"\r:" in body:
         return len(_NAMES(body))
     return body.count(b'":')
 
 
-def _count(tree: Any) -> int:
+def _keys(tree: Any) -> int:
     if isinstance(tree, dict):
-        return len(tree) + sum(map(_count, tree.values()))
-    return sum(map(_count, tree)) if isinstance(tree, list) else 0
+        return len(tree) + sum(map(_keys, tree.values()))
+    return sum(map(_keys, tree)) if isinstance(tree, list) else 0
 
 
-def repeated(body: bytes) -> str:
-    """The same of any JSON that can be decoded."""
-    if _named(body) == _count(msgspec.json.decode(body)):
+def duplicate_in_json(body: bytes) -> str:
+    """Return the path of a duplicate key in any JSON that can be decoded, "" when there is none."""
+    if _max_keys(body) == _keys(msgspec.json.decode(body)):
         return ""
-    return _twice(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
+    return _find_duplicate(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it is written."""
+    """An object as its pairs, in order."""
 
 
-def _twice(tree: Any, place: str = "") -> str:
+def _find_duplicate(tree: Any, place: str = "") -> str:
     if isinstance(tree, _Pairs):
         seen: set[str] = set()
         for name, value in tree:
@@ -66,10 +66,10 @@ def _twice(tree: Any, place: str = "") -> str:
             if name in seen:
                 return here
             seen.add(name)
-            if found := _twice(value, here):
+            if found := _find_duplicate(value, here):
                 return found
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
-            if found := _twice(value, f"{place}[{index}]"):
+            if found := _find_duplicate(value, f"{place}[{index}]"):
                 return found
     return ""

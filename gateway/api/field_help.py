@@ -1,4 +1,4 @@
-"""What a field may hold, in words for people: of what kind it is, what is allowed, an example."""
+"""Errors of msgspec in words for people: what a field may hold, an example, and what was sent."""
 
 from __future__ import annotations
 
@@ -24,81 +24,81 @@ EXAMPLES = {
 }
 
 _GOT = {
-    "str": "text",
+    "str": "a string",
     "int": "a number",
     "float": "a number with a fraction",
     "bool": "true or false",
     "null": "null",
-    "array": "a list",
+    "array": "an array",
     "object": "an object",
 }
 _FOUND = re.compile(r"got `(\w+)`|Invalid enum value ('.*')", re.DOTALL)
 
 
-def parted(error: msgspec.ValidationError) -> tuple[str, str]:
-    """What msgspec complains of, and where: ``messages[3].to``, "" for the whole."""
-    said, _, path = str(error).partition(" - at `$")
-    return said, path.rstrip("`").replace("[...]", "").lstrip(".")
+def split_error(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Return what msgspec says and the path of the field: ``messages[3].to``, "" for the whole body."""
+    text, _, path = str(error).partition(" - at `$")
+    return text, path.rstrip("`").replace("[...]", "").lstrip(".")
 
 
 def in_words(error: msgspec.ValidationError, kind: Any) -> str:
-    """A complaint of msgspec about a value of ``kind``: ``category: write one of …, not 'sms'``."""
-    said, path = parted(error)
-    return f"{path}: {explained(said, kind, path)}" if path else explained(said, kind, path)
+    """Return an error about a value of ``kind``: ``category: expected one of …, got 'sms'``."""
+    text, path = split_error(error)
+    return f"{path}: {explain(text, kind, path)}" if path else explain(text, kind, path)
 
 
-def explained(said: str, kind: Any, path: str) -> str:
-    """A complaint of msgspec about the field at ``path`` of a body of ``kind``, in words."""
+def explain(text: str, kind: Any, path: str) -> str:
+    """Return an error of msgspec about the field at ``path`` of a body of ``kind``, in words."""
     name = path.rpartition(".")[2].partition("[")[0]
-    wanted = "a JSON object" if not path else fields(kind).get(name, "")
+    wanted = "a JSON object" if not path else descriptions(kind).get(name, "")
     if not wanted:
-        return said
-    found = _FOUND.search(said)
-    got = "" if found is None else f", not {_GOT.get(found[1], found[1]) if found[1] else found[2]}"
-    example = f", like {EXAMPLES[name]}" if name in EXAMPLES else ""
-    return f"write {wanted}{example}{got}"
+        return text
+    found = _FOUND.search(text)
+    got = "" if found is None else f"; got {_GOT.get(found[1], found[1]) if found[1] else found[2]}"
+    example = f", such as {EXAMPLES[name]}" if name in EXAMPLES else ""
+    return f"expected {wanted}{example}{got}"
 
 
 @cache
-def known(kind: Any, nested: bool) -> str:
-    """The fields that a struct may have, or the structs in its list: ``; there are to, text, …``."""
+def allowed_fields(kind: Any, nested: bool) -> str:
+    """Return the fields of a struct, or of the structs in its list: ``; allowed: to, text, …``."""
     info = inspect.type_info(kind)
     found = info.fields if isinstance(info, inspect.StructType) else ()
     if nested:
         items = (field.type.item_type for field in found if isinstance(field.type, inspect.ListType))
         found = next((item.fields for item in items if isinstance(item, inspect.StructType)), ())
-    return f"; there are {', '.join(field.encode_name for field in found)}" if found else ""
+    return f"; allowed: {', '.join(field.encode_name for field in found)}" if found else ""
 
 
 @cache
-def fields(kind: Any) -> dict[str, str]:
-    """What each field of a struct may hold, and of the structs in its lists."""
+def descriptions(kind: Any) -> dict[str, str]:
+    """Return field -> what it may hold, for a struct and the structs in its lists."""
     out: dict[str, str] = {}
     info = inspect.type_info(kind)
     if isinstance(info, inspect.StructType):
         for field in info.fields:
             if isinstance(field.type, inspect.ListType) and isinstance(field.type.item_type, inspect.StructType):
-                out |= fields(field.type.item_type.cls)
-            out[field.encode_name] = words(field.type)
+                out |= descriptions(field.type.item_type.cls)
+            out[field.encode_name] = describe_type(field.type)
     return out
 
 
-def words(kind: inspect.Type) -> str:
-    """A type, in words; "" for what has none."""
-    said = ""
+def describe_type(kind: inspect.Type) -> str:
+    """Return a type in words; "" for a type without a description."""
+    text = ""
     match kind:
         case inspect.UnionType(types=types):
-            said = " or ".join(filter(None, map(words, types)))
+            text = " or ".join(filter(None, map(describe_type, types)))
         case inspect.LiteralType(values=values):
-            said = f"one of {', '.join(msgspec.json.encode(value).decode() for value in values)}"
+            text = f"one of {', '.join(msgspec.json.encode(value).decode() for value in values)}"
         case inspect.StrType(min_length=least, max_length=most):
-            said = f"text of {f'{least} to' if least else 'at most'} {most} characters" if most else "text"
+            text = f"a string of {f'{least} to' if least else 'at most'} {most} characters" if most else "a string"
         case inspect.IntType(ge=least, le=most):
-            said = f"a whole number from {least} to {most}" if least is not None and most is not None else "a number"
+            text = f"an integer from {least} to {most}" if least is not None and most is not None else "a number"
         case inspect.DateTimeType():
-            said = 'an instant with its offset, like "2026-11-21T08:00:00Z"'
+            text = 'a date-time with a UTC offset, such as "2026-11-21T08:00:00Z"'
         case inspect.DictType(value_type=value):
-            said = f"an object whose values are {words(value)}" if words(value) else "an object"
+            text = f"an object whose values are {describe_type(value)}" if describe_type(value) else "an object"
         case inspect.ListType():
-            said = "a list"
-    return said
+            text = "an array"
+    return text

@@ -1,9 +1,9 @@
-"""The applications' HTTP interface: the two submit routes in front (``submit``), everything else here, by Starlette."""
+"""The applications' HTTP interface: the submit routes (``submit``) in front, everything else here, on Starlette."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,69 +12,64 @@ from starlette.routing import Route
 
 from gateway.api import schemas
 from gateway.api.accounts import Accounts
+from gateway.api.admission import Admission
 from gateway.api.docs import DocsRoutes
 from gateway.api.health import HealthRoutes, HealthSource
 from gateway.api.problems import refuse
-from gateway.api.recipients import Recipients, RuleStore
+from gateway.api.recipients import Recipients
 from gateway.api.requests import destination, query, read_head
 from gateway.api.responses import HANDLERS, JsonResponse
-from gateway.api.submit import Runner, SubmitHandler, SubmitIntake
+from gateway.api.submit import SubmitHandler
 from gateway.clock import now_ms
 from gateway.config import Account
-from gateway.model import Recipient
 from gateway.store import ids
 from gateway.store.keys import Hasher
 from gateway.store.records import MessageRecord
 from gateway.store.requests import CancelResult
 
+if TYPE_CHECKING:
+    from gateway.intake.idempotency import IdempotentRequests
+    from gateway.intake.service import Intake
+    from gateway.store.messages import MessageStore
+
 MAX_FOUND = 100
-SURE = 64
-"""Fewer messages than these under one reference are all there are: the store keeps so many of a day and partition."""
+"""Messages returned for one reference, at most."""
+
+MAX_KEPT = 64
+"""Messages that the store keeps under one reference, of a day and partition: fewer are certainly all there are."""
+
 Clock = Callable[[], int]
 
 
-class Records(Protocol):
-    """What reading and cancelling need of the store."""
-
-    async def find(self, ids: Sequence[bytes]) -> list[MessageRecord | None]: ...
-    async def by_reference(self, recipient: Recipient, reference: bytes) -> bytes | None: ...
-    async def mentions(self, account: str, client_ref: str) -> list[bytes]: ...
-    async def cancel(self, ids: Sequence[bytes]) -> list[CancelResult]: ...
-
-
-class ApiStore(Records, RuleStore, Protocol):
-    """What the whole interface needs of the store."""
-
-
 async def only_post(_request: Request) -> Response:
-    """What else is tried on a route that ``SubmitHandler`` serves: else "batch" would pass for a message's id."""
-    raise refuse("method_not_allowed", "allowed here: POST", headers=((b"allow", b"POST"),))
+    """Refuse other methods on a route that ``SubmitHandler`` serves: else "batch" would be taken for an id."""
+    raise refuse("method_not_allowed", "allowed methods: POST", headers=((b"allow", b"POST"),))
 
 
 class HttpApi:
-    """The application to listen with. ``accounts`` is replaced on a reload, ``closing`` set before the end."""
+    """``app`` is the ASGI application to serve. A reload replaces ``accounts``."""
 
     def __init__(
         self,
         accounts: Accounts,
-        taker: SubmitIntake,
-        runs: Runner,
-        store: ApiStore,
+        intake: Intake,
+        idempotent_requests: IdempotentRequests,
+        store: MessageStore,
         hasher: Hasher,
         *,
-        house: HealthSource,
+        health: HealthSource,
         version: str = "unknown",
         clock: Clock = now_ms,
     ) -> None:
         self._store = store
         self._hasher = hasher
         recipients = Recipients(store, hasher, self.caller, clock)
-        behind = Starlette(
+        fallback = Starlette(
             routes=[
-                *HealthRoutes(house).routes(),
+                *HealthRoutes(health).routes(),
                 *DocsRoutes(version).routes(),
-                Route("/v1/messages", self.look_up),
-                Route("/v1/messages", only_post, methods=["POST"]),  # never asked: names POST among what is allowed
+                Route("/v1/messages", self.find),
+                Route("/v1/messages", only_post, methods=["POST"]),  # never called: 405 names POST too
                 Route("/v1/messages/batch", only_post, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
                 Route("/v1/messages/{id}", self.read),
                 Route("/v1/messages/{id}/cancel", self.cancel, methods=["POST"]),
@@ -83,34 +78,35 @@ class HttpApi:
             ],
             exception_handlers=HANDLERS,
         )
-        behind.router.redirect_slashes = False
-        self.app = SubmitHandler(accounts, taker, runs, behind)
+        fallback.router.redirect_slashes = False
+        self._admission = Admission(accounts)
+        self.app = SubmitHandler(self._admission, intake, idempotent_requests, fallback)
 
     @property
     def accounts(self) -> Accounts:
-        """Whose keys open the door."""
-        return self.app.accounts
+        """The accounts whose keys are valid."""
+        return self._admission.accounts
 
     @accounts.setter
     def accounts(self, accounts: Accounts) -> None:
-        self.app.accounts = accounts
+        self._admission.accounts = accounts
 
     def close(self) -> None:
-        """Take no new messages from now on; reading goes on."""
-        self.app.closing = True
+        """Accept no new messages from now on; reading goes on."""
+        self._admission.closing = True
 
     def caller(self, request: Request) -> Account:
-        """The account whose key came with the request. Raises HttpProblem (401)."""
+        """Return the account whose key the request has. Raises HttpProblem (401)."""
         return self.accounts.caller(read_head(request.scope["headers"]).authorization)
 
     async def read(self, request: Request) -> Response:
         """``GET /v1/messages/{id}``: the record with parts, carrier ids and timeline."""
         return JsonResponse(schemas.message(await self._own(request)))
 
-    async def look_up(self, request: Request) -> Response:
-        """``GET /v1/messages?client_ref=…[&to=…]``: what was accepted under a reference within 72 hours.
+    async def find(self, request: Request) -> Response:
+        """``GET /v1/messages?client_ref=…[&to=…]``: the messages accepted under a reference within 72 hours.
 
-        Without ``to`` every recipient's, the oldest first, at most ``MAX_FOUND``; ``more``: there may be others.
+        Without ``to`` those of every recipient, the oldest first, at most ``MAX_FOUND``; ``more``: there may be others.
         """
         account = self.caller(request)
         reference, to = query(request.query_params, "client_ref", 128), request.query_params.get("to")
@@ -123,34 +119,36 @@ class HttpApi:
             found = [first] if first else []
         records = await self._store.find(found[:MAX_FOUND]) if found else []
         mine = [record for record in records if record is not None and record.account == account.name]
-        return JsonResponse(schemas.FoundView([schemas.message(record) for record in mine], more=len(found) >= SURE))
+        return JsonResponse(
+            schemas.FoundView([schemas.message(record) for record in mine], more=len(found) >= MAX_KEPT)
+        )
 
     async def decisions(self, request: Request) -> Response:
-        """``GET /v1/messages/{id}/decisions``: what policy said, from the door to the last hand-out."""
+        """``GET /v1/messages/{id}/decisions``: every decision of policy, from intake to the last fresh one."""
         return JsonResponse(schemas.decisions(await self._own(request)))
 
     async def cancel(self, request: Request) -> Response:
         """``POST /v1/messages/{id}/cancel``: 200 canceled, 202 cancel_requested, 409 final."""
         record = await self._own(request)
-        (done,) = await self._store.cancel([record.id])
-        if done is CancelResult.MISSING:
+        (result,) = await self._store.cancel([record.id])
+        if result is CancelResult.MISSING:
             raise refuse("not_found")
-        if done is CancelResult.FINAL:
+        if result is CancelResult.FINAL:
             raise refuse("already_final", id=ids.text(record.id))
-        if done is CancelResult.CANCELED:
+        if result is CancelResult.CANCELED:
             return JsonResponse(schemas.CanceledView(ids.text(record.id), "canceled"))
         return JsonResponse(schemas.CanceledView(ids.text(record.id), "cancel_requested"), 202)
 
     async def _own(self, request: Request) -> MessageRecord:
-        """The record asked for, if it is the caller's. Raises HttpProblem (404, another's too)."""
+        """Return the record of the path's id. Raises HttpProblem (404), also for another account's message."""
         account = self.caller(request)
         try:
             wanted = ids.parse(request.path_params["id"])
         except ValueError:
-            raise refuse("not_found", "there is no message with this id") from None
+            raise refuse("not_found", "no message has this id") from None
         if ids.partition_of(wanted) >= self._hasher.partitions:
-            raise refuse("not_found", "there is no message with this id")
+            raise refuse("not_found", "no message has this id")
         (record,) = await self._store.find([wanted])
         if record is None or record.account != account.name:
-            raise refuse("not_found", "there is no message with this id")
+            raise refuse("not_found", "no message has this id")
         return record

@@ -1,8 +1,8 @@
-"""uvicorn with httptools inside our own loop: one listener that leaves signals, logging and lifespan to the gateway.
+"""uvicorn with httptools inside our own loop: a listener that leaves signals, logging and lifespan to the gateway.
 
-What uvicorn leaves open is closed here: the size of the headers, the time a client may take to send a request and to
-read its answer, how many requests it may send ahead of their answers, and the number of connections from one address.
-Time is watched by one sweep over the connections every half second, never by a timer per request.
+It adds the limits that uvicorn lacks: the size of the headers, the time a client may take to send a request and to read
+its response, how many requests it may pipeline, and the number of connections from one address. Time-outs are found by
+one sweep over the connections every half second, never by a timer per request.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ConnectionLimits(NamedTuple):
-    """What a client may cost before it has shown a key. Seconds and octets."""
+    """The limits of a connection, which hold before a client has shown a key. Seconds and octets."""
 
     headers: int = 16 * 1024
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     idle_seconds: float = 60.0
     write_seconds: float = 30.0
-    connections: int = 10_000  # fewer where the system allows few open files
-    connections_per_address: int = 200  # loopback is not counted: a proxy or a load test lives there
+    connections: int = 10_000  # fewer where the system allows fewer open files
+    connections_per_address: int = 200  # loopback is exempt: a proxy or a load test connects from there
 
 
 LIMITS = ConnectionLimits()
 UNIX = "unix:"
-"""Before the path of a socket, where others have host:port."""
+"""Prefix of the path of a Unix socket, in place of host:port."""
 
-_PROGRESS = 64 * 1024  # octets within ``body_seconds`` or ``write_seconds``; who moves that much holds no place
-_PIPELINED = 32  # requests that wait for the answers to those before them; then the connection is not read
+_PROGRESS = 64 * 1024  # octets within ``body_seconds`` or ``write_seconds``: such a client is slow, but not idle
+_PIPELINED = 32  # requests that wait for earlier responses; beyond that, the connection is not read
 _SLICE = 8 * 1024  # octets parsed at once: some 200 of the smallest requests
 _SWEEP_TICKS = 5  # uvicorn ticks ten times a second
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
 class _Flow(FlowControl):
-    """uvicorn resumes reading whenever a request is answered or wants its body; not while too many wait."""
+    """uvicorn's flow control, which does not resume reading while too many requests wait."""
 
     full = False
 
@@ -66,30 +66,29 @@ class _Flow(FlowControl):
 
 
 class _Connection(HttpToolsProtocol):
-    """One connection; ``phase`` says what we wait for and ``since`` for how long already."""
+    """One connection. ``phase``: what it waits for (header, body, answer, idle), ``since``: since when."""
 
     limits = LIMITS
     connected: dict[str, int]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.phase, self.since, self.octets, self.held = "header", self.loop.time(), 0, 0
-        self.said_all, self.requests, self.pieces = False, 0, 0
+        self.phase, self.since, self.octets, self.buffered = "header", self.loop.time(), 0, 0
+        self.at_eof, self.requests, self.pieces = False, 0, 0
         self.answering: RequestResponseCycle | None = None
-        self.rest = b""  # read, and not yet parsed: too many requests wait
-        self.unread, self.stalled = 0, 0.0  # octets of answers, and since when
-        self.flow = self.roomy = _Flow(transport)
+        self.rest = b""  # read but not parsed, because too many requests wait
+        self.unread, self.stalled = 0, 0.0  # octets of responses that the client has not read, and since when
+        self.flow = self.own_flow = _Flow(transport)
         self.address = self.client[0] if self.client else ""
         count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
-        crowd = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
-        if crowd or len(self.connections) > self.limits.connections:
+        too_many = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
+        if too_many or len(self.connections) > self.limits.connections:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.answering is not None and not self.answering.response_complete:
-            self.answering.disconnected = (
-                True  # uvicorn tells the last request alone, and pipelined ones come before it
-            )
+            # uvicorn tells only the last request; pipelined ones come before it
+            self.answering.disconnected = True
             self.answering.message_event.set()
         super().connection_lost(exc)
         count = self.connected.get(self.address, 0) - 1
@@ -123,7 +122,7 @@ class _Connection(HttpToolsProtocol):
         super().on_body(body)
         self.pieces += 1
         self.octets += len(body)
-        if self.octets > _PROGRESS:  # slow is fine, as long as it goes on
+        if self.octets > _PROGRESS:  # a slow client is fine as long as it makes progress
             self.since, self.octets = self.loop.time(), 0
 
     def on_message_complete(self) -> None:
@@ -134,30 +133,30 @@ class _Connection(HttpToolsProtocol):
         self.phase, self.since = "answer" if self.pipeline else "idle", self.loop.time()
         super().on_response_complete()
         if self.rest and len(self.pipeline) <= _PIPELINED // 2:
-            self.loop.call_soon(self._go_on)
-        if self.said_all and self.phase == "idle":
+            self.loop.call_soon(self._parse_rest)
+        if self.at_eof and self.phase == "idle":
             self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it: True keeps our side open
-        """A client may close its side once it has said everything, and still hears the answers to it."""
-        self.said_all = self.phase == "answer"
-        return self.said_all
+        """Keep the connection open until the last response: a client may close its side after its last request."""
+        self.at_eof = self.phase == "answer"
+        return self.at_eof
 
     def data_received(self, data: bytes) -> None:
-        """Parse slice by slice, until too many requests wait: the rest is kept, and nothing more is read."""
+        """Parse slice by slice until too many requests wait; then keep the rest and stop reading."""
         data = self.rest + data
         for at in range(0, len(data), _SLICE):
             if len(self.pipeline) >= _PIPELINED:
-                self.rest, self.roomy.full = data[at:], True
+                self.rest, self.own_flow.full = data[at:], True
                 self.flow.pause_reading()
                 return
             self._parse(data[at : at + _SLICE])
             if self.transport.is_closing():
                 break
-        self.rest, self.roomy.full = b"", False
+        self.rest, self.own_flow.full = b"", False
 
-    def _go_on(self) -> None:
-        """Fewer wait: parse what was kept."""
+    def _parse_rest(self) -> None:
+        """Parse what was kept, now that fewer requests wait."""
         if self.rest and not self.transport.is_closing():
             self.data_received(b"")
             if not self.pipeline:
@@ -166,17 +165,17 @@ class _Connection(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         before = self.requests, self.pieces
         super().data_received(data)
-        # httptools keeps an unfinished header to itself, of a request or of a chunk: what it holds back counts too
-        framing = self.phase in ("header", "body") and before == (self.requests, self.pieces)
-        self.held = self.held + len(data) if framing else 0
-        if self.held > self.limits.headers and not self.transport.is_closing():
+        # httptools buffers an unfinished header, of a request or a chunk: that counts too
+        in_header = self.phase in ("header", "body") and before == (self.requests, self.pieces)
+        self.buffered = self.buffered + len(data) if in_header else 0
+        if self.buffered > self.limits.headers and not self.transport.is_closing():
             if self.phase == "header":
                 self.refuse("headers_too_large")
             else:
-                self.refuse("malformed", f"more than {self.limits.headers} octets before the next of the body")
+                self.refuse("malformed", f"more than {self.limits.headers} bytes between two chunks of the body")
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is answered."""
+        """Note the time from which the client reads too slowly."""
         super().pause_writing()
         self.unread, self.stalled = self.transport.get_write_buffer_size(), self.loop.time()
 
@@ -193,14 +192,14 @@ class _Connection(HttpToolsProtocol):
         if self.octets > self.limits.headers:
             self.refuse("headers_too_large")
         else:
-            self.refuse("malformed", "this is not an HTTP/1 request")
+            self.refuse("malformed", "not an HTTP/1 request")
 
     def refuse(self, code: str, detail: str = "") -> None:
-        """Answer with a problem outside of any request and hang up."""
+        """Respond with a problem outside of any request, and close the connection."""
         if code == "headers_too_large":
-            detail = f"the request line and the headers may have {self.limits.headers} octets"
+            detail = f"request line and headers may have at most {self.limits.headers} bytes"
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.close()  # a problem in the middle of an answer would be read as part of it
+            self.transport.close()  # a problem in the middle of a response would be read as part of it
             return
         body = problem(code, detail)
         data = msgspec.json.encode(body)
@@ -209,8 +208,8 @@ class _Connection(HttpToolsProtocol):
         self.transport.close()
 
     def sweep(self, now: float) -> None:
-        """Hang up on a client that takes too long, to send or to read."""
-        closing = self.transport.is_closing()  # and the rest of the last answer is still to be read
+        """Close the connection of a client that takes too long to send or to read."""
+        closing = self.transport.is_closing()  # and the client still has to read the end of the last response
         if not self.stalled and closing:
             self.unread, self.stalled = self.transport.get_write_buffer_size(), now
         if (closing or self.flow.write_paused) and self._unread_too_long(now):
@@ -219,7 +218,7 @@ class _Connection(HttpToolsProtocol):
         if closing:
             return
         if self.flow.read_paused:
-            self.since = now  # it is we who do not read on
+            self.since = now  # it is the gateway that does not read
         waited = now - self.since
         if self.phase == "idle" and waited > self.limits.idle_seconds:
             self.transport.close()
@@ -229,7 +228,7 @@ class _Connection(HttpToolsProtocol):
             self.refuse("timeout")
 
     def _unread_too_long(self, now: float) -> bool:
-        """Who still sends a body need not read before its end (see ``ndjson``)."""
+        """Return whether the client reads too slowly. While it sends a body it need not read (see ``ndjson``)."""
         left = self.transport.get_write_buffer_size()
         sends = self.phase == "body" and not self.pipeline and not self.transport.is_closing()
         if sends or self.unread - left > _PROGRESS:
@@ -238,7 +237,7 @@ class _Connection(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers, with a sweep."""
+    """uvicorn's server with a sweep, and without its signal handlers."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -261,9 +260,9 @@ class _Server(uvicorn.Server):
 
 
 class HttpListener:
-    """An ASGI application on one address. ``listen`` is ``host:port`` (port 0 takes a free one) or ``unix:path``.
+    """Serve an ASGI application on one address: ``host:port`` (port 0 takes a free one) or ``unix:path``.
 
-    With ``reuse_port`` others of this user may listen there too, and the kernel shares the connections out.
+    With ``reuse_port`` other processes of this user may listen there too; the kernel distributes the connections.
     """
 
     def __init__(self, app: App, listen: str, *, limits: ConnectionLimits = LIMITS, reuse_port: bool = False) -> None:
@@ -277,7 +276,7 @@ class HttpListener:
 
     @property
     def url(self) -> str:
-        """The address as it really is, for people and for tests."""
+        """The address with the actual port."""
         if self._listen.startswith(UNIX):
             return self._listen
         host = self.host or "127.0.0.1"
@@ -285,11 +284,11 @@ class HttpListener:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """The number of open connections."""
         return len(self._server.server_state.connections) if self._server else 0
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError when the address cannot be had."""
+        """Bind and serve. Raises OSError when the address cannot be bound."""
         sock = bind(self._listen, reuse_port=self._reuse_port)
         if sock.family != socket.AF_UNIX:
             self.port = sock.getsockname()[1]
@@ -302,7 +301,7 @@ class HttpListener:
             self._task.result()
 
     async def stop(self, grace: float = 10.0) -> None:
-        """No new connections; what runs may finish within ``grace`` seconds, then it is cut."""
+        """Take no new connections; requests may finish within ``grace`` seconds, then they are cut off."""
         if self._server is None or self._task is None:
             return
         self._server.config.timeout_graceful_shutdown = max(1, round(grace))
@@ -321,24 +320,24 @@ class HttpListener:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level=None,  # ours to set: gateway.logs lets libraries speak when something is wrong
+            log_level=None,  # gateway.logs sets the levels of libraries
             access_log=False,
             proxy_headers=False,
             server_header=False,
             backlog=2048,
-            timeout_keep_alive=int(self._limits.idle_seconds) + 5,  # ours comes first
+            timeout_keep_alive=int(self._limits.idle_seconds) + 5,  # the sweep closes idle connections first
         )
 
 
 _REMEDIES = {
-    errno.EADDRINUSE: "stop what listens there, or choose another port",
+    errno.EADDRINUSE: "stop the process that listens there, or choose another port",
     errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EADDRNOTAVAIL: "this machine does not have this address",
 }
 
 
 def bind(listen: str, *, reuse_port: bool = False) -> socket.socket:
-    """A socket on this address that does not listen yet. Raises OSError that names the address."""
+    """Return a socket bound to this address, not listening yet. Raises OSError that names the address."""
     try:
         if listen.startswith(UNIX):
             return _bind_unix(listen.removeprefix(UNIX))
@@ -353,7 +352,7 @@ def bind(listen: str, *, reuse_port: bool = False) -> socket.socket:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """One that was left behind by somebody who died is replaced: who may enter its folder is us."""
+    """Bind a Unix socket; one left behind by a process that died is replaced. Only this user may enter its folder."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return _bound(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path, reuse_port=False)

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document of the applications' interface, made from the types that the doors decode and encode.
+"""The OpenAPI 3.1 document of the HTTP interface, made from the types that are decoded and encoded.
 
-A test keeps it equal to the routes; examples are requests that a test sends.
+A test keeps it equal to the routes; a test sends the examples.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from gateway.api import content_negotiation, schemas
-from gateway.api.contract import FIELDS, OPERATIONS, PARAMETERS, TAGS, ApiOperation, SuccessAnswer
+from gateway.api.contract import FIELDS, OPERATIONS, PARAMETERS, TAGS, ApiOperation, SuccessResponse
 from gateway.api.problems import CONTENT_TYPE, KINDS, ProblemDetails
 from gateway.api.requests import MAX_MESSAGES
 
 _REF = "#/components/schemas/{name}"
 _NAMES = {"ProblemDetails": "Problem", "BatchRequest": "Batch"}
-"""Names that the document gives to types where ``View`` at the end is not all that it leaves away."""
+"""Types whose name in the document is not simply their own without ``View``."""
 
 _JSON = content_negotiation.JSON.decode()
 _PROBLEM = CONTENT_TYPE.decode()
@@ -26,9 +26,9 @@ _PROBLEM = CONTENT_TYPE.decode()
 
 @cache
 def document(version: str) -> bytes:
-    """The document as JSON. ``version`` is the gateway's."""
+    """Return the document as JSON. ``version``: of the gateway."""
     types = [operation.body for operation in OPERATIONS if operation.body is not None]
-    types += [answer.type for operation in OPERATIONS for answer in operation.answers.values() if answer.type]
+    types += [response.type for operation in OPERATIONS for response in operation.responses.values() if response.type]
     types = [each for each in dict.fromkeys(types) if each not in {schemas.BatchAnswer, dict[str, Any]}]
     components = _components([*types, ProblemDetails])
     _complete(components)
@@ -41,8 +41,8 @@ def document(version: str) -> bytes:
             "info": {
                 "title": "SMPP gateway",
                 "version": version,
-                "description": "Hand in SMS; the gateway decides whether each may be sent now, sends it over SMPP at "
-                "the pace the carriers allow and follows it to the delivery report.",
+                "description": "Send SMS: the gateway decides whether each message may be sent now, sends it over SMPP "
+                "at the rate that the carriers allow, and tracks it to its delivery report.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -63,7 +63,7 @@ _TO_GRANT = ["method", "evidence"]
 
 
 def _components(types: Iterable[Any]) -> dict[str, Any]:
-    """The schemas of these types and of all that they are made of, by their names in the document."""
+    """Return the schemas of these types and of all types in them, by their names in the document."""
     _, found = msgspec.json.schema_components(types, ref_template=_REF)
     text = msgspec.json.encode({_public(name): schema for name, schema in found.items()}).decode()
     for name in found:
@@ -74,12 +74,12 @@ def _components(types: Iterable[Any]) -> dict[str, Any]:
 
 
 def _public(name: str) -> str:
-    """How the document calls a type: a client of Python has types of the same names."""
+    """Return the name of a type in the document."""
     return _NAMES.get(name, name.removesuffix("View"))
 
 
 def _complete(components: dict[str, Any]) -> None:
-    """What the types cannot say: unions without a tag, closed lists of words, prose."""
+    """Add what the types cannot express: untagged unions, enumerations, descriptions."""
     for name, schema in components["Submission"]["properties"].items():
         schema["description"] = FIELDS[name]
     components["Submission"]["properties"]["to"] |= PARAMETERS["to"]["schema"]
@@ -96,7 +96,7 @@ def _complete(components: dict[str, Any]) -> None:
     }
     components["BatchAnswer"] = {
         "title": "BatchAnswer",
-        "description": "The answer to a batch, results in the order sent.",
+        "description": "The response to a batch, results in the order sent.",
         "type": "object",
         "properties": {
             "accepted": {"type": "integer"},
@@ -107,7 +107,7 @@ def _complete(components: dict[str, Any]) -> None:
     }
     used = {code for operation in OPERATIONS for code in operation.problems} | {"method_not_allowed"}
     components["Problem"]["properties"]["code"] = {"enum": [code for code in KINDS if code in used]}
-    components["Problem"]["description"] = "An answer that is not a success (RFC 9457). Branch on `code`."
+    components["Problem"]["description"] = "An error response (RFC 9457). Branch on `code`."
     statuses = {"enum": list(schemas.STATUSES.values())}
     for name in ("Submitted", "Message", "Decisions"):
         components[name]["properties"]["status"] = statuses
@@ -127,10 +127,10 @@ def _operation(operation: ApiOperation) -> dict[str, Any]:
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": operation.text,
+        "description": operation.description,
         "parameters": [_parameter(name) for name in operation.parameters],
         "responses": {
-            **{str(status): _success(answer, operation) for status, answer in operation.answers.items()},
+            **{str(status): _success(response, operation) for status, response in operation.responses.items()},
             **_problems(operation.problems),
         },
     }
@@ -139,7 +139,7 @@ def _operation(operation: ApiOperation) -> dict[str, Any]:
     if operation.body is not None:
         examples = {name: {"value": value} for name, value in operation.examples.items()}
         content: dict[str, Any] = {_JSON: {"schema": _ref(operation.body), "examples": examples}}
-        content |= {kind: {"schema": {"type": "string"}} for kind in operation.also}
+        content |= {name: {"schema": {"type": "string"}} for name in operation.media_types}
         out["requestBody"] = {"required": True, "content": content}
     return out
 
@@ -149,20 +149,23 @@ def _parameter(name: str) -> dict[str, Any]:
     return kept | {"required": True} if kept["in"] == "path" else kept
 
 
-def _success(answer: SuccessAnswer, operation: ApiOperation) -> dict[str, Any]:
-    out: dict[str, Any] = {"description": answer.text}
-    if answer.type is not None:
-        out["content"] = {_JSON: {"schema": _schema(answer.type)}}
-        out["content"] |= {kind: {"schema": {"type": "string"}} for kind in answer.also}
+def _success(response: SuccessResponse, operation: ApiOperation) -> dict[str, Any]:
+    out: dict[str, Any] = {"description": response.description}
+    if response.type is not None:
+        out["content"] = {_JSON: {"schema": _schema(response.type)}}
+        out["content"] |= {name: {"schema": {"type": "string"}} for name in response.media_types}
     if "Idempotency-Key" in operation.parameters:
         out["headers"] = {
-            "Idempotency-Replayed": {"schema": {"const": "true"}, "description": "A repeat was answered."}
+            "Idempotency-Replayed": {
+                "schema": {"const": "true"},
+                "description": "Present on a repeat.",
+            }
         }
     return out
 
 
 def _problems(codes: Iterable[str]) -> dict[str, Any]:
-    """One answer per status, naming the codes that come with it."""
+    """Return one response per status that lists its codes."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(KINDS[code].status, []).append(code)
@@ -173,5 +176,5 @@ def _problem(status: int, codes: Iterable[str]) -> dict[str, Any]:
     lines = [f"`{code}`: {KINDS[code].title}" for code in dict.fromkeys(codes)]
     out: dict[str, Any] = {"description": "  \n".join(lines), "content": {_PROBLEM: {"schema": _ref(ProblemDetails)}}}
     if status in {409, 429, 503}:
-        out["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        out["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
     return out

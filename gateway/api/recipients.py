@@ -1,15 +1,15 @@
-"""What recipients have said: ``/v1/consents/{to}`` and ``/v1/suppressions/{to}``, committed before they are answered.
+"""Recipients' choices: ``/v1/consents/{to}`` and ``/v1/suppressions/{to}``, stored before they are answered.
 
-Consent belongs to (account, brand), and marketing alone asks for it. A suppression is an opt-out that the account
+Consent belongs to (account, brand), and only marketing requires it. A suppression is an opt-out that the account
 records: from its marketing or from everything it sends, for one brand or for all of them. What an operator suppressed
-for everybody is shown but cannot be lifted here.
+for all accounts is shown but cannot be lifted here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -26,7 +26,11 @@ from gateway.model import Recipient, RuleGroup, RuleStatus
 from gateway.store.keys import GLOBAL_SCOPE, Hasher
 from gateway.store.requests import OptChange, OptRecord
 
-SKEW = 300_000  # an event this little ahead of our clock is theirs being off
+if TYPE_CHECKING:
+    from gateway.store.messages import MessageStore
+
+SKEW = 300_000
+"""How far ahead ``occurred_at`` may lie, ms: the app's clock is off."""
 
 Text = Annotated[str, Meta(max_length=2000)]
 Short = Annotated[str, Meta(max_length=64)]
@@ -34,15 +38,8 @@ Instant = Annotated[datetime, Meta(tz=True)]
 Body = TypeVar("Body")
 
 
-class RuleStore(Protocol):
-    """What recipients' words need of the store."""
-
-    async def opt(self, items: Sequence[OptChange]) -> list[bool]: ...
-    async def opts(self, recipient: Recipient) -> list[OptRecord]: ...
-
-
 class ConsentBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What an app tells of a consent given or taken back. ``method`` and ``evidence`` are needed to grant."""
+    """A consent given or withdrawn. ``method`` and ``evidence`` are required to grant."""
 
     status: Literal["granted", "revoked"]
     method: Short = ""  # web_form, keyword, paper, …
@@ -68,7 +65,7 @@ class SuppressionBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RuleDetail(msgspec.Struct, omit_defaults=True):
-    """What is sealed beside a rule."""
+    """What is kept, encrypted, beside a rule."""
 
     recorded_at: int
     account: str = ""
@@ -83,7 +80,7 @@ class RuleDetail(msgspec.Struct, omit_defaults=True):
 
 
 class ConsentView(msgspec.Struct, omit_defaults=True):
-    """A consent as its account sees it; ``applied`` only in the answer to a PUT."""
+    """A consent as its account sees it. ``applied``: only in the response to a PUT."""
 
     to: str
     brand: str
@@ -104,7 +101,7 @@ class ConsentView(msgspec.Struct, omit_defaults=True):
 
 
 class SuppressionView(msgspec.Struct, omit_defaults=True):
-    """An opt-out that stands. ``by``: ``brand`` | ``account`` | ``operator`` (for everybody)."""
+    """An opt-out in force. ``by``: ``brand`` | ``account`` | ``operator`` (for all accounts)."""
 
     to: str
     scope: str
@@ -122,13 +119,13 @@ class ConsentsView(msgspec.Struct):
 
 
 class SuppressionsView(msgspec.Struct):
-    """All opt-outs that stand against one recipient."""
+    """All opt-outs in force for one recipient."""
 
     suppressions: list[SuppressionView]
 
 
 class Caller(NamedTuple):
-    """Who asks about whom, and the scopes that are theirs."""
+    """The caller of a request, the recipient it is about, and the caller's scopes."""
 
     account: Account
     recipient: Recipient
@@ -138,7 +135,7 @@ class Caller(NamedTuple):
 
 SCOPES = {"marketing": RuleGroup.MARKETING, "all": RuleGroup.ALL}
 _GROUPS = {group: name for name, group in SCOPES.items()}
-_TO_GRANT = (("method", '"web_form"'), ("evidence", '"Yes, send me offers": what was agreed to'))
+_TO_GRANT = (("method", '"web_form"'), ("evidence", '"Yes, send me offers", the words agreed to'))
 _consent = msgspec.json.Decoder(ConsentBody)
 _suppression = msgspec.json.Decoder(SuppressionBody)
 _detail = msgspec.json.Decoder(RuleDetail)
@@ -146,10 +143,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Recipients:
-    """The routes, over the store's ``opt`` and ``opts``."""
+    """The routes of consents and suppressions."""
 
     def __init__(
-        self, store: RuleStore, hasher: Hasher, caller: Callable[[Request], Account], clock: Callable[[], int]
+        self, store: MessageStore, hasher: Hasher, caller: Callable[[Request], Account], clock: Callable[[], int]
     ) -> None:
         self._store = store
         self._hasher = hasher
@@ -157,7 +154,7 @@ class Recipients:
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        """Where these live."""
+        """Return the routes."""
         return [
             Route("/v1/consents/{to}", self.put_consent, methods=["PUT"]),
             Route("/v1/consents/{to}", self.get_consents),
@@ -167,81 +164,83 @@ class Recipients:
         ]
 
     async def put_consent(self, request: Request) -> Response:
-        """Record a consent given or revoked; the latest by ``occurred_at`` counts, and a tie is a revocation."""
-        caller = self._who(request)
-        asked = await _body(request, _consent)
-        scope = self._brand_scope(caller, asked.brand)
+        """Record a consent granted or revoked; the latest by ``occurred_at`` counts, and a tie is a revocation."""
+        caller = self._resolve(request)
+        body = await _body(request, _consent)
+        scope = self._brand_scope(caller, body.brand)
         now = self._clock()
-        granted = asked.status == "granted"
-        if granted and not (asked.method and asked.evidence):
-            missing = [FieldProblem(name, "malformed", f"needed to grant, like {like}") for name, like in _TO_GRANT]
-            raise malformed([fault for fault in missing if not getattr(asked, fault.field)])
-        at, until = self._instants(asked, now)
+        granted = body.status == "granted"
+        if granted and not (body.method and body.evidence):
+            missing = [
+                FieldProblem(name, "malformed", f"required to grant, such as {example}") for name, example in _TO_GRANT
+            ]
+            raise malformed([fault for fault in missing if not getattr(body, fault.field)])
+        at, until = self._instants(body, now)
         detail = RuleDetail(
             now,
             account=caller.account.name,
-            method=asked.method,
-            evidence=asked.evidence,
-            locale=asked.locale,
-            actor=asked.actor,
-            ip=asked.ip,
-            user_agent=asked.user_agent,
-            source_url=asked.source_url,
+            method=body.method,
+            evidence=body.evidence,
+            locale=body.locale,
+            actor=body.actor,
+            ip=body.ip,
+            user_agent=body.user_agent,
+            source_url=body.source_url,
         )
         status = RuleStatus.ALLOWS if granted else RuleStatus.STOPS
         change = OptChange(caller.recipient, RuleGroup.CONSENT, status, scope, at, until, _encode(detail))
         (applied,) = await self._store.opt([change])
-        said = _consent_shape(caller, OptRecord(*change[1:]))
-        said.applied = applied
-        return JsonResponse(said)
+        view = _consent_view(caller, OptRecord(*change[1:]))
+        view.applied = applied
+        return JsonResponse(view)
 
     async def get_consents(self, request: Request) -> Response:
-        """Every consent on record for this recipient and the account's brands."""
-        caller = self._who(request)
+        """Return every consent on record for this recipient and the account's brands."""
+        caller = self._resolve(request)
         found = await self._store.opts(caller.recipient)
         mine = [rule for rule in found if rule.group == RuleGroup.CONSENT and rule.scope in caller.brands]
-        return JsonResponse(ConsentsView([_consent_shape(caller, rule) for rule in mine]))
+        return JsonResponse(ConsentsView([_consent_view(caller, rule) for rule in mine]))
 
     async def put_suppression(self, request: Request) -> Response:
         """Record an opt-out, as of now."""
-        caller = self._who(request)
-        asked = await _body(request, _suppression)
-        scope = caller.account_scope if asked.brand is None else self._brand_scope(caller, asked.brand)
+        caller = self._resolve(request)
+        body = await _body(request, _suppression)
+        scope = caller.account_scope if body.brand is None else self._brand_scope(caller, body.brand)
         now = self._clock()
-        detail = _encode(RuleDetail(now, account=caller.account.name, reason=asked.reason))
-        change = OptChange(caller.recipient, SCOPES[asked.scope], RuleStatus.STOPS, scope, now, 0, detail)
+        detail = _encode(RuleDetail(now, account=caller.account.name, reason=body.reason))
+        change = OptChange(caller.recipient, SCOPES[body.scope], RuleStatus.STOPS, scope, now, 0, detail)
         (applied,) = await self._store.opt([change])
-        said = _suppression_shape(caller, OptRecord(*change[1:]))
-        said.applied = applied
-        return JsonResponse(said)
+        view = _suppression_view(caller, OptRecord(*change[1:]))
+        view.applied = applied
+        return JsonResponse(view)
 
     async def get_suppressions(self, request: Request) -> Response:
-        """Every opt-out that stands against this account's messages to the recipient."""
-        caller = self._who(request)
-        standing = [
-            _suppression_shape(caller, rule)
+        """Return every opt-out in force against this account's messages to the recipient."""
+        caller = self._resolve(request)
+        in_force = [
+            _suppression_view(caller, rule)
             for rule in await self._store.opts(caller.recipient)
-            if _stops(rule, self._clock()) and rule.scope in {caller.account_scope, GLOBAL_SCOPE, *caller.brands}
+            if _in_force(rule, self._clock()) and rule.scope in {caller.account_scope, GLOBAL_SCOPE, *caller.brands}
         ]
-        return JsonResponse(SuppressionsView(standing))
+        return JsonResponse(SuppressionsView(in_force))
 
     async def delete_suppression(self, request: Request) -> Response:
         """Lift the account's opt-outs: ``?scope=`` and ``?brand=`` narrow it. 204, also when there was none."""
-        caller = self._who(request)
-        groups, scopes = self._wanted(request, caller)
+        caller = self._resolve(request)
+        groups, scopes = self._to_lift(request, caller)
         now = self._clock()
         detail = _encode(RuleDetail(now, account=caller.account.name, reason="lifted"))
         changes = [
-            # One millisecond after the opt-out at least: at the same instant an opt-out wins.
+            # at least a millisecond after the opt-out, which wins a tie
             OptChange(caller.recipient, rule.group, RuleStatus.ALLOWS, rule.scope, max(now, rule.at + 1), 0, detail)
             for rule in await self._store.opts(caller.recipient)
-            if _stops(rule, now) and rule.group in groups and rule.scope in scopes
+            if _in_force(rule, now) and rule.group in groups and rule.scope in scopes
         ]
         if changes:
             await self._store.opt(changes)
         return Response(status_code=204)
 
-    def _who(self, request: Request) -> Caller:
+    def _resolve(self, request: Request) -> Caller:
         account = self._caller(request)
         recipient = self._hasher.recipient(destination(request.path_params["to"], account.default_country))
         scope = self._hasher.scope
@@ -251,24 +250,24 @@ class Recipients:
     def _brand_scope(self, caller: Caller, brand: str | None) -> bytes:
         scope = self._hasher.scope(caller.account.name, caller.account.brand if brand is None else brand)
         if scope not in caller.brands:
-            fault = FieldProblem("brand", "brand_not_allowed", "this account does not have this brand")
+            fault = FieldProblem("brand", "brand_not_allowed", "this account may not use this brand")
             raise refuse("brand_not_allowed", errors=[fault])
         return scope
 
-    def _instants(self, asked: ConsentBody, now: int) -> tuple[int, int]:
-        at = now if asked.occurred_at is None else _ms(asked.occurred_at)
-        until = 0 if asked.expires_at is None else _ms(asked.expires_at)
+    def _instants(self, body: ConsentBody, now: int) -> tuple[int, int]:
+        at = now if body.occurred_at is None else _ms(body.occurred_at)
+        until = 0 if body.expires_at is None else _ms(body.expires_at)
         if not 0 < at <= now + SKEW:
-            raise malformed([FieldProblem("occurred_at", "invalid_value", "lies in the future, or before 1970")])
+            raise malformed([FieldProblem("occurred_at", "invalid_value", "must not be in the future, or before 1970")])
         if until and until <= at:
-            raise malformed([FieldProblem("expires_at", "invalid_value", "must lie after occurred_at")])
+            raise malformed([FieldProblem("expires_at", "invalid_value", "must be after occurred_at")])
         return min(at, now), until
 
-    def _wanted(self, request: Request, caller: Caller) -> tuple[set[RuleGroup], set[bytes]]:
-        asked, brand = request.query_params.get("scope"), request.query_params.get("brand")
-        if asked is not None and asked not in SCOPES:
-            raise malformed([FieldProblem("scope", "invalid_value", "marketing or all")])
-        groups = set(SCOPES.values()) if asked is None else {SCOPES[asked]}
+    def _to_lift(self, request: Request, caller: Caller) -> tuple[set[RuleGroup], set[bytes]]:
+        scope, brand = request.query_params.get("scope"), request.query_params.get("brand")
+        if scope is not None and scope not in SCOPES:
+            raise malformed([FieldProblem("scope", "invalid_value", "must be marketing or all")])
+        groups = set(SCOPES.values()) if scope is None else {SCOPES[scope]}
         return groups, {caller.account_scope, *caller.brands} if brand is None else {self._brand_scope(caller, brand)}
 
 
@@ -278,11 +277,11 @@ async def _body(request: Request, decoder: msgspec.json.Decoder[Body]) -> Body:
     return decode(decoder, await read_body(head, request.receive, MAX_SINGLE))
 
 
-def _stops(rule: OptRecord, now: int) -> bool:
+def _in_force(rule: OptRecord, now: int) -> bool:
     return rule.group in _GROUPS and rule.status == RuleStatus.STOPS and (rule.until == 0 or now < rule.until)
 
 
-def _consent_shape(caller: Caller, rule: OptRecord) -> ConsentView:
+def _consent_view(caller: Caller, rule: OptRecord) -> ConsentView:
     detail = _detail.decode(rule.detail) if rule.detail else RuleDetail(rule.at)
     return ConsentView(
         to="+" + caller.recipient.digits,
@@ -300,7 +299,7 @@ def _consent_shape(caller: Caller, rule: OptRecord) -> ConsentView:
 _EVIDENCE = ("method", "evidence", "locale", "actor", "ip", "user_agent", "source_url")
 
 
-def _suppression_shape(caller: Caller, rule: OptRecord) -> SuppressionView:
+def _suppression_view(caller: Caller, rule: OptRecord) -> SuppressionView:
     detail = _detail.decode(rule.detail) if rule.detail else RuleDetail(rule.at)
     by = "operator" if rule.scope == GLOBAL_SCOPE else "account" if rule.scope == caller.account_scope else "brand"
     return SuppressionView(

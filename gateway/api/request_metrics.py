@@ -1,4 +1,4 @@
-"""How long requests take and how they are answered: around the whole HTTP interface, once a request."""
+"""Durations and statuses of HTTP requests, measured around the whole interface."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AREAS = ("messages", "consents", "suppressions")
 
 
 def route_of(method: str, path: str) -> str:
-    """A name for what was asked, one of a few: never a path, in which a number may stand."""
+    """Return the name of the route, one of a few: never the path, which may contain a phone number."""
     if method == "POST" and (name := SUBMITS.get(path)):
         return name
     pieces = path.split("/", 3)
@@ -23,7 +23,7 @@ def route_of(method: str, path: str) -> str:
 
 
 class RequestMetrics:
-    """``seconds`` by route, ``answers`` by (route, HTTP status)."""
+    """An ASGI application that measures the one behind it: ``seconds`` by route, ``answers`` by (route, status)."""
 
     def __init__(self, behind: App) -> None:
         self._behind = behind

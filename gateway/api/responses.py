@@ -1,4 +1,4 @@
-"""Responses of the Starlette side: JSON by msgspec, problems, and the handlers that turn every error into one."""
+"""Responses of the routes behind Starlette: JSON by msgspec, problems, and the handlers that make them of errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 400: "malformed"}
 
 
 class JsonResponse(Response):
-    """Any value that msgspec can encode."""
+    """A response of any value that msgspec can encode."""
 
     media_type = "application/json"
 
@@ -29,14 +29,14 @@ class JsonResponse(Response):
         return _encode(content)
 
 
-def problem_answer(body: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem with its own status."""
+def problem_json(body: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a problem as a response with its status."""
     return Response(_encode(body), body.status, headers, CONTENT_TYPE.decode())
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HttpProblem)
-    return problem_answer(error.body, {name.decode(): value.decode() for name, value in error.headers})
+    return problem_json(error.body, {name.decode(): value.decode() for name, value in error.headers})
 
 
 async def _store_error(request: Request, error: Exception) -> Response:
@@ -49,25 +49,25 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     headers, detail = error.headers, ""
     if error.status_code == 405:
         headers = {"Allow": _allowed(request)}
-        detail = f"allowed here: {headers['Allow']}"
+        detail = f"allowed methods: {headers['Allow']}"
     elif error.status_code == 404:
-        detail = f"there is nothing at {request.url.path[:_PATH_SHOWN]}: mind the spelling, and a slash at the end"
-    return problem_answer(problem(_BY_STATUS.get(error.status_code, "malformed"), detail), headers)
+        detail = f"no resource at {request.url.path[:_PATH_SHOWN]}: check the spelling and any slash at the end"
+    return problem_json(problem(_BY_STATUS.get(error.status_code, "malformed"), detail), headers)
 
 
 def _allowed(request: Request) -> str:
-    """Every method of this path. Starlette itself would name those of the first route that fits."""
-    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return ", ".join(sorted({method for route in fitting for method in route.methods}))
+    """Return every method of this path; Starlette itself would name those of the first matching route."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in matching for method in route.methods}))
 
 
 async def _internal(_request: Request, _error: Exception) -> Response:
-    return problem_answer(problem("internal"))
+    return problem_json(problem("internal"))
 
 
 HANDLERS: dict[Any, Any] = {
     HttpProblem: _http_problem,
     StoreError: _store_error,
     HTTPException: _http_exception,
-    Exception: _internal,  # Starlette answers with it and raises on, so that the error is logged
+    Exception: _internal,  # Starlette sends it and raises on, so that the error is logged
 }

@@ -1,6 +1,6 @@
-"""The JSON shapes of the HTTP contract, as structs with precomputed encoders, and what turns our values into them.
+"""The JSON objects of the HTTP contract as structs, and the functions that make them of stored records.
 
-Instants are RFC 3339 in UTC with milliseconds; ids are uuid text; numbers are E.164 with ``+``.
+Instants are RFC 3339 in UTC with milliseconds, ids are UUIDs as text, numbers are E.164 with ``+``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.intake.policy_context import said_with, verdict_of
+from gateway.intake.recorded_decisions import grounds_of, verdict_of
 from gateway.model import Category, Outcome, Reason, State, Verdict
 from gateway.store import ids
 from gateway.store.records import CopyRecord, MessageRecord, PartRecord, TimelineStep
@@ -23,7 +23,7 @@ STATUSES = {state: state.name.lower() for state in State}
 
 
 class DecisionView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """Policy's answer as applications see it."""
+    """A decision of policy."""
 
     outcome: str
     code: str | None
@@ -34,7 +34,7 @@ class DecisionView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class SubmittedView(msgspec.Struct, omit_defaults=True, gc=False):
-    """One accepted message; ``index`` only in the answer to a batch, ``replaced`` when ``smart`` changed the text."""
+    """An accepted message. ``index``: in the response to a batch; ``replaced``: when ``smart`` changed the text."""
 
     id: str
     status: str
@@ -49,14 +49,14 @@ class SubmittedView(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class RefusedView(msgspec.Struct, gc=False):
-    """One message of a batch that was not accepted. ``problem`` is a ``problems.Problem``."""
+    """A message of a batch that was not accepted. ``problem`` is a ``problems.ProblemDetails``."""
 
     index: int
     problem: Any
 
 
 class BatchAnswer(msgspec.Struct, gc=False):
-    """The answer to a batch, results in the order sent."""
+    """The response to a batch, results in the order sent."""
 
     accepted: int
     refused: int
@@ -67,7 +67,7 @@ _YEAR_10000 = 253_402_300_800_000
 
 
 def rfc3339(ms: int) -> str:
-    """An instant as text: ``2026-11-21T08:00:00.000Z``; "" for 0 and for what lies behind the year 9999: none."""
+    """Return an instant as text, ``2026-11-21T08:00:00.000Z``; "" for 0 and from the year 10000 on, which mean none."""
     if not 0 < ms < _YEAR_10000:
         return ""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
@@ -77,7 +77,7 @@ _Key = tuple[Outcome, Reason, int, tuple[str, ...], tuple[str, ...], str]
 
 
 def decision(verdict: Verdict) -> DecisionView:
-    """A verdict as applications see it. Verdicts that look the same share one object."""
+    """Return a verdict in the form of the contract. Equal verdicts share one object."""
     v = verdict
     next_at = v.next_at if v.outcome is Outcome.DEFER else 0
     return _decision((v.outcome, v.code, next_at, v.zones, v.rules, v.policy_version))
@@ -90,8 +90,8 @@ def _decision(key: _Key) -> DecisionView:
 
 
 class PartView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """One segment at its carrier. ``carrier_message_id`` is the carrier's own id in its normal form; ``done_at`` when
-    it was done with it, by the done date of its receipt (``utc_offset`` applied)."""
+    """A segment at its carrier. ``carrier_message_id``: the carrier's id in its normal form; ``done_at``: the done date
+    of its receipt, converted to UTC."""
 
     index: int
     status: str
@@ -100,7 +100,7 @@ class PartView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class MoveView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """One line of the timeline."""
+    """A step of the timeline."""
 
     time: str
     status: str
@@ -111,7 +111,7 @@ class MoveView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class CopyView(msgspec.Struct, frozen=True, gc=False):
-    """One of several submits of a part, where the answer to an earlier one did not come."""
+    """One of several submits of a part, made because an earlier one was not answered."""
 
     part: int
     status: str
@@ -120,7 +120,7 @@ class CopyView(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageView(msgspec.Struct, omit_defaults=True, gc=False):
-    """Everything an account may know of its message; the text is not among it."""
+    """A message as its account sees it; the text is not included."""
 
     id: str
     status: str
@@ -148,7 +148,7 @@ class MessageView(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class FoundView(msgspec.Struct, omit_defaults=True, gc=False):
-    """The answer to a look-up. ``more``: there may be others, which a look-up with ``to`` finds."""
+    """The messages found. ``more``: there may be others, which a search with ``to`` finds."""
 
     messages: list[MessageView]
     more: bool = False
@@ -161,14 +161,14 @@ class HealthView(msgspec.Struct, gc=False):
 
 
 class CanceledView(msgspec.Struct, gc=False):
-    """The answer to a cancel that is not too late: ``canceled``, or ``cancel_requested`` when a carrier has it."""
+    """The status after a cancel: ``canceled``, or ``cancel_requested`` when a carrier already has the message."""
 
     id: str
     status: str
 
 
 class PermittedView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """What the last decision permits, as the gate enforces it: from ``opens`` until just before ``closes``, if any."""
+    """What the last decision permits: sending from ``opens`` until just before ``closes``, if that is given."""
 
     opens: str
     closes: str = ""
@@ -176,7 +176,7 @@ class PermittedView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class DecisionRecordView(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """One decision. ``by``: ``door`` when it was handed in, ``gate`` whenever it was looked at again."""
+    """One decision. ``by``: ``door`` when the message was submitted, ``gate`` for every decision after that."""
 
     time: str
     by: str
@@ -190,7 +190,7 @@ class DecisionRecordView(msgspec.Struct, omit_defaults=True, frozen=True, gc=Fal
 
 
 class DecisionsView(msgspec.Struct, omit_defaults=True, gc=False):
-    """Everything policy said of a message, oldest first."""
+    """Every policy decision about a message, oldest first."""
 
     id: str
     status: str
@@ -199,23 +199,26 @@ class DecisionsView(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 def decisions(record: MessageRecord) -> DecisionsView:
-    """The steps of the timeline that policy made, each with what it said then."""
+    """Return the steps of the timeline that policy decided, each with its grounds."""
     first, *rest = record.timeline
-    rulings = [_ruling(first, "door", record), *(_ruling(step, "gate", record) for step in _by_policy(first, rest))]
+    found = [
+        _decision_record(first, "door", record),
+        *(_decision_record(step, "gate", record) for step in _by_policy(first, rest)),
+    ]
     if record.state in {State.SCHEDULED, State.DEFERRED}:
-        rulings[-1] = msgspec.structs.replace(rulings[-1], next_at=rfc3339(record.due))
+        found[-1] = msgspec.structs.replace(found[-1], next_at=rfc3339(record.due))
     granted = PermittedView(rfc3339(record.opens), rfc3339(record.closes), rfc3339(record.expires))
     return DecisionsView(
-        ids.text(record.id), STATUSES[record.state], rulings, granted if record.opens and not record.final else None
+        ids.text(record.id), STATUSES[record.state], found, granted if record.opens and not record.final else None
     )
 
 
-def _ruling(step: TimelineStep, by: str, record: MessageRecord) -> DecisionRecordView:
+def _decision_record(step: TimelineStep, by: str, record: MessageRecord) -> DecisionRecordView:
     next_at = step.decision.next_at if step.decision else 0
-    return DecisionRecordView(rfc3339(step.at), by, *_word(step), *said_with(step, record), rfc3339(next_at))
+    return DecisionRecordView(rfc3339(step.at), by, *_outcome_of(step), *grounds_of(step, record), rfc3339(next_at))
 
 
-_OUTCOME_OF = {
+_HELD_UP = {
     State.SCHEDULED: Outcome.DEFER,
     State.DEFERRED: Outcome.DEFER,
     State.HELD: Outcome.HOLD,
@@ -223,23 +226,23 @@ _OUTCOME_OF = {
 }
 
 
-def _word(step: TimelineStep) -> tuple[str, str | None, str]:
-    """Outcome, code and status of a step."""
-    return OUTCOMES[_OUTCOME_OF.get(step.state, Outcome.ALLOW)], CODES[step.reason] or None, STATUSES[step.state]
+def _outcome_of(step: TimelineStep) -> tuple[str, str | None, str]:
+    """Return outcome, code and status of a step."""
+    return OUTCOMES[_HELD_UP.get(step.state, Outcome.ALLOW)], CODES[step.reason] or None, STATUSES[step.state]
 
 
 def _by_policy(first: TimelineStep, rest: list[TimelineStep]) -> Iterator[TimelineStep]:
-    """Steps that a decision made: held up or refused for a reason of policy, or let go after that."""
+    """Yield the steps that a decision made: held up or refused by policy, or released after that."""
     before = first.state
     for step in rest:
         policy = step.reason <= Reason.SCHEDULED
-        if (step.state in _OUTCOME_OF and policy) or (step.state is State.QUEUED and before in _OUTCOME_OF):
+        if (step.state in _HELD_UP and policy) or (step.state is State.QUEUED and before in _HELD_UP):
             yield step
         before = step.state
 
 
 def message(record: MessageRecord) -> MessageView:
-    """A record as its account sees it."""
+    """Return a record as its account sees it."""
     e = record.envelope
     return MessageView(
         id=ids.text(record.id),

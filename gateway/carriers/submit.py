@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from gateway.carriers.validity import Validity, ValidityRefusals
 from gateway.intake.carrier_tlvs import CarrierTlvs
 from gateway.intake.coding import coding_of, split_for
-from gateway.intake.submission import RequestedTerms
 from gateway.model import PartState
 from gateway.smpp.short_message import submit_template
 from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
@@ -31,11 +30,6 @@ INTERNATIONAL, NETWORK_SPECIFIC, ALPHANUMERIC = 1, 3, 5
 ISDN, NO_PLAN = 1, 0
 SHORT_CODE = 6
 """A numeric sender of at most so many digits is a short code."""
-
-PRIORITY = RequestedTerms.__struct_fields__.index("priority")
-TEMPLATE = RequestedTerms.__struct_fields__.index("template")
-"""Places of the priority_flag (5.2.14) and of the template's name in ``Envelope.facts``: the array of a
-``RequestedTerms`` as the store returns it. Reading two places costs less than building the object for every message."""
 
 
 class SubmitEncoder:
@@ -61,9 +55,9 @@ class SubmitEncoder:
         this carrier cannot take the message. Raises PermissionEnded when the message has to wait for other hours.
         """
         split = self._split(leased)
-        terms = leased.envelope.facts
+        terms = leased.envelope.terms
         template = self._template(
-            leased.envelope.sender, self._validity.text(leased, now), terms[PRIORITY] if terms else 0
+            leased.envelope.sender, self._validity.text(leased, now), terms.priority if terms else 0
         )
         dest = (self._plus + leased.recipient.digits).encode()
         esm_class, coding = split.esm_class, split.data_coding
@@ -125,8 +119,8 @@ class SubmitEncoder:
 
 def _with_tlvs(leased: LeasedMessage, parts: Sequence[Segment], tlvs: CarrierTlvs) -> tuple[Segment, ...]:
     """Return every part with the TLVs that the carrier requires of this message."""
-    terms = leased.envelope.facts
-    template = terms[TEMPLATE] if terms and len(terms) > TEMPLATE else ""
+    terms = leased.envelope.terms
+    template = terms.template if terms else ""
     more = tlvs.octets(leased.envelope.metadata, template)
     return tuple(Segment(part[0], part[1] + more) for part in parts)
 

@@ -1,4 +1,4 @@
-"""The optional parameters (TLVs) that a carrier demands of every submit_sm: fixed, by template, or from metadata."""
+"""The optional parameters (TLVs) that a carrier requires in every submit_sm: fixed, by template, or from metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ParameterError(LocalError):
-    """A message lacks what its carrier demands. ``field``: the place in the submission that has to hold it."""
+    """A message lacks a TLV that its carrier requires. ``field``: the field of the submission that has to hold it."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)
@@ -28,33 +28,33 @@ class CarrierTlvs:
         self._carrier = carrier
         self._tlvs = tlvs
         fixed = not any(tlv.metadata or tlv.templates for tlv in tlvs)
-        self._fixed = self._joined(None, "") if fixed else None
+        self._fixed = self._encode(None, "") if fixed else None
 
     def __repr__(self) -> str:
         return f"<CarrierTlvs {' '.join(f'0x{tlv.tag:04X}' for tlv in self._tlvs) or 'none'}>"
 
     def octets(self, metadata: Any, template: str) -> bytes:
-        """All TLVs of a message, encoded. ``template``: its name, or "". Raises ParameterError."""
-        return self._joined(metadata, template) if self._fixed is None else self._fixed
+        """Return all TLVs of a message, encoded. ``template``: its name, or "". Raises ParameterError."""
+        return self._encode(metadata, template) if self._fixed is None else self._fixed
 
-    def _joined(self, metadata: Any, template: str) -> bytes:
-        return b"".join([self._one(tlv, metadata, template) for tlv in self._tlvs])
+    def _encode(self, metadata: Any, template: str) -> bytes:
+        return b"".join([self._encode_one(tlv, metadata, template) for tlv in self._tlvs])
 
-    def _one(self, tlv: CarrierTlv, metadata: Any, template: str) -> bytes:
+    def _encode_one(self, tlv: CarrierTlv, metadata: Any, template: str) -> bytes:
         text, field = _text(tlv, metadata, template)
         if text is None:
             if not tlv.required:
                 return b""
-            raise ParameterError(f'carrier "{self._carrier}" demands TLV 0x{tlv.tag:04X}; {_remedy(tlv)}', field)
+            raise ParameterError(f'carrier "{self._carrier}" requires TLV 0x{tlv.tag:04X}: {_remedy(tlv)}', field)
         try:
-            return _encoded(tlv.tag, tlv.type, text)
+            return _tlv_octets(tlv.tag, tlv.type, text)
         except ValueError as error:
-            fault = f'carrier "{self._carrier}" demands TLV 0x{tlv.tag:04X} as {tlv.type}: the value {error}'
+            fault = f'carrier "{self._carrier}" requires TLV 0x{tlv.tag:04X} as {tlv.type}: the value {error}'
             raise ParameterError(fault, field) from None
 
 
 def _text(tlv: CarrierTlv, metadata: Any, template: str) -> tuple[str | None, str]:
-    """The value as text, None when the message has none, and the place where it is (or should be)."""
+    """Return the value as text, None when the message has none, and the field where it is (or should be)."""
     field = f"metadata.{tlv.metadata}" if tlv.metadata else "template"
     if tlv.metadata and isinstance(metadata, dict):
         given = metadata.get(tlv.metadata)
@@ -64,11 +64,11 @@ def _text(tlv: CarrierTlv, metadata: Any, template: str) -> tuple[str | None, st
 
 
 def _remedy(tlv: CarrierTlv) -> str:
-    ways = [f"metadata.{tlv.metadata} (text or a whole number)"] if tlv.metadata else []
+    ways = [f"metadata.{tlv.metadata} (text or an integer)"] if tlv.metadata else []
     ways += [f"one of the templates {', '.join(tlv.templates)}"] if tlv.templates else []
-    return f"give {' or '.join(ways)}"
+    return f"send {' or '.join(ways)}"
 
 
 @lru_cache(maxsize=4096)
-def _encoded(tag: int, kind: TlvType, text: str) -> bytes:
+def _tlv_octets(tag: int, kind: TlvType, text: str) -> bytes:
     return encode_tlv(tag, tlv_value(kind, text))

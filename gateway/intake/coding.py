@@ -1,8 +1,8 @@
-"""How the carrier of a message writes its text: what intake counts by and the encoder cuts by, in one place.
+"""How the carrier of a message encodes its text: intake counts segments by it, the encoder splits by it.
 
-What ``data_coding`` 0 means is the carrier's choice. Where it is Latin-1 or ASCII, its message centre turns the text
-into the GSM alphabet for the air, so such a text is counted and cut in septets all the same, and only what both sets
-have goes that way.
+What ``data_coding`` 0 means is the carrier's choice. Where it is Latin-1 or ASCII, its message centre converts the text
+to the GSM alphabet for the air interface, so such a text is counted and split in septets all the same, and is sent that
+way only when both character sets have every character.
 """
 
 from __future__ import annotations
@@ -40,56 +40,57 @@ _ALPHABETS = {alphabet.value: alphabet for alphabet in Alphabet}
 
 
 class Coding(NamedTuple):
-    """What one carrier speaks."""
+    """The encodings and the form of long messages that one carrier takes."""
 
     allowed: tuple[Alphabet, ...] = _ALLOWED["gsm7"]  # in order of preference
     long: SplitMethod = SplitMethod.UDH8
     charset: str = ""  # Python's name of what data_coding 0 means; "" = the GSM alphabet
 
 
-USUAL = Coding()
+DEFAULT_CODING = Coding()
 
 
 def coding_of(carrier: Carrier) -> Coding:
-    """By the carrier's settings."""
+    """Return the coding that the carrier's settings ask for."""
     return Coding(_ALLOWED[carrier.alphabet], SplitMethod(carrier.long_messages), _CHARSETS[carrier.default_alphabet])
 
 
-def count_for(text: str, asked: str, coding: Coding = USUAL) -> SegmentCount:
-    """Alphabet, parts and units of ``text`` at a carrier; parts are those on the air, however they get there.
+def count_for(text: str, forced: str, coding: Coding = DEFAULT_CODING) -> SegmentCount:
+    """Return alphabet, segments and units of ``text`` at a carrier; segments are those on the air.
 
-    ``asked``: the alphabet that the app wishes, or "". Raises TextError when the text does not fit that, or 255 parts.
+    ``forced``: the encoding that the app insists on, or "". Raises TextError when the text does not fit it, or needs
+    more than 255 segments.
     """
-    subscription, allowed = _alphabets(text, asked, coding)
-    return count(text, subscription, SplitMethod.UDH8 if coding.long is SplitMethod.PAYLOAD else coding.long, allowed)
+    alphabet, allowed = _alphabets(text, forced, coding)
+    return count(text, alphabet, SplitMethod.UDH8 if coding.long is SplitMethod.PAYLOAD else coding.long, allowed)
 
 
-def split_for(text: str, asked: str, coding: Coding, reference: int) -> Segments:
-    """``text`` as the parts to submit to a carrier. Raises TextError as ``count_for``."""
-    subscription, allowed = _alphabets(text, asked, coding)
-    if coding.charset and (subscription or allowed[0]) is Alphabet.GSM7:
+def split_for(text: str, forced: str, coding: Coding, reference: int) -> Segments:
+    """Return ``text`` as the segments to submit to a carrier. Raises TextError as ``count_for`` does."""
+    alphabet, allowed = _alphabets(text, forced, coding)
+    if coding.charset and (alphabet or allowed[0]) is Alphabet.GSM7:
         return _in_charset(text, coding, reference)
-    return split(text, reference=reference, long=coding.long, alphabet=subscription, allowed=allowed)
+    return split(text, reference=reference, long=coding.long, alphabet=alphabet, allowed=allowed)
 
 
-def _alphabets(text: str, asked: str, coding: Coding) -> tuple[Alphabet | None, tuple[Alphabet, ...]]:
-    """The one alphabet to use, or None and those to try in order."""
-    subscription = _ALPHABETS[asked] if asked else None
+def _alphabets(text: str, forced: str, coding: Coding) -> tuple[Alphabet | None, tuple[Alphabet, ...]]:
+    """Return the one alphabet to use, or None, and the alphabets to try in order."""
+    alphabet = _ALPHABETS[forced] if forced else None
     allowed = coding.allowed
-    if subscription is not None and subscription is not Alphabet.LATIN1 and subscription not in allowed:
-        encode(text, subscription)  # what does not fit it is refused wherever it goes
-        subscription = None
-    if not coding.charset or (subscription or allowed[0]) is not Alphabet.GSM7:
-        return subscription, allowed
+    if alphabet is not None and alphabet is not Alphabet.LATIN1 and alphabet not in allowed:
+        encode(text, alphabet)  # a text that does not fit it is refused at every carrier
+        alphabet = None
+    if not coding.charset or (alphabet or allowed[0]) is not Alphabet.GSM7:
+        return alphabet, allowed
     if _fits(text, coding.charset):
         return Alphabet.GSM7, allowed
-    if subscription is not None:
-        encode(text, subscription)
+    if alphabet is not None:
+        encode(text, alphabet)
     return None, allowed[1:]
 
 
 def _fits(text: str, charset: str) -> bool:
-    """Whether both the GSM alphabet and the carrier's own have every character."""
+    """Return whether both the GSM alphabet and the carrier's character set have every character."""
     try:
         text.encode(charset)
     except UnicodeEncodeError:
@@ -98,7 +99,7 @@ def _fits(text: str, charset: str) -> bool:
 
 
 def _in_charset(text: str, coding: Coding, reference: int) -> Segments:
-    """Cut by septets, written in the carrier's own set; the text fits both."""
+    """Split by septets, encode in the carrier's character set; the text fits both."""
     octets = encode(text, Alphabet.GSM7)
     if coding.long is SplitMethod.PAYLOAD and len(octets) > SINGLE_SEPTETS:
         whole = Segment(b"", encode_tlv(MESSAGE_PAYLOAD, text.encode(coding.charset)))
@@ -114,9 +115,9 @@ def _in_charset(text: str, coding: Coding, reference: int) -> Segments:
 
 
 class RouteDemand(NamedTuple):
-    """What the carrier of a route asks of a message: how it is written, and which parameters it carries."""
+    """What the carrier of a route requires of a message: its coding and its TLVs."""
 
-    coding: Coding = USUAL
+    coding: Coding = DEFAULT_CODING
     parameters: CarrierTlvs | None = None
 
 
@@ -124,7 +125,7 @@ NO_DEMAND = RouteDemand()
 
 
 def demands_of(routes: Iterable[Route], carriers: Iterable[Carrier]) -> Mapping[str, RouteDemand]:
-    """Lane -> what its first carrier asks; only lanes that differ from ``NO_DEMAND``."""
+    """Return lane -> what its first carrier requires; only lanes that differ from ``NO_DEMAND``."""
     by_name = {
         carrier.name: RouteDemand(coding_of(carrier), CarrierTlvs(carrier.name, carrier.tlvs) if carrier.tlvs else None)
         for carrier in carriers
@@ -138,7 +139,7 @@ def demands_of(routes: Iterable[Route], carriers: Iterable[Carrier]) -> Mapping[
 
 
 def _first(route: Route) -> str:
-    """The carrier that a message of this route most likely goes to."""
+    """Return the carrier that a message of this route most likely goes to."""
     if not route.weights:
         return route.carriers[0]
     return max(zip(route.weights, route.carriers, strict=True), key=lambda pair: pair[0])[1]

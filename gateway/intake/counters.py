@@ -1,4 +1,4 @@
-"""What is counted of submissions, for operators: plain counters, added to once a batch, read at a scrape."""
+"""Counters of submissions, for operators: added to once a batch, read at a scrape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.model import Reason, State
 
 
 class IntakeCounters:
-    """What became of what was handed in, by (account, result, code)."""
+    """What became of submissions, by (account, result, code)."""
 
     __slots__ = ("counts",)
 
@@ -21,18 +21,18 @@ class IntakeCounters:
         return f"<IntakeCounters {sum(self.counts.values())} messages>"
 
     def add(self, accounts: Sequence[str], results: Sequence[SubmissionResult | SubmissionProblem]) -> None:
-        """A batch, as it was answered."""
-        self.counts.update(map(_kind, accounts, results))
+        """Count the results of a batch."""
+        self.counts.update(map(_key, accounts, results))
 
-    def failed(self, accounts: Sequence[str], code: str) -> None:
-        """A batch of which nothing was accepted."""
+    def add_failed(self, accounts: Sequence[str], code: str) -> None:
+        """Count a batch of which nothing was accepted."""
         self.counts.update([(account, "refused", code) for account in accounts])
 
 
-def _kind(account: str, result: SubmissionResult | SubmissionProblem) -> tuple[str, str, str]:
-    if type(result) is SubmissionProblem:
+def _key(account: str, result: SubmissionResult | SubmissionProblem) -> tuple[str, str, str]:
+    if type(result) is SubmissionProblem:  # isinstance costs twice as much
         return account, "refused", result.code
-    if result.duplicate:  # type: ignore[union-attr]  # a Result, as the line above says; isinstance costs twice as much
+    if result.duplicate:  # type: ignore[union-attr]  # a SubmissionResult, by the line above
         return account, "duplicate", ""
     state, code = result.state, result.verdict.code  # type: ignore[union-attr]
     return account, _STATES[state], _CODES[code]

@@ -1,62 +1,60 @@
-"""Repeats that come late: what was accepted once is answered with its id, also when its instants have passed since."""
+"""Late repeats: a submission accepted before is answered with its id even when its instants have passed since."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.config import Account
-from gateway.intake.durable_write import in_time
-from gateway.intake.submission import Submission, passed
-from gateway.intake.validated import IdempotentOrigin
+from gateway.intake.durable_write import read_in_time
+from gateway.intake.submission import Submission
+from gateway.intake.validated import IncomingSubmission
+from gateway.intake.validation import instants_passed
 from gateway.model import Recipient
 from gateway.policy.dialling import InvalidNumber, parse_e164
 from gateway.store.idempotency import item_reference
 from gateway.store.keys import Hasher
 
-Item = tuple[Account, Submission, IdempotentOrigin | None]
+if TYPE_CHECKING:
+    from gateway.store.messages import MessageStore
 
 
-class ReferenceStore(Protocol):
-    """What this needs of the store."""
+async def without_passed_instants(
+    items: Sequence[IncomingSubmission], store: MessageStore, hasher: Hasher, now: int
+) -> Sequence[IncomingSubmission]:
+    """Return the items, those accepted before without their instants that have passed: only the id counts then.
 
-    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]: ...
-
-
-async def without_instants(items: Sequence[Item], store: ReferenceStore, hasher: Hasher, now: int) -> Sequence[Item]:
-    """The items, but for instants that have passed of what was accepted already: they count no more, only its id does.
-
-    One call to the store when there is anything late, else none. Raises StoreError.
+    Makes one call to the store when an item is late, else none. Raises StoreError.
     """
     late = {
-        place: named
+        place: reference
         for place, item in enumerate(items)
-        if _has_instants(item[1]) and passed(item[1], now) and (named := _named(item, hasher))
+        if _has_instants(item[1]) and instants_passed(item[1], now) and (reference := _reference(item, hasher))
     }
     if not late:
         return items
-    relieved = list(items)
-    firsts = await in_time(store.by_references(list(late.values())))
-    for place, first in zip(late, firsts, strict=True):
-        if first is not None:
-            account, asked, origin = items[place]
-            relieved[place] = account, msgspec.structs.replace(asked, send_at=None, expires_at=None), origin
-    return relieved
+    changed = list(items)
+    first_ids = await read_in_time(store.by_references(list(late.values())))
+    for place, first_id in zip(late, first_ids, strict=True):
+        if first_id is not None:
+            account, submission, origin = items[place]
+            timeless = msgspec.structs.replace(submission, send_at=None, expires_at=None)
+            changed[place] = account, timeless, origin
+    return changed
 
 
-def _has_instants(asked: Submission) -> bool:
-    return asked.expires_at is not None or asked.send_at is not None
+def _has_instants(submission: Submission) -> bool:
+    return submission.expires_at is not None or submission.send_at is not None
 
 
-def _named(item: Item, hasher: Hasher) -> tuple[Recipient, bytes] | None:
-    """The reference that a repeat would share with the first one; None when there is none to share."""
-    account, asked, origin = item
+def _reference(item: IncomingSubmission, hasher: Hasher) -> tuple[Recipient, bytes] | None:
+    """Return recipient and reference, which a repeat shares with the first; None when it has no reference."""
+    account, submission, origin = item
     try:
-        recipient = hasher.recipient(parse_e164(asked.to, account.default_country))
+        recipient = hasher.recipient(parse_e164(submission.to, account.default_country))
     except InvalidNumber:
         return None
-    if asked.client_ref is not None:
-        return recipient, hasher.reference(account.name, recipient, asked.client_ref)
+    if submission.client_ref is not None:
+        return recipient, hasher.reference(account.name, recipient, submission.client_ref)
     return None if origin is None else (recipient, item_reference(*origin))

@@ -1,8 +1,8 @@
-"""Intake's write: every message is stored, or surely not, or it is said that nobody knows.
+"""Intake's write: each message is stored, or surely not stored, or its app is told that neither is known.
 
-A call whose answer was lost may have been carried out. It is the same call when it is made again, for the ids of its
-messages are the same, so it is made again until the store answers or the requests' time is over; only then somebody
-has to be told that a message may have been accepted.
+A call whose answer was lost may have been carried out. Made again it is the same call, for the ids of its messages are
+the same; so it is repeated until the store answers or the request's time is over. Only then the app is told that a
+message may have been accepted.
 """
 
 from __future__ import annotations
@@ -18,26 +18,31 @@ from gateway.intake.submission import SubmissionProblem
 from gateway.model import AcceptResult, NewMessage
 from gateway.store.errors import StoreError, StoreFull, StorePartly, StoreUnavailable, StoreUnconfirmed, of_an_item
 
-PATIENCE = 1.0
-"""Seconds that somebody who submits waits for one answer of the store."""
+STORE_TIMEOUT = 1.0
+"""Seconds that a submission waits for one answer of the store.
 
-PAUSE = 0.05
+The store answers within milliseconds or is away; the ten seconds that its connection waits for everything else are
+longer than most apps do, and an app that has given up does not hear whether its message was accepted.
+"""
+
+RETRY_PAUSE = 0.05
+"""Seconds before an unconfirmed write is repeated."""
 
 UNCONFIRMED = (
-    "the store did not confirm the write in time, so it may have been accepted, under the id given here: GET it "
-    "to see. Repeated with the same Idempotency-Key or client_ref it is accepted once; repeated without, perhaps twice"
+    "the store did not confirm the write in time, so the message may have been accepted under the id given here: GET "
+    "it to see. A repeat with the same Idempotency-Key or client_ref is accepted once; one without, perhaps twice"
+)
+
+INTERNAL = (
+    "the gateway failed on this message (its log says why) and did not accept it; the other messages of the request "
+    "are not affected"
 )
 
 log = structlog.get_logger(__name__)
 
-FAILS_OVER = (
-    "the gateway fails over this message (its log says why), and did not accept it; the others of the request are not "
-    "concerned"
-)
-
 
 class UnstorableMessage(StoreError):
-    """The message makes the write fail, and only it does. ``fault``: the error."""
+    """The message, and no other, makes the write fail. ``fault``: the error."""
 
     def __init__(self, fault: Exception) -> None:
         super().__init__(f"{type(fault).__name__}: {fault}")
@@ -49,61 +54,64 @@ Outcome = AcceptResult | StoreError
 Accept = Callable[[Sequence[NewMessage]], Awaitable[list[AcceptResult]]]
 
 
-def silent() -> StoreError:
-    """The store was asked before, and is silent: nothing of this was handed to it."""
+def not_sent() -> StoreError:
+    """Return the error of what was not given to the store, because an earlier call has had no answer."""
     return StoreUnavailable("the store does not answer")
 
 
 def unconfirmed() -> StoreError:
-    """It has been handed this, and is silent."""
+    """Return the error of what was given to the store, which has not answered."""
     return StoreUnconfirmed("the store has not confirmed the write")
 
 
-async def in_time(asked: Awaitable[Answer]) -> Answer:
-    """The answer of something that only reads. Raises StoreError, also when it takes longer than ``PATIENCE``."""
+async def read_in_time(answer: Awaitable[Answer]) -> Answer:
+    """Return the answer of a call that only reads. Raises StoreError, also after ``STORE_TIMEOUT``."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            return await asked
+        async with asyncio.timeout(STORE_TIMEOUT):
+            return await answer
     except TimeoutError:
-        raise silent() from None
+        raise not_sent() from None
     except StoreUnconfirmed as error:
-        raise definite(error) from error
+        raise nothing_written(error) from error
 
 
-def definite(error: StoreError) -> StoreError:
-    """The same error of a call that wrote nothing: whether it was carried out does not matter."""
+def nothing_written(error: StoreError) -> StoreError:
+    """Return the error of a call that writes nothing: whether it was carried out does not matter."""
     return StoreUnavailable(str(error)) if isinstance(error, StoreUnconfirmed) else error
 
 
-def unstored(error: StoreError, detail: str, message_id: bytes = b"") -> SubmissionProblem:
-    """The problem of a message that the store did not take, or may have taken under this id."""
+def unstored_problem(error: StoreError, detail: str, message_id: bytes = b"") -> SubmissionProblem:
+    """Return the problem of a message that the store did not take, or may have taken under this id."""
     if isinstance(error, UnstorableMessage):
-        return SubmissionProblem("internal", FAILS_OVER)
+        return SubmissionProblem("internal", INTERNAL)
     if isinstance(error, StoreUnconfirmed):
         return SubmissionProblem("write_unconfirmed", UNCONFIRMED, id=message_id)
     return SubmissionProblem("store_full" if isinstance(error, StoreFull) else "store_unavailable", detail)
 
 
 class DurableWriter:
-    """``put`` gathers what arrives together. ``limit``: messages of different requests in one call."""
+    """``put`` writes messages together with those of other requests, at most ``limit`` in one call."""
 
-    def __init__(self, accept: Accept, *, limit: int, patience: float = PATIENCE) -> None:
+    def __init__(self, accept: Accept, *, limit: int, timeout: float = STORE_TIMEOUT) -> None:
         self._accept = accept
-        self._patience = patience
-        self._gathered: Batcher[NewMessage, Outcome] = Batcher(
-            self._write, gap=0, limit=limit, patience=patience, lost=unconfirmed, kept=silent
+        self._timeout = timeout
+        self._batches: Batcher[NewMessage, Outcome] = Batcher(
+            self._write, gap=0, limit=limit, timeout=timeout, timed_out=unconfirmed, not_sent=not_sent
         )
 
     def __repr__(self) -> str:
-        return f"<DurableWriter {self._gathered!r}>"
+        return f"<DurableWriter {self._batches!r}>"
 
     async def put(self, messages: Sequence[NewMessage]) -> Sequence[Outcome]:
-        """What became of each, in order. A StoreUnconfirmed says that the message may be stored; others, that it is
-        not. Raises the StoreError when that is all that can be said of every one."""
+        """Return what became of each, in order.
+
+        A StoreUnconfirmed says that the message may be stored, any other StoreError that it is not. Raises the first
+        StoreError when surely none of them is stored.
+        """
         try:
-            outcomes: Sequence[Outcome] = await self._gathered.put(messages)
+            outcomes: Sequence[Outcome] = await self._batches.put(messages)
         except StoreUnconfirmed as error:
-            log.warning("a write was not confirmed in time", messages=len(messages), seconds=self._patience)
+            log.warning("a write was not confirmed in time", messages=len(messages), seconds=self._timeout)
             return [error] * len(messages)
         first = outcomes[0]
         if isinstance(first, StoreError) and not any(
@@ -113,19 +121,21 @@ class DurableWriter:
         return outcomes
 
     async def _write(self, messages: list[NewMessage]) -> list[Outcome]:
-        outcomes = await self._once(messages)
+        """Write, and repeat what was not confirmed until the time-out."""
+        outcomes = await self._attempt(messages)
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._patience
-        while (lost := [at for at, one in enumerate(outcomes) if isinstance(one, StoreUnconfirmed)]) and (
-            loop.time() < until
+        deadline = loop.time() + self._timeout
+        while (open_ := [i for i, one in enumerate(outcomes) if isinstance(one, StoreUnconfirmed)]) and (
+            loop.time() < deadline
         ):
-            await asyncio.sleep(PAUSE)
-            for at, again in zip(lost, await self._once([messages[at] for at in lost]), strict=True):
-                if isinstance(again, AcceptResult):
-                    outcomes[at] = again
+            await asyncio.sleep(RETRY_PAUSE)
+            for i, outcome in zip(open_, await self._attempt([messages[i] for i in open_]), strict=True):
+                if isinstance(outcome, AcceptResult):
+                    outcomes[i] = outcome
         return outcomes
 
-    async def _once(self, messages: Sequence[NewMessage]) -> list[Outcome]:
+    async def _attempt(self, messages: Sequence[NewMessage]) -> list[Outcome]:
+        """Call the store once; when the fault may lie in one message, find it by calls with ever fewer."""
         try:
             return list(await self._accept(messages))
         except StorePartly as error:
@@ -134,9 +144,9 @@ class DurableWriter:
             if not of_an_item(error):
                 return [error] * len(messages)
             fault: Exception = error
-        except Exception as error:  # noqa: BLE001 - whatever is odd about one of them
+        except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
             fault = error
         if len(messages) == 1:
             return [UnstorableMessage(fault)]
         half = len(messages) // 2
-        return await self._once(messages[:half]) + await self._once(messages[half:])
+        return await self._attempt(messages[:half]) + await self._attempt(messages[half:])

@@ -1,7 +1,7 @@
-"""Caps at the door, over a batch: several messages to one recipient are counted in the order they come in.
+"""Frequency caps within a batch: several messages to one recipient are counted in the order they come in.
 
-The gate is what enforces caps, exactly and for all workers. Here the same is said early, by what the store knows and by
-what the batch itself has let in.
+The gate enforces caps, exactly and for all gateways. Intake says the same early, by what the store has counted and by
+what the batch itself has let through.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Caps = tuple[Cap, ...]
 
 
 class BatchFrequency:
-    """Of one batch. ``known`` before a decision, ``let_in`` after one that lets it go, ``was_there`` for repeats."""
+    """The counts of one batch: ``apply`` before a decision, ``count`` after one that lets a message go."""
 
     def __init__(self) -> None:
         self._used: dict[tuple[bytes, Cap], int] = {}
@@ -21,15 +21,15 @@ class BatchFrequency:
     def __repr__(self) -> str:
         return f"<BatchFrequency of {len(self._used)} caps>"
 
-    def known(self, recipient: Recipient, caps: Caps, facts: Facts) -> Facts:
-        """``facts``, with what this batch has let in. What the gate has counted meanwhile is not counted twice."""
+    def apply(self, recipient: Recipient, caps: Caps, facts: Facts) -> Facts:
+        """Return ``facts`` with this batch's counts where they are higher: the gate may have counted some already."""
         ours = [self._used.get((recipient.key, cap), 0) for cap in caps]
         return facts._replace(used=tuple(map(max, facts.used, ours))) if any(ours) else facts
 
-    def let_in(self, recipient: Recipient, caps: Caps, facts: Facts, reference: str) -> bool:
-        """Count one that may go, after ``facts`` as ``known`` gave them.
+    def count(self, recipient: Recipient, caps: Caps, facts: Facts, reference: str) -> bool:
+        """Count one message that may go, on top of ``facts`` as ``apply`` returned them.
 
-        False: not counted, since an earlier one of the batch has its ``reference`` ("" = none), so it is a repeat.
+        Returns False, and counts nothing, when an earlier one of the batch has its ``reference`` ("" = none): a repeat.
         """
         if reference:
             if (recipient.key, reference) in self._references:
@@ -39,8 +39,8 @@ class BatchFrequency:
             self._used[recipient.key, cap] = count + 1
         return True
 
-    def was_there(self, recipient: Recipient, caps: Caps) -> None:
-        """One that was counted turned out to be a repeat: the store knows of it, or will."""
+    def uncount(self, recipient: Recipient, caps: Caps) -> None:
+        """Take one back that turned out to be a repeat: the store counts the first one."""
         for cap in caps:
             if (count := self._used.get((recipient.key, cap), 0)) > 0:
                 self._used[recipient.key, cap] = count - 1

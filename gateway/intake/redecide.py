@@ -1,4 +1,4 @@
-"""Fresh decisions: what ``take`` hands back is decided as if it arrived now, and ``permit`` carries it out.
+"""Fresh decisions: what ``take`` hands back is decided as if it came in now, and ``permit`` puts it into effect.
 
 A message comes back when its deferral is over, when it fell out of its permitted hours, met a cap or an open breaker,
 was released from ``held``, or was decided under an older policy epoch.
@@ -7,13 +7,10 @@ was released from ``held``, or was decided under an older policy epoch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.clock import now_ms
 from gateway.intake.policy_context import PolicyContext, state_of
-from gateway.intake.submission import RequestedTerms
 from gateway.model import (
     Cap,
     Category,
@@ -23,31 +20,30 @@ from gateway.model import (
     Permission,
     Permit,
     Reason,
-    Recipient,
     Redecide,
+    RequestedTerms,
     State,
 )
 from gateway.policy.decide import Request, caps_for, decide
 from gateway.supervision import TRIES, FailureCounts, Supervision, isolate_failures
 
+if TYPE_CHECKING:
+    from gateway.store.messages import MessageStore
+
 SLICE = 256
-_NOTHING = Permission(0, 0, 0, 0, bytes(8), bytes(8))
+"""Messages decided together."""
+
+_NO_TERMS = RequestedTerms()
+_NO_PERMISSION = Permission(0, 0, 0, 0, bytes(8), bytes(8))
 T = TypeVar("T")
 
 
-class RedecideStore(Protocol):
-    """What fresh decisions need of the store."""
-
-    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]: ...
-    async def permit(self, items: Sequence[Permit]) -> list[bool]: ...
-
-
 class Redecider:
-    """Decides again, in batches. A dead decider loses nothing: the store hands the message out again after 5 s."""
+    """Decide again, in batches. A crash loses nothing: the store hands the messages out again after 5 s."""
 
     def __init__(
         self,
-        store: RedecideStore,
+        store: MessageStore,
         policy_context: PolicyContext,
         *,
         work_available: Callable[[set[int]], None] = lambda partitions: None,
@@ -55,7 +51,7 @@ class Redecider:
         supervision: Supervision | None = None,
     ) -> None:
         self._supervision = supervision or Supervision()
-        self._tries = FailureCounts()
+        self._failures = FailureCounts()
         self._store = store
         self._policy_context = policy_context
         self._work_available = work_available
@@ -65,35 +61,35 @@ class Redecider:
         return f"<Redecider by {self._policy_context!r}>"
 
     async def redecide(self, items: Sequence[Redecide]) -> None:
-        """Decide these and tell the store. Raises StoreError; then the rest is handed out again later.
+        """Decide these and write the decisions. Raises StoreError; the rest is handed out again later.
 
-        One that cannot be decided keeps no other back: the store hands it out again, and at the third time it is
-        rejected (``gateway_fault``).
+        A message that cannot be decided does not hold up the others: the store hands it out again, and at the third
+        failure it is rejected (``gateway_fault``).
         """
         for start in range(0, len(items), SLICE):
-            await isolate_failures(items[start : start + SLICE], self._decide, self._undecidable)
+            await isolate_failures(items[start : start + SLICE], self._decide, self._undecided)
 
     async def _decide(self, batch: Sequence[Redecide]) -> None:
-        asked = [self._caps(item) for item in batch]
-        known = await self._store.facts([item.recipient for item in batch], asked if any(asked) else ())
+        caps = [self._caps(item) for item in batch]
+        facts = await self._store.facts([item.recipient for item in batch], caps if any(caps) else ())
         now = self._clock()
-        await self._store.permit([self._permit(item, facts, now) for item, facts in zip(batch, known, strict=True)])
+        await self._store.permit([self._permit(item, known, now) for item, known in zip(batch, facts, strict=True)])
         self._work_available({item.recipient.partition for item in batch})
 
-    async def _undecidable(self, item: Redecide, error: Exception) -> None:
+    async def _undecided(self, item: Redecide, error: Exception) -> None:
         self._supervision.failed("decision", error)
-        if self._tries.add(item.id) < TRIES:
+        if self._failures.add(item.id) < TRIES:
             return
-        self._tries.forget(item.id)
+        self._failures.forget(item.id)
         self._supervision.set_aside("decision", item.id.hex(), error)
-        end = Permit(item.id, item.token, State.REJECTED, Reason.GATEWAY_FAULT, 0, item.route, _NOTHING)
+        rejection = Permit(item.id, item.token, State.REJECTED, Reason.GATEWAY_FAULT, 0, item.route, _NO_PERMISSION)
         try:
-            await self._store.permit([end])
-        except Exception as again:  # noqa: BLE001 - it is handed out again until it expires
+            await self._store.permit([rejection])
+        except Exception as again:  # noqa: BLE001 - the store hands it out again until it expires
             self._supervision.failed("decision", again)
 
     def _caps(self, item: Redecide) -> tuple[Cap, ...]:
-        """Caps to be asked about: of what met one, so that it is told apart which, and until when it is full."""
+        """Return the caps to look up: all of them for a message that met one, to learn which one and until when."""
         if item.reason is not Reason.FREQUENCY_CAP:
             return ()
         envelope = item.envelope
@@ -103,9 +99,7 @@ class Redecider:
     def _permit(self, item: Redecide, facts: Facts, now: int) -> Permit:
         envelope = item.envelope
         route = item.route
-        if not route or not self._policy_context.has_lane(
-            route
-        ):  # taken out of the configuration while the message waited
+        if not route or not self._policy_context.has_lane(route):  # a reload removed it while the message waited
             route = self._policy_context.route(
                 envelope.to, envelope.sender, Category(envelope.category), envelope.account
             )
@@ -122,15 +116,15 @@ class Redecider:
             verdict.permission,
             DecisionDetail(
                 next_at,
-                _unless(verdict.rules, envelope.rules),
-                _unless(verdict.zones, envelope.zones),
-                _unless(verdict.policy_version, envelope.policy_version),
+                _if_changed(verdict.rules, envelope.rules),
+                _if_changed(verdict.zones, envelope.zones),
+                _if_changed(verdict.policy_version, envelope.policy_version),
             ),
         )
 
     def _request(self, item: Redecide, route: str) -> Request:
         envelope = item.envelope
-        asked = RequestedTerms() if envelope.facts is None else msgspec.convert(envelope.facts, RequestedTerms)
+        terms = envelope.terms or _NO_TERMS
         account_scope, brand_scope = self._policy_context.scopes(envelope.account, envelope.brand)
         return Request(
             digits=envelope.to,
@@ -140,16 +134,16 @@ class Redecider:
             route=route,
             segments=envelope.segments,
             accepted_at=item.accepted_at,
-            send_at=asked.send_at,
+            send_at=terms.send_at,
             expires_at=item.expires,
-            time_zone=asked.time_zone,
-            residence=asked.residence != "",
-            on_quiet=asked.on_quiet,
-            reason=asked.reason,
-            template_scope=self._policy_context.template_scope(envelope.account, asked.template),
+            time_zone=terms.time_zone,
+            residence=terms.residence != "",
+            on_quiet=terms.on_quiet,
+            reason=terms.reason,
+            template_scope=self._policy_context.template_scope(envelope.account, terms.template),
         )
 
 
-def _unless(said: T, at_the_door: T) -> T | None:
-    """None for what need not be kept again."""
-    return None if said == at_the_door else said
+def _if_changed(new: T, at_intake: T) -> T | None:
+    """Return the new value, None when the envelope has it already."""
+    return None if new == at_intake else new

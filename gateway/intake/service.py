@@ -1,14 +1,14 @@
-"""The one intake of both doors: check, decide, write; only then answer.
+"""The one intake, whichever interface a message comes in by: check, decide, write, and only then answer.
 
-Batch in, results out in the order sent. A batch is cut into slices, so that a large one never holds up the loop for
-long; each slice costs two calls to the store (``facts``, ``accept``), however many messages it has.
+A batch goes in, its results come out in the order sent. It is cut into slices, so that a large one does not hold up
+the loop; each slice costs two calls to the store (``facts``, ``accept``), however many messages it has.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -16,64 +16,61 @@ from gateway.clock import now_ms
 from gateway.config import Account
 from gateway.intake.batcher import Batcher
 from gateway.intake.counters import IntakeCounters
-from gateway.intake.duplicates import Item, without_instants
+from gateway.intake.duplicates import without_passed_instants
 from gateway.intake.durable_write import (
-    FAILS_OVER,
-    PATIENCE,
+    INTERNAL,
+    STORE_TIMEOUT,
     DurableWriter,
     UnstorableMessage,
-    definite,
-    in_time,
-    silent,
-    unstored,
+    not_sent,
+    nothing_written,
+    read_in_time,
+    unstored_problem,
 )
 from gateway.intake.frequency import BatchFrequency, Caps
-from gateway.intake.policy_context import PolicyContext, state_of, verdict_of
-from gateway.intake.queue_limits import QueueLimits
-from gateway.intake.submission import AccountRights, Submission, SubmissionProblem, SubmissionResult, check
+from gateway.intake.policy_context import PolicyContext, state_of
+from gateway.intake.queue_limits import QueueEntry, QueueLimits
+from gateway.intake.recorded_decisions import verdict_of
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem, SubmissionResult
 from gateway.intake.validated import (
     BatchContext,
+    DecidedSubmission,
     IdempotentOrigin,
-    RoutedVerdict,
+    IncomingSubmission,
     ValidatedSubmission,
     message_of,
     request_of,
     result_of,
-    trace,
 )
-from gateway.intake.velocity_limits import DestinationCounts, VelocityLimits
-from gateway.model import PRIORITY, AcceptResult, Cap, Facts, NewMessage, Priority, Recipient, State
+from gateway.intake.validation import check
+from gateway.intake.velocity_limits import VelocityLimits
+from gateway.model import PRIORITY, AcceptResult, Facts, Priority, Recipient, State
 from gateway.policy.decide import caps_for, decide
 from gateway.store.errors import StoreError, StoreFull
 from gateway.store.ids import new_ids
-from gateway.store.records import MessageRecord
-from gateway.store.requests import QueueDepths
 from gateway.supervision import Supervision
+
+if TYPE_CHECKING:
+    from gateway.store.messages import MessageStore
+    from gateway.store.velocity_counts import VelocityCounts
 
 log = structlog.get_logger(__name__)
 
 __all__ = ["Intake", "Submission", "SubmissionProblem", "SubmissionResult"]
 
 SLICE = 512
-"""Messages of a batch that are taken in together."""
+"""Messages of a batch that go through the steps together."""
 
 STRIDE = 128
-"""Messages checked or decided between two breaths: nothing else waits for longer than some three milliseconds."""
+"""Messages checked or decided before the loop gets its turn, after some three milliseconds at most."""
 
-TOGETHER = 1024
+MAX_CALL = 1024
 """Messages of different requests in one call to the store; more would hold up everything else there."""
 
-Outcomes = list[SubmissionResult | SubmissionProblem]
-
-
-class IntakeStore(Protocol):
-    """What intake needs of the store."""
-
-    async def accept(self, items: Sequence[NewMessage]) -> list[AcceptResult]: ...
-    async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]: ...
-    async def find(self, ids: Sequence[bytes]) -> list[MessageRecord | None]: ...
-    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]: ...
-    async def depths(self) -> QueueDepths: ...
+Outcome = SubmissionResult | SubmissionProblem
+Problems = dict[int, SubmissionProblem]
+"""Place in the slice -> why the submission goes no further."""
 
 
 class WorkAvailable(Protocol):
@@ -89,213 +86,249 @@ def _no_carriers(partitions: Collection[int], *, urgent: bool = False, route: st
     """Tell nobody: no carrier runs."""
 
 
-async def _no_receivers(accounts: set[str]) -> None:
-    """Nobody follows events."""
+async def _no_announcement(accounts: set[str]) -> None:
+    """Announce nothing."""
 
 
 class Intake:
-    """``one`` for a message on its own, ``many`` for a batch; ``work_available`` gets the partitions with new messages.
+    """``one`` accepts a message on its own, ``many`` a batch; ``work_available`` gets the partitions with new messages.
 
-    It is told whether a one-time password is among it. ``named`` hears whose messages name a receiver for their events.
-    ``velocity`` counts what accounts hand in for ranges of numbers that are limited.
+    ``hint`` wakes the dispatchers. ``announce_callbacks`` is called with the accounts whose messages have a
+    ``callback_url``, before these are stored. ``velocity`` counts messages to ranges of numbers that have limits.
     """
 
     def __init__(
         self,
-        store: IntakeStore,
+        store: MessageStore,
         policy_context: PolicyContext,
         *,
         work_available: WorkAvailable = _no_carriers,
-        named: Callable[[set[str]], Awaitable[None]] = _no_receivers,
+        announce_callbacks: Callable[[set[str]], Awaitable[None]] = _no_announcement,
         clock: Callable[[], int] = now_ms,
         gap: float = 0.002,
         max_waiting: int = 10_000_000,
-        velocity: DestinationCounts | None = None,
+        velocity: VelocityCounts | None = None,
         supervision: Supervision | None = None,
     ) -> None:
         self._supervision = supervision or Supervision()
-        self._velocity = None if velocity is None else VelocityLimits(velocity, store)
         self._store = store
         self._policy_context = policy_context
         self._work_available = work_available
-        self._named = named
+        self._announce_callbacks = announce_callbacks
         self._clock = clock
-        self._singles: Batcher[Item, SubmissionResult | SubmissionProblem] = Batcher(self._gathered, gap=gap)
+        self._velocity = None if velocity is None else VelocityLimits(velocity, store)
+        self._queue_limits = QueueLimits(store, max_waiting)
+        self._singles: Batcher[IncomingSubmission, Outcome] = Batcher(self._accept_singles, gap=gap)
         self._facts: Batcher[tuple[Recipient, Caps], Facts] = Batcher(
-            self._look_up, gap=0, limit=TOGETHER, patience=PATIENCE, lost=silent, kept=silent, divide=True
+            self._read_facts,
+            gap=0,
+            limit=MAX_CALL,
+            timeout=STORE_TIMEOUT,
+            timed_out=not_sent,
+            not_sent=not_sent,
+            divide=True,
         )
-        self._writes = DurableWriter(store.accept, limit=TOGETHER)
-        self.tally = IntakeCounters()
-        self._bounds = QueueLimits(store, max_waiting)
+        self._writer = DurableWriter(store.accept, limit=MAX_CALL)
+        self.counters = IntakeCounters()
 
     def __repr__(self) -> str:
         return f"<Intake {self._singles!r} {self._policy_context!r}>"
 
-    async def one(
-        self, account: Account, asked: Submission, base: bytes | None = None
-    ) -> SubmissionResult | SubmissionProblem:
-        """One message, gathered with others that arrive within a moment. Raises StoreError.
+    async def one(self, account: Account, submission: Submission, base: bytes | None = None) -> Outcome:
+        """Accept one message, batched with others that arrive within a moment. Raises StoreError.
 
-        ``base``: of a request that may be repeated (see ``store.idempotency``): the same one makes the same message.
+        ``base``: of a request that may be repeated (see ``store.idempotency``): the same base makes the same message.
         """
-        return (await self._singles.put([(account, asked, None if base is None else IdempotentOrigin(base, 0))]))[0]
+        origin = None if base is None else IdempotentOrigin(base, 0)
+        return (await self._singles.put([(account, submission, origin)]))[0]
 
-    async def many(self, account: Account, asked: Sequence[Submission], base: bytes | None = None) -> Outcomes:
-        """A batch of an account, as of now. Raises StoreError when nothing was accepted. ``base`` as for ``one``."""
+    async def many(
+        self, account: Account, submissions: Sequence[Submission], base: bytes | None = None
+    ) -> list[Outcome]:
+        """Accept a batch as of now. Raises StoreError when nothing was accepted. ``base`` as for ``one``."""
         if base is None:
-            return await self.accept(account, asked, self._clock())
+            return await self.accept(account, submissions, self._clock())
         return await self._accept(
-            [(account, each, IdempotentOrigin(base, index)) for index, each in enumerate(asked)], self._clock()
+            [(account, each, IdempotentOrigin(base, index)) for index, each in enumerate(submissions)], self._clock()
         )
 
-    async def accept(self, account: Account, submissions: Sequence[Submission], now: int) -> Outcomes:
-        """Results in the order sent, after the store holds them. Raises StoreError when nothing was accepted."""
-        return await self._accept([(account, asked, None) for asked in submissions], now)
+    async def accept(self, account: Account, submissions: Sequence[Submission], now: int) -> list[Outcome]:
+        """Return the results in the order sent, once the store has the messages.
 
-    async def _gathered(self, items: list[Item]) -> Outcomes:
+        Raises StoreError when nothing was accepted.
+        """
+        return await self._accept([(account, each, None) for each in submissions], now)
+
+    async def _accept_singles(self, items: list[IncomingSubmission]) -> list[Outcome]:
         return await self._accept(items, self._clock())
 
-    async def _accept(self, items: Sequence[Item], now: int) -> Outcomes:
+    async def _accept(self, items: Sequence[IncomingSubmission], now: int) -> list[Outcome]:
         accounts = [account.name for account, _, _ in items]
         try:
-            results = await self._take_in(items, now)
+            results = await self._accept_slices(items, now)
         except StoreError as error:
-            self.tally.failed(accounts, "store_full" if isinstance(error, StoreFull) else "store_unavailable")
+            self.counters.add_failed(accounts, "store_full" if isinstance(error, StoreFull) else "store_unavailable")
             raise
-        self.tally.add(accounts, results)
+        self.counters.add(accounts, results)
         return results
 
-    async def _take_in(self, items: Sequence[Item], now: int) -> Outcomes:
-        await self._bounds.refresh()
+    async def _accept_slices(self, items: Sequence[IncomingSubmission], now: int) -> list[Outcome]:
+        await self._queue_limits.refresh()
         batch = BatchContext(now, BatchFrequency())
-        results: Outcomes = []
+        results: list[Outcome] = []
         for start in range(0, len(items), SLICE):
             try:
-                results += await self._slice(items[start : start + SLICE], batch)
-            except StoreError as error:  # of what is read before the write, or the store has surely not written
+                results += await self._accept_slice(items[start : start + SLICE], batch)
+            except StoreError as raised:  # by a read before the write, or the store has surely not written
+                error = nothing_written(raised)
                 if not any(result.id for result in results):
-                    raise definite(error) from error
-                rest = unstored(definite(error), "the store failed before this message was reached; send it again")
+                    raise error from raised
+                rest = unstored_problem(error, "the store failed before this message was reached; send it again")
                 return results + [rest] * (len(items) - start)
         return results
 
-    async def _slice(self, items: Sequence[Item], batch: BatchContext) -> Outcomes:
-        items = await without_instants(items, self._store, self._policy_context.hasher, batch.now)
-        results: list[SubmissionResult | SubmissionProblem | None] = [None] * len(items)
-        cases: list[ValidatedSubmission] = []
-        refused: list[str] = []
-        try:
-            for start in range(0, len(items), STRIDE):
-                if start:
-                    await asyncio.sleep(0)
-                cases += self._check(items[start : start + STRIDE], start, results, batch.now)
-            within = await self._within_velocity(cases, results, refused, batch.now)
-            if within:
-                await self._store_cases(within, results, refused, batch)
-        finally:
-            self._bounds.arrived([case.rights.name for case in cases], refused)
-        return [result for result in results if result is not None]
+    async def _accept_slice(self, items: Sequence[IncomingSubmission], batch: BatchContext) -> list[Outcome]:
+        """Take a slice through the steps. Each returns what goes on, and the problem of what does not, by place."""
+        items = await without_passed_instants(items, self._store, self._policy_context.hasher, batch.now)
+        with self._queue_limits.entry() as queue:
+            validated, invalid = await self._check(items, queue, batch.now)
+            within, over_limit = await self._limit(validated, queue, batch.now)
+            decided, undecided = await self._decide(within, queue, batch)
+            written = await self._write(decided)
+            results = await self._results(decided, written, queue, batch)
+        outcomes: dict[int, Outcome] = {**invalid, **over_limit, **undecided, **results}
+        assert len(outcomes) == len(items), f"{len(items)} submissions have {len(outcomes)} outcomes"
+        return [outcomes[place] for place in range(len(items))]
 
-    async def _within_velocity(
-        self,
-        cases: list[ValidatedSubmission],
-        results: list[SubmissionResult | SubmissionProblem | None],
-        refused: list[str],
-        now: int,
-    ) -> list[ValidatedSubmission]:
-        """The cases but for those over a limit of their destination: their faults go into ``results``."""
+    # ---- check
+
+    async def _check(
+        self, items: Sequence[IncomingSubmission], queue: QueueEntry, now: int
+    ) -> tuple[list[ValidatedSubmission], Problems]:
+        """Check everything that must hold before policy decides; what passes enters the queue."""
+        policy_context = self._policy_context
+        rules, recipient_of = policy_context.rules, policy_context.hasher.recipient
+        validated: list[ValidatedSubmission] = []
+        problems: Problems = {}
+        for place, (account, submission, origin) in enumerate(items):
+            if place and place % STRIDE == 0:
+                await asyncio.sleep(0)
+                rules = policy_context.rules
+            rights = self._admit(account)
+            if isinstance(rights, SubmissionProblem):
+                problems[place] = rights
+                continue
+            try:
+                checked = check(submission, rights, now, policy_context, rules.allow_prefixes)
+                if isinstance(checked, SubmissionProblem):
+                    problems[place] = checked
+                    continue
+                brand_scope = rights.brand_scopes[checked.brand]
+                caps = caps_for(checked.category, rights.account_scope, brand_scope, rules)
+                recipient = recipient_of(checked.digits)
+            except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
+                problems[place] = self._internal_problem(error)
+                continue
+            validated.append(ValidatedSubmission(place, submission, rights, checked, recipient, origin, caps))
+            queue.add(account.name)
+        return validated, problems
+
+    def _admit(self, account: Account) -> AccountRights | SubmissionProblem:
+        """Return the account's rights, or the problem when a queue is full or a reload has removed the account."""
+        if (problem := self._queue_limits.problem(account)) is not None:
+            return problem
+        rights = self._policy_context.rights.get(account.name)
+        return SubmissionProblem("unauthorized", "this account no longer exists") if rights is None else rights
+
+    def _internal_problem(self, error: Exception) -> SubmissionProblem:
+        self._supervision.failed("intake", error)
+        return SubmissionProblem("internal", INTERNAL)
+
+    # ---- limits by destination
+
+    async def _limit(
+        self, validated: list[ValidatedSubmission], queue: QueueEntry, now: int
+    ) -> tuple[list[ValidatedSubmission], Problems]:
+        """Hold back what exceeds a velocity limit."""
         policy_context = self._policy_context
         if self._velocity is None or not (policy_context.rules.velocity or policy_context.velocity):
-            return cases
-        over = await self._velocity.over(cases, policy_context.rules.velocity, self._reference, now)
-        for place, problem in over.items():
-            results[place] = problem
-        refused += [case.rights.name for case in cases if case.place in over]
-        return [case for case in cases if case.place not in over] if over else cases
+            return validated, {}
+        over = await self._velocity.over_limit(validated, policy_context.rules.velocity, self._reference, now)
+        if not over:
+            return validated, over
+        for each in validated:
+            if each.place in over:
+                queue.remove(each.rights.name)
+        return [each for each in validated if each.place not in over], over
 
-    async def _store_cases(
-        self,
-        cases: Sequence[ValidatedSubmission],
-        results: list[SubmissionResult | SubmissionProblem | None],
-        refused: list[str],
-        batch: BatchContext,
-    ) -> None:
-        """Decide and write what passed the checks; ``refused`` gets the accounts of what policy refuses."""
-        known = await self._facts.put([(case.recipient, case.caps) for case in cases])
-        cases, rulings, messages = await self._rule(cases, known, batch, results, refused)
-        if not cases:
-            return
-        if naming := {case.rights.name for case in cases if case.asked.callback_url}:
-            await self._named(naming)  # before the first event of theirs is raised
-        accepted = await self._writes.put(messages)
-        self._tell(cases, rulings)
-        repeats: list[SubmissionResult] = []
-        for case, ruling, message, done in zip(cases, rulings, messages, accepted, strict=True):
-            if isinstance(done, StoreError):
-                results[case.place] = unstored(done, "the store failed; send it again", message.id)
-                if isinstance(done, UnstorableMessage):
-                    refused.append(case.rights.name)
-                    self._supervision.failed("intake", done.fault)
-                continue
-            result = results[case.place] = result_of(case, ruling, done)
-            if ruling.state is State.REJECTED:
-                refused.append(case.rights.name)
-            if not done.new:
-                if ruling.counted:
-                    batch.frequency.was_there(case.recipient, case.caps)
-                result.duplicate = done.id != message.id
-                repeats.append(result)
-        if repeats:
-            await self._describe(repeats, results)
+    # ---- facts and decisions
 
-    async def _look_up(self, asked: Sequence[tuple[Recipient, Caps]]) -> list[Facts]:
-        caps = [caps for _, caps in asked]
-        return await self._store.facts([recipient for recipient, _ in asked], caps if any(caps) else ())
-
-    async def _rule(
-        self,
-        cases: Sequence[ValidatedSubmission],
-        known: Sequence[Facts],
-        batch: BatchContext,
-        results: list[SubmissionResult | SubmissionProblem | None],
-        refused: list[str],
-    ) -> tuple[list[ValidatedSubmission], list[RoutedVerdict], list[NewMessage]]:
-        """Decide every case and make the messages to store; the cases that are left, their rulings and messages."""
-        ids = new_ids(batch.now, [case.recipient.partition for case in cases])
-        left: list[ValidatedSubmission] = []
-        rulings: list[RoutedVerdict] = []
-        messages: list[NewMessage] = []
-        for start in range(0, len(cases), STRIDE):
+    async def _decide(
+        self, validated: list[ValidatedSubmission], queue: QueueEntry, batch: BatchContext
+    ) -> tuple[list[DecidedSubmission], Problems]:
+        """Let policy decide by what the store knows of each recipient, and make the messages to store."""
+        if not validated:
+            return [], {}
+        facts = await self._facts.put([(each.recipient, each.caps) for each in validated])
+        ids = new_ids(batch.now, [each.recipient.partition for each in validated])
+        decided: list[DecidedSubmission] = []
+        problems: Problems = {}
+        for start in range(0, len(validated), STRIDE):
             if start:
                 await asyncio.sleep(0)
-            for place in range(start, min(start + STRIDE, len(cases))):
-                case = cases[place]
+            stride = slice(start, start + STRIDE)
+            for each, known, message_id in zip(validated[stride], facts[stride], ids[stride], strict=True):
                 try:
-                    ruling = self._decide(case, known[place], batch)
-                    message = message_of(ids[place], case, ruling, self._reference(case))
-                    if case.origin is not None:
-                        trace(message, *case.origin)
-                except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
-                    results[case.place] = self._baffled(error)
-                    refused.append(case.rights.name)
-                    continue
-                left.append(case)
-                rulings.append(ruling)
-                messages.append(message)
-        return left, rulings, messages
+                    decided.append(self._decide_one(each, known, message_id, batch))
+                except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
+                    problems[each.place] = self._internal_problem(error)
+                    queue.remove(each.rights.name)
+        return decided, problems
 
-    def _baffled(self, error: Exception) -> SubmissionProblem:
-        self._supervision.failed("intake", error)
-        return SubmissionProblem("internal", FAILS_OVER)
+    async def _read_facts(self, wanted: Sequence[tuple[Recipient, Caps]]) -> list[Facts]:
+        caps = [caps for _, caps in wanted]
+        return await self._store.facts([recipient for recipient, _ in wanted], caps if any(caps) else ())
 
-    def _tell(self, cases: Sequence[ValidatedSubmission], rulings: Sequence[RoutedVerdict]) -> None:
-        """Wake the dispatchers for what may go."""
+    def _decide_one(
+        self, validated: ValidatedSubmission, facts: Facts, message_id: bytes, batch: BatchContext
+    ) -> DecidedSubmission:
+        recipient, caps = validated.recipient, validated.caps
+        if caps:
+            facts = batch.frequency.apply(recipient, caps, facts)
+        verdict = decide(request_of(validated, batch.now), facts, batch.now, self._policy_context.rules)
+        state, counted = state_of(verdict), False
+        if caps and state is State.QUEUED:
+            client_ref = validated.submission.client_ref
+            name = f"{validated.rights.name}/{client_ref}" if client_ref else ""
+            counted = batch.frequency.count(recipient, caps, facts, name)
+        message = message_of(message_id, validated, verdict, state, self._reference(validated))
+        return DecidedSubmission(validated, verdict, state, counted, message)
+
+    def _reference(self, validated: ValidatedSubmission) -> bytes:
+        name = validated.submission.client_ref
+        if name is None:
+            return b""
+        return self._policy_context.hasher.reference(validated.rights.name, validated.recipient, name)
+
+    # ---- write
+
+    async def _write(self, decided: list[DecidedSubmission]) -> Sequence[AcceptResult | StoreError]:
+        """Write the messages and wake the dispatchers. Raises StoreError when surely none is stored."""
+        if not decided:
+            return []
+        if accounts := {each.validated.rights.name for each in decided if each.validated.submission.callback_url}:
+            await self._announce_callbacks(accounts)
+        written = await self._writer.put([each.message for each in decided])
+        self._wake_dispatchers(decided)
+        return written
+
+    def _wake_dispatchers(self, decided: list[DecidedSubmission]) -> None:
         places: dict[str, set[int]] = {}
         urgent = False
-        for case, ruling in zip(cases, rulings, strict=True):
-            if ruling.state is State.QUEUED:
-                places.setdefault(ruling.route, set()).add(case.recipient.partition)
-                urgent = urgent or PRIORITY[case.checked.category] is Priority.OTP
+        for _, _, state, _, message in decided:
+            if state is State.QUEUED:
+                places.setdefault(message.route, set()).add(message.recipient.partition)
+                urgent = urgent or PRIORITY[message.category] is Priority.OTP
         if places:
             try:
                 for route, partitions in places.items():
@@ -303,84 +336,56 @@ class Intake:
             except Exception as error:  # noqa: BLE001 - they are stored, and found by the next sweep
                 self._supervision.failed("work_available", error)
 
-    def _check(
+    # ---- results
+
+    async def _results(
         self,
-        items: Sequence[Item],
-        start: int,
-        results: list[SubmissionResult | SubmissionProblem | None],
-        now: int,
-    ) -> list[ValidatedSubmission]:
-        """Cases of what passes; the faults of the rest go into ``results``. ``start``: the place of the first."""
-        recipient_of, enter, rules = (
-            self._policy_context.hasher.recipient,
-            self._bounds.enter,
-            self._policy_context.rules,
-        )
-        cases: list[ValidatedSubmission] = []
-        for place, (account, asked, origin) in enumerate(items, start):
-            rights = self._admit(account)
-            if isinstance(rights, SubmissionProblem):
-                results[place] = rights
+        decided: list[DecidedSubmission],
+        written: Sequence[AcceptResult | StoreError],
+        queue: QueueEntry,
+        batch: BatchContext,
+    ) -> dict[int, Outcome]:
+        """Return what each app is told, by place; what is not going to wait leaves the queue."""
+        results: dict[int, Outcome] = {}
+        repeats: dict[int, SubmissionResult] = {}
+        for each, outcome in zip(decided, written, strict=True):
+            validated, _, state, counted, message = each
+            if isinstance(outcome, StoreError):
+                problem = unstored_problem(outcome, "the store failed; send the message again", message.id)
+                results[validated.place] = problem
+                if isinstance(outcome, UnstorableMessage):
+                    queue.remove(validated.rights.name)
+                    self._supervision.failed("intake", outcome.fault)
                 continue
-            try:
-                checked = check(asked, rights, now, self._policy_context, rules.allow_prefixes)
-                if isinstance(checked, SubmissionProblem):
-                    results[place] = checked
-                    continue
-                brand = rights.brand_scopes[checked.brand]
-                caps = caps_for(checked.category, rights.account_scope, brand, rules)
-                case = ValidatedSubmission(place, asked, rights, checked, recipient_of(checked.digits), origin, caps)
-            except Exception as error:  # noqa: BLE001 - whatever is odd about one message harms it alone
-                results[place] = self._baffled(error)
-                continue
-            enter(account.name)
-            cases.append(case)
-        self._bounds.leaves([case.rights.name for case in cases])
-        return cases
+            result = results[validated.place] = result_of(each, outcome)
+            if state is State.REJECTED:
+                queue.remove(validated.rights.name)
+            if not outcome.new:
+                if counted:
+                    batch.frequency.uncount(validated.recipient, validated.caps)
+                result.duplicate = outcome.id != message.id
+                repeats[validated.place] = result
+        return results | await self._describe(repeats) if repeats else results
 
-    def _admit(self, account: Account) -> AccountRights | SubmissionProblem:
-        """The account's rights, unless its queue or everybody's is full, or a reload took it away meanwhile."""
-        if (full := self._bounds.fault(account)) is not None:
-            return full
-        rights = self._policy_context.rights.get(account.name)
-        return SubmissionProblem("unauthorized", "this account does not exist any more") if rights is None else rights
-
-    def _decide(self, case: ValidatedSubmission, facts: Facts, batch: BatchContext) -> RoutedVerdict:
-        asked, rights, checked, caps = case.asked, case.rights, case.checked, case.caps
-        route = checked.route
-        if caps:
-            facts = batch.frequency.known(case.recipient, caps, facts)
-        verdict = decide(request_of(case, route, batch.now), facts, batch.now, self._policy_context.rules)
-        state, counted = state_of(verdict), False
-        if caps and state is State.QUEUED:
-            name = f"{rights.name}/{asked.client_ref}" if asked.client_ref else ""
-            counted = batch.frequency.let_in(case.recipient, caps, facts, name)
-        return RoutedVerdict(verdict, state, route, counted)
-
-    def _reference(self, case: ValidatedSubmission) -> bytes:
-        name = case.asked.client_ref
-        return b"" if name is None else self._policy_context.hasher.reference(case.rights.name, case.recipient, name)
-
-    async def _describe(
-        self, repeats: Sequence[SubmissionResult], results: list[SubmissionResult | SubmissionProblem | None]
-    ) -> None:
-        """A repeated request or reference is answered with the first message as it stands now."""
+    async def _describe(self, repeats: dict[int, SubmissionResult]) -> dict[int, Outcome]:
+        """Return the results of repeated requests and references: the first message as it is now."""
         try:
-            records = await in_time(self._store.find([result.id for result in repeats]))
+            records = await read_in_time(self._store.find([result.id for result in repeats.values()]))
         except StoreError as error:
             log.info("repeats could not be looked up", messages=len(repeats), error=str(error))
-            places = {id(result): place for place, result in enumerate(results)}
-            for repeat in repeats:
-                results[places[id(repeat)]] = SubmissionProblem("write_unconfirmed", _UNREAD, id=repeat.id)
-            return
-        for result, record in zip(repeats, records, strict=True):
+            return {
+                place: SubmissionProblem("write_unconfirmed", _STATUS_UNREAD, id=result.id)
+                for place, result in repeats.items()
+            }
+        for result, record in zip(repeats.values(), records, strict=True):
             if result.duplicate:
-                result.replaced = None  # it was another text
+                result.replaced = None  # the first message may have had another text
             if record is not None:
                 result.state, result.verdict = record.state, verdict_of(record)
                 result.segments, result.encoding = record.segments, record.envelope.encoding
                 if record.state is State.REJECTED and record.timeline[0].state is not State.REJECTED:
-                    result.duplicate = True  # it was accepted; what refused it came later
+                    result.duplicate = True  # it was accepted, and refused later
+        return dict(repeats)
 
 
-_UNREAD = "it was accepted before, under this id, and the store could not say how it stands: ask again"
+_STATUS_UNREAD = "this message was accepted before, under this id; the store could not say what became of it: ask again"

@@ -1,108 +1,137 @@
-"""What intake has in hand: a submission on its way from the checks to the store, and what it becomes there. Pure."""
+"""A submission on its way through intake, from the checks to the store, and what it becomes there. Pure."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.config import Account
 from gateway.intake.frequency import BatchFrequency
-from gateway.intake.submission import (
-    ON_UNKNOWN,
-    AccountRights,
-    CheckedSubmission,
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionResult
+from gateway.intake.validation import CheckedSubmission
+from gateway.model import (
+    AcceptResult,
+    Cap,
+    Category,
+    Content,
+    Envelope,
+    NewMessage,
+    OnUnknown,
+    Recipient,
     RequestedTerms,
-    Submission,
-    SubmissionResult,
+    State,
+    Verdict,
 )
-from gateway.model import AcceptResult, Cap, Content, Envelope, NewMessage, Recipient, State, Verdict
 from gateway.policy.decide import Request
 from gateway.store.idempotency import item_id, item_reference
+
+ON_UNKNOWN = {
+    Category.OTP: OnUnknown.RESEND,
+    Category.TRANSACTIONAL: OnUnknown.RESEND,
+    Category.EMERGENCY: OnUnknown.RESEND,
+    Category.MARKETING: OnUnknown.NEVER,
+}
+"""Whether a submit that was never answered may be sent again: advertising twice is worse than not at all."""
+
+_NO_TERMS = RequestedTerms()
+_NO_TEMPLATE = bytes(8)
 
 
 class BatchContext(NamedTuple):
     """What the slices of a batch share."""
 
-    now: int  # ms UTC: one instant for all of it
+    now: int  # ms UTC: one instant for the whole batch
     frequency: BatchFrequency
 
 
 class IdempotentOrigin(NamedTuple):
-    """Where a submission of a request with an ``Idempotency-Key`` comes from: its id and reference follow from it."""
+    """The place of a submission in a request with an ``Idempotency-Key``: its id and reference follow from it."""
 
     base: bytes
-    index: int  # type: ignore[assignment]  # the word everybody uses; nobody looks for one in an origin
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls on an origin
+
+
+IncomingSubmission = tuple[Account, Submission, IdempotentOrigin | None]
+"""A plain tuple: a NamedTuple costs four times as much to build, once a message."""
 
 
 class ValidatedSubmission(NamedTuple):
-    """A submission that passed the checks, at its place in the slice."""
+    """A submission that passed the checks."""
 
-    place: int
-    asked: Submission
+    place: int  # in its slice
+    submission: Submission
     rights: AccountRights
     checked: CheckedSubmission
     recipient: Recipient
     origin: IdempotentOrigin | None
-    caps: tuple[Cap, ...]  # it counts under these
+    caps: tuple[Cap, ...]  # that it counts under
 
 
-class RoutedVerdict(NamedTuple):
-    """What policy said, and where the message goes for it."""
+class DecidedSubmission(NamedTuple):
+    """A submission that policy has decided, and the message to store."""
 
+    validated: ValidatedSubmission
     verdict: Verdict
     state: State
-    route: str
-    counted: bool  # under its caps, for what follows in the batch
+    counted: bool  # under its caps, for the messages that follow in the batch
+    message: NewMessage
 
 
-def request_of(case: ValidatedSubmission, route: str, now: int) -> Request:
-    """What policy is asked about a message that comes in now."""
-    asked, rights, checked = case.asked, case.rights, case.checked
+def request_of(validated: ValidatedSubmission, now: int) -> Request:
+    """Return what policy decides by. ``now``: when the message came in, ms UTC."""
+    submission, rights, checked = validated.submission, validated.rights, validated.checked
     return Request(
         digits=checked.digits,
         category=checked.category,
         account_scope=rights.account_scope,
         brand_scope=rights.brand_scopes[checked.brand],
-        route=route,
+        route=checked.route,
         segments=checked.segments,
         accepted_at=now,
         send_at=checked.send_at,
         expires_at=checked.expires_at,
-        time_zone=asked.time_zone or "",
-        residence=asked.residence is not None,
-        on_quiet=asked.on_quiet or "",
-        reason=asked.reason or "",
-        template_scope=_NO_TEMPLATE if asked.template is None else rights.template_scopes[asked.template],
+        time_zone=submission.time_zone or "",
+        residence=submission.residence is not None,
+        on_quiet=submission.on_quiet or "",
+        reason=submission.reason or "",
+        template_scope=_NO_TEMPLATE if submission.template is None else rights.template_scopes[submission.template],
     )
 
 
-def message_of(message_id: bytes, case: ValidatedSubmission, ruling: RoutedVerdict, reference: bytes) -> NewMessage:
-    """The message as it is stored."""
-    asked, rights, checked = case.asked, case.rights, case.checked
-    verdict = ruling.verdict
+def message_of(
+    message_id: bytes, validated: ValidatedSubmission, verdict: Verdict, state: State, reference: bytes
+) -> NewMessage:
+    """Return the message to store. With an origin, id and reference are those that every repeat gets."""
+    submission, rights, checked = validated.submission, validated.rights, validated.checked
+    origin = validated.origin
+    if origin is not None:
+        message_id = item_id(origin.base, origin.index, validated.recipient.partition)
+        reference = reference or item_reference(origin.base, origin.index)
     envelope = Envelope(
         to=checked.digits,
         sender=checked.sender,
         account=rights.name,
         category=int(checked.category),
         brand=checked.brand,
-        client_ref=asked.client_ref or "",
-        callback_url=asked.callback_url or "",
+        client_ref=submission.client_ref or "",
+        callback_url=submission.callback_url or "",
         encoding=checked.encoding,
         segments=checked.segments,
-        metadata=asked.metadata,
+        metadata=submission.metadata,
         policy_version=verdict.policy_version,
         rules=verdict.rules,
         zones=verdict.zones,
-        facts=_said(asked, checked),
+        terms=_terms(submission, checked),
     )
     return NewMessage(
         id=message_id,
-        recipient=case.recipient,
-        state=ruling.state,
+        recipient=validated.recipient,
+        state=state,
         reason=verdict.code,
         due=verdict.next_at,
         category=checked.category,
         on_unknown=ON_UNKNOWN[checked.category],
-        route=ruling.route,
+        route=checked.route,
         weight=rights.weight,
         segments=checked.segments,
         permission=verdict.permission,
@@ -112,41 +141,31 @@ def message_of(message_id: bytes, case: ValidatedSubmission, ruling: RoutedVerdi
     )
 
 
-def trace(message: NewMessage, base: bytes, index: int) -> None:
-    """Give a message of a request that may be repeated its lasting id and, for want of a ``client_ref``, reference."""
-    message.id = item_id(base, index, message.recipient.partition)
-    message.reference = message.reference or item_reference(base, index)
-
-
-def result_of(case: ValidatedSubmission, ruling: RoutedVerdict, done: AcceptResult) -> SubmissionResult:
-    """What the app is told when the store holds it."""
-    checked = case.checked
+def result_of(decided: DecidedSubmission, accepted: AcceptResult) -> SubmissionResult:
+    """Return what the app is told once the store has the message."""
+    checked = decided.validated.checked
     return SubmissionResult(
-        done.id,
-        ruling.state,
+        accepted.id,
+        decided.state,
         checked.digits,
         checked.segments,
         checked.encoding,
-        case.asked.client_ref,
-        ruling.verdict,
+        decided.validated.submission.client_ref,
+        decided.verdict,
         checked.replaced,
     )
 
 
-def _said(asked: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
-    """What a fresh decision needs; None when the app said nothing of the kind."""
-    said = RequestedTerms(
+def _terms(submission: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
+    """Return what a fresh decision needs of the submission; None when all of it is at its default."""
+    terms = RequestedTerms(
         checked.send_at,
         checked.expires_at,
-        asked.time_zone or "",
-        asked.on_quiet or "",
-        asked.priority or 0,
-        asked.reason or "",
-        asked.template or "",
-        asked.residence or "",
+        submission.time_zone or "",
+        submission.on_quiet or "",
+        submission.priority or 0,
+        submission.reason or "",
+        submission.template or "",
+        submission.residence or "",
     )
-    return None if said == _NOTHING else said
-
-
-_NOTHING = RequestedTerms()
-_NO_TEMPLATE = bytes(8)
+    return None if terms == _NO_TERMS else terms

@@ -1,67 +1,60 @@
-"""Intake's limits by destination: what of a slice may come in, and what the rest is told."""
+"""Limits on how much an account may send to ranges of numbers, applied to a slice of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from gateway.intake.durable_write import in_time
+from gateway.intake.durable_write import read_in_time
 from gateway.intake.submission import SubmissionProblem
 from gateway.intake.validated import ValidatedSubmission
 from gateway.model import Recipient
 from gateway.policy.velocity import VelocityLimit, VelocityTable, nearest
-from gateway.store.velocity_counts import VelocityGrant, VelocityWant
+from gateway.store.velocity_counts import VelocityWant
 
-
-class DestinationCounts(Protocol):
-    """Who counts (``gateway.store.velocity_counts.VelocityCounts``)."""
-
-    async def take(self, wants: Sequence[VelocityWant], now: int) -> list[VelocityGrant]: ...
-
-
-class VelocityReferences(Protocol):
-    """Who knows repeats by their references."""
-
-    async def by_references(self, wanted: Sequence[tuple[Recipient, bytes]]) -> list[bytes | None]: ...
+if TYPE_CHECKING:
+    from gateway.store.messages import MessageStore
+    from gateway.store.velocity_counts import VelocityCounts
 
 
 class VelocityLimits:
-    """``over`` before what was checked is decided."""
+    """Count what was validated against the limits, before it is decided."""
 
-    def __init__(self, counts: DestinationCounts, store: VelocityReferences) -> None:
+    def __init__(self, counts: VelocityCounts, store: MessageStore) -> None:
         self._counts = counts
         self._store = store
 
-    async def over(
+    async def over_limit(
         self,
-        cases: Sequence[ValidatedSubmission],
-        everybody: VelocityTable,
+        validated: Sequence[ValidatedSubmission],
+        shared: VelocityTable,
         reference: Callable[[ValidatedSubmission], bytes],
         now: int,
     ) -> dict[int, SubmissionProblem]:
-        """Place of each case that is too much -> what its sender is told. ``now``: ms UTC. Raises StoreError.
+        """Return the place of each submission that exceeds a limit -> its problem. Raises StoreError.
 
-        Repeats of what was accepted are let through, for they are answered with it; that is looked up only when there
-        is too much.
+        ``shared``: the limits of all accounts, beside the account's own. ``now``: ms UTC. Repeats of accepted messages
+        pass, since they are answered with the first one; they are looked up only when a limit is exceeded.
         """
         groups: dict[tuple[str, VelocityLimit], list[ValidatedSubmission]] = {}
-        for case in cases:
-            if limit := nearest(case.rights.velocity, everybody, case.checked.digits):
-                groups.setdefault((case.rights.name, limit), []).append(case)
+        for each in validated:
+            if limit := nearest(each.rights.velocity, shared, each.checked.digits):
+                groups.setdefault((each.rights.name, limit), []).append(each)
         if not groups:
             return {}
-        wants = [VelocityWant(account, limit, len(some)) for (account, limit), some in groups.items()]
+        wants = [VelocityWant(account, limit, len(group)) for (account, limit), group in groups.items()]
+        grants = await read_in_time(self._counts.take(wants, now))
         over: dict[int, SubmissionProblem] = {}
-        named: dict[int, tuple[Recipient, bytes]] = {}
-        for want, let, some in zip(wants, await in_time(self._counts.take(wants, now)), groups.values(), strict=True):
-            for case in some[let.count :]:
-                over[case.place] = _problem(want.velocity, let.room_at, now)
-                if name := reference(case):
-                    named[case.place] = (case.recipient, name)
-        if named:
-            firsts = await in_time(self._store.by_references(list(named.values())))
-            for place, first in zip(named, firsts, strict=True):
-                if first is not None:
+        references: dict[int, tuple[Recipient, bytes]] = {}
+        for want, grant, group in zip(wants, grants, groups.values(), strict=True):
+            for each in group[grant.count :]:
+                over[each.place] = _problem(want.velocity, grant.room_at, now)
+                if name := reference(each):
+                    references[each.place] = (each.recipient, name)
+        if references:
+            first_ids = await read_in_time(self._store.by_references(list(references.values())))
+            for place, first_id in zip(references, first_ids, strict=True):
+                if first_id is not None:
                     del over[place]
         return over
 

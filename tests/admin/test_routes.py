@@ -15,7 +15,7 @@ from gateway.admin.routes import admin_app
 from gateway.api import health
 from gateway.api.listener import HttpListener
 from gateway.config import AdminConfig
-from tests.api.conftest import FakeHouse
+from tests.api.conftest import FakeHealth
 
 TOKEN, READER, ALICE = "t" * 32, "r" * 32, "a" * 32
 SETTINGS = AdminConfig(
@@ -26,8 +26,8 @@ SETTINGS = AdminConfig(
 class Operator:
     """A client of the operators' listener."""
 
-    def __init__(self, house: FakeHouse, listener: HttpListener) -> None:
-        self.house, self.listener = house, listener
+    def __init__(self, health: FakeHealth, listener: HttpListener) -> None:
+        self.health, self.listener = health, listener
 
     async def __call__(self, path: str, token: str = TOKEN, method: str = "GET") -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -42,11 +42,11 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    house = FakeHouse()
-    guard = AdminGuard(Tokens.of(SETTINGS), admin_app(house), lambda header: header == b"Bearer shop-key")
+    source = FakeHealth()
+    guard = AdminGuard(Tokens.of(SETTINGS), admin_app(source), lambda header: header == b"Bearer shop-key")
     listener = HttpListener(guard, "127.0.0.1:0")
     await listener.start()
-    yield Operator(house, listener)
+    yield Operator(source, listener)
     await listener.stop(1)
 
 
@@ -64,13 +64,13 @@ async def test_health_and_readiness_need_no_token(operator: Operator) -> None:
 async def test_the_store_fault_is_logged_and_not_shown_in_the_readiness_response(
     operator: Operator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fault = operator.house.fault = "the store at 10.1.2.3:6379 is away: WRONGPASS"
+    fault = operator.health.fault = "the store at 10.1.2.3:6379 is away: WRONGPASS"
     for _ in range(3):
         status, body = await operator("/readyz", "")
         assert (status, body["code"], body["retryable"]) == (503, "store_unavailable", True)
         assert "10.1.2.3" not in str(body)
         assert "WRONGPASS" not in str(body)
-    assert operator.house.asked == 1
+    assert operator.health.asked == 1
     assert capsys.readouterr().out.count(fault) == 1
     assert (await operator("/healthz", ""))[0] == 200
 
@@ -82,8 +82,8 @@ async def test_readiness_responds_in_time_while_the_store_hangs(
         await asyncio.Event().wait()
         return ""
 
-    monkeypatch.setattr(operator.house, "ready", never)
-    monkeypatch.setattr(health, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(operator.health, "ready", never)
+    monkeypatch.setattr(health, "READY_TIMEOUT", 0.05)
     async with asyncio.timeout(5):
         assert (await operator("/readyz", ""))[0] == 503
 

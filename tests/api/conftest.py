@@ -18,8 +18,8 @@ from gateway.intake.service import Intake
 from tests.intake.fakes import NOON, OTHER, SHOP, FakeClaims, FakeStore, hasher, policy_context
 
 
-class FakeHouse:
-    """What the application would tell about itself."""
+class FakeHealth:
+    """Stands for the application as the health routes see it."""
 
     fault = ""
     asked = 0
@@ -40,19 +40,14 @@ class Answer(NamedTuple):
     headers: Any
 
 
-class Door:
+class ApiClient:
     """A client of the shop's (or another's) account."""
 
     def __init__(
-        self, api: HttpApi, store: FakeStore, house: FakeHouse, policy_context: PolicyContext, listener: HttpListener
+        self, api: HttpApi, store: FakeStore, health: FakeHealth, policy_context: PolicyContext, listener: HttpListener
     ) -> None:
-        self.api, self.store, self.house, self.policy_context, self.listener = (
-            api,
-            store,
-            house,
-            policy_context,
-            listener,
-        )
+        self.api, self.store, self.health = api, store, health
+        self.policy_context, self.listener = policy_context, listener
         self.now = NOON
         self.claims = FakeClaims()
         self.http = aiohttp.ClientSession(listener.url)
@@ -75,21 +70,21 @@ class Door:
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[Door]:
-    store, house, shared = FakeStore(), FakeHouse(), policy_context()
-    holder: list[Door] = []
+async def api_client() -> AsyncIterator[ApiClient]:
+    store, health, shared = FakeStore(), FakeHealth(), policy_context()
+    holder: list[ApiClient] = []
     clock = lambda: holder[0].now if holder else NOON  # noqa: E731
     intake = Intake(store, shared, clock=clock, gap=0.001)
     accounts = Accounts((SHOP, OTHER), time.monotonic())
     claims = FakeClaims()
     api = HttpApi(
-        accounts, intake, IdempotentRequests(claims, hasher(), clock=clock), store, hasher(), house=house, clock=clock
+        accounts, intake, IdempotentRequests(claims, hasher(), clock=clock), store, hasher(), health=health, clock=clock
     )
     listener = HttpListener(api.app, "127.0.0.1:0")
     await listener.start()
-    door = Door(api, store, house, shared, listener)
-    door.claims = claims
-    holder.append(door)
-    yield door
-    await door.http.close()
+    api_client = ApiClient(api, store, health, shared, listener)
+    api_client.claims = claims
+    holder.append(api_client)
+    yield api_client
+    await api_client.http.close()
     await listener.stop(1)

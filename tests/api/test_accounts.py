@@ -11,7 +11,7 @@ from tests.intake.fakes import OTHER, SHOP
 SLOW = msgspec.structs.replace(SHOP, rate=10)
 
 
-def test_whose_key_it_is() -> None:
+def test_a_key_identifies_its_account() -> None:
     accounts = Accounts([SHOP, OTHER], 0.0)
     assert accounts.caller(b"Bearer shop-key") is SHOP
     assert repr(accounts) == "<Accounts shop, other>"
@@ -20,7 +20,7 @@ def test_whose_key_it_is() -> None:
     assert refusal.value.body.status == 401
 
 
-def test_a_reload_keeps_what_was_used_up_unless_the_rate_changed() -> None:
+def test_a_reload_keeps_the_used_rate_unless_the_rate_changed() -> None:
     accounts = Accounts([SLOW, OTHER], 0.0)
     accounts.admit(SLOW, 100, 0.0)
     with pytest.raises(HttpProblem) as refusal:
@@ -46,7 +46,7 @@ def test_the_rates_are_shared_by_name_and_no_limit_is_not() -> None:
     assert refusal.value.body.detail == "this account may send 10 messages a second through 2 gateways together"
 
 
-def test_who_has_not_heard_of_the_store_for_long_lets_nobody_in() -> None:
+def test_a_gateway_without_a_fresh_heartbeat_admits_nothing() -> None:
     heard = [True]
     accounts = Accounts([SLOW], 0.0, fresh=lambda now: heard[0])
     accounts.admit(SLOW, 1, 0.0)

@@ -9,7 +9,7 @@ from gateway.api.auth import Keyring, digest_of
 HASHED = "sha256:" + sha256(b"secret").hexdigest()
 
 
-def test_both_forms_of_a_key_open_the_same_door() -> None:
+def test_both_forms_of_a_configured_key_accept_the_same_key() -> None:
     keys = Keyring([("shop", HASHED), ("other", "plain:open")])
     assert keys.account(b"Bearer secret") == "shop"
     assert keys.account(b"bearer open") == "other"
@@ -20,7 +20,7 @@ def test_both_forms_of_a_key_open_the_same_door() -> None:
     "header",
     [b"", b"secret", b"Basic secret", b"Bearer ", b"Bearer Secret", b"Bearer \xff", b"Bearer " + b"x" * 10_000],
 )
-def test_anything_else_does_not(header: bytes) -> None:
+def test_a_header_without_a_known_key_has_no_account(header: bytes) -> None:
     assert Keyring([("shop", HASHED)]).account(header) is None
 
 
@@ -30,6 +30,6 @@ def test_a_key_belongs_to_one_account() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "secret", "plain:", "sha256:", "sha256:abcd", "sha256:zz"])
-def test_a_configured_key_has_a_form(key: str) -> None:
+def test_an_invalid_configured_key_is_refused(key: str) -> None:
     with pytest.raises(ValueError):  # fromhex has words of its own
         digest_of(key)

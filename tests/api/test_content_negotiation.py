@@ -1,4 +1,4 @@
-"""Which form is meant by an ``Accept``."""
+"""Which media type is chosen by an ``Accept``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.content_negotiation import JSON, NDJSON, form
+from gateway.api.content_negotiation import JSON, NDJSON, negotiate
 from gateway.api.problems import HttpProblem
 
 FORMS = (JSON, NDJSON)
@@ -29,26 +29,26 @@ FORMS = (JSON, NDJSON)
         ("text/html, application/json;q=nonsense", NDJSON, JSON),
     ],
 )
-def test_what_is_chosen(accept: str, usual: bytes, chosen: bytes) -> None:
-    assert form([(b"host", b"x"), (b"accept", accept.encode())], usual, FORMS) == chosen
+def test_the_media_type_chosen(accept: str, usual: bytes, chosen: bytes) -> None:
+    assert negotiate([(b"host", b"x"), (b"accept", accept.encode())], usual, FORMS) == chosen
 
 
 def test_several_headers_are_one_list() -> None:
     headers = [(b"accept", b"text/html"), (b"accept", NDJSON)]
-    assert form(headers, JSON, FORMS) == NDJSON
-    assert form([], JSON, FORMS) == JSON
+    assert negotiate(headers, JSON, FORMS) == NDJSON
+    assert negotiate([], JSON, FORMS) == JSON
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "text/*, image/png"])
-def test_what_there_is_not(accept: str) -> None:
+def test_an_unavailable_media_type_is_406(accept: str) -> None:
     with pytest.raises(HttpProblem) as caught:
-        form([(b"accept", accept.encode())], JSON, FORMS)
+        negotiate([(b"accept", accept.encode())], JSON, FORMS)
     assert (caught.value.body.status, caught.value.body.code) == (406, "not_acceptable")
 
 
 @given(st.binary(max_size=80))
 def test_any_header_is_answered(accept: bytes) -> None:
     try:
-        assert form([(b"accept", accept)], NDJSON, FORMS) in FORMS
+        assert negotiate([(b"accept", accept)], NDJSON, FORMS) in FORMS
     except HttpProblem as refused:
         assert refused.body.status == 406

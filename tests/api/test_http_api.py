@@ -5,12 +5,12 @@ import uuid
 import pytest
 
 from gateway.model import State
-from tests.api.conftest import Door
+from tests.api.conftest import ApiClient
 
 
-async def test_a_message_is_read_back(door: Door) -> None:
-    sent = await door.send(client_ref="a", metadata={"order": 7}, expires_at="2026-11-21T13:00:00Z")
-    status, body, _ = await door("GET", f"/v1/messages/{sent.body['id']}")
+async def test_a_message_is_read_back(api_client: ApiClient) -> None:
+    sent = await api_client.send(client_ref="a", metadata={"order": 7}, expires_at="2026-11-21T13:00:00Z")
+    status, body, _ = await api_client("GET", f"/v1/messages/{sent.body['id']}")
     assert status == 200
     assert body["decision"].pop("policy_version")
     assert body == {
@@ -37,38 +37,40 @@ async def test_a_message_is_read_back(door: Door) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/cancel"])
-async def test_what_is_not_ours_is_not_there(door: Door, path: str) -> None:
-    sent = await door.send()
+async def test_messages_of_another_account_are_not_found(api_client: ApiClient, path: str) -> None:
+    sent = await api_client.send()
     method = "POST" if path else "GET"
     nobody, strange = str(uuid.uuid4()), "0199c2a4-0000-7000-8000-00000000ffff"
     for key, name in (("other-key", sent.body["id"]), ("shop-key", nobody), ("shop-key", "x"), ("shop-key", strange)):
-        status, body, _ = await door(method, f"/v1/messages/{name}{path}", key=key)
+        status, body, _ = await api_client(method, f"/v1/messages/{name}{path}", key=key)
         assert (status, body["code"]) == (404, "not_found")
 
 
-async def test_a_message_is_found_by_its_reference(door: Door) -> None:
-    sent = await door.send(client_ref="a&b")
+async def test_a_message_is_found_by_its_reference(api_client: ApiClient) -> None:
+    sent = await api_client.send(client_ref="a&b")
     query = {"client_ref": "a&b", "to": "+46701740605"}
-    status, body, _ = await door("GET", "/v1/messages", params=query)
+    status, body, _ = await api_client("GET", "/v1/messages", params=query)
     assert (status, [message["id"] for message in body["messages"]]) == (200, [sent.body["id"]])
-    assert (await door("GET", "/v1/messages", params=query, key="other-key")).body == {"messages": []}
-    assert (await door("GET", "/v1/messages?client_ref=a%26b&to=+46701740605")).body["messages"]
-    answer = await door("GET", "/v1/messages", params={"to": "+46701740605"})
+    assert (await api_client("GET", "/v1/messages", params=query, key="other-key")).body == {"messages": []}
+    assert (await api_client("GET", "/v1/messages?client_ref=a%26b&to=+46701740605")).body["messages"]
+    answer = await api_client("GET", "/v1/messages", params={"to": "+46701740605"})
     assert (answer.status, answer.body["errors"][0]["field"]) == (400, "client_ref")
 
 
-async def test_a_reference_alone_finds_every_recipient_s(door: Door) -> None:
-    sent = [await door.send(client_ref="a", to=to) for to in ("+46701740605", "+46701740606")]
-    await door.send(client_ref="b")
-    answer = await door("GET", "/v1/messages", params={"client_ref": "a"})
+async def test_a_reference_alone_finds_every_recipient_s(api_client: ApiClient) -> None:
+    sent = [await api_client.send(client_ref="a", to=to) for to in ("+46701740605", "+46701740606")]
+    await api_client.send(client_ref="b")
+    answer = await api_client("GET", "/v1/messages", params={"client_ref": "a"})
     assert [message["id"] for message in answer.body["messages"]] == [each.body["id"] for each in sent]
-    assert (await door("GET", "/v1/messages", params={"client_ref": "a"}, key="other-key")).body == {"messages": []}
+    assert (await api_client("GET", "/v1/messages", params={"client_ref": "a"}, key="other-key")).body == {
+        "messages": []
+    }
 
 
-async def test_a_look_up_says_when_it_may_not_show_all(door: Door) -> None:
+async def test_a_search_says_when_there_may_be_more(api_client: ApiClient) -> None:
     messages = [{"to": f"+467017{number:05}", "text": "x", "client_ref": "many"} for number in range(120)]
-    await door("POST", "/v1/messages/batch", json={"messages": messages})
-    answer = await door("GET", "/v1/messages", params={"client_ref": "many"})
+    await api_client("POST", "/v1/messages/batch", json={"messages": messages})
+    answer = await api_client("GET", "/v1/messages", params={"client_ref": "many"})
     assert (len(answer.body["messages"]), answer.body["more"]) == (100, True)
 
 
@@ -81,22 +83,22 @@ async def test_a_look_up_says_when_it_may_not_show_all(door: Door) -> None:
         (None, 404, None),
     ],
 )
-async def test_cancel(door: Door, state: State | None, status: int, word: str | None) -> None:
-    sent = await door.send()
+async def test_cancel(api_client: ApiClient, state: State | None, status: int, word: str | None) -> None:
+    sent = await api_client.send()
     message_id = uuid.UUID(sent.body["id"]).bytes
     if state is None:
-        del door.store.states[message_id], door.store.messages[message_id]
+        del api_client.store.states[message_id], api_client.store.messages[message_id]
     else:
-        door.store.states[message_id] = state
-    answer = await door("POST", f"/v1/messages/{sent.body['id']}/cancel")
+        api_client.store.states[message_id] = state
+    answer = await api_client("POST", f"/v1/messages/{sent.body['id']}/cancel")
     assert answer.status == status
     assert word is None or answer.body["status"] == word
 
 
-async def test_the_bare_address_leads_to_the_page(door: Door) -> None:
-    answer = await door("GET", "/", key="", allow_redirects=False)
+async def test_the_root_redirects_to_the_page(api_client: ApiClient) -> None:
+    answer = await api_client("GET", "/", key="", allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (307, "docs")
-    page = await door("GET", "/", key="")
+    page = await api_client("GET", "/", key="")
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
 
 
@@ -112,11 +114,13 @@ async def test_the_bare_address_leads_to_the_page(door: Door) -> None:
         ("POST", "/v1/messages/", 404),
     ],
 )
-async def test_other_places_are_problems_too(door: Door, method: str, path: str, status: int) -> None:
-    answer = await door(method, path)
+async def test_unknown_paths_and_methods_get_problems(
+    api_client: ApiClient, method: str, path: str, status: int
+) -> None:
+    answer = await api_client(method, path)
     assert (answer.status, answer.body["status"]) == (status, status)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    said = f"there is nothing at {path}: " if status == 404 else f"allowed here: {answer.headers['Allow']}"
+    said = f"no resource at {path}: " if status == 404 else f"allowed methods: {answer.headers['Allow']}"
     assert answer.body["detail"].startswith(said)
 
 
@@ -129,8 +133,8 @@ async def test_other_places_are_problems_too(door: Door, method: str, path: str,
         ("/v1/suppressions/+46701740605", "DELETE, GET, HEAD, PUT"),
     ],
 )
-async def test_every_method_of_a_place_is_named(door: Door, path: str, allowed: str) -> None:
-    answer = await door("PATCH", path)
+async def test_405_names_every_method_of_the_path(api_client: ApiClient, path: str, allowed: str) -> None:
+    answer = await api_client("PATCH", path)
     assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
 
@@ -147,10 +151,10 @@ async def test_every_method_of_a_place_is_named(door: Door, path: str, allowed: 
         ("DELETE", "/v1/suppressions/+46701740605"),
     ],
 )
-async def test_everything_wants_a_key(door: Door, method: str, path: str) -> None:
-    assert (await door(method, path, key="wrong")).status == 401
+async def test_every_route_requires_a_key(api_client: ApiClient, method: str, path: str) -> None:
+    assert (await api_client(method, path, key="wrong")).status == 401
 
 
-async def test_health_wants_none(door: Door) -> None:
-    assert (await door("GET", "/healthz", key="")).status == 200
-    assert (await door("GET", "/readyz", key="")).status == 200
+async def test_health_routes_require_no_key(api_client: ApiClient) -> None:
+    assert (await api_client("GET", "/healthz", key="")).status == 200
+    assert (await api_client("GET", "/readyz", key="")).status == 200

@@ -1,4 +1,4 @@
-"""A store that is stopped, not dead: the door answers in time, and what it says of each message is true."""
+"""A store that is stopped, not dead: the api_client answers in time, and what it says of each message is true."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import Server
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[tuple[Gateway, Server]]:
+async def stopped_gateway() -> AsyncIterator[tuple[Gateway, Server]]:
     server = Server()
     link = await open_link(server.url)
     gateway = Gateway(link)
@@ -52,8 +52,8 @@ async def _until_taken(gateway: Gateway, number: int, key: str) -> Any:
             await asyncio.sleep(0.05)
 
 
-async def test_every_answer_comes_in_time_and_is_true(house: tuple[Gateway, Server]) -> None:
-    gateway, server = house
+async def test_every_response_comes_in_time_and_is_true(stopped_gateway: tuple[Gateway, Server]) -> None:
+    gateway, server = stopped_gateway
     assert (await _post(gateway, 0))[1] == 202  # connections are there
     slow = asyncio.create_task(_post(gateway, 1))
     await asyncio.sleep(0.003)
@@ -76,9 +76,9 @@ async def test_every_answer_comes_in_time_and_is_true(house: tuple[Gateway, Serv
             assert status == 202 or body["code"] == "store_unavailable"
 
 
-async def test_a_request_under_a_key_that_was_cut_off_is_accepted_once(house: tuple[Gateway, Server]) -> None:
+async def test_a_request_under_a_key_that_was_cut_off_is_accepted_once(stopped_gateway: tuple[Gateway, Server]) -> None:
     """The store is stopped at some moment of the request, whatever that is; the repeat settles it."""
-    gateway, server = house
+    gateway, server = stopped_gateway
     for number, pause in enumerate((0.0, 0.002, 0.003, 0.004, 0.005), 1):
         request = asyncio.create_task(_post(gateway, number, f"key-{number}"))
         await asyncio.sleep(pause)

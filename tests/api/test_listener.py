@@ -71,7 +71,7 @@ async def test_headers_are_bounded(listener: HttpListener) -> None:
     answer = await exchange(listener, many)
     assert answer.startswith(b"HTTP/1.1 431")
     assert b'"code":"headers_too_large"' in answer
-    assert b"4096 octets" in answer
+    assert b"4096 bytes" in answer
 
 
 async def test_an_unfinished_header_is_bounded(listener: HttpListener) -> None:
@@ -89,7 +89,7 @@ async def test_garbage_is_refused_as_a_problem(listener: HttpListener) -> None:
     assert b"application/problem+json" in answer
 
 
-async def test_a_client_that_has_said_all_hears_the_answers() -> None:
+async def test_a_half_closed_connection_gets_its_responses() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.05)
         await app(scope, receive, send)
@@ -113,21 +113,21 @@ async def test_a_client_that_has_said_all_hears_the_answers() -> None:
     ],
     ids=["header", "body"],
 )
-async def test_a_slow_client_is_hung_up_on(listener: HttpListener, pieces: list[bytes]) -> None:
+async def test_a_slow_client_is_disconnected(listener: HttpListener, pieces: list[bytes]) -> None:
     assert (await exchange(listener, *pieces)).startswith(b"HTTP/1.1 408")
 
 
-async def test_an_idle_client_is_hung_up_on(listener: HttpListener) -> None:
+async def test_an_idle_client_is_disconnected(listener: HttpListener) -> None:
     answer = await exchange(listener, b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc")
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"408" not in answer
 
 
-async def test_a_silent_client_is_hung_up_on(listener: HttpListener) -> None:
+async def test_a_client_that_sends_nothing_is_disconnected(listener: HttpListener) -> None:
     assert (await exchange(listener)).startswith(b"HTTP/1.1 408")
 
 
-async def test_a_crowd_is_turned_away() -> None:
+async def test_connections_from_one_address_are_limited() -> None:
     listener = HttpListener(app, "127.0.0.1:0", limits=LIMITS._replace(connections=2))
     await listener.start()
     writers = [(await asyncio.open_connection(listener.host, listener.port))[1] for _ in range(2)]
@@ -147,7 +147,7 @@ async def test_a_taken_address_is_named(listener: HttpListener) -> None:
         await second.start()
 
 
-async def test_signals_stay_ours() -> None:
+async def test_signal_handlers_are_left_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
     listener = HttpListener(app, "127.0.0.1:0")
     await listener.start()
@@ -155,7 +155,7 @@ async def test_signals_stay_ours() -> None:
     await listener.stop(1)
 
 
-async def test_what_runs_may_finish() -> None:
+async def test_running_requests_may_finish() -> None:
     entered, go = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -193,7 +193,7 @@ async def large(_scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def test_clients_that_never_read_their_answers_are_cut_and_leave_their_places() -> None:
+async def test_clients_that_never_read_their_responses_are_cut_off_and_free_their_connections() -> None:
     listener = HttpListener(large, "127.0.0.1:0", limits=LIMITS)
     await listener.start()
     writers = []
@@ -229,7 +229,7 @@ async def test_a_client_that_reads_its_large_answer_slowly_gets_all_of_it() -> N
     await listener.stop(1)
 
 
-async def test_one_that_was_hung_up_on_and_does_not_read_is_cut() -> None:
+async def test_a_client_that_does_not_read_the_last_response_is_cut_off() -> None:
     """Its last answers lie in the buffers, so an ordinary close would wait for ever."""
 
     async def chatty(scope: Scope, receive: Receive, send: Send) -> None:
@@ -276,7 +276,7 @@ async def test_every_request_of_a_pipelined_flood_is_answered_and_few_are_held_a
     await listener.stop(1)
 
 
-async def test_who_pipelines_and_closes_its_side_hears_every_answer(listener: HttpListener) -> None:
+async def test_a_client_that_pipelines_and_half_closes_gets_every_response(listener: HttpListener) -> None:
     reader, writer = await asyncio.open_connection(listener.host, listener.port)
     writer.write(ONE * 1000)
     writer.write_eof()
@@ -285,7 +285,7 @@ async def test_who_pipelines_and_closes_its_side_hears_every_answer(listener: Ht
     writer.close()
 
 
-async def test_who_pipelines_without_end_and_never_reads_is_cut(listener: HttpListener) -> None:
+async def test_a_client_that_pipelines_without_reading_is_cut_off(listener: HttpListener) -> None:
     _, writer = await asyncio.open_connection(listener.host, listener.port, limit=1)
     writer.write(ONE * 200_000)
     await asyncio.sleep(0.1)
@@ -294,7 +294,7 @@ async def test_who_pipelines_without_end_and_never_reads_is_cut(listener: HttpLi
     writer.close()
 
 
-async def test_a_request_hears_that_its_client_is_gone_though_others_are_pipelined_behind_it() -> None:
+async def test_a_request_is_told_of_the_disconnect_despite_pipelined_ones() -> None:
     heard: list[str] = []
 
     async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
@@ -322,6 +322,6 @@ async def test_the_extension_of_a_chunk_is_bounded(listener: HttpListener) -> No
     head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     answer = await exchange(listener, head, b"3;", *[b"x" * 1000] * 5, wait=0.01)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert b"more than 4096 octets" in answer
+    assert b"more than 4096 bytes" in answer
     small = b"3;a=b\r\nabc\r\n" * 1000 + b"0\r\n\r\n"
     assert (await exchange(listener, head + small)).endswith(b"3000")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.api.accounts import Accounts
-from gateway.api.results import single
+from gateway.api.results import single_response
 from gateway.intake.submission import SubmissionProblem
 from gateway.model import Priority
 from gateway.policy.route import RouteConditions, RouteTable
@@ -44,7 +44,7 @@ async def test_an_opt_out_under_one_spelling_stops_messages_to_every_other(gatew
         assert (status, body["code"]) == (422, "opted_out"), to
 
 
-async def test_an_opt_out_stops_what_waits_under_another_spelling(gateway: Gateway) -> None:
+async def test_an_opt_out_stops_waiting_messages_under_another_spelling(gateway: Gateway) -> None:
     _, queued = await gateway.send(to="+4407911123456")
     await gateway.at(NOON + 1)
     await gateway("PUT", "/v1/suppressions/+447911123456", {"scope": "all", "reason": "asked"})
@@ -55,7 +55,7 @@ async def test_an_opt_out_stops_what_waits_under_another_spelling(gateway: Gatew
     assert (await gateway("GET", f"/v1/messages/{queued['id']}"))[1]["reason"] == "opted_out"
 
 
-async def test_a_consent_under_one_spelling_holds_for_every_other(gateway: Gateway) -> None:
+async def test_a_consent_holds_for_every_spelling_of_the_number(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+525512345678", GRANT)
     await gateway.at(NOON + 8 * HOUR)  # day in Mexico
     for to in ("+525512345678", "+5215512345678", "+52015512345678"):
@@ -63,14 +63,14 @@ async def test_a_consent_under_one_spelling_holds_for_every_other(gateway: Gatew
         assert status == 202, body
 
 
-async def test_one_code_a_minute_whatever_the_number_is_written_like(gateway: Gateway) -> None:
+async def test_a_cap_holds_for_every_spelling_of_the_number(gateway: Gateway) -> None:
     messages = [{"to": to, "text": "1234", "category": "otp"} for to in SPELLINGS]
     _, body = await gateway("POST", "/v1/messages/batch", {"messages": messages})
     assert (body["accepted"], body["refused"]) == (1, 3)
     assert {row["problem"]["code"] for row in body["results"][1:]} == {"frequency_cap"}
 
 
-async def test_a_reference_is_one_message_whatever_the_number_is_written_like(gateway: Gateway) -> None:
+async def test_a_reference_is_one_message_for_every_spelling_of_the_number(gateway: Gateway) -> None:
     answers = [await gateway.send(to=to, client_ref="order-1") for to in SPELLINGS]
     assert len({body["id"] for _, body in answers}) == 1
     assert {body["to"] for _, body in answers} == {"+447911123456"}
@@ -116,7 +116,7 @@ async def test_a_default_country_reads_national_numbers(gateway: Gateway) -> Non
 
 
 @pytest.mark.parametrize("to", ["+979123456789", "+8821234567890", "+19005551234", "+447012345678"])
-async def test_premium_and_satellite_numbers_need_to_be_allowed_by_name(gateway: Gateway, to: str) -> None:
+async def test_premium_and_satellite_numbers_must_be_allowed_by_prefix(gateway: Gateway, to: str) -> None:
     status, body = await gateway.send(to=to)
     assert (status, body["code"], body["errors"][0]["field"]) == (403, "destination_not_allowed", "to")
     assert "allow_prefixes" in body["detail"]
@@ -124,7 +124,7 @@ async def test_premium_and_satellite_numbers_need_to_be_allowed_by_name(gateway:
     assert (await gateway.send(to=to))[0] == 202
 
 
-async def test_a_zone_abroad_never_lets_advertising_go_at_night_unless_residence_is_attested(gateway: Gateway) -> None:
+async def test_a_foreign_zone_never_permits_marketing_at_night_unless_residence_is_attested(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+8613800138000", GRANT)
     await gateway.at(NOON + 6 * HOUR)  # 02:00 in Shanghai, 13:00 in New York
     offer = {"to": "+8613800138000", "category": "marketing", "time_zone": "America/New_York"}
@@ -151,7 +151,7 @@ async def test_an_attested_residence_counts_when_a_message_is_decided_again(gate
     assert [str(uuid.UUID(bytes=leased.id)) for leased in taken.leased] == [body["id"]]
 
 
-async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_when(gateway: Gateway) -> None:
+async def test_messages_over_a_velocity_limit_are_refused_with_the_time_to_retry(gateway: Gateway) -> None:
     gateway.policy_context.rules = replace(gateway.policy_context.rules, velocity=VelocityTable({"+225": (3, 60)}))
     messages = [{"to": f"+22507000000{n:02}", "text": "x", "client_ref": str(n)} for n in range(5)]
     _, body = await gateway(
@@ -170,13 +170,13 @@ async def test_more_than_a_range_of_numbers_may_have_is_refused_by_name_with_whe
     assert (await gateway.send(to="+2250700000099"))[0] == 202
 
 
-def test_a_limit_by_destination_says_when_to_come_back() -> None:
-    said = single(SubmissionProblem("velocity_limit", "enough", "to", retry_at=NOON + 61_500, wait=61.5))
+def test_a_velocity_limit_says_when_to_retry() -> None:
+    said = single_response(SubmissionProblem("velocity_limit", "enough", "to", retry_at=NOON + 61_500, wait=61.5))
     assert (said.status, said.final) == (429, False)
     assert said.headers == ((b"retry-after", b"62"),)
 
 
-async def test_what_is_over_a_limit_by_destination_takes_no_place_in_the_queue(gateway: Gateway) -> None:
+async def test_messages_over_a_velocity_limit_take_no_room_in_the_queue(gateway: Gateway) -> None:
     gateway.policy_context.rules = replace(gateway.policy_context.rules, velocity=VelocityTable({"+225": (1, 60)}))
     small = msgspec.structs.replace(SHOP, max_queued=4)
     gateway.api.accounts = Accounts((small,), time.monotonic())

@@ -18,7 +18,7 @@ from gateway.api.openapi import document
 from gateway.api.problems import KINDS
 from gateway.intake.submission import Submission
 from gateway.model import Reason
-from tests.api.conftest import Door
+from tests.api.conftest import ApiClient
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(document("1"))
 CHROMIUM = next(
@@ -37,16 +37,16 @@ CHECKS = (
 )
 
 
-def test_every_route_is_in_it(door: Door) -> None:
+def test_every_route_is_in_the_document(api_client: ApiClient) -> None:
     routes = {("post", "/v1/messages"), ("post", "/v1/messages/batch")}
-    for route in door.api.app._behind.routes:  # type: ignore[attr-defined]
+    for route in api_client.api.app._fallback.routes:  # type: ignore[attr-defined]
         assert isinstance(route, Route)
         if not route.path.startswith("/docs") and route.path != "/" and route.path != "/v1/messages/batch":
             routes |= {(method.lower(), route.path) for method in route.methods or () if method != "HEAD"}
     assert routes == {(operation.method, operation.path) for operation in OPERATIONS}
 
 
-def test_every_code_is_in_it() -> None:
+def test_every_problem_code_is_in_the_document() -> None:
     used = {code for operation in OPERATIONS for code in operation.problems} | {"method_not_allowed"}
     assert set(DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == used
     assert used <= set(KINDS)
@@ -61,7 +61,7 @@ def test_fields_are_those_of_the_types() -> None:
     assert all(field["description"] for field in asked["properties"].values())
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_in_the_document_resolves() -> None:
     raw = document("1").decode()
     names = {piece.split('"')[0] for piece in raw.split("#/components/schemas/")[1:]}
     assert names <= set(DOCUMENT["components"]["schemas"])
@@ -76,28 +76,28 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("operation", "body"), EXAMPLES)
-async def test_examples_run(door: Door, operation: Any, body: Any) -> None:
+async def test_examples_run(api_client: ApiClient, operation: Any, body: Any) -> None:
     path = operation.path.replace("{to}", "+46701740605")
     params = {"client_ref": "order-1017"} if "client_ref" in operation.parameters else None
-    answer = await door(operation.method.upper(), path, json=body, params=params)
-    assert answer.status in operation.answers
+    answer = await api_client(operation.method.upper(), path, json=body, params=params)
+    assert answer.status in operation.responses
     if body is not None and "batch" in path:
         assert answer.body["refused"] == 0
 
 
-async def test_it_is_served_to_anybody(door: Door) -> None:
-    answer = await door("GET", "/v1/openapi.json", key="")
+async def test_the_document_requires_no_key(api_client: ApiClient) -> None:
+    answer = await api_client("GET", "/v1/openapi.json", key="")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert answer.body["openapi"] == "3.1.0"
     assert answer.body["paths"] == DOCUMENT["paths"]
 
 
 @pytest.mark.skipif(find_spec("schemathesis") is None, reason="schemathesis is not installed")
-async def test_schemathesis_finds_no_500_and_no_undocumented_answer(door: Door, tmp_path: Path) -> None:
+async def test_schemathesis_finds_no_500_and_no_undocumented_answer(api_client: ApiClient, tmp_path: Path) -> None:
     arguments = ["--max-examples", "1", "--seed", "1", "--phases", PHASES, "--no-color"]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"),
-        *(f"{door.listener.url}/v1/openapi.json", "-H", "Authorization: Bearer shop-key"),
+        *(f"{api_client.listener.url}/v1/openapi.json", "-H", "Authorization: Bearer shop-key"),
         *("--checks", ",".join(CHECKS), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -107,22 +107,22 @@ async def test_schemathesis_finds_no_500_and_no_undocumented_answer(door: Door, 
     assert process.returncode == 0, said.decode()[-4000:]
 
 
-async def test_the_page_asks_nobody_else(door: Door) -> None:
+async def test_the_page_loads_nothing_from_elsewhere(api_client: ApiClient) -> None:
     for name in ("", "/docs.css", "/docs.js"):
-        answer = await door("GET", f"/docs{name}", key="")
+        answer = await api_client("GET", f"/docs{name}", key="")
         assert answer.status == 200
         assert b"//" not in answer.body.replace(b"// ", b"")
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert (await door("GET", "/docs/docs.py", key="")).status == 404
+    assert (await api_client("GET", "/docs/docs.py", key="")).status == 404
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH")
-async def test_the_page_is_drawn_in_a_browser(door: Door, tmp_path: Path) -> None:
+async def test_the_page_renders_in_a_browser(api_client: ApiClient, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"),
         *(f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--virtual-time-budget=5000"),
         # whatever is not this machine does not resolve
-        *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"{door.listener.url}/docs"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"{api_client.listener.url}/docs"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.model import RuleGroup
 from gateway.store.keys import GLOBAL_SCOPE
-from tests.api.conftest import Door
+from tests.api.conftest import ApiClient
 from tests.intake.fakes import NOON, SWEDE, hasher
 
 CONSENT = "/v1/consents/+46701740605"
@@ -14,9 +14,9 @@ SUPPRESSION = "/v1/suppressions/+46701740605"
 GRANT = {"status": "granted", "method": "web_form", "evidence": "ticked at registration"}
 
 
-async def test_consent_opens_the_way_for_marketing_and_its_revocation_closes_it(door: Door) -> None:
-    assert (await door.send(category="marketing")).body["code"] == "consent_missing"
-    answer = await door("PUT", CONSENT, json=GRANT)
+async def test_consent_permits_marketing_and_its_revocation_stops_it(api_client: ApiClient) -> None:
+    assert (await api_client.send(category="marketing")).body["code"] == "consent_missing"
+    answer = await api_client("PUT", CONSENT, json=GRANT)
     assert answer.status == 200
     assert answer.body == GRANT | {
         "to": "+46701740605",
@@ -27,28 +27,28 @@ async def test_consent_opens_the_way_for_marketing_and_its_revocation_closes_it(
         "recorded_at": "2026-11-21T12:00:00.000Z",
         "applied": True,
     }
-    assert (await door.send(category="marketing")).status == 202
-    assert (await door.send(category="marketing", brand="outlet")).body["code"] == "consent_missing"
-    door.now += 1
-    assert (await door("PUT", CONSENT, json={"status": "revoked"})).body["applied"] is True
-    assert (await door.send(category="marketing")).body["code"] == "consent_revoked"
+    assert (await api_client.send(category="marketing")).status == 202
+    assert (await api_client.send(category="marketing", brand="outlet")).body["code"] == "consent_missing"
+    api_client.now += 1
+    assert (await api_client("PUT", CONSENT, json={"status": "revoked"})).body["applied"] is True
+    assert (await api_client.send(category="marketing")).body["code"] == "consent_revoked"
 
 
-async def test_consents_are_read_back_by_their_account_alone(door: Door) -> None:
-    await door("PUT", CONSENT, json=GRANT | {"brand": "outlet", "ip": "192.0.2.1", "locale": "sv"})
-    (consent,) = (await door("GET", CONSENT)).body["consents"]
+async def test_consents_are_read_back_by_their_account_alone(api_client: ApiClient) -> None:
+    await api_client("PUT", CONSENT, json=GRANT | {"brand": "outlet", "ip": "192.0.2.1", "locale": "sv"})
+    (consent,) = (await api_client("GET", CONSENT)).body["consents"]
     assert (consent["brand"], consent["ip"], consent["locale"]) == ("outlet", "192.0.2.1", "sv")
     assert "applied" not in consent
-    assert (await door("GET", CONSENT, key="other-key")).body == {"consents": []}
+    assert (await api_client("GET", CONSENT, key="other-key")).body == {"consents": []}
 
 
-async def test_the_latest_by_event_counts_and_a_tie_is_a_revocation(door: Door) -> None:
+async def test_the_latest_by_event_counts_and_a_tie_is_a_revocation(api_client: ApiClient) -> None:
     at = {"occurred_at": "2026-11-21T10:00:00Z"}
-    assert (await door("PUT", CONSENT, json={"status": "revoked"} | at)).body["applied"] is True
-    assert (await door("PUT", CONSENT, json=GRANT | at)).body["applied"] is False
+    assert (await api_client("PUT", CONSENT, json={"status": "revoked"} | at)).body["applied"] is True
+    assert (await api_client("PUT", CONSENT, json=GRANT | at)).body["applied"] is False
     earlier = {"occurred_at": "2026-11-21T09:00:00+01:00"}
-    assert (await door("PUT", CONSENT, json=GRANT | earlier)).body["applied"] is False
-    assert (await door("PUT", CONSENT, json=GRANT)).body["applied"] is True
+    assert (await api_client("PUT", CONSENT, json=GRANT | earlier)).body["applied"] is False
+    assert (await api_client("PUT", CONSENT, json=GRANT)).body["applied"] is True
 
 
 @pytest.mark.parametrize(
@@ -64,82 +64,82 @@ async def test_the_latest_by_event_counts_and_a_tie_is_a_revocation(door: Door) 
         ({"expires_at": "2026-11-21T11:00:00Z"}, "expires_at"),
     ],
 )
-async def test_a_consent_must_make_sense(door: Door, change: dict[str, Any], field: str) -> None:
-    answer = await door("PUT", CONSENT, json=GRANT | change)
+async def test_an_invalid_consent_is_refused(api_client: ApiClient, change: dict[str, Any], field: str) -> None:
+    answer = await api_client("PUT", CONSENT, json=GRANT | change)
     assert answer.status == 400
     assert answer.body["errors"][0]["field"] == field
-    assert not {"method", "evidence"} & {field} or "needed to grant, like " in answer.body["detail"]
-    assert not door.store.rules
+    assert not {"method", "evidence"} & {field} or "required to grant, such as " in answer.body["detail"]
+    assert not api_client.store.rules
 
 
-async def test_whose_number_and_brand(door: Door) -> None:
-    assert (await door("PUT", "/v1/consents/0701740605", json=GRANT)).body["code"] == "invalid_number"
-    assert (await door("GET", "/v1/suppressions/x")).body["code"] == "invalid_number"
-    assert (await door("PUT", CONSENT, json=GRANT | {"brand": "bank"})).status == 403
-    assert (await door("PUT", "/v1/consents/%2B46701740605", json=GRANT)).status == 200
-    assert (await door("PUT", CONSENT, data=b"x", headers={"Content-Type": "text/plain"})).status == 415
+async def test_an_invalid_number_or_brand_is_refused(api_client: ApiClient) -> None:
+    assert (await api_client("PUT", "/v1/consents/0701740605", json=GRANT)).body["code"] == "invalid_number"
+    assert (await api_client("GET", "/v1/suppressions/x")).body["code"] == "invalid_number"
+    assert (await api_client("PUT", CONSENT, json=GRANT | {"brand": "bank"})).status == 403
+    assert (await api_client("PUT", "/v1/consents/%2B46701740605", json=GRANT)).status == 200
+    assert (await api_client("PUT", CONSENT, data=b"x", headers={"Content-Type": "text/plain"})).status == 415
 
 
-async def test_a_consent_runs_out(door: Door) -> None:
-    await door("PUT", CONSENT, json=GRANT | {"expires_at": "2026-11-21T12:30:00Z"})
-    assert (await door.send(category="marketing")).status == 202
-    door.now += 3_600_000
-    assert (await door.send(category="marketing")).body["code"] == "consent_missing"
+async def test_a_consent_expires(api_client: ApiClient) -> None:
+    await api_client("PUT", CONSENT, json=GRANT | {"expires_at": "2026-11-21T12:30:00Z"})
+    assert (await api_client.send(category="marketing")).status == 202
+    api_client.now += 3_600_000
+    assert (await api_client.send(category="marketing")).body["code"] == "consent_missing"
 
 
-async def test_a_suppression_stops_and_is_lifted(door: Door) -> None:
-    await door("PUT", CONSENT, json=GRANT)
+async def test_a_suppression_stops_and_is_lifted(api_client: ApiClient) -> None:
+    await api_client("PUT", CONSENT, json=GRANT)
     body = {"scope": "marketing", "reason": "asked by phone"}
-    answer = await door("PUT", SUPPRESSION, json=body)
+    answer = await api_client("PUT", SUPPRESSION, json=body)
     assert answer.body == body | {
         "to": "+46701740605",
         "by": "account",
         "since": "2026-11-21T12:00:00.000Z",
         "applied": True,
     }
-    assert (await door.send(category="marketing")).body["code"] == "opted_out"
-    assert (await door.send()).status == 202
-    assert len((await door("GET", SUPPRESSION)).body["suppressions"]) == 1
-    assert (await door("DELETE", SUPPRESSION)).status == 204  # in the very millisecond it was recorded
-    assert (await door("GET", SUPPRESSION)).body == {"suppressions": []}
-    assert (await door("DELETE", SUPPRESSION)).status == 204
-    assert (await door.send(category="marketing")).status == 202
+    assert (await api_client.send(category="marketing")).body["code"] == "opted_out"
+    assert (await api_client.send()).status == 202
+    assert len((await api_client("GET", SUPPRESSION)).body["suppressions"]) == 1
+    assert (await api_client("DELETE", SUPPRESSION)).status == 204  # in the very millisecond it was recorded
+    assert (await api_client("GET", SUPPRESSION)).body == {"suppressions": []}
+    assert (await api_client("DELETE", SUPPRESSION)).status == 204
+    assert (await api_client.send(category="marketing")).status == 202
 
 
-async def test_a_suppression_of_everything(door: Door) -> None:
-    await door("PUT", SUPPRESSION, json={"scope": "all", "reason": "deceased"})
-    assert (await door.send(category="otp")).body["code"] == "opted_out"
-    assert (await door.send("other-key", category="otp")).status == 202
-    await door("DELETE", SUPPRESSION + "?scope=marketing")
-    assert (await door.send(category="otp")).status == 422
-    await door("DELETE", SUPPRESSION + "?scope=all")
-    assert (await door.send(category="otp")).status == 202
+async def test_a_suppression_of_everything(api_client: ApiClient) -> None:
+    await api_client("PUT", SUPPRESSION, json={"scope": "all", "reason": "deceased"})
+    assert (await api_client.send(category="otp")).body["code"] == "opted_out"
+    assert (await api_client.send("other-key", category="otp")).status == 202
+    await api_client("DELETE", SUPPRESSION + "?scope=marketing")
+    assert (await api_client.send(category="otp")).status == 422
+    await api_client("DELETE", SUPPRESSION + "?scope=all")
+    assert (await api_client.send(category="otp")).status == 202
 
 
-async def test_a_suppression_of_one_brand(door: Door) -> None:
+async def test_a_suppression_of_one_brand(api_client: ApiClient) -> None:
     for brand in ("shop", "outlet"):
-        await door("PUT", CONSENT, json=GRANT | {"brand": brand})
-    await door("PUT", SUPPRESSION, json={"brand": "outlet", "reason": "asked"})
-    assert (await door.send(category="marketing", brand="outlet")).status == 422
-    assert (await door.send(category="marketing")).status == 202
-    (found,) = (await door("GET", SUPPRESSION)).body["suppressions"]
+        await api_client("PUT", CONSENT, json=GRANT | {"brand": brand})
+    await api_client("PUT", SUPPRESSION, json={"brand": "outlet", "reason": "asked"})
+    assert (await api_client.send(category="marketing", brand="outlet")).status == 422
+    assert (await api_client.send(category="marketing")).status == 202
+    (found,) = (await api_client("GET", SUPPRESSION)).body["suppressions"]
     assert (found["by"], found["brand"]) == ("brand", "outlet")
-    assert (await door("DELETE", SUPPRESSION + "?brand=shop")).status == 204
-    assert (await door.send(category="marketing", brand="outlet")).status == 422
-    assert (await door("DELETE", SUPPRESSION + "?brand=nobody")).status == 403
-    assert (await door("DELETE", SUPPRESSION + "?scope=some")).status == 400
+    assert (await api_client("DELETE", SUPPRESSION + "?brand=shop")).status == 204
+    assert (await api_client.send(category="marketing", brand="outlet")).status == 422
+    assert (await api_client("DELETE", SUPPRESSION + "?brand=nobody")).status == 403
+    assert (await api_client("DELETE", SUPPRESSION + "?scope=some")).status == 400
 
 
-async def test_what_the_operator_suppressed_is_shown_and_stays(door: Door) -> None:
-    door.store.stops(hasher().recipient(SWEDE), RuleGroup.ALL, GLOBAL_SCOPE, NOON)
-    (found,) = (await door("GET", SUPPRESSION)).body["suppressions"]
+async def test_an_operator_s_suppression_is_shown_and_cannot_be_lifted(api_client: ApiClient) -> None:
+    api_client.store.stops(hasher().recipient(SWEDE), RuleGroup.ALL, GLOBAL_SCOPE, NOON)
+    (found,) = (await api_client("GET", SUPPRESSION)).body["suppressions"]
     assert (found["by"], found["scope"]) == ("operator", "all")
-    await door("DELETE", SUPPRESSION)
-    assert (await door.send()).body["code"] == "suppressed"
+    await api_client("DELETE", SUPPRESSION)
+    assert (await api_client.send()).body["code"] == "suppressed"
 
 
-async def test_another_account_s_words_are_its_own(door: Door) -> None:
-    await door("PUT", SUPPRESSION, json={"scope": "all", "reason": "asked"})
-    assert (await door("GET", SUPPRESSION, key="other-key")).body == {"suppressions": []}
-    await door("DELETE", SUPPRESSION, key="other-key")
-    assert len((await door("GET", SUPPRESSION)).body["suppressions"]) == 1
+async def test_another_account_s_consents_and_opt_outs_are_not_shown(api_client: ApiClient) -> None:
+    await api_client("PUT", SUPPRESSION, json={"scope": "all", "reason": "asked"})
+    assert (await api_client("GET", SUPPRESSION, key="other-key")).body == {"suppressions": []}
+    await api_client("DELETE", SUPPRESSION, key="other-key")
+    assert len((await api_client("GET", SUPPRESSION)).body["suppressions"]) == 1

@@ -82,7 +82,7 @@ def test_a_record_as_its_account_sees_it() -> None:
     assert "next_at" not in seen["decision"]
 
 
-def test_what_still_waits_says_until_when() -> None:
+def test_a_waiting_message_has_the_time_it_waits_for() -> None:
     waiting = record(state=State.DEFERRED, reason=Reason.FREQUENCY_CAP, final=False, due=NOON + 3_600_000)
     decision = schemas.message(waiting).decision
     assert (decision.code, decision.next_at) == ("frequency_cap", "2026-11-21T13:00:00.000Z")
@@ -123,9 +123,9 @@ def test_every_refusal_of_policy_has_its_problem() -> None:
 def test_a_problem_leaves_out_what_it_does_not_have() -> None:
     assert msgspec.to_builtins(problem("not_found")) == {
         "type": "urn:smpp-gateway:problem:not_found",
-        "title": "There is no such thing",
+        "title": "Not found",
         "status": 404,
-        "detail": "There is no such thing",
+        "detail": "Not found",
         "code": "not_found",
         "retryable": False,
         "compat_code": 20404,

@@ -31,7 +31,7 @@ from gateway.store.owner import LeaseOwner
 from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.requests import Lane, TakeRequest, TakeResult
 from gateway.store.velocity_counts import VelocityCounts
-from tests.api.conftest import FakeHouse
+from tests.api.conftest import FakeHealth
 from tests.intake.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, hasher, policy_context
 from tests.servers import Server
 
@@ -57,7 +57,7 @@ class Gateway:
         self.decisions = Redecider(self.store, self.policy_context, clock=lambda: self.now)
         accounts = Accounts((SHOP, OTHER), time.monotonic())
         runs = IdempotentRequests(ClaimStore(link, Vault({1: bytes(32)}, 1), OWNER), hasher(), clock=lambda: self.now)
-        self.api = HttpApi(accounts, intake, runs, self.store, hasher(), house=FakeHouse(), clock=lambda: self.now)
+        self.api = HttpApi(accounts, intake, runs, self.store, hasher(), health=FakeHealth(), clock=lambda: self.now)
         self.listener = HttpListener(self.api.app, "127.0.0.1:0")
 
     async def at(self, now: int) -> None:
@@ -108,7 +108,7 @@ async def gateway(store_url: str) -> AsyncIterator[Gateway]:
     await link.close()
 
 
-async def test_what_is_accepted_can_be_taken_whole(gateway: Gateway) -> None:
+async def test_an_accepted_message_can_be_taken_complete(gateway: Gateway) -> None:
     fields = {"client_ref": "a", "metadata": {"order": [1, "två"]}, "encoding": "ucs2", "brand": "outlet"}
     status, body = await gateway.send(text="Grüße 😀", **fields)
     assert (status, body["status"], body["encoding"]) == (202, "queued", "ucs2")
@@ -135,7 +135,7 @@ async def test_a_batch_over_all_partitions(gateway: Gateway) -> None:
     assert {depth.account for depth in depths.ready} == {"shop"}
 
 
-async def test_a_repeat_is_answered_with_how_the_first_stands(gateway: Gateway) -> None:
+async def test_a_repeat_is_answered_with_the_current_status_of_the_first(gateway: Gateway) -> None:
     _, first = await gateway.send(client_ref="a")
     await gateway.taken()
     status, again = await gateway.send(client_ref="a")
@@ -180,7 +180,7 @@ async def test_a_suppression_stops_what_is_queued(gateway: Gateway) -> None:
     assert len(await gateway.taken()) == 1
 
 
-async def test_a_night_s_deferral_wakes_in_the_morning(gateway: Gateway) -> None:
+async def test_a_message_deferred_at_night_is_sent_in_the_morning(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+46701740605", GRANT)
     await gateway.at(EVENING)
     status, body = await gateway.send(category="marketing", time_zone="Europe/Stockholm")
@@ -198,7 +198,7 @@ async def test_a_night_s_deferral_wakes_in_the_morning(gateway: Gateway) -> None
     assert record["decision"]["outcome"] == "defer"
 
 
-async def test_consent_that_runs_out_over_night(gateway: Gateway) -> None:
+async def test_consent_that_expires_during_quiet_hours_stops_the_message(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+46701740605", GRANT | {"expires_at": "2026-11-22T01:00:00Z"})
     await gateway.at(EVENING)
     _, body = await gateway.send(category="marketing")
@@ -208,7 +208,7 @@ async def test_consent_that_runs_out_over_night(gateway: Gateway) -> None:
     assert (await gateway("GET", f"/v1/messages/{body['id']}"))[1]["reason"] == "consent_missing"
 
 
-async def test_a_scheduled_message_goes_at_its_hour(gateway: Gateway) -> None:
+async def test_a_scheduled_message_is_sent_at_its_time(gateway: Gateway) -> None:
     _, body = await gateway.send(send_at="2026-11-21T14:00:00Z")
     assert (body["status"], body["decision"]["code"]) == ("scheduled", "scheduled")
     await gateway.at(NOON + 2 * HOUR)
@@ -231,7 +231,7 @@ async def test_cancel(gateway: Gateway) -> None:
     assert (status, problem["code"], problem["id"]) == (409, "already_final", refused["id"])
 
 
-async def test_a_breaker_holds_and_release_lets_go(gateway: Gateway) -> None:
+async def test_a_breaker_holds_messages_until_they_are_released(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+46701740605", GRANT)
     scope = hasher().scope("shop", "shop")
     await gateway.store.flag(keys.breaker(scope), 1)
@@ -245,7 +245,7 @@ async def test_a_breaker_holds_and_release_lets_go(gateway: Gateway) -> None:
     assert len(await gateway.taken()) == 1
 
 
-async def test_bombing_with_codes_is_stopped_at_the_gate(gateway: Gateway) -> None:
+async def test_one_time_passwords_over_a_cap_are_stopped_by_the_gate(gateway: Gateway) -> None:
     """One a minute: the second is handed back for the cap and refused, since a late code is of no use."""
     ids = [(await gateway.send(category="otp", text=f"Code {i}"))[1]["id"] for i in range(2)]
     taken = await gateway.take()
@@ -256,7 +256,7 @@ async def test_bombing_with_codes_is_stopped_at_the_gate(gateway: Gateway) -> No
     assert (record["status"], record["reason"]) == ("rejected", "frequency_cap")
 
 
-async def test_rules_of_a_new_epoch_hold_for_what_waits(gateway: Gateway) -> None:
+async def test_rules_of_a_new_epoch_hold_for_waiting_messages(gateway: Gateway) -> None:
     _, body = await gateway.send()
     await gateway.store.flag(keys.EPOCH, 1)
     assert (await gateway.take()).leased == []
@@ -268,7 +268,7 @@ async def test_rules_of_a_new_epoch_hold_for_what_waits(gateway: Gateway) -> Non
     assert leased.id == uuid.UUID(body["id"]).bytes
 
 
-async def test_while_the_store_is_away_nothing_is_accepted_and_what_was_is_there_afterwards() -> None:
+async def test_while_the_store_is_away_nothing_is_accepted_and_nothing_is_lost() -> None:
     server = Server()
     link = await connect(
         server.url, tags=keys.tags(PARTITIONS), library=build_library(KEY_CLOCK), durability="everysec"
@@ -325,7 +325,7 @@ async def test_a_reference_is_found_without_its_recipient(gateway: Gateway) -> N
     assert [message["id"] for message in found["messages"]] == sent[6:]
 
 
-async def test_of_a_reference_that_thousands_share_the_first_are_found(gateway: Gateway) -> None:
+async def test_the_first_messages_of_a_widely_shared_reference_are_found(gateway: Gateway) -> None:
     messages = [{"to": f"+4670{i:07}", "text": "x", "client_ref": "campaign"} for i in range(3000)]
     _, body = await gateway("POST", "/v1/messages/batch", {"messages": messages})
     assert body["accepted"] == 3000
@@ -342,12 +342,12 @@ async def test_a_request_cut_off_half_way_is_completed_under_the_same_ids(gatewa
     messages[5] |= {"category": "marketing"}
     headers = {"Idempotency-Key": "k"}
     submit = gateway.api.app
-    whole, runs = submit._taker, submit._runs
+    whole, runs = submit._intake, submit._idempotent_requests
     run = await runs.begin("shop", "k", body_hash(b"batch", msgspec.json.encode({"messages": messages})))
     assert isinstance(run, IdempotentRun)
     half = msgspec.convert(messages[:300], list[Submission])
     first = await whole.many(SHOP, half, run.base)
-    submit._runs = IdempotentRequests(
+    submit._idempotent_requests = IdempotentRequests(
         ClaimStore(gateway.link, Vault({1: bytes(32)}, 1), LeaseOwner("node", "2")), hasher()
     )
     await gateway.at(NOON + HOUR)
@@ -379,7 +379,7 @@ async def test_a_repeat_after_the_record_has_gone_sends_nothing_twice(gateway: G
     assert await gateway.taken() == []
 
 
-async def test_decisions_tell_the_whole_story(gateway: Gateway) -> None:
+async def test_decisions_lists_every_decision(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+46701740605", GRANT | {"expires_at": "2026-11-22T01:00:00Z"})
     await gateway.at(EVENING)
     _, body = await gateway.send(category="marketing")
@@ -417,7 +417,7 @@ async def test_decisions_tell_the_whole_story(gateway: Gateway) -> None:
     assert seen["decision"]["rules"] == ["consent:reject"]
 
 
-async def test_every_decision_tells_its_rules_its_instant_and_its_policy(gateway: Gateway) -> None:
+async def test_every_decision_has_its_rules_its_time_and_its_policy_version(gateway: Gateway) -> None:
     """Scheduled into the night; over its cap by day, under other rules; opted out before it could leave."""
     await gateway("PUT", "/v1/consents/+46701740605", GRANT)
     _, body = await gateway.send(category="marketing", send_at="2026-11-21T22:30:00Z")
@@ -461,7 +461,7 @@ async def test_what_a_deferred_message_waited_for_is_a_decision_too(gateway: Gat
     assert told["status"] == "sending"
 
 
-async def test_a_template_that_is_pulled_over_night_is_not_sent(gateway: Gateway) -> None:
+async def test_a_template_withdrawn_during_quiet_hours_is_not_sent(gateway: Gateway) -> None:
     await gateway("PUT", "/v1/consents/+46701740605", GRANT)
     await gateway.at(EVENING)
     _, body = await gateway.send(category="marketing", text=None, template="shipped", vars={"number": 7})
@@ -479,7 +479,7 @@ async def test_a_template_that_is_pulled_over_night_is_not_sent(gateway: Gateway
         assert (record["status"], record["reason"]) == ("rejected", "content_refused")
 
 
-async def test_a_code_over_its_cap_is_refused_at_the_door(gateway: Gateway) -> None:
+async def test_a_one_time_password_over_its_cap_is_refused_by_intake(gateway: Gateway) -> None:
     """By what went out, as the store knows it; and in a batch by what it has let in before."""
     two = {"messages": [{"to": "+46701740605", "text": "Your code is 1234.", "category": "otp"}] * 2}
     _, body = await gateway("POST", "/v1/messages/batch", two)
@@ -520,8 +520,8 @@ async def test_marketing_over_its_cap_waits_until_there_is_room(gateway: Gateway
     assert len(await gateway.taken()) == 1
 
 
-async def test_what_meets_its_cap_at_the_gate_alone_waits_for_the_cap_that_is_full(gateway: Gateway) -> None:
-    """The door cannot know of what is let in elsewhere at the same moment: the gate does, and says until when."""
+async def test_a_cap_met_at_the_gate_defers_until_that_cap_has_room(gateway: Gateway) -> None:
+    """The api_client cannot know of what is let in elsewhere at the same moment: the gate does, and says until when."""
     limits = by_category(otp=(), transactional=((1, 60), (1, 7200)), marketing=(), emergency=())
     gateway.policy_context.rules = replace(gateway.policy_context.rules, caps=limits)
     for _ in range(2):

@@ -401,7 +401,7 @@ async def test_an_unsendable_message_is_logged_once_a_minute_for_each_reason() -
         async with dispatching(store, 10, tlvs=tlvs):
             await until(lambda: store.states()[State.REJECTED] == 40)
     said = [line["error"] for line in lines if "cannot be sent" in line["event"]]
-    assert said == ['carrier "north" demands TLV 0x1401; give metadata.template_id (text or a whole number)']
+    assert said == ['carrier "north" requires TLV 0x1401: send metadata.template_id (text or an integer)']
 
 
 # ---- carriers that answer nothing, and messages that were lost before

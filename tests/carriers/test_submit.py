@@ -9,8 +9,7 @@ from gateway.carriers.submit import SubmitEncoder, source_address
 from gateway.carriers.validity import absolute_time
 from gateway.config import Carrier, CarrierTlv
 from gateway.intake.carrier_tlvs import ParameterError
-from gateway.intake.submission import RequestedTerms
-from gateway.model import Category, Content, Envelope, LeasedMessage, PartState, Recipient
+from gateway.model import Category, Content, Envelope, LeasedMessage, PartState, Recipient, RequestedTerms
 from gateway.smpp.pdu import SUBMIT_SM
 from gateway.smpp.short_message import ShortMessage, decode_message
 from gateway.smpp.text import TextError
@@ -137,8 +136,8 @@ def test_parameters_are_fixed_from_metadata_or_by_template() -> None:
         envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata={"template_id": "99", "campaign": 7})
     )
     assert only(told, tlvs=DLT).tlvs == {0x1400: b"1101456789\0", 0x1401: b"99", 0x1402: b"\0\7"}
-    facts = msgspec.json.decode(msgspec.json.encode(RequestedTerms(template="otp")))
-    by_template = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", facts=facts))
+    terms = RequestedTerms(template="otp")
+    by_template = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", terms=terms))
     assert only(by_template, tlvs=DLT).tlvs == {0x1400: b"1101456789\0", 0x1401: b"1107"}
 
 
@@ -151,9 +150,9 @@ def test_every_part_has_the_parameters_beside_its_own() -> None:
 @pytest.mark.parametrize(
     "metadata", [None, {}, {"template_id": ""}, {"template_id": True}, {"template_id": ["1"]}, [1]]
 )
-def test_a_message_without_what_its_carrier_demands_is_refused_by_name(metadata: Any) -> None:
+def test_a_message_without_a_required_tlv_is_refused_by_name(metadata: Any) -> None:
     message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", metadata=metadata))
-    with pytest.raises(ParameterError, match=r'"north" demands TLV 0x1401; give metadata.template_id .*otp') as caught:
+    with pytest.raises(ParameterError, match=r'"north" requires TLV 0x1401: send metadata.template_id .*otp') as caught:
         bodies(message, tlvs=DLT)
     assert caught.value.field == "metadata.template_id"
 
@@ -205,8 +204,8 @@ def test_what_cannot_be_cut_is_refused() -> None:
 def test_the_priority_that_the_app_asked_for() -> None:
     encoder = SubmitEncoder(carrier())
     for priority in (0, 3, 1):
-        facts = msgspec.json.decode(msgspec.json.encode(RequestedTerms(priority=priority))) if priority else None
-        message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", facts=facts))
+        terms = RequestedTerms(priority=priority) if priority else None
+        message = leased(envelope=Envelope("46700000001", "shop", "acme", 1, "", terms=terms))
         (body,) = encoder.encode(message, NOW)
         assert body is not None
         assert decode_message(body, 0, len(body), SUBMIT_SM, 1).priority == priority

@@ -53,7 +53,10 @@ def start(folder: Path, **what: str) -> subprocess.Popen[str]:
 
 def test_a_gateway_that_cannot_start_says_why(tmp_path: Path, taken: int) -> None:
     away = "the store at 127.0.0.1:1 is away: is it running?"
-    in_use = f"cannot listen on 127.0.0.1:{taken}: Address already in use; stop what listens there, or choose another"
+    in_use = (
+        f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
+        "stop the process that listens there, or choose another"
+    )
     started = {
         in_use: start(tmp_path / "listen", listen=f"127.0.0.1:{taken}"),
         away: start(tmp_path / "store", store="redis://127.0.0.1:1"),
@@ -87,11 +90,11 @@ def test_a_missing_key(server: CannedGateway) -> None:
 
 
 def test_the_http_listener_is_not_the_admin_listener(server: CannedGateway) -> None:
-    problem = {"title": "There is no such thing", "detail": "There is no such thing", "status": 404}
+    problem = {"title": "Not found", "detail": "Not found", "status": 404}
     server.reply(404, problem | {"code": "not_found"})
     code, said = invoke("queue", "--url", server.url)
     assert (code, "is --url the admin listener ([admin] listen)?" in said) == (Exit.REFUSED, True)
-    server.reply(404, problem | {"code": "not_found", "detail": "there is nothing at /queue: mind the spelling"})
+    server.reply(404, problem | {"code": "not_found", "detail": "no resource at /queue: mind the spelling"})
     code, said = invoke("queue", "--url", server.url)
     assert (code, "is --url the admin listener ([admin] listen)?" in said) == (Exit.REFUSED, True)
 

@@ -5,7 +5,9 @@ import pytest
 
 from gateway.config.addresses import AddressGuard
 from gateway.config.callbacks import url_problem
-from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem
+from gateway.intake.validation import CheckedSubmission, check
 from tests.intake.fakes import NOON, SHOP, hasher
 
 PUBLIC, HERE = AddressGuard(), AddressGuard(["127.0.0.0/8", "10.0.0.0/8"])

@@ -1,4 +1,4 @@
-"""A store that keeps in memory what intake, decisions and doors ask of it; no gate, no lanes."""
+"""Test doubles of the store, in memory, and accounts and rules to test with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from gateway.config.rulebook import route_table, rulebook
 from gateway.intake.policy_context import PolicyContext
 from gateway.model import PRIORITY, AcceptResult, Cap, Facts, NewMessage, Permit, Recipient, Rule, RuleStatus, State
 from gateway.store.errors import StoreError
-from gateway.store.idempotency import Claim, Claimed, Settled, StoredResponse
+from gateway.store.idempotency import Claim, Claimed, ClaimStore, Settled, StoredResponse
 from gateway.store.keys import Hasher
+from gateway.store.messages import MessageStore
 from gateway.store.records import MessageRecord, TimelineStep
 from gateway.store.requests import CancelResult, ClaimResult, LaneDepth, OptChange, OptRecord, QueueDepths
 
@@ -19,8 +20,8 @@ PARTITIONS = 8
 SWEDE = "46701740605"
 
 
-class FakeStore:
-    """Just enough of ``gateway.store.messages.MessageStore``. ``error`` is raised by the next call to ``accept``."""
+class FakeStore(MessageStore):
+    """A MessageStore in memory, without gate and lanes. ``error`` is raised by every call to ``accept``."""
 
     def __init__(self) -> None:
         self.messages: dict[bytes, NewMessage] = {}
@@ -153,13 +154,12 @@ class FakeStore:
         return QueueDepths(self.ready, self.delayed, self.held, 0, 0, self.waiting)
 
     def stops(self, recipient: Recipient, group: int, scope: bytes, at: int) -> None:
-        """Somebody opts out."""
+        """Record an opt-out."""
         self._opt(OptChange(recipient, group, RuleStatus.STOPS, scope, at))  # type: ignore[arg-type]
 
 
-class FakeClaims:
-    """Just enough of ``gateway.store.idempotency.ClaimStore``, with one runner. ``error`` is raised by the next
-    ``settle``."""
+class FakeClaims(ClaimStore):
+    """A ClaimStore in memory, of one gateway. ``error`` is raised by the next ``settle``."""
 
     def __init__(self) -> None:
         self.claims: dict[bytes, tuple[bytes, bytes, StoredResponse | None]] = {}
@@ -207,7 +207,7 @@ def hasher() -> Hasher:
 
 
 def policy_context(*accounts: Account) -> PolicyContext:
-    """A desk for the shop and another, with routes to everywhere but Tuvalu (only +46 and +86 and +1)."""
+    """The rules of the shop and another account, with routes to +46, +86 and +1."""
     routes = tuple(Route(to=to, carriers=("north",)) for to in ("+46", "+86", "+1"))
     config = Config(accounts=accounts or (SHOP, OTHER), routes=routes)
     return PolicyContext(config.accounts, rulebook(config), route_table(config), hasher())

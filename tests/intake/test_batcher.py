@@ -24,28 +24,28 @@ class Flush:
         return [item * item for item in items]
 
 
-async def test_what_arrives_together_goes_together() -> None:
+async def test_items_that_arrive_together_go_together() -> None:
     flush = Flush()
-    gatherer = Batcher(flush, gap=0.001)
-    futures = [gatherer.put([item]) for item in range(5)]
-    assert repr(gatherer) == "<Batcher 5 waiting>"
+    batcher = Batcher(flush, gap=0.001)
+    futures = [batcher.put([item]) for item in range(5)]
+    assert repr(batcher) == "<Batcher 5 waiting>"
     flush.go.set()
     assert await asyncio.gather(*futures) == [[0], [1], [4], [9], [16]]
     assert flush.batches == [[0, 1, 2, 3, 4]]
 
 
-async def test_one_call_is_in_flight_and_those_who_ask_again_come_along_with_the_next() -> None:
+async def test_one_call_is_in_flight_and_repeated_requests_join_the_next() -> None:
     flush = Flush()
-    gatherer = Batcher(flush, gap=0.001)
-    first = gatherer.put([1])
+    batcher = Batcher(flush, gap=0.001)
+    first = batcher.put([1])
     await asyncio.sleep(0.01)
-    others = [gatherer.put([item]) for item in (2, 3)]
+    others = [batcher.put([item]) for item in (2, 3)]
     await asyncio.sleep(0.01)
     assert flush.batches == [[1]]
-    assert repr(gatherer) == "<Batcher 2 waiting, one call in flight>"
+    assert repr(batcher) == "<Batcher 2 waiting, one call in flight>"
     flush.go.set()
     assert await first == [1]
-    again = gatherer.put([4])
+    again = batcher.put([4])
     assert await asyncio.gather(*others, again) == [[4], [9], [16]]
     assert flush.batches == [[1], [2, 3, 4]]
 
@@ -53,62 +53,64 @@ async def test_one_call_is_in_flight_and_those_who_ask_again_come_along_with_the
 async def test_a_batch_has_a_limit() -> None:
     flush = Flush()
     flush.go.set()
-    gatherer = Batcher(flush, gap=0.001, limit=2)
-    assert await asyncio.gather(*(gatherer.put([item]) for item in range(5))) == [[0], [1], [4], [9], [16]]
+    batcher = Batcher(flush, gap=0.001, limit=2)
+    assert await asyncio.gather(*(batcher.put([item]) for item in range(5))) == [[0], [1], [4], [9], [16]]
     assert flush.batches == [[0, 1], [2, 3], [4]]
 
 
-async def test_a_failure_reaches_everyone_and_the_next_batch_goes_on() -> None:
+async def test_a_failure_reaches_every_caller_and_the_next_batch_succeeds() -> None:
     flush = Flush()
     flush.error = ValueError("away")
     flush.go.set()
-    gatherer = Batcher(flush, gap=0.001)
-    futures = [gatherer.put([item]) for item in range(2)]
+    batcher = Batcher(flush, gap=0.001)
+    futures = [batcher.put([item]) for item in range(2)]
     for future in futures:
         with pytest.raises(ValueError, match="away"):
             await future
     flush.error = None
-    assert await gatherer.put([3]) == [9]
+    assert await batcher.put([3]) == [9]
 
 
-async def test_a_request_that_went_away_does_not_spoil_the_others() -> None:
+async def test_a_cancelled_request_does_not_fail_the_others() -> None:
     flush = Flush()
-    gatherer = Batcher(flush, gap=0.001)
-    gone, stays = gatherer.put([1]), gatherer.put([2])
+    batcher = Batcher(flush, gap=0.001)
+    gone, stays = batcher.put([1]), batcher.put([2])
     await asyncio.sleep(0.01)
     gone.cancel()
     flush.go.set()
     assert await stays == [4]
 
 
-async def test_what_one_caller_puts_in_stays_together_and_comes_back_to_it() -> None:
+async def test_the_items_of_one_caller_stay_together() -> None:
     flush = Flush()
     flush.go.set()
-    gatherer = Batcher(flush, gap=0, limit=4)
-    futures = [gatherer.put(items) for items in ([1, 2, 3], [4, 5], [6], [1, 2, 3, 4, 5], [7])]
+    batcher = Batcher(flush, gap=0, limit=4)
+    futures = [batcher.put(items) for items in ([1, 2, 3], [4, 5], [6], [1, 2, 3, 4, 5], [7])]
     assert await asyncio.gather(*futures) == [[1, 4, 9], [16, 25], [36], [1, 4, 9, 16, 25], [49]]
     assert flush.batches == [[1, 2, 3], [4, 5, 6], [1, 2, 3, 4, 5], [7]]
 
 
-async def test_nobody_waits_for_a_call_that_is_long_under_way_and_what_waits_behind_it_is_never_handed_on() -> None:
+async def test_a_late_call_is_not_waited_for_and_what_waits_behind_it_is_never_sent() -> None:
     flush = Flush()
-    gatherer = Batcher(flush, gap=0, patience=0.05, lost=lambda: ValueError("lost"), kept=lambda: ValueError("kept"))
-    first = gatherer.put([1])
+    batcher = Batcher(
+        flush, gap=0, timeout=0.05, timed_out=lambda: ValueError("lost"), not_sent=lambda: ValueError("kept")
+    )
+    first = batcher.put([1])
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    behind = gatherer.put([2])
-    for future, said in ((first, "lost"), (behind, "kept"), (gatherer.put([3]), "kept")):
+    behind = batcher.put([2])
+    for future, said in ((first, "lost"), (behind, "kept"), (batcher.put([3]), "kept")):
         with pytest.raises(ValueError, match=said):
             await asyncio.wait_for(future, 5)
     assert flush.batches == [[1]]
     flush.go.set()
     await asyncio.sleep(0.01)
-    assert await gatherer.put([4]) == [16]
+    assert await batcher.put([4]) == [16]
     assert flush.batches == [[1], [4]]
 
 
 class Picky:
-    """Fails over what is odd."""
+    """Fails on a batch with 13 in it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -122,20 +124,20 @@ class Picky:
         return [item * item for item in items]
 
 
-async def test_what_one_caller_puts_in_keeps_no_other_from_its_answer() -> None:
+async def test_the_items_of_one_caller_do_not_fail_the_others() -> None:
     flush = Picky(OverflowError("too large"))
-    gatherer = Batcher(flush, gap=0.001, divide=True)
-    futures = [gatherer.put([item]) for item in range(32)]
+    batcher = Batcher(flush, gap=0.001, divide=True)
+    futures = [batcher.put([item]) for item in range(32)]
     said = await asyncio.gather(*futures, return_exceptions=True)
     assert [one for one in said if isinstance(one, Exception)] == [flush.error]
     assert [one for one in said if not isinstance(one, BaseException)] == [[n * n] for n in range(32) if n != 13]
     assert len(flush.batches) < 20
-    assert await asyncio.gather(*[gatherer.put([item]) for item in range(5)]) == [[0], [1], [4], [9], [16]]
+    assert await asyncio.gather(*[batcher.put([item]) for item in range(5)]) == [[0], [1], [4], [9], [16]]
 
 
-async def test_a_store_that_is_away_is_not_asked_again_and_again() -> None:
+async def test_a_batch_is_not_divided_while_the_store_is_unavailable() -> None:
     flush = Picky(StoreUnavailable("away"))
-    gatherer = Batcher(flush, gap=0.001, divide=True)
-    said = await asyncio.gather(*[gatherer.put([item]) for item in range(10, 20)], return_exceptions=True)
+    batcher = Batcher(flush, gap=0.001, divide=True)
+    said = await asyncio.gather(*[batcher.put([item]) for item in range(10, 20)], return_exceptions=True)
     assert said == [flush.error] * 10
     assert len(flush.batches) == 1

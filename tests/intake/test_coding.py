@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from gateway.carriers.submit import SubmitEncoder
 from gateway.config import CarrierTlv, Route
-from gateway.intake.coding import NO_DEMAND, USUAL, coding_of, count_for, demands_of, split_for
-from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
-from gateway.model import Category, Content
+from gateway.intake.coding import DEFAULT_CODING, NO_DEMAND, coding_of, count_for, demands_of, split_for
+from gateway.intake.policy_context import PolicyContext
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem
+from gateway.intake.validation import CheckedSubmission, check
+from gateway.model import Content
 from gateway.smpp.text import TextError
 from tests.carriers.test_submit import NOW, carrier, leased
 from tests.intake.fakes import NOON, SHOP, hasher
@@ -59,7 +62,7 @@ def test_the_segments_told_are_the_parts_sent(text: str, keys: dict[str, Any], a
         ({"long_messages": "payload"}, "x" * 306, "gsm7", 2),  # the carrier cuts it; so much it costs
     ],
 )
-def test_an_app_is_told_the_segments_of_the_carrier_of_its_route(
+def test_segments_are_those_of_the_carrier_of_the_route(
     keys: dict[str, Any], text: str, encoding: str, segments: int
 ) -> None:
     checked = checked_for(Submission(to="+46701740605", text=text), keys)
@@ -74,7 +77,7 @@ def test_an_alphabet_that_the_text_does_not_fit_is_refused_at_any_carrier(keys: 
     assert (problem.code, problem.field) == ("encoding_mismatch", "text")
 
 
-def test_what_the_carrier_demands_is_asked_for_at_the_door() -> None:
+def test_what_the_carrier_requires_is_checked_by_intake() -> None:
     keys = {"tlvs": (CarrierTlv(tag=0x1401, metadata="template_id", templates={"shipped": "1107"}, required=True),)}
     asked = Submission(to="+46701740605", text="hello")
     problem = checked_for(asked, keys)
@@ -98,22 +101,19 @@ def test_the_carrier_that_counts_is_the_one_that_most_messages_go_to() -> None:
     )
     demands = demands_of(routes, carriers)
     assert set(demands) == {"a", "c"}  # the usual is not kept
-    assert demands["a"].coding == coding_of(latin) != USUAL
-    assert NO_DEMAND.coding == USUAL
+    assert demands["a"].coding == coding_of(latin) != DEFAULT_CODING
+    assert NO_DEMAND.coding == DEFAULT_CODING
 
 
-class Routing:
-    """Everything goes by one carrier."""
+class OneRoute(PolicyContext):
+    """A policy context whose messages all go to one carrier."""
 
     def __init__(self, keys: dict[str, Any]) -> None:
-        self._demands = demands_of([Route(name="north", carriers=("north",))], [carrier(**keys)])
+        self.demands = demands_of([Route(name="north", carriers=("north",))], [carrier(**keys)])
 
-    def route(self, digits: str, sender: str, category: Category, account: str, region: str) -> str:
+    def route(self, *_: Any) -> str:
         return "north"
-
-    def demand(self, lane: str) -> Any:
-        return self._demands.get(lane, NO_DEMAND)
 
 
 def checked_for(asked: Submission, keys: dict[str, Any]) -> CheckedSubmission | SubmissionProblem:
-    return check(asked, AccountRights(SHOP, hasher()), NOON, Routing(keys))
+    return check(asked, AccountRights(SHOP, hasher()), NOON, OneRoute(keys))

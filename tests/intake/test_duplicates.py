@@ -56,7 +56,7 @@ async def test_a_late_batch_is_looked_up_in_one_call() -> None:
     assert send.store.looked_up == [20]
 
 
-async def test_what_was_never_accepted_is_refused_when_it_comes_late() -> None:
+async def test_a_late_message_that_was_never_accepted_is_refused() -> None:
     send = Times()
     send.now += HOUR
     for to in ("+46701740605", "nobody"):

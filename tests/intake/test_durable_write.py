@@ -17,7 +17,7 @@ from gateway.intake.service import Intake, Submission, SubmissionProblem, Submis
 from gateway.model import AcceptResult, NewMessage
 from gateway.policy.velocity import VelocityTable
 from gateway.store.errors import StoreError, StoreFull, StorePartly, StoreUnavailable, StoreUnconfirmed
-from gateway.store.velocity_counts import VelocityGrant, VelocityWant
+from gateway.store.velocity_counts import VelocityCounts, VelocityGrant, VelocityWant
 from tests.intake.fakes import NOON, SHOP, SWEDE, FakeClaims, FakeStore, hasher, policy_context
 
 
@@ -48,23 +48,23 @@ class Script:
         return [AcceptResult(item.id, answer == "new") for item in items]
 
 
-async def put(script: Script, *messages: Any, patience: float = 0.2) -> list[str]:
-    outcomes = await DurableWriter(script, limit=100, patience=patience).put(messages)
+async def put(script: Script, *messages: Any, seconds: float = 0.2) -> list[str]:
+    outcomes = await DurableWriter(script, limit=100, timeout=seconds).put(messages)
     return [type(outcome).__name__ for outcome in outcomes]
 
 
-async def test_a_write_whose_answer_was_lost_is_settled_by_the_same_call() -> None:
+async def test_a_write_whose_answer_was_lost_is_settled_by_repeating_it() -> None:
     script = Script(StoreUnconfirmed("cut"), StoreUnavailable("starting"), "known")
-    assert await put(script, ONE, patience=5.0) == ["AcceptResult"]
+    assert await put(script, ONE, seconds=5.0) == ["AcceptResult"]
     assert script.asked == [[b"1"]] * 3
 
 
-async def test_what_may_have_been_written_never_becomes_surely_not_written() -> None:
+async def test_an_unconfirmed_write_is_never_reported_as_not_written() -> None:
     for later in (StoreUnavailable("refused"), StoreFull("full"), StoreUnconfirmed("cut")):
         assert await put(Script(StoreUnconfirmed("cut"), later), ONE) == ["StoreUnconfirmed"]
 
 
-async def test_what_was_surely_not_written_is_not_written_again() -> None:
+async def test_a_write_that_surely_failed_is_not_repeated() -> None:
     for error in (StoreUnavailable("refused"), StoreFull("full")):
         script = Script(error, "new")
         with pytest.raises(type(error)):
@@ -72,7 +72,7 @@ async def test_what_was_surely_not_written_is_not_written_again() -> None:
         assert script.asked == [[b"1"]]
 
 
-async def test_each_message_of_a_batch_has_its_own_truth_and_only_what_is_not_known_is_asked_again() -> None:
+async def test_only_the_unconfirmed_messages_of_a_batch_are_written_again() -> None:
     partly = StorePartly([AcceptResult(b"1", True), StoreUnconfirmed("cut"), StoreUnavailable("refused")])
     script = Script(partly, "known")
     assert await put(script, ONE, TWO, Message(b"3")) == ["AcceptResult", "AcceptResult", "StoreUnavailable"]
@@ -81,7 +81,7 @@ async def test_each_message_of_a_batch_has_its_own_truth_and_only_what_is_not_kn
 
 async def test_a_store_that_hangs_is_not_waited_for() -> None:
     """The first may be written; what comes behind it was not handed on, and is surely not."""
-    hanging = DurableWriter(Script("hangs"), limit=1, patience=0.1)
+    hanging = DurableWriter(Script("hangs"), limit=1, timeout=0.1)
     async with asyncio.timeout(5):
         first, second = await asyncio.gather(hanging.put([ONE]), hanging.put([TWO]), return_exceptions=True)
         assert isinstance(first, list)
@@ -96,7 +96,7 @@ async def test_a_store_that_hangs_is_not_waited_for() -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
-    monkeypatch.setattr(durable_write, "PATIENCE", 0.1)
+    monkeypatch.setattr(durable_write, "STORE_TIMEOUT", 0.1)
     return FakeStore()
 
 
@@ -104,10 +104,10 @@ def taking(store: FakeStore) -> Intake:
     return Intake(store, policy_context(), clock=lambda: NOON, gap=0.001)
 
 
-async def test_a_message_that_may_have_been_accepted_is_told_with_its_id(store: FakeStore) -> None:
+async def test_a_message_that_may_have_been_accepted_is_answered_with_its_id(store: FakeStore) -> None:
     store.error = StoreUnconfirmed("cut")
     intake = taking(store)
-    intake._writes = DurableWriter(store.accept, limit=10, patience=0.1)
+    intake._writer = DurableWriter(store.accept, limit=10, timeout=0.1)
     single = await intake.one(SHOP, Submission(to="+" + SWEDE, text="x"))
     many = await intake.many(SHOP, [Submission(to="+" + SWEDE, text="x"), Submission(to="nobody", text="x")])
     for result in (single, many[0]):
@@ -130,25 +130,28 @@ async def test_a_read_that_was_cut_off_has_accepted_nothing(store: FakeStore, mo
     assert not store.messages
 
 
-async def test_limits_that_cannot_be_counted_in_time_have_accepted_nothing(
+async def test_nothing_is_accepted_when_velocity_limits_cannot_be_read_in_time(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Silent:
+    class Silent(VelocityCounts):
+        def __init__(self) -> None:
+            pass
+
         async def take(self, wants: Sequence[VelocityWant], now: int) -> list[VelocityGrant]:
             await asyncio.Event().wait()
             return []
 
-    monkeypatch.setattr(durable_write, "PATIENCE", 0.05)
-    house = policy_context()
-    house.rules = replace(house.rules, velocity=VelocityTable({"*": (1, 60)}))
-    intake = Intake(store, house, clock=lambda: NOON, gap=0.001, velocity=Silent())
+    monkeypatch.setattr(durable_write, "STORE_TIMEOUT", 0.05)
+    context = policy_context()
+    context.rules = replace(context.rules, velocity=VelocityTable({"*": (1, 60)}))
+    intake = Intake(store, context, clock=lambda: NOON, gap=0.001, velocity=Silent())
     with pytest.raises(StoreUnavailable):
         async with asyncio.timeout(5):
             await intake.one(SHOP, Submission(to="+" + SWEDE, text="x"))
     assert not store.messages
 
 
-async def test_a_repeat_that_cannot_be_described_is_not_told_that_nothing_was_accepted(
+async def test_a_repeat_whose_status_cannot_be_read_is_not_reported_as_refused(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake, asked = taking(store), Submission(to="+" + SWEDE, text="x", client_ref="a")

@@ -19,24 +19,24 @@ WHO, SOMEBODY = hasher().recipient(SWEDE), hasher().recipient("46701740606")
 CAPS = (Cap(b"a" * 8, 2, 60), Cap(b"a" * 8, 5, 3600))
 
 
-def test_what_a_batch_lets_in_counts_for_the_next_of_the_same_recipient() -> None:
+def test_a_batch_counts_its_own_messages_under_caps() -> None:
     batch, stands = BatchFrequency(), Facts(used=(0, 3))
-    assert batch.known(WHO, CAPS, stands) is stands
-    batch.let_in(WHO, CAPS, stands, "")
-    assert batch.known(WHO, CAPS, stands).used == (1, 4)
-    assert batch.known(SOMEBODY, CAPS, stands) is stands
-    assert batch.known(WHO, CAPS, Facts(used=(1, 4))).used == (1, 4), "the gate has counted it meanwhile"
-    assert batch.known(WHO, CAPS, Facts(used=(2, 4))).used == (2, 4), "and somebody else's"
+    assert batch.apply(WHO, CAPS, stands) is stands
+    batch.count(WHO, CAPS, stands, "")
+    assert batch.apply(WHO, CAPS, stands).used == (1, 4)
+    assert batch.apply(SOMEBODY, CAPS, stands) is stands
+    assert batch.apply(WHO, CAPS, Facts(used=(1, 4))).used == (1, 4), "the gate has counted it meanwhile"
+    assert batch.apply(WHO, CAPS, Facts(used=(2, 4))).used == (2, 4), "and somebody else's"
 
 
 def test_repeats_count_once() -> None:
     batch, stands = BatchFrequency(), Facts(used=(0, 0))
-    assert batch.let_in(WHO, CAPS, stands, "shop/a")
-    assert not batch.let_in(WHO, CAPS, batch.known(WHO, CAPS, stands), "shop/a")
-    assert batch.known(WHO, CAPS, stands).used == (1, 1)
-    assert batch.let_in(SOMEBODY, CAPS, stands, "shop/a"), "a reference is one of a recipient"
-    batch.was_there(WHO, CAPS)
-    assert batch.known(WHO, CAPS, stands) is stands
+    assert batch.count(WHO, CAPS, stands, "shop/a")
+    assert not batch.count(WHO, CAPS, batch.apply(WHO, CAPS, stands), "shop/a")
+    assert batch.apply(WHO, CAPS, stands).used == (1, 1)
+    assert batch.count(SOMEBODY, CAPS, stands, "shop/a"), "a reference is one of a recipient"
+    batch.uncount(WHO, CAPS)
+    assert batch.apply(WHO, CAPS, stands) is stands
 
 
 def limited(store: FakeStore, limit: int) -> Intake:
@@ -47,7 +47,7 @@ def limited(store: FakeStore, limit: int) -> Intake:
 
 
 @pytest.mark.parametrize("cut", [512, 2])
-async def test_a_batch_lets_in_as_many_as_a_cap_has_room_for(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+async def test_a_batch_accepts_no_more_than_a_cap_permits(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """Whether or not they come in one slice; those of others are not concerned."""
     monkeypatch.setattr(intakes, "SLICE", cut)
     store = FakeStore()

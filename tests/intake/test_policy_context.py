@@ -19,7 +19,7 @@ PERMISSION = Permission(0, 1, 1, 0, bytes(8), bytes(8))
         (Outcome.REJECT, Reason.OPTED_OUT, State.REJECTED),
     ],
 )
-def test_where_a_verdict_leads(outcome: Outcome, code: Reason, state: State) -> None:
+def test_the_state_after_a_verdict(outcome: Outcome, code: Reason, state: State) -> None:
     assert state_of(Verdict(outcome, code, PERMISSION)) is state
 
 

@@ -4,8 +4,7 @@ import msgspec
 import pytest
 
 from gateway.intake.redecide import Redecider
-from gateway.intake.submission import RequestedTerms
-from gateway.model import Category, Content, Envelope, Reason, Redecide, RuleGroup, RuleStatus, State
+from gateway.model import Category, Content, Envelope, Reason, Redecide, RequestedTerms, RuleGroup, RuleStatus, State
 from gateway.policy.decide import caps_for
 from gateway.store.requests import OptChange
 from tests.intake.fakes import NOON, SWEDE, FakeStore, hasher, policy_context
@@ -41,7 +40,7 @@ async def consent(store: FakeStore) -> None:
     await store.opt([OptChange(RECIPIENT, RuleGroup.CONSENT, RuleStatus.ALLOWS, scope, NOON - 2 * HOUR)])
 
 
-async def test_what_may_go_now_is_queued(store: FakeStore) -> None:
+async def test_a_message_that_is_permitted_now_is_queued(store: FakeStore) -> None:
     await consent(store)
     await Redecider(store, policy_context(), clock=lambda: NOON).redecide([handed_back()])
     (permit,) = store.permits
@@ -51,7 +50,7 @@ async def test_what_may_go_now_is_queued(store: FakeStore) -> None:
     assert permit.permission.expires == NOON + 48 * HOUR
 
 
-async def test_what_lost_its_consent_is_refused(store: FakeStore) -> None:
+async def test_a_message_whose_consent_was_revoked_is_refused(store: FakeStore) -> None:
     await Redecider(store, policy_context(), clock=lambda: NOON).redecide([handed_back()])
     assert (store.permits[0].state, store.permits[0].reason) == (State.REJECTED, Reason.CONSENT_MISSING)
 
@@ -63,7 +62,7 @@ async def test_at_night_it_is_deferred_again(store: FakeStore) -> None:
     assert (permit.state, permit.reason, permit.due) == (State.DEFERRED, Reason.QUIET_HOURS, NOON + 19 * HOUR)
 
 
-async def test_what_met_a_cap_is_measured_by_it_and_the_rest_is_left_to_the_gate(store: FakeStore) -> None:
+async def test_caps_are_read_only_for_messages_that_met_one(store: FakeStore) -> None:
     shared = policy_context()
     for cap in caps_for(Category.OTP, hasher().scope("shop"), b"", shared.rules):
         store.used[RECIPIENT.key, cap] = 1
@@ -77,14 +76,36 @@ async def test_what_met_a_cap_is_measured_by_it_and_the_rest_is_left_to_the_gate
     ]
 
 
-async def test_what_the_app_asked_for_still_counts(store: FakeStore) -> None:
-    """The facts come back from the store as plain lists."""
+async def test_requested_terms_count_in_a_fresh_decision(store: FakeStore) -> None:
     await consent(store)
     item = handed_back()
-    asked = RequestedTerms(time_zone="Asia/Shanghai", on_quiet="reject")
-    item.envelope.facts = msgspec.json.decode(msgspec.json.encode(asked))
+    item.envelope.terms = RequestedTerms(time_zone="Asia/Shanghai", on_quiet="reject")
     await Redecider(store, policy_context(), clock=lambda: NOON + 4 * HOUR).redecide([item])  # midnight in Shanghai
     assert (store.permits[0].state, store.permits[0].reason) == (State.REJECTED, Reason.QUIET_HOURS)
+
+
+def test_terms_stored_by_an_earlier_version_are_read() -> None:
+    """They are a positional array, which had fewer fields then."""
+    stored = [
+        SWEDE,
+        "Shop",
+        "shop",
+        1,
+        "shop",
+        "",
+        "",
+        "gsm7",
+        1,
+        None,
+        "",
+        [],
+        [],
+        [0, 5, "Asia/Shanghai", "reject", 2],
+    ]
+    envelope = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Envelope)
+    assert envelope.terms == RequestedTerms(expires_at=5, time_zone="Asia/Shanghai", on_quiet="reject", priority=2)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(stored[:13]), type=Envelope).terms is None
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode([*stored[:13], None]), type=Envelope).terms is None
 
 
 async def test_a_route_that_is_gone_is_looked_up_again(store: FakeStore) -> None:

@@ -100,14 +100,14 @@ async def test_an_accepted_message_is_stored_whole(intake: Intake, store: FakeSt
         ({"metadata": {"a": "x" * 3000}}, "too_large", "metadata"),
     ],
 )
-async def test_what_types_cannot_say_is_refused_by_field(
+async def test_invalid_values_are_refused_by_field(
     intake: Intake, store: FakeStore, fields: dict[str, Any], code: str, field: str
 ) -> None:
     assert await refused(intake, **fields) == (code, field)
     assert not store.messages
 
 
-async def test_metadata_has_a_depth(intake: Intake) -> None:
+async def test_metadata_nested_too_deeply_is_refused(intake: Intake) -> None:
     deep: Any = []
     for _ in range(900):
         deep = [deep]
@@ -115,7 +115,7 @@ async def test_metadata_has_a_depth(intake: Intake) -> None:
 
 
 @pytest.mark.parametrize("sender", ["12", "1234567890123456", "far too long", "", " x", "å"])
-async def test_a_sender_has_a_shape(intake: Intake, sender: str) -> None:
+async def test_an_invalid_sender_is_refused(intake: Intake, sender: str) -> None:
     assert await refused(intake, OTHER, sender=sender) == ("invalid_value", "from")
 
 
@@ -140,7 +140,8 @@ async def test_a_scheduled_message(intake: Intake, store: FakeStore) -> None:
     result = await accepted(intake, send_at=AT_NOON + timedelta(hours=1))
     message = store.messages[result.id]
     assert (message.state, message.reason, message.due) == (State.SCHEDULED, Reason.SCHEDULED, NOON + 3_600_000)
-    assert message.envelope.facts.send_at == NOON + 3_600_000
+    assert message.envelope.terms is not None
+    assert message.envelope.terms.send_at == NOON + 3_600_000
 
 
 async def test_without_consent_marketing_is_refused_and_recorded(intake: Intake, store: FakeStore) -> None:
@@ -173,7 +174,7 @@ async def test_an_opt_out_from_everything_stops_transactional_too(intake: Intake
     assert (result.state, result.verdict.code) == (State.REJECTED, Reason.OPTED_OUT)
 
 
-async def test_where_no_route_leads(intake: Intake) -> None:
+async def test_a_destination_without_a_route_is_refused(intake: Intake) -> None:
     result = await accepted(intake, to="+68890123")
     assert (result.state, result.verdict.code) == (State.REJECTED, Reason.NO_ROUTE)
 
@@ -230,7 +231,7 @@ async def test_a_store_that_is_away_accepts_nothing(intake: Intake, store: FakeS
         await intake.one(SHOP, submission())
 
 
-async def test_single_submits_are_gathered_over_accounts(intake: Intake, store: FakeStore) -> None:
+async def test_single_submits_of_different_accounts_share_a_call(intake: Intake, store: FakeStore) -> None:
     futures = [intake.one(account, submission(category="otp")) for account in (SHOP, OTHER, SHOP)]
     import asyncio
 
@@ -253,7 +254,7 @@ async def test_a_full_queue_refuses(store: FakeStore) -> None:
     assert results[3].code == "queue_full"
 
 
-async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
+async def test_a_full_gateway_refuses_all_accounts(store: FakeStore) -> None:
     """What is ready, delayed and held counts, and what comes in meanwhile."""
     intake = Intake(store, policy_context(), clock=lambda: NOON, max_waiting=20)
     store.ready, store.delayed, store.held = [LaneDepth("+46#0:1", "other", 9)], {"+46#0:1": 4}, 4
@@ -261,7 +262,7 @@ async def test_a_full_gateway_refuses_everybody(store: FakeStore) -> None:
     assert [isinstance(result, SubmissionResult) for result in results] == [True, True, True, False]
     refused = await intake.one(OTHER, submission(category="otp"))
     assert isinstance(refused, SubmissionProblem)
-    assert (refused.code, refused.detail) == ("queue_full", "20 messages wait in this gateway already")
+    assert (refused.code, refused.detail) == ("queue_full", "20 messages are waiting in this gateway already")
 
 
 async def test_carriers_are_told_which_partitions_of_a_route_have_new_messages(store: FakeStore) -> None:
@@ -284,7 +285,7 @@ async def test_carriers_are_told_which_partitions_of_a_route_have_new_messages(s
     assert (some, urgent) == ({hasher().recipient(SWEDE).partition}, True)
 
 
-async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
+async def test_an_account_removed_by_a_reload_is_unauthorized(store: FakeStore) -> None:
     shared = policy_context()
     intake = Intake(store, shared, clock=lambda: NOON)
     shared.set_accounts([OTHER])
@@ -292,7 +293,7 @@ async def test_an_account_that_a_reload_took_away(store: FakeStore) -> None:
 
 
 @pytest.mark.parametrize("by_account", [True, False])
-async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
+async def test_a_smart_text_is_stored_and_counted_as_it_will_be_sent(store: FakeStore, by_account: bool) -> None:
     account = msgspec.structs.replace(SHOP, encoding="smart" if by_account else "auto")
     intake = Intake(store, policy_context(account), clock=lambda: NOON, gap=0.001)
     fields = {} if by_account else {"encoding": "smart"}
@@ -309,7 +310,7 @@ async def test_a_smart_text_is_stored_counted_and_told_as_it_will_be_sent(store:
     assert (await refused(intake, account, text="“", encoding="gsm7"))[0] == "encoding_mismatch"
 
 
-async def test_what_smart_changed_of_a_repeat_is_not_told_of_the_first(store: FakeStore, intake: Intake) -> None:
+async def test_a_repeat_does_not_list_characters_replaced_in_its_own_text(store: FakeStore, intake: Intake) -> None:
     await accepted(intake, client_ref="a", text="first")
     again = await accepted(intake, client_ref="a", text="It’s", encoding="smart")
     assert (again.duplicate, again.replaced) == (True, None)
@@ -331,10 +332,10 @@ def _odd(monkeypatch: pytest.MonkeyPatch, name: str, holds: Callable[..., bool])
     ("name", "holds"),
     [
         ("check", lambda asked, *_: asked.text == "odd"),
-        ("message_of", lambda message_id, case, *_: case.asked.text == "odd"),
+        ("message_of", lambda message_id, case, *_: case.submission.text == "odd"),
     ],
 )
-async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
+async def test_an_internal_error_refuses_one_message_of_a_batch(
     name: str, holds: Callable[..., bool], intake: Intake, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _odd(monkeypatch, name, holds)
@@ -348,7 +349,7 @@ async def test_a_message_over_which_we_fail_refuses_none_of_its_neighbours(
 
 
 @pytest.mark.parametrize("error", [OverflowError("does not fit"), StoreError("malformed: argument 7")])
-async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
+async def test_an_unstorable_message_refuses_no_other_of_its_batch(
     error: Exception, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     normal = store.accept
@@ -368,7 +369,7 @@ async def test_a_message_that_cannot_be_packed_refuses_none_of_its_neighbours(
     assert len(store.messages) == 28
 
 
-async def test_dispatchers_that_cannot_be_told_cost_no_answer(store: FakeStore) -> None:
+async def test_a_failing_notice_to_the_carriers_does_not_fail_the_request(store: FakeStore) -> None:
     def work_available(*_: object, **__: object) -> None:
         raise KeyError("nobody")
 
@@ -393,7 +394,7 @@ class Followers:
         """Accounts, and how many messages were stored before it was done."""
         self.error: StoreError | None = None
 
-    async def named(self, accounts: set[str]) -> None:
+    async def announce(self, accounts: set[str]) -> None:
         for _ in range(10):
             await asyncio.sleep(0)  # a write that does not wait for this comes first
         if self.error is not None:
@@ -401,10 +402,12 @@ class Followers:
         self.told.append((accounts, len(self.store.messages)))
 
     def intake(self, *accounts: Account) -> Intake:
-        return Intake(self.store, policy_context(*accounts), clock=lambda: NOON, gap=0.001, named=self.named)
+        return Intake(
+            self.store, policy_context(*accounts), clock=lambda: NOON, gap=0.001, announce_callbacks=self.announce
+        )
 
 
-async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(store: FakeStore) -> None:
+async def test_accounts_with_a_callback_url_are_announced_before_the_write(store: FakeStore) -> None:
     followers = Followers(store)
     third = msgspec.structs.replace(SHOP, name="third", brands=("third",))
     intake = followers.intake(SHOP, OTHER, third)
@@ -418,13 +421,13 @@ async def test_whose_messages_name_a_receiver_is_told_before_they_are_stored(sto
     assert len(store.messages) == 4
 
 
-async def test_a_message_that_is_refused_on_the_spot_names_its_receiver_before_its_only_event(store: FakeStore) -> None:
+async def test_a_refused_message_announces_its_callback_url_before_its_only_event(store: FakeStore) -> None:
     followers = Followers(store)
     result = await accepted(followers.intake(), category="marketing", callback_url=RECEIVER)
     assert (result.state, followers.told, len(store.messages)) == (State.REJECTED, [({"shop"}, 0)], 1)
 
 
-async def test_nobody_is_told_of_messages_that_name_no_receiver_or_are_not_stored(store: FakeStore) -> None:
+async def test_only_stored_messages_with_a_callback_url_are_announced(store: FakeStore) -> None:
     followers = Followers(store)
     intake = followers.intake()
     await accepted(intake)
@@ -432,7 +435,7 @@ async def test_nobody_is_told_of_messages_that_name_no_receiver_or_are_not_store
     assert (followers.told, len(store.messages)) == ([], 1)
 
 
-async def test_nothing_is_stored_while_it_cannot_be_told_who_names_a_receiver(store: FakeStore) -> None:
+async def test_nothing_is_stored_when_callback_urls_cannot_be_announced(store: FakeStore) -> None:
     followers = Followers(store)
     intake = followers.intake()
     followers.error = StoreUnavailable("away")
@@ -444,7 +447,7 @@ async def test_nothing_is_stored_while_it_cannot_be_told_who_names_a_receiver(st
     assert followers.told == [({"shop"}, 0)]
 
 
-async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(store: FakeStore) -> None:
+async def test_a_batch_ends_where_callback_urls_could_not_be_announced(store: FakeStore) -> None:
     followers = Followers(store)
     followers.error = StoreUnavailable("away")
     asked = [submission(to=f"+4670{i:07}", callback_url=RECEIVER if i >= SLICE else None) for i in range(SLICE + 3)]
@@ -457,9 +460,9 @@ async def test_a_batch_ends_where_it_could_not_be_told_who_names_a_receiver(stor
 # ---- room that is given back
 
 
-async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_messages_take_no_room_in_the_queue(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether policy refuses it, we fail over it, or the store will not hold it."""
-    _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.asked.text == "odd")
+    _odd(monkeypatch, "message_of", lambda message_id, case, *_: case.submission.text == "odd")
     normal = store.accept
 
     async def picky(items: Sequence[NewMessage]) -> list[AcceptResult]:
@@ -484,7 +487,7 @@ async def test_what_is_refused_takes_no_room_of_its_account(store: FakeStore, mo
     assert [isinstance(result, SubmissionResult) for result in results] == [True] * 4 + [False]
 
 
-async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: FakeStore) -> None:
+async def test_results_are_counted_by_account_and_code(intake: Intake, store: FakeStore) -> None:
     await accepted(intake, client_ref="a")
     await accepted(intake, client_ref="a")
     await accepted(intake, category="marketing")
@@ -493,7 +496,7 @@ async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: Fa
         store.error = error
         with pytest.raises(type(error)):
             await accept(intake)
-    assert intake.tally.counts == {
+    assert intake.counters.counts == {
         ("shop", "queued", ""): 1,
         ("shop", "duplicate", ""): 1,
         ("shop", "rejected", "consent_missing"): 1,
@@ -503,9 +506,7 @@ async def test_what_came_in_and_how_it_went_is_counted(intake: Intake, store: Fa
     }
 
 
-async def test_what_we_fail_over_is_counted_where_operators_look(
-    store: FakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_internal_errors_are_counted(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """By each of the three ways in which it may come: the checks, the message, the notice to the carriers."""
     parts = Supervision()
 

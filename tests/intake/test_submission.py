@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.problems import KINDS
-from gateway.intake.submission import AccountRights, CheckedSubmission, Submission, SubmissionProblem, check
+from gateway.intake.rights import AccountRights
+from gateway.intake.submission import Submission, SubmissionProblem
+from gateway.intake.validation import CheckedSubmission, check
 from tests.intake.fakes import NOON, OTHER, SHOP, hasher
 
 RIGHTS = AccountRights(OTHER, hasher())
@@ -51,7 +53,7 @@ def test_the_check_never_raises(asked: Submission) -> None:
         assert isinstance(result, CheckedSubmission) or (isinstance(result, SubmissionProblem) and result.code in KINDS)
 
 
-def test_a_text_may_have_255_parts_and_policy_says_how_many() -> None:
+def test_a_text_may_have_255_segments() -> None:
     checked = check(Submission(to="+46701740605", text="x" * 39_015), AccountRights(SHOP, hasher()), NOON)
     assert isinstance(checked, CheckedSubmission)
     assert checked.segments == 255
@@ -67,18 +69,18 @@ def test_a_text_may_have_255_parts_and_policy_says_how_many() -> None:
         ("é" * 161, "latin1", ("latin1", 2)),
     ],
 )
-def test_what_a_text_costs(text: str, encoding: Any, expected: tuple[str, int]) -> None:
+def test_segments_of_a_text(text: str, encoding: Any, expected: tuple[str, int]) -> None:
     checked = check(Submission(to="46701740605", text=text, encoding=encoding), AccountRights(SHOP, hasher()), NOON)
     assert isinstance(checked, CheckedSubmission)
     assert (checked.encoding, checked.segments) == expected
 
 
-def test_rights_show_what_they_are() -> None:
+def test_repr_of_rights_names_the_account_and_its_categories() -> None:
     assert repr(AccountRights(SHOP, hasher())) == "<AccountRights of shop: marketing+otp+transactional>"
 
 
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**300])
-def test_a_number_too_large_to_be_given_back_is_refused(number: int) -> None:
+def test_an_integer_of_more_than_64_bits_is_refused(number: int) -> None:
     asked = Submission(to="+46701740605", text="x", metadata={"order": [number]})
     result = check(asked, AccountRights(SHOP, hasher()), NOON)
     assert isinstance(result, SubmissionProblem)
@@ -89,7 +91,7 @@ CONTROLS = [chr(code) for code in (0, 1, 8, 0xB, 0xC, 0xE, 0x1B, 0x1F, 0x7F, 0x8
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_control_characters_are_refused_by_name_wherever_they_stand(control: str) -> None:
+def test_control_characters_are_refused_in_every_field(control: str) -> None:
     rights = AccountRights(SHOP, hasher())
     for fields, field in (
         ({"text": f"a{control}b"}, "text"),

@@ -49,7 +49,7 @@ def _intake(parts: GatewayParts) -> Iterator[Metric]:
         "intake_messages",
         "Messages submitted, by account, result and code.",
         ("account", "result", "code"),
-        parts.intake.tally.counts,
+        parts.intake.counters.counts,
     )
     yield counter(
         "http_requests",

@@ -1,5 +1,5 @@
 "use strict";
-// Draws openapi.json. Nothing is fetched from anywhere but this gateway; what is shown goes through textContent only.
+// Renders openapi.json. Everything is fetched from this gateway; text is inserted through textContent only.
 
 let document_;
 
@@ -10,7 +10,7 @@ function el(name, attributes, ...children) {
   return node;
 }
 
-// `code` in backquotes, two blanks and a line break: all the markup the document uses
+// The markup of the document: `code`, and two spaces with a line break
 function prose(text, name = "p", attributes = {}) {
   const node = el(name, attributes);
   (text || "").split("  \n").forEach((line, number) => {
@@ -29,7 +29,7 @@ function kind(schema) {
   const either = schema.anyOf || schema.oneOf;
   if (either) return either.filter((one) => one.type !== "null").map(kind).join(" or ");
   if (schema.enum) return schema.enum.map((word) => JSON.stringify(word)).join(" | ");
-  if (schema.type === "array") return `list of ${kind(schema.items || schema.prefixItems?.[0] || {})}`;
+  if (schema.type === "array") return `array of ${kind(schema.items || schema.prefixItems?.[0] || {})}`;
   const words = [schema.type || "any"];
   if (schema.format) words.push(schema.format);
   if (schema.minLength !== undefined || schema.maxLength !== undefined) words.push(`${schema.minLength ?? 0} to ${schema.maxLength ?? "any"} characters`);
@@ -68,7 +68,7 @@ function shell(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-// The request as it stands in the form
+// The request that the form describes
 function request(form, method, path) {
   let where = path;
   const query = new URLSearchParams(), headers = {};
@@ -111,14 +111,14 @@ function trial(operation, method, path) {
   const line = el("pre", { class: "curl" }), answer = el("div", { role: "status" });
   const show = () => { line.textContent = curl(request(form, method, path)); };
   form.addEventListener("input", show);
-  form.append(el("button", {}, "Send"), el("span", { class: "dim" }, " to this gateway, for real"));
+  form.append(el("button", {}, "Send"), el("span", { class: "dim" }, " sends a real request to this gateway"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const asked = request(form, method, path), began = performance.now();
     try {
       const said = await fetch(asked.url, asked), text = await said.text();
       let shown = text;
-      try { shown = pretty(JSON.parse(text)); } catch { /* not JSON: as it came */ }
+      try { shown = pretty(JSON.parse(text)); } catch { /* not JSON: shown as received */ }
       answer.replaceChildren(el("p", { class: said.ok ? "good" : "bad" }, `${said.status} ${said.statusText}, ${Math.round(performance.now() - began)} ms`), el("pre", {}, shown));
     } catch (error) {
       answer.replaceChildren(el("p", { class: "bad" }, String(error)));
@@ -138,7 +138,7 @@ function answers(operation) {
     }
     return el("tr", {}, el("td", { class: status < 300 ? "good" : "bad" }, status), cell);
   });
-  return el("details", {}, el("summary", {}, "Answers"), el("table", {}, el("tbody", {}, ...rows)));
+  return el("details", {}, el("summary", {}, "Responses"), el("table", {}, el("tbody", {}, ...rows)));
 }
 
 function article(operation, method, path) {
@@ -160,7 +160,7 @@ async function draw() {
   try {
     document_ = await (await fetch("v1/openapi.json")).json();
   } catch (error) {
-    state.textContent = `v1/openapi.json cannot be read: ${error}`;
+    state.textContent = `Cannot load v1/openapi.json: ${error}`;
     return;
   }
   const main = window.document.getElementById("operations"), contents = window.document.getElementById("contents");
