@@ -130,7 +130,10 @@ def test_the_hot_path_refuses_like_the_tables(body: bytes, data: st.DataObject) 
     try:
         decode(HEADER.pack(16 + len(body), command_id, 0, 7) + body)
     except PeerError as error:
-        assert fast == error.status or (isinstance(fast, ShortMessage) and fast.salvaged and command_id == DELIVER_SM)
+        if command_id == DELIVER_SM:  # read on past a string that is too long, it may meet another fault behind it
+            assert not isinstance(fast, ShortMessage) or fast.salvaged
+        else:
+            assert fast == error.status
     else:
         assert isinstance(fast, ShortMessage)
         assert not fast.salvaged
