@@ -77,7 +77,7 @@ def demo(
     a refusal for missing consent and a deferral for quiet hours. Then everything keeps running for you to try, until
     Ctrl-C.
 
-    Exit codes: 0 every outcome as expected · 1 another outcome · 4 cannot start · 130 interrupted
+    Exit codes: 0 every outcome as expected · 1 another outcome · 4 cannot start · 130 interrupted during shutdown
 
     Example: [cyan]smpp-gateway demo --once[/]
     """
@@ -95,7 +95,7 @@ def serve(file: ConfigFile) -> None:
     unbinds and stops its store. SIGHUP reloads the configuration file.
 
     Exit codes: 0 stopped · 2 invalid configuration, or the node name is in use · 4 the store cannot be used, or an
-    address is in use
+    address is in use · 130 interrupted during shutdown
 
     Example: [cyan]smpp-gateway serve --config config/gateway.toml[/]
     """
@@ -148,7 +148,7 @@ def simulate(
     Accepts binds of all types and submit_sm, sends delivery receipts, and misbehaves as the faults say. Prints a line
     of statistics every few seconds, unless nothing happened.
 
-    Exit codes: 0 stopped · 2 invalid option or fault · 4 the address is in use · 130 interrupted
+    Exit codes: 0 stopped · 2 invalid option or fault · 4 the address is in use · 130 interrupted during shutdown
 
     Examples:
 
