@@ -279,7 +279,7 @@ class Bind(asyncio.Protocol):
             return
         self._transport = cast("asyncio.Transport", transport)
         if self._settings.tls is None:
-            # What the socket does not take at once stays in the transport, so it can be told from what has left. TLS
+            # What the socket does not take at once stays in the transport, so it is known not to have left. TLS
             # buffers every write for a moment, and what it buffers is not visible.
             self._transport.set_write_buffer_limits(high=0)
         self.reading.start(self._transport)

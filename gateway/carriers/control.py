@@ -134,7 +134,7 @@ class CarrierControls:
             await self._leave(slot)
             slot.failures, slot.next_try = 0, 0.0
             slot.wake.set()
-            while old is not None and slot.bind is old:  # noqa: ASYNC110  # until the pool has let go of it
+            while old is not None and slot.bind is old:  # noqa: ASYNC110  # until the pool has dropped it
                 await asyncio.sleep(0.005)
             slot.suspended = self._mode(slot) is not CarrierMode.RUNNING
             if len(slots) > 1:

@@ -50,7 +50,7 @@ class CarrierHealth:
             self._down.setdefault(carrier, now)
 
     def set_away(self, carrier: str, away: bool) -> None:
-        """Set whether only other gateways have binds of ``carrier`` up: it is not down, and nothing of ours sends."""
+        """Set whether only other gateways have binds of ``carrier`` up: it is not down, and nothing is sent here."""
         (self._away.add if away else self._away.discard)(carrier)
 
     def set_sick(self, carrier: str, sick: bool) -> None:

@@ -234,7 +234,7 @@ class CarrierManager:
             await task
 
     async def _replace(self, service: CarrierService, carrier: Carrier | None) -> None:
-        """Stop a carrier, and start it again with ``carrier``. Others take over its lanes meanwhile."""
+        """Stop a carrier; start it again with ``carrier`` unless that is None. Others serve its lanes meanwhile."""
         self._health.set_up(service.carrier.name, False, asyncio.get_running_loop().time())
         await self._stop(service)
         self.services.remove(service)

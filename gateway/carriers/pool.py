@@ -163,11 +163,6 @@ class BindPool:
             self._unreachable_until = now + UNREACHABLE_FOR
         return now < self._unreachable_until
 
-    @property
-    def window(self) -> int:
-        """How many submits may be outstanding over the binds that are up."""
-        return sum(bind.window for bind in self.binds)
-
     def adjust(self, carrier: Carrier) -> None:
         """Apply settings that need no new binds; certificates are read again for later binds."""
         self.carrier = carrier

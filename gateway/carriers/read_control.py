@@ -47,7 +47,7 @@ class ReadControl:
 
     def __init__(self, name: str, session: Session, budget: ReadBudget, read: Callable[[], None]) -> None:
         self.pauses = 0  # times that reading stopped
-        self.blocked = False  # the carrier does not fetch what we write
+        self.blocked = False  # the carrier does not fetch our output
         self._name = name
         self._session = session
         self._read_budget = budget

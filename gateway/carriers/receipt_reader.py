@@ -125,7 +125,7 @@ class ReceiptReader:
     def fact(
         self, message: ShortMessage, receipt: Receipt, form: FormKind | None, host: str
     ) -> ReceiptFact | ReceiptRefusal:
-        """Return what the store needs to know, or why it cannot be told.
+        """Return what the store needs to know, or why it is refused.
 
         ``form``: of the ids of this bind's host, None while it is not known. ``host``: where ids are kept per host.
         """

@@ -49,7 +49,7 @@ class PendingReceipt(NamedTuple):
     bind: Bind
     command_id: int
     sequence: int
-    fact: ReceiptFact | None = None  # to be told in detail when its ids are not known
+    fact: ReceiptFact | None = None  # to be sent in detail when its ids are not known
     receipt: Receipt | None = None  # the same as it was read
     swapped: ReceiptFact | None = None  # the same for the number in destination_addr
     lookup: str = ""  # what it is looked up by now: "" | "destination" | "detail"
@@ -65,11 +65,11 @@ class ReceiptHandler:
     """The receipts of one carrier. ``counts``: applied, repeated, parked, ambiguous, refused (the store was away too
     long), and what is refused for itself: unreadable, numberless, replies, receipt_texts.
 
-    A receipt whose ids are not known is told to the store once more with all that may help to find its message: the
+    A receipt whose ids are not known is sent to the store once more with all that may help to find its message: the
     other forms of its ids, its host, an excerpt of the text. What the store makes of it is described in
     ``scripts/shared/parked.lua``.
 
-    Until the form of a host's ids is learned, the other forms are told at once: an id that may be another message's in
+    Until the form of a host's ids is learned, the other forms are sent at once: an id that may be another message's in
     one of them ends neither.
     """
 

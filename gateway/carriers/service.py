@@ -2,7 +2,7 @@
 order.
 
 What happens at a bind goes to the dispatcher (answers, lost submits) or to the receipt handler; both leave what the
-store is to know with the progress writer, which tells them when the store holds it.
+store must know with the progress writer, which calls them back when the store holds it.
 """
 
 from __future__ import annotations

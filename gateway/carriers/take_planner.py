@@ -109,7 +109,15 @@ class TakePlanner:
             return [], 0
         on_unknown = self._responses.on_unknown
         return [
-            TakeRequest(one.partition, lanes, self._carrier, one.limit, one.reserved, on_unknown) for one in picked
+            TakeRequest(
+                partition=one.partition,
+                lanes=lanes,
+                carrier=self._carrier,
+                limit=one.limit,
+                keep=one.reserved,
+                on_unknown=on_unknown,
+            )
+            for one in picked
         ], permits
 
     def taken(self, used: int, permits: int, now: float) -> None:
@@ -145,7 +153,8 @@ class TakePlanner:
         self._pace.take(1, now)
         self._not_before = now + PROBE_EVERY
         on_unknown, probe = self._responses.on_unknown, self._probing.only_resendable
-        return [TakeRequest(picked.partition, lanes, self._carrier, 1, 0, on_unknown, probe=probe)], 1
+        request = TakeRequest(picked.partition, lanes, self._carrier, limit=1, on_unknown=on_unknown, probe=probe)
+        return [request], 1
 
     def _room(self) -> int:
         """Return the parts that the windows have room for now, less what is kept for one-time passwords."""

@@ -34,7 +34,7 @@ class WindowWriter:
     """Holds messages that are leased and not yet written. ``submitted`` counts submit_sm.
 
     A message longer than the free window of its bind is written a window at a time: its further parts wait until
-    ``write_rest`` is told that they may go.
+    ``write_rest`` is called.
     """
 
     def __init__(self) -> None:

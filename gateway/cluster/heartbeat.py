@@ -125,7 +125,7 @@ class Heartbeat:
         until = loop.time() + STALLED_AFTER
         while self._young(first) and loop.time() < until:
             await asyncio.sleep(WATCH_EVERY)
-            await self._beat()  # tells the store's clock as well
+            await self._beat()  # shows the store's clock as well
             beats = await self._formers()
             for one, beat in beats.items():
                 if one != self.owner and beat > first.get(one, 0):

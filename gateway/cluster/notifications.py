@@ -59,7 +59,7 @@ class WorkNotifier:
             group.create_task(self._listen(work_available))
 
     async def _publish(self) -> None:
-        # Not a PeriodicTask: nothing happens until there is something to tell, and a failure needs no retry.
+        # Not a PeriodicTask: it runs when there is something to announce, and a failure needs no retry.
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHER_URGENT if self._urgent else GATHER)

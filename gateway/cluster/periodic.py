@@ -1,4 +1,8 @@
-"""Runs background work at an interval, or at once when woken; a store that is away is logged once per outage."""
+"""Runs background work at an interval, or at once when woken; a store that is away is logged once per outage.
+
+Loops without an interval have their own: the dispatcher and the progress writer of a carrier, the event follower (they
+go on at once while there is more to do), and the measurement of the event loop's lag (it measures its own delay).
+"""
 
 from __future__ import annotations
 

@@ -377,7 +377,7 @@ async def test_the_response_does_not_wait_for_windows_to_empty(site: Site, north
         assert changes.settling
         assert app.config.carriers[0].window == 7
         assert not await app.reloader.reload()  # waits for the one before
-        await until(lambda: app.services[0].pool.window == 14)
+        await until(lambda: sum(bind.window for bind in app.services[0].pool.binds) == 14)
         await site.until_states(ids, State.DELIVERED)
         assert north.stats.duplicates == 0
 

@@ -22,7 +22,7 @@ from gateway.carriers.backoff import BindFailure, delay, failure
         (None, 60.0, False, BindFailure.DROPPED),
     ],
 )
-def test_kinds(refused: int | None, was_up: float, proven: bool, kind: BindFailure) -> None:
+def test_the_kind_of_a_bind_failure(refused: int | None, was_up: float, proven: bool, kind: BindFailure) -> None:
     assert failure(refused, was_up=was_up, proven=proven) is kind
 
 

@@ -300,7 +300,7 @@ class TestFloods:
                 await asyncio.sleep(0)
             assert turns <= 1
 
-    async def test_a_carrier_that_asks_and_never_listens_makes_us_stop_listening_too(self) -> None:
+    async def test_a_carrier_that_reads_nothing_is_not_read_either(self) -> None:
         listener = RecordingListener()
         async with bound(listener, generous()) as (bind, carrier):
             carrier.reader._transport.pause_reading()  # type: ignore[attr-defined]

@@ -383,7 +383,7 @@ async def test_a_carrier_that_takes_nothing_with_a_validity_is_known_after_three
         assert one.dispatcher.validity.off
 
 
-async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
+async def test_a_status_table_outranks_the_retry_without_validity() -> None:
     store = MemoryStore()
     fill(store, 1)
     async with dispatching(store, 10, status_table={"0x62": "permanent"}) as one:
@@ -393,7 +393,7 @@ async def test_a_carriers_own_word_on_that_status_counts_more() -> None:
         assert len(one.binds[0].bodies) == 1
 
 
-async def test_what_a_carrier_cannot_take_is_said_once_a_minute_for_each_reason() -> None:
+async def test_an_unsendable_message_is_logged_once_a_minute_for_each_reason() -> None:
     store = MemoryStore()
     fill(store, 40)
     tlvs = (CarrierTlv(tag=0x1401, metadata="template_id", required=True),)
@@ -424,7 +424,7 @@ async def test_after_submits_were_lost_one_message_goes_at_a_time_until_somethin
         await until(lambda: len(bind.open) == 29)
 
 
-async def test_a_carrier_that_loses_whatever_it_is_handed_is_down_for_others_until_it_answers() -> None:
+async def test_a_carrier_that_loses_every_message_counts_as_down_until_it_answers() -> None:
     store = MemoryStore()
     async with dispatching(store, 50) as one:
         (bind,) = one.binds
@@ -460,7 +460,7 @@ async def test_a_carrier_that_complains_of_every_session_is_down_for_others() ->
         await until(lambda: one.health.down("north", asyncio.get_running_loop().time()))
 
 
-async def test_what_a_failing_carrier_lost_is_told_to_those_that_take_over_first() -> None:
+async def test_work_returned_by_a_failing_carrier_is_offered_to_the_carriers_that_take_over() -> None:
     told: list[int] = []
     store = MemoryStore()
     async with dispatching(store, 50, offer_to_others=told.extend) as one:
@@ -471,7 +471,7 @@ async def test_what_a_failing_carrier_lost_is_told_to_those_that_take_over_first
         await until(lambda: len(told) == 1)
 
 
-async def test_one_message_that_is_always_throttled_makes_room_for_the_others() -> None:
+async def test_a_message_that_is_always_throttled_steps_aside_for_others() -> None:
     store = MemoryStore()
     poison = store.put("46700000001")
     async with dispatching(store, 1) as one:
@@ -487,7 +487,7 @@ async def test_one_message_that_is_always_throttled_makes_room_for_the_others() 
         assert {status for _, _, status in store.rows[poison].history} == {0x58}
 
 
-async def test_a_long_message_that_goes_on_is_not_to_blame_for_the_part_that_is_refused() -> None:
+async def test_a_long_message_with_accepted_parts_does_not_step_aside() -> None:
     store = MemoryStore()
     message_id = store.put("46700000001", "x" * 900)
     row = store.rows[message_id]
@@ -501,7 +501,7 @@ async def test_a_long_message_that_goes_on_is_not_to_blame_for_the_part_that_is_
         assert {resolution for resolution, _, _ in row.history} == {Resolution.BACK, Resolution.SENT}
 
 
-async def test_a_sick_carrier_is_asked_with_a_message_that_may_be_resent_and_is_down_for_others() -> None:
+async def test_a_sick_carrier_is_probed_with_resendable_messages_and_counts_as_down() -> None:
     store = MemoryStore()
     for number in range(5):
         store.put(f"4670{number:07}", category=Category.MARKETING)
@@ -522,7 +522,7 @@ async def test_a_sick_carrier_is_asked_with_a_message_that_may_be_resent_and_is_
         assert not one.health.down("north", asyncio.get_running_loop().time())
 
 
-async def test_a_carrier_that_answers_nothing_and_cannot_be_asked_is_connected_anew(
+async def test_a_sick_carrier_that_cannot_be_probed_is_reconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.carriers.probing.RECONNECT_AFTER", 0.3)
@@ -535,7 +535,7 @@ async def test_a_carrier_that_answers_nothing_and_cannot_be_asked_is_connected_a
         await until(lambda: len(one.binds[0].open) == 1)
 
 
-async def test_a_sick_bind_beside_a_healthy_one_gets_no_advertising() -> None:
+async def test_a_sick_bind_beside_a_healthy_one_gets_no_marketing() -> None:
     store = MemoryStore()
     async with dispatching(store, 20, 20) as one:
         one.binds[0].sick = True
@@ -546,7 +546,7 @@ async def test_a_sick_bind_beside_a_healthy_one_gets_no_advertising() -> None:
         assert one.binds[0].open == []
 
 
-async def test_what_was_lost_twice_goes_over_a_bind_on_which_nothing_else_is_unanswered() -> None:
+async def test_a_message_lost_twice_is_written_alone_on_its_bind() -> None:
     store = MemoryStore()
     fill(store, 30)
     async with dispatching(store, 20, 20) as one:
@@ -560,13 +560,13 @@ async def test_what_was_lost_twice_goes_over_a_bind_on_which_nothing_else_is_una
             one.answer(bind)
         await until(lambda: any(bind.open for bind in one.binds))
         (bind,) = [bind for bind in one.binds if bind.open]
-        assert [job.leased.id for job, _ in bind.open] == [row.message.id]
+        assert [message.leased.id for message, _ in bind.open] == [row.message.id]
         fill(store, 5)
         one.dispatcher.work_available(range(PARTITIONS))
         await until(lambda: sum(len(bind.open) for bind in one.binds) == 6)
 
 
-async def test_the_only_bind_serves_others_between_two_that_go_alone() -> None:
+async def test_a_single_bind_serves_others_between_two_messages_written_alone() -> None:
     store = MemoryStore()
     for number in range(3):
         store.rows[store.put(f"4671{number:07}")].message.resent = 2
@@ -582,7 +582,7 @@ async def test_the_only_bind_serves_others_between_two_that_go_alone() -> None:
 # ---- long messages
 
 
-async def test_every_window_of_a_long_message_asks_the_gate_and_stops_at_its_word() -> None:
+async def test_every_window_of_a_long_message_asks_the_gate_again() -> None:
     store = MemoryStore()
     id_ = store.put("46700000001", text="x" * 153 * 20)
     async with dispatching(store, 8) as one:
@@ -615,7 +615,7 @@ async def test_a_long_message_is_not_begun_when_its_window_closes_before_its_end
 # ---- late answers
 
 
-async def test_a_late_refusal_is_told_and_a_late_answer_brings_its_id() -> None:
+async def test_late_refusals_and_late_ids_are_stored() -> None:
     store = MemoryStore()
     first, second = store.put("46700000001"), store.put("46700000002")
     async with dispatching(store, 10) as one:
@@ -625,7 +625,7 @@ async def test_a_late_refusal_is_told_and_a_late_answer_brings_its_id() -> None:
         one.dispatcher.timed_out(bind, contexts, asyncio.get_running_loop().time())
         await until(lambda: store.states() == {State.UNKNOWN: 2})
         assert one.dispatcher.in_flight == 0
-        late = {job.leased.id: (job, index) for job, index in contexts}
+        late = {message.leased.id: (message, index) for message, index in contexts}
         answers = [Answered(late[first], 0, b"late", True), Answered(late[second], 0x0B, b"", True)]
         one.dispatcher.answered(bind, answers, asyncio.get_running_loop().time())
         await until(lambda: len(store.rows[second].history) == 2)
@@ -634,7 +634,7 @@ async def test_a_late_refusal_is_told_and_a_late_answer_brings_its_id() -> None:
         assert one.dispatcher.in_flight == 0
 
 
-async def test_after_a_pause_of_ours_nothing_is_written_that_may_be_somebody_elses_by_now() -> None:
+async def test_after_a_pause_of_the_process_waiting_messages_are_not_written() -> None:
     """It was leased and could not be written; then the process stood still, and beats again before it looks."""
     store = MemoryStore()
     store.put("46700000001")
@@ -665,7 +665,7 @@ class Pauses:
         self._heartbeat._last = asyncio.get_running_loop().time()
 
 
-async def test_nothing_is_taken_after_a_pause_of_ours_until_we_have_beaten() -> None:
+async def test_after_a_pause_nothing_is_taken_before_the_next_heartbeat() -> None:
     store = MemoryStore()
     store.put("46700000001")
     async with dispatching(store, 5) as one:
@@ -676,7 +676,7 @@ async def test_nothing_is_taken_after_a_pause_of_ours_until_we_have_beaten() -> 
         await until(lambda: len(one.binds[0].open) == 1)
 
 
-async def test_what_waits_to_be_written_is_not_written_after_a_pause_of_ours_even_when_it_was_just_taken() -> None:
+async def test_after_a_pause_a_message_just_taken_is_not_written() -> None:
     store = MemoryStore()
     message_id = store.put("46700000001")
     async with dispatching(store, 5) as one:
@@ -691,7 +691,7 @@ async def test_what_waits_to_be_written_is_not_written_after_a_pause_of_ours_eve
         assert (one.binds[0].bodies, one.dispatcher.in_flight) == ([], 0)
 
 
-async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written() -> None:
+async def test_messages_taken_across_a_pause_are_not_written() -> None:
     store = MemoryStore()
     fill(store, 5)
     async with dispatching(store, 10) as one:
@@ -707,7 +707,7 @@ async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written() -> None
         assert one.binds[0].bodies == []
 
 
-async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written_when_we_beat_right_after_it_either() -> None:
+async def test_messages_taken_across_a_pause_are_not_written_even_after_a_new_heartbeat() -> None:
     """Others may have taken it over during the pause: it goes back under its lease, and what is still ours is taken
     anew."""
     store = MemoryStore()
@@ -727,7 +727,7 @@ async def test_what_a_take_brings_after_a_pause_of_ours_is_not_written_when_we_b
         assert len(store.untaken) > 0
 
 
-async def test_no_part_of_a_long_message_follows_after_a_pause_of_ours_until_we_have_beaten() -> None:
+async def test_after_a_pause_no_further_part_is_written_before_the_next_heartbeat() -> None:
     store = MemoryStore()
     store.put("46700000001", text="x" * 153 * 20)
     async with dispatching(store, 8) as one:
@@ -748,7 +748,7 @@ async def test_no_part_of_a_long_message_follows_after_a_pause_of_ours_until_we_
         await until(lambda: len(bind.bodies) == 16)
 
 
-async def test_a_successor_of_our_name_ends_the_writing_however_lately_we_have_beaten() -> None:
+async def test_nothing_is_written_once_a_successor_of_our_name_works() -> None:
     store = MemoryStore()
     store.put("46700000001")
     async with dispatching(store, 5) as one:
@@ -873,7 +873,7 @@ def _sent(leased: LeasedMessage) -> SubmitResult:
 
 
 @pytest.mark.usefixtures("unswept")
-async def test_what_wakes_later_is_taken_when_it_does() -> None:
+async def test_a_delayed_message_is_taken_when_it_is_due() -> None:
     store = MemoryStore()
     row = store.rows[store.put("46700000001")]
     row.due = int(time() * 1000) + 50
@@ -886,7 +886,7 @@ async def test_what_wakes_later_is_taken_when_it_does() -> None:
 
 
 @pytest.mark.usefixtures("unswept")
-async def test_other_routes_are_served_at_once() -> None:
+async def test_new_routes_are_served_at_once() -> None:
     store = MemoryStore()
     async with dispatching(store, 10) as one:
         now = asyncio.get_running_loop().time()
@@ -901,7 +901,7 @@ async def test_other_routes_are_served_at_once() -> None:
         await until(lambda: len(one.binds[0].open) == 1)
 
 
-async def test_other_settings_of_a_carrier_hold_from_the_next_message_on() -> None:
+async def test_new_settings_apply_from_the_next_message_on() -> None:
     store = MemoryStore()
     async with dispatching(store, 10) as one:
         (bind,) = one.binds
@@ -928,7 +928,7 @@ async def test_other_settings_of_a_carrier_hold_from_the_next_message_on() -> No
 # ---- what others are told
 
 
-async def test_everybody_hears_whether_this_carrier_has_a_bind_here_or_elsewhere() -> None:
+async def test_carrier_health_knows_binds_here_and_elsewhere() -> None:
     store = MemoryStore()
     async with dispatching(store, 10) as one:
         health, (bind,) = one.health, one.binds
@@ -948,7 +948,7 @@ async def test_everybody_hears_whether_this_carrier_has_a_bind_here_or_elsewhere
         await until(lambda: not health.away("north"))
 
 
-async def test_a_carrier_without_room_is_full_for_others_and_what_it_left_behind_is_theirs() -> None:
+async def test_a_carrier_without_room_counts_as_full_and_offers_its_work_to_others() -> None:
     told: list[int] = []
     store = MemoryStore()
     fill(store, 60)
@@ -979,7 +979,7 @@ async def test_what_a_take_hands_back_for_a_decision_is_decided_and_what_the_gat
         assert (one.dispatcher.dropped, one.dispatcher.taken) == (3, 0)
 
 
-async def test_a_take_whose_answer_was_lost_brings_back_what_nobody_heard_of_and_nothing_that_is_on_its_way() -> None:
+async def test_a_lost_take_answer_returns_stray_leases_and_none_in_flight() -> None:
     store = MemoryStore()
     first = store.put("46700000001")
     async with dispatching(store, 10) as one:
@@ -990,14 +990,14 @@ async def test_a_take_whose_answer_was_lost_brings_back_what_nobody_heard_of_and
         one.dispatcher.work_available(range(PARTITIONS))
         await until(lambda: len(bind.open) > 1)
         assert store.calls["untake_lost"] == 1
-        assert [job.leased.id for job, _ in bind.open] == [first, second]
+        assert [message.leased.id for message, _ in bind.open] == [first, second]
         one.answer(bind)
         await until(lambda: store.states() == {State.SENT: 2})
         assert len(bind.bodies) == 2
         await until(lambda: not one.dispatcher._leases._held)  # what is over is remembered no longer
 
 
-async def test_what_a_bind_could_not_take_because_it_had_ended_goes_back_and_is_not_to_blame() -> None:
+async def test_a_message_its_closed_bind_could_not_take_is_returned_and_not_counted_as_failing() -> None:
     store = MemoryStore()
     message_id = store.put("46700000001")
     async with dispatching(store, 10) as one:
@@ -1076,7 +1076,7 @@ async def test_every_part_that_is_written_costs_one_permit_and_nothing_else_cost
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-async def test_what_a_take_brings_and_nobody_can_read_goes_back_for_later(sealed: bool) -> None:
+async def test_unreadable_messages_are_postponed(sealed: bool) -> None:
     store = MemoryStore()
     row = store.rows[store.put("46700000001")]
     async with dispatching(store, 10) as one:

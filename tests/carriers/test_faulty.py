@@ -87,7 +87,7 @@ async def test_a_message_that_cannot_be_written_fails_alone(monkeypatch: pytest.
             assert service.dispatcher.in_flight == 0
 
 
-async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_other(
+async def test_a_fault_over_an_answer_makes_its_message_unknown_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     normal, left = responses.normalise_id, 1
@@ -109,7 +109,7 @@ async def test_an_answer_over_which_we_fail_makes_its_message_unknown_and_no_oth
     assert simulator.stats.accepted == COUNT
 
 
-async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and_the_others_count(
+async def test_a_fault_over_a_receipt_refuses_it_temporarily_then_for_good_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = MemoryStore()
@@ -124,7 +124,7 @@ async def test_a_receipt_over_which_we_fail_is_refused_for_now_then_for_good_and
             assert service._supervision.failures["bind"] == 0
 
 
-async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_sent_twice(
+async def test_a_failed_dispatcher_is_restarted_and_nothing_is_lost_or_sent_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     took = Dispatcher._lease
@@ -149,7 +149,7 @@ async def test_a_dispatcher_that_fails_is_started_anew_and_nothing_is_lost_or_se
     assert simulator.stats.accepted == COUNT
 
 
-async def test_a_progress_writer_that_fails_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_progress_writer_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ReceiptHandler, "stored", failing(ReceiptHandler.stored, lambda matches, tickets: tickets, times=2)
     )
@@ -162,7 +162,7 @@ async def test_a_progress_writer_that_fails_is_started_anew(monkeypatch: pytest.
             await until(lambda: service.dispatcher.in_flight == 0)
 
 
-async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_over_a_connection_ends_it_alone_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     fill(store, COUNT)
     async with Simulator() as simulator:
@@ -183,7 +183,7 @@ async def test_a_connection_over_which_we_fail_ends_alone_with_its_reason(monkey
             await until(lambda: len(service.pool.binds) == 2)
 
 
-async def test_binds_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_binds_are_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def unlucky(self: Bind, host: str, port: int) -> None:
         monkeypatch.undo()
         raise UnicodeError("label too long")
@@ -242,7 +242,7 @@ async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nob
             await until(lambda: delivered(store) == COUNT + 5)
 
 
-async def test_what_follows_in_the_same_batch_of_a_connection_is_heard_all_the_same() -> None:
+async def test_a_fault_over_one_event_does_not_skip_the_rest_of_the_batch() -> None:
     """The answer over which we fail comes with the end of the connection: what was outstanding is told as lost."""
 
     class Deaf:

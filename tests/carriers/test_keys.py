@@ -164,7 +164,7 @@ async def test_parameters_that_a_carrier_demands(store_url: str) -> None:
 # ── how binds are made ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_a_bind_says(store_url: str) -> None:
+async def test_the_fields_of_a_bind_request(store_url: str) -> None:
     simulator = Simulator(users={"gw": "pw"})
     said: list[Any] = []
     decide = simulator._bind_status
@@ -270,7 +270,7 @@ async def test_a_carrier_that_rewrites_numbers(store_url: str, faults: Faults, s
     await delivered(store_url, Simulator(faults), text="x" * 200, receipt_key="id")
 
 
-async def test_its_receipts_find_nobody_without_the_key(store_url: str) -> None:
+async def test_receipts_with_rewritten_numbers_match_nothing_without_receipt_key_id(store_url: str) -> None:
     async with opened(store_url) as store, Simulator(Faults(receipt_from="46709999999")) as simulator:
         ids = await submit(store, 3)
         async with serving(store, simulator):
@@ -315,7 +315,7 @@ async def test_receipts_known_by_their_text_alone(store_url: str) -> None:
     await delivered(store_url, Simulator(faults), 5, receipt_text=True)
 
 
-async def test_numbers_written_as_at_home(store_url: str) -> None:
+async def test_numbers_in_national_format(store_url: str) -> None:
     await delivered(store_url, Simulator(Faults(receipt_national="46")), 5, country="SE")
 
 

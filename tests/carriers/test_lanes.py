@@ -83,7 +83,7 @@ def test_weights_do_not_wait_for_a_carrier_that_is_down() -> None:
     assert lanes.now(DOWN_AFTER)
 
 
-def test_a_carrier_that_was_down_does_not_get_it_all_back() -> None:
+def test_a_carrier_that_was_down_does_not_catch_up() -> None:
     health = board_of("a", "b")
     shares: dict[str, RouteShares] = {}
     a, b = (CarrierLanes(carrier, [SHARED], health, shares) for carrier in "ab")

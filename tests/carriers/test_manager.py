@@ -59,7 +59,7 @@ def asked(store: MemoryStore) -> set[tuple[str, int]]:
     return {(request.carrier, request.partition) for request in store.requests}
 
 
-async def test_each_partition_is_told_to_one_of_those_that_share_a_route() -> None:
+async def test_each_partition_goes_to_one_of_the_carriers_that_share_a_route() -> None:
     store = MemoryStore()
     async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south, weights=(1, 1)) as one:
         await until(lambda: len(asked(store)) == 2 * PARTITIONS)  # the first sweep of both
@@ -72,7 +72,7 @@ async def test_each_partition_is_told_to_one_of_those_that_share_a_route() -> No
         assert south.stats.accepted
 
 
-async def test_all_carriers_share_what_may_be_read_to_no_use() -> None:
+async def test_all_carriers_share_the_credit_for_useless_pdus() -> None:
     async with Simulator() as north, Simulator() as south, carrier_manager(MemoryStore(), north, south) as one:
         for service in one.services:
             (bind,) = service.pool.binds

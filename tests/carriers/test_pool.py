@@ -141,7 +141,7 @@ async def test_at_most_two_tries_a_second_over_all_binds() -> None:
             assert simulator.stats.connections <= 6
 
 
-async def test_a_carrier_that_ends_every_bind_at_once_is_tried_with_growing_patience() -> None:
+async def test_a_carrier_that_ends_every_bind_at_once_is_tried_with_growing_delays() -> None:
     async with Simulator() as simulator:
         async with pool_to([simulator.port], binds=2) as pool:
             for times in (1, 2, 3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.carriers.probing import RECONNECT_AFTER, Probing
 
 
-def test_lost_submits_ask_for_caution_until_something_is_answered() -> None:
+def test_after_a_loss_one_message_goes_at_a_time_until_an_answer() -> None:
     probing = Probing(4)
     assert not probing
     probing.lost()
@@ -14,7 +14,7 @@ def test_lost_submits_ask_for_caution_until_something_is_answered() -> None:
     assert not probing
 
 
-def test_after_a_loss_anything_is_risked_once_every_partition_had_nothing_that_may_be_resent() -> None:
+def test_after_a_loss_any_message_may_go_once_no_partition_holds_a_resendable_one() -> None:
     probing = Probing(4)
     probing.lost()
     for _ in range(4):
@@ -33,7 +33,7 @@ def test_a_sick_carrier_is_never_given_what_may_not_be_resent() -> None:
         assert probing.only_resendable
 
 
-def test_a_sick_carrier_that_cannot_be_asked_for_a_minute_is_connected_anew() -> None:
+def test_a_sick_carrier_without_a_probe_for_a_minute_is_reconnected() -> None:
     probing = Probing(2)
     assert not probing.look(True, 10.0)
     assert not probing.look(True, 10.0 + RECONNECT_AFTER)  # nothing was looked for yet
@@ -44,7 +44,7 @@ def test_a_sick_carrier_that_cannot_be_asked_for_a_minute_is_connected_anew() ->
     assert probing  # the new connections begin with one message
 
 
-def test_a_probe_puts_the_new_connection_off() -> None:
+def test_a_probe_puts_the_reconnect_off() -> None:
     probing = Probing(2)
     probing.look(True, 0.0)
     probing.took(1, 50.0)

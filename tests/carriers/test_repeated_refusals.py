@@ -3,7 +3,7 @@ from __future__ import annotations
 from gateway.carriers.repeated_refusals import MOST, RepeatedRefusals
 
 
-def test_counts_by_message_and_tells_whether_others_got_through_since() -> None:
+def test_counts_by_message_and_knows_whether_others_were_accepted_since() -> None:
     refusals = RepeatedRefusals()
     assert refusals.again(b"a", 7) == (1, False)
     assert refusals.again(b"b", 8) == (1, False)
@@ -13,7 +13,7 @@ def test_counts_by_message_and_tells_whether_others_got_through_since() -> None:
     assert refusals.again(b"a", 9) == (1, False)
 
 
-def test_the_messages_in_mind_are_bounded_and_the_freshest_stay() -> None:
+def test_remembered_messages_are_bounded_and_the_latest_stay() -> None:
     refusals = RepeatedRefusals()
     for number in range(2 * MOST):
         refusals.again(b"busy", number)

@@ -64,8 +64,13 @@ def test_table(status: int, attempts: int, last: bool, resolution: Resolution, r
         (0x04, RetryClass.SESSION, 99, False, 99, True, Resolution.RETRY),  # nothing else gets through either
     ],
 )
+<<<<<<< HEAD
 def test_what_one_message_brings_about_again_and_again_is_its_own_fault(
     status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, resolution: Resolution
+=======
+def test_a_message_refused_again_and_again_steps_aside(
+    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, fate: Resolution
+>>>>>>> wt-docs
 ) -> None:
     word = step_aside(decide([status]), kind, times, attempts, last, others=others)
     assert (word.resolution, word.status) == (resolution, status)
@@ -108,7 +113,7 @@ def test_a_carriers_own_table_wins() -> None:
 
 
 @given(st.lists(ANY, min_size=1, max_size=5), st.integers(0, 50), st.booleans(), st.floats(0, 0.999))
-def test_any_status_ends_somewhere(refused: list[int], attempts: int, last: bool, random: float) -> None:
+def test_any_status_leads_to_a_decision(refused: list[int], attempts: int, last: bool, random: float) -> None:
     word = decide(refused, attempts=attempts, last_place=last, random=random)
     assert word.resolution is not Resolution.SENT
     assert word.status in refused

@@ -107,7 +107,7 @@ async def test_a_carrier_that_others_have_up_is_not_down(store_url: str) -> None
             await until(lambda: health.down("north", later))
 
 
-async def test_before_the_store_has_spoken_nothing_is_bound_and_after_a_lapse_binds_stay(store_url: str) -> None:
+async def test_nothing_is_bound_before_the_share_is_known_and_binds_stay_after_a_lapse(store_url: str) -> None:
     async with opened(store_url) as store, Simulator() as simulator:
         async with serving(store, simulator, binds=2) as carrier_manager:
             share = binds_of(carrier_manager)
@@ -121,7 +121,7 @@ async def test_before_the_store_has_spoken_nothing_is_bound_and_after_a_lapse_bi
             assert (share.held, simulator.stats.bound) == (2, 2)
 
 
-async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: str) -> None:
+async def test_a_senders_turn_holds_at_every_gateway(store_url: str) -> None:
     """Two gateways with half of the rate each send at the whole of it: a turn that one gives the other keeps."""
     words = {"sender_rates": {"sh*": 40}, "binds": 1}
     async with opened(store_url) as store, Simulator(ledger=True) as simulator:
@@ -138,7 +138,7 @@ async def test_a_senders_turn_counts_whoever_takes_the_message_then(store_url: s
             await until_states(store, ids, State.DELIVERED)
 
 
-async def test_who_cannot_reach_the_carrier_leaves_its_binds_to_others_for_a_while(store_url: str) -> None:
+async def test_a_gateway_that_cannot_reach_the_carrier_leaves_its_binds_to_others(store_url: str) -> None:
     async with opened(store_url) as store, Simulator(Faults(refuse_connections=True)) as simulator:
         async with serving(store, simulator, binds=1) as carrier_manager:
             share, (slot,) = binds_of(carrier_manager), carrier_manager.services[0].pool.slots

@@ -57,7 +57,7 @@ async def delivers(url: str, simulator: Simulator, **settings: Any) -> None:
     assert (simulator.stats.accepted, simulator.stats.duplicates) == (80, 0)
 
 
-async def test_an_authority_of_ones_own(store_url: str, ours: Authority) -> None:
+async def test_a_private_authority_is_trusted_when_configured(store_url: str, ours: Authority) -> None:
     await delivers(store_url, Simulator(tls=ours.server(HERE), ledger=True), ca=str(ours.file))
 
 
@@ -74,27 +74,27 @@ async def test_without_our_certificate_there_is_no_bind(store_url: str, ours: Au
     assert simulator.stats.binds == 0
 
 
-async def test_an_authority_that_nobody_knows(store_url: str, ours: Authority, theirs: Authority) -> None:
+async def test_an_unknown_authority_is_refused(store_url: str, ours: Authority, theirs: Authority) -> None:
     assert "CERTIFICATE_VERIFY_FAILED" in await refused(store_url, Simulator(tls=ours.server(HERE)))
     assert "CERTIFICATE_VERIFY_FAILED" in await refused(
         store_url, Simulator(tls=ours.server(HERE)), ca=str(theirs.file)
     )
 
 
-async def test_the_name_of_another(store_url: str, ours: Authority) -> None:
+async def test_a_certificate_for_another_name_is_refused(store_url: str, ours: Authority) -> None:
     simulator = Simulator(tls=ours.server("smsc.example.net"))
     assert "not valid for '127.0.0.1'" in await refused(store_url, simulator, ca=str(ours.file))
     simulator = Simulator(tls=ours.server("smsc.example.net"), ledger=True)
     await delivers(store_url, simulator, ca=str(ours.file), tls_name="smsc.example.net")
 
 
-async def test_a_certificate_that_is_over(store_url: str, ours: Authority) -> None:
+async def test_an_expired_certificate_is_refused(store_url: str, ours: Authority) -> None:
     simulator = Simulator(tls=ours.server(HERE, days=-1))
     assert "expired" in await refused(store_url, simulator, ca=str(ours.file))
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
-async def test_old_versions_are_not_spoken(store_url: str, ours: Authority) -> None:
+async def test_old_tls_versions_are_refused(store_url: str, ours: Authority) -> None:
     context = ours.server(HERE)
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -109,7 +109,7 @@ async def test_a_carrier_without_tls_learns_no_password(store_url: str, ours: Au
     assert (simulator.stats.binds, simulator.stats.binds_refused) == (0, 0)
 
 
-async def test_a_link_that_is_cut(store_url: str, ours: Authority) -> None:
+async def test_a_cut_tls_link_loses_no_message(store_url: str, ours: Authority) -> None:
     faults = Faults(drop_every=30, drop_mode="reset", latency_ms=2)
     async with opened(store_url) as store, Simulator(faults, tls=ours.server(HERE)) as simulator:
         ids = await submit(store, 100)

@@ -232,7 +232,7 @@ def test_valid_pdus_with_faults_put_in_reach_the_store_within_its_sizes() -> Non
 
 
 @pytest.mark.by_hand
-def test_the_same_for_long() -> None:
+def test_valid_pdus_with_faults_put_in_for_long() -> None:
     end = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", "60"))
     seed = time.time_ns()
     while time.monotonic() < end:

@@ -254,7 +254,7 @@ async def test_a_restarted_worker_takes_back_what_it_held(store_url: str) -> Non
         assert [seen.owner for seen in await store.owners() if seen.owner == former] == []
 
 
-async def test_hints_are_not_needed(store_url: str) -> None:
+async def test_messages_are_found_without_an_announcement(store_url: str) -> None:
     async with opened(store_url) as store, Simulator() as north, serving(store, {"north": north}):
         await until(lambda: north.stats.bound == 2)
         ids = await submit(store, 10, prefix="4671")

@@ -93,7 +93,7 @@ async def test_the_rulebook_stays_the_same_object_while_nothing_changes() -> Non
     assert worker.policy_context.rules is rules
 
 
-async def test_how_carriers_stand_is_told_whole() -> None:
+async def test_all_carrier_modes_are_passed_on() -> None:
     store = FlagStore()
     here, there = Worker(store), Worker(store)
     await here.flags.set_carrier("north", 2)

@@ -75,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, getattr(module, name) / 100)
 
 
-async def test_where_a_lock_proves_its_death_a_restart_takes_back_at_once_what_the_former_self_held() -> None:
+async def test_with_a_lock_a_restart_takes_back_the_former_leases_at_once() -> None:
     registry = Registry(
         OwnerSeen(LeaseOwner("here", "1"), 99_000, 3),
         OwnerSeen(LeaseOwner("there", "1"), 1_000, 2),
@@ -86,7 +86,7 @@ async def test_where_a_lock_proves_its_death_a_restart_takes_back_at_once_what_t
     assert registry.beats == 1
 
 
-async def test_a_former_self_that_is_long_dead_is_taken_over_at_once() -> None:
+async def test_a_former_process_long_dead_is_taken_over_at_once() -> None:
     registry = Registry(OwnerSeen(LeaseOwner("here", "1"), 89_000, 3), OwnerSeen(ME, 100_000, 0))
     await Heartbeat(registry, ME).start()
     assert registry.reclaimed == ["here/1"]
@@ -94,7 +94,7 @@ async def test_a_former_self_that_is_long_dead_is_taken_over_at_once() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_incarnation_that_is_alive_refuses_the_second_of_its_name() -> None:
+async def test_a_second_process_of_a_living_name_is_refused() -> None:
     registry = Clocked(alive="here/1")
     heartbeat = Heartbeat(registry, ME)
     with pytest.raises(NameTaken, match=r'name "here" is alive on this store \(start 1\).*node = '):
@@ -104,7 +104,7 @@ async def test_an_incarnation_that_is_alive_refuses_the_second_of_its_name() -> 
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_former_self_that_stands_still_is_taken_over_when_it_surely_writes_no_more() -> None:
+async def test_a_stalled_former_process_is_taken_over_once_it_surely_writes_no_more() -> None:
     registry = Clocked()
     registry.stamp(LeaseOwner("here", "1"))
     heartbeat = Heartbeat(registry, ME)
@@ -117,7 +117,7 @@ async def test_a_former_self_that_stands_still_is_taken_over_when_it_surely_writ
 
 
 @pytest.mark.usefixtures("quick")
-async def test_who_wakes_from_a_pause_and_finds_a_living_successor_reclaims_nothing_and_stops() -> None:
+async def test_a_process_that_resumes_beside_a_living_successor_reclaims_nothing_and_stops() -> None:
     registry = Clocked()
     heartbeat = Heartbeat(registry, ME)
     await heartbeat.start()
@@ -155,13 +155,13 @@ async def test_a_clean_end_takes_its_heartbeat_away_so_that_the_next_start_need_
     assert not heartbeat.fresh(asyncio.get_running_loop().time())
 
 
-async def test_who_never_began_has_nothing_to_take_away() -> None:
+async def test_leaving_before_the_first_heartbeat_does_nothing() -> None:
     registry = Clocked()
     await Heartbeat(registry, ME).leave()
     assert registry.reclaimed == []
 
 
-async def test_the_living_look_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_gateways_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
     monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
     registry = Registry(OwnerSeen(ME, 100_000, 0))
@@ -174,7 +174,7 @@ async def test_the_living_look_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(registry.reclaimed) == {"dead/1"}
 
 
-async def test_a_clock_that_is_set_makes_nobody_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_setting_the_clock_makes_no_gateway_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour forward: until it beats anew the other seems to be an hour old."""
     registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(LeaseOwner("there", "1"), 99_000, 1))
     heartbeat = Heartbeat(registry, ME)
@@ -186,7 +186,7 @@ async def test_a_clock_that_is_set_makes_nobody_dead(monkeypatch: pytest.MonkeyP
     assert registry.reclaimed == []
 
 
-async def test_who_died_before_the_clock_was_set_back_is_dead_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_that_died_before_the_clock_was_set_back_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEAD_AFTER", 0.02)
     registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(LeaseOwner("there", "1"), 3_700_000, 1))
     heartbeat = Heartbeat(registry, ME)
@@ -234,7 +234,7 @@ async def test_a_beat_counts_from_before_it_was_sent_and_never_from_its_answer()
     assert not heartbeat.fresh(stamped[0] + STOP_WRITING)
 
 
-async def test_a_successor_ends_the_writing_however_lately_we_have_beaten() -> None:
+async def test_with_a_successor_the_heartbeat_is_never_fresh() -> None:
     heartbeat, now = Heartbeat(Registry(), ME, sole=True), asyncio.get_running_loop().time()
     await heartbeat.start()
     assert heartbeat.fresh(now)
@@ -242,7 +242,7 @@ async def test_a_successor_ends_the_writing_however_lately_we_have_beaten() -> N
     assert not heartbeat.fresh(now)
 
 
-async def test_while_it_watches_a_former_self_it_goes_on_beating(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_go_on_while_a_former_process_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STALLED_AFTER", float("inf"))
     monkeypatch.setattr(module, "WATCH_EVERY", 0.0)
 
@@ -262,7 +262,7 @@ async def test_while_it_watches_a_former_self_it_goes_on_beating(monkeypatch: py
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_former_self_that_is_not_yet_surely_dead_is_looked_at_with_every_beat(
+async def test_a_former_process_not_surely_dead_is_checked_with_every_heartbeat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY", float("inf"))
@@ -276,7 +276,7 @@ async def test_a_former_self_that_is_not_yet_surely_dead_is_looked_at_with_every
 
 
 @pytest.mark.usefixtures("quick")
-async def test_operators_are_told_once_that_another_of_our_name_has_taken_over_and_once_that_it_is_gone() -> None:
+async def test_a_successor_is_logged_once_and_its_end_once() -> None:
     registry = Clocked()
     heartbeat = Heartbeat(registry, ME)
     with capture_logs() as lines:
@@ -292,7 +292,7 @@ async def test_operators_are_told_once_that_another_of_our_name_has_taken_over_a
 
 
 @pytest.mark.parametrize(("unknown", "level"), [(1, "warning"), (0, "info")])
-async def test_operators_are_told_what_was_taken_over(unknown: int, level: str) -> None:
+async def test_a_takeover_is_logged_with_its_counts(unknown: int, level: str) -> None:
     class Grave(Registry):
         async def reclaim(self, dead: LeaseOwner | str, by: LeaseOwner) -> ReclaimResult:
             return ReclaimResult(0, unknown, 0, False)

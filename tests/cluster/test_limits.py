@@ -70,7 +70,7 @@ async def test_a_start_begins_with_nothing_and_has_all_that_is_free_at_once() ->
     assert (built.waiting, built.members) == (False, 2)
 
 
-async def test_a_newcomer_waits_a_moment_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_waits_a_moment_for_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROMPT", 0.005)
     store, rate = FakeLimitStore(), Limited("rate")
     built, _ = await coordinator(store, rate)
@@ -85,7 +85,7 @@ async def test_a_newcomer_waits_a_moment_for_its_part(monkeypatch: pytest.Monkey
     assert (len(store.said), rate.held) == (3, 50.0)
 
 
-async def test_one_that_never_gets_its_part_opens_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_without_its_share_goes_on_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROMPT", 0.005)
     monkeypatch.setattr(module, "SETTLE", 0.03)
     store = FakeLimitStore()
@@ -96,7 +96,7 @@ async def test_one_that_never_gets_its_part_opens_all_the_same(monkeypatch: pyte
     assert repr(built) == "<LimitCoordinator of 1 shares, 2 gateways, waiting for others>"
 
 
-async def test_what_is_to_be_lowered_is_lowered_and_said_at_once() -> None:
+async def test_a_lowered_share_is_applied_and_reported_at_once() -> None:
     store, one, two = FakeLimitStore(), Limited("one"), Limited("two")
     built, _ = await coordinator(store, one, two)
     await built.start()
@@ -107,7 +107,7 @@ async def test_what_is_to_be_lowered_is_lowered_and_said_at_once() -> None:
     assert (one.held, two.held) == (100.0, 30.0)
 
 
-async def test_a_pause_in_which_nobody_can_have_had_our_share_leaves_it_ours() -> None:
+async def test_a_short_pause_keeps_the_share() -> None:
     """Eight seconds without a heartbeat and nothing is written; nine, and others may have what was ours."""
     store, rate = FakeLimitStore(), Limited("rate")
     built, heartbeat = await coordinator(store, rate)
@@ -120,7 +120,7 @@ async def test_a_pause_in_which_nobody_can_have_had_our_share_leaves_it_ours() -
     assert rate.held == 0.0
 
 
-async def test_after_a_lapse_shares_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_lapse_shares_are_requested_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 3600.0)
     store, rate = FakeLimitStore(), Limited("rate")
     built, heartbeat = await coordinator(store, rate)
@@ -135,7 +135,7 @@ async def test_after_a_lapse_shares_are_asked_for_at_once(monkeypatch: pytest.Mo
     running.cancel()
 
 
-async def test_after_a_lapse_nothing_is_used_until_the_store_has_spoken() -> None:
+async def test_after_a_lapse_nothing_is_used_until_the_next_grant() -> None:
     store, rate = FakeLimitStore(), Limited("rate")
     built, heartbeat = await coordinator(store, rate)
     await built.start()
@@ -148,7 +148,7 @@ async def test_after_a_lapse_nothing_is_used_until_the_store_has_spoken() -> Non
     assert (rate.held, store.said[-1]) == (100.0, {"rate": (100.0, 0.0)})
 
 
-async def test_an_answer_from_before_a_lapse_is_not_obeyed() -> None:
+async def test_a_grant_from_before_a_lapse_is_not_applied() -> None:
     store, rate = FakeLimitStore(), Limited("rate")
     built, _ = await coordinator(store, rate)
     await built.start()
@@ -157,7 +157,7 @@ async def test_an_answer_from_before_a_lapse_is_not_obeyed() -> None:
     assert rate.held == 0.0
 
 
-async def test_something_new_waits_for_its_share_and_what_is_gone_is_given_back() -> None:
+async def test_a_new_limit_waits_for_its_share_and_a_removed_one_is_given_back() -> None:
     store, shared = FakeLimitStore(), [Limited("one")]
     heartbeat = Heartbeat(Registry(), ME)
     built = LimitCoordinator(store, heartbeat, lambda: shared)
@@ -176,7 +176,7 @@ async def test_something_new_waits_for_its_share_and_what_is_gone_is_given_back(
     assert store.said[-1] == {"two": (0.0, 0.0)}
 
 
-async def test_a_store_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_go_on_after_an_outage_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 0.005)
     store, rate = FakeLimitStore(), Limited("rate")
     built, _ = await coordinator(store, rate)
@@ -195,7 +195,7 @@ async def test_a_store_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPat
     await built.leave()
 
 
-async def test_of_many_shares_those_where_nothing_moves_are_asked_for_now_and_then() -> None:
+async def test_of_many_shares_unchanged_ones_are_requested_in_every_third_round() -> None:
     store, shared = FakeLimitStore(), [Limited(f"rate{number}") for number in range(100)]
     built, _ = await coordinator(store, *shared)
     await built.start()

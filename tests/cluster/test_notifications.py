@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST", 0.005)
 
 
-async def test_hints_are_gathered_into_one() -> None:
+async def test_announcements_are_gathered_into_one() -> None:
     channel = Channel()
     notifier = notifier_on(channel)
     running = asyncio.create_task(notifier.run(ignore))
@@ -71,7 +71,7 @@ async def test_hints_are_gathered_into_one() -> None:
     running.cancel()
 
 
-async def test_alone_nothing_is_said_and_nobody_listened_to() -> None:
+async def test_a_gateway_alone_neither_announces_nor_listens() -> None:
     channel, others = Channel(), Others()
     others.alone = True
     notifier = notifier_on(channel, others)
@@ -85,7 +85,7 @@ async def test_alone_nothing_is_said_and_nobody_listened_to() -> None:
     running.cancel()
 
 
-async def test_what_others_say_is_passed_on_also_after_the_store_was_away() -> None:
+async def test_announcements_of_others_are_passed_on_also_after_an_outage() -> None:
     channel, received = Channel(), list[tuple[Collection[int], bool]]()
 
     def work_available(partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None:
@@ -105,7 +105,7 @@ async def test_what_others_say_is_passed_on_also_after_the_store_was_away() -> N
     running.cancel()
 
 
-async def test_who_is_alone_by_heartbeats() -> None:
+async def test_a_gateway_is_alone_unless_another_one_has_a_fresh_heartbeat() -> None:
     registry = Registry(OwnerSeen(ME, 100_000, 0), OwnerSeen(LeaseOwner("dead", "1"), 1_000, 0))
     heartbeat = Heartbeat(registry, ME)
     await heartbeat.start()

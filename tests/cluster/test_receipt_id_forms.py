@@ -41,7 +41,7 @@ def test_two_hosts_of_a_carrier_are_learned_apart() -> None:
     assert learned.kind(("north", "10.0.0.2:2775")) is None
 
 
-def test_what_is_found_as_it_came_speaks_against_every_guess() -> None:
+def test_an_id_found_as_it_came_contradicts_every_other_form() -> None:
     learned = forms()
     learned.plain(HERE, 1)
     learned.guessed(HEX[: ENOUGH - 1])
