@@ -48,7 +48,7 @@ class Listener(RecordingListener):
 
 
 class Answering(RecordingListener):
-    """Answers every message at once; ``useful``: as one that was about a message of ours."""
+    """Answers every message at once; ``useful``: as one that matched a message."""
 
     def __init__(self, *, useful: bool = False) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class TestFloods:
     async def test_deliveries_that_nobody_answers_stop_the_reading_for_a_while_only(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With a store that is away we must still hear that the carrier asks, or is gone."""
+        """While the store is away, requests and the loss of the connection are still noticed."""
         monkeypatch.setattr(read_control, "UNANSWERED_MOST", 0.2)
         listener = RecordingListener()
         async with bound(listener, generous()) as (bind, carrier):
@@ -281,7 +281,7 @@ class TestFloods:
             assert bind.reason == "connection lost: gone"
 
     async def test_a_bind_that_is_given_up_while_much_is_unread_comes_to_its_end(self) -> None:
-        """… and does not go on looking for a rest that nobody reads."""
+        """… and does not go on parsing the rest."""
         async with bound(Listener()) as (bind, _):
             bind.data_received(b"".join(pdu(DELIVER_SM, number, RECEIPT) for number in range(1, 2000)))
             assert bind.session.more

@@ -652,7 +652,7 @@ async def test_after_a_pause_of_the_process_waiting_messages_are_not_written() -
 
 
 class Pauses:
-    """Pauses of the machine, as the heart of a dispatcher sees them."""
+    """Pauses of the process, as the heartbeat shows them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._heartbeat = dispatcher._heartbeat
@@ -925,7 +925,7 @@ async def test_new_settings_apply_from_the_next_message_on() -> None:
         await until(lambda: store.states()[State.REJECTED] == 1)
 
 
-# ---- what others are told
+# ---- what other carriers and gateways learn
 
 
 async def test_carrier_health_knows_binds_here_and_elsewhere() -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: SIM117  # who serves whom reads better nested
-"""Something of ours fails over one message, answer, receipt or connection: everything else goes on, nothing is lost."""
+"""The gateway fails over one message, answer, receipt or connection: everything else goes on, nothing is lost."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nob
 
 
 async def test_a_fault_over_one_event_does_not_skip_the_rest_of_the_batch() -> None:
-    """The answer over which we fail comes with the end of the connection: what was outstanding is told as lost."""
+    """The answer that causes the fault comes with the end of the connection: what was outstanding is reported lost."""
 
     class Deaf:
         lost_contexts: Sequence[Any] = ()

@@ -119,7 +119,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def bound(**settings: Any) -> AsyncIterator[tuple[Smsc, BindPool, Collector]]:
-    """An SMSC and a pool of ours that is bound to it everywhere."""
+    """An SMSC and a pool with all its binds up."""
     (port,) = free_ports(1)
     smsc, listener = Smsc(port), Collector()
     await smsc.server.start()

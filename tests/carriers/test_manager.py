@@ -1,4 +1,4 @@
-"""Several carriers on one store: who is told of what was accepted."""
+"""Several carriers on one store: which of them learns of accepted messages."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class TestIdle:
             budget.pay_back(50)
 
     def test_receipts_that_come_before_their_answers_are_paid_for_by_these(self) -> None:
-        """They are parked, and nobody hears that they were applied."""
+        """They are parked, and never reported as applied."""
         budget = ReadBudget(ReadCredit(0.0, 0.0))
         for turn in range(1000):
             now = turn * 0.001

@@ -104,7 +104,7 @@ def test_acknowledged_only_when_stored() -> None:
     ("date", "kept"),
     [
         (b"2611210101", DONE),
-        (b"2611220059", DONE + 86_280_000),  # a day ahead: nobody has set its zone
+        (b"2611220059", DONE + 86_280_000),  # a day ahead: its zone is not configured
         (b"2611230101", 0),
         (b"2501010101", 0),
         (b"99999999999999", 0),
@@ -454,7 +454,7 @@ def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
     assert len(bind.answers) + len(progress_writer.facts) == 1
     for fact in progress_writer.facts:
         assert len(pack_receipt(fact, {"north": 0})) < 8192
-    while progress_writer.facts:  # told again, for another recipient or in detail, until it is stored
+    while progress_writer.facts:  # looked up again, for another recipient or in detail, until it is stored
         facts, tickets = progress_writer.take()
         receipts.stored([ReceiptMatch.PARKED], tickets)
         assert all(len(pack_receipt(fact, {"north": 0})) < 8192 for fact in (*facts, *progress_writer.facts))

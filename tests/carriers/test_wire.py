@@ -105,7 +105,7 @@ class Wire(asyncio.Transport):
 
 
 class Peer:
-    """A carrier's bind with a few submits out, and everything that hears of what comes over it."""
+    """A carrier's bind with a few submits outstanding, and everything that handles what it receives."""
 
     def __init__(self, **options: Any) -> None:
         carrier = Carrier(name="north", hosts=("127.0.0.1:1",), system_id="gw", password="pw", **options)
@@ -130,7 +130,7 @@ class Peer:
         self.received_ += messages
         before = len(self.recorder.tickets)
         self._receipts.received(bind, messages, now)
-        while tickets := self.recorder.tickets[before:]:  # as if nothing were found: told in detail, then let be
+        while tickets := self.recorder.tickets[before:]:  # as if nothing matched: sent in detail, then left
             before = len(self.recorder.tickets)
             self._receipts.stored([ReceiptMatch.PARKED] * len(tickets), tickets)
 

@@ -1,4 +1,4 @@
-"""Flags between workers: a store of flags, two desks."""
+"""Flags shared by gateways: one store of flags, two gateways."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FlagStore:
 
 
 class Worker:
-    """One worker's flags and desk."""
+    """One gateway's flags and policy context."""
 
     def __init__(self, store: FlagStore) -> None:
         self.policy_context = policy_context()

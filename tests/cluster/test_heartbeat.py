@@ -37,7 +37,7 @@ class Registry:
 
 
 class Clocked(Registry):
-    """A store with a clock (ms, by the loop's) that stamps; ``alive`` beat whenever somebody looks."""
+    """A store with a clock (ms) that stamps; ``alive`` sends a heartbeat whenever the owners are read."""
 
     def __init__(self, *seen: OwnerSeen, alive: str = "") -> None:
         super().__init__(*seen)
@@ -247,7 +247,7 @@ async def test_heartbeats_go_on_while_a_former_process_is_watched(monkeypatch: p
     monkeypatch.setattr(module, "WATCH_EVERY", 0.0)
 
     class Waiting(Registry):
-        """The former self beats once more when it has seen three beats of ours: that ends the watch."""
+        """The former process sends one more heartbeat after three of ours: that ends the watch."""
 
         async def beat(self, owner: LeaseOwner) -> None:
             await super().beat(owner)

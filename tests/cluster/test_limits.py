@@ -17,7 +17,7 @@ ME = LeaseOwner("here", "1")
 
 
 class Limited:
-    """A rate that says what it was told."""
+    """A rate that records what it was granted."""
 
     def __init__(self, name: str, limit: float = 100.0) -> None:
         self.name = name
