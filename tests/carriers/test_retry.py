@@ -64,13 +64,8 @@ def test_table(status: int, attempts: int, last: bool, resolution: Resolution, r
         (0x04, RetryClass.SESSION, 99, False, 99, True, Resolution.RETRY),  # nothing else gets through either
     ],
 )
-<<<<<<< HEAD
-def test_what_one_message_brings_about_again_and_again_is_its_own_fault(
-    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, resolution: Resolution
-=======
 def test_a_message_refused_again_and_again_steps_aside(
-    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, fate: Resolution
->>>>>>> wt-docs
+    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, resolution: Resolution
 ) -> None:
     word = step_aside(decide([status]), kind, times, attempts, last, others=others)
     assert (word.resolution, word.status) == (resolution, status)

@@ -234,13 +234,9 @@ def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(driver: Message
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
     lost(driver, one, excerpt=b"one")
     lost(driver, other, excerpt=b"other")
-<<<<<<< HEAD
     assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", excerpt=b"other")]) == [
         ReceiptMatch.APPLIED
     ]
-=======
-    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", excerpt=b"other")]) == [Match.APPLIED]
->>>>>>> wt-docs
     assert (driver.record(one).state, driver.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
@@ -248,11 +244,7 @@ def test_an_excerpt_of_another_text_proves_nothing(driver: MessageDriver) -> Non
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message, excerpt=b"mine")
     assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", excerpt=b"theirs")]) == [
-<<<<<<< HEAD
         ReceiptMatch.PARKED
-=======
-        Match.PARKED
->>>>>>> wt-docs
     ]
     assert driver.record(message).state is State.UNKNOWN
 
