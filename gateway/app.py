@@ -66,7 +66,7 @@ from gateway.store.velocity_counts import VelocityCounts
 from gateway.store.webhook_queues import WebhookQueues
 from gateway.store.work_channel import WorkChannel
 from gateway.supervision import Supervision
-from gateway.systemd import NOBODY, Notifier, told
+from gateway.systemd import NO_MANAGER, Notifier, notifying
 from gateway.version import installed_version
 from gateway.webhooks.admin import WebhookAdmin
 from gateway.webhooks.endpoints import Endpoints, endpoint_settings
@@ -433,7 +433,7 @@ async def serve(
     *,
     source: Source | None = None,
     on_ready: Callable[[App], None] | None = None,
-    notifier: Notifier = NOBODY,
+    notifier: Notifier = NO_MANAGER,
     stop: asyncio.Event,
 ) -> None:
     """Run a gateway until ``stop`` is set. ``on_ready`` is called once it takes messages, when ``notifier`` is told.
@@ -442,7 +442,7 @@ async def serve(
 
     Raises StoreError (the store cannot be used), ConfigError (policy data), OSError (an address is in use).
     """
-    async with told(notifier, stop), opened(config) as (link, secrets, embedded):
+    async with notifying(notifier, stop), opened(config) as (link, secrets, embedded):
         app = App(config, link, secrets, embedded, source=source)
         try:
             await app.start()

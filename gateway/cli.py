@@ -123,7 +123,7 @@ def serve(
         log = structlog.get_logger()
         for warning in loaded.warnings:
             log.warning("configuration", key=warning.path, fault=warning.fault, remedy=warning.remedy)
-        process.settle()
+        process.set_limits()
         run(serve_until)
 
     _start(program)

@@ -77,7 +77,7 @@ class PartState(IntEnum):
 
 
 class Category(IntEnum):
-    """The purpose of a message. The default is marketing, the strictest."""
+    """The purpose of a message. One without a category counts as marketing, the strictest."""
 
     OTP = 0
     TRANSACTIONAL = 1
@@ -321,7 +321,7 @@ class AcceptResult(NamedTuple):
     new: bool
 
 
-class Leased(msgspec.Struct, gc=False):
+class LeasedMessage(msgspec.Struct, gc=False):
     """A message leased to a dispatcher by ``take``: only this incarnation may write it."""
 
     id: bytes
@@ -357,7 +357,7 @@ class Redecide(msgspec.Struct, gc=False):
     content: Content
 
 
-class Ruled(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class DecisionDetail(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Details of a fresh decision, stored with its step of the timeline.
 
     None: unchanged since acceptance, as in the envelope.
@@ -379,7 +379,7 @@ class Permit(msgspec.Struct, gc=False):
     due: int
     route: str
     permission: Permission
-    ruled: Ruled | None = None
+    decision: DecisionDetail | None = None
 
 
 class PartAnswer(NamedTuple):
@@ -397,7 +397,7 @@ class SubmitResult(msgspec.Struct, gc=False):
     id: bytes
     lease: int
     carrier: str
-    fate: Resolution
+    resolution: Resolution
     reason: Reason
     status: int  # the last command_status, 0 when there was none
     due: int  # for RETRY
@@ -434,7 +434,7 @@ class ReceiptFact(msgspec.Struct, gc=False):
     host: str = ""  # that sent it, where ids are unique only per host
 
 
-class Match(IntEnum):
+class ReceiptMatch(IntEnum):
     """The result of ``progress`` for a receipt. Every one means: stored, acknowledge it."""
 
     APPLIED = 0

@@ -14,7 +14,7 @@ MOST = 65_536  # when the system has no limit
 log = structlog.get_logger(__name__)
 
 
-def settle() -> None:
+def set_limits() -> None:
     """Raise the limit of open files, disable core dumps; warn when few files are allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
@@ -23,7 +23,7 @@ def settle() -> None:
     with suppress(ValueError, OSError):  # macOS has a second, lower limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     if (files := open_files()) < ENOUGH:
-        log.warning("few open files are allowed", files=files, clients=clients(), remedy="raise ulimit -n")
+        log.warning("few open files are allowed", files=files, clients=max_clients(), remedy="raise ulimit -n")
 
 
 def open_files() -> int:
@@ -32,7 +32,7 @@ def open_files() -> int:
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
-def clients() -> int:
+def max_clients() -> int:
     """Return how many clients may connect to one listener, which leaves enough files for carriers and store."""
     files = open_files()
     return max(files // 4, files // 2 - 1024)

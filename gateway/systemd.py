@@ -67,12 +67,12 @@ class Notifier:
             log.warning("service manager notification failed", error=str(error))
 
 
-NOBODY = Notifier()
+NO_MANAGER = Notifier()
 """For a gateway not started by a service manager."""
 
 
 @contextlib.asynccontextmanager
-async def told(notifier: Notifier, stop: asyncio.Event) -> AsyncIterator[None]:
+async def notifying(notifier: Notifier, stop: asyncio.Event) -> AsyncIterator[None]:
     """Run ``notifier.watch(stop)`` while inside."""
     task = asyncio.create_task(notifier.watch(stop), name="service manager")
     try:

@@ -117,10 +117,10 @@ def test_nothing_that_strangers_wrote_moves_the_cursor_of_a_terminal(form: Any) 
     logs.configure("info", form, out)
     hostile = "a\x1b[2Jb\x07c\x9bd\u202ee\u2066f\rg\nh\ud83d"
     structlog.get_logger().warning(hostile, system_id=hostile, peers=[hostile], by={hostile: 1})
-    said = out.getvalue()
-    assert said.count("\n") == 1
-    assert [char for char in said if char in "\x1b\x07\x9b\u202e\u2066\r\ud83d"] == []
-    assert "c\\x9bd" in said or "c\\u009bd" in said
+    output = out.getvalue()
+    assert output.count("\n") == 1
+    assert [char for char in output if char in "\x1b\x07\x9b\u202e\u2066\r\ud83d"] == []
+    assert "c\\x9bd" in output or "c\\u009bd" in output
 
 
 def test_numbers_in_names_of_fields_are_masked() -> None:

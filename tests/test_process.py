@@ -10,8 +10,8 @@ import asyncio, resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 80))
 from gateway import process
 from gateway.api.listener import HttpListener
-process.settle()
-print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], process.clients())
+process.set_limits()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], process.max_clients())
 
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 204, "headers": []})

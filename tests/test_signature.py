@@ -36,7 +36,7 @@ def test_two_secrets_live_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"webhook-id": "msg_other"}, "no signature matches"),
         ({"webhook-timestamp": "1614265331"}, "no signature matches"),
@@ -49,8 +49,8 @@ def test_two_secrets_live_at_once() -> None:
         ({"webhook-signature": "v1,å"}, "no signature matches"),
     ],
 )
-def test_what_was_changed_is_refused(change: dict[str, str], said: str) -> None:
-    with pytest.raises(BadSignature, match=said):
+def test_what_was_changed_is_refused(change: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSignature, match=message):
         signature.verify([signature.read_secret(SECRET)], HEADERS | change, BODY, NOW)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.systemd import NOBODY, Notifier, told
+from gateway.systemd import NO_MANAGER, Notifier, notifying
 from tests.test_serve import write_config
 
 PATIENCE = 30.0
@@ -38,13 +38,13 @@ def next_line(heard: socket.socket) -> list[str]:
     return heard.recv(4096).decode().split("\n")
 
 
-def until(heard: socket.socket, word: str) -> list[str]:
-    while word not in (lines := next_line(heard)):
+def until(heard: socket.socket, line: str) -> list[str]:
+    while line not in (lines := next_line(heard)):
         assert lines == ["WATCHDOG=1"], lines
     return lines
 
 
-async def test_the_manager_hears_each_step(manager: tuple[socket.socket, str]) -> None:
+async def test_systemd_is_notified_of_each_step(manager: tuple[socket.socket, str]) -> None:
     heard, name = manager
     environment = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid()), "OTHER": "1"}
     notifier = Notifier.of(environment)
@@ -56,7 +56,7 @@ async def test_the_manager_hears_each_step(manager: tuple[socket.socket, str]) -
     reloading, instant = next_line(heard)
     assert (reloading, int(instant.removeprefix("MONOTONIC_USEC=")) >= before) == ("RELOADING=1", True)
     stop = asyncio.Event()
-    async with told(notifier, stop):
+    async with notifying(notifier, stop):
         assert await asyncio.to_thread(next_line, heard) == ["WATCHDOG=1"]
         stop.set()
         assert "STOPPING=1" in await asyncio.to_thread(until, heard, "STOPPING=1")
@@ -71,11 +71,11 @@ async def test_without_a_manager_nothing_happens(environment: dict[str, str]) ->
     notifier = Notifier.of(environment)
     assert notifier.watchdog == 0
     notifier.ready("x")
-    async with told(NOBODY, asyncio.Event()):
+    async with notifying(NO_MANAGER, asyncio.Event()):
         await asyncio.sleep(0)
 
 
-def test_a_manager_that_is_gone_fails_nobody(tmp_path: Path) -> None:
+def test_a_missing_service_manager_is_only_logged(tmp_path: Path) -> None:
     Notifier(str(tmp_path / "gone")).ready("x")
 
 

@@ -15,7 +15,7 @@ import structlog
 from gateway.config import Changes, Config, ConfigError, ConfigProblem, Source, compare, rulebook
 from gateway.policy.rulebook import Rulebook
 from gateway.store.errors import StoreError
-from gateway.systemd import NOBODY
+from gateway.systemd import NO_MANAGER
 
 NO_SOURCE = ConfigProblem("", "", "this gateway was not started from a file", "Restart it with serve --config FILE")
 
@@ -56,7 +56,7 @@ class Reloader:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: asyncio.Task[None] | None = None
-        self.notifier = NOBODY
+        self.notifier = NO_MANAGER
 
     def __repr__(self) -> str:
         return f"<Reloader {'closed' if self._closed else 'busy' if self._lock.locked() else 'idle'}>"

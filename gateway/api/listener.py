@@ -311,7 +311,7 @@ class HttpListener:
         self._server = self._task = None
 
     def _config(self) -> uvicorn.Config:
-        limits = self._limits._replace(connections=min(self._limits.connections, process.clients()))
+        limits = self._limits._replace(connections=min(self._limits.connections, process.max_clients()))
         protocol = type("Connection", (_Connection,), {"limits": limits, "connected": {}})
         return uvicorn.Config(
             self._app,

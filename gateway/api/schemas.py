@@ -211,7 +211,7 @@ def decisions(record: MessageRecord) -> DecisionsView:
 
 
 def _ruling(step: TimelineStep, by: str, record: MessageRecord) -> DecisionRecordView:
-    next_at = step.ruled.next_at if step.ruled else 0
+    next_at = step.decision.next_at if step.decision else 0
     return DecisionRecordView(rfc3339(step.at), by, *_word(step), *said_with(step, record), rfc3339(next_at))
 
 

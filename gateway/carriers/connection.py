@@ -28,8 +28,8 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    OperationRequested,
-    Requested,
+    MessageReceived,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
@@ -395,8 +395,8 @@ class Bind(asyncio.Protocol):
             kind = type(event)
             if kind is Answered:
                 answers.append(cast("Answered", event))
-            elif kind is Requested:
-                messages.append(cast("Requested", event).message)
+            elif kind is MessageReceived:
+                messages.append(cast("MessageReceived", event).message)
             else:
                 answers, messages = self._hand_on(answers, messages, now)
                 self._tell(self._rare, event, now)
@@ -443,7 +443,7 @@ class Bind(asyncio.Protocol):
             case Unbinding():
                 self._finishing = True
                 log.info("carrier asked us to unbind", bind=self.name)
-            case OperationRequested(pdu):
+            case OperationReceived(pdu):
                 self._refuse(pdu.command_id, pdu.sequence, now)
             case Closed(reason, contexts):
                 self._over(reason, contexts, now)

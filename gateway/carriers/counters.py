@@ -12,9 +12,9 @@ from gateway.store.ids import time_of
 
 
 class CarrierCounters:
-    """One carrier's: ``accepted``, ``refused``, ``lost``, ``resent``, ``unwritten`` count parts, ``fates`` messages."""
+    """Of one carrier: ``accepted``, ``refused``, ``lost``, ``resent``, ``unwritten`` parts; messages by resolution."""
 
-    __slots__ = ("accepted", "answer", "fates", "lost", "refused", "resent", "submit", "unwritten")
+    __slots__ = ("accepted", "answer", "lost", "refused", "resent", "resolutions", "submit", "unwritten")
 
     def __init__(self) -> None:
         self.accepted = 0  # submit_sm answered with status 0
@@ -22,7 +22,7 @@ class CarrierCounters:
         self.lost = 0  # … never answered
         self.resent = 0  # parts sent once more, which may be a copy too many
         self.unwritten = 0  # parts that never left
-        self.fates: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (fate, reason)
+        self.resolutions: Counter[tuple[int, int]] = Counter()  # what became of messages but SENT: (resolution, reason)
         self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm
         self.answer = Histogram()  # from submit_sm to its answer
 

@@ -25,9 +25,9 @@ from gateway.carriers.responses import ResponseHandler
 from gateway.carriers.submit import SubmitEncoder
 from gateway.carriers.validity import PermissionEnded, ValidityRefusals
 from gateway.carriers.window_writer import BindPort, WindowWriter
-from gateway.model import PRIORITY, Leased, Priority, Reason, Redecide, Resolution, SubmitResult
+from gateway.model import PRIORITY, LeasedMessage, Priority, Reason, Redecide, Resolution, SubmitResult
 from gateway.policy.pace import Pace
-from gateway.policy.senders import NOW, Senders, Turn
+from gateway.policy.senders import NOW, SenderLimits, Turn
 from gateway.smpp.errors import LocalError
 from gateway.smpp.text import TextError
 from gateway.store.errors import StoreError
@@ -127,7 +127,7 @@ class Dispatcher:
         self._redecide = redecide
         self._left = left
         self._clock = clock
-        self.senders = Senders(carrier.sender_rates)
+        self.senders = SenderLimits(carrier.sender_rates)
         self._elsewhere = False
         self._writer = WindowWriter()
         self._outcomes = ResponseHandler(carrier, lanes, pace, self._now, mark, supervision=supervision)
@@ -200,7 +200,7 @@ class Dispatcher:
         self._outcomes.adjust(carrier)
         self._encoder = SubmitEncoder(carrier, self._outcomes.validity)
         if carrier.sender_rates != self.senders.rates:
-            self.senders = Senders(carrier.sender_rates, now)
+            self.senders = SenderLimits(carrier.sender_rates, now)
         self.pace.set_limit(carrier.rate, now)
         self.wake()
 
@@ -417,7 +417,7 @@ class Dispatcher:
         self._failing.undecided(taken.undecided)
         self._report(self._failing.unread(taken.unread))
 
-    def _lease(self, leased: Sequence[Leased], now: float) -> int:
+    def _lease(self, leased: Sequence[LeasedMessage], now: float) -> int:
         """Encode what was taken and queue it for the binds; answers how many parts that is."""
         if not leased:
             return 0
@@ -524,7 +524,7 @@ class Dispatcher:
         back = set()
         for answer in answers:
             parts += len(answer.parts)
-            if answer.fate is not Resolution.SENT:
+            if answer.resolution is not Resolution.SENT:
                 back.add(partition_of(answer.id))
         if self._probing.sick or self._probing.failing:
             self._left(sorted(back))  # those that take over come first, or it would be lost here again and again

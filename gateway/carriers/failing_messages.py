@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.model import Leased, Reason, Resolution, SubmitResult
+from gateway.model import LeasedMessage, Reason, Resolution, SubmitResult
 from gateway.supervision import TELL_EVERY, TRIES, FailureCounts, Supervision
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FailingMessages:
     def __repr__(self) -> str:
         return f"<FailingMessages of {self._carrier} {self._tries!r}>"
 
-    def failed(self, message: Leased, error: Exception) -> list[SubmitResult]:
+    def failed(self, message: LeasedMessage, error: Exception) -> list[SubmitResult]:
         """Something of ours failed over a message of which nothing was written."""
         self._supervision.failed("message", error)
         if self._again(message):
@@ -61,7 +61,7 @@ class FailingMessages:
         self._supervision.set_aside("message", message.id.hex(), error)
         return [self._outcomes.at_fault(message)]
 
-    def last(self, message: Leased, error: Exception) -> bool:
+    def last(self, message: LeasedMessage, error: Exception) -> bool:
         """The same of one that was written in part: whether its rest is not to be tried again."""
         self._supervision.failed("message", error)
         if self._tries.add(message.id) < TRIES:
@@ -92,7 +92,7 @@ class FailingMessages:
             elif self._tries.add(one.id) == TRIES:
                 self._supervision.set_aside("record", one.id.hex(), one.error)
 
-    def _again(self, message: Leased | UnreadableMessage) -> bool:
+    def _again(self, message: LeasedMessage | UnreadableMessage) -> bool:
         """Give it back, to be tried once more; False when it has been tried often enough."""
         tries = self._tries.add(message.id)
         if tries >= TRIES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.carriers.retry import RetryDecision
-from gateway.model import Leased, OnUnknown, PartAnswer, PartState, SubmitResult
+from gateway.model import LeasedMessage, OnUnknown, PartAnswer, PartState, SubmitResult
 
 
 class InFlightMessage:
@@ -14,7 +14,7 @@ class InFlightMessage:
 
     __slots__ = ("bodies", "leased", "left", "parts", "refused", "reported", "spoilt", "taken", "unknown", "unwritten")
 
-    def __init__(self, leased: Leased, bodies: list[bytes | None], now: float) -> None:
+    def __init__(self, leased: LeasedMessage, bodies: list[bytes | None], now: float) -> None:
         self.leased = leased
         self.bodies = bodies
         self.left = len(bodies) - bodies.count(None)
@@ -71,7 +71,7 @@ class InFlightMessage:
             leased.id,
             leased.lease,
             carrier,
-            word.fate,
+            word.resolution,
             word.reason,
             word.status,
             due,

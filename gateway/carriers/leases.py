@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from gateway.model import Leased, SubmitResult
+from gateway.model import LeasedMessage, SubmitResult
 from gateway.store.errors import StoreError
 from gateway.store.ids import partition_of
 from gateway.store.owner import LeaseOwner
@@ -52,7 +52,7 @@ class LeaseTracker:
     def __repr__(self) -> str:
         return f"<LeaseTracker {len(self._held)} held, {len(self._untaken)} untaken, {len(self._postponed)} postponed>"
 
-    def leased(self, messages: Iterable[Leased | UnreadableMessage]) -> None:
+    def leased(self, messages: Iterable[LeasedMessage | UnreadableMessage]) -> None:
         """These are ours from now on."""
         self._held.update([(message.id, message.lease) for message in messages])
         self._wait = WAIT_FIRST
@@ -61,16 +61,16 @@ class LeaseTracker:
         """The store holds these outcomes: they are no longer ours."""
         self._held.difference_update([(answer.id, answer.lease) for answer in answers])
 
-    def forget(self, messages: Iterable[Leased | UnreadableMessage]) -> None:
+    def forget(self, messages: Iterable[LeasedMessage | UnreadableMessage]) -> None:
         """Of these nothing was begun, and nobody knows of them here any more: they go back with their leases."""
         self._held.difference_update([(message.id, message.lease) for message in messages])
         self.strayed = True
 
-    def untake(self, message: Leased) -> None:
+    def untake(self, message: LeasedMessage) -> None:
         """Back to the head of its lane."""
         self._untaken.append((message.id, message.lease))
 
-    def postpone(self, message: Leased | UnreadableMessage, due: int, *, turn: bool) -> None:
+    def postpone(self, message: LeasedMessage | UnreadableMessage, due: int, *, turn: bool) -> None:
         """Back to its lane until ``due`` (ms UTC), when its sender's turn has come, or is to be asked for again."""
         self._postponed.append((message.id, message.lease, due, turn))
 

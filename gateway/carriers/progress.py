@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import structlog
 
-from gateway.model import Match, ReceiptFact, SubmitResult
+from gateway.model import ReceiptFact, ReceiptMatch, SubmitResult
 from gateway.store.errors import StoreError, StoreRefused, of_an_item
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import TRIES, Supervision
@@ -45,7 +45,7 @@ BLAMED = 60.0
 
 log = structlog.get_logger(__name__)
 
-Done = Callable[[list[SubmitResult], list[Match], list[Any]], None]
+Done = Callable[[list[SubmitResult], list[ReceiptMatch], list[Any]], None]
 Aside = Callable[[list[SubmitResult], list[Any]], None]
 
 
@@ -64,7 +64,7 @@ class ProgressStore(Protocol):
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]: ...
+    ) -> list[ReceiptMatch]: ...
 
 
 class ProgressWriter:
@@ -187,7 +187,7 @@ class ProgressWriter:
             return self._divide(answers, facts, error)
         self._most = min(2 * MOST, 2 * self._most)
         if facts:
-            ours = matches.count(Match.APPLIED) * 4 >= len(facts)
+            ours = matches.count(ReceiptMatch.APPLIED) * 4 >= len(facts)
             self._most_facts = min(MOST, 2 * self._most_facts) if ours else max(FEW, self._most_facts // 2)
         self._stored = asyncio.get_running_loop().time()
         tickets = self._taken_off(answers, facts)

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.carriers.receipt_number import number_of, shape_of
 from gateway.clock import now_ms
-from gateway.model import Match, PartState, ReceiptDetail, ReceiptFact, Recipient
+from gateway.model import PartState, ReceiptDetail, ReceiptFact, ReceiptMatch, Recipient
 from gateway.policy.quiet_hours import zone_of
 from gateway.smpp.message_id import FormKind, IdForm, apply, forms_of, receipted_id
 from gateway.smpp.pdu import ESM_RECEIPT, MAX_ID, command_name
@@ -234,20 +234,22 @@ class ReceiptHandler:
                 days_ahead=round(odd / 86_400_000, 1),
             )
 
-    def stored(self, matches: Sequence[Match], tickets: Sequence[Any]) -> None:
+    def stored(self, matches: Sequence[ReceiptMatch], tickets: Sequence[Any]) -> None:
         """The store holds these: acknowledge them; what it could not match is looked up once more by other forms."""
         again: list[tuple[ReceiptFact, PendingReceipt]] = []
         useful: Counter[Replier] = Counter()
         pairs = list(zip(matches, tickets, strict=True))
         if self._learning:  # first: it tells what to make of the others
             self._learning = False
-            self._found(Counter(ticket.bind for match, ticket in pairs if match is Match.APPLIED and not ticket.by))
+            self._found(
+                Counter(ticket.bind for match, ticket in pairs if match is ReceiptMatch.APPLIED and not ticket.by)
+            )
         for match, ticket in pairs:
-            if match is Match.PARKED and (another := self._tried_otherwise(ticket)) is not None:
+            if match is ReceiptMatch.PARKED and (another := self._tried_otherwise(ticket)) is not None:
                 again.append(another)
                 continue
             ticket.bind.respond(ticket.command_id, ticket.sequence, CommandStatus.ESME_ROK)
-            if match is Match.APPLIED:
+            if match is ReceiptMatch.APPLIED:
                 useful[ticket.bind] += 1
                 if self._as_submitted is None:
                     self._learn(ticket)

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from gateway.carriers.progress import ProgressStore
-from gateway.model import Match, PartState, ReceiptFact, SubmitResult
+from gateway.model import PartState, ReceiptFact, ReceiptMatch, SubmitResult
 from gateway.store.errors import StoreError
 from gateway.store.owner import LeaseOwner
 from gateway.store.receipt_index import IndexedId, named
@@ -46,7 +46,7 @@ class ProgressById:
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         """As ``Store.progress``; the recipients of ``receipts`` are not looked at."""
         given: dict[str, list[IndexedId]] = {}
         for answer in answers:
@@ -58,7 +58,7 @@ class ProgressById:
         located = await self._locate(receipts)
         found = [fact for fact in located if fact is not None]
         matches = iter(await self._store.progress(owner, answers, [*found, *early]))
-        out = [Match.PARKED if fact is None else next(matches) for fact in located]
+        out = [ReceiptMatch.PARKED if fact is None else next(matches) for fact in located]
         done = [(named(fact.carrier, fact.host), one) for fact in early for one in fact.ids]
         for receipt, fact in zip(receipts, located, strict=True):
             if fact is not None and len(receipt.ids) > 1:  # it was parked under the forms that nobody knows

@@ -16,7 +16,7 @@ from gateway.carriers.repeated_refusals import RepeatedRefusals
 from gateway.carriers.retry import UNANSWERED, RetryDecision, blamed, decide
 from gateway.carriers.validity import REFUSALS, SAY_EVERY, ValidityRefusals
 from gateway.carriers.window_writer import BindPort
-from gateway.model import Leased, OnUnknown, PartAnswer, PartState, Reason, Resolution, SubmitResult
+from gateway.model import LeasedMessage, OnUnknown, PartAnswer, PartState, Reason, Resolution, SubmitResult
 from gateway.policy.pace import Pace
 from gateway.smpp.message_id import normalise_id
 from gateway.smpp.status import RetryClass, classify
@@ -206,13 +206,13 @@ class ResponseHandler:
             overrides=self._overrides,
             random=random(),  # noqa: S311  # spreads retries, hides nothing
         )
-        if word.fate is Resolution.BACK and job.refused:
+        if word.resolution is Resolution.BACK and job.refused:
             word = self._blamed(job, word, last)
-        if self.validity.any and (word.fate in ENDS or word.fate is Resolution.SENT):
-            self.validity.ended(leased, accepted=word.fate is Resolution.SENT)
-        if job.spoilt and word.fate is Resolution.BACK:
+        if self.validity.any and (word.resolution in ENDS or word.resolution is Resolution.SENT):
+            self.validity.ended(leased, accepted=word.resolution is Resolution.SENT)
+        if job.spoilt and word.resolution is Resolution.BACK:
             word = AT_FAULT
-        due = self._clock() + int(word.delay * 1000) if word.fate is Resolution.RETRY else 0
+        due = self._clock() + int(word.delay * 1000) if word.resolution is Resolution.RETRY else 0
         return self._judged(job, word, due, last, host)
 
     def _blamed(self, job: InFlightMessage, word: RetryDecision, last: bool) -> RetryDecision:
@@ -226,27 +226,27 @@ class ResponseHandler:
         return blamed(word, kind, times, leased.attempts, last, others=others, random=random())  # noqa: S311
 
     def _judged(self, job: InFlightMessage, word: RetryDecision, due: int, last: bool, host: str) -> SubmitResult:
-        if word.fate is not Resolution.SENT:
-            self.tally.fates[word.fate, word.reason] += 1
+        if word.resolution is not Resolution.SENT:
+            self.tally.resolutions[word.resolution, word.reason] += 1
         answer = job.answer(self._name, word, due, self._on_unknown, last)
         answer.host = host
         if len(job.bodies) == 1 and (job.unknown or not answer.parts[0].carrier_id):
             answer.mark = self._mark(job.leased.content.text)  # receipts will not know it by an id
         return answer
 
-    def unsendable(self, leased: Leased, error: Exception) -> SubmitResult:
+    def unsendable(self, leased: LeasedMessage, error: Exception) -> SubmitResult:
         """This carrier cannot express the message: the next one may."""
         self._say_unsendable(error)
         return self._unsent(leased, UNSENDABLE)
 
-    def at_fault(self, leased: Leased) -> SubmitResult:
+    def at_fault(self, leased: LeasedMessage) -> SubmitResult:
         """We ourselves fail over the message: the next carrier may have better luck."""
         return self._unsent(leased, AT_FAULT)
 
-    def _unsent(self, leased: Leased, end: RetryDecision) -> SubmitResult:
+    def _unsent(self, leased: LeasedMessage, end: RetryDecision) -> SubmitResult:
         last = self._lanes.last(leased.route, leased.place)
         word = end if last else UNSENDABLE_HERE
-        self.tally.fates[word.fate, word.reason] += 1
+        self.tally.resolutions[word.resolution, word.reason] += 1
         return InFlightMessage(leased, [], 0.0).answer(self._name, word, 0, self._on_unknown, last)
 
     def _say_unsendable(self, error: Exception) -> None:

@@ -55,7 +55,7 @@ _UNKNOWN_ERROR = 0xFF
 class RetryDecision(NamedTuple):
     """The decision: what ``store.progress`` shall do, why, after how many seconds (RETRY only), on which status."""
 
-    fate: Resolution
+    resolution: Resolution
     reason: Reason
     delay: float = 0.0
     status: int = 0

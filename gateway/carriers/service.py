@@ -16,7 +16,7 @@ from gateway.carriers.progress import ProgressStore, ProgressWriter
 from gateway.carriers.read_budget import ReadCredit
 from gateway.carriers.receipts import ReceiptHandler, RecipientNames
 from gateway.carriers.receipts_by_id import Index, ProgressById
-from gateway.model import Match, Redecide, SubmitResult
+from gateway.model import ReceiptMatch, Redecide, SubmitResult
 from gateway.policy.pace import Pace
 from gateway.supervision import Supervision
 
@@ -136,7 +136,7 @@ class CarrierService:
                 await self.progress_writer.drained()
         self._stopped.set()
 
-    def _stored(self, answers: list[SubmitResult], matches: list[Match], tickets: list[Any]) -> None:
+    def _stored(self, answers: list[SubmitResult], matches: list[ReceiptMatch], tickets: list[Any]) -> None:
         try:
             self.receipts.stored(matches, tickets)
         finally:

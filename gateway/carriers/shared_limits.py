@@ -13,7 +13,7 @@ from gateway.store.limits import ShareGrant, ShareRequest
 
 if TYPE_CHECKING:
     from gateway.carriers.service import CarrierService
-    from gateway.policy.senders import Pattern
+    from gateway.policy.senders import SenderLimit
 
 
 class BindShare:
@@ -95,7 +95,7 @@ class CarrierRate:
 class SenderRate:
     """The rate of each sender that one entry of ``sender_rates`` names."""
 
-    def __init__(self, service: CarrierService, pattern: Pattern) -> None:
+    def __init__(self, service: CarrierService, pattern: SenderLimit) -> None:
         self.name = f"sender/{service.carrier.name}/{pattern.name}"
         self._service = service
         self._pattern = pattern

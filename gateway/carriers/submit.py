@@ -18,7 +18,7 @@ from gateway.smpp.text import Alphabet, Segment, Segments, split_octets
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
-    from gateway.model import Leased
+    from gateway.model import LeasedMessage
     from gateway.smpp.short_message import PduTemplate
 
 KEPT = 1024
@@ -53,7 +53,7 @@ class SubmitEncoder:
         self._templates: dict[tuple[str, bytes, int], PduTemplate] = {}
         self._segments: dict[tuple[str, str], Segments] = {}
 
-    def encode(self, leased: Leased, now: int) -> list[bytes | None]:
+    def encode(self, leased: LeasedMessage, now: int) -> list[bytes | None]:
         """One body per part, in order; None for a part that a carrier has accepted already (``leased.parts``).
 
         Raises TextError when the text cannot be expressed or cut for this carrier, LocalError when an address does not
@@ -81,7 +81,7 @@ class SubmitEncoder:
             for part, state in zip(parts, done, strict=True)
         ]
 
-    def _cut(self, leased: Leased) -> Segments:
+    def _cut(self, leased: LeasedMessage) -> Segments:
         content = leased.content
         reference = leased.reference_number
         if content.data or content.encoding == Alphabet.BINARY:
@@ -123,7 +123,7 @@ class SubmitEncoder:
         )
 
 
-def _with_parameters(leased: Leased, parts: Sequence[Segment], parameters: CarrierTlvs) -> tuple[Segment, ...]:
+def _with_parameters(leased: LeasedMessage, parts: Sequence[Segment], parameters: CarrierTlvs) -> tuple[Segment, ...]:
     """Every part with what the carrier demands of this message."""
     asked = leased.envelope.facts
     template = asked[TEMPLATE] if asked and len(asked) > TEMPLATE else ""

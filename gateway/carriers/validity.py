@@ -20,7 +20,7 @@ from gateway.smpp.status import CommandStatus
 
 if TYPE_CHECKING:
     from gateway.config import Carrier
-    from gateway.model import Leased
+    from gateway.model import LeasedMessage
 
 MAX_VALIDITY = 30 * 86_400_000
 """Milliseconds. Longer validities are left to the carrier: many refuse (RINVEXPIRY) what exceeds their own limit."""
@@ -76,7 +76,7 @@ class ValidityRefusals:
         """Whether this message is to be sent without a validity."""
         return self.off or message_id in self._without
 
-    def again(self, leased: Leased, statuses: Iterable[int], now: float) -> bool:
+    def again(self, leased: LeasedMessage, statuses: Iterable[int], now: float) -> bool:
         """Whether a message that was refused with ``statuses`` goes back once, to be sent without a validity."""
         if not REFUSALS.intersection(statuses):
             return False
@@ -99,7 +99,7 @@ class ValidityRefusals:
             )
         return True
 
-    def ended(self, leased: Leased, *, accepted: bool) -> None:
+    def ended(self, leased: LeasedMessage, *, accepted: bool) -> None:
         """A message that went without a validity was accepted or refused."""
         if leased.id not in self._without:
             return
@@ -129,7 +129,7 @@ class Validity:
         self._refusals = refusals
         self._kept: dict[int, bytes] = {}
 
-    def text(self, leased: Leased, now: int) -> bytes:
+    def text(self, leased: LeasedMessage, now: int) -> bytes:
         """The field for a message that is written at ``now`` (ms UTC), b"" for the carrier's own limit.
 
         It is the expiry, for marketing no later than the close of permitted hours, which come a minute after the end of
@@ -154,7 +154,7 @@ class Validity:
         second = at // 1000
         return self._kept.get(second) or self._keep(second, absolute_time(second, self._zone))
 
-    def _relative(self, leased: Leased, at: int, now: int) -> bytes:
+    def _relative(self, leased: LeasedMessage, at: int, now: int) -> bytes:
         if self._form == "none" or (self._refusals.any and self._omitted(leased)):
             return b""
         slack = ON_THE_WAY if leased.category == Category.MARKETING else 0
@@ -167,7 +167,7 @@ class Validity:
         self._kept[key] = text
         return text
 
-    def _omitted(self, leased: Leased) -> bool:
+    def _omitted(self, leased: LeasedMessage) -> bool:
         if not self._refusals.omits(leased.id):
             return False
         if leased.category == Category.MARKETING:

@@ -15,10 +15,10 @@ from gateway.smpp.pdu import ESM_UDHI
 from gateway.smpp.text import (
     SINGLE_SEPTETS,
     Alphabet,
-    Long,
     Segment,
     SegmentCount,
     Segments,
+    SplitMethod,
     count,
     cut,
     encode,
@@ -43,7 +43,7 @@ class Coding(NamedTuple):
     """What one carrier speaks."""
 
     allowed: tuple[Alphabet, ...] = _ALLOWED["gsm7"]  # in order of preference
-    long: Long = Long.UDH8
+    long: SplitMethod = SplitMethod.UDH8
     charset: str = ""  # Python's name of what data_coding 0 means; "" = the GSM alphabet
 
 
@@ -52,7 +52,7 @@ USUAL = Coding()
 
 def coding_of(carrier: Carrier) -> Coding:
     """By the carrier's settings."""
-    return Coding(_ALLOWED[carrier.alphabet], Long(carrier.long_messages), _CHARSETS[carrier.default_alphabet])
+    return Coding(_ALLOWED[carrier.alphabet], SplitMethod(carrier.long_messages), _CHARSETS[carrier.default_alphabet])
 
 
 def count_for(text: str, asked: str, coding: Coding = USUAL) -> SegmentCount:
@@ -61,7 +61,7 @@ def count_for(text: str, asked: str, coding: Coding = USUAL) -> SegmentCount:
     ``asked``: the alphabet that the app wishes, or "". Raises TextError when the text does not fit that, or 255 parts.
     """
     subscription, allowed = _alphabets(text, asked, coding)
-    return count(text, subscription, Long.UDH8 if coding.long is Long.PAYLOAD else coding.long, allowed)
+    return count(text, subscription, SplitMethod.UDH8 if coding.long is SplitMethod.PAYLOAD else coding.long, allowed)
 
 
 def split_for(text: str, asked: str, coding: Coding, reference: int) -> Segments:
@@ -100,7 +100,7 @@ def _fits(text: str, charset: str) -> bool:
 def _in_charset(text: str, coding: Coding, reference: int) -> Segments:
     """Cut by septets, written in the carrier's own set; the text fits both."""
     octets = encode(text, Alphabet.GSM7)
-    if coding.long is Long.PAYLOAD and len(octets) > SINGLE_SEPTETS:
+    if coding.long is SplitMethod.PAYLOAD and len(octets) > SINGLE_SEPTETS:
         whole = Segment(b"", encode_tlv(MESSAGE_PAYLOAD, text.encode(coding.charset)))
         return Segments(Alphabet.GSM7, 0, 0, (whole,))
     parts = cut(octets, Alphabet.GSM7, 0, reference, coding.long)

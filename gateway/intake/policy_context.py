@@ -115,11 +115,11 @@ GATE_RULES = {
 def said_with(step: TimelineStep | None, record: MessageRecord) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Rules, zones and policy version of the decision that made a step; none is the first."""
     e = record.envelope
-    if step is None or step.ruled is None:
+    if step is None or step.decision is None:
         if step is not None and step is not record.timeline[0]:
             return GATE_RULES.get(step.reason, ()), (), ""
         return tuple(e.rules), tuple(e.zones), e.policy_version
-    rules, zones, version = step.ruled.rules, step.ruled.zones, step.ruled.policy_version
+    rules, zones, version = step.decision.rules, step.decision.zones, step.decision.policy_version
     return (
         tuple(e.rules) if rules is None else rules,
         tuple(e.zones) if zones is None else zones,

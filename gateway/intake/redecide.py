@@ -14,7 +14,19 @@ import msgspec
 from gateway.clock import now_ms
 from gateway.intake.policy_context import PolicyContext, state_of
 from gateway.intake.submission import RequestedTerms
-from gateway.model import Cap, Category, Facts, Outcome, Permission, Permit, Reason, Recipient, Redecide, Ruled, State
+from gateway.model import (
+    Cap,
+    Category,
+    DecisionDetail,
+    Facts,
+    Outcome,
+    Permission,
+    Permit,
+    Reason,
+    Recipient,
+    Redecide,
+    State,
+)
 from gateway.policy.decide import Request, caps_for, decide
 from gateway.supervision import TRIES, FailureCounts, Supervision, sift
 
@@ -108,7 +120,7 @@ class Redecider:
             verdict.next_at,
             route,
             verdict.permission,
-            Ruled(
+            DecisionDetail(
                 next_at,
                 _unless(verdict.rules, envelope.rules),
                 _unless(verdict.zones, envelope.zones),

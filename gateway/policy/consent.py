@@ -1,7 +1,7 @@
 """Consent, opt-outs from marketing or everything, and suppression by the operator.
 
 The store keeps one rule per (group, scope) of a recipient: the latest by the instant of its statement. A rule of the
-scope ``EVERYBODY`` is the operator's: a suppression.
+scope ``GLOBAL_SCOPE`` is the operator's: a suppression.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from gateway.model import Rule, RuleGroup, RuleStatus
 
-EVERYBODY = bytes(8)
+GLOBAL_SCOPE = bytes(8)
 
 
 class ConsentState(IntEnum):
@@ -41,7 +41,7 @@ def consent(rules: Sequence[Rule], brand: bytes, now: int) -> ConsentState:
 
 def suppressed(rules: Sequence[Rule], marketing: bool, now: int) -> bool:
     """Whether the operator suppressed the number for all accounts."""
-    return opted_out(rules, (EVERYBODY,), marketing, now)
+    return opted_out(rules, (GLOBAL_SCOPE,), marketing, now)
 
 
 def opted_out(rules: Sequence[Rule], scopes: tuple[bytes, ...], marketing: bool, now: int) -> bool:

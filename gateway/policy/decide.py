@@ -184,7 +184,7 @@ def _consent(case: _DecisionInput) -> Finding | None:
 def _breaker(case: _DecisionInput) -> Finding | None:
     held, request = case.rules.held, case.request
     if held and not held.isdisjoint(
-        (consent.EVERYBODY, request.account_scope, request.brand_scope, _template(request))
+        (consent.GLOBAL_SCOPE, request.account_scope, request.brand_scope, _template(request))
     ):
         return Finding("breaker", Outcome.HOLD, Reason.BREAKER_OPEN)
     return None

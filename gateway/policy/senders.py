@@ -37,14 +37,14 @@ class _SenderQueue:
 
     __slots__ = ("bucket", "far", "pattern")
 
-    def __init__(self, pattern: Pattern, now: float) -> None:
+    def __init__(self, pattern: SenderLimit, now: float) -> None:
         rate = pattern.share.held
         self.pattern = pattern
         self.bucket = TokenBucket(rate, now - 1 / rate)  # the first message need not wait
         self.far = now
 
 
-class Pattern:
+class SenderLimit:
     """A rate for each sender that matches ``name``, and this gateway's share of it."""
 
     __slots__ = ("demand", "name", "share", "short")
@@ -56,7 +56,7 @@ class Pattern:
         self.short = False  # a message had to wait for its turn
 
     def __repr__(self) -> str:
-        return f"<Pattern {self.name} {self.share!r}>"
+        return f"<SenderLimit {self.name} {self.share!r}>"
 
     def wanted(self, now: float) -> float:
         """Return the parts a second that would be sent for one of its senders."""
@@ -65,12 +65,12 @@ class Pattern:
         return self.demand.wanted(self.share.limit, now, least=least)
 
 
-class Senders:
+class SenderLimits:
     """Rates by sender: an exact name, or a prefix and ``*``; the longest match counts."""
 
     def __init__(self, rates: Mapping[str, float], now: float = 0.0) -> None:
         self.rates = dict(rates)
-        self.patterns = [Pattern(name, rate, now) for name, rate in rates.items()]
+        self.patterns = [SenderLimit(name, rate, now) for name, rate in rates.items()]
         self._exact = {one.name: one for one in self.patterns if not one.name.endswith("*")}
         beginnings = [(one.name[:-1], one) for one in self.patterns if one.name.endswith("*")]
         self._beginnings = sorted(beginnings, key=lambda entry: -len(entry[0]))
@@ -80,9 +80,9 @@ class Senders:
         return bool(self.rates)
 
     def __repr__(self) -> str:
-        return f"<Senders {len(self.rates)} rates, {len(self._queues)} senders>"
+        return f"<SenderLimits {len(self.rates)} rates, {len(self._queues)} senders>"
 
-    def pattern(self, sender: str) -> Pattern | None:
+    def pattern(self, sender: str) -> SenderLimit | None:
         """Return the rate that limits a sender, None when there is none."""
         found = self._exact.get(sender)
         if found is None:
@@ -94,7 +94,7 @@ class Senders:
         found = self.pattern(sender)
         return found.share.limit if found else 0.0
 
-    def grant(self, pattern: Pattern, held: float, members: int, limit: float, now: float) -> None:
+    def grant(self, pattern: SenderLimit, held: float, members: int, limit: float, now: float) -> None:
         """Set this gateway's share of a rate, as granted by the store for ``limit``."""
         pattern.share.grant(held, members, limit)
         if held:
@@ -129,7 +129,7 @@ class Senders:
         queue.far += parts / bucket.rate
         return Turn(wait, False)
 
-    def _queue(self, sender: str, pattern: Pattern, now: float) -> _SenderQueue:
+    def _queue(self, sender: str, pattern: SenderLimit, now: float) -> _SenderQueue:
         queue = self._queues.get(sender)
         if queue is None:
             if len(self._queues) >= MAX_SENDERS:

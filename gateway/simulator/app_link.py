@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
+from gateway.simulator.faults import Faults
 from gateway.smpp.codec import HEADER
+from gateway.smpp.events import Event
 from gateway.smpp.operations import Role
 from gateway.smpp.pdu import ENQUIRE_LINK, MAX_PDU
 from gateway.smpp.session import Session
 
-if TYPE_CHECKING:
-    from gateway.simulator.carrier import Simulator
-
 _LINGER = Struct("ii").pack(1, 0)  # close with RST
+
+
+class LinkOwner(Protocol):
+    """The carrier that a link reports to: ``Simulator``, named here without importing it back."""
+
+    faults: Faults
+
+    def on_open(self, link: AppLink) -> None: ...
+    def on_events(self, link: AppLink, events: Sequence[Event], now: float) -> None: ...
+    def on_writable(self, link: AppLink, now: float) -> None: ...
+    def on_close(self, link: AppLink, events: Sequence[Event]) -> None: ...
 
 
 class AppLink(asyncio.Protocol):
     """An app's connection. ``system_id`` and ``receives`` are set when the bind is accepted."""
 
-    def __init__(self, owner: Simulator) -> None:
+    def __init__(self, owner: LinkOwner) -> None:
         faults = owner.faults
         self.session = Session(
             Role.SMSC, window=faults.window, enquire_interval=faults.enquire_interval, first_sequence=1

@@ -19,21 +19,21 @@ from gateway.simulator.app_link import AppLink
 from gateway.simulator.delivery_queue import DeliveryQueue
 from gateway.simulator.faults import Faults
 from gateway.simulator.stats import LedgerEntry, SimulatorStats
-from gateway.simulator.submits import SubmitHandler
+from gateway.simulator.submits import SubmitResponder
 from gateway.smpp.events import (
     Answered,
     BindRequested,
     Closed,
     Event,
-    OperationRequested,
-    Requested,
+    MessageReceived,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
 from gateway.smpp.pdu import BIND_TRANSMITTER, CANCEL_SM, QUERY_SM, REPLACE_SM, SUBMIT_MULTI
 from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.text import Long
+from gateway.smpp.text import SplitMethod
 
 NAME = b"simulator"
 TICK = 0.5  # seconds between two ticks of the sessions
@@ -74,7 +74,7 @@ class Simulator:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._deliveries = DeliveryQueue(lambda: self.faults, self.stats, self._mark_dirty)
-        self._submits = SubmitHandler(
+        self._submits = SubmitResponder(
             lambda: self.faults,
             self.stats,
             self._deliveries,
@@ -138,7 +138,9 @@ class Simulator:
             link.session.unbind(self._loop.time())
             self._mark_dirty(link)
 
-    def send(self, source: str, dest: str, text: str, *, system_id: str = "", long: Long = Long.UDH8) -> int:
+    def send(
+        self, source: str, dest: str, text: str, *, system_id: str = "", long: SplitMethod = SplitMethod.UDH8
+    ) -> int:
         """Send a text from ``source`` to the app's number ``dest`` and return the number of parts.
 
         ``system_id`` names the app; "" means the only one bound. LookupError when there is not exactly one.
@@ -206,7 +208,7 @@ class Simulator:
     def on_events(self, link: AppLink, events: Sequence[Event], now: float) -> None:
         """Handle a session's events in order; those after a cut are dropped."""
         for event in events:
-            if isinstance(event, Requested):
+            if isinstance(event, MessageReceived):
                 self._submits.handle(link, event.message, now)
             elif isinstance(event, Answered):
                 self._deliveries.on_response(event.context, event.status, now)
@@ -239,7 +241,7 @@ class Simulator:
         match event:
             case BindRequested():
                 self._bind(link, event)
-            case OperationRequested(pdu):
+            case OperationReceived(pdu):
                 status = _REFUSED_OPERATIONS.get(pdu.command_id)
                 if status is not None:
                     link.session.respond(pdu.command_id, pdu.sequence, status)

@@ -14,7 +14,7 @@ from gateway.simulator.faults import AnswerId, Faults, ReceiptId
 from gateway.smpp import receipt
 from gateway.smpp.pdu import DATA_SM, DELIVER_SM, ESM_UDHI
 from gateway.smpp.short_message import ShortMessage
-from gateway.smpp.text import Long, split
+from gateway.smpp.text import SplitMethod, split
 from gateway.smpp.tlv import MESSAGE_PAYLOAD, encode_tlv
 
 STATES = {text.decode(): state for state, text in receipt.STATE_TEXTS.items()}
@@ -135,7 +135,7 @@ def _encoded(faults: Faults, text: bytes) -> bytes:
 
 
 def reply_bodies(
-    source: bytes, dest: bytes, text: str, reference: int, *, dest_ton: int = 1, long: Long = Long.UDH8
+    source: bytes, dest: bytes, text: str, reference: int, *, dest_ton: int = 1, long: SplitMethod = SplitMethod.UDH8
 ) -> list[bytes]:
     """Return the deliver_sm bodies of a text from ``source`` to the app's number ``dest``."""
     cut = split(text, reference=reference, long=long)

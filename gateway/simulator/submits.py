@@ -27,7 +27,7 @@ from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import DELIVER_SM, RESP
 from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.text import Long
+from gateway.smpp.text import SplitMethod
 
 MAX_ADDRESS = 20
 """Octets of an address (SMPP 3.4, 4.4.1)."""
@@ -43,7 +43,7 @@ class DelayedAnswer(NamedTuple):
     body: bytes
 
 
-class SubmitHandler:
+class SubmitResponder:
     """Answers submits and plans deliveries. ``ledger`` and ``tap`` get every accepted submit.
 
     Delayed responses wait in ``answers``. ``wall`` plus the loop's time is seconds since the epoch.
@@ -74,7 +74,14 @@ class SubmitHandler:
         self._reference = random.randrange(256)
 
     def reply(
-        self, system_id: bytes, source: bytes, dest: bytes, text: str, *, ton: int = 1, long: Long = Long.UDH8
+        self,
+        system_id: bytes,
+        source: bytes,
+        dest: bytes,
+        text: str,
+        *,
+        ton: int = 1,
+        long: SplitMethod = SplitMethod.UDH8,
     ) -> list[Delivery]:
         """Return a text from ``source`` to the app's number ``dest`` as deliveries."""
         self._stats.replies += 1

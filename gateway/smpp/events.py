@@ -50,7 +50,7 @@ class Answered(NamedTuple):
     late: bool
 
 
-class Replied(NamedTuple):
+class OperationAnswered(NamedTuple):
     """A response to our query_sm or submit_multi, with its body."""
 
     context: object
@@ -58,13 +58,13 @@ class Replied(NamedTuple):
     late: bool
 
 
-class Requested(NamedTuple):
+class MessageReceived(NamedTuple):
     """The peer sent submit_sm, deliver_sm or data_sm: the owner must ``respond``."""
 
     message: ShortMessage
 
 
-class OperationRequested(NamedTuple):
+class OperationReceived(NamedTuple):
     """The peer sent query_sm, cancel_sm, replace_sm or submit_multi: the owner must ``respond``.
 
     Also alert_notification and outbind, which have no response (outbind was refused with generic_nack).
@@ -98,9 +98,9 @@ Event = (
     | BindRefused
     | BindRequested
     | Answered
-    | Replied
-    | Requested
-    | OperationRequested
+    | OperationAnswered
+    | MessageReceived
+    | OperationReceived
     | TimedOut
     | Unbinding
     | Closed

@@ -20,9 +20,9 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    OperationRequested,
-    Replied,
-    Requested,
+    MessageReceived,
+    OperationAnswered,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
@@ -530,12 +530,12 @@ class Session:
         if message.salvaged:
             self.salvaged += 1
         if self.role is Role.SMSC:
-            status = _fault(message)
+            status = _submit_fault(message)
             if status:
                 self._refuse(message.command_id, message.sequence, status)
                 return
         self.unanswered += 1
-        events.append(_new_tuple(Requested, (message,)))
+        events.append(_new_tuple(MessageReceived, (message,)))
 
     def _refuse(self, command_id: int, sequence: int, status: int) -> None:
         self.malformed += 1
@@ -587,7 +587,7 @@ class Session:
                 self._write_response(GENERIC_NACK, sequence, CommandStatus.ESME_RINVCMDID)
             elif command_id not in UNANSWERED:
                 self.unanswered += 1
-            events.append(OperationRequested(pdu))
+            events.append(OperationReceived(pdu))
 
     def _on_bind(self, pdu: Pdu, events: list[Event]) -> None:
         fields = pdu.fields
@@ -627,7 +627,7 @@ class Session:
         else:
             context, late = self._pop_window(pdu.sequence, now)
             if pdu.command_id in _OPERATION_RESPONSES:
-                events.append(Replied(context, pdu, late))
+                events.append(OperationAnswered(context, pdu, late))
             else:
                 events.append(Answered(context, pdu.status, b"", late))
 
@@ -664,7 +664,7 @@ class Session:
         if entry is None:
             return
         if pdu.command_id in _OPERATION_RESPONSES:
-            events.append(Replied(entry[0], pdu, True))
+            events.append(OperationAnswered(entry[0], pdu, True))
         else:
             events.append(Answered(entry[0], pdu.status, b"", True))
 
@@ -800,7 +800,7 @@ class Session:
         self._enquire_sent = now
 
 
-def _fault(message: ShortMessage) -> int:
+def _submit_fault(message: ShortMessage) -> int:
     """Return the status to refuse a well-formed submit with (sections 5.2.21 and 5.3.2.32), 0 to accept it."""
     if len(message.short_message) > MAX_SHORT_MESSAGE:
         return CommandStatus.ESME_RINVMSGLEN

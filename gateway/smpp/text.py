@@ -43,7 +43,7 @@ class Alphabet(StrEnum):
     BINARY = "binary"
 
 
-class Long(StrEnum):
+class SplitMethod(StrEnum):
     """How a long message is sent."""
 
     UDH8 = "udh8"  # user data header with an 8-bit reference: understood everywhere
@@ -248,7 +248,7 @@ def decode(data: bytes, data_coding: int, default: Alphabet = Alphabet.GSM7) -> 
 def count(
     text: str,
     alphabet: Alphabet | None = None,
-    long: Long = Long.UDH8,
+    long: SplitMethod = SplitMethod.UDH8,
     allowed: Sequence[Alphabet] = USUAL,
 ) -> SegmentCount:
     """Return alphabet, parts and units of ``text`` as ``split`` would cut it. Raise TextError when it does not fit."""
@@ -265,7 +265,7 @@ def split(
     text: str,
     *,
     reference: int,
-    long: Long = Long.UDH8,
+    long: SplitMethod = SplitMethod.UDH8,
     alphabet: Alphabet | None = None,
     allowed: Sequence[Alphabet] = USUAL,
 ) -> Segments:
@@ -300,7 +300,7 @@ def _try_encode(text: str, alphabet: Alphabet) -> bytes | None:
 
 # ---- segments
 
-_HEADER_SIZE = {Long.UDH8: 6, Long.UDH16: 7, Long.SAR: 6, Long.PAYLOAD: 0}
+_HEADER_SIZE = {SplitMethod.UDH8: 6, SplitMethod.UDH16: 7, SplitMethod.SAR: 6, SplitMethod.PAYLOAD: 0}
 """Octets of user data header in each part on the air. With SAR the carrier writes it; the reference is kept to 8 bits
 so that the short header, and with it 153 septets, always suffices."""
 
@@ -335,24 +335,24 @@ def capacity(alphabet: Alphabet, header: int) -> int:
     return octets & ~1 if alphabet is Alphabet.UCS2 else octets
 
 
-def parts_needed(octets: bytes, alphabet: Alphabet, long: Long) -> int:
+def parts_needed(octets: bytes, alphabet: Alphabet, long: SplitMethod) -> int:
     """Return the number of parts that ``cut`` would make. Raise TextError when they are more than 255."""
-    if len(octets) <= capacity(alphabet, 0) or long is Long.PAYLOAD:
+    if len(octets) <= capacity(alphabet, 0) or long is SplitMethod.PAYLOAD:
         return 1
     return len(_slices(octets, alphabet, capacity(alphabet, _HEADER_SIZE[long])))
 
 
 def cut(
-    octets: bytes, alphabet: Alphabet, data_coding: int, reference: int, long: Long, *, esm_class: int = 0
+    octets: bytes, alphabet: Alphabet, data_coding: int, reference: int, long: SplitMethod, *, esm_class: int = 0
 ) -> Segments:
     """Return ``octets`` (without a user data header) as parts. Raise TextError when they are too many or too long."""
     if len(octets) <= AIR_OCTETS or len(octets) <= capacity(alphabet, 0):  # 140 octets fit in any alphabet
         return Segments(alphabet, data_coding, esm_class, (Segment(octets),))
-    if long is Long.PAYLOAD:
+    if long is SplitMethod.PAYLOAD:
         return Segments(alphabet, data_coding, esm_class, (_in_payload(octets),))
     bodies = _slices(octets, alphabet, capacity(alphabet, _HEADER_SIZE[long]))
     total = len(bodies)
-    if long is Long.SAR:
+    if long is SplitMethod.SAR:
         sar = tuple(Segment(body, _sar(reference, total, n)) for n, body in enumerate(bodies, 1))
         return Segments(alphabet, data_coding, esm_class, sar)
     parts = tuple(Segment(_udh(long, reference, total, n) + body) for n, body in enumerate(bodies, 1))
@@ -365,7 +365,7 @@ def split_octets(
     data_coding: int,
     *,
     reference: int,
-    long: Long = Long.UDH8,
+    long: SplitMethod = SplitMethod.UDH8,
     alphabet: Alphabet | None = None,
 ) -> Segments:
     """Return encoded octets as parts; ``alphabet``, or else ``data_coding``, decides where they may be cut.
@@ -383,9 +383,9 @@ def split_octets(
         return Segments(alphabet, data_coding, esm_class, (Segment(data),))
     if concatenation(elements) is not None:
         raise TextError("the data is longer than one message, but its user data header already marks it as a part")
-    if long is Long.PAYLOAD:
+    if long is SplitMethod.PAYLOAD:
         return Segments(alphabet, data_coding, esm_class, (_in_payload(data),))
-    width = Long.UDH16 if long is Long.UDH16 else Long.UDH8
+    width = SplitMethod.UDH16 if long is SplitMethod.UDH16 else SplitMethod.UDH8
     size = capacity(alphabet, _HEADER_SIZE[width] + len(elements))
     if size < 2:
         raise TextError("the user data header leaves no room for the message")
@@ -451,8 +451,8 @@ def _escapes_before(octets: bytes, start: int, end: int) -> int:
     return end - start - len(octets[start:end].rstrip(b"\x1b"))
 
 
-def _udh(long: Long, reference: int, total: int, number: int, elements: bytes = b"") -> bytes:
-    if long is Long.UDH16:
+def _udh(long: SplitMethod, reference: int, total: int, number: int, elements: bytes = b"") -> bytes:
+    if long is SplitMethod.UDH16:
         concat = bytes((_CONCAT16, 4, reference >> 8 & 0xFF, reference & 0xFF, total, number))
     else:
         concat = bytes((_CONCAT8, 3, reference & 0xFF, total, number))

@@ -29,7 +29,7 @@ def pack_answer(answer: SubmitResult, carriers: Mapping[str, int]) -> bytes:
         ANSWER.pack(
             answer.id,
             answer.lease,
-            answer.fate,
+            answer.resolution,
             answer.reason,
             answer.status,
             answer.due,

@@ -10,13 +10,13 @@ import msgspec
 from gateway.model import (
     PRIORITY,
     Category,
-    Leased,
+    DecisionDetail,
+    LeasedMessage,
     NewMessage,
     Permission,
     Reason,
     Recipient,
     Redecide,
-    Ruled,
     State,
 )
 from gateway.store.crypto import Vault
@@ -62,18 +62,18 @@ def pack_caps(caps: tuple[tuple[bytes, int, int], ...]) -> bytes:
     return b"".join([CAP.pack(*cap) for cap in caps])
 
 
-def pack_ruled(ruled: Ruled) -> bytes:
+def pack_decision(decision: DecisionDetail) -> bytes:
     """Return the details of a policy decision in at most ``RULED_STEP_OCTETS``; "…" replaces what does not fit."""
-    packed = _encode(ruled)
-    zones, rules = ruled.zones or (), ruled.rules or ()
+    packed = _encode(decision)
+    zones, rules = decision.zones or (), decision.rules or ()
     while len(packed) > RULED_STEP_OCTETS and (zones or rules):
         if zones:  # a toll-free number has dozens
             zones = zones[: len(zones) // 2]
-            ruled = msgspec.structs.replace(ruled, zones=(*zones, "…"))
+            decision = msgspec.structs.replace(decision, zones=(*zones, "…"))
         else:
             rules = rules[:-1]
-            ruled = msgspec.structs.replace(ruled, rules=(*rules, "…"))
-        packed = _encode(ruled)
+            decision = msgspec.structs.replace(decision, rules=(*rules, "…"))
+        packed = _encode(decision)
     return packed
 
 
@@ -124,8 +124,8 @@ def _first_step(item: NewMessage, due: int) -> bytes:
     """Return the timeline of a new message: its acceptance and, when it is delayed, until when."""
     if not due or item.state not in _DELAYED:
         return bytes((item.state, item.reason)) + _FIRST_STEP_ALONE
-    ruled = pack_ruled(Ruled(due))
-    rest = b"%b\0%b" % (RULED_STEP.to_bytes(4, "big"), ruled)
+    decision = pack_decision(DecisionDetail(due))
+    rest = b"%b\0%b" % (RULED_STEP.to_bytes(4, "big"), decision)
     return b"%c%c%b%c%b" % (item.state, item.reason, _FIRST_STEP_TIME, len(rest), rest)
 
 
@@ -134,12 +134,12 @@ def refused_until(item: NewMessage, refused: int) -> int:
     return time_of(item.id) + refused * 1000
 
 
-def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> Leased:
+def read_leased(message_id: bytes, raw: bytes, lease: int, vault: Vault) -> LeasedMessage:
     """Return a message that ``take`` leased, from its record as it was before the take."""
     head = RecordHead._make(HEAD.unpack_from(raw))
     sections = cut(head, raw)
     envelope = open_envelope(vault.open(sections.envelope))
-    return Leased(
+    return LeasedMessage(
         message_id,
         lease,
         Recipient(envelope.to, sections.recipient, partition_of(message_id)),

@@ -109,7 +109,7 @@ INTERMEDIATE_STEP = 0xFFFFFFFF
 CAP = Struct(">8sII")  # scope, limit, window in seconds
 RULE = Struct(">BB8sQQ")  # group, status, scope, at, until
 ANSWER = Struct(">16sQBBIQBBBBB")
-"""id, lease, fate, reason, status, due, on_unknown, last place, total parts, answered parts, carrier; then the
+"""id, lease, resolution, reason, status, due, on_unknown, last place, total parts, answered parts, carrier; then the
 parts."""
 ANSWER_PART = Struct(">BBIB")
 """index, state, status, length of the carrier's id, which follows; behind the last part, the mark of the text."""

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from gateway.model import Match, Permit, Reason, ReceiptFact, SubmitResult
+from gateway.model import Permit, Reason, ReceiptFact, ReceiptMatch, SubmitResult
 from gateway.store.arguments import pack_answer, pack_receipt
-from gateway.store.codec import pack_permission, pack_ruled, read_leased, read_redecide, readable
+from gateway.store.codec import pack_decision, pack_permission, read_leased, read_redecide, readable
 from gateway.store.ids import partition_of
 from gateway.store.layout import TURN
 from gateway.store.owner import LeaseOwner
 from gateway.store.partition_calls import SLICE, PartitionCalls, per_partition, slices
 from gateway.store.requests import OwnerSeen, ReclaimResult, TakeRequest, TakeResult
 
-_MATCHES = tuple(Match)  # by value
+_MATCHES = tuple(ReceiptMatch)  # by value
 _LEASE_OVER = 255  # a reply of regate
 
 
@@ -84,7 +84,7 @@ class LeaseCalls(PartitionCalls):
                 int(granted.checks),
                 item.route,
                 pack_permission(granted),
-                pack_ruled(item.ruled) if item.ruled else b"",
+                pack_decision(item.decision) if item.decision else b"",
             )
 
         replies = await self._by_id("permit", [item.id for item in items], [args_of(item) for item in items])
@@ -138,8 +138,8 @@ class LeaseCalls(PartitionCalls):
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
-        """Store what carriers answered, then what their receipts say; return one Match per receipt."""
+    ) -> list[ReceiptMatch]:
+        """Store what carriers answered, then what their receipts say; return one ReceiptMatch per receipt."""
         names = {answer.carrier for answer in answers} | {receipt.carrier for receipt in receipts}
         carriers = {name: number for number, name in enumerate(names)}
         head: list[Any] = [self._settings, owner.name, len(carriers), *carriers]
@@ -157,7 +157,7 @@ class LeaseCalls(PartitionCalls):
                 args += [pack_receipt(receipts[i], carriers) for i in then]
                 calls.append((partition, "progress", args))
                 orders.append(then)
-        out = [Match.PARKED] * len(receipts)
+        out = [ReceiptMatch.PARKED] * len(receipts)
         for order, reply in zip(orders, await self._link.calls(calls), strict=True):
             for index, match in zip(order, reply, strict=True):
                 out[index] = _MATCHES[match]

@@ -109,7 +109,7 @@ VOCABULARY: dict[str, type[IntEnum] | type[model.Check]] = {
     "Check": model.Check,
     "OnUnknown": model.OnUnknown,
     "Priority": model.Priority,
-    "Match": model.Match,
+    "Match": model.ReceiptMatch,
     "Group": model.RuleGroup,
     "Status": model.RuleStatus,
     "Cancel": CancelResult,

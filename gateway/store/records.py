@@ -10,12 +10,12 @@ from gateway.model import (
     WAITING,
     Category,
     Content,
+    DecisionDetail,
     Envelope,
     PartState,
     Priority,
     Reason,
     Recipient,
-    Ruled,
     State,
 )
 from gateway.store.crypto import Vault
@@ -62,7 +62,7 @@ class TimelineStep(NamedTuple):
     carrier: str = ""
     status: int = 0
     error: str = ""
-    ruled: Ruled | None = None  # details of the policy decision that made this step
+    decision: DecisionDetail | None = None  # details of the policy decision that made this step
 
 
 class MessageRecord(msgspec.Struct, gc=False):
@@ -117,7 +117,7 @@ class Sections(NamedTuple):
 
 open_envelope = msgspec.msgpack.Decoder(Envelope).decode
 open_content = msgspec.msgpack.Decoder(Content).decode
-_open_ruled = msgspec.msgpack.Decoder(Ruled).decode
+_open_decision = msgspec.msgpack.Decoder(DecisionDetail).decode
 _PART_STATES = tuple(PartState)  # by value: faster than a call of the enum
 
 _REMARKS = {Reason.RECEIPT, Reason.RECEIPT_UNKNOWN, Reason.RECEIPT_UNREADABLE, Reason.AMBIGUOUS_RECEIPT}
@@ -227,16 +227,16 @@ def _read_trail(packed: bytes, accepted_at: int) -> list[TimelineStep]:
         end = at + 8 + packed[at + 7]
         rest = packed[at + 8 : end]
         at = end
-        status, carrier, error, ruled = 0, "", "", None
+        status, carrier, error, decision = 0, "", "", None
         if rest:
             status, name_end = int.from_bytes(rest[:4], "big"), 5 + rest[4]
             if status == RULED_STEP:
-                status, ruled = 0, _open_ruled(rest[name_end:])
+                status, decision = 0, _open_decision(rest[name_end:])
             else:
                 carrier, error = rest[5:name_end].decode(), rest[name_end:].decode("utf-8", "replace")
         if state is State.SENDING:
             carrier_then = carrier
-        steps.append(TimelineStep(state, reason, accepted_at + after, carrier or carrier_then, status, error, ruled))
+        steps.append(TimelineStep(state, reason, accepted_at + after, carrier or carrier_then, status, error, decision))
         if state in WAITING:
             carrier_then = ""
     return [step._replace(status=0) if step.status == INTERMEDIATE_STEP else step for step in steps]

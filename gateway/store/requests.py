@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.model import Leased, OnUnknown, Priority, Recipient, Redecide, RuleGroup, RuleStatus, State
+from gateway.model import LeasedMessage, OnUnknown, Priority, Recipient, Redecide, RuleGroup, RuleStatus, State
 from gateway.store.owner import LeaseOwner
 
 
@@ -61,7 +61,7 @@ class UnreadableMessage(NamedTuple):
 class TakeResult(NamedTuple):
     """The result of one ``take``."""
 
-    leased: list[Leased]
+    leased: list[LeasedMessage]
     redecide: list[Redecide]
     dropped: int  # expired or refused at the gate; their events are raised
     more: bool  # something else is ready now

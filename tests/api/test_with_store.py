@@ -20,7 +20,7 @@ from gateway.intake.idempotency import IdempotentRequests, IdempotentRun, body_h
 from gateway.intake.redecide import Redecider
 from gateway.intake.service import Intake
 from gateway.intake.submission import Submission, SubmissionResult
-from gateway.model import Leased, Priority, Reason, State
+from gateway.model import LeasedMessage, Priority, Reason, State
 from gateway.policy.rulebook import by_category
 from gateway.store import keys
 from gateway.store.crypto import Vault
@@ -89,7 +89,7 @@ class Gateway:
         (taken,) = await self.store.take(OWNER, [TakeRequest(RECIPIENT.partition, LANES, "north", 10)])
         return taken
 
-    async def taken(self) -> list[Leased]:
+    async def taken(self) -> list[LeasedMessage]:
         return (await self.take()).leased
 
 

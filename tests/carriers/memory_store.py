@@ -12,11 +12,11 @@ from gateway.model import (
     Category,
     Content,
     Envelope,
-    Leased,
-    Match,
+    LeasedMessage,
     PartState,
     Reason,
     ReceiptFact,
+    ReceiptMatch,
     Recipient,
     Resolution,
     State,
@@ -35,7 +35,7 @@ OWNER = LeaseOwner("test", "1")
 
 @dataclass
 class Row:
-    message: Leased
+    message: LeasedMessage
     state: State = State.QUEUED
     due: int = 0
     carrier: str = ""
@@ -76,7 +76,7 @@ class MemoryStore:
         (message_id,) = new_ids(int(time() * 1000), [recipient.partition])
         expires = int(time() * 1000) + 3_600_000
         self.rows[message_id] = Row(
-            Leased(
+            LeasedMessage(
                 id=message_id,
                 lease=0,
                 recipient=recipient,
@@ -119,7 +119,7 @@ class MemoryStore:
         lanes = {(lane.route, lane.place) for lane in request.lanes}
         queue = self.queues[request.partition]
         queue.sort(key=lambda one: self.rows[one].message.category != Category.OTP)  # stable
-        leased: list[Leased] = []
+        leased: list[LeasedMessage] = []
         budget = request.limit
         self.lease += 1
         for one in list(queue):
@@ -187,7 +187,7 @@ class MemoryStore:
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         self._check("progress")
         for answer in answers:
             self._answer(answer)
@@ -196,7 +196,7 @@ class MemoryStore:
     def _answer(self, answer: SubmitResult) -> None:
         row = self.rows[answer.id]
         message = row.message
-        row.history.append((answer.fate, answer.carrier, answer.status))
+        row.history.append((answer.resolution, answer.carrier, answer.status))
         for part in answer.parts:
             if row.parts.get(part.index) is not PartState.ACCEPTED:
                 row.parts[part.index] = part.state
@@ -207,29 +207,29 @@ class MemoryStore:
         if row.state is not State.SENDING or message.lease != answer.lease:
             return
         message.parts = bytes(row.parts.get(index, PartState.PENDING) for index in range(answer.total))
-        if answer.fate is Resolution.SENT:
+        if answer.resolution is Resolution.SENT:
             row.state = State.SENT
-        elif answer.fate is Resolution.UNKNOWN:
+        elif answer.resolution is Resolution.UNKNOWN:
             row.state = State.UNKNOWN
-        elif answer.fate in (Resolution.REJECTED, Resolution.FAILED) or (
-            answer.last_place and answer.fate is Resolution.NEXT
+        elif answer.resolution in (Resolution.REJECTED, Resolution.FAILED) or (
+            answer.last_place and answer.resolution is Resolution.NEXT
         ):
-            row.state = State.REJECTED if answer.fate is Resolution.REJECTED else State.FAILED
+            row.state = State.REJECTED if answer.resolution is Resolution.REJECTED else State.FAILED
         else:
-            row.due = answer.due if answer.fate is Resolution.RETRY else 0
-            message.attempts += answer.fate is Resolution.RETRY
-            if answer.fate is Resolution.NEXT:
+            row.due = answer.due if answer.resolution is Resolution.RETRY else 0
+            message.attempts += answer.resolution is Resolution.RETRY
+            if answer.resolution is Resolution.NEXT:
                 message.place, message.attempts = message.place + 1, 0
             self._back(answer.id, row)
 
-    def _receipt(self, receipt: ReceiptFact) -> Match:
+    def _receipt(self, receipt: ReceiptFact) -> ReceiptMatch:
         for form in receipt.ids:
             message_id = self.ids.get((receipt.carrier, form))
             if message_id is not None:
                 self._apply(receipt, self.rows[message_id])
-                return Match.APPLIED
+                return ReceiptMatch.APPLIED
         self.parked[receipt.carrier, receipt.ids[0]] = receipt
-        return Match.PARKED
+        return ReceiptMatch.PARKED
 
     @staticmethod
     def _apply(receipt: ReceiptFact | None, row: Row) -> None:

@@ -17,7 +17,7 @@ from gateway.carriers.validity import PROOFS
 from gateway.config import Carrier, CarrierTlv, Route
 from gateway.model import (
     Category,
-    Leased,
+    LeasedMessage,
     OnUnknown,
     PartAnswer,
     PartState,
@@ -485,7 +485,7 @@ async def test_a_long_message_that_goes_on_is_not_to_blame_for_the_part_that_is_
             one.answer(port, 0, 1)
             one.answer(port, 0x04)
         assert len(row.history) > 4
-        assert {fate for fate, _, _ in row.history} == {Resolution.BACK, Resolution.SENT}
+        assert {resolution for resolution, _, _ in row.history} == {Resolution.BACK, Resolution.SENT}
 
 
 async def test_a_sick_carrier_is_asked_with_a_message_that_may_be_resent_and_is_down_for_others() -> None:
@@ -745,7 +745,7 @@ async def test_a_successor_of_our_name_ends_the_writing_however_lately_we_have_b
         await until(lambda: len(one.ports[0].open) == 1)
 
 
-async def lease(store: MemoryStore) -> Leased:
+async def lease(store: MemoryStore) -> LeasedMessage:
     """Take what there is behind the dispatcher's back."""
     lanes = tuple(Lane("*", 0, priority) for priority in Priority)
     for partition in range(PARTITIONS):
@@ -854,7 +854,7 @@ async def test_room_whose_answers_are_stored_or_set_aside_is_used_at_once(aside:
         await until(lambda: len(port.bodies) == 18)
 
 
-def _sent(leased: Leased) -> SubmitResult:
+def _sent(leased: LeasedMessage) -> SubmitResult:
     part = PartAnswer(0, PartState.ACCEPTED, b"id")
     return SubmitResult(leased.id, leased.lease, "north", Resolution.SENT, Reason.NONE, 0, 0, 1, [part])
 

@@ -19,7 +19,7 @@ from gateway.smpp.events import Answered
 from gateway.smpp.pdu import DELIVER_SM
 from gateway.smpp.short_message import ShortMessage, submit_template
 from gateway.smpp.status import CommandStatus
-from gateway.smpp.text import Long, decode, split
+from gateway.smpp.text import SplitMethod, decode, split
 
 smpp34 = pytest.importorskip("smpp34", reason="smpp34 has no wheel for this platform")
 
@@ -148,7 +148,7 @@ def receipts_of(listener: Collector) -> set[bytes]:
     return {found.ids[0] for found in parsed if found is not None}
 
 
-def submit(pool: BindPool, text: str, dest: bytes, context: object, long: Long = Long.UDH8) -> int:
+def submit(pool: BindPool, text: str, dest: bytes, context: object, long: SplitMethod = SplitMethod.UDH8) -> int:
     """Write a text to the bind with the most room; how many parts it had."""
     template = submit_template(source=b"Shop", source_ton=5, source_npi=0, registered_delivery=1)
     bind = max(pool.binds, key=lambda each: each.free)
@@ -185,8 +185,8 @@ async def test_a_transmitter_and_a_receiver_share_the_work() -> None:
         assert listener.unknown == []
 
 
-@pytest.mark.parametrize("long", [Long.UDH8, Long.UDH16, Long.SAR, Long.PAYLOAD])
-async def test_long_texts_arrive_whole_however_they_are_cut(long: Long) -> None:
+@pytest.mark.parametrize("long", [SplitMethod.UDH8, SplitMethod.UDH16, SplitMethod.SAR, SplitMethod.PAYLOAD])
+async def test_long_texts_arrive_whole_however_they_are_cut(long: SplitMethod) -> None:
     async with bound(binds=1) as (smsc, pool, listener):
         parts = submit(pool, LONG_TEXT, b"8613800138000", "long", long)
         await until(lambda: smsc.receipts_taken == parts)

@@ -24,7 +24,7 @@ from gateway.model import State
 from gateway.simulator import Faults, Simulator, StatusRule
 from gateway.smpp.codec import decode
 from gateway.smpp.events import BindRequested
-from gateway.smpp.text import Long
+from gateway.smpp.text import SplitMethod
 from gateway.store.messages import MessageStore
 from gateway.store.owner import LeaseOwner
 from gateway.store.receipt_index import ReceiptIndex
@@ -92,21 +92,21 @@ async def test_alphabets(store_url: str, alphabet: str, octets: bytes) -> None:
     assert (entry.payload, entry.data_coding) == (octets, 0 if alphabet == "gsm7" else 3)
 
 
-@pytest.mark.parametrize("method", list(Long))
-async def test_long_messages(store_url: str, method: Long) -> None:
+@pytest.mark.parametrize("method", list(SplitMethod))
+async def test_long_messages(store_url: str, method: SplitMethod) -> None:
     async with opened(store_url) as store, Simulator(ledger=True) as simulator:
         ids = await submit(store, 5, text="x" * 400)
         async with serving(store, simulator, long_messages=method.value):
             await until_states(store, ids, State.DELIVERED)
     parts = Counter(entry.dest for entry in simulator.ledger)
-    assert set(parts.values()) == {1 if method is Long.PAYLOAD else 3}
+    assert set(parts.values()) == {1 if method is SplitMethod.PAYLOAD else 3}
     first = simulator.ledger[0]
     tlvs = first.tlvs or {}
     shapes = {
-        Long.UDH8: first.payload[:3] == b"\x05\x00\x03" and bool(first.esm_class & UDH),
-        Long.UDH16: first.payload[:3] == b"\x06\x08\x04" and bool(first.esm_class & UDH),
-        Long.SAR: SAR in tlvs and not first.esm_class & UDH,
-        Long.PAYLOAD: PAYLOAD in tlvs and len(first.payload) == 400,
+        SplitMethod.UDH8: first.payload[:3] == b"\x05\x00\x03" and bool(first.esm_class & UDH),
+        SplitMethod.UDH16: first.payload[:3] == b"\x06\x08\x04" and bool(first.esm_class & UDH),
+        SplitMethod.SAR: SAR in tlvs and not first.esm_class & UDH,
+        SplitMethod.PAYLOAD: PAYLOAD in tlvs and len(first.payload) == 400,
     }
     assert shapes[method]
 

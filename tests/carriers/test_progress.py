@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.carriers.progress import ENOUGH, FEW, MOST, ProgressWriter
-from gateway.model import Match, PartAnswer, PartState, Reason, ReceiptFact, Resolution, SubmitResult
+from gateway.model import PartAnswer, PartState, Reason, ReceiptFact, ReceiptMatch, Resolution, SubmitResult
 from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import Supervision
@@ -20,12 +20,12 @@ class Ledger:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []
         self.failures = 0
-        self.match = Match.APPLIED
+        self.match = ReceiptMatch.APPLIED
         self.running = 0
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         self.running += 1
         assert self.running == 1
         await asyncio.sleep(0.005)
@@ -111,7 +111,7 @@ class Picky(Ledger):
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         await asyncio.sleep(0)
         ids = [part.carrier_id for answer in answers for part in answer.parts]
         ids += [answer.id for answer in answers] + [one for fact in receipts for one in fact.ids]
@@ -119,7 +119,7 @@ class Picky(Ledger):
             raise self.error
         self.stored += ids
         self.plain += [answer for answer in answers if not any(part.carrier_id for part in answer.parts)]
-        return [Match.APPLIED] * len(receipts)
+        return [ReceiptMatch.APPLIED] * len(receipts)
 
 
 def answer(number: int) -> SubmitResult:
@@ -166,7 +166,7 @@ async def test_an_answer_that_cannot_be_stored_as_it_is_keeps_its_outcome_and_lo
         progress_writer.answers([answer(number) for number in range(50)])
         await asyncio.wait_for(progress_writer.drained(), 10)
     assert {one.id for one in done} == {number.to_bytes(16, "big") for number in range(50)}
-    assert [(one.id, one.fate, one.parts[0].state) for one in ledger.plain] == [
+    assert [(one.id, one.resolution, one.parts[0].state) for one in ledger.plain] == [
         ((7).to_bytes(16, "big"), Resolution.SENT, PartState.ACCEPTED)
     ]
     assert not parts.aside
@@ -208,7 +208,7 @@ async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given
 
 async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
     ledger = Ledger()
-    ledger.match = Match.PARKED
+    ledger.match = ReceiptMatch.PARKED
     async with reporting(ledger) as (progress_writer, _):
         progress_writer.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
         await progress_writer.drained()
@@ -221,7 +221,7 @@ async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_aga
         progress_writer.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
         await progress_writer.drained()
         sizes = [size for _, size in ledger.batches]
-        ledger.match = Match.REPEATED
+        ledger.match = ReceiptMatch.REPEATED
         ledger.batches.clear()
         progress_writer.receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
         await progress_writer.drained()
@@ -231,7 +231,7 @@ async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_aga
 
 async def test_answers_are_not_held_up_by_receipts_that_go_few_at_a_time() -> None:
     ledger = Ledger()
-    ledger.match = Match.PARKED
+    ledger.match = ReceiptMatch.PARKED
     async with reporting(ledger) as (progress_writer, _):
         progress_writer.receipts([FACT] * (3 * FEW), [""] * (3 * FEW))
         progress_writer.answers([ANSWER] * 500)

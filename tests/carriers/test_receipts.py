@@ -14,7 +14,7 @@ from gateway.carriers.receipt_number import number_of
 from gateway.carriers.receipts import PATIENCE, ReceiptHandler
 from gateway.cluster.receipt_id_forms import ENOUGH, ReceiptIdForms
 from gateway.config import Carrier
-from gateway.model import Match, PartState, ReceiptFact
+from gateway.model import PartState, ReceiptFact, ReceiptMatch
 from gateway.smpp.message_id import FormKind
 from gateway.smpp.short_message import ShortMessage
 from gateway.store.arguments import pack_receipt
@@ -95,7 +95,7 @@ def test_acknowledged_only_when_stored() -> None:
     assert bind.answers == []
     assert (fact.carrier, fact.ids, fact.state, fact.error) == ("north", (b"0A1B",), PartState.DELIVERED, "000")
     assert fact.recipient == HASHER.recipient("46700000001")
-    receipts.stored([Match.APPLIED], tickets)
+    receipts.stored([ReceiptMatch.APPLIED], tickets)
     assert bind.answers == [(7, 0)]
     assert receipts.counts["applied"] == 1
 
@@ -152,7 +152,7 @@ def test_a_receipt_of_an_unknown_id_is_told_in_detail_before_it_is_acknowledged(
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED.replace(b"text:hello", b"text:Your code is 123"), 1)], 0.0)
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
     assert bind.answers == []
     (fact,), tickets = progress_writer.take()
     assert fact.ids == (b"0A1B",)
@@ -160,7 +160,7 @@ def test_a_receipt_of_an_unknown_id_is_told_in_detail_before_it_is_acknowledged(
     assert (FormKind.DECIMAL, b"2587") in fact.detail.guesses
     assert (fact.detail.host, fact.detail.sure) == (bind.peer, False)
     assert fact.detail.mark == HASHER.excerpt("Your code is 123456, goes on")
-    receipts.stored([Match.APPLIED], tickets)
+    receipts.stored([ReceiptMatch.APPLIED], tickets)
     assert bind.answers == [(1, 0)]
     assert (receipts.counts["parked"], receipts.counts["applied"]) == (0, 1)
 
@@ -177,7 +177,7 @@ def test_a_form_that_was_learned_is_looked_up_first() -> None:
 def test_with_the_form_set_nothing_is_guessed_and_nothing_learned() -> None:
     receipts, progress_writer = receipts_of(id_form="as-is")
     receipts.received(FakeBind(), [deliver(DELIVERED, 1)], 0.0)
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
     (fact,), _ = progress_writer.take()
     assert fact.detail is not None
     assert (fact.detail.guesses, fact.detail.sure) == ((), True)
@@ -188,9 +188,9 @@ def test_receipts_found_by_their_ids_as_they_came_tell_that_others_are_strangers
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
-    receipts.stored([Match.APPLIED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.APPLIED], progress_writer.take()[1])
     receipts.received(bind, [deliver(DELIVERED.replace(b"0A1B", b"7"), 2)], 0.0)
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
     (fact,), _ = progress_writer.take()
     assert fact.detail is not None
     assert fact.detail.sure
@@ -208,15 +208,15 @@ def test_until_a_form_is_learned_the_others_are_told_with_the_receipt() -> None:
             assert b"22" in [one for _, one in fact.detail.guesses]
         else:
             assert fact.detail is None
-        receipts.stored([Match.APPLIED], tickets)
+        receipts.stored([ReceiptMatch.APPLIED], tickets)
 
 
 def test_parked_in_every_form_is_stored_all_the_same() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
     assert bind.answers == [(1, 0)]
     assert receipts.counts["parked"] == 1
     assert progress_writer.facts == []
@@ -324,19 +324,19 @@ def test_the_destination_is_looked_up_when_the_source_has_nothing_and_first_from
     receipts.received(bind, [turned(7)], 0.0)
     (fact,), tickets = progress_writer.take()
     assert fact.recipient == HASHER.recipient(SENDER.decode())
-    receipts.stored([Match.PARKED], tickets)
+    receipts.stored([ReceiptMatch.PARKED], tickets)
     assert bind.answers == []
     (fact,), tickets = progress_writer.take()
     assert (fact.recipient, fact.ids) == (HASHER.recipient(RECIPIENT.decode()), (b"0A1B",))
-    receipts.stored([Match.APPLIED], tickets)
+    receipts.stored([ReceiptMatch.APPLIED], tickets)
     assert bind.answers == [(7, 0)]
     receipts.received(bind, [turned(8)], 0.0)
     (fact,), tickets = progress_writer.take()
     assert fact.recipient == HASHER.recipient(RECIPIENT.decode())
-    receipts.stored([Match.PARKED], tickets)
+    receipts.stored([ReceiptMatch.PARKED], tickets)
     (told,), tickets = progress_writer.take()
     assert (told.recipient, bool(told.detail)) == (fact.recipient, True)
-    receipts.stored([Match.PARKED], tickets)
+    receipts.stored([ReceiptMatch.PARKED], tickets)
     assert (bind.answers, progress_writer.facts) == ([(7, 0), (8, 0)], [])
 
 
@@ -344,12 +344,12 @@ def test_a_carrier_known_to_turn_addresses_round_is_looked_up_once() -> None:
     receipts, progress_writer = receipts_of(id_form="as-is")
     bind = FakeBind()
     receipts.received(bind, [usual(1)], 0.0)
-    receipts.stored([Match.APPLIED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.APPLIED], progress_writer.take()[1])
     receipts.received(bind, [usual(2)], 0.0)
-    receipts.stored([Match.PARKED], progress_writer.take()[1])
+    receipts.stored([ReceiptMatch.PARKED], progress_writer.take()[1])
     (told,), tickets = progress_writer.take()
     assert told.detail, "not looked up for the other number"
-    receipts.stored([Match.PARKED], tickets)
+    receipts.stored([ReceiptMatch.PARKED], tickets)
     assert (bind.answers, progress_writer.facts) == ([(1, 0), (2, 0)], [])
 
 
@@ -456,7 +456,7 @@ def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
         assert len(pack_receipt(fact, {"north": 0})) < 8192
     while progress_writer.facts:  # told again, for another recipient or in detail, until it is stored
         facts, tickets = progress_writer.take()
-        receipts.stored([Match.PARKED], tickets)
+        receipts.stored([ReceiptMatch.PARKED], tickets)
         assert all(len(pack_receipt(fact, {"north": 0})) < 8192 for fact in (*facts, *progress_writer.facts))
 
 
@@ -467,5 +467,14 @@ def test_a_bind_hears_how_many_of_its_receipts_were_about_messages_of_ours() -> 
     receipts.received(one, [deliver(DELIVERED, n) for n in range(4)], 0.0)
     receipts.received(two, [deliver(DELIVERED, 9), deliver(b"hello", 10, esm_class=0)], 0.0)
     _, tickets = progress_writer.take()
-    receipts.stored([Match.APPLIED, Match.PARKED, Match.REPEATED, Match.APPLIED, Match.AMBIGUOUS], tickets)
+    receipts.stored(
+        [
+            ReceiptMatch.APPLIED,
+            ReceiptMatch.PARKED,
+            ReceiptMatch.REPEATED,
+            ReceiptMatch.APPLIED,
+            ReceiptMatch.AMBIGUOUS,
+        ],
+        tickets,
+    )
     assert (one.about_ours, two.about_ours) == (2, 0)

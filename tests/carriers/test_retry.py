@@ -21,7 +21,7 @@ ANY = st.integers(1, 0xFFFFFFFF) | st.sampled_from([int(status) for status in Co
 
 
 @pytest.mark.parametrize(
-    ("status", "attempts", "last", "fate", "reason"),
+    ("status", "attempts", "last", "resolution", "reason"),
     [
         (0x58, 9, True, Resolution.BACK, Reason.THROTTLED),
         (0x58, 9, False, Resolution.BACK, Reason.THROTTLED),
@@ -44,14 +44,14 @@ ANY = st.integers(1, 0xFFFFFFFF) | st.sampled_from([int(status) for status in Co
         (0x0C, 0, False, Resolution.REJECTED, Reason.CARRIER_REFUSED),
     ],
 )
-def test_table(status: int, attempts: int, last: bool, fate: Resolution, reason: Reason) -> None:
+def test_table(status: int, attempts: int, last: bool, resolution: Resolution, reason: Reason) -> None:
     word = decide([status], attempts=attempts, last_place=last)
-    assert (word.fate, word.reason, word.status) == (fate, reason, status)
-    assert (word.delay > 0) == (fate is Resolution.RETRY)
+    assert (word.resolution, word.reason, word.status) == (resolution, reason, status)
+    assert (word.delay > 0) == (resolution is Resolution.RETRY)
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "times", "others", "attempts", "last", "fate"),
+    ("status", "kind", "times", "others", "attempts", "last", "resolution"),
     [
         (0x58, RetryClass.THROTTLE, 4, True, 0, True, Resolution.BACK),
         (0x58, RetryClass.THROTTLE, 5, True, 0, True, Resolution.RETRY),
@@ -65,11 +65,11 @@ def test_table(status: int, attempts: int, last: bool, fate: Resolution, reason:
     ],
 )
 def test_what_one_message_brings_about_again_and_again_is_its_own_fault(
-    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, fate: Resolution
+    status: int, kind: RetryClass, times: int, others: bool, attempts: int, last: bool, resolution: Resolution
 ) -> None:
     word = blamed(decide([status]), kind, times, attempts, last, others=others)
-    assert (word.fate, word.status) == (fate, status)
-    assert (word.delay > 0) == (fate is Resolution.RETRY)
+    assert (word.resolution, word.status) == (resolution, status)
+    assert (word.delay > 0) == (resolution is Resolution.RETRY)
     assert word.delay <= STEP_ASIDE_LIMIT
 
 
@@ -90,27 +90,27 @@ def test_unknown_outranks_every_refusal() -> None:
 
 
 def test_the_worst_part_decides() -> None:
-    assert decide([0x58, 0x08, 0x0B, 0x14]).fate is Resolution.REJECTED
+    assert decide([0x58, 0x08, 0x0B, 0x14]).resolution is Resolution.REJECTED
     assert decide([0x58, 0x08, 0x14]).status == 0x08
     assert decide([0x58, 0x04]).reason is Reason.THROTTLED
 
 
 def test_unwritten_parts_bring_it_back() -> None:
     assert decide([], unwritten=True) == RetryDecision(Resolution.BACK, Reason.BIND_LOST)
-    assert decide([]).fate is Resolution.SENT
+    assert decide([]).resolution is Resolution.SENT
 
 
 def test_a_carriers_own_table_wins() -> None:
     own = {0x411: RetryClass.THROTTLE, 0x0B: RetryClass.RETRY}
-    assert decide([0x411], overrides=own).fate is Resolution.BACK
-    assert decide([0x0B], overrides=own).fate is Resolution.RETRY
+    assert decide([0x411], overrides=own).resolution is Resolution.BACK
+    assert decide([0x0B], overrides=own).resolution is Resolution.RETRY
     assert tries(0x0B, own) == 3
 
 
 @given(st.lists(ANY, min_size=1, max_size=5), st.integers(0, 50), st.booleans(), st.floats(0, 0.999))
 def test_any_status_ends_somewhere(refused: list[int], attempts: int, last: bool, random: float) -> None:
     word = decide(refused, attempts=attempts, last_place=last, random=random)
-    assert word.fate is not Resolution.SENT
+    assert word.resolution is not Resolution.SENT
     assert word.status in refused
     assert 0 <= word.delay <= max(RETRY_LIMIT, QUEUE_FULL_LIMIT) * (1 + SPREAD)
-    assert not (last and word.fate is Resolution.NEXT)
+    assert not (last and word.resolution is Resolution.NEXT)

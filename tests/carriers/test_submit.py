@@ -10,7 +10,7 @@ from gateway.carriers.validity import absolute_time
 from gateway.config import Carrier, CarrierTlv
 from gateway.intake.carrier_tlvs import ParameterError
 from gateway.intake.submission import RequestedTerms
-from gateway.model import Category, Content, Envelope, Leased, PartState, Recipient
+from gateway.model import Category, Content, Envelope, LeasedMessage, PartState, Recipient
 from gateway.smpp.pdu import SUBMIT_SM
 from gateway.smpp.short_message import ShortMessage, decode_message
 from gateway.smpp.text import TextError
@@ -22,9 +22,9 @@ def carrier(**settings: Any) -> Carrier:
     return Carrier(name="north", hosts=("127.0.0.1:2775",), system_id="gw", password="pw", **settings)
 
 
-def leased(text: str = "hello", **changes: Any) -> Leased:
+def leased(text: str = "hello", **changes: Any) -> LeasedMessage:
     envelope = changes.pop("envelope", Envelope("46700000001", "shop", "acme", 1, ""))
-    message = Leased(
+    message = LeasedMessage(
         id=bytes(16),
         lease=1,
         recipient=Recipient("46700000001", bytes(16), 0),
@@ -44,12 +44,12 @@ def leased(text: str = "hello", **changes: Any) -> Leased:
     return msgspec.structs.replace(message, **changes)
 
 
-def bodies(message: Leased, **settings: Any) -> list[ShortMessage | None]:
+def bodies(message: LeasedMessage, **settings: Any) -> list[ShortMessage | None]:
     found = SubmitEncoder(carrier(**settings)).encode(message, NOW)
     return [None if body is None else decode_message(body, 0, len(body), SUBMIT_SM, 1) for body in found]
 
 
-def only(message: Leased, **settings: Any) -> ShortMessage:
+def only(message: LeasedMessage, **settings: Any) -> ShortMessage:
     (body,) = bodies(message, **settings)
     assert body is not None
     return body

@@ -16,7 +16,7 @@ from gateway.carriers.validity import (
     absolute_time,
     relative_time,
 )
-from gateway.model import Category, Leased
+from gateway.model import Category, LeasedMessage
 from gateway.policy.quiet_hours import LAST_MINUTE
 from tests.carriers.test_submit import NOW, carrier, leased
 
@@ -24,11 +24,11 @@ EXPIRY, SCHEDULE, SYSTEM = 0x62, 0x61, 0x08
 FOREVER = 2**63 - 1
 
 
-def text(message: Leased, refusals: ValidityRefusals | None = None, **settings: Any) -> bytes:
+def text(message: LeasedMessage, refusals: ValidityRefusals | None = None, **settings: Any) -> bytes:
     return Validity(carrier(**settings), refusals or ValidityRefusals("north")).text(message, NOW)
 
 
-def marketing(**changes: Any) -> Leased:
+def marketing(**changes: Any) -> LeasedMessage:
     return leased(category=Category.MARKETING, **changes)
 
 

@@ -26,7 +26,7 @@ from gateway.carriers.receipts import ReceiptHandler
 from gateway.carriers.responses import ResponseHandler
 from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.config import Carrier, Route
-from gateway.model import Match, ReceiptFact, State, SubmitResult
+from gateway.model import ReceiptFact, ReceiptMatch, State, SubmitResult
 from gateway.policy.pace import Pace
 from gateway.simulator import Simulator
 from gateway.smpp.codec import Pdu, encode
@@ -131,7 +131,7 @@ class Peer:
         self._receipts.received(bind, messages, now)
         while tickets := self.recorder.tickets[before:]:  # as if nothing were found: told in detail, then let be
             before = len(self.recorder.tickets)
-            self._receipts.stored([Match.PARKED] * len(tickets), tickets)
+            self._receipts.stored([ReceiptMatch.PARKED] * len(tickets), tickets)
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
         self.recorder.answers(self._outcomes.lost(contexts))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from gateway.model import (
-    Match,
     OnUnknown,
     PartAnswer,
     PartState,
     Reason,
     ReceiptDetail,
     ReceiptFact,
+    ReceiptMatch,
     Resolution,
     State,
     SubmitResult,
@@ -96,11 +96,11 @@ class CarrierRules(WorkerRules):
             if index in m.flying or not m.pinned_then:
                 parts.append(self.says(pick, m, index, [PartState.PENDING] if parts and stops else states, parts))
         said = {part.state for part in parts}
-        fate = Resolution.SENT
+        resolution = Resolution.SENT
         if PartState.UNKNOWN in said:
-            fate = Resolution.UNKNOWN
+            resolution = Resolution.UNKNOWN
         elif PartState.PENDING in said:
-            fate = pick(REFUSALS)
+            resolution = pick(REFUSALS)
         lost = [part.index for part in parts if part.state is PartState.UNKNOWN]
         if lost:
             self.unanswered.append(Unanswered(m.owner, m.new.id, m.lease, m.carrier, total, lost))
@@ -109,14 +109,14 @@ class CarrierRules(WorkerRules):
             id=m.new.id,
             lease=m.lease,
             carrier=m.carrier,
-            fate=fate,
-            reason=REASONS.get(fate, Reason.NONE),
-            status=88 if fate not in (Resolution.SENT, Resolution.UNKNOWN) else 0,
-            due=self.now + pick(AHEAD) if fate is Resolution.RETRY else 0,
+            resolution=resolution,
+            reason=REASONS.get(resolution, Reason.NONE),
+            status=88 if resolution not in (Resolution.SENT, Resolution.UNKNOWN) else 0,
+            due=self.now + pick(AHEAD) if resolution is Resolution.RETRY else 0,
             total=total,
             parts=parts,
             on_unknown=pick([*OnUnknown, OnUnknown.RESEND] if not self.calm else [OnUnknown.RESEND] * 5 + [*OnUnknown]),
-            last_place=pick((False, True)) if fate is Resolution.NEXT else False,
+            last_place=pick((False, True)) if resolution is Resolution.NEXT else False,
             mark=pick(MARKS) if lost or nameless else b"",
         )
 
@@ -155,9 +155,11 @@ class CarrierRules(WorkerRules):
             parts.append(answer if named else answer._replace(carrier_id=self.late_id(waiting, answer)))
             waiting.parts.remove(part)
         refused = any(part.state is PartState.PENDING for part in parts)
-        fate = pick(REFUSALS) if refused else Resolution.SENT
-        status, reason = 88 if refused else 0, REASONS.get(fate, Reason.NONE)
-        late = SubmitResult(waiting.id, waiting.lease, waiting.carrier, fate, reason, status, 0, waiting.total, parts)
+        resolution = pick(REFUSALS) if refused else Resolution.SENT
+        status, reason = 88 if refused else 0, REASONS.get(resolution, Reason.NONE)
+        late = SubmitResult(
+            waiting.id, waiting.lease, waiting.carrier, resolution, reason, status, 0, waiting.total, parts
+        )
         if not waiting.parts:
             self.unanswered.remove(waiting)
         self.progress(waiting.owner, [late], [], again)
@@ -180,7 +182,7 @@ class CarrierRules(WorkerRules):
             # the map may know an id for some hours longer than there is a record
             now = [fact for fact in facts if self.outlived.isdisjoint(names(fact))]
             got = self.driver.run(self.driver.store.progress(LeaseOwner.parse(owner), answers, now))
-            self.ambiguous = self.ambiguous or Match.AMBIGUOUS in got
+            self.ambiguous = self.ambiguous or ReceiptMatch.AMBIGUOUS in got
             expected = self.model.progress(owner, answers, now, self.now)
             for mine, theirs, fact in zip(expected, got, now, strict=True):
                 assert mine == theirs, f"{fact} made {theirs!r}, expected {mine!r}"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from gateway.model import (
     WAITING,
-    Match,
     OnUnknown,
     PartState,
     Permit,
     Reason,
     ReceiptFact,
+    ReceiptMatch,
     Resolution,
     State,
     SubmitResult,
@@ -91,7 +91,7 @@ class Outcome(Receipts):
 
     def progress(
         self, owner: str, answers: Sequence[SubmitResult], facts: Sequence[ReceiptFact], now: int
-    ) -> list[Match]:
+    ) -> list[ReceiptMatch]:
         """All answers, then the receipts that had come before them, then the receipts of this call."""
         for answer in answers:
             self._answer(owner, answer, now)
@@ -122,7 +122,7 @@ class Outcome(Receipts):
             self.name(m, carrier, id_, now)
 
     def _fate(self, m: Message, a: SubmitResult, now: int) -> None:
-        match a.fate:
+        match a.resolution:
             case Resolution.UNKNOWN:
                 self._unknown(m, a.on_unknown, now)
             case Resolution.REJECTED | Resolution.FAILED:
@@ -141,7 +141,7 @@ class Outcome(Receipts):
                 self._move(m, State.QUEUED, a.reason, now)
 
     def _refused(self, m: Message, a: SubmitResult, now: int) -> None:
-        state = State.REJECTED if a.fate is Resolution.REJECTED else State.FAILED
+        state = State.REJECTED if a.resolution is Resolution.REJECTED else State.FAILED
         if m.had:
             self._end(m, State.FAILED, Reason.PARTIAL, now)
         else:
@@ -171,7 +171,7 @@ class Outcome(Receipts):
         if (
             m.state is State.UNKNOWN
             and not m.doubtful
-            and a.fate is not Resolution.SENT
+            and a.resolution is not Resolution.SENT
             and not self._stopped_now(m, now)
         ):
             self._refused(m, a, now)

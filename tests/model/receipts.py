@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.model import Match, PartState, Reason, ReceiptFact, State
+from gateway.model import PartState, Reason, ReceiptFact, ReceiptMatch, State
 from tests.model.gate import Gate
 from tests.model.message import ENDED, Copy, Message, kept_date
 
@@ -122,21 +122,21 @@ class Receipts(Gate):
             if name in self.parked:
                 self.unpark(self.parked[name])
 
-    def _apply(self, holders: Sequence[bytes], name: Name, fact: ReceiptFact, now: int) -> Match:
+    def _apply(self, holders: Sequence[bytes], name: Name, fact: ReceiptFact, now: int) -> ReceiptMatch:
         """A receipt of an id that these messages have: it is for the only one that is open, else ambiguous."""
         there = [self.messages[id_] for id_ in holders if id_ in self.messages]
         open_ = [m for m in there if not m.final]
         if len(open_) > 1:
             for m in open_:
                 self._remark(m, Reason.AMBIGUOUS_RECEIPT, name[0])
-            return Match.AMBIGUOUS
-        return self._receive(open_[0], name[2], fact, now) if open_ else Match.REPEATED
+            return ReceiptMatch.AMBIGUOUS
+        return self._receive(open_[0], name[2], fact, now) if open_ else ReceiptMatch.REPEATED
 
     # -- what one says -------------------------------------------------------------------------------------------------
 
-    def receipts(self, facts: Sequence[ReceiptFact], now: int) -> list[Match]:
+    def receipts(self, facts: Sequence[ReceiptFact], now: int) -> list[ReceiptMatch]:
         """First the receipts of known ids, in order; then the others, which are parked."""
-        out: dict[int, Match] = {}
+        out: dict[int, ReceiptMatch] = {}
         strangers = []
         known = [self._known(fact) for fact in facts]  # before any of them is heard
         for number, (fact, name) in enumerate(zip(facts, known, strict=True)):
@@ -145,11 +145,11 @@ class Receipts(Gate):
                 others = self._others_meant(fact, name) if early else []
                 for m in others:
                     self._remark(m, Reason.AMBIGUOUS_RECEIPT, name[0])
-                out[number] = Match.AMBIGUOUS if others else self._apply(self.holders(name), name, fact, now)
+                out[number] = ReceiptMatch.AMBIGUOUS if others else self._apply(self.holders(name), name, fact, now)
             else:
                 strangers.append(number)
                 self._park(msgspec.structs.replace(fact, detail=None) if early else fact, now)
-                out[number] = Match.PARKED
+                out[number] = ReceiptMatch.PARKED
         used: set[Name] = set()
         told = [facts[n] for n in strangers if (detail := facts[n].detail) and not detail.early]
         asked = dict.fromkeys((fact.carrier, fact.recipient.key) for fact in told)
@@ -161,7 +161,7 @@ class Receipts(Gate):
         for number in strangers:
             fact = facts[number]
             if fact in told and (fact.carrier, fact.recipient.key, fact.ids[0]) in used:
-                out[number] = Match.APPLIED
+                out[number] = ReceiptMatch.APPLIED
         return [out[number] for number in range(len(facts))]
 
     def _known(self, fact: ReceiptFact) -> Name | None:
@@ -178,32 +178,32 @@ class Receipts(Gate):
         open_ = [m for id_ in others if (m := self.messages.get(id_)) and not m.final and m is not mine[0]]
         return [*open_, *mine] if open_ else []
 
-    def _remark(self, m: Message, reason: Reason, carrier: str, error: str = "") -> Match:
+    def _remark(self, m: Message, reason: Reason, carrier: str, error: str = "") -> ReceiptMatch:
         """Noted once per text. The reason of what is SENT is the last one noted."""
         said, sent = (reason, carrier, error), m.state is State.SENT and reason is not Reason.RECEIPT
         if said in m.noted and not (sent and m.reason is Reason.NONE):
-            return Match.REPEATED
+            return ReceiptMatch.REPEATED
         m.noted.add(said)
         if sent:
             m.reason = reason
-        return Match.APPLIED
+        return ReceiptMatch.APPLIED
 
-    def _receive(self, m: Message, id_: bytes, fact: ReceiptFact, now: int) -> Match:
+    def _receive(self, m: Message, id_: bytes, fact: ReceiptFact, now: int) -> ReceiptMatch:
         if m.final:
-            return Match.REPEATED
+            return ReceiptMatch.REPEATED
         named = [copy for copy in m.copies if (copy.carrier, copy.id) == (fact.carrier, id_) and copy.part < m.total]
         if fact.state in REMARKS:
             open_ = any(copy.state not in ENDED for copy in named)
-            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error) if open_ else Match.REPEATED
+            return self._remark(m, REMARKS[fact.state], fact.carrier, fact.error) if open_ else ReceiptMatch.REPEATED
         parts = {copy.part for copy in named}
         changed = [self._conclude(m, part, id_, fact) for part in parts]
         if not any(changed):
-            return Match.REPEATED
+            return ReceiptMatch.REPEATED
         if fact.whole and m.total - 1 in parts:
             for part in set(range(m.total)) - parts:
                 self._conclude(m, part, None, fact)
         self._news(m, now, fact.error)
-        return Match.APPLIED
+        return ReceiptMatch.APPLIED
 
     def _conclude(self, m: Message, part: int, id_: bytes | None, fact: ReceiptFact) -> bool:
         """The copies of a part with this id have their receipt; None: the first that is open at that carrier."""

@@ -16,7 +16,6 @@ from gateway.model import (
     Category,
     Content,
     Envelope,
-    Match,
     NewMessage,
     OnUnknown,
     PartAnswer,
@@ -25,6 +24,7 @@ from gateway.model import (
     Priority,
     Reason,
     ReceiptFact,
+    ReceiptMatch,
     Resolution,
     RuleGroup,
     RuleStatus,
@@ -161,7 +161,7 @@ async def test_a_full_memory_refuses_messages_but_no_opt_out_and_no_answer(shop:
     answers = [accepted_by_carrier(id_, lease, b"c-" + id_[-6:]) for id_, lease in leased[:10]]
     receipt = ReceiptFact("north", (b"c-" + messages[0].id[-6:],), messages[0].recipient, PartState.DELIVERED)
     matched = await shop.store.progress(ME, answers, [receipt])
-    assert matched in ([Match.APPLIED], [Match.PARKED])
+    assert matched in ([ReceiptMatch.APPLIED], [ReceiptMatch.PARKED])
     await shop.store.untake(ME, leased[10:])
     assert await shop.store.cancel([leased[-1][0]]) == [CancelResult.CANCELED]
     await shop.embedded.order("CONFIG", "SET", "maxmemory", "0")

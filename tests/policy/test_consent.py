@@ -1,11 +1,11 @@
-"""What a recipient has said, and who may override it."""
+"""Consent, opt-outs and suppression: which rules count."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.model import Rule, RuleGroup, RuleStatus
-from gateway.policy.consent import EVERYBODY, ConsentState, consent, opted_out, suppressed
+from gateway.policy.consent import GLOBAL_SCOPE, ConsentState, consent, opted_out, suppressed
 
 BRAND, ACCOUNT, OTHER = b"brand---", b"account-", b"other---"
 GRANTED = Rule(RuleGroup.CONSENT, RuleStatus.ALLOWS, BRAND, 10)
@@ -52,7 +52,7 @@ def test_an_opt_out_taken_back_or_run_out_stops_nothing():
         assert not opted_out((rule,), (BRAND, ACCOUNT), True, 100)
 
 
-def test_suppression_is_everybodys():
+def test_suppression_applies_to_all_accounts():
     for group, marketing, stops in (
         (RuleGroup.ALL, False, True),
         (RuleGroup.ALL, True, True),
@@ -60,5 +60,5 @@ def test_suppression_is_everybodys():
         (RuleGroup.MARKETING, False, False),
         (RuleGroup.CONSENT, True, False),
     ):
-        assert suppressed((Rule(group, RuleStatus.STOPS, EVERYBODY, 10),), marketing, 100) is stops
+        assert suppressed((Rule(group, RuleStatus.STOPS, GLOBAL_SCOPE, 10),), marketing, 100) is stops
     assert not suppressed((Rule(RuleGroup.ALL, RuleStatus.STOPS, ACCOUNT, 10),), True, 100)

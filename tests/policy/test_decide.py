@@ -16,7 +16,7 @@ from gateway.policy.decide import FOREVER, Request, caps_for, decide
 from gateway.policy.quiet_hours import ALWAYS, LAST_MINUTE, Law, Profile, daily
 from gateway.policy.rulebook import Rulebook, by_category
 
-ACCOUNT, BRAND, TEMPLATE, NOBODY = b"account-", b"brand---", b"template", bytes(8)
+ACCOUNT, BRAND, TEMPLATE, NO_SCOPE = b"account-", b"brand---", b"template", bytes(8)
 CHINA, US_EAST, TOLL_FREE, SATELLITE = "8613800138000", "12125550123", "18005551234", "870773111632"
 HOUR = 3_600_000
 RULES = Rulebook(version="t1", epoch=7)
@@ -43,7 +43,7 @@ def request(category: Category = Category.MARKETING, **more: Any) -> Request:
     return Request(category=category, **{**given, **more})
 
 
-def said(group: RuleGroup, status: RuleStatus, scope: bytes, until: int = 0) -> Facts:
+def facts_with(group: RuleGroup, status: RuleStatus, scope: bytes, until: int = 0) -> Facts:
     return Facts((*CONSENTED.rules, Rule(group, status, scope, 0, until)))
 
 
@@ -90,15 +90,15 @@ def test_marketing_by_night_is_refused_when_the_morning_is_too_late(more: dict[s
     ("facts", "code", "rule"),
     [
         (NOTHING, Reason.CONSENT_MISSING, "consent:reject"),
-        (said(RuleGroup.CONSENT, RuleStatus.STOPS, BRAND), Reason.CONSENT_REVOKED, "consent:reject"),
-        (said(RuleGroup.MARKETING, RuleStatus.STOPS, BRAND), Reason.OPTED_OUT, "opt_out:reject"),
-        (said(RuleGroup.MARKETING, RuleStatus.STOPS, ACCOUNT), Reason.OPTED_OUT, "opt_out:reject"),
-        (said(RuleGroup.ALL, RuleStatus.STOPS, ACCOUNT), Reason.OPTED_OUT, "opt_out:reject"),
-        (said(RuleGroup.ALL, RuleStatus.STOPS, NOBODY), Reason.SUPPRESSED, "suppression:reject"),
-        (said(RuleGroup.MARKETING, RuleStatus.STOPS, NOBODY), Reason.SUPPRESSED, "suppression:reject"),
+        (facts_with(RuleGroup.CONSENT, RuleStatus.STOPS, BRAND), Reason.CONSENT_REVOKED, "consent:reject"),
+        (facts_with(RuleGroup.MARKETING, RuleStatus.STOPS, BRAND), Reason.OPTED_OUT, "opt_out:reject"),
+        (facts_with(RuleGroup.MARKETING, RuleStatus.STOPS, ACCOUNT), Reason.OPTED_OUT, "opt_out:reject"),
+        (facts_with(RuleGroup.ALL, RuleStatus.STOPS, ACCOUNT), Reason.OPTED_OUT, "opt_out:reject"),
+        (facts_with(RuleGroup.ALL, RuleStatus.STOPS, NO_SCOPE), Reason.SUPPRESSED, "suppression:reject"),
+        (facts_with(RuleGroup.MARKETING, RuleStatus.STOPS, NO_SCOPE), Reason.SUPPRESSED, "suppression:reject"),
     ],
 )
-def test_what_the_recipient_said_stops_marketing(facts: Facts, code: Reason, rule: str):
+def test_rules_of_the_recipient_stop_marketing(facts: Facts, code: Reason, rule: str):
     verdict = decide(request(), facts, DAY, RULES)
     assert (verdict.outcome, verdict.code, verdict.rules) == (Outcome.REJECT, code, (rule,))
 
@@ -120,7 +120,7 @@ def test_every_rule_is_reported_and_the_worst_counts():
     assert decide(request(), CONSENTED, NIGHT, rules).code is Reason.BREAKER_OPEN  # hold ranks over defer
 
 
-@pytest.mark.parametrize("scope", [BRAND, ACCOUNT, TEMPLATE, NOBODY])
+@pytest.mark.parametrize("scope", [BRAND, ACCOUNT, TEMPLATE, NO_SCOPE])
 def test_an_open_breaker_holds_marketing_and_nothing_else(scope: bytes):
     rules = RULES.with_flags(8, held=[scope])
     assert decide(request(template_scope=TEMPLATE), CONSENTED, DAY, rules).outcome is Outcome.HOLD
@@ -250,8 +250,8 @@ def test_exempt_categories_go_by_night_without_consent(category: Category):
 
 
 @pytest.mark.parametrize("category", list(Category))
-@pytest.mark.parametrize("scope", [BRAND, ACCOUNT, NOBODY])
-def test_nobody_writes_to_who_left_altogether(category: Category, scope: bytes):
+@pytest.mark.parametrize("scope", [BRAND, ACCOUNT, NO_SCOPE])
+def test_an_opt_out_from_everything_stops_exempt_categories(category: Category, scope: bytes):
     facts = Facts((*CONSENTED.rules, Rule(RuleGroup.ALL, RuleStatus.STOPS, scope, 0)))
     assert decide(request(category), facts, DAY, RULES).outcome is Outcome.REJECT
 
@@ -304,7 +304,7 @@ def test_a_refusal_for_a_cap_says_when_another_might_pass():
     assert (verdict.outcome, verdict.next_at) == (Outcome.REJECT, DAY + 40_000)
 
 
-def test_what_stands_under_a_cap_now_says_nothing_of_a_message_for_later():
+def test_the_count_of_a_cap_now_does_not_defer_a_scheduled_message():
     verdict = decide(request(Category.OTP, send_at=DAY + HOUR), Facts((), (1, 5, 10)), DAY, RULES)
     assert (verdict.outcome, verdict.code, verdict.next_at) == (Outcome.DEFER, Reason.SCHEDULED, DAY + HOUR)
 
@@ -330,7 +330,7 @@ def test_send_at_in_the_night_says_so_at_once():
 @pytest.mark.parametrize(
     "more", [{"expires_at": DAY}, {"expires_at": DAY + HOUR, "send_at": DAY + HOUR}, {"accepted_at": DAY - 73 * HOUR}]
 )
-def test_what_is_over_is_over(more: dict[str, int]):
+def test_an_expired_message_is_refused(more: dict[str, int]):
     verdict = decide(request(**more), CONSENTED, DAY, RULES)
     assert (verdict.outcome, verdict.code) == (Outcome.REJECT, Reason.EXPIRED)
 
@@ -352,7 +352,7 @@ def test_no_outcome_but_reject_lacks_a_usable_permission():
 
 # ── properties ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-scopes = st.sampled_from([ACCOUNT, BRAND, NOBODY, b"another-"])
+scopes = st.sampled_from([ACCOUNT, BRAND, NO_SCOPE, b"another-"])
 rules_said = st.builds(
     Rule,
     st.sampled_from(RuleGroup),
@@ -374,7 +374,7 @@ requests = st.builds(
     expires_at=st.sampled_from([0, 0, DAY + 10 * HOUR, DAY + 60 * HOUR]),
     time_zone=st.sampled_from(["", "", "Asia/Shanghai", "nowhere"]),
     on_quiet=st.sampled_from(["", "defer", "reject"]),
-    template_scope=st.sampled_from([NOBODY, TEMPLATE]),
+    template_scope=st.sampled_from([NO_SCOPE, TEMPLATE]),
 )
 LIMITS = by_category(otp=((1, 60),), transactional=((2, 60),), marketing=((1, 36_000),), emergency=())
 BOOK = Rulebook(caps=LIMITS)

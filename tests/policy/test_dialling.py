@@ -38,7 +38,7 @@ def test_e164_with_and_without_plus(text: str):
     ],
 )
 @pytest.mark.parametrize("country", ["", "SE"])
-def test_what_is_not_e164_says_why(text: str, country: str, reason: str):
+def test_invalid_numbers_say_why(text: str, country: str, reason: str):
     if country and text.isascii() and text.isdigit():
         return  # may be a number at home
     with pytest.raises(InvalidNumber, match=reason):
@@ -137,7 +137,7 @@ def test_a_default_country_reads_numbers_as_they_are_written_there(text: str, co
 
 
 @pytest.mark.parametrize("text", ["12", "0999", "011", "0"])
-def test_what_is_no_number_of_the_default_country_either_is_refused(text: str):
+def test_a_number_invalid_in_the_default_country_is_refused(text: str):
     with pytest.raises(InvalidNumber, match="default_country"):
         parse_e164(text, "SE")
 
@@ -149,7 +149,7 @@ def test_countries():
 
 @settings(deadline=None)
 @given(region=st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)), tail=st.integers(0, 999))
-def test_numbers_that_people_have_are_taken_in_every_country_also_as_at_home(region: str, tail: int):
+def test_subscribers_numbers_are_accepted_in_international_and_national_form(region: str, tail: int):
     example = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
     if example is None:
         return

@@ -127,7 +127,7 @@ def test_rules_that_change_have_another_version():
     assert (VERSION, sha256(repr(table).encode()).hexdigest()[:16]) == (1, "c95395cc47ac7c2e")
 
 
-def test_codes_do_not_begin_each_other():
+def test_country_codes_are_no_prefixes_of_each_other():
     codes = [plan.code for plan in rules._PLANS]
     assert len(codes) == len(set(codes))
     assert not any(a != b and re.match(a, b) for a in codes for b in codes)

@@ -65,7 +65,7 @@ def test_a_number_of_no_plan_says_nothing_about_its_neighbours():
     assert describe("12065550123").kind == "fixed_or_mobile"
 
 
-def test_what_is_known_of_a_number_does_not_hang_on_what_was_asked_before():
+def test_facts_about_a_number_do_not_depend_on_earlier_look_ups():
     """The Bahamas have toll-free numbers, which belong to no zone, within their area code."""
     kinds = phonenumbers.PhoneNumberType.values()
     examples = {

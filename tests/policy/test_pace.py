@@ -44,7 +44,7 @@ def test_wait_says_when() -> None:
     assert bucket.take(1, bucket.wait(1, 0.0)) == 1
 
 
-def test_debt_is_paid_by_those_who_come_later() -> None:
+def test_debt_delays_later_takes() -> None:
     bucket = TokenBucket(100, 0.0)
     bucket.spend(10, 0.0)
     assert bucket.take(5, 0.1) == 0
@@ -184,7 +184,7 @@ def test_comes_back_from_the_floor_with_long_messages_while_others_ask() -> None
         assert now < 90
 
 
-def test_a_recipient_here_and_there_that_is_throttled_slows_nobody_else() -> None:
+def test_occasional_throttled_responses_do_not_slow_the_bind() -> None:
     pace, now, sent = Pace(400, 0.0), 0.0, 0
     while now < 60:
         now += 0.01

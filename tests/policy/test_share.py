@@ -3,18 +3,18 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.pace import Pace
-from gateway.policy.senders import HORIZON, NOW, Senders, Turn
+from gateway.policy.senders import HORIZON, NOW, SenderLimits, Turn
 from gateway.policy.share import LimitShare, RateDemand
 
 
-def test_until_the_store_has_spoken_the_whole_limit_is_ours() -> None:
+def test_before_the_first_grant_the_whole_limit_counts() -> None:
     share = LimitShare(100.0)
     assert (share.held, share.asked, repr(share)) == (100.0, False, "<LimitShare 100 of 100, 1 members>")
     share.set_limit(300.0)
     assert share.held == 300.0
 
 
-def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_stores_word() -> None:
+def test_a_lower_limit_lowers_the_share_at_once_and_a_higher_one_waits_for_the_next_grant() -> None:
     share = LimitShare(100.0)
     share.grant(50.0, 2, 100.0)
     share.set_limit(20.0)
@@ -33,7 +33,7 @@ def test_a_grant_that_was_asked_for_under_a_higher_limit_shrinks_with_it() -> No
 
 def test_a_demand_rises_at_once_and_falls_slowly() -> None:
     demand = RateDemand(0.0)
-    assert demand.wanted(100.0, 0.0) == 100.0, "who has just come wants everything"
+    assert demand.wanted(100.0, 0.0) == 100.0, "before the first measurement everything is wanted"
     for second in range(1, 10):
         before = demand.wanted(100.0, float(second))
     assert before == pytest.approx(1.0, abs=0.01), "… and nothing but a trace when nothing comes"
@@ -55,7 +55,7 @@ def test_a_pace_keeps_to_its_share_and_sends_nothing_without_one() -> None:
     assert (pace.slowed, pace.bucket.rate) == (False, 1000.0)
 
 
-def test_what_a_carrier_taught_outlasts_a_small_share() -> None:
+def test_a_learned_rate_outlasts_a_small_share() -> None:
     pace = Pace(1000, 0.0)
     pace.answered(30, 5, 0.5)
     taught = pace.bucket.rate
@@ -80,7 +80,7 @@ def test_a_pace_wants_all_when_permits_held_it_back_and_else_what_it_used() -> N
 
 
 def test_senders_keep_to_their_share_of_a_rate() -> None:
-    senders = Senders({"SHOP": 10, "1069*": 4})
+    senders = SenderLimits({"SHOP": 10, "1069*": 4})
     (shop, codes) = senders.patterns
     senders.grant(shop, 5.0, 2, 10.0, 0.0)
     assert [senders.turn("SHOP", 1, 0.0).wait for n in range(3)] == pytest.approx([0.0, 0.2, 0.4])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.policy.templates import MessageTemplate
 
 
-def test_places_are_filled() -> None:
+def test_placeholders_are_filled() -> None:
     template = MessageTemplate("{greeting} {name}, {{again}}: {name}")
     assert template.names == ("greeting", "name", "name")
     assert template.fill({"greeting": "Hi", "name": "{name}"}) == "Hi {name}, {again}: {name}"
@@ -18,7 +18,7 @@ def test_places_are_filled() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "}", "a {b", "{}", "{a.b}", "{a!r}", "{0}", "{A}", "{a b}", "{{{", "{{x}"])
-def test_other_braces_make_no_sense(text: str) -> None:
+def test_unbalanced_braces_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="stray"):
         MessageTemplate(text)
 

@@ -11,14 +11,14 @@ WEST_AFRICA = VelocityLimit("225", 100, 60_000)
 
 
 def test_the_longest_prefix_counts_and_the_account_s_own_before_everybody_s():
-    everybody = VelocityTable({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
+    general = VelocityTable({"+225": (100, 60), "+22507": (10, 60), "*": (1000, 3600)})
     own = VelocityTable({"+225": (5, 60)})
     none = VelocityTable()
-    assert nearest(none, everybody, "2250112345678") == WEST_AFRICA
-    assert nearest(none, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
-    assert nearest(none, everybody, "46701740605") == VelocityLimit("", 1000, 3_600_000)
-    assert nearest(own, everybody, "2250112345678") == VelocityLimit("225", 5, 60_000)
-    assert nearest(own, everybody, "2250712345678") == VelocityLimit("22507", 10, 60_000)
+    assert nearest(none, general, "2250112345678") == WEST_AFRICA
+    assert nearest(none, general, "2250712345678") == VelocityLimit("22507", 10, 60_000)
+    assert nearest(none, general, "46701740605") == VelocityLimit("", 1000, 3_600_000)
+    assert nearest(own, general, "2250112345678") == VelocityLimit("225", 5, 60_000)
+    assert nearest(own, general, "2250712345678") == VelocityLimit("22507", 10, 60_000)
     assert nearest(own, none, "46701740605") is None
 
 
@@ -38,7 +38,7 @@ def test_there_is_room_again_when_enough_of_the_oldest_has_left():
     window=st.integers(6, 600),
     steps=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 4)), max_size=60),
 )
-def test_no_stretch_as_long_as_the_window_has_more(limit: int, window: int, steps: list[tuple[int, int]]):
+def test_no_period_of_the_windows_length_exceeds_the_limit(limit: int, window: int, steps: list[tuple[int, int]]):
     velocity = VelocityLimit("1", limit, window)
     slots: dict[int, int] = {}
     taken: list[int] = []

@@ -38,7 +38,7 @@ def examples(region: str) -> set[str]:
 
 
 @pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
-def test_where_people_live_a_number_s_zones_are_zones_of_its_country(region: str):
+def test_zones_of_subscribers_numbers_are_in_their_country(region: str):
     for digits in examples(region):
         number = describe(digits)
         if number.region in ZONE_TAB and number.kind not in ANYWHERE:

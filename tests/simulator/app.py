@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.smpp.events import Answered, BindRefused, Bound, Closed, Requested, TimedOut, Unbinding
+from gateway.smpp.events import Answered, BindRefused, Bound, Closed, MessageReceived, TimedOut, Unbinding
 from gateway.smpp.operations import Role
 from gateway.smpp.pdu import BIND_TRANSCEIVER, SUBMIT_SM
 from gateway.smpp.session import Session
@@ -47,7 +47,7 @@ class App(asyncio.Protocol):
                     self.bound = status
                 case Answered(context):
                     self.answers.setdefault(context, []).append(event)
-                case Requested(message):
+                case MessageReceived(message):
                     self.delivered.append(message)
                     if self.ack_status is not None:
                         self.session.respond(message.command_id, message.sequence, self.ack_status)

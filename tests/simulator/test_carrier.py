@@ -240,7 +240,7 @@ async def test_a_refused_receipt_comes_again_until_the_tries_are_over(carriers: 
     app.submit("a")
     await until(lambda: carrier.stats.receipts_refused == 3)
     assert len(app.delivered) == 3 and carrier.undelivered == 0
-    app.ack_status = 0x0B  # a last word
+    app.ack_status = 0x0B  # a final refusal
     app.submit("b")
     await until(lambda: carrier.stats.receipts_refused == 4)
     assert carrier.undelivered == 0
@@ -261,7 +261,7 @@ async def test_what_was_not_acknowledged_goes_to_the_next_bind(carriers: Carrier
     assert carrier.stats.receipts_redelivered == 5
 
 
-async def test_or_is_lost_with_the_bind(carriers: Carriers) -> None:
+async def test_unacknowledged_receipts_are_lost_with_their_bind_when_redelivery_is_off(carriers: Carriers) -> None:
     carrier = await carriers(Faults(receipt_redeliver=False, **QUICK))
     app = await App().bind(carrier.port)
     app.ack_status = None

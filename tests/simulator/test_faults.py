@@ -7,7 +7,7 @@ import pytest
 from gateway.simulator import Faults, StatusRule, read_faults
 
 
-def test_words_of_a_command_line_become_faults() -> None:
+def test_options_of_a_command_line_become_faults() -> None:
     words = [
         "latency-ms=20",
         "rate_status=0x14",
@@ -25,7 +25,7 @@ def test_words_of_a_command_line_become_faults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "complaint"),
+    ("option", "complaint"),
     [
         ("latency", "expected name=value"),
         ("speed=1", "unknown fault 'speed'; known: bind_status"),
@@ -40,9 +40,9 @@ def test_words_of_a_command_line_become_faults() -> None:
         ('receipt_states={"LOST": 1}', "Invalid enum value 'LOST'"),
     ],
 )
-def test_a_wrong_word_is_named(word: str, complaint: str) -> None:
+def test_an_invalid_option_is_named(option: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=re.escape(complaint)):
-        read_faults([word])
+        read_faults([option])
 
 
 def test_two_carriers_share_no_defaults() -> None:

@@ -36,7 +36,7 @@ def headers(session: Session) -> list[tuple[int, int, int]]:
 
 
 def esme(bind: int = TRX, **options: object) -> Session:
-    """A client that is bound at the instant 0; its own next number is 2 unless told otherwise."""
+    """A client that is bound at the instant 0; its own next number is 2 by default."""
     session = Session(Role.ESME, **options)  # type: ignore[arg-type]
     session.bind(bind, b"gw", b"secret", now=0)
     sequence = sent(session)[0].sequence
@@ -45,7 +45,7 @@ def esme(bind: int = TRX, **options: object) -> Session:
 
 
 def smsc(bind: int = TRX, version: int = 0x34, **options: object) -> Session:
-    """A message centre whose client is bound at the instant 0; its own next number is 1 unless told otherwise."""
+    """A message centre whose client is bound at the instant 0; its own next number is 1 by default."""
     session = Session(Role.SMSC, **options)  # type: ignore[arg-type]
     session.receive(pdu(bind, 1, BIND_BODY.replace(b"\x34", bytes((version,)))), 0)
     session.accept_bind(b"centre", now=0)

@@ -10,7 +10,7 @@ from gateway.smpp.codec import Pdu
 from gateway.smpp.pdu import LAYOUTS, RESP, DistributionList, FieldKind, PduField, PduLayout, Sme, Unsuccess
 
 OCTET = st.integers(0, 255)
-WORD = st.integers(0, 2**32 - 1)
+UINT32 = st.integers(0, 2**32 - 1)
 TAG = st.integers(0, 0xFFFF)
 TLVS = st.lists(st.tuples(TAG, st.binary(max_size=12)), max_size=4)
 
@@ -23,7 +23,7 @@ def text(size: int) -> st.SearchStrategy[bytes]:
 DESTINATIONS = st.lists(
     st.one_of(st.builds(Sme, OCTET, OCTET, text(21)), st.builds(DistributionList, text(21))), max_size=4
 )
-UNSUCCESSFUL = st.lists(st.builds(Unsuccess, OCTET, OCTET, text(21), WORD), max_size=4)
+UNSUCCESSFUL = st.lists(st.builds(Unsuccess, OCTET, OCTET, text(21), UINT32), max_size=4)
 
 
 def value(field: PduField) -> st.SearchStrategy[Any]:
@@ -38,8 +38,8 @@ def value(field: PduField) -> st.SearchStrategy[Any]:
 
 def of_layout(command_id: int, layout: PduLayout) -> st.SearchStrategy[Pdu]:
     fields = st.fixed_dictionaries({field.name: value(field) for field in layout.fields})
-    status = WORD if command_id & RESP else st.just(0)
-    return st.builds(Pdu, st.just(command_id), status, WORD, fields, TLVS if layout.fields else st.just([]))
+    status = UINT32 if command_id & RESP else st.just(0)
+    return st.builds(Pdu, st.just(command_id), status, UINT32, fields, TLVS if layout.fields else st.just([]))
 
 
 def pdus(*command_ids: int) -> st.SearchStrategy[Pdu]:

@@ -34,14 +34,14 @@ from tests.smpp.strategies import OCTET, TLVS, pdus, text
 
 
 @given(pdus())
-def test_every_pdu_comes_back_as_it_was(pdu: Pdu) -> None:
+def test_every_pdu_survives_encode_and_decode(pdu: Pdu) -> None:
     data = encode(pdu)
     assert decode(data) == pdu
     assert decode(data).error is None
 
 
 @given(pdus(), st.data())
-def test_a_pdu_cut_short_or_torn_is_the_peers_fault(pdu: Pdu, data: st.DataObject) -> None:
+def test_a_truncated_or_damaged_pdu_raises_peer_error(pdu: Pdu, data: st.DataObject) -> None:
     octets = bytearray(encode(pdu))
     for _ in range(data.draw(st.integers(1, 3))):
         octets[data.draw(st.integers(16, len(octets) - 1)) if len(octets) > 16 else 15] = data.draw(OCTET)
@@ -79,14 +79,14 @@ def test_every_shorter_body_is_malformed(command_id: int) -> None:
 
 
 @given(st.binary(max_size=80))
-def test_garbage_is_the_peers_fault(data: bytes) -> None:
+def test_garbage_raises_peer_error(data: bytes) -> None:
     for octets in (data, len(data).to_bytes(4, "big") + data[4:]):
         with contextlib.suppress(PeerError):
             decode(octets)
 
 
 @given(pdus(SUBMIT_SM, DELIVER_SM, DATA_SM))
-def test_the_fast_path_reads_what_the_tables_read(pdu: Pdu) -> None:
+def test_the_hot_path_decodes_like_the_tables(pdu: Pdu) -> None:
     before, after = b"\x00\xff", b"\x00\x01"
     data = before + encode(pdu) + after
     message = decode_message(data, 18, len(data) - 2, pdu.command_id, pdu.sequence)
@@ -118,7 +118,7 @@ def test_the_fast_path_reads_what_the_tables_read(pdu: Pdu) -> None:
 @given(
     st.one_of(pdus(SUBMIT_SM, DELIVER_SM, DATA_SM).map(lambda pdu: encode(pdu)[16:]), st.binary(max_size=60)), st.data()
 )
-def test_the_fast_path_refuses_what_the_tables_refuse(body: bytes, data: st.DataObject) -> None:
+def test_the_hot_path_refuses_like_the_tables(body: bytes, data: st.DataObject) -> None:
     body = body[: data.draw(st.integers(0, len(body)))]
     command_id = data.draw(st.sampled_from((SUBMIT_SM, DELIVER_SM, DATA_SM)))
     fast: ShortMessage | int
@@ -142,7 +142,7 @@ TIMES = st.one_of(st.just(b""), st.just(b"261121235959000+"))
 @given(
     st.tuples(*[OCTET] * 11), text(6), text(21), text(21), TIMES, TIMES, st.binary(max_size=254), TLVS,
 )  # fmt: skip
-def test_a_template_writes_what_the_tables_write(
+def test_a_template_encodes_like_the_tables(
     octets: tuple[int, ...],
     service_type: bytes,
     source: bytes,
@@ -174,7 +174,7 @@ def test_a_template_writes_what_the_tables_write(
     )  # fmt: skip
 
 
-def test_a_variant_of_a_template_does_not_stick() -> None:
+def test_a_variant_does_not_change_the_template() -> None:
     template = submit_template(source=b"SHOP", data_coding=0)
     plain = template.encode(b"461", b"hi")
     assert template.encode(b"461", b"hi", esm_class=0x40, data_coding=8) != plain
@@ -183,7 +183,7 @@ def test_a_variant_of_a_template_does_not_stick() -> None:
     assert template.encode(b"461", b"hi") == plain
 
 
-def test_a_template_keeps_no_variant_for_each_validity() -> None:
+def test_variants_with_a_validity_are_not_cached() -> None:
     template = submit_template()
     for second in range(60):
         template.encode(b"461", b"hi", validity=b"2611212359%02d000+" % second)
@@ -195,12 +195,12 @@ def test_a_template_keeps_no_variant_for_each_validity() -> None:
     ("dest", "short_message"),
     [(b"4" * 21, b""), (b"46\x00", b""), (b"46", b"x" * 255)],
 )
-def test_a_template_refuses_what_has_no_place(dest: bytes, short_message: bytes) -> None:
+def test_a_template_refuses_values_that_do_not_fit(dest: bytes, short_message: bytes) -> None:
     with pytest.raises(LocalError):
         submit_template().encode(dest, short_message)
 
 
-def test_a_template_cannot_be_made_of_what_has_no_place() -> None:
+def test_a_template_is_not_made_of_values_that_do_not_fit() -> None:
     for wrong in (
         {"source": b"x" * 21},
         {"source": b"a\0b"},
@@ -221,7 +221,7 @@ def test_one_body_without_a_template() -> None:
     assert message.tlvs == {0x0427: b"\x02"}
 
 
-def test_the_payload_is_wherever_the_text_is() -> None:
+def test_payload_is_message_payload_or_short_message() -> None:
     body = encode_sm(b"1", b"2", b"", tlvs=encode_tlv(tlv.MESSAGE_PAYLOAD, b"long"))
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"long"
     body = encode_sm(b"1", b"2", b"plain")
@@ -230,7 +230,7 @@ def test_the_payload_is_wherever_the_text_is() -> None:
     assert decode_message(body, 0, len(body), SUBMIT_SM, 1).payload == b"short"
 
 
-def test_a_delivery_whose_text_is_lost_with_its_tlvs_is_refused() -> None:
+def test_a_deliver_sm_without_text_and_with_truncated_tlvs_is_refused() -> None:
     body = encode_sm(b"1", b"2", b"") + b"\x04\x24\x00\x09long"
     with pytest.raises(PeerError) as caught:
         decode_message(body, 0, len(body), DELIVER_SM, 1)
@@ -243,7 +243,7 @@ DATA_RECEIPT = b"\0\1\x0146\0\1\x0147\0\4\0\0"
 
 @pytest.mark.parametrize("stray", [b"\4", b"\4\x23", b"\4\x23\0\3", b"\4\x23\0\3\3\0", b"\0"])
 @pytest.mark.parametrize("command_id", [DELIVER_SM, DATA_SM])
-def test_a_receipt_in_tlvs_alone_survives_a_stray_octet_and_half_a_tlv(command_id: int, stray: bytes) -> None:
+def test_a_receipt_in_tlvs_alone_survives_a_stray_octet_or_a_truncated_tlv(command_id: int, stray: bytes) -> None:
     body = DATA_RECEIPT if command_id == DATA_SM else encode_sm(b"46", b"47", b"", esm_class=4)
     body += RECEIPT_TLVS + stray
     message = decode_message(body, 0, len(body), command_id, 1)
@@ -251,7 +251,7 @@ def test_a_receipt_in_tlvs_alone_survives_a_stray_octet_and_half_a_tlv(command_i
     assert message.salvaged
 
 
-def test_what_no_receipt_is_made_of_is_refused_with_broken_tlvs() -> None:
+def test_truncated_tlvs_that_identify_no_receipt_are_refused() -> None:
     stray = encode_tlv(tlv.USER_MESSAGE_REFERENCE, b"\0\1") + b"\4"
     for body, command_id in (
         (encode_sm(b"46", b"47", b"", esm_class=4) + stray, DELIVER_SM),
@@ -345,22 +345,22 @@ def test_a_string_of_a_response_is_cut_to_its_field_and_marked(command_id: int, 
         (0x110, {}),
     ],
 )
-def test_what_cannot_be_written_is_our_fault(command_id: int, fields: dict[str, object]) -> None:
+def test_values_that_do_not_fit_raise_local_error(command_id: int, fields: dict[str, object]) -> None:
     with pytest.raises(LocalError):
         encode_body(command_id, fields)
 
 
-def test_what_has_no_body_takes_no_tlvs() -> None:
+def test_pdus_without_a_body_take_no_tlvs() -> None:
     with pytest.raises(LocalError):
         encode(Pdu(CANCEL_SM_RESP, tlvs=[(1, b"")]))
 
 
-def test_a_header_out_of_range_is_our_fault() -> None:
+def test_a_header_out_of_range_raises_local_error() -> None:
     with pytest.raises(LocalError):
         encode(Pdu(QUERY_SM, 0, 2**32, {"message_id": b"1"}))
 
 
-def test_a_destination_of_no_known_kind() -> None:
+def test_an_unknown_dest_flag_is_refused() -> None:
     body = b"\0\0\0\0" + b"\x01\x03x\0"
     with pytest.raises(PeerError) as caught:
         decode(HEADER.pack(16 + len(body), SUBMIT_MULTI, 0, 5) + body)
@@ -374,7 +374,7 @@ def test_fewer_destinations_than_announced() -> None:
     assert caught.value.status == CommandStatus.ESME_RINVNUMDESTS
 
 
-def test_less_than_a_header() -> None:
+def test_fewer_octets_than_a_header_raise_peer_error() -> None:
     with pytest.raises(PeerError) as caught:
         decode(b"\0" * 15)
     assert (caught.value.status, caught.value.sequence) == (CommandStatus.ESME_RINVCMDLEN, 0)
@@ -422,6 +422,6 @@ def test_integer_reads_a_value_of_any_size() -> None:
             encode_tlv(1, b"x" * 65536)
 
 
-def test_faults_are_of_one_family() -> None:
+def test_every_error_is_an_smpp_error() -> None:
     assert issubclass(PeerError, SmppError)
     assert issubclass(LocalError, SmppError)

@@ -102,7 +102,7 @@ def test_nothing_after_text_is_a_field() -> None:
     assert parse(message(b"text:id:999 stat:REJECTD")) is None
 
 
-def test_no_receipt_at_all() -> None:
+def test_a_text_without_id_and_state_is_no_receipt() -> None:
     assert parse(message(b"hello")) is None
     assert parse(message(b"hello", {0x0204: b"\0\1"})) is None
 
@@ -189,7 +189,7 @@ HEADER = b"\5\0\3\x2a\2\1"
         b"\x0b\5\4\x0b\x84\x23\xf0\0\3\x2a\2\1" + USUAL,  # with ports
     ],
 )
-def test_what_a_person_can_read_is_read(text: bytes, esm_class: int, data_coding: int) -> None:
+def test_receipts_that_deviate_from_appendix_b_are_parsed(text: bytes, esm_class: int, data_coding: int) -> None:
     found = parsed(text, esm_class=esm_class, data_coding=data_coding)
     assert (found.ids, found.state, found.error) == ((b"77",), receipt.DELIVERED, b"000")
     assert found.done_date == JAN_2026 + 60_000
@@ -230,7 +230,7 @@ def test_an_excerpt_in_ucs2_is_told_in_utf8() -> None:
         (b"\xff" * 60_000, b"", receipt.UNREADABLE),
     ],
 )
-def test_a_message_state_that_is_none_never_overrides_what_can_be_read(octets: bytes, text: bytes, state: int) -> None:
+def test_an_invalid_message_state_never_overrides_the_text(octets: bytes, text: bytes, state: int) -> None:
     found = parsed(b"id:1 stat:" + text if text else b"id:1", {0x0427: octets})
     assert found.state == state
     assert found.final is (state not in {receipt.ENROUTE, receipt.UNKNOWN, receipt.UNREADABLE})
@@ -279,7 +279,7 @@ def test_an_id_longer_than_its_field_is_the_same_in_text_tlv_and_answer() -> Non
     assert parsed(text, {RECEIPTED_MESSAGE_ID: long + b"\0"}).ids == (in_text,)
 
 
-def test_no_field_of_a_text_is_longer_than_what_is_kept_of_it() -> None:
+def test_fields_of_a_text_are_bounded() -> None:
     for text in (
         b"id:1 sub:001 dlvrd:001 submit date:%b done date:%b stat:DELIVRD err:%b text:x",
         b"stat:DELIVRD id:1 submit date:%b done date:%b err:%b",

@@ -16,14 +16,14 @@ def seen(configured: float, answers: list[float]) -> ResponseTimes:
     return times
 
 
-def test_what_is_configured_is_the_least() -> None:
+def test_the_configured_timeout_is_the_minimum() -> None:
     assert seen(30, []).timeout(0) == 30
     assert seen(30, [0.01] * 5000).timeout(0) == 30
     assert seen(30, [19.9] * 5000).timeout(0) == 30
 
 
 @given(st.floats(0.1, 120), st.floats(0.001, 500))
-def test_a_carrier_that_takes_so_long_is_waited_for_half_as_long_again_but_not_over_a_minute(
+def test_the_timeout_is_one_and_a_half_times_the_999th_permille_up_to_60_seconds(
     configured: float, seconds: float
 ) -> None:
     timeout = seen(configured, [seconds] * 10).timeout(0)
@@ -39,7 +39,7 @@ def test_one_in_a_thousand_may_be_slower() -> None:
     assert seen(2, [0.1] * 1998 + [9.0] * 3).timeout(0) > 13
 
 
-def test_what_was_long_ago_is_forgotten() -> None:
+def test_old_observations_are_forgotten() -> None:
     times = seen(2, [9.0])
     assert times.timeout(0) > 13
     assert times.timeout(KEPT_FOR) > 13

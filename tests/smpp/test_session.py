@@ -13,9 +13,9 @@ from gateway.smpp.events import (
     Bound,
     Closed,
     Event,
-    OperationRequested,
-    Replied,
-    Requested,
+    MessageReceived,
+    OperationAnswered,
+    OperationReceived,
     TimedOut,
     Unbinding,
 )
@@ -106,7 +106,7 @@ class TestClientBinds:
         assert session.tick(1000) == []
         session.bind(TRX, b"gw", b"other", now=1000)
 
-    def test_another_kind_of_bind_answer_is_none(self) -> None:
+    def test_a_response_of_another_bind_command_is_ignored(self) -> None:
         session = Session(Role.ESME)
         session.bind(TRX, b"gw", b"secret", now=0)
         assert session.receive(pdu(TX | RESP, 1), 1) == []
@@ -122,7 +122,7 @@ class TestClientBinds:
         with pytest.raises(LocalError):
             Session(Role.ESME).bind(SUBMIT_SM, b"gw", b"secret", now=0)
 
-    def test_a_system_id_that_has_no_place_changes_nothing(self) -> None:
+    def test_a_system_id_that_does_not_fit_changes_nothing(self) -> None:
         session = Session(Role.ESME)
         with pytest.raises(LocalError):
             session.bind(TRX, b"x" * 16, b"secret", now=0)
@@ -169,16 +169,16 @@ class TestServerBinds:
         assert session.bound
         assert session.tick(10) == []
 
-    def test_what_comes_before_the_decision_waits_for_it(self) -> None:
+    def test_pdus_before_the_bind_decision_are_parsed_after_it(self) -> None:
         stream = pdu(TRX, 1, BIND_BODY) + pdu(SUBMIT_SM, 2, BODY) + pdu(ENQUIRE_LINK, 3)
         for cut in range(len(stream) + 1):
             session = Session(Role.SMSC)
             events = session.receive(stream[:cut], 0) + session.receive(stream[cut:], 0)
             assert kinds(events) == ["BindRequested"]
-            assert kinds(session.accept_bind(now=1)) == ["Requested"]
+            assert kinds(session.accept_bind(now=1)) == ["MessageReceived"]
             assert headers(session) == [(TRX | RESP, 0, 1), (ENQUIRE_LINK_RESP, 0, 3)]
 
-    def test_what_comes_before_a_refusal_is_refused_after_it(self) -> None:
+    def test_pdus_before_a_refused_bind_are_refused(self) -> None:
         session = Session(Role.SMSC)
         session.receive(pdu(TRX, 1, BIND_BODY) + pdu(SUBMIT_SM, 2, BODY), 0)
         assert session.refuse_bind(CommandStatus.ESME_RINVPASWD, now=0) == []
@@ -187,13 +187,13 @@ class TestServerBinds:
             (SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 2),
         ]
 
-    def test_what_waits_for_the_decision_is_bounded(self) -> None:
+    def test_octets_before_the_bind_decision_are_bounded(self) -> None:
         session = Session(Role.SMSC, max_pdu=1024)
         session.receive(pdu(TRX, 1, BIND_BODY), 0)
         assert session.receive(bytes(4096), 0) == []
         assert kinds(session.receive(b"\0", 0)) == ["Closed"]
 
-    def test_a_decision_without_a_bind_is_our_fault(self) -> None:
+    def test_a_decision_without_a_bind_raises_local_error(self) -> None:
         for session in (Session(Role.SMSC), smsc(), in_state(Role.ESME, SessionState.BINDING)):
             with pytest.raises(LocalError):
                 session.accept_bind(now=0)
@@ -201,7 +201,7 @@ class TestServerBinds:
                 session.refuse_bind(CommandStatus.ESME_RBINDFAIL, now=0)
 
     @pytest.mark.parametrize("data", [b"", pdu(TRX, 1, BIND_BODY)[:10], pdu(ENQUIRE_LINK), pdu(TRX, 1, b"x" * 40)])
-    def test_nobody_stays_without_a_bind(self, data: bytes) -> None:
+    def test_a_session_without_a_bind_is_closed(self, data: bytes) -> None:
         session = Session(Role.SMSC, bind_timeout=10)
         assert session.tick(100) == []
         assert session.receive(data, 105) == []
@@ -219,7 +219,7 @@ class TestServerBinds:
         assert headers(session) == [(TX | RESP, CommandStatus.ESME_RALYBND, 2)]
         assert session.bound
 
-    def test_a_bind_answer_from_a_client_binds_nobody(self) -> None:
+    def test_a_bind_response_from_a_client_is_ignored(self) -> None:
         session = Session(Role.SMSC)
         assert session.receive(pdu(TRX | RESP, 1, b"x\0") + pdu(SUBMIT_SM, 6, BODY), 0) == []
         assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RINVBNDSTS, 6)]
@@ -278,13 +278,13 @@ class TestMatrix:
                 session.request(command_id, encode_body(command_id, {}), "context", 1)
 
     @pytest.mark.parametrize("command_id", [*BINDS, UNBIND, ENQUIRE_LINK, SUBMIT_SM_RESP, GENERIC_NACK, 0x110])
-    def test_what_is_no_request_of_the_owner(self, command_id: int) -> None:
+    def test_the_owner_may_not_send_session_requests(self, command_id: int) -> None:
         for session in (esme(), smsc(), Session(Role.ESME)):
             with pytest.raises(LocalError):
                 session.request(command_id, b"", "context", 1)
 
     @pytest.mark.parametrize("role", Role)
-    def test_free_is_nothing_unless_messages_may_flow(self, role: Role) -> None:
+    def test_free_is_0_in_states_without_messages(self, role: Role) -> None:
         flowing = {SessionState.BOUND_TRX, SessionState.BOUND_TX if role is Role.ESME else SessionState.BOUND_RX}
         assert {state for state in SessionState if in_state(role, state).free} == flowing
 
@@ -307,7 +307,7 @@ class TestWindow:
             session.request(SUBMIT_SM, b"x" * 85, 1, 0)
         assert session.outstanding == 0
 
-    def test_numbers_wrap_and_never_meet_one_that_is_outstanding(self) -> None:
+    def test_sequence_numbers_wrap_and_skip_outstanding_ones(self) -> None:
         session = esme(first_sequence=MAX_SEQUENCE - 2)
         assert [submit(session, n) for n in range(3)] == [MAX_SEQUENCE - 1, MAX_SEQUENCE, 1]
         session._next = MAX_SEQUENCE - 1
@@ -331,13 +331,13 @@ class TestWindow:
         with pytest.raises(LocalError):
             Session(Role.ESME, first_sequence=first)
 
-    def test_the_peers_numbers_are_its_own_affair(self) -> None:
+    def test_any_sequence_number_of_the_peer_is_echoed(self) -> None:
         session = esme()
         session.request(SUBMIT_SM, BODY, 1, 0)
         session.output()
         for sequence in (0, 2, MAX_SEQUENCE, 0x80000000, 0xFFFFFFFF):
             (event,) = session.receive(pdu(DELIVER_SM, sequence, BODY), 0)
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             session.respond(DELIVER_SM, event.message.sequence, 0)
             assert session.output() == pdu(DELIVER_SM_RESP, sequence, b"\0")
         assert session.outstanding == 1
@@ -357,13 +357,13 @@ class TestAnswers:
         ]
         assert session.salvaged == 0
 
-    def test_in_any_order_to_each_its_own(self) -> None:
+    def test_responses_match_their_requests_in_any_order(self) -> None:
         session = esme()
         numbers = [submit(session, n) for n in range(3)]
         stream = b"".join(pdu(SUBMIT_SM_RESP, number, b"%d\0" % number) for number in reversed(numbers))
         assert [event.context for event in session.receive(stream, 1) if isinstance(event, Answered)] == [2, 1, 0]
 
-    def test_a_number_that_nobody_awaits(self) -> None:
+    def test_an_unknown_sequence_number_is_ignored(self) -> None:
         session = esme()
         sequence = submit(session)
         for stray in (sequence + 1, 0, 0xFFFFFFFF):
@@ -372,7 +372,7 @@ class TestAnswers:
         assert session.ignored_answers == 4
         assert session.output() == b""
 
-    def test_another_kind_of_answer_is_none(self) -> None:
+    def test_a_response_of_another_command_is_ignored(self) -> None:
         session = esme()
         sequence = submit(session)
         stream = pdu(DATA_SM_RESP, sequence, b"a\0") + pdu(UNBIND_RESP, sequence) + pdu(QUERY_SM_RESP, sequence)
@@ -401,7 +401,7 @@ class TestAnswers:
         assert session.framing_faults == 1
         assert session.output() == b""
 
-    def test_what_queries_and_lists_answer(self) -> None:
+    def test_query_sm_and_submit_multi_responses_are_reported_whole(self) -> None:
         session = esme()
         query = session.request(QUERY_SM, b"", "q", 0)
         multi = session.request(SUBMIT_MULTI, b"", "m", 0)
@@ -409,10 +409,10 @@ class TestAnswers:
         replace = session.request(REPLACE_SM, b"", "r", 0)
         session.output()
         (reply,) = session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 31)
-        assert isinstance(reply, Replied)
+        assert isinstance(reply, OperationAnswered)
         assert (reply.context, reply.late, reply.pdu.fields["message_state"]) == ("q", True, 2)
         (reply,) = session.receive(pdu(SUBMIT_MULTI_RESP, multi, b"id\0\x01broken"), 1)
-        assert isinstance(reply, Replied)
+        assert isinstance(reply, OperationAnswered)
         assert (reply.context, reply.late, reply.pdu.fields) == ("m", False, {"message_id": b"id"})
         assert session.salvaged == 1
         assert session.receive(pdu(CANCEL_SM_RESP, cancel, b"", 0x11), 1) == [Answered("c", 0x11, b"", False)]
@@ -461,13 +461,13 @@ class TestAnswers:
             encode_tlv(0x1401, b"x" * 300) + encode_tlv(CONGESTION_STATE, b"\x05"),
         ],
     )
-    def test_tlvs_without_an_id_are_none(self, body: bytes) -> None:
+    def test_tlvs_alone_are_no_id(self, body: bytes) -> None:
         session = esme()
         sequence = submit(session)
         assert session.receive(pdu(SUBMIT_SM_RESP, sequence, body), 1) == [Answered("context", 0, b"", False)]
         assert session.congestion == 5
 
-    def test_half_a_tlv_is_no_id_either(self) -> None:
+    def test_a_truncated_tlv_is_no_id(self) -> None:
         session = esme()
         assert session.receive(pdu(SUBMIT_SM_RESP, submit(session), b"\x04\x28\0\x01"), 1) == [
             Answered("context", 0, b"", False)
@@ -485,7 +485,7 @@ class TestAnswers:
 
 
 class TestTimeouts:
-    def test_late_is_not_lost(self) -> None:
+    def test_a_late_response_is_reported(self) -> None:
         session = esme(response_timeout=30, late_grace=5, enquire_interval=0)
         sequence = submit(session, now=100)
         assert session.tick(130.1) == []
@@ -519,16 +519,16 @@ class TestTimeouts:
         assert session.receive(pdu(answer, sequence, body, status), 110) == []
         assert (session.late_answers, session.timed_out, session.ignored_answers, session.given_up) == (1, 1, 1, 0)
 
-    def test_another_kind_of_answer_after_giving_up_is_none(self) -> None:
+    def test_a_response_of_another_command_after_the_timeout_is_ignored(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         query = session.request(QUERY_SM, b"", "q", 0)
         sequence = submit(session, "a", now=0)
         session.tick(7)
         assert session.receive(pdu(DATA_SM_RESP, sequence) + pdu(CANCEL_SM_RESP, sequence), 8) == []
         assert session.mismatched == 2
-        assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["Replied"]
+        assert kinds(session.receive(pdu(QUERY_SM_RESP, query, b"id\0\0\x02\x00"), 9)) == ["OperationAnswered"]
 
-    def test_at_most_a_window_of_what_was_given_up_is_known(self) -> None:
+    def test_at_most_a_window_of_timed_out_requests_is_kept(self) -> None:
         session = esme(window=3, response_timeout=2, enquire_interval=0)
         numbers = []
         for now in (0, 10, 20):
@@ -540,7 +540,7 @@ class TestTimeouts:
         assert found == [(10, 1), (20, 0), (20, 1)]
         assert session.ignored_answers == 3
 
-    def test_numbers_of_what_was_given_up_are_not_used_again(self) -> None:
+    def test_sequence_numbers_of_timed_out_requests_are_not_reused(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         sequence = submit(session, "a", now=0)
         session.tick(7)
@@ -550,7 +550,7 @@ class TestTimeouts:
         session.unbind(9)
         assert headers(session) == [(UNBIND, 0, sequence + 2)]
 
-    def test_what_was_given_up_is_not_reported_again_at_the_end(self) -> None:
+    def test_timed_out_requests_are_not_reported_again_at_the_end(self) -> None:
         session = esme(response_timeout=2, enquire_interval=0)
         submit(session, "a", now=0)
         session.tick(7)
@@ -558,7 +558,7 @@ class TestTimeouts:
         assert session.close("lost") == [Closed("lost", ["b"])]
         assert session.given_up == 0
 
-    def test_a_peer_that_answers_slowly_is_waited_for_longer(self) -> None:
+    def test_a_slow_peer_gets_a_longer_timeout(self) -> None:
         session = esme(response_timeout=2, late_grace=5, enquire_interval=0)
         sequence = submit(session, "a", now=100)
         session.tick(107)
@@ -621,7 +621,7 @@ def ends(events: list[Event]) -> list[object]:
 
 
 class TestKeepAlive:
-    def test_silence_is_asked_about(self) -> None:
+    def test_a_silent_peer_gets_enquire_link(self) -> None:
         session = esme(enquire_interval=30)
         session.tick(0)
         session.receive(pdu(ENQUIRE_LINK), 10)
@@ -704,7 +704,7 @@ class TestKeepAlive:
             assert session.tick(now) == []
         assert kinds(session.tick(93)) == ["Closed"]
 
-    def test_dribbling_octets_are_none(self) -> None:
+    def test_incomplete_pdus_are_no_sign_of_life(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
         for now in range(44):
             session.receive(b"\0" if now < 2 else b"\1" if now == 2 else b"x", now)
@@ -767,7 +767,7 @@ class TestSilence:
 
 
 class TestTurns:
-    """One call reads no more than it was told to."""
+    """One call reads no more than ``turn`` allows."""
 
     def test_the_rest_waits_for_the_next_call(self) -> None:
         session = esme(turn=64)
@@ -828,7 +828,7 @@ class TestRequestsOfThePeer:
     def test_answers_wait_as_long_as_they_must(self) -> None:
         session = smsc()
         events = session.receive(pdu(SUBMIT_SM, 5, BODY) + pdu(SUBMIT_SM, 6, BODY), 1)
-        assert kinds(events) == ["Requested", "Requested"]
+        assert kinds(events) == ["MessageReceived", "MessageReceived"]
         assert session.output() == b""
         assert session.unanswered == 2
         session.respond(SUBMIT_SM, 6, 0, b"id6\0")
@@ -847,7 +847,7 @@ class TestRequestsOfThePeer:
             (CANCEL_SM, 0, b""),
         ],
     )
-    def test_an_empty_answer_is_made_legal(self, command_id: int, status: int, body: bytes) -> None:
+    def test_an_empty_response_gets_an_empty_message_id(self, command_id: int, status: int, body: bytes) -> None:
         session = esme()
         session.respond(command_id, 5, status)
         assert session.output() == pdu(command_id | RESP, 5, body, status)
@@ -869,21 +869,21 @@ class TestRequestsOfThePeer:
         session = smsc()
         for command_id in (QUERY_SM, CANCEL_SM, REPLACE_SM, SUBMIT_MULTI):
             (event,) = session.receive(encode(Pdu(command_id, 0, 5)), 1)
-            assert isinstance(event, OperationRequested)
+            assert isinstance(event, OperationReceived)
             assert event.pdu.command_id == command_id
         assert session.unanswered == 4
         assert session.output() == b""
 
     def test_an_alert_needs_no_answer(self) -> None:
         session = esme()
-        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["OperationRequested"]
+        assert kinds(session.receive(encode(Pdu(ALERT_NOTIFICATION, 0, 5)), 1)) == ["OperationReceived"]
         assert session.receive(pdu(ALERT_NOTIFICATION, 6, b"x"), 1) == []
         assert (session.unanswered, session.malformed) == (0, 1)
         assert session.output() == b""
 
     def test_outbind_is_reported_and_refused(self) -> None:
         session = Session(Role.ESME)
-        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["OperationRequested"]
+        assert kinds(session.receive(encode(Pdu(OUTBIND, 0, 5)), 1)) == ["OperationReceived"]
         assert headers(session) == [(GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 5)]
         assert session.unanswered == 0
 
@@ -908,19 +908,21 @@ class TestRequestsOfThePeer:
 
     @pytest.mark.parametrize("body", [BODY + encode_tlv(MESSAGE_PAYLOAD, b"x"), BODY[:-3] + b"\xff" + b"x" * 255])
     def test_a_carrier_may_deliver_what_no_client_may_submit(self, body: bytes) -> None:
-        assert kinds(esme().receive(pdu(DELIVER_SM, 5, body), 1)) == ["Requested"]
+        assert kinds(esme().receive(pdu(DELIVER_SM, 5, body), 1)) == ["MessageReceived"]
 
     def test_unknown_tlvs_pass_through(self) -> None:
         (event,) = smsc().receive(pdu(SUBMIT_SM, 5, BODY + encode_tlv(0x1499, b"abc")), 1)
-        assert isinstance(event, Requested)
+        assert isinstance(event, MessageReceived)
         assert event.message.tlvs == {0x1499: b"abc"}
 
     def test_beyond_the_inbound_window_they_are_throttled(self) -> None:
         session = smsc(inbound_window=2)
-        assert kinds(session.receive(b"".join(pdu(SUBMIT_SM, n, BODY) for n in (5, 6, 7)), 1)) == ["Requested"] * 2
+        assert (
+            kinds(session.receive(b"".join(pdu(SUBMIT_SM, n, BODY) for n in (5, 6, 7)), 1)) == ["MessageReceived"] * 2
+        )
         assert headers(session) == [(SUBMIT_SM_RESP, CommandStatus.ESME_RTHROTTLED, 7)]
         session.respond(SUBMIT_SM, 5, 0, b"id\0")
-        assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["Requested"]
+        assert kinds(session.receive(pdu(SUBMIT_SM, 8, BODY), 1)) == ["MessageReceived"]
         assert session.throttled == 1
 
     def test_what_brings_neither_a_message_nor_an_awaited_answer_is_counted_as_idle(self) -> None:
@@ -973,7 +975,7 @@ class TestFraming:
         others = encode_tlv(0x001E, b"1" * 64 + b"\0") + encode_tlv(0x1400, b"?" * 4000)
         for body in (encode_sm(b"1", b"2", b"", tlvs=payload), full + others):
             (event,) = session.receive(pdu(DELIVER_SM, 5, body), 1)
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             assert len(event.message.payload) == 0xFFFF
         assert session.bound
 
@@ -1027,7 +1029,7 @@ def feed(session: Session, chunks: list[bytes]) -> list[str]:
 
 
 def describe(event: Event) -> str:
-    return repr(event.pdu.fields) if isinstance(event, OperationRequested | Replied) else repr(event)
+    return repr(event.pdu.fields) if isinstance(event, OperationReceived | OperationAnswered) else repr(event)
 
 
 class TestUnbind:
@@ -1038,7 +1040,7 @@ class TestUnbind:
         assert headers(session) == [(UNBIND, 0, 3)]
         assert (session.bound, session.free) == (False, 0)
         stream = pdu(DELIVER_SM, 9, BODY) + pdu(SUBMIT_SM_RESP, 2, b"id\0") + pdu(UNBIND_RESP, 3)
-        assert kinds(session.receive(stream, 11)) == ["Requested", "Answered", "Closed"]
+        assert kinds(session.receive(stream, 11)) == ["MessageReceived", "Answered", "Closed"]
 
     def test_ours_with_the_window_open(self) -> None:
         session = esme()
@@ -1089,7 +1091,7 @@ class TestUnbind:
         assert headers(session) == [(SUBMIT_SM_RESP, 0, 7)]
         assert kinds(session.tick(2)) == ["Closed"]
 
-    def test_two_that_cross(self) -> None:
+    def test_crossing_unbinds_end_the_session(self) -> None:
         session = esme()
         session.unbind(1)
         session.output()
@@ -1108,12 +1110,12 @@ class TestBothEnds:
         for n in range(100):
             client.request(SUBMIT_SM, BODY, n, 1)
         for event in server.receive(client.output(), 1):
-            assert isinstance(event, Requested)
+            assert isinstance(event, MessageReceived)
             server.respond(SUBMIT_SM, event.message.sequence, 0, b"id%d\0" % event.message.sequence)
         answers = client.receive(server.output(), 1)
         assert answers == [Answered(n, 0, b"id%d" % (n + 2), False) for n in range(100)]
         server.request(DELIVER_SM, BODY, "receipt", 2)
-        assert kinds(client.receive(server.output(), 2)) == ["Requested"]
+        assert kinds(client.receive(server.output(), 2)) == ["MessageReceived"]
         client.respond(DELIVER_SM, 1, 0)
         assert server.receive(client.output(), 2) == [Answered("receipt", 0, b"", False)]
         client.unbind(3)

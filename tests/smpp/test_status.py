@@ -44,7 +44,7 @@ def test_a_carrier_has_its_own_table() -> None:
     assert classify(0x58, overrides) is RetryClass.THROTTLE
 
 
-def test_what_no_table_knows_is_tried_again() -> None:
+def test_an_unknown_status_is_retried() -> None:
     assert {classify(code) for code in VENDOR} == {RetryClass.RETRY}
     assert classify(0xFFFF) is RetryClass.RETRY
 

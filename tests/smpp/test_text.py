@@ -19,8 +19,8 @@ from gateway.smpp.text import (
     Alphabet,
     Joined,
     Joiner,
-    Long,
     Segments,
+    SplitMethod,
     TextError,
     alphabet_of,
     concatenation,
@@ -46,7 +46,7 @@ def named(vectors: list[dict[str, Any]]) -> list[Any]:
 
 
 def cut_vector(vector: dict[str, Any]) -> Segments:
-    long = Long.UDH16 if vector.get("ref") == 16 else Long.UDH8
+    long = SplitMethod.UDH16 if vector.get("ref") == 16 else SplitMethod.UDH8
     if "text_hex" in vector:
         return split_octets(bytes.fromhex(vector["text_hex"]), 0, 4, reference=7, long=long)
     return split(vector["text"], reference=7, long=long)
@@ -70,7 +70,7 @@ def test_vectors_split(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", named([vector for vector in VECTORS if "text" in vector]))
 def test_vectors_count(vector: dict[str, Any]) -> None:
-    long = Long.UDH16 if vector.get("ref") == 16 else Long.UDH8
+    long = SplitMethod.UDH16 if vector.get("ref") == 16 else SplitMethod.UDH8
     assert count(vector["text"], long=long) == (CODINGS[vector["coding"]], vector["parts"], sum(vector["units"]))
 
 
@@ -111,7 +111,7 @@ def test_gsm_decoding_never_fails(octets: bytes, text: str) -> None:
     assert gsm_decode(octets) == text
 
 
-def test_choice_follows_the_order_allowed() -> None:
+def test_the_alphabet_is_the_first_allowed_one_that_fits() -> None:
     assert count("héllo").alphabet is Alphabet.GSM7
     assert count("ç").alphabet is Alphabet.UCS2
     assert count("ç", allowed=(Alphabet.GSM7, Alphabet.LATIN1, Alphabet.UCS2)).alphabet is Alphabet.LATIN1
@@ -185,9 +185,9 @@ def deliver(joiner: Joiner, segments: Segments, number: int, now: float = 0.0) -
 
 
 @settings(deadline=None)
-@given(WITH_ALPHABET, st.sampled_from(Long), st.integers(0, 0xFFFFFFFF), st.randoms(use_true_random=False))
+@given(WITH_ALPHABET, st.sampled_from(SplitMethod), st.integers(0, 0xFFFFFFFF), st.randoms(use_true_random=False))
 def test_join_undoes_split_in_any_order(
-    chosen: tuple[str, Alphabet | None], long: Long, reference: int, random: Any
+    chosen: tuple[str, Alphabet | None], long: SplitMethod, reference: int, random: Any
 ) -> None:
     text, alphabet = chosen
     segments = split(text, reference=reference, long=long, alphabet=alphabet)
@@ -202,10 +202,10 @@ def test_join_undoes_split_in_any_order(
 
 
 @settings(deadline=None)
-@given(WITH_ALPHABET, st.sampled_from(Long))
-@example(("a" * 152 + "€" * 200, Alphabet.GSM7), Long.UDH8)
-@example(("a" * 66 + "😀" * 200, Alphabet.UCS2), Long.UDH8)
-def test_every_part_stands_alone_and_fits(chosen: tuple[str, Alphabet | None], long: Long) -> None:
+@given(WITH_ALPHABET, st.sampled_from(SplitMethod))
+@example(("a" * 152 + "€" * 200, Alphabet.GSM7), SplitMethod.UDH8)
+@example(("a" * 66 + "😀" * 200, Alphabet.UCS2), SplitMethod.UDH8)
+def test_every_part_stands_alone_and_fits(chosen: tuple[str, Alphabet | None], long: SplitMethod) -> None:
     text, alphabet = chosen
     segments = split(text, reference=1, long=long, alphabet=alphabet)
     whole = []
@@ -228,17 +228,17 @@ def test_no_more_than_255_parts() -> None:
     with pytest.raises(TextError, match="255"):
         split("a" * (153 * 255 + 1), reference=1)
     with pytest.raises(TextError, match="65535"):
-        split("a" * 65536, reference=1, long=Long.PAYLOAD)
+        split("a" * 65536, reference=1, long=SplitMethod.PAYLOAD)
 
 
 def test_forms_on_the_wire() -> None:
     text = "a" * 161
     assert split(text, reference=0x1234).parts[1].short_message[:6].hex() == "050003340202"
-    assert split(text, reference=0x1234, long=Long.UDH16).parts[0].short_message[:7].hex() == "06080412340201"
-    sar = split(text, reference=0x1234, long=Long.SAR)
+    assert split(text, reference=0x1234, long=SplitMethod.UDH16).parts[0].short_message[:7].hex() == "06080412340201"
+    sar = split(text, reference=0x1234, long=SplitMethod.SAR)
     assert sar.esm_class == 0
     assert sar.parts[0].tlvs.hex() == "020c00020034020e000102020f000101"
-    payload = split(text, reference=0x1234, long=Long.PAYLOAD)
+    payload = split(text, reference=0x1234, long=SplitMethod.PAYLOAD)
     assert payload.parts == ((b"", b"\x04\x24\x00\xa1" + text.encode()),)
 
 
@@ -261,8 +261,8 @@ def test_octets_are_cut_as_their_data_coding_says() -> None:
     assert split_octets(b"a" * 160, 0, 0, reference=1, alphabet=Alphabet.LATIN1).alphabet is Alphabet.LATIN1
 
 
-@pytest.mark.parametrize("long", [Long.UDH8, Long.UDH16, Long.SAR])
-def test_a_long_one_repeats_its_header_in_every_part(long: Long) -> None:
+@pytest.mark.parametrize("long", [SplitMethod.UDH8, SplitMethod.UDH16, SplitMethod.SAR])
+def test_a_long_one_repeats_its_header_in_every_part(long: SplitMethod) -> None:
     segments = split_octets(PORTS + bytes(range(256)), ESM_UDHI, 4, reference=1, long=long)
     joiner = Joiner()
     joined = [deliver(joiner, segments, number) for number in range(len(segments.parts))]
@@ -270,7 +270,7 @@ def test_a_long_one_repeats_its_header_in_every_part(long: Long) -> None:
     assert joined[-1] == (b"1", b"2", 4, bytes(range(256)), PORTS[1:], len(joined), 0)
 
 
-def test_octets_that_say_they_are_a_part_already_are_refused() -> None:
+def test_octets_whose_header_marks_them_as_a_part_are_refused() -> None:
     with pytest.raises(TextError, match="already marks it as a part"):
         split_octets(b"\x05\0\x03\1\2\1" + bytes(200), ESM_UDHI, 4, reference=1)
     with pytest.raises(TextError, match="beyond"):
@@ -307,12 +307,12 @@ def test_another_text_under_the_same_reference_is_another_message() -> None:
 
 def test_references_of_different_kinds_are_apart() -> None:
     joiner = Joiner()
-    cuts = [split("a" * 200, reference=1, long=long) for long in (Long.UDH8, Long.UDH16, Long.SAR)]
+    cuts = [split("a" * 200, reference=1, long=long) for long in (SplitMethod.UDH8, SplitMethod.UDH16, SplitMethod.SAR)]
     assert [deliver(joiner, segments, 0) for segments in cuts] == [None] * 3
     assert all(deliver(joiner, segments, 1) is not None for segments in cuts)
 
 
-def test_what_never_becomes_whole_is_swept() -> None:
+def test_incomplete_messages_are_returned_by_sweep() -> None:
     joiner, segments = Joiner(wait=10), split("a" * 400, reference=1)
     deliver(joiner, segments, 1, now=5.0)
     assert joiner.sweep(14.0) == []
@@ -328,7 +328,7 @@ def test_memory_is_bounded() -> None:
     assert len(joiner.sweep(0.0)) == 10
 
 
-def test_a_broken_header_is_handed_on_as_it_came() -> None:
+def test_a_malformed_header_is_passed_on_unchanged() -> None:
     joiner = Joiner()
     assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x20abc", None, 0.0) == (b"1", b"2", 0, b"\x20abc", b"", 1, 0)
     assert joiner.add(b"1", b"2", ESM_UDHI, 0, b"\x05\0\x03\1\2\3x", None, 0.0) is not None  # part 3 of 2
@@ -352,14 +352,14 @@ def test_a_text_is_changed_only_when_that_keeps_it_in_the_default_alphabet() -> 
         assert replace_typographic(text) == (text, {})
 
 
-def test_what_it_saves() -> None:
+def test_replacing_typographic_characters_saves_segments() -> None:
     text = "It’s " + "a" * 150
     assert count(text)[:2] == (Alphabet.UCS2, 3)
     assert count(replace_typographic(text)[0])[:2] == (Alphabet.GSM7, 1)
 
 
 @given(st.text(st.sampled_from([*GSM_EQUIVALENTS, *"abc€ \n"]), min_size=1))
-def test_it_is_idempotent_and_what_is_told_gives_the_same_text(text: str) -> None:
-    said, replaced = replace_typographic(text)
-    assert replace_typographic(said) == (said, {})
-    assert said == "".join(replaced.get(char, char) for char in text)
+def test_replacement_is_idempotent_and_reported_exactly(text: str) -> None:
+    plain, replaced = replace_typographic(text)
+    assert replace_typographic(plain) == (plain, {})
+    assert plain == "".join(replaced.get(char, char) for char in text)

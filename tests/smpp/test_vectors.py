@@ -8,7 +8,7 @@ import pytest
 
 from gateway.smpp.codec import HEADER, decode, encode
 from gateway.smpp.errors import PeerError
-from gateway.smpp.events import Answered, Closed, Event, Requested
+from gateway.smpp.events import Answered, Closed, Event, MessageReceived
 from gateway.smpp.operations import Role
 from gateway.smpp.pdu import (
     BIND_TRANSCEIVER,
@@ -178,7 +178,7 @@ def test_a_receipt_whose_tlvs_break_off_keeps_its_text() -> None:
     name = "ch.decodeDeliverSmNetforsDeliveryReceiptTriggeredErrorInLegacySmppLibrary"
     session = bound()
     (event,) = session.receive(OCTETS[name], 1)
-    assert isinstance(event, Requested)
+    assert isinstance(event, MessageReceived)
     assert event.message.salvaged
     assert event.message.payload.startswith(b"id:0000003005 ")
     assert b"stat:DELIVRD" in event.message.payload
@@ -200,7 +200,7 @@ def test_the_numbers_of_the_peer_are_echoed_as_they_are() -> None:
     entry = VECTORS["ch.decodeDeliverSMWithNotPerSpecSequenceNumberButNeedsToBeValid"]
     session = bound()
     (event,) = session.receive(bytes.fromhex(entry["hex"]), 1)
-    assert isinstance(event, Requested)
+    assert isinstance(event, MessageReceived)
     session.respond(DELIVER_SM, event.message.sequence, 0)
     assert session.output().hex() == entry["reply_hex"]
 
@@ -217,7 +217,7 @@ def test_no_vector_ends_a_session_unless_it_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in expecting("ok") if decode(OCTETS[name]).command_id in (4, 5, 0x103)])
-def test_the_fast_path_reads_what_the_tables_read(name: str) -> None:
+def test_the_hot_path_decodes_like_the_tables(name: str) -> None:
     data = OCTETS[name]
     pdu = decode(data)
     message = decode_message(data, 16, len(data), pdu.command_id, pdu.sequence)

@@ -11,8 +11,7 @@ from gateway.model import (
     Category,
     Content,
     Envelope,
-    Leased,
-    Match,
+    LeasedMessage,
     NewMessage,
     OnUnknown,
     PartAnswer,
@@ -22,6 +21,7 @@ from gateway.model import (
     Reason,
     ReceiptDetail,
     ReceiptFact,
+    ReceiptMatch,
     Recipient,
     Resolution,
     State,
@@ -82,16 +82,16 @@ class MessageDriver(StoreDriver):
         (taken,) = self.run(self.store.take(owner, [TakeRequest(**where | changes, lanes=lanes, limit=limit)]))
         return taken
 
-    def answer(self, leased: Leased, fate: Resolution, **changes: Any) -> SubmitResult:
+    def answer(self, leased: LeasedMessage, resolution: Resolution, **changes: Any) -> SubmitResult:
         parts = changes.pop("parts", [PartAnswer(0, PartState.PENDING, b"", 8)])
-        answer = SubmitResult(leased.id, leased.lease, "north", fate, Reason.NONE, 0, 0, len(parts), parts)
+        answer = SubmitResult(leased.id, leased.lease, "north", resolution, Reason.NONE, 0, 0, len(parts), parts)
         return msgspec.structs.replace(answer, **changes)
 
-    def sent(self, leased: Leased, *ids: bytes) -> SubmitResult:
+    def sent(self, leased: LeasedMessage, *ids: bytes) -> SubmitResult:
         parts = [PartAnswer(index, PartState.ACCEPTED, carrier_id) for index, carrier_id in enumerate(ids)]
         return self.answer(leased, Resolution.SENT, parts=parts)
 
-    def report(self, *answers: SubmitResult, receipts: Sequence[ReceiptFact] = ()) -> list[Match]:
+    def report(self, *answers: SubmitResult, receipts: Sequence[ReceiptFact] = ()) -> list[ReceiptMatch]:
         return self.run(self.store.progress(OWNER, answers, receipts))
 
     def receipt(
@@ -107,7 +107,7 @@ class MessageDriver(StoreDriver):
         detail = ReceiptDetail(guesses, **details)
         return msgspec.structs.replace(self.receipt(recipient, ids[0], **changes), detail=detail)
 
-    def record(self, message: NewMessage | Leased) -> Any:
+    def record(self, message: NewMessage | LeasedMessage) -> Any:
         (found,) = self.run(self.store.find([message.id]))
         return found
 

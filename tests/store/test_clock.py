@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model import Match, OnUnknown, Reason, State
+from gateway.model import OnUnknown, Reason, ReceiptMatch, State
 from gateway.store.owner import LeaseOwner
 from tests.store.message_driver import HOUR, OWNER, MessageDriver
 
@@ -25,7 +25,7 @@ def test_a_message_goes_its_way_once_whatever_the_clock_does(driver: MessageDriv
     driver.report(*[driver.sent(one, one.id[-6:]) for one in leased])
     driver.sweep()
     for one in leased:
-        assert driver.report(receipts=[driver.receipt(one.recipient, one.id[-6:])]) == [Match.APPLIED]
+        assert driver.report(receipts=[driver.receipt(one.recipient, one.id[-6:])]) == [ReceiptMatch.APPLIED]
         assert driver.record(one).state is State.DELIVERED
     assert [event.final for event in driver.new_events()].count(True) == 2
 

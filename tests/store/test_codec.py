@@ -12,17 +12,17 @@ from gateway.model import (
     Category,
     Check,
     Content,
+    DecisionDetail,
     Envelope,
     NewMessage,
     OnUnknown,
     Permission,
     Reason,
     Recipient,
-    Ruled,
     State,
 )
 from gateway.store import layout
-from gateway.store.codec import pack_new, pack_ruled, read_leased, read_redecide
+from gateway.store.codec import pack_decision, pack_new, read_leased, read_redecide
 from gateway.store.crypto import Vault
 from gateway.store.ids import new_ids
 from gateway.store.library import build_library
@@ -87,8 +87,8 @@ def test_a_record_reads_back(message: NewMessage) -> None:
     assert (record.envelope, record.content) == (message.envelope, message.content)
     assert (record.accepted_at, record.moved_at, record.due) == (NOW, NOW, message.due)
     put_off = message.due and message.state in (State.SCHEDULED, State.DEFERRED)
-    ruled = Ruled(message.due) if put_off else None
-    assert record.timeline == (TimelineStep(message.state, message.reason, NOW, ruled=ruled),)
+    decision = DecisionDetail(message.due) if put_off else None
+    assert record.timeline == (TimelineStep(message.state, message.reason, NOW, decision=decision),)
     assert (record.parts, record.carrier, record.final) == ((), "", False)
 
     leased = read_leased(message.id, raw, 7, VAULT)
@@ -155,22 +155,22 @@ texts = st.text(max_size=30)
 
 @given(
     st.builds(
-        Ruled,
+        DecisionDetail,
         st.integers(0, 2**48),
         st.none() | st.lists(texts, max_size=9).map(tuple),
         st.none() | st.lists(texts, max_size=45).map(tuple),
         st.none() | st.just("1-8d3d60b7-tz2026f"),
     )
 )
-def test_what_policy_said_fits_a_step_of_the_timeline(ruled: Ruled) -> None:
-    packed = pack_ruled(ruled)
-    kept = msgspec.msgpack.decode(packed, type=Ruled)
+def test_what_policy_said_fits_a_step_of_the_timeline(decision: DecisionDetail) -> None:
+    packed = pack_decision(decision)
+    kept = msgspec.msgpack.decode(packed, type=DecisionDetail)
     assert len(packed) <= 250
-    assert (kept.next_at, kept.policy_version) == (ruled.next_at, ruled.policy_version)
-    for some, every in ((kept.rules, ruled.rules), (kept.zones, ruled.zones)):
+    assert (kept.next_at, kept.policy_version) == (decision.next_at, decision.policy_version)
+    for some, every in ((kept.rules, decision.rules), (kept.zones, decision.zones)):
         if some != every:
             assert some is not None
             assert every is not None
             assert some == (*every[: len(some) - 1], "…")
-    if len(msgspec.msgpack.encode(ruled)) <= 250:
-        assert kept == ruled
+    if len(msgspec.msgpack.encode(decision)) <= 250:
+        assert kept == decision

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 
-from gateway.model import Leased, Reason, Resolution
+from gateway.model import LeasedMessage, Reason, Resolution
 from tests.store.message_driver import OWNER, MessageDriver
 
 ROW = 16
@@ -17,11 +17,11 @@ def accept(driver: MessageDriver, account: str, count: int, *, weight: int = 1, 
     driver.accept(*[driver.message(account=account, weight=weight, segments=segments) for _ in range(count)])
 
 
-def accounts(leased: Iterable[Leased]) -> list[str]:
+def accounts(leased: Iterable[LeasedMessage]) -> list[str]:
     return [one.envelope.account for one in leased]
 
 
-def rows(leased: Iterable[Leased]) -> list[tuple[str, int]]:
+def rows(leased: Iterable[LeasedMessage]) -> list[tuple[str, int]]:
     """Whose messages come one after the other, and how many."""
     return [(name, len(list(some))) for name, some in groupby(accounts(leased))]
 
@@ -89,7 +89,7 @@ def test_an_account_that_returns_at_once_has_used_its_turn(driver: MessageDriver
 # ---- what goes back unwritten
 
 
-def untake(driver: MessageDriver, leased: Iterable[Leased]) -> None:
+def untake(driver: MessageDriver, leased: Iterable[LeasedMessage]) -> None:
     driver.run(driver.store.untake(OWNER, [(one.id, one.lease) for one in leased]))
 
 

@@ -14,13 +14,13 @@ from gateway.model import (
     Cap,
     Category,
     Check,
-    Match,
     OnUnknown,
     PartAnswer,
     PartState,
     Permit,
     Priority,
     Reason,
+    ReceiptMatch,
     Resolution,
     RuleGroup,
     RuleStatus,
@@ -48,7 +48,7 @@ def test_a_message_lives_from_accept_to_delivered(driver: MessageDriver) -> None
     driver.later(20)
     driver.report(driver.sent(leased, b"id-1"))
     driver.later(20)
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"id-1")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"id-1")]) == [ReceiptMatch.APPLIED]
 
     record = driver.record(message)
     assert (record.state, record.final, record.content) == (State.DELIVERED, True, None)
@@ -74,7 +74,7 @@ def test_repeats_change_nothing(driver: MessageDriver) -> None:
     sent, receipt = driver.sent(leased, b"id-1"), driver.receipt(message.recipient, b"id-1")
     driver.report(sent)
     driver.report(sent, receipts=[receipt, receipt])
-    assert driver.report(sent, receipts=[receipt]) == [Match.REPEATED]
+    assert driver.report(sent, receipts=[receipt]) == [ReceiptMatch.REPEATED]
     assert [event.state for event in driver.new_events()] == [
         State.QUEUED,
         State.SENDING,
@@ -372,7 +372,7 @@ def test_a_late_answer_overtakes_a_resend(driver: MessageDriver) -> None:
     driver.report(driver.sent(leased, b"late"))
     assert driver.record(message).state is State.SENT
     assert driver.take().leased == []
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"late")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"late")]) == [ReceiptMatch.APPLIED]
 
 
 def test_what_a_late_answer_shows_to_be_begun_waits_for_its_carrier_alone(driver: MessageDriver) -> None:
@@ -395,7 +395,7 @@ def test_a_receipt_may_come_before_its_answer(driver: MessageDriver) -> None:
     message = driver.message()
     driver.accept(message)
     (leased,) = driver.take().leased
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"x1", b"0x1")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"x1", b"0x1")]) == [ReceiptMatch.PARKED]
     driver.report(driver.sent(leased, b"0x1"))  # a fall-back form of the id matches as well
     assert driver.record(message).state is State.DELIVERED
     assert driver.run(driver.store.depths()).parked == 0
@@ -411,7 +411,7 @@ def test_a_receipt_needs_the_right_recipient_and_carrier(driver: MessageDriver) 
         driver.receipt(message.recipient, b"7", carrier="south"),
         driver.receipt(message.recipient, b"007", b"7"),
     ]
-    assert driver.report(receipts=receipts) == [Match.PARKED, Match.PARKED, Match.APPLIED]
+    assert driver.report(receipts=receipts) == [ReceiptMatch.PARKED, ReceiptMatch.PARKED, ReceiptMatch.APPLIED]
     driver.later(61_000)
     assert driver.sweep()[5] == 2  # orphans
     assert driver.sweep()[5] == 0
@@ -423,7 +423,7 @@ def test_a_receipt_brings_the_id_that_no_answer_brought(driver: MessageDriver) -
     driver.accept(message)
     parts = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
     driver.report(driver.answer(driver.take().leased[0], Resolution.UNKNOWN, parts=parts))
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"b")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"b")]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.SENT
     driver.report(receipts=[driver.receipt(message.recipient, b"a")])
     assert driver.record(message).state is State.DELIVERED
@@ -433,7 +433,7 @@ def test_the_worst_part_decides(driver: MessageDriver) -> None:
     message = driver.message(segments=2)
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a", b"b"))
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"b")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"b")]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.SENT
     driver.report(receipts=[driver.receipt(message.recipient, b"a", state=PartState.UNDELIVERED)])
     assert driver.record(message).state is State.UNDELIVERED
@@ -444,7 +444,7 @@ def test_an_intermediate_receipt_is_noted_once(driver: MessageDriver) -> None:
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a"))
     intermediate = driver.receipt(message.recipient, b"a", state=PartState.ACCEPTED)
-    assert driver.report(receipts=[intermediate] * 2) == [Match.APPLIED, Match.REPEATED]
+    assert driver.report(receipts=[intermediate] * 2) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = driver.record(message)
     assert record.state is State.SENT
     assert (record.timeline[-1].reason, record.timeline[-1].error) == (Reason.RECEIPT, "000")

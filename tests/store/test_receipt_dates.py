@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.model import Match, PartState, ReceiptFact, Recipient, State
+from gateway.model import PartState, ReceiptFact, ReceiptMatch, Recipient, State
 from gateway.store.crypto import Vault
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
 from gateway.store.webhook_queues import WebhookQueues
@@ -26,7 +26,7 @@ def test_every_part_has_its_own_and_a_repeat_changes_none(driver: MessageDriver)
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a", b"b"), receipts=[dated(driver, who, b"a", DONE)])
     receipts = [dated(driver, who, b"a", LATER), dated(driver, who, b"b", LATER), dated(driver, who, b"b", DONE)]
-    assert driver.report(receipts=receipts) == [Match.REPEATED, Match.APPLIED, Match.REPEATED]
+    assert driver.report(receipts=receipts) == [ReceiptMatch.REPEATED, ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = driver.record(message)
     assert (record.state, [part.done_at for part in record.parts]) == (State.DELIVERED, [DONE, LATER])
     webhook_queues = WebhookQueues(
@@ -92,7 +92,7 @@ def test_a_receipt_that_came_early_keeps_its_date(driver: MessageDriver) -> None
     driver.accept(message)
     (leased,) = driver.take().leased
     early = dated(driver, message.recipient, b"a", DONE, PartState.UNDELIVERED)
-    assert driver.report(receipts=[early]) == [Match.PARKED]
+    assert driver.report(receipts=[early]) == [ReceiptMatch.PARKED]
     driver.report(driver.sent(leased, b"a"))
     record = driver.record(message)
     assert (record.state, record.parts[0].done_at) == (State.UNDELIVERED, DONE)
@@ -104,7 +104,7 @@ def test_one_that_settles_a_message_without_an_id(driver: MessageDriver) -> None
     driver.accept(message)
     (leased,) = driver.take().leased
     receipt = msgspec.structs.replace(driver.unmatched_receipt(message.recipient, b"unheard-of"), at=DONE)
-    assert driver.report(driver.sent(leased, b""), receipts=[receipt]) == [Match.APPLIED]
+    assert driver.report(driver.sent(leased, b""), receipts=[receipt]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).parts[0].done_at == DONE
 
 

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.carriers.receipts_by_id import ParkedReceiptRelocator, ProgressById
-from gateway.model import Match, NewMessage, PartState, Reason, ReceiptFact, Recipient, Resolution, State, SubmitResult
+from gateway.model import (
+    NewMessage,
+    PartState,
+    Reason,
+    ReceiptFact,
+    ReceiptMatch,
+    Recipient,
+    Resolution,
+    State,
+    SubmitResult,
+)
 from gateway.store.errors import StoreUnavailable
 from gateway.store.layout import FunctionConstant
 from gateway.store.receipt_index import IndexedId, ReceiptIndex
@@ -26,7 +36,7 @@ class IndexDriver(MessageDriver):
         self.by_id = ProgressById(self.store, self.index, "north")
         self.relocator = ParkedReceiptRelocator(self.store, self.index, OWNER)
 
-    def progress(self, *answers: SubmitResult, receipts: tuple[ReceiptFact, ...] = ()) -> list[Match]:
+    def progress(self, *answers: SubmitResult, receipts: tuple[ReceiptFact, ...] = ()) -> list[ReceiptMatch]:
         return self.run(self.by_id.progress(OWNER, answers, receipts))
 
     def said(self, *ids: bytes, state: PartState = PartState.DELIVERED) -> tuple[ReceiptFact, ...]:
@@ -65,17 +75,17 @@ def test_a_receipt_without_its_recipient(driver: IndexDriver) -> None:
     message, answer = driver.sending()
     assert driver.index.partition("north", b"id-1") != message.recipient.partition  # or this would prove less
     assert driver.progress(answer) == []
-    assert driver.progress(receipts=driver.said(b"id-1")) == [Match.APPLIED]
+    assert driver.progress(receipts=driver.said(b"id-1")) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
-    assert driver.progress(receipts=driver.said(b"id-1")) == [Match.REPEATED]
+    assert driver.progress(receipts=driver.said(b"id-1")) == [ReceiptMatch.REPEATED]
     assert driver.parked_keys() == 0
 
 
 def test_before_its_answer_it_is_parked(driver: IndexDriver) -> None:
     message, answer = driver.sending()
-    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
-    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.UNDELIVERED)) == [Match.PARKED]
-    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [Match.PARKED]
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [ReceiptMatch.PARKED]
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.UNDELIVERED)) == [ReceiptMatch.PARKED]
+    assert driver.progress(receipts=driver.said(b"id-1", state=PartState.ACCEPTED)) == [ReceiptMatch.PARKED]
     assert driver.parked_keys() == 1
     driver.progress(answer)
     assert driver.record(message).state is State.UNDELIVERED  # the final one was kept
@@ -93,21 +103,21 @@ def test_a_final_receipt_takes_the_place_of_one_that_is_none(
     for state in (first, PartState.DELIVERED, first):
         (receipt,) = driver.said(b"id-1", state=state)
         receipt.whole = whole
-        assert driver.progress(receipts=(receipt,)) == [Match.PARKED]
+        assert driver.progress(receipts=(receipt,)) == [ReceiptMatch.PARKED]
     driver.progress(answer)
     assert driver.record(message).state is State.DELIVERED
 
 
 def test_in_the_same_call_as_its_answer(driver: IndexDriver) -> None:
     message, answer = driver.sending()
-    assert driver.progress(answer, receipts=driver.said(b"id-1")) == [Match.APPLIED]
+    assert driver.progress(answer, receipts=driver.said(b"id-1")) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
 
 
 def test_other_forms_of_the_id(driver: IndexDriver) -> None:
     message, answer = driver.sending()
     driver.progress(answer)
-    assert driver.progress(receipts=driver.said(b"x", b"id-1", b"y")) == [Match.APPLIED]
+    assert driver.progress(receipts=driver.said(b"x", b"id-1", b"y")) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
     assert driver.parked_keys() == 0  # nothing is left of the unknown forms
 
@@ -125,7 +135,7 @@ def test_the_newest_message_of_an_id_counts(driver: IndexDriver) -> None:
 class Broken:
     """A store that is away when an answer is to be stored."""
 
-    async def progress(self, *_: object) -> list[Match]:
+    async def progress(self, *_: object) -> list[ReceiptMatch]:
         raise StoreUnavailable("away")
 
 

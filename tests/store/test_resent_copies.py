@@ -9,14 +9,14 @@ import pytest
 
 from gateway.model import (
     Category,
-    Leased,
-    Match,
+    LeasedMessage,
     NewMessage,
     OnUnknown,
     PartAnswer,
     PartState,
     Priority,
     Reason,
+    ReceiptMatch,
     Resolution,
     RuleGroup,
     RuleStatus,
@@ -39,7 +39,7 @@ def driver(store_url: str) -> Iterator[MessageDriver]:
     driver.close()
 
 
-def lost(driver: MessageDriver, message: NewMessage, **changes: object) -> Leased:
+def lost(driver: MessageDriver, message: NewMessage, **changes: object) -> LeasedMessage:
     """The message is accepted, taken by north, and never answered."""
     driver.accept(message)
     (leased,) = driver.take().leased
@@ -47,7 +47,7 @@ def lost(driver: MessageDriver, message: NewMessage, **changes: object) -> Lease
     return leased
 
 
-def resent_by_south(driver: MessageDriver, message: NewMessage) -> tuple[Leased, Leased]:
+def resent_by_south(driver: MessageDriver, message: NewMessage) -> tuple[LeasedMessage, LeasedMessage]:
     """Lost at north, and sent once more, and accepted, by south as b"s"."""
     first = lost(driver, message)
     (second,) = driver.take(carrier="south").leased
@@ -129,7 +129,7 @@ def test_a_late_answer_while_the_resend_is_on_its_way_counts_for_the_message(dri
     driver.run(driver.store.untake(OWNER, [(second.id, second.lease)]))  # never written after all
     record = driver.record(message)
     assert (record.state, record.carrier) == (State.SENT, "north")
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"n")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"n")]) == [ReceiptMatch.APPLIED]
 
 
 def test_a_repeated_call_adds_no_copy(driver: MessageDriver) -> None:
@@ -159,7 +159,7 @@ def test_the_rest_of_a_long_message_goes_to_the_carrier_that_has_begun_it(driver
 def test_a_receipt_without_a_known_id_settles_the_one_message_that_is_unknown(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
 
 
@@ -168,7 +168,7 @@ def test_a_receipt_that_came_before_the_silence_was_over_prevents_the_resend(dri
     driver.accept(message)
     (leased,) = driver.take().leased
     driver.later(1000)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")]) == [ReceiptMatch.PARKED]
     driver.later(34_000)
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert driver.record(message).state is State.DELIVERED
@@ -201,7 +201,7 @@ def test_a_receipt_waits_while_another_message_to_the_recipient_is_unanswered(dr
     lost(driver, unknown)
     driver.accept(flying)
     (leased,) = driver.take().leased
-    assert driver.report(receipts=[driver.unmatched_receipt(unknown.recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(unknown.recipient, b"x")]) == [ReceiptMatch.PARKED]
     driver.report(driver.sent(leased, b"x"))
     assert driver.record(flying).state is State.DELIVERED
     assert driver.record(unknown).state is State.UNKNOWN
@@ -211,7 +211,7 @@ def test_a_receipt_that_two_unknown_messages_may_own_settles_neither(driver: Mes
     messages = [driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2)]
     for message in messages:
         lost(driver, message)
-    assert driver.report(receipts=[driver.unmatched_receipt(messages[0].recipient, b"x")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(messages[0].recipient, b"x")]) == [ReceiptMatch.PARKED]
     assert {driver.record(message).state for message in messages} == {State.UNKNOWN}
 
 
@@ -234,14 +234,18 @@ def test_an_excerpt_of_the_text_tells_two_unknown_messages_apart(driver: Message
     one, other = (driver.message(on_unknown=OnUnknown.NEVER) for _ in range(2))
     lost(driver, one, mark=b"one")
     lost(driver, other, mark=b"other")
-    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", mark=b"other")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(one.recipient, b"x", mark=b"other")]) == [
+        ReceiptMatch.APPLIED
+    ]
     assert (driver.record(one).state, driver.record(other).state) == (State.UNKNOWN, State.DELIVERED)
 
 
 def test_an_excerpt_of_another_text_proves_nothing(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message, mark=b"mine")
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", mark=b"theirs")]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", mark=b"theirs")]) == [
+        ReceiptMatch.PARKED
+    ]
     assert driver.record(message).state is State.UNKNOWN
 
 
@@ -252,7 +256,9 @@ def test_where_forms_of_ids_are_not_known_yet_a_receipt_proves_nothing(driver: M
         driver.sent(driver.take().leased[0], b"1a")
     )  # 26, in another form: its receipt would prove the wrong one
     lost(driver, message)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [
+        ReceiptMatch.PARKED
+    ]
     driver.later(61_000)
     driver.sweep()
     assert driver.record(message).state is State.UNKNOWN
@@ -265,7 +271,9 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
     driver.accept(message)
     (leased,) = driver.take().leased
     driver.later(1000)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.PARKED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [
+        ReceiptMatch.PARKED
+    ]
     driver.run(driver.store.flag(b"i:north\0h", 1))
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN))
     assert driver.record(message).state is State.DELIVERED
@@ -274,7 +282,9 @@ def test_once_a_form_is_learned_the_receipts_that_wait_prove_what_becomes_unknow
 def test_a_carrier_that_never_gave_an_id_has_no_forms_to_be_learned_first(driver: MessageDriver) -> None:
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x", sure=False)]) == [
+        ReceiptMatch.APPLIED
+    ]
 
 
 def test_the_receipts_of_all_unknown_parts_settle_a_long_message(driver: MessageDriver) -> None:
@@ -296,7 +306,7 @@ def test_the_same_id_for_two_open_messages_never_ends_the_wrong_one(driver: Mess
     for message in (one, other):
         driver.accept(message)
         driver.report(driver.sent(driver.take().leased[0], b"7"))
-    assert driver.report(receipts=[driver.receipt(one.recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert driver.report(receipts=[driver.receipt(one.recipient, b"7")]) == [ReceiptMatch.AMBIGUOUS]
     for message in (one, other):
         assert (driver.record(message).state, driver.record(message).reason) == (State.SENT, Reason.AMBIGUOUS_RECEIPT)
 
@@ -307,7 +317,7 @@ def test_an_id_given_again_counts_for_the_message_that_is_open(driver: MessageDr
     driver.report(driver.sent(driver.take().leased[0], b"7"), receipts=[driver.receipt(one.recipient, b"7")])
     driver.accept(other)
     driver.report(driver.sent(driver.take().leased[0], b"7"))
-    assert driver.report(receipts=[driver.receipt(one.recipient, b"7", state=UNDELIVERED)]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(one.recipient, b"7", state=UNDELIVERED)]) == [ReceiptMatch.APPLIED]
     assert (driver.record(one).state, driver.record(other).state) == (State.DELIVERED, State.UNDELIVERED)
 
 
@@ -316,7 +326,7 @@ def test_a_guessed_form_waits_for_its_turn_and_for_permission(driver: MessageDri
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"1a"))
     receipt = driver.unmatched_receipt(message.recipient, b"26", b"1a", sure=False)
-    assert driver.report(receipts=[receipt]) == [Match.PARKED]
+    assert driver.report(receipts=[receipt]) == [ReceiptMatch.PARKED]
     driver.later(59_000)
     partition = message.recipient.partition
     assert driver.run(driver.store.sweep(partition)).guesses == []
@@ -358,7 +368,7 @@ def test_a_receipt_that_says_nothing_leaves_it_sent_and_a_later_one_counts(
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a"))
     receipt = driver.receipt(message.recipient, b"a", state=state)
-    assert driver.report(receipts=[receipt, receipt]) == [Match.APPLIED, Match.REPEATED]
+    assert driver.report(receipts=[receipt, receipt]) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     record = driver.record(message)
     assert (record.state, record.reason, record.final) == (State.SENT, reason, False)
     driver.report(receipts=[driver.receipt(message.recipient, b"a")])
@@ -369,7 +379,7 @@ def test_one_id_for_all_parts_has_one_receipt_for_all(driver: MessageDriver) -> 
     message = driver.message(segments=3)
     driver.accept(message)
     driver.report(driver.sent(driver.take().leased[0], b"a", b"a", b"a"))
-    assert driver.report(receipts=[driver.receipt(message.recipient, b"a")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(message.recipient, b"a")]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from gateway.model import Cap, Match, OnUnknown, PartAnswer, PartState, Reason, Resolution, State
+from gateway.model import Cap, OnUnknown, PartAnswer, PartState, Reason, ReceiptMatch, Resolution, State
 from tests.store.message_driver import HOUR, OWNER, UNKNOWN, MessageDriver
 from tests.store.test_resent_copies import ACCEPTED, PENDING, UNDELIVERED, lost
 
@@ -72,7 +72,9 @@ def test_an_id_given_in_the_very_call_of_its_receipt_counts_beside_an_older_one(
     driver.report(driver.sent(driver.take().leased[0], b"7"))
     driver.accept(other)
     (leased,) = driver.take().leased
-    assert driver.report(driver.sent(leased, b"7"), receipts=[driver.receipt(one.recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert driver.report(driver.sent(leased, b"7"), receipts=[driver.receipt(one.recipient, b"7")]) == [
+        ReceiptMatch.AMBIGUOUS
+    ]
     assert driver.record(one).state is State.SENT
 
 
@@ -81,7 +83,7 @@ def test_an_id_of_many_open_messages_stays_ambiguous(driver: MessageDriver) -> N
     for message in messages:
         driver.accept(message)
         driver.report(driver.sent(driver.take().leased[0], b"7"))
-    assert driver.report(receipts=[driver.receipt(messages[0].recipient, b"7")]) == [Match.AMBIGUOUS]
+    assert driver.report(receipts=[driver.receipt(messages[0].recipient, b"7")]) == [ReceiptMatch.AMBIGUOUS]
     assert {driver.record(message).state for message in messages} == {State.SENT}
 
 
@@ -95,7 +97,7 @@ def test_an_id_leads_to_the_second_message_when_the_record_of_the_first_is_gone(
     driver.later(7 * HOUR)
     driver.sweep()
     assert driver.record(one) is None
-    assert driver.report(receipts=[driver.receipt(other.recipient, b"7")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.receipt(other.recipient, b"7")]) == [ReceiptMatch.APPLIED]
 
 
 def test_a_receipt_from_between_a_refusal_and_the_write_proves_nothing(driver: MessageDriver) -> None:
@@ -118,7 +120,7 @@ def test_the_same_receipt_twice_for_a_whole_message_is_one(driver: MessageDriver
     (second,) = driver.take().leased
     driver.report(driver.sent(second, b"a", b"b"))
     failed = msgspec.structs.replace(driver.receipt(message.recipient, b"b", state=UNDELIVERED), whole=True)
-    assert driver.report(receipts=[failed, failed]) == [Match.APPLIED, Match.REPEATED]
+    assert driver.report(receipts=[failed, failed]) == [ReceiptMatch.APPLIED, ReceiptMatch.REPEATED]
     assert driver.record(message).state is State.SENT  # the first copies are open
 
 
@@ -126,7 +128,7 @@ def test_the_id_in_an_answer_replaces_the_one_that_a_receipt_suggested(driver: M
     message = driver.message(on_unknown=OnUnknown.NEVER)
     leased = lost(driver, message)
     unknown = driver.unmatched_receipt(message.recipient, b"x", state=PartState.RECEIPT_UNKNOWN)
-    assert driver.report(receipts=[unknown]) == [Match.APPLIED]
+    assert driver.report(receipts=[unknown]) == [ReceiptMatch.APPLIED]
     assert (driver.record(message).state, driver.record(message).reason) == (State.SENT, Reason.RECEIPT_UNKNOWN)
     driver.report(driver.sent(leased, b"n"), receipts=[driver.receipt(message.recipient, b"n")])
     assert driver.record(message).state is State.DELIVERED
@@ -140,8 +142,8 @@ def test_what_one_receipt_proves_leaves_the_other_to_the_other_message(driver: M
         driver.unmatched_receipt(one.recipient, b"x"),
         driver.unmatched_receipt(one.recipient, b"y", mark=b"other"),
     )
-    assert driver.report(receipts=[either]) == [Match.PARKED]
-    assert driver.report(receipts=[mine]) == [Match.APPLIED]
+    assert driver.report(receipts=[either]) == [ReceiptMatch.PARKED]
+    assert driver.report(receipts=[mine]) == [ReceiptMatch.APPLIED]
     assert {driver.record(message).state for message in (one, other)} == {State.DELIVERED}
 
 
@@ -172,14 +174,14 @@ def test_while_a_form_is_not_learned_an_id_that_another_message_may_have_in_it_e
     tenth, sixteenth = driver.take().leased
     driver.report(driver.sent(tenth, b"10"), driver.sent(sixteenth, b"16"))
     early = driver.unmatched_receipt(tenth.recipient, b"10", b"16", early=True)
-    assert driver.report(receipts=[early]) == [Match.AMBIGUOUS]
+    assert driver.report(receipts=[early]) == [ReceiptMatch.AMBIGUOUS]
     for leased in (tenth, sixteenth):
         record = driver.record(leased)
         assert (record.state, record.reason, record.final) == (State.SENT, Reason.AMBIGUOUS_RECEIPT, False)
     known = driver.receipt(tenth.recipient, b"10")  # once it is known that ids come as they are
-    assert driver.report(receipts=[known]) == [Match.APPLIED]
+    assert driver.report(receipts=[known]) == [ReceiptMatch.APPLIED]
     assert driver.report(receipts=[driver.unmatched_receipt(tenth.recipient, b"16", b"22", early=True)]) == [
-        Match.APPLIED
+        ReceiptMatch.APPLIED
     ]
     assert {driver.record(message).state for message in messages} == {State.DELIVERED}
 
@@ -188,7 +190,7 @@ def test_details_sent_before_the_look_up_prove_nothing(driver: MessageDriver) ->
     message = driver.message()
     leased = lost(driver, message)
     early = driver.unmatched_receipt(leased.recipient, b"n1", early=True)
-    assert driver.report(receipts=[early]) == [Match.PARKED]
+    assert driver.report(receipts=[early]) == [ReceiptMatch.PARKED]
     assert driver.record(message).state is State.QUEUED
-    assert driver.report(receipts=[driver.unmatched_receipt(leased.recipient, b"n1")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(leased.recipient, b"n1")]) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED

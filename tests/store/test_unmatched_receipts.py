@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Match, OnUnknown, ReceiptFact
+from gateway.model import OnUnknown, ReceiptFact, ReceiptMatch
 from gateway.store import layout, library
 from tests.servers import Server
 from tests.store.message_driver import HOUR, MessageDriver
@@ -96,7 +96,7 @@ def test_many_receipts_for_one_recipient_are_compared_with_what_was_lost_once(dr
     for message in (one, two):
         lost(driver, message)
     before = calls(driver, "hget")
-    assert driver.report(receipts=strangers(driver, 0, 50)) == [Match.PARKED] * 50
+    assert driver.report(receipts=strangers(driver, 0, 50)) == [ReceiptMatch.PARKED] * 50
     assert calls(driver, "hget") - before < 50 * 8, "each is parked, but not all of them looked at for each"
 
 
@@ -124,4 +124,4 @@ def test_the_newest_receipt_of_many_still_proves_that_a_lost_message_was_sent(dr
     message = driver.message(on_unknown=OnUnknown.NEVER)
     lost(driver, message)
     driver.later(1)
-    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"mine")]) == [Match.APPLIED]
+    assert driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"mine")]) == [ReceiptMatch.APPLIED]

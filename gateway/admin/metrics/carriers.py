@@ -118,9 +118,9 @@ def _ends(by_name: ByName) -> Iterator[Metric]:
         "Messages that a carrier did not simply accept, by what became of them and why.",
         ("carrier", "fate", "reason"),
         {
-            (name, Resolution(fate).name.lower(), Reason(reason).name.lower()): count
+            (name, Resolution(resolution).name.lower(), Reason(reason).name.lower()): count
             for name, one in by_name.items()
-            for (fate, reason), count in one.dispatcher.tally.fates.items()
+            for (resolution, reason), count in one.dispatcher.tally.resolutions.items()
         },
     )
     yield counter(

@@ -34,7 +34,7 @@ from gateway.store import crypto
 from gateway.store.embedded.runtime import clear, runtime_dir
 from gateway.store.embedded.server import EmbeddedServer
 from gateway.store.errors import StoreUnavailable
-from gateway.systemd import NOBODY, Notifier, told
+from gateway.systemd import NO_MANAGER, Notifier, notifying
 from gateway.version import installed_version
 
 log = structlog.get_logger(__name__)
@@ -197,13 +197,13 @@ async def supervise(
     *,
     source: Source | None = None,
     on_ready: Callable[[WorkerSupervisor], None] | None = None,
-    notifier: Notifier = NOBODY,
+    notifier: Notifier = NO_MANAGER,
     stop: asyncio.Event,
 ) -> None:
     """Run a gateway of several workers until ``stop`` is set; otherwise as ``gateway.app.serve``."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise OSError("workers = 2 and more share a port, which this system cannot: set workers = 1")
-    async with told(notifier, stop), _store(config) as embedded:
+    async with notifying(notifier, stop), _store(config) as embedded:
         supervisor = WorkerSupervisor(config, node=lasting_name(config), embedded=embedded, source=source)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reloader.signal)
         supervisor.reloader.notifier = notifier
