@@ -192,7 +192,7 @@ class CarrierRules(WorkerRules):
     # -- receipts ------------------------------------------------------------------------------------------------------
 
     def fact(self, pick: Pick) -> ReceiptFact:
-        """A receipt: for an id that was given, or of nobody's, which may be that of something lost."""
+        """A receipt: for an id that was given, or for an unknown one, which may be that of a lost message."""
         kind = pick(["known"] * 4 + ["forms", "guess", "lost", "lost", "orphan"])
         state = pick([*FINAL_PARTS, PartState.DELIVERED, pick(SAYING_NOTHING)])
         error, date, whole = (
@@ -223,7 +223,7 @@ class CarrierRules(WorkerRules):
         return ReceiptFact(carrier, ids, who, state, error, date, bool(whole), detail)
 
     def detail(self, pick: Pick, forms: tuple[tuple[int, bytes], ...], mark: bytes = b"") -> ReceiptDetail:
-        """What is told of a receipt whose id is not known; ``mark``: that of the message, when it is a good one."""
+        """Details of a receipt of an unknown id; ``mark``: that of the message, when it agrees."""
         others = ((3, b"nobody-else"),)
         return ReceiptDetail(forms + others, pick(HOSTS), pick([mark, mark, *MARKS]), pick([True, True, False]))
 

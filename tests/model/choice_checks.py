@@ -27,7 +27,7 @@ class ChoiceChecks(Invariants):
         mine = [m for m in here if not m.final and m.lane in names]
         for m in mine:
             if m.state is State.QUEUED and m.due <= now:
-                m.due = 0  # a retry that has come due is ready, whoever was to decide about it
+                m.due = 0  # a retry that has come due is ready, even while it is being decided
         before = {m.new.id: model.gate(m, now) for m in mine}
         waking = {m.new.id for m in mine if model.asks(m, now) is not None}
 
@@ -110,7 +110,7 @@ class ChoiceChecks(Invariants):
         return count
 
     def check_rescue(self, lanes: Sequence[str], routes: Mapping[str, str], rescued: RescueResult) -> None:
-        """All that waits in these lanes was looked at, but for what somebody is deciding about just now."""
+        """Check that all that waits in these lanes was looked at, except what is being decided."""
         mine = [m for m in self.model.messages.values() if not m.final and m.state in WAITING]
         mine = [m for m in mine if m.released or m.state is not State.HELD]
         mine = [m for m in mine if not self.now < m.due <= self.now + GIVEN_BACK]

@@ -26,7 +26,7 @@ from gateway.store.ids import time_of
 from gateway.store.requests import Retention
 from tests.model.message import Message, Moved
 
-GIVEN_BACK = 5_000  # ms that a message handed back for a decision is nobody else's
+GIVEN_BACK = 5_000  # ms that a message handed back is reserved for its decider
 REFERENCES_KEPT = 72 * 3_600_000
 
 
@@ -155,9 +155,9 @@ class Gate:
 
     def _stopped(self, m: Message, now: int) -> Reason:
         p, who = m.permission, m.new.recipient.key
-        everybody = (p.account_scope, p.brand_scope, keys.GLOBAL_SCOPE)
+        scopes = (p.account_scope, p.brand_scope, keys.GLOBAL_SCOPE)
         for check, group in ((Check.ALL_OPT_OUT, RuleGroup.ALL), (Check.MARKETING_OPT_OUT, RuleGroup.MARKETING)):
-            if p.checks & check and any(self._says(who, group, scope, now) is RuleStatus.STOPS for scope in everybody):
+            if p.checks & check and any(self._says(who, group, scope, now) is RuleStatus.STOPS for scope in scopes):
                 return Reason.OPTED_OUT
         if p.checks & Check.CONSENT:
             word = self._says(who, RuleGroup.CONSENT, p.brand_scope, now)
@@ -203,7 +203,7 @@ class Gate:
         return m.stop or None
 
     def hand_back(self, m: Message, now: int) -> int:
-        """Give a message to a decider; nobody else gets it for 5 s. Answers the token."""
+        """Give a message to a decider, for whom it is reserved for 5 s. Return the token."""
         m.due = now + GIVEN_BACK
         return m.due
 

@@ -94,6 +94,6 @@ def _check_part(m: Message, index: int, theirs: PartState, copied: bool) -> None
     if mine is theirs:
         return
     may = copied and mine in _OPEN and theirs in _OPEN  # sent again or not: its copies tell
-    # a failed copy of what is in flight, or whose other copies nobody waits for any longer
+    # a failed copy of what is in flight, or whose other copies have had their time
     may = may or (copied and m.state is State.SENDING and mine in FAILURES and theirs is PartState.ACCEPTED)
     assert may, f"part {index} is {theirs!r}, expected {mine!r}: {m}"

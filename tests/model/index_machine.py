@@ -25,7 +25,7 @@ Key = tuple[str, bytes]
 
 @dataclass
 class Parked:
-    """A receipt whose id nobody knew when it came."""
+    """A receipt whose id was unknown when it came."""
 
     state: PartState
     error: str

@@ -235,4 +235,4 @@ class IntakeRules(ChoiceChecks):
             oldest = min(waits.get(lane.name, [0]))
             assert lane.oldest in {oldest, *begun} or lane.ready > 16, f"{lane}, oldest {oldest}"
             waits.pop(lane.name, None)
-        assert not waits, "lanes that nobody sees"
+        assert not waits, "lanes that the overview lacks"

@@ -30,7 +30,7 @@ from tests.model.values import HOUR, NUMBERS
 
 
 def same(m: Message | None, store: Any, model: Any) -> None:
-    """Equal, or told which message differs how."""
+    """Assert that both are equal; else say how the message differs."""
     assert store == model, f"the store says {store}, the model {model}, of {m}"
 
 
@@ -225,7 +225,7 @@ class Invariants(RuleBasedStateMachine):
                 for m in self.model.messages.values()
                 if m.state is State.SENDING and partition_of(m.new.id) == partition
             }
-            assert owners == holders, "leases of nobody's messages"
+            assert owners == holders, "leases of messages that are not in flight"
 
     def check_caps(self, partition: int, caps: dict[bytes, dict[bytes, int]]) -> None:
         """Invariant 5: caps are never exceeded, and what is reserved is what went out (or may have)."""

@@ -57,7 +57,7 @@ class Machine(CarrierRules):
 
     @rule(owner=st.integers(0, 1))
     def crash(self, owner: int) -> None:
-        """It is gone without a word, and starts again; what it held waits for somebody to reclaim it."""
+        """It crashes and starts again; what it held waits to be reclaimed."""
         old = self.owners[owner]
         self.owners[owner] = LeaseOwner(old.node, str(int(old.start) + 1))
 
@@ -129,7 +129,7 @@ class Machine(CarrierRules):
         return swept.more
 
     def check_forgotten(self, partition: int) -> None:
-        """Ids of deleted records lead nowhere; but what was told after the end, or in error, may for some hours."""
+        """Ids of deleted records lead nowhere; those that came after the end, or in error, may do so for some hours."""
         forgotten = self.model.forgotten
         if forgotten:
             mapped = self.driver.id_map(partition)

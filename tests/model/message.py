@@ -33,7 +33,7 @@ class Copy:
 
     @property
     def lost(self) -> bool:
-        """A receipt of it would come under an id that nobody knows."""
+        """Whether a receipt of it would come under an unknown id."""
         return self.state is PartState.UNKNOWN or (self.state is PartState.ACCEPTED and not self.id)
 
 

@@ -28,7 +28,7 @@ Name = tuple[str, bytes, bytes]  # carrier, recipient's key, carrier's id
 
 @dataclass
 class Parked:
-    """A receipt of an id that nobody knows (yet)."""
+    """A receipt of an id that is not known, or not yet."""
 
     fact: ReceiptFact
     at: int  # when the first of that id came, whole seconds
@@ -123,7 +123,7 @@ class Receipts(Gate):
                 self.unpark(self.parked[name])
 
     def _apply(self, holders: Sequence[bytes], name: Name, fact: ReceiptFact, now: int) -> ReceiptMatch:
-        """A receipt of an id that these messages have: of the only one that is open, or nobody knows."""
+        """A receipt of an id that these messages have: it is for the only one that is open, else ambiguous."""
         there = [self.messages[id_] for id_ in holders if id_ in self.messages]
         open_ = [m for m in there if not m.final]
         if len(open_) > 1:
@@ -135,7 +135,7 @@ class Receipts(Gate):
     # -- what one says -------------------------------------------------------------------------------------------------
 
     def receipts(self, facts: Sequence[ReceiptFact], now: int) -> list[ReceiptMatch]:
-        """Those of ids that somebody has, in order; then the others, which are parked."""
+        """First the receipts of known ids, in order; then the others, which are parked."""
         out: dict[int, ReceiptMatch] = {}
         strangers = []
         known = [self._known(fact) for fact in facts]  # before any of them is heard
@@ -368,7 +368,7 @@ def raw(name: Name) -> bytes:
 
 
 def _lost(m: Message, carrier: str) -> list[Copy]:
-    """Of each part the latest copy at this carrier whose receipt would come under an id that nobody knows."""
+    """Of each part the latest copy at this carrier whose receipt would come under an unknown id."""
     latest = {}
     for copy in m.copies:
         if copy.carrier == carrier and copy.lost and copy.part < m.total and m.part(copy.part) not in ENDED:

@@ -63,7 +63,7 @@ class Model(Outcome):
         return count
 
     def rescue(self, m: Message, routes: Mapping[str, str], now: int) -> bool:
-        """Out of a lane that nobody serves; ``routes``: one of every carrier. True: it is for a decision."""
+        """Out of a lane that no carrier serves; ``routes``: one of every carrier. True: it is to be decided again."""
         if m.permission.expires < now:
             self._end(m, State.EXPIRED, Reason.EXPIRED, now)
         elif m.had and m.carrier not in routes:

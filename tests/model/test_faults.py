@@ -142,7 +142,7 @@ async def test_no_acknowledged_message_or_answer_is_lost_when_the_server_is_kill
     assert len(acknowledged) > 60
     ids = list(acknowledged)
     for id_, record in zip(ids, await shop.store.find(ids), strict=True):
-        # a call that was cut off may have been carried out: then the message is further than we were told
+        # a call that was cut off may have been carried out: then the message is further than the reply said
         assert record is not None
         assert record.state >= acknowledged[id_]
     assert shop.embedded.restarts == 3

@@ -122,7 +122,7 @@ class WebhooksMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.tails)
     @rule(index=st.integers(0, 4), seed=seeds)
     def move(self, index: int, seed: int) -> None:
-        """What was read lately, by whoever read it, in pieces of one to three events."""
+        """What was read lately, by any owner, in pieces of one to three events."""
         me, tail, place = self.tails[-1 - index % len(self.tails)]
         followed, r = self.model[tail.partition], Random(seed)
         pieces, items = [], []

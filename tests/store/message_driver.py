@@ -100,11 +100,11 @@ class MessageDriver(StoreDriver):
         return ReceiptFact(carrier, ids, recipient, state, "000")
 
     def unmatched_receipt(self, recipient: Recipient, *ids: bytes, **changes: Any) -> ReceiptFact:
-        """A receipt whose id is not known, told in detail: all that a gateway knows of it."""
+        """A receipt of an unknown id with all its details."""
         guesses = tuple(enumerate(ids[1:], 1))
-        told = {"host": "h", "excerpt": b"", "sure": True, "early": False}
-        told |= {name: changes.pop(name) for name in told if name in changes}
-        detail = ReceiptDetail(guesses, **told)
+        details = {"host": "h", "excerpt": b"", "sure": True, "early": False}
+        details |= {name: changes.pop(name) for name in details if name in changes}
+        detail = ReceiptDetail(guesses, **details)
         return msgspec.structs.replace(self.receipt(recipient, ids[0], **changes), detail=detail)
 
     def record(self, message: NewMessage | LeasedMessage) -> Any:

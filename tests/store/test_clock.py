@@ -1,4 +1,4 @@
-"""The server's clock is set, an hour back or forth: nothing is lost, nothing is sent twice, nobody waits for it."""
+"""The server's clock is set an hour back or forth: nothing is lost, sent twice or delayed by it."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_what_goes_back_is_given_back_by_parts_and_weight(driver: MessageDriver)
 
 
 def test_a_try_that_the_carrier_put_off_has_cost_its_account_a_turn(driver: MessageDriver) -> None:
-    """Else an account whose messages are always refused would come before everybody else for ever."""
+    """Else an account whose messages are always refused would come first for ever."""
     accept(driver, "a", 40)
     accept(driver, "b", ROW)
     leased = driver.take(limit=2 * ROW).leased

@@ -335,7 +335,7 @@ def test_an_unknown_is_resent_so_often_and_then_left_unknown_until_receipts_have
         driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=UNKNOWN, reason=Reason.BIND_LOST))
     record = driver.record(message)
     assert (record.state, record.final, record.reason) == (State.UNKNOWN, False, Reason.NO_ANSWER)
-    assert record.content is None  # nobody needs its text any more
+    assert record.content is None  # its text is not needed any more
     states = [event.state for event in driver.new_events()]
     assert states[-4:] == [State.UNKNOWN, State.QUEUED, State.SENDING, State.UNKNOWN]
     driver.later(72 * HOUR + 60_000)
@@ -386,7 +386,7 @@ def test_what_a_late_answer_shows_to_be_begun_waits_for_its_carrier_alone(driver
     late = [PartAnswer(0, PartState.ACCEPTED, b"a"), PartAnswer(1, PartState.UNKNOWN)]
     driver.report(driver.answer(leased, Resolution.UNKNOWN, parts=late))
     driver.later(1001)
-    others = tuple(Lane("north", 1, priority) for priority in Priority)  # where its carrier looks, and nobody else
+    others = tuple(Lane("north", 1, priority) for priority in Priority)  # the lane that only its carrier serves
     (rest,) = driver.take(lanes=others).leased
     assert (rest.id, rest.pinned) == (message.id, "north")
 

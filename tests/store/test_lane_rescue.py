@@ -1,4 +1,4 @@
-"""Lanes that nobody serves any more: what waits there is decided again, moved to its carrier, or ended."""
+"""Lanes that no carrier serves any more: what waits there is decided again, moved to its carrier, or ended."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_is_ready_is_decided_again_and_goes_by_another_route(driver: Rescue
     rescued = driver.rescue("north#0:1")
     (again,) = rescued.redecide
     assert (again.id, again.state, again.reason) == (message.id, State.QUEUED, Reason.NONE)
-    assert driver.rescue("north#0:1").redecide == []  # somebody is deciding about it
+    assert driver.rescue("north#0:1").redecide == []  # it is being decided
     assert permit(driver, message, again.token, "west") == [True]
     assert driver.stranded("west#0:1") == []
     (leased,) = driver.take(lanes=(Lane("west", 0, Priority.TRANSACTIONAL),)).leased

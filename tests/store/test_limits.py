@@ -81,7 +81,7 @@ def test_a_new_member_gets_its_share_when_the_others_have_lowered_their_use(driv
     one.ask(1000.0)
     assert two.ask(1000.0) == ShareGrant(0.0, 500.0, 2, 500)
     assert one.ask(1000.0).share == 500.0
-    assert two.ask(1000.0).share == 0.0, "the other may still use what it was told to let go"
+    assert two.ask(1000.0).share == 0.0, "the other may still use what it has to give up"
     assert one.ask(1000.0).share == 500.0
     assert two.ask(1000.0).share == 500.0
 
@@ -170,7 +170,7 @@ def test_many_resources_in_one_call_come_back_in_order(driver: StoreDriver) -> N
 
 
 def max_min(wants: Sequence[float], limit: float) -> list[float]:
-    """Raise everybody's part together; who has what it wants stops; the rest goes to all who want anything."""
+    """Raise all shares together; a member that has what it wants stops; the rest goes to all that want anything."""
     got, open_ = [0.0] * len(wants), [n for n, want in enumerate(wants) if want > 0]
     left = limit
     while open_ and left > 1e-9:
@@ -234,7 +234,7 @@ class Walker(Member):
             self.answer = None
 
     def say_late(self, ask: tuple[int, ShareRequest]) -> None:
-        """A call of old gets through only now; nobody waits for its answer any more."""
+        """A call of an earlier round arrives only now; its reply is not awaited any more."""
         latest, self.sharing._round = self.sharing._round, ask[0] - 1
         self.driver.run(self.sharing.share([ask[1]]))
         self.sharing._round = latest

@@ -119,7 +119,7 @@ def test_other_forms_of_the_id(driver: IndexDriver) -> None:
     driver.progress(answer)
     assert driver.progress(receipts=driver.said(b"x", b"id-1", b"y")) == [ReceiptMatch.APPLIED]
     assert driver.record(message).state is State.DELIVERED
-    assert driver.parked_keys() == 0  # nothing is left of the forms that nobody knows
+    assert driver.parked_keys() == 0  # nothing is left of the unknown forms
 
 
 def test_the_newest_message_of_an_id_counts(driver: IndexDriver) -> None:

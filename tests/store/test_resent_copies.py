@@ -293,7 +293,7 @@ def test_the_receipts_of_all_unknown_parts_settle_a_long_message(driver: Message
     parts = [PartAnswer(index, PartState.UNKNOWN) for index in range(2)]
     driver.report(driver.answer(driver.take().leased[0], Resolution.UNKNOWN, parts=parts))
     driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"x")])
-    assert driver.record(message).state is State.UNKNOWN  # which part it is about nobody can tell
+    assert driver.record(message).state is State.UNKNOWN  # which part it is about cannot be known
     driver.report(receipts=[driver.unmatched_receipt(message.recipient, b"y")])
     assert driver.record(message).state is State.DELIVERED
 

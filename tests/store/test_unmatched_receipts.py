@@ -1,4 +1,4 @@
-"""Receipts of ids that nobody knows, by the thousand: what they cost the store, in room and in work."""
+"""Receipts of unknown ids by the thousand: what they cost the store in memory and work."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_parked_receipts_are_bounded_in_number_and_the_oldest_go_first(small: Me
         overflowed.append(swept.overflowed)
         if not swept.more:
             break
-    assert overflowed == [100, 100, 30], "a little in each call, so that nobody else waits for it"
+    assert overflowed == [100, 100, 30], "a bounded number per call, so that other calls do not wait"
     left = sorted(name[-7:] for name in small.places(small.hasher.recipient(HERE).partition).parked)
     assert left == [b"f%06d" % number for number in range(230, MOST + 230)]
 
@@ -112,7 +112,7 @@ def test_a_flood_of_receipts_for_one_recipient_drives_out_nothing_but_itself(dri
     assert ids.pop() == b"theirs"
     assert len(ids) < 200
     assert ids == [b"f%06d" % number for number in range(1000 - len(ids), 1000)], "the newest are kept"
-    assert sweep(driver).overflowed == 1000 - len(ids), "and what is not is told"
+    assert sweep(driver).overflowed == 1000 - len(ids), "and the dropped ones are counted"
     assert sweep(driver).overflowed == 0
 
 

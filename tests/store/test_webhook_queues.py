@@ -147,7 +147,7 @@ async def test_a_batch_is_frozen_until_it_has_an_outcome(webhook_queues: Webhook
     (batch,) = await webhook_queues.next_batches([ask()])
     assert batch is not None
     assert (batch.waiting, batch.first, batch.events, batch.plain) == (10, b"chunk--1", 1, b"1")
-    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, b"chunk--9")]) == [batch]  # a batch nobody knows
+    assert await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, b"chunk--9")]) == [batch]  # an unknown batch
     (second,) = await webhook_queues.next_batches([ask(BatchOutcome.TAKEN, batch.first, 5)])
     assert second is not None
     assert (second.waiting, second.events, second.plain) == (9, 5, b"2,3")
@@ -211,7 +211,7 @@ async def test_what_was_moved_is_trimmed_and_nothing_else(webhook_queues: Webhoo
     await webhook_queues.follow()
     key = tags(1)[0] + b"e"
     await happen(link, 250, events=100)
-    assert await link.command(0, "XLEN", key) == 250  # beyond the usual bound: nobody has read it yet
+    assert await link.command(0, "XLEN", key) == 250  # beyond the usual bound: not read yet
     tail = await read(webhook_queues)
     await happen(link, 20, events=100)
     await webhook_queues.move(OURS, [(tail, [])])

@@ -45,13 +45,13 @@ async def check(node: StoreNode, clustered: bool, durability: str, volatile: boo
 def _unsound(setting: Mapping[str, str], durability: str, volatile: bool) -> Iterable[str]:
     if setting["maxmemory-policy"] != "noeviction":
         yield (
-            f"may throw messages away (maxmemory-policy {setting['maxmemory-policy']}): "
+            f"may evict messages (maxmemory-policy {setting['maxmemory-policy']}): "
             "run CONFIG SET maxmemory-policy noeviction and set it in its configuration file"
         )
     if volatile:
         return
     if setting["appendonly"] != "yes":
-        yield "forgets everything when it stops (appendonly no): set appendonly yes in its configuration file"
+        yield "loses its data when it stops (appendonly no): set appendonly yes in its configuration file"
     if setting["appendfsync"] == "no" or (durability == "always" and setting["appendfsync"] != "always"):
         yield (
             f"has appendfsync {setting['appendfsync']}, which does not keep the promise of durability = "

@@ -211,7 +211,7 @@ def translate(error: Exception, where: str) -> StoreError:
         error = error.__cause__
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return StoreRefused(f"the store at {where} shows a certificate that is not trusted: {_TRUST} ({text})")
+        return StoreRefused(f"the store at {where} has a certificate that is not trusted: {_TRUST} ({text})")
     for kinds, start, ours, said in _OURS:
         if isinstance(error, kinds) and text.startswith(start):
             return ours(f"the store at {where} {said} ({text})")
@@ -234,7 +234,7 @@ _OURS: tuple[tuple[_Kinds, str | tuple[str, ...], type[StoreError], str], ...] =
         StoreRefused,
         "is not part of a cluster: use redis:// in [store] url",
     ),
-    (foreign.ResponseError, "BUSY ", StoreBusy, "is held up by a script"),
+    (foreign.ResponseError, "BUSY ", StoreBusy, "is blocked by a script"),
     (
         # an AskError is a MovedError too; here the redirects were followed often enough
         (foreign.ReadOnlyError, foreign.ClusterDownError, foreign.TryAgainError, foreign.AskError),

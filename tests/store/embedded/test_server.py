@@ -408,7 +408,7 @@ async def test_a_server_of_before_there_were_rules_is_adopted_and_gets_them(tmp_
 
 
 async def _leave(embedded: EmbeddedServer) -> None:
-    """As a gateway that is killed leaves its server: nobody keeps it, it lives on."""
+    """As a killed gateway leaves its server: running, with nothing that keeps it running."""
     assert embedded._supervisor is not None
     embedded._supervisor.cancel()
     await asyncio.gather(embedded._supervisor, return_exceptions=True)

@@ -182,8 +182,8 @@ async def test_calls_that_get_no_connection_in_time_raise_store_busy(store_url: 
 
 
 async def test_a_silent_server_is_unavailable_in_time(store_url: str, single_server: Server) -> None:
-    link = await link_to(store_url, timeout=0.2)
-    single_server.run("CLIENT", "PAUSE", 600)
+    link = await link_to(store_url, timeout=0.5)
+    single_server.run("CLIENT", "PAUSE", 10_000)
     with pytest.raises(StoreUnavailable):
         await link.call(0, "put", "a", 1)
     single_server.run("CLIENT", "UNPAUSE")
