@@ -10,7 +10,7 @@ that is counted under caps only in its final state). Envelope and content are se
 instant of acceptance is in the id.
 
 ``parts`` has the state of each segment over all its copies. ``copies`` has, for messages that may be on the wire more
-than once or whose text a receipt may be compared with, the mark of the text with its length, then the copies
+than once or whose text a receipt may be compared with, the excerpt of the text with its length, then the copies
 (``COPY``). ``trail`` is the timeline; a step: state, reason, ms since acceptance (5 octets), length of the rest, which
 is empty or status (4), length of the carrier's name, name, error text.
 
@@ -112,16 +112,16 @@ ANSWER = Struct(">16sQBBIQBBBBB")
 """id, lease, resolution, reason, status, due, on_unknown, last place, total parts, answered parts, carrier; then the
 parts."""
 ANSWER_PART = Struct(">BBIB")
-"""index, state, status, length of the carrier's id, which follows; behind the last part, the mark of the text."""
+"""index, state, status, length of the carrier's id, which follows; behind the last part, the excerpt of the text."""
 RECEIPT = Struct(">BBB")
 """carrier, state, number of fields of the id map (+ ``DETAILED``); then each of these with its length; if ``DETAILED``:
-``DETAIL``, host, mark of its text, each guess (kind, id with its length); if ``DATED``: the done date; the error
+``DETAIL``, host, excerpt of its text, each guess (kind, id with its length); if ``DATED``: the done date; the error
 text."""
 DETAILED = 128
 WHOLE = 64
 """Added to the state of a receipt that counts for the whole message when it is about the last part."""
 DETAIL = Struct(">BBBB")
-"""1 when its id can only be meant in its plain form, or ``EARLY``; lengths of host and mark; number of guesses."""
+"""1 when its id can only be meant in its plain form, or ``EARLY``; lengths of host and excerpt; number of guesses."""
 EARLY = 2
 """The details are only to check whether its id, in other forms, is that of other messages."""
 PARKED = Struct(">BIH")

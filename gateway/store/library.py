@@ -105,7 +105,7 @@ VOCABULARY: dict[str, type[IntEnum] | type[model.Check]] = {
     "State": model.State,
     "Reason": model.Reason,
     "Part": model.PartState,
-    "Fate": model.Resolution,
+    "Resolution": model.Resolution,
     "Check": model.Check,
     "OnUnknown": model.OnUnknown,
     "Priority": model.Priority,

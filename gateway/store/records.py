@@ -206,7 +206,7 @@ def read_parts(packed: bytes) -> list[PartRecord]:
 
 def _read_copies(packed: bytes) -> list[CopyRecord]:
     copies: list[CopyRecord] = []
-    at = 1 + packed[0] if packed else 0  # the fingerprint of the text comes first
+    at = 1 + packed[0] if packed else 0  # the excerpt of the text comes first
     while at < len(packed):
         part, state, _, _, carrier_len, id_len = COPY.unpack_from(packed, at)
         id_at = at + COPY.size + carrier_len

@@ -1,11 +1,11 @@
--- progress: stores what carriers said: first answers (ids mapped, parked receipts applied, fates carried out), then
+-- progress: stores what carriers said: first answers (ids mapped, parked receipts applied, resolutions done), then
 -- receipts (matched and applied, or parked until their id comes).
 --
 -- ARGV   settings, owner, number of carriers, carriers, number of answers, answers, receipts
 --        answer:  Format.ANSWER, then its parts (layout.ANSWER_PART)
 --        receipt: Format.RECEIPT, then what layout.RECEIPT says
 -- reply  one octet per receipt (Match)
--- Idempotent: a fate counts only while the message is SENDING under the answer's lease; states of parts only advance.
+-- Idempotent: a resolution counts only while the message is SENDING under the answer's lease; parts only advance.
 
 -- Map an id to its part, or to every part that was given the same id. `arrived` (nil when nothing is parked) collects
 -- the name of a parked receipt, the record and the part.
@@ -26,7 +26,7 @@ local function remember_id(r, p, index, carrier, carrier_id)
   end
 end
 
--- Merge the answers for the parts under the lease that counts. Return the mark of the text.
+-- Merge the answers for the parts under the lease that counts. Return the excerpt of the text.
 local function merge(r, p, blob, pos, count, carrier)
   for _ = 1, count do
     local index, state, _, carrier_id
@@ -73,9 +73,9 @@ local function answer_copy(r, p, index, lease, state, carrier_id)
 end
 
 -- Apply late refusals of all that was unknown: nothing is on the wire. The text may be deleted, so it is not resent.
-local function refused_late(r, fate, reason, status)
+local function refused_late(r, resolution, reason, status)
   if stopped(r, status) then return end
-  refused(r, fate == Fate.REJECTED and State.REJECTED or State.FAILED, reason, status)
+  refused(r, resolution == Resolution.REJECTED and State.REJECTED or State.FAILED, reason, status)
 end
 
 -- Give an accepted copy its id, when a receipt seemed to bring another one, or none was known.
@@ -123,7 +123,7 @@ local function late_part(r, p, index, lease, said, carrier_id, doubted)
 end
 
 -- Apply an answer to a lease that is over: ids are mapped; what seemed unknown was accepted, or refused.
-local function late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
+local function late(r, blob, pos, count, total, carrier, lease, resolution, reason, status)
   local p, news = parts_of(r), false
   local idle = r.state == State.UNKNOWN or r.state <= State.QUEUED
   local doubted = idle and (r.state == State.UNKNOWN or r.resent > 0)
@@ -142,42 +142,42 @@ local function late(r, blob, pos, count, total, carrier, lease, fate, reason, st
   r.parts = p
   touch(r)
   follow_up(r, carrier, status)
-  if r.state == State.UNKNOWN and r.final == 0 and fate ~= Fate.SENT and not unresolved(r) then
-    refused_late(r, fate, reason, status)
+  if r.state == State.UNKNOWN and r.final == 0 and resolution ~= Resolution.SENT and not unresolved(r) then
+    refused_late(r, resolution, reason, status)
   end
 end
 
 local function answer(blob, carriers)
-  local id, lease, fate, reason, status, due, on_unknown, last, total, count, c, pos = read(Format.ANSWER, blob)
+  local id, lease, resolution, reason, status, due, on_unknown, last, total, count, c, pos = read(Format.ANSWER, blob)
   local r, carrier = records[id], carriers[c + 1]
   if not r then return end
   if r.state ~= State.SENDING or r.lease ~= lease then
-    return late(r, blob, pos, count, total, carrier, lease, fate, reason, status)
+    return late(r, blob, pos, count, total, carrier, lease, resolution, reason, status)
   end
   closed[lease] = (closed[lease] or 0) + 1
   r.carrier = carrier
   close_lease(r)
   local p = parts_of(r)
   if #p == 0 or (#p ~= total * 3 and r.pinned == 0) then p = resplit(p, total) end
-  local mark = merge(r, p, blob, pos, count, carrier)
+  local excerpt = merge(r, p, blob, pos, count, carrier)
   r.parts = p
-  if mark ~= '' then copies_of(r).mark = mark end
+  if excerpt ~= '' then copies_of(r).excerpt = excerpt end
   touch(r)
   if completed(r, status) then
     return
-  elseif fate == Fate.UNKNOWN then
+  elseif resolution == Resolution.UNKNOWN then
     unknown(r, carrier, reason, status, on_unknown)
-  elseif fate == Fate.REJECTED then
+  elseif resolution == Resolution.REJECTED then
     refused(r, State.REJECTED, reason, status)
-  elseif fate == Fate.FAILED then
+  elseif resolution == Resolution.FAILED then
     refused(r, State.FAILED, reason, status)
   elseif stopped(r, status) then
     return
-  elseif fate == Fate.RETRY then
+  elseif resolution == Resolution.RETRY then
     r.attempts = min(r.attempts + 1, 255)
     delay(r, max(due, 1))
     move(r, State.QUEUED, reason, carrier, '', status)
-  elseif fate == Fate.NEXT then
+  elseif resolution == Resolution.NEXT then
     if accepted_in(p) > 0 or last == 1 or r.place == 255 then
       refused(r, State.FAILED, Reason.ROUTES_EXHAUSTED, status)
     else

@@ -26,17 +26,17 @@ end
 -- Unpack a receipt that begins at `pos` into a table. fields: of the id map, the likeliest first; guesses: other forms
 -- of its id, {kind, id} each. Details of an `early` one do not count once it is parked.
 local function read_receipt(blob, pos)
-  local t = {fields = {}, guesses = {}, sure = false, host = '', mark = ''}
+  local t = {fields = {}, guesses = {}, sure = false, host = '', excerpt = ''}
   local carrier, state, count, from = read(Format.RECEIPT, blob, pos or 1)
   local detailed = count >= Size.DETAILED
   if detailed then count = count - Size.DETAILED end
   for i = 1, count do t.fields[i], from = read('>Bc0', blob, from) end
   if detailed then
-    local sure, host_len, mark_len, guesses, at = read(Format.DETAIL, blob, from)
-    local mark_at = at + host_len
-    t.early, t.sure, t.host = sure == Size.EARLY, sure == 1, sub(blob, at, mark_at - 1)
-    from = mark_at + mark_len
-    t.mark = t.early and '' or sub(blob, mark_at, from - 1)
+    local sure, host_len, excerpt_len, guesses, at = read(Format.DETAIL, blob, from)
+    local excerpt_at = at + host_len
+    t.early, t.sure, t.host = sure == Size.EARLY, sure == 1, sub(blob, at, excerpt_at - 1)
+    from = excerpt_at + excerpt_len
+    t.excerpt = t.early and '' or sub(blob, excerpt_at, from - 1)
     for i = 1, guesses do
       local kind, id
       kind, id, from = read('>BBc0', blob, from)

@@ -44,16 +44,16 @@ local function accepted_of(r)
 end
 
 -- Copies of parts that may be on the wire more than once, flat: c[k] the part, c[k+1] its state, c[k+2] hour of the id
--- map, c[k+3] lease, c[k+4] carrier, c[k+5] the carrier's id; c.mark: what an excerpt of the text must agree with. A
+-- map, c[k+3] lease, c[k+4] carrier, c[k+5] the carrier's id; c.excerpt: names how the text begins (Hasher.excerpt). A
 -- part that was written once has no copies; the parts say all about it.
 local function copies_of(r)
   if r.copies then return r.copies end
-  local c = {mark = ''}
+  local c = {excerpt = ''}
   r.copies = c
   if r.copies_len == 0 then return c end
   local raw, pos, k = r.raw, copies_at(r) + 1, 1
   local last, carrier_len, id_len = pos + r.copies_len, nil, nil
-  c.mark, pos = read('>Bc0', raw, pos)
+  c.excerpt, pos = read('>Bc0', raw, pos)
   while pos < last do
     c[k], c[k + 1], c[k + 2], c[k + 3], carrier_len, id_len, pos = read(Format.COPY, raw, pos)
     c[k + 4], c[k + 5] = sub(raw, pos, pos + carrier_len - 1), sub(raw, pos + carrier_len, pos + carrier_len + id_len - 1)

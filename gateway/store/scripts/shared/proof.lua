@@ -127,8 +127,8 @@ local function written(r, carrier)
 end
 
 local function agrees(t, r, carrier)
-  local mark = copies_of(r).mark
-  return t.at + 1000 > written(r, carrier) and (t.mark == '' or mark == '' or mark == t.mark)
+  local excerpt = copies_of(r).excerpt
+  return t.at + 1000 > written(r, carrier) and (t.excerpt == '' or excerpt == '' or excerpt == t.excerpt)
 end
 
 -- Apply receipts that can only be about the lost parts of this message, if there is one for each of them. A carrier

@@ -107,8 +107,8 @@ local function pack_parts(p)
 end
 
 local function pack_copies(c)
-  if #c == 0 and c.mark == '' then return '' end
-  local out = {char(#c.mark) .. c.mark}
+  if #c == 0 and c.excerpt == '' then return '' end
+  local out = {char(#c.excerpt) .. c.excerpt}
   for k = 1, #c, 6 do
     local carrier, id = c[k + 4], c[k + 5]
     out[#out + 1] = pack(Format.COPY, c[k], c[k + 1], c[k + 2], c[k + 3], #carrier, #id) .. carrier .. id
