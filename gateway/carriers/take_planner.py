@@ -82,7 +82,12 @@ class TakePlanner:
 
     def has_room(self, now: float) -> bool:
         """Whether something could be taken and written at this instant."""
-        return bool(self._pool.binds) and self._room() > 0 and self._pace.available(now) >= 1
+        return (
+            bool(self._pool.binds)
+            and self._room() > 0
+            and self._pace.available(now) >= 1
+            and bool(self._lanes.now(now))
+        )
 
     def plan(self, now: float, *, writing: bool) -> tuple[list[TakeRequest], int]:
         """Return what to ask of the store now, and how many permits that has used; ([], 0) when no call is worth it.
@@ -100,11 +105,13 @@ class TakePlanner:
             now < self._not_before or ordinary < min(ROOM_MOST, 1 + windows // ROOM_SHARE)
         ):
             return [], 0
+        lanes = self._lanes.now(now)
+        if not lanes:  # it has had its share; what waits stays queued, and is offered to others
+            return [], 0
         room = min(TAKE_MOST, ordinary + windows // RESERVE)
         permits = self._permits(room, now)
         picked = self._scheduler.pick(permits, max(0, ordinary))
-        lanes = self._lanes.now(now) if picked else ()
-        if not lanes:
+        if not picked:
             self._pace.give_back(permits)
             return [], 0
         on_unknown = self._responses.on_unknown

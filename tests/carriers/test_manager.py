@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
+from gateway.carriers.lanes import SLACK
 from gateway.carriers.manager import CarrierManager
 from gateway.carriers.read_budget import IDLE_BURST, SHARED_BURST
 from gateway.cluster.receipt_id_forms import ReceiptIdForms
 from gateway.config import Carrier, Config, Route
 from gateway.model import State
 from gateway.simulator import Faults, Simulator
+from gateway.store.owner import LeaseOwner
+from gateway.store.requests import TakeRequest, TakeResult
 from tests.carriers.memory_store import HASHER, PARTITIONS, MemoryStore, beating
 from tests.carriers.test_service import fill, until
 
@@ -101,3 +106,35 @@ async def test_what_one_has_no_room_for_the_other_hears_of_at_once() -> None:
         one.work_available([0, 2], route="*")  # those of the first carrier, which can take no more than 18 of them
         await until(lambda: south.stats.accepted > 0)
         await until(lambda: store.states()[State.QUEUED] == 0, 1.0)
+
+
+class PausedStore(MemoryStore):
+    """Answers a take only while ``answering`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def take(self, owner: LeaseOwner, requests: Sequence[TakeRequest]) -> list[TakeResult]:
+        answers = await super().take(owner, requests)
+        await self.answering.wait()
+        return answers
+
+
+async def test_what_one_was_told_of_before_it_had_its_share_the_other_hears_of_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = PausedStore()
+    async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south, weights=(1, 1)) as one:
+        monkeypatch.setattr("gateway.carriers.take_planner.SWEEP_EVERY", 1e9)
+        fill(store, 24)
+        store.answering.clear()
+        store.requests.clear()
+        one.work_available([0], route="*")
+        await until(lambda: ("north", 0) in asked(store))
+        one.work_available([2], route="*")  # while its first take is on the way
+        one._shares["*"].add("north", 2 * SLACK)
+        store.answering.set()
+        await until(lambda: ("south", 2) in asked(store))
+        await until(lambda: not store.queues[0] and not store.queues[2])
