@@ -20,6 +20,7 @@ FLOORS = {
     "client": 0,
     "clock": 0,
     "discovery": 0,
+    "gathering": 0,
     "histogram": 0,
     "process": 0,
     "runner": 0,

@@ -1,9 +1,10 @@
 """Writes what a carrier answered and reported to the store: gathered, one call at a time, nothing ever dropped.
 
-A quiet carrier's results wait ``GAP`` seconds for others. Where calls follow each other closely, few items wait up to
-``BUSY_GAP``, unless they hold up a good part of the windows; many gather by themselves while a call is out. Within a
-call the store applies results before receipts. While the store is away everything waits here: results are bounded by
-the windows, receipts by ``MAX_RECEIPTS``.
+A quiet carrier's items wait ``GAP`` seconds for others. Where calls follow each other closely they wait for
+``LONGEST``, as long as that brings more: a call costs each partition as much as a dozen items, and only the room in the
+windows waits for them. What holds a good part of the windows goes after ``GAP``; many gather by themselves while a call
+is out. Within a call the store applies results before receipts. While the store is away everything waits here: results
+are bounded by the windows, receipts by ``MAX_RECEIPTS``.
 
 An item that makes the call fail does not hold up the others: calls get smaller until it is alone, and larger again
 after it. It is tried three times, a result the last time without anything that came from the carrier (its ids are lost
@@ -24,7 +25,15 @@ from gateway.store.errors import StoreError, StoreRefused, of_an_item
 from gateway.store.owner import LeaseOwner
 from gateway.supervision import TRIES, Supervision
 
-GAP, BUSY_GAP = 0.004, 0.012
+GAP, LONGEST = 0.004, 0.02
+BUSY = 0.012
+"""Seconds since the last call within which the next items count as following closely."""
+
+JOINED = 4
+"""Items that must join between ``GAP`` and ``LONGEST``, or waiting so long is left for ``IN_VAIN`` seconds: a carrier
+may send further receipts only when the first ones are acknowledged."""
+
+IN_VAIN = 0.5
 ENOUGH = 200
 """Items that leave without waiting for the gap."""
 
@@ -91,6 +100,16 @@ class _Suspect(NamedTuple):
     since: float  # when it failed first
 
 
+def call_due(began: float, *, items: int, crowded: bool, patient: bool) -> float:
+    """Return when a call with the ``items`` that have come since ``began`` is to be made. Times in seconds.
+
+    ``crowded``: they hold a good part of the windows; ``patient``: a long wait is likely to bring more.
+    """
+    if items >= ENOUGH:
+        return began
+    return began + (LONGEST if patient and not crowded else GAP)
+
+
 class ProgressWriter:
     """The queue of one carrier towards ``store.progress``."""
 
@@ -102,21 +121,23 @@ class ProgressWriter:
         window: int = 0,
         supervision: Supervision | None = None,
     ) -> None:
-        """``window``: submits that may be open at this carrier; a quarter of it is not kept waiting for more."""
+        """``window``: submits that may be open at this carrier; as many results, or receipts, as a quarter of it
+        wait for ``GAP`` only."""
         self._supervision = supervision or Supervision()
         self._most = 2 * MOST  # items in a call; fewer while one that makes it fail is looked for
         self._suspects: dict[int, _Suspect] = {}  # by ``id``; each is in the queues or waits to be put there again
         self._store = store
         self._owner = owner
-        self._few = min(ENOUGH, window // 4)
-        self._wanted = ENOUGH  # items to wait for
+        self._few = max(1, window // 4) if window else ENOUGH
+        self._crowded = False  # as many results, or receipts, wait
+        self._patient_from = 0.0  # when a long wait may bring more again
         self._most_facts = FEW  # receipts in the next call
         self._stored_at = 0.0  # when the last call returned
         self._results: list[SubmitResult] = []
         self._facts: list[ReceiptFact] = []
         self._tickets: list[Any] = []
         self._wake = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._look = asyncio.Event()  # whether it is time for the call
         self._idle = asyncio.Event()
         self._idle.set()
         self.calls = 0
@@ -161,24 +182,34 @@ class ProgressWriter:
     def _notify(self) -> None:
         self._wake.set()
         self._idle.clear()
-        if len(self._results) + len(self._facts) >= self._wanted:
-            self._enough.set()
+        results, facts = len(self._results), len(self._facts)
+        if results + facts >= ENOUGH or (max(results, facts) >= self._few and not self._crowded):
+            self._look.set()
 
     async def _gather(self) -> None:
         """Wait until there are enough items, or for as long as they may wait."""
-        busy = asyncio.get_running_loop().time() - self._stored_at < BUSY_GAP
-        await self._until(ENOUGH, GAP)
-        if busy:
-            await self._until(self._few, BUSY_GAP - GAP)
+        loop = asyncio.get_running_loop()
+        began = now = loop.time()
+        patient = began - self._stored_at < BUSY and began >= self._patient_from
+        early = -1  # items that came within GAP
+        while True:
+            results, facts = len(self._results), len(self._facts)
+            self._crowded = max(results, facts) >= self._few
+            due = call_due(began, items=results + facts, crowded=self._crowded, patient=patient)
+            if due <= now:
+                break
+            if early < 0 and now >= began + GAP:
+                early = results + facts
+            await self._sleep(due if early >= 0 else began + GAP)
+            now = loop.time()
+        if early >= 0 and results + facts - early < JOINED:
+            self._patient_from = now + IN_VAIN
 
-    async def _until(self, wanted: int, seconds: float) -> None:
-        """Wait for ``wanted`` items, at most ``seconds``."""
-        if len(self._results) + len(self._facts) >= wanted:
-            return
-        self._wanted = wanted
-        self._enough.clear()
-        timer = asyncio.get_running_loop().call_later(seconds, self._enough.set)
-        await self._enough.wait()
+    async def _sleep(self, until: float) -> None:
+        """Sleep until then, or until ``_notify`` says that the call may be due."""
+        self._look.clear()
+        timer = asyncio.get_running_loop().call_at(until, self._look.set)
+        await self._look.wait()
         timer.cancel()
 
     def _next(self) -> tuple[list[SubmitResult], list[ReceiptFact]]:

@@ -32,6 +32,7 @@ from gateway.intake.policy_context import PolicyContext, state_of
 from gateway.intake.queue_limits import QueueEntry, QueueLimits
 from gateway.intake.recorded_decisions import verdict_of
 from gateway.intake.rights import AccountRights
+from gateway.intake.slice_order import SliceOrder
 from gateway.intake.submission import Submission, SubmissionProblem, SubmissionResult
 from gateway.intake.validated import (
     BatchContext,
@@ -60,7 +61,17 @@ log = structlog.get_logger(__name__)
 __all__ = ["Intake", "Submission", "SubmissionProblem", "SubmissionResult"]
 
 SLICE = 512
-"""Messages of a batch that go through the steps together."""
+"""Messages of a batch that take the steps together. While one slice is written, the next is checked and decided."""
+
+SLICE_ALONE = 256
+"""The same while no other batch is on its way: so the first messages of a batch are with a carrier before the last are
+looked at. Under load that would only cost, for the batches of others fill the time."""
+
+GAP, LONGEST = 0.003, 0.008
+"""Seconds: single messages wait while others follow within a gap, and for so long at most …"""
+
+ENOUGH = 64
+"""… or until there are so many: a call costs each partition as much as several messages do."""
 
 STRIDE = 128
 """Messages checked or decided before the loop gets its turn, after some three milliseconds at most."""
@@ -105,7 +116,7 @@ class Intake:
         work_available: WorkAvailable = _no_carriers,
         announce_callbacks: Callable[[set[str]], Awaitable[None]] = _no_announcement,
         clock: Callable[[], int] = now_ms,
-        gap: float = 0.002,
+        gap: float = GAP,
         max_waiting: int = 10_000_000,
         velocity: VelocityCounts | None = None,
         supervision: Supervision | None = None,
@@ -118,7 +129,9 @@ class Intake:
         self._clock = clock
         self._velocity = None if velocity is None else VelocityLimits(velocity, store)
         self._queue_limits = QueueLimits(store, max_waiting)
-        self._singles: Batcher[IncomingSubmission, Outcome] = Batcher(self._accept_singles, gap=gap)
+        self._singles: Batcher[IncomingSubmission, Outcome] = Batcher(
+            self._accept_singles, gap=gap, longest=LONGEST, enough=ENOUGH
+        )
         self._facts: Batcher[tuple[Recipient, Caps], Facts] = Batcher(
             self._read_facts,
             gap=0,
@@ -129,6 +142,7 @@ class Intake:
             divide=True,
         )
         self._writer = DurableWriter(store.accept, limit=MAX_CALL)
+        self._large_batches = 0  # on their way, of more than SLICE_ALONE messages
         self.counters = IntakeCounters()
 
     def __repr__(self) -> str:
@@ -164,37 +178,54 @@ class Intake:
 
     async def _accept(self, items: Sequence[IncomingSubmission], now: int) -> list[Outcome]:
         accounts = [account.name for account, _, _ in items]
+        size, large = SLICE if self._large_batches else SLICE_ALONE, len(items) > SLICE_ALONE
+        self._large_batches += large
         try:
-            results = await self._accept_slices(items, now)
+            results = await self._accept_slices(items, now, size)
         except StoreError as error:
             self.counters.add_failed(accounts, "store_full" if isinstance(error, StoreFull) else "store_unavailable")
             raise
+        finally:
+            self._large_batches -= large
         self.counters.add(accounts, results)
         return results
 
-    async def _accept_slices(self, items: Sequence[IncomingSubmission], now: int) -> list[Outcome]:
+    async def _accept_slices(self, items: Sequence[IncomingSubmission], now: int, size: int) -> list[Outcome]:
         await self._queue_limits.refresh()
         batch = BatchContext(now, BatchFrequency())
-        results: list[Outcome] = []
-        for start in range(0, len(items), SLICE):
+        order = SliceOrder()
+        if len(items) <= size:
             try:
-                results += await self._accept_slice(items[start : start + SLICE], batch)
-            except StoreError as raised:  # by a read before the write, or the store has surely not written
-                error = nothing_written(raised)
+                return await self._accept_slice(0, items, batch, order)
+            except StoreError as raised:
+                raise nothing_written(raised) from raised
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        slices = [self._accept_slice(number, part, batch, order) for number, part in enumerate(parts)]
+        results: list[Outcome] = []
+        for answer in await asyncio.gather(*slices, return_exceptions=True):
+            if isinstance(answer, StoreError):  # by a read before the write, or the store has surely not written
+                error = nothing_written(answer)
                 if not any(result.id for result in results):
-                    raise error from raised
+                    raise error from answer
                 rest = unstored_problem(error, "the store failed before this message was reached; send it again")
-                return results + [rest] * (len(items) - start)
+                return results + [rest] * (len(items) - len(results))
+            if isinstance(answer, BaseException):
+                raise answer
+            results += answer
         return results
 
-    async def _accept_slice(self, items: Sequence[IncomingSubmission], batch: BatchContext) -> list[Outcome]:
+    async def _accept_slice(
+        self, number: int, items: Sequence[IncomingSubmission], batch: BatchContext, order: SliceOrder
+    ) -> list[Outcome]:
         """Take a slice through the steps. Each returns what goes on, and the problem of what does not, by place."""
-        items = await without_passed_instants(items, self._store, self._policy_context.hasher, batch.now)
         with self._queue_limits.entry() as queue:
-            validated, invalid = await self._check(items, queue, batch.now)
-            within, over_limit = await self._limit(validated, queue, batch.now)
-            decided, undecided = await self._decide(within, queue, batch)
-            written = await self._write(decided)
+            async with order.preparing(number):
+                items = await without_passed_instants(items, self._store, self._policy_context.hasher, batch.now)
+                validated, invalid = await self._check(items, queue, batch.now)
+                within, over_limit = await self._limit(validated, queue, batch.now)
+                decided, undecided = await self._decide(within, queue, batch)
+            async with order.storing(number):
+                written = await self._write(decided)
             results = await self._results(decided, written, queue, batch)
         outcomes: dict[int, Outcome] = {**invalid, **over_limit, **undecided, **results}
         assert len(outcomes) == len(items), f"{len(items)} submissions have {len(outcomes)} outcomes"

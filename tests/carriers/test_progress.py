@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.carriers.progress import ENOUGH, FEW, MOST, ProgressListeners, ProgressWriter
+from gateway.carriers.progress import ENOUGH, FEW, GAP, LONGEST, MOST, ProgressListeners, ProgressWriter, call_due
 from gateway.model import PartAnswer, PartState, Reason, ReceiptFact, ReceiptMatch, Resolution, SubmitResult
 from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.owner import LeaseOwner
@@ -88,6 +88,69 @@ async def test_what_arrives_together_goes_in_one_call() -> None:
         await progress_writer.drained()
     assert ledger.batches == [(10, 2)]
     assert done == ["one", "two", *[ANSWER] * 10]
+
+
+def test_when_a_call_is_due() -> None:
+    assert call_due(100.0, items=ENOUGH, crowded=False, patient=True) == 100.0
+    assert call_due(100.0, items=1, crowded=False, patient=False) == 100.0 + GAP
+    assert call_due(100.0, items=1, crowded=False, patient=True) == 100.0 + LONGEST
+    assert call_due(100.0, items=1, crowded=True, patient=True) == 100.0 + GAP, "submits wait for the room"
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that no machine takes for each other."""
+    for name, seconds in (("GAP", 0.05), ("LONGEST", 60.0), ("BUSY", 60.0), ("IN_VAIN", 60.0)):
+        monkeypatch.setattr(f"gateway.carriers.progress.{name}", seconds)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("receipts", [False, True])
+async def test_what_follows_a_call_closely_waits_for_more_until_it_holds_a_quarter_of_the_windows(
+    receipts: bool,
+) -> None:
+    ledger = Ledger()
+    async with reporting(ledger, window=40) as (progress_writer, done):
+
+        def add(count: int) -> None:
+            if receipts:
+                progress_writer.add_receipts([FACT] * count, [""] * count)
+            else:
+                progress_writer.add_results([ANSWER] * count)
+
+        add(1)
+        await until(lambda: len(done) == 1, 5)
+        add(5)
+        await asyncio.sleep(0.3)
+        assert len(done) == 1
+        add(5)
+        await until(lambda: len(done) == 11, 5)
+    assert [sum(one) for one in ledger.batches] == [1, 10]
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_single_result_holds_up_a_window_of_two() -> None:
+    async with reporting(Ledger(), window=2) as (progress_writer, done):
+        for number in (1, 2, 3):
+            progress_writer.add_results([ANSWER])
+            await until(lambda number=number: len(done) == number, 5)  # type: ignore[misc]
+
+
+async def test_a_long_wait_that_brings_nothing_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A carrier that sends no further receipt before the first is acknowledged gains nothing by it."""
+    for name, seconds in (("LONGEST", 1.0), ("BUSY", 60.0), ("IN_VAIN", 60.0)):
+        monkeypatch.setattr(f"gateway.carriers.progress.{name}", seconds)
+    ledger = Ledger()
+    loop = asyncio.get_running_loop()
+    async with reporting(ledger, window=400) as (progress_writer, done):
+        for number in range(2):
+            progress_writer.add_receipts([FACT], [number])
+            await until(lambda number=number: len(done) == number + 1, 5)  # type: ignore[misc]
+        began = loop.time()
+        for number in range(2, 12):
+            progress_writer.add_receipts([FACT], [number])
+            await until(lambda number=number: len(done) == number + 1, 5)  # type: ignore[misc]
+        assert loop.time() - began < 5, "ten long waits are ten seconds"
 
 
 async def test_what_arrives_during_a_call_is_the_next_batch() -> None:

@@ -50,6 +50,52 @@ async def test_one_call_is_in_flight_and_repeated_requests_join_the_next() -> No
     assert flush.batches == [[1], [2, 3, 4]]
 
 
+async def test_a_lone_item_waits_for_nothing() -> None:
+    flush = Flush()
+    flush.go.set()
+    batcher = Batcher(flush, gap=60.0)
+    assert await asyncio.wait_for(batcher.put([3]), 5) == [9]
+
+
+async def test_after_a_lone_item_others_gather_until_there_are_enough() -> None:
+    flush = Flush()
+    flush.go.set()
+    batcher = Batcher(flush, gap=60.0, longest=60.0, enough=3)
+    await batcher.put([1])
+    futures = [batcher.put([item]) for item in (2, 3)]
+    await asyncio.sleep(0.01)
+    assert flush.batches == [[1]]
+    futures.append(batcher.put([4]))
+    assert await asyncio.wait_for(asyncio.gather(*futures), 5) == [[4], [9], [16]]
+    assert flush.batches == [[1], [2, 3, 4]]
+
+
+async def test_items_that_follow_each_other_are_held_for_the_longest_time_only() -> None:
+    flush = Flush()
+    flush.go.set()
+    batcher = Batcher(flush, gap=0.2, longest=0.3, enough=1000)
+    await batcher.put([1])
+    futures = []
+    while len(flush.batches) < 2:  # never a gap, never enough
+        futures.append(batcher.put([2]))
+        await asyncio.sleep(0.01)
+        assert len(futures) < 1000
+    await asyncio.gather(*futures)
+
+
+async def test_items_wait_on_while_others_come_within_the_gap() -> None:
+    flush = Flush()
+    flush.go.set()
+    batcher = Batcher(flush, gap=0.3, longest=60.0)
+    await batcher.put([1])
+    futures = []
+    for item in range(2, 8):
+        futures.append(batcher.put([item]))
+        await asyncio.sleep(0.1)
+    await asyncio.gather(*futures)
+    assert flush.batches == [[1], [2, 3, 4, 5, 6, 7]]
+
+
 async def test_a_batch_has_a_limit() -> None:
     flush = Flush()
     flush.go.set()

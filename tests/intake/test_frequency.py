@@ -49,7 +49,7 @@ def limited(store: FakeStore, limit: int) -> Intake:
 @pytest.mark.parametrize("cut", [512, 2])
 async def test_a_batch_accepts_no_more_than_a_cap_permits(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """Whether or not they come in one slice; those of others are not concerned."""
-    monkeypatch.setattr(intakes, "SLICE", cut)
+    monkeypatch.setattr(intakes, "SLICE_ALONE", cut)
     store = FakeStore()
     intake = limited(store, 4)
     (cap,) = caps_for(Category.TRANSACTIONAL, b"", hasher().scope("shop", "shop"), intake._policy_context.rules)

@@ -11,13 +11,14 @@ import pytest
 from gateway.config import Account
 from gateway.intake import queue_limits
 from gateway.intake import service as intake_module
-from gateway.intake.service import SLICE, Intake, Submission, SubmissionProblem, SubmissionResult
+from gateway.intake.service import SLICE, SLICE_ALONE, Intake, Submission, SubmissionProblem, SubmissionResult
 from gateway.model import AcceptResult, Check, NewMessage, OnUnknown, Outcome, Reason, RuleGroup, RuleStatus, State
 from gateway.store import ids
 from gateway.store.errors import StoreError, StoreFull, StoreUnavailable
 from gateway.store.requests import LaneDepth, OptChange
 from gateway.supervision import Supervision
 from tests.intake.fakes import NOON, OTHER, PARTITIONS, SHOP, SWEDE, FakeStore, hasher, policy_context
+from tests.running_gateway import until
 
 AT_NOON = datetime.fromtimestamp(NOON / 1000, UTC)
 
@@ -202,7 +203,7 @@ async def test_results_come_in_the_order_sent_and_in_slices(intake: Intake, stor
     results = await intake.many(SHOP, asked)
     assert [isinstance(result, SubmissionProblem) for result in results] == [i % 7 == 0 for i in range(600)]
     assert [r.client_ref for r in results if isinstance(r, SubmissionResult)] == [str(i) for i in range(600) if i % 7]
-    assert [count for name, count in store.calls if name == "accept"] == [438, 76]
+    assert [count for name, count in store.calls if name == "accept"] == [219, 219, 76]
     assert max(count for _, count in store.calls) <= SLICE
 
 
@@ -218,9 +219,71 @@ async def test_a_store_that_fails_in_the_middle(
     intake: Intake, store: FakeStore, error: StoreUnavailable, code: str
 ) -> None:
     store.error, store.fail_after = error, 1
-    results = await intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(SLICE + 10)])
-    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE])
-    assert [result.code for result in results[SLICE:] if isinstance(result, SubmissionProblem)] == [code] * 10
+    results = await intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(SLICE_ALONE + 10)])
+    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE_ALONE])
+    assert [result.code for result in results[SLICE_ALONE:] if isinstance(result, SubmissionProblem)] == [code] * 10
+
+
+class PausedStore(FakeStore):
+    """Answers as many writes as ``writes`` has been released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = asyncio.Semaphore(0)
+
+    async def accept(self, items: Sequence[NewMessage]) -> list[AcceptResult]:
+        answers = await super().accept(items)
+        await self.writes.acquire()
+        return answers
+
+
+async def test_while_one_slice_is_written_the_next_is_decided() -> None:
+    store = PausedStore()
+    intake = Intake(store, policy_context(), clock=lambda: NOON)
+    asked = [submission(to=f"+4670{i:07}") for i in range(SLICE_ALONE + 10)]
+    many = asyncio.create_task(intake.many(SHOP, asked))
+    await until(lambda: ("facts", 10) in store.calls, 5)
+    assert [call for call in store.calls if call[0] == "accept"] == [("accept", SLICE_ALONE)]
+    store.writes.release()
+    store.writes.release()
+    assert all(isinstance(result, SubmissionResult) for result in await many)
+
+
+async def test_a_batch_beside_another_one_goes_in_large_slices(store: FakeStore) -> None:
+    intake = Intake(store, policy_context(), clock=lambda: NOON)
+    asked = [submission(to=f"+4670{i:07}") for i in range(SLICE_ALONE + 10)]
+    await asyncio.gather(intake.many(SHOP, asked), intake.many(SHOP, asked))
+    assert sorted(count for name, count in store.calls if name == "facts") in (
+        [10, SLICE_ALONE, SLICE_ALONE + 10],
+        [10, 2 * SLICE_ALONE + 10],
+    )
+    store.calls.clear()
+    await intake.many(SHOP, asked)
+    assert [count for name, count in store.calls if name == "facts"] == [SLICE_ALONE, 10], "alone again"
+
+
+async def test_dispatchers_hear_of_each_slice_as_soon_as_it_is_stored() -> None:
+    store = PausedStore()
+    told: list[int] = []
+    intake = Intake(
+        store, policy_context(), clock=lambda: NOON, work_available=lambda partitions, **_: told.append(len(partitions))
+    )
+    many = asyncio.create_task(intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(SLICE_ALONE + 10)]))
+    store.writes.release()
+    await until(lambda: ("accept", 10) in store.calls, 5)
+    assert told == [PARTITIONS]
+    store.writes.release()
+    await many
+    assert len(told) == 2
+
+
+async def test_nothing_behind_a_slice_that_could_not_be_written_is_written(intake: Intake, store: FakeStore) -> None:
+    store.error, store.fail_after = StoreUnavailable("away"), 1
+    results = await intake.many(SHOP, [submission(to=f"+4670{i:07}") for i in range(3 * SLICE_ALONE)])
+    stored = [isinstance(result, SubmissionResult) for result in results]
+    assert stored == [True] * SLICE_ALONE + [False] * 2 * SLICE_ALONE
+    assert [name for name, _ in store.calls if name == "accept"] == ["accept", "accept"]
+    assert len(store.messages) == SLICE_ALONE
 
 
 async def test_a_store_that_is_away_accepts_nothing(intake: Intake, store: FakeStore) -> None:
@@ -450,11 +513,16 @@ async def test_nothing_is_stored_when_callback_urls_cannot_be_announced(store: F
 async def test_a_batch_ends_where_callback_urls_could_not_be_announced(store: FakeStore) -> None:
     followers = Followers(store)
     followers.error = StoreUnavailable("away")
-    asked = [submission(to=f"+4670{i:07}", callback_url=RECEIVER if i >= SLICE else None) for i in range(SLICE + 3)]
+    asked = [
+        submission(to=f"+4670{i:07}", callback_url=RECEIVER if i >= SLICE_ALONE else None)
+        for i in range(SLICE_ALONE + 3)
+    ]
     results = await followers.intake().many(SHOP, asked)
-    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE])
-    assert [one.code for one in results[SLICE:] if isinstance(one, SubmissionProblem)] == ["store_unavailable"] * 3
-    assert len(store.messages) == SLICE
+    assert all(isinstance(result, SubmissionResult) for result in results[:SLICE_ALONE])
+    assert [one.code for one in results[SLICE_ALONE:] if isinstance(one, SubmissionProblem)] == [
+        "store_unavailable"
+    ] * 3
+    assert len(store.messages) == SLICE_ALONE
 
 
 # ---- room that is given back
