@@ -46,19 +46,21 @@ class BacklogResult(msgspec.Struct, frozen=True):
     gateway: float  # µs per message sent
     store: float
     store_bytes: int  # of data per message that waited
+    rewrites: int  # of the append-only file, begun and ended while passwords were sent
 
 
 class Backlog(Run):
     """A run with two loads: first the backlog, then the passwords."""
 
-    async def measured(self, passwords: float, seconds: float) -> BacklogResult:
-        """Send ``passwords`` per second for ``seconds``. Raises what ``Run.result`` does."""
+    async def measured(self, passwords: float, seconds: float, *, rewrite: bool = False) -> BacklogResult:
+        """Send ``passwords`` per second for ``seconds``; with ``rewrite`` the append-only file is rewritten all the
+        while. Raises what ``Run.result`` does."""
         try:
-            return await self._find(passwords, seconds)
+            return await self._find(passwords, seconds, rewrite)
         finally:
             await self._end()
 
-    async def _find(self, passwords: float, seconds: float) -> BacklogResult:
+    async def _find(self, passwords: float, seconds: float, rewrite: bool) -> BacklogResult:
         options = self.options
         carriers = await self._start_carriers()
         gateway, http = await self._start_gateway(carriers.reported["ports"])
@@ -85,7 +87,12 @@ class Backlog(Run):
                 plan, messages=int(passwords * seconds), batch=1, connections=16, rate=passwords, category="otp",
                 first=FIRST_PASSWORD,
             )  # fmt: skip
+            rewrites = await store.rewrites()
+            rewriting = asyncio.create_task(store.keep_rewriting()) if rewrite else None
             sent = await self._send("main", plan)
+            rewrites = await store.rewrites() - rewrites
+            if rewriting is not None:
+                rewriting.cancel()
             await asyncio.sleep(2.0)
             after, last = self._snapshot(gateway, store, carriers), int(carriers.reported["messages"])
         await gateway.stop()
@@ -105,6 +112,7 @@ class Backlog(Run):
             gateway=round((after.gateway - before.gateway) / moved * 1e6, 1),
             store=round((after.store - before.store) / moved * 1e6, 1),
             store_bytes=round(bytes_each),
+            rewrites=rewrites,
         )
 
     async def _send(self, name: str, plan: LoadPlan) -> LoadResult:
@@ -127,6 +135,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="messages per second at each of two carriers (default %(default)s)",
     )
     add("--latency", type=float, default=0.005, help="response time of a carrier in seconds (default %(default)s)")
+    add("--rewrite", action="store_true", help="have the append-only file rewritten all the while")
     add("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     if not 1 <= given.backlog <= MAX_MESSAGES:
@@ -144,7 +153,7 @@ async def measure(given: argparse.Namespace) -> BacklogResult:
         latency=given.latency,
         seconds=FILLING + 2 * given.seconds,
     )
-    return await Backlog(options, lambda progress: None).measured(given.passwords, given.seconds)
+    return await Backlog(options, lambda progress: None).measured(given.passwords, given.seconds, rewrite=given.rewrite)
 
 
 def main() -> int:
@@ -171,6 +180,8 @@ def _print(found: BacklogResult, good: bool, seconds: float) -> None:
     print(f"request → 202     p50 {found.request_ms.p50:.1f} ms, p99 {found.request_ms.p99:.1f} ms")
     print(f"→ submit_sm       p50 {ms.p50:.1f} ms, p99 {ms.p99:.1f} ms, max {ms.max:.1f} ms")
     print(f"CPU               gateway {found.gateway} µs, store {found.store} µs per message of {found.sent:,} sent")
+    if found.rewrites:
+        print(f"append-only file  rewritten {found.rewrites} times meanwhile")
     print(f"budget            p99 {BUDGET:.0f} ms: {'kept' if good else 'missed'}")
     print(f"took              {seconds:.0f} s")
 

@@ -6,9 +6,22 @@ from bench.backlog import measure, parse
 
 
 async def test_passwords_pass_what_waits() -> None:
-    words = ["--backlog", "2000", "--carrier-rate", "50", "--passwords", "50", "--seconds", "0.5", "--latency", "0"]
+    words = [
+        "--backlog",
+        "2000",
+        "--carrier-rate",
+        "50",
+        "--passwords",
+        "50",
+        "--seconds",
+        "0.5",
+        "--latency",
+        "0",
+        "--rewrite",
+    ]
     result = await measure(parse(words))
     assert result.backlog > 1000
+    assert result.rewrites > 0
     assert (result.passwords, result.missing) == (25, 0)
     assert result.passwords_ms.count == 25
     assert result.sent < 1000  # most of the backlog still waits, yet no password does
