@@ -51,6 +51,7 @@ UNIX = "unix:"
 _PROGRESS = 64 * 1024  # octets within ``body_seconds`` or ``write_seconds``: such a client is slow, but not idle
 _PIPELINED = 32  # requests that wait for earlier responses; beyond that, the connection is not read
 _SLICE = 8 * 1024  # octets parsed at once: some 200 of the smallest requests
+_JOINED = 64 * 1024  # octets of a body that are copied behind the head
 _SWEEP_TICKS = 5  # uvicorn ticks ten times a second
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
@@ -63,6 +64,50 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self.full:
             super().resume_reading()
+
+
+class JoinedWrites:
+    """The transport as a response writes to it: the head is kept for the body that follows at once.
+
+    So a short response is one write and one packet, where uvicorn makes two of each. A head that nothing follows within
+    the turn of the loop leaves with the next.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write ``data`` behind what is kept, or keep it when it is a head."""
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) > _JOINED:
+                self._transport.write(head)
+                self._transport.write(data)
+            else:
+                self._transport.write(head + data)
+        elif data[:9] == b"HTTP/1.1 " and data[9:12] != b"100":
+            self._head = data
+            self._loop.call_soon(self.flush)
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Write what is kept and close."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class _Connection(HttpToolsProtocol):
@@ -79,6 +124,7 @@ class _Connection(HttpToolsProtocol):
         self.rest = b""  # read but not parsed, because too many requests wait
         self.unread, self.stalled = 0, 0.0  # octets of responses that the client has not read, and since when
         self.flow = self.own_flow = _Flow(transport)
+        self.joined = JoinedWrites(transport, self.loop)
         self.address = self.client[0] if self.client else ""
         count = self.connected[self.address] = self.connected.get(self.address, 0) + 1
         too_many = count > self.limits.connections_per_address and not self.address.startswith(_LOOPBACK)
@@ -99,6 +145,7 @@ class _Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.answering = cycle
+        cycle.transport = self.joined  # type: ignore[assignment]  # it has all that a cycle uses
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
@@ -130,6 +177,7 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.joined.flush()  # a head without a body, before anything else is written
         self.phase, self.since = "answer" if self.pipeline else "idle", self.loop.time()
         super().on_response_complete()
         if self.rest and len(self.pipeline) <= _PIPELINED // 2:

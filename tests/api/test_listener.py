@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from gateway.api.listener import ConnectionLimits, HttpListener, Message, Receive, Scope, Send
+from gateway.api.listener import ConnectionLimits, HttpListener, JoinedWrites, Message, Receive, Scope, Send
 
 LIMITS = ConnectionLimits(headers=4096, header_seconds=0.3, body_seconds=0.6, idle_seconds=1.0, write_seconds=0.6)
 
@@ -325,3 +326,65 @@ async def test_the_extension_of_a_chunk_is_bounded(listener: HttpListener) -> No
     assert b"more than 4096 bytes" in answer
     small = b"3;a=b\r\nabc\r\n" * 1000 + b"0\r\n\r\n"
     assert (await exchange(listener, head + small)).endswith(b"3000")
+
+
+class RecordingTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        self.written: list[bytes | str] = []
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.written.append("closed")
+
+    def is_closing(self) -> bool:
+        return "closed" in self.written
+
+
+async def test_head_and_body_of_a_response_are_one_write() -> None:
+    transport = RecordingTransport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"HTTP/1.1 202 Accepted\r\n\r\n")
+    assert transport.written == []
+    joined.write(b"{}")
+    joined.write(b"more")
+    assert transport.written == [b"HTTP/1.1 202 Accepted\r\n\r\n{}", b"more"]
+    await asyncio.sleep(0)
+    assert len(transport.written) == 2
+
+
+async def test_a_head_waits_for_one_turn_only_and_the_interim_response_for_none() -> None:
+    transport = RecordingTransport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert len(transport.written) == 1
+    joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    await asyncio.sleep(0)
+    assert transport.written[1:] == [b"HTTP/1.1 200 OK\r\n\r\n"]
+    joined.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    joined.close()
+    assert transport.written[2:] == [b"HTTP/1.1 204 No Content\r\n\r\n", "closed"]
+    assert joined.is_closing()
+
+
+async def test_a_large_body_is_not_copied_behind_its_head() -> None:
+    transport = RecordingTransport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    large = bytes(100_000)
+    joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    joined.write(large)
+    assert transport.written == [b"HTTP/1.1 200 OK\r\n\r\n", large]
+
+
+async def test_the_listener_joins_writes(listener: HttpListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = JoinedWrites.write
+
+    def spy(self: JoinedWrites, data: bytes) -> None:
+        written.append(data)
+        write(self, data)
+
+    monkeypatch.setattr(JoinedWrites, "write", spy)
+    await exchange(listener, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert written[0][:9] == b"HTTP/1.1 "
