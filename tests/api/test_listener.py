@@ -388,3 +388,12 @@ async def test_the_listener_joins_writes(listener: HttpListener, monkeypatch: py
     monkeypatch.setattr(JoinedWrites, "write", spy)
     await exchange(listener, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert written[0][:9] == b"HTTP/1.1 "
+
+
+async def test_a_head_without_a_body_arrives_although_the_client_has_closed_its_side(listener: HttpListener) -> None:
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
