@@ -138,3 +138,23 @@ async def test_what_one_was_told_of_before_it_had_its_share_the_other_hears_of_a
         store.answering.set()
         await until(lambda: ("south", 2) in asked(store))
         await until(lambda: not store.queues[0] and not store.queues[2])
+
+
+async def test_what_a_carrier_is_told_of_while_it_has_had_its_share_it_takes_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south, weights=(1, 1)) as one:
+        await until(lambda: len(asked(store)) == 2 * PARTITIONS)  # the first sweep of both
+        monkeypatch.setattr("gateway.carriers.take_planner.SWEEP_EVERY", 1e9)
+        dispatcher = one.services[0].dispatcher
+        await until(lambda: not dispatcher._scheduler)
+        one._shares["*"].add("north", 2 * SLACK)
+        store.requests.clear()
+        fill(store, 12)
+        dispatcher.work_available([0])
+        await until(lambda: not dispatcher._wake.is_set())
+        assert ("north", 0) not in asked(store)
+        one._shares["*"].add("south", 2 * SLACK)
+        dispatcher.wake()
+        await until(lambda: ("north", 0) in asked(store))
