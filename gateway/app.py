@@ -399,7 +399,7 @@ class App:
         self.policy_context.set_accounts(config.accounts, config.webhooks.allow_networks)
         self.policy_context.routes = route_table(config)
         self.policy_context.demands = demands_of(config.routes, config.carriers)
-        self.policy_context.rules = rules.with_flags(former.epoch, former.held, former.pulled)
+        self.policy_context.rules = rules.with_flags(former.epoch, former.held, former.pulled, former.restored)
         self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
         self.limits.changed()
         self.store.set_retention(_retention(config))

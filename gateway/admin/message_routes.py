@@ -89,6 +89,7 @@ class MessageRoutes:
                 if scope in parts.flags.open
             ],
             receipt_timeout=config.retention.receipt_timeout,
+            restored=parts.flags.restored,
         )
 
 

@@ -43,9 +43,10 @@ class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
 
 
 class HeldRelease(ScopeChoice, frozen=True, kw_only=True):
-    """Held messages to decide again: those with these ids, or all of a scope."""
+    """Held messages to decide again: those with these ids, all of a scope, or those of a restored backup."""
 
     ids: list[str] = msgspec.field(default_factory=list)
+    restored: bool = False
 
 
 class QueueRoutes:
@@ -111,7 +112,10 @@ class QueueRoutes:
     # ---- held messages
 
     async def held(self, _request: Request) -> Response:
-        """``GET /held``: held messages by account and brand, the oldest age, and the breakers that hold them."""
+        """``GET /held``: held messages by account and brand, the oldest age, and the breakers that hold them.
+
+        ``restored``: messages accepted before this instant are held as well, as the store was restored from a backup.
+        """
         now, groups = self._clock(), []
         for one in await self._overview.held():
             holding = [
@@ -126,14 +130,18 @@ class QueueRoutes:
                     "breakers": [self._scopes.describe(scope) for scope in holding],
                 }
             )
-        return JsonResponse({"held": sum(group["count"] for group in groups), "groups": groups})
+        held = sum(group["count"] for group in groups)
+        return JsonResponse({"held": held, "groups": groups, "restored": schemas.rfc3339(self._flags.restored)})
 
     async def release(self, request: Request) -> Response:
         """``POST /held/release`` ``{ids | account, brand | everybody}``: decide held messages again at once.
 
-        A breaker that is still open holds them again.
+        A breaker that is still open holds them again. ``{restored: true}``: what was accepted before the backup that
+        the store was restored from may be sent from now on, and what was held for it is decided again.
         """
         choice = await _body(request, _RELEASE)
+        if choice.restored:
+            return await self._release_restored(request, choice)
         try:
             chosen = [ids.parse(text) for text in choice.ids]
         except ValueError as error:
@@ -145,6 +153,14 @@ class QueueRoutes:
         detail = {"ids": len(chosen) or None, "scope": self._scopes.describe(scope) if scope else None}
         async with self._audit.action(request, "held.release", "", **detail) as result:
             released = result["released"] = await self._store.release(chosen, scope)
+        return JsonResponse({"released": released})
+
+    async def _release_restored(self, request: Request, choice: HeldRelease) -> Response:
+        if choice != HeldRelease(restored=True):
+            raise malformed([FieldProblem("restored", "malformed", "cannot be combined with ids or a scope")])
+        before = schemas.rfc3339(self._flags.restored) or None
+        async with self._audit.action(request, "held.release", "restored", before=before) as result:
+            released = result["released"] = await self._flags.release_restored()
         return JsonResponse({"released": released})
 
     # ---- breakers

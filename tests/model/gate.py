@@ -141,6 +141,8 @@ class Gate:
         stopped = self._stopped(m, now)
         if stopped:
             return State.REJECTED, stopped
+        if time_of(m.new.id) < self.flags.get(keys.RESTORED, 0):
+            return State.QUEUED, Reason.RESTORED
         scopes = (p.account_scope, p.brand_scope, p.template_scope, keys.GLOBAL_SCOPE)
         if self.flags.get(keys.pulled(p.template_scope)):
             return State.REJECTED, Reason.CONTENT_REFUSED

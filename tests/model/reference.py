@@ -62,6 +62,10 @@ class Model(Outcome):
                 count += 1
         return count
 
+    def release_for(self, reason: Reason, now: int) -> int:
+        """Release all that is held for this reason."""
+        return self.release([m.new.id for m in self.messages.values() if m.reason is reason], b"none", now)
+
     def rescue(self, m: Message, routes: Mapping[str, str], now: int) -> bool:
         """Out of a lane that no carrier serves; ``routes``: one of every carrier. True: it is to be decided again."""
         if m.permission.expires < now:

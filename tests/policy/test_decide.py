@@ -120,6 +120,17 @@ def test_every_rule_is_reported_and_the_worst_counts():
     assert decide(request(), CONSENTED, NIGHT, rules).code is Reason.BREAKER_OPEN  # hold ranks over defer
 
 
+@pytest.mark.parametrize("category", list(Category))
+def test_what_was_accepted_before_the_restored_backup_is_held_whatever_its_category(category: Category):
+    rules = RULES.with_flags(8, restored=DAY)
+    asked = request(category=category, reason="flood", accepted_at=DAY - 1)
+    verdict = decide(asked, CONSENTED, DAY, rules)
+    assert (verdict.outcome, verdict.code, verdict.rules) == (Outcome.HOLD, Reason.RESTORED, ("restored:hold",))
+    for at in (DAY, 0):
+        later = decide(request(category=category, reason="flood", accepted_at=at), CONSENTED, DAY, rules)
+        assert later.outcome is Outcome.ALLOW
+
+
 @pytest.mark.parametrize("scope", [BRAND, ACCOUNT, TEMPLATE, NO_SCOPE])
 def test_an_open_breaker_holds_marketing_and_nothing_else(scope: bytes):
     rules = RULES.with_flags(8, held=[scope])

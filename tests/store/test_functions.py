@@ -282,6 +282,45 @@ def test_held_messages_wait_for_their_release(driver: MessageDriver) -> None:
     assert [one.id for one in driver.take().redecide] == [other.id]
 
 
+@pytest.mark.parametrize("category", list(Category))
+def test_what_was_accepted_before_the_restored_backup_comes_back_for_a_decision(
+    driver: MessageDriver, category: Category
+) -> None:
+    before = driver.message(category=category)
+    driver.accept(before)
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    after = driver.message(category=category)
+    driver.accept(after)
+    taken = driver.take()
+    assert [one.id for one in taken.leased] == [after.id]
+    assert [(one.id, one.reason) for one in taken.redecide] == [(before.id, Reason.RESTORED)]
+
+
+def test_expiry_and_opt_outs_count_before_the_restored_backup(driver: MessageDriver) -> None:
+    stopped, expired = driver.message(permission=driver.permission(checks=4)), driver.message("46700000001")
+    driver.accept(stopped, expired)
+    driver.run(driver.store.opt([OptChange(stopped.recipient, RuleGroup.ALL, RuleStatus.STOPS, bytes(8), driver.now)]))
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    assert [one.id for one in driver.take().redecide] == [expired.id]
+    assert driver.record(stopped).reason is Reason.OPTED_OUT
+    driver.later(3 * HOUR)
+    driver.take()
+    driver.sweep()
+    assert driver.record(expired).state is State.EXPIRED
+
+
+def test_what_a_restored_backup_holds_is_released_by_its_reason(driver: MessageDriver) -> None:
+    restored, breaker = (
+        driver.message(state=State.HELD, reason=reason) for reason in (Reason.RESTORED, Reason.BREAKER_OPEN)
+    )
+    driver.accept(restored, breaker)
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 1
+    assert [one.id for one in driver.take().redecide] == [restored.id]
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 0
+
+
 def test_untaken_messages_keep_their_order(driver: MessageDriver) -> None:
     messages = [driver.message() for _ in range(6)]
     driver.accept(*messages)
