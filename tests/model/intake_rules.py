@@ -190,7 +190,7 @@ class IntakeRules(ChoiceChecks):
         elif kind == "breaker":
             name, value = keys.breaker(scope(account)), int(on)
         elif kind == "restored":
-            name, value = keys.RESTORED, self.now * on
+            name, value = keys.RESTORED, (self.now + 1) * on
         else:
             name, value = keys.pulled(scope(account, "template", "t")), int(on)
 
