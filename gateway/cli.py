@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands import config, keys, operate, recipients
+from gateway.commands.backup import backup, restore
 from gateway.commands.common import ConfigFile, Exit, Json, echo, fail, finish_help, load, print_json
 from gateway.commands.reload import reload
 from gateway.commands.send import send
@@ -256,6 +257,8 @@ app.command(rich_help_panel=APPS)(send)
 app.command(rich_help_panel=OPERATORS)(status)
 app.command(rich_help_panel=OPERATORS)(explain)
 app.command(rich_help_panel=OPERATORS)(reload)
+app.command(rich_help_panel=OPERATORS)(backup)
+app.command(rich_help_panel=OPERATORS)(restore)
 app.add_typer(operate.queue, name="queue", rich_help_panel=OPERATORS)
 app.add_typer(operate.carriers, name="carriers", rich_help_panel=OPERATORS)
 app.add_typer(operate.held, name="held", rich_help_panel=OPERATORS)

@@ -95,6 +95,11 @@ class EmbeddedServer:
     def url(self) -> str:
         return f"unix://{quote(str(self.socket))}"
 
+    @property
+    def launcher_url(self) -> str:
+        """Return the URL for ``StoreConnection`` as the user who may run every command. The server has been started."""
+        return launcher_url(self.data_dir, self._key)
+
     def __repr__(self) -> str:
         return f"<EmbeddedServer {self.data_dir} {self.status} pid={self.pid} restarts={self.restarts}>"
 
@@ -378,6 +383,11 @@ class EmbeddedServer:
         if self._exit_code < 0:
             return f"killed by {signal.Signals(-self._exit_code).name}"
         return last_warning(self.data_dir)
+
+
+def launcher_url(data_dir: Path, key: str) -> str:
+    """Return the URL of the server of a data folder for the user who may run every command."""
+    return f"unix://{LAUNCHER}:{quote(key, safe='')}@{quote(str(runtime_path(data_dir.resolve()) / 's'))}"
 
 
 def _field(info: bytes, name: str) -> str:

@@ -19,7 +19,7 @@ async def check(node: StoreNode, clustered: bool, durability: str, volatile: boo
 
     ``volatile``: a server without persistence is accepted.
     """
-    info = _info(await node.command(b"INFO"))
+    info = info_fields(await node.command(b"INFO"))
     version = info.get("redis_version", "0")  # Valkey: the Redis version it is compatible with
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise StoreRefused(f"the store at {node.name} is version {version}; Valkey or Redis 7.2 or newer is needed")
@@ -59,6 +59,7 @@ def _unsound(setting: Mapping[str, str], durability: str, volatile: bool) -> Ite
         )
 
 
-def _info(reply: bytes) -> dict[str, str]:
+def info_fields(reply: bytes) -> dict[str, str]:
+    """Return the fields of an INFO reply."""
     lines = (line.partition(":") for line in reply.decode().splitlines())
     return {name: value for name, colon, value in lines if colon}
