@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -98,7 +97,7 @@ def restore(
         return
     echo(f"restored from {file}: the store as it was at {manifest.time}, generation {done.generation}")
     if done.others:
-        echo(f"{done.others} keys in it are not the gateway's and were left out")
+        echo(f"left out, as they are not the gateway's: {done.others} key{'s' * (done.others > 1)}")
     echo("Start the gateway. What was accepted before the backup is held until smpp-gateway held release --restored.")
 
 
@@ -247,6 +246,8 @@ def _plan(config: Config, reader: ArchiveReader, secrets_file: Path | None) -> R
 
 def _run(program: Coroutine[Any, Any, T]) -> T:
     """Run it; SIGTERM ends it as Ctrl-C does, so that nothing half-made stays."""
+
+    import asyncio
 
     from gateway import logs
 

@@ -18,6 +18,7 @@ _SILENCE = 120.0  # seconds without an octet; a server that prepares a snapshot 
 _CHUNK = 1 << 18
 _DELIMITER = 40
 _MAGIC = (b"REDIS", b"VALKEY")
+_MAGIC_OCTETS = max(map(len, _MAGIC))
 
 
 def refused(where: str, text: str) -> StoreError:
@@ -37,11 +38,12 @@ async def read_snapshot(reader: asyncio.StreamReader, where: str) -> AsyncIterat
     if head.startswith(b"-"):
         raise refused(where, head[1:].decode("utf-8", "replace"))
     chunks = _delimited(reader, head[5:]) if head.startswith(b"$EOF:") else _counted(reader, head, where)
-    first = True
+    head = b""
     async for chunk in chunks:
-        if first and not chunk.startswith(_MAGIC):
-            raise StoreUnavailable(f"the store at {where} sent something else than a snapshot")
-        first = False
+        if len(head) < _MAGIC_OCTETS:
+            head += chunk[:_MAGIC_OCTETS]
+            if not any(magic.startswith(head[: len(magic)]) for magic in _MAGIC):
+                raise StoreUnavailable(f"the store at {where} sent something else than a snapshot")
         yield chunk
 
 
