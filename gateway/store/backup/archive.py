@@ -29,7 +29,7 @@ _BLOCK = 512
 _LARGEST = 1 << 20  # octets of a manifest or of secrets
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class ArchivePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One file in the archive. ``partitions``: those that a snapshot was responsible for."""
 
     name: str
@@ -52,10 +52,10 @@ class Manifest(msgspec.Struct, frozen=True):
     secret: str  # fingerprint of the hashing secret
     keys: dict[str, str]
     meta: dict[str, str]
-    parts: list[Part]
+    parts: list[ArchivePart]
 
     @property
-    def snapshots(self) -> list[Part]:
+    def snapshots(self) -> list[ArchivePart]:
         return [part for part in self.parts if part.name != SECRETS]
 
 
@@ -76,7 +76,7 @@ class ArchiveWriter:
         self._check()
         descriptor, self._draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         self._file = os.fdopen(descriptor, "wb")
-        self.parts: list[Part] = []
+        self.parts: list[ArchivePart] = []
 
     def _check(self) -> None:
         if self.path.is_dir():
@@ -102,7 +102,7 @@ class ArchiveWriter:
         self._file.seek(start)
         self._file.write(_header(name, size, now))  # only now its size is known
         self._file.seek(end)
-        self.parts.append(Part(name, size, digest.hexdigest(), partitions or []))
+        self.parts.append(ArchivePart(name, size, digest.hexdigest(), partitions or []))
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, flush everything to disk and rename it. Raises BackupRefused when the name is taken."""
@@ -194,7 +194,7 @@ class ArchiveReader:
         self._file.seek(start)
         return self._file.read(size)
 
-    def read(self, part: Part) -> Iterator[bytes]:
+    def read(self, part: ArchivePart) -> Iterator[bytes]:
         """Yield the octets of a part. Raises BackupRefused at its end when they are not what was written, OSError."""
         start, left = self._places[part.name][0], part.size
         digest = hashlib.sha256()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import now_ms
-from gateway.store.backup.archive import FORMAT, SECRETS, ArchiveWriter, Manifest, Part, Report
+from gateway.store.backup.archive import FORMAT, SECRETS, ArchivePart, ArchiveWriter, Manifest, Report
 from gateway.store.backup.errors import BackupRefused
 from gateway.store.keys import NUMBERS
 from gateway.store.redis.checks import info_fields
@@ -86,7 +86,7 @@ def _check_meta(link: StoreConnection, meta: dict[bytes, bytes], secrets: Secret
 
 
 def _manifest(
-    link: StoreConnection, plan: BackupPlan, meta: dict[bytes, bytes], instant: int, parts: list[Part]
+    link: StoreConnection, plan: BackupPlan, meta: dict[bytes, bytes], instant: int, parts: list[ArchivePart]
 ) -> Manifest:
     return Manifest(
         format=FORMAT,

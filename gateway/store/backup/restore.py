@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.policy.identity import VERSION
-from gateway.store.backup.archive import ArchiveReader, Manifest, Part, Report, sync_folder, write_durably
+from gateway.store.backup.archive import ArchivePart, ArchiveReader, Manifest, Report, sync_folder, write_durably
 from gateway.store.backup.errors import BackupRefused
 from gateway.store.crypto import FILE, Secrets
 from gateway.store.embedded.file_lock import open_lock, try_lock
@@ -241,7 +241,7 @@ async def _seal(link: StoreConnection, manifest: Manifest, now: int) -> tuple[in
 # -- from snapshots to keys -------------------------------------------------------------------------------------------
 
 
-def _write_base(reader: ArchiveReader, part: Part, folder: Path) -> None:
+def _write_base(reader: ArchiveReader, part: ArchivePart, folder: Path) -> None:
     """Write a snapshot as the base of the append-only file of a data folder. Raises BackupRefused, OSError."""
     into = folder / _DATA
     into.mkdir(parents=True, mode=0o700)
@@ -255,7 +255,7 @@ def _write_base(reader: ArchiveReader, part: Part, folder: Path) -> None:
 
 
 @asynccontextmanager
-async def _loaded(reader: ArchiveReader, part: Part) -> AsyncIterator[StoreNode]:
+async def _loaded(reader: ArchiveReader, part: ArchivePart) -> AsyncIterator[StoreNode]:
     """Run a private server with a snapshot. Raises BackupRefused, StoreError, OSError."""
     with tempfile.TemporaryDirectory(prefix="smpp-gateway-restore-") as folder:
         _write_base(reader, part, Path(folder))
@@ -285,7 +285,7 @@ async def _copy_all(reader: ArchiveReader, target: StoreConnection, report: Repo
     return copied, others
 
 
-async def _copy(source: StoreNode, target: StoreConnection, part: Part) -> AsyncIterator[tuple[int, int]]:
+async def _copy(source: StoreNode, target: StoreConnection, part: ArchivePart) -> AsyncIterator[tuple[int, int]]:
     """Copy the keys of a snapshot with their lifetimes. Yield after each round (copied, left out)."""
     places = {target.tags[p]: p for p in part.partitions}
     cursor = None
