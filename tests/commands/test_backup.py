@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from gateway.commands.common import Exit
 from gateway.config import load
 from gateway.open_store import open_store
 from gateway.store.backup.archive import MANIFEST
-from gateway.store.backup.restore import CLOCKS_APART, _explained
+from gateway.store.backup.restore import CLOCKS_APART, _explained, _groups, held_before
 from gateway.store.embedded.file_lock import open_lock, try_lock
 from gateway.store.errors import StoreError, StoreRefused
 from gateway.store.keys import GENERATION, META, RESTORED, RESTORING, tags
@@ -319,6 +320,37 @@ def test_a_user_who_may_not_is_told_which_right_is_missing(tmp_path: Path, serve
     assert "ACL SETUSER NAME +sync +replconf" in said
     assert not (tmp_path / "b.tar").exists()
     assert META in server.run("KEYS", "*")
+
+
+def test_a_key_that_is_too_large_for_the_server_is_named(tmp_path: Path) -> None:
+    small = Server("--proto-max-bulk-len", "1mb")
+    try:
+        source, remote = configured(tmp_path, "source"), configured(tmp_path, "remote", small.url)
+
+        async def fill_up() -> None:
+            async with open_store(load(source)) as (link, _, _):
+                for number in range(20):
+                    await link.command(0, b"RPUSH", P0 + b"large", os.urandom(100_000) + b"%d" % number)
+
+        asyncio.run(fill_up())
+        backed_up(tmp_path / "b.tar", source)
+        said = run("restore", tmp_path / "b.tar", "--config", remote, code=Exit.CANNOT_START)
+        assert "the server takes 1048576 in one call: run CONFIG SET proto-max-bulk-len" in said
+    finally:
+        small.stop()
+
+
+def test_a_clock_that_was_ahead_sends_nothing_twice_and_holds_nothing_new() -> None:
+    assert held_before(1_000_000, 9_000_000) == 1_000_000 + CLOCKS_APART
+    assert held_before(1_000_000, 1_005_000) == 1_005_000  # restored at once: what comes now goes out
+    assert held_before(1_000_000, 999_000) == 1_000_000  # this machine's clock is behind
+
+
+def test_keys_are_copied_in_groups_of_bounded_size() -> None:
+    keys = [(0, b"%d" % n) for n in range(6)]
+    sizes = [1, 40 << 20, 1, 1, (32 << 20) - 1, 1]
+    assert list(_groups(keys, sizes)) == [keys[:1], keys[1:2], keys[2:4], keys[4:6]]
+    assert list(_groups([], [])) == []
 
 
 def test_a_server_that_is_too_old_for_the_data_is_named() -> None:

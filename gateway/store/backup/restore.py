@@ -14,10 +14,10 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.policy.identity import VERSION
 from gateway.store.backup.archive import ArchivePart, ArchiveReader, Manifest, Report, sync_folder, write_durably
@@ -40,7 +40,10 @@ STAGE = "restoring"
 
 _DATA = "appendonlydir"
 _BASE = "appendonly.aof.1.base.rdb"
-_KEYS = 200  # keys copied together
+_KEYS = 200  # keys looked at together
+_OCTETS = 32 << 20  # copied together, unless one key has more
+_LARGE = (b"proto-max-bulk-len", b"8gb", b"client-query-buffer-limit", b"16gb")  # for our own server
+_USUAL_ARGUMENT = 512 << 20  # octets; a server's default
 _TIMEOUT = 120.0  # seconds for one call; a key may be large
 
 
@@ -131,6 +134,7 @@ async def _prepare(reader: ArchiveReader, plan: RestorePlan, stage: Path, report
         try:
             await link.reach()
             if not whole:
+                await link.everywhere(b"CONFIG", b"SET", *_LARGE)
                 copied = await _copy_all(reader, link, report)
             restored, generation = await _seal(link, manifest, plan.now)
         finally:
@@ -220,6 +224,14 @@ async def _open_once(url: str, plan: RestorePlan) -> None:
     await link.close()
 
 
+def held_before(instant: int, now: int) -> int:
+    """Return before which instant what was accepted is held: that of the backup, and as much later as clocks differ.
+
+    Never later than ``now``, from which on the restored store accepts.
+    """
+    return max(instant, min(instant + CLOCKS_APART, now))
+
+
 async def _seal(link: StoreConnection, manifest: Manifest, now: int) -> tuple[int, int]:
     """Set flag and generation; return both. Raises BackupRefused when a partition is missing, StoreError."""
     mark = manifest.meta.get("id", "").encode()
@@ -227,7 +239,7 @@ async def _seal(link: StoreConnection, manifest: Manifest, now: int) -> tuple[in
     missing = [str(p) for p, found in enumerate(marks) if mark and found != mark]
     if missing:
         raise BackupRefused(f"the backup lacks the data of partition {', '.join(missing)}: restore another one")
-    restored = max(manifest.instant, min(manifest.instant + CLOCKS_APART, now))
+    restored = held_before(manifest.instant, now)
     flag = str(restored).encode()
     await link.commands([(p, (b"HSET", tag + b"f", RESTORED, flag)) for p, tag in enumerate(link.tags)])
     generation = int(manifest.meta.get(GENERATION.decode(), 0)) + 1
@@ -288,27 +300,66 @@ async def _copy_all(reader: ArchiveReader, target: StoreConnection, report: Repo
 async def _copy(source: StoreNode, target: StoreConnection, part: ArchivePart) -> AsyncIterator[tuple[int, int]]:
     """Copy the keys of a snapshot with their lifetimes. Yield after each round (copied, left out)."""
     places = {target.tags[p]: p for p in part.partitions}
+    most = await _longest_argument(target)
     cursor = None
     while cursor != b"0":
         cursor, keys = await source.command(b"SCAN", cursor or b"0", b"COUNT", _KEYS)
         ours = [(places[tag], key) for key in keys if (tag := key[: key.find(b"}") + 1]) in places]
-        replies = await source.exchange(
-            [pack(*command) for _, key in ours for command in ((b"PEXPIRETIME", key), (b"DUMP", key))]
-        )
-        for reply in replies:
-            if isinstance(reply, ErrorReply):
-                raise translate(reply.error, source.name)
-        found = zip(ours, replies[::2], replies[1::2], strict=True)
-        commands = [
-            (p, (b"RESTORE", key, max(expires, 0), dump, b"REPLACE", b"ABSTTL"))
-            for (p, key), expires, dump in found
-            if dump is not None  # expired meanwhile
-        ]
-        try:
-            await target.commands(commands)
-        except StoreError as error:
-            raise _explained(error) from error
+        sizes = await _replies(source, [(b"MEMORY", b"USAGE", key) for _, key in ours])
+        for group in _groups(ours, [size or 0 for size in sizes]):
+            await _copy_group(source, target, group, most)
         yield len(ours), len([key for key in keys if key != META]) - len(ours)
+
+
+async def _copy_group(
+    source: StoreNode, target: StoreConnection, group: Sequence[tuple[int, bytes]], most: int
+) -> None:
+    wanted = [command for _, key in group for command in ((b"PEXPIRETIME", key), (b"DUMP", key))]
+    replies = await _replies(source, wanted)
+    commands: list[tuple[int, Sequence[Any]]] = []
+    for (partition, key), expires, dump in zip(group, replies[::2], replies[1::2], strict=True):
+        if dump is None:  # expired meanwhile
+            continue
+        if len(dump) > most:
+            raise StoreRefused(
+                f"one key of the backup has {len(dump)} octets, and the server takes {most} in one call: run "
+                f"CONFIG SET proto-max-bulk-len {2 * len(dump)} there, empty it and run restore again"
+            )
+        commands.append((partition, (b"RESTORE", key, max(expires, 0), dump, b"REPLACE", b"ABSTTL")))
+    try:
+        await target.commands(commands)
+    except StoreError as error:
+        raise _explained(error) from error
+
+
+async def _replies(node: StoreNode, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the replies of one pipeline. Raises StoreError for an error among them."""
+    replies = await node.exchange([pack(*command) for command in commands]) if commands else []
+    for reply in replies:
+        if isinstance(reply, ErrorReply):
+            raise translate(reply.error, node.name)
+    return replies
+
+
+def _groups(keys: Sequence[tuple[int, bytes]], sizes: Sequence[int]) -> Iterator[list[tuple[int, bytes]]]:
+    """Divide keys into groups that are copied together: a bucket of records may have a hundred megabytes."""
+    group, octets = list[tuple[int, bytes]](), 0
+    for key, size in zip(keys, sizes, strict=True):
+        if group and octets + size > _OCTETS:
+            yield group
+            group, octets = [], 0
+        group.append(key)
+        octets += size
+    if group:
+        yield group
+
+
+async def _longest_argument(target: StoreConnection) -> int:
+    """Return how many octets every server takes in one argument."""
+    limits = [_USUAL_ARGUMENT]
+    with contextlib.suppress(StoreError):  # the user may not ask: the usual limit, then
+        limits = [int(reply[1]) for reply in await target.everywhere(b"CONFIG", b"GET", b"proto-max-bulk-len")]
+    return min(limits)
 
 
 def _explained(error: StoreError) -> StoreError:
