@@ -30,6 +30,8 @@ class Outcome(Receipts):
             return False
         if item.state is State.QUEUED and item.permission.epoch < self.flags.get(keys.EPOCH, 0):
             return False  # the gate would only hand it back again
+        if item.state is State.HELD and item.reason is Reason.RESTORED and not self.flags.get(keys.RESTORED):
+            return False  # it was released meanwhile
         if item.permission.caps != m.permission.caps:
             self._give_back(m)
         m.permission = item.permission

@@ -311,6 +311,20 @@ def test_expiry_and_opt_outs_count_before_the_restored_backup(driver: MessageDri
     assert driver.record(expired).state is State.EXPIRED
 
 
+def test_a_decision_that_comes_behind_the_release_of_a_restored_backup_holds_nothing(driver: MessageDriver) -> None:
+    message = driver.message()
+    driver.accept(message)
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    (handed_back,) = driver.take().redecide
+    permit = Permit(message.id, handed_back.token, State.HELD, Reason.RESTORED, 0, "north", driver.permission())
+    driver.run(driver.store.flag(keys.RESTORED, 0))
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 0  # it is not held yet
+    assert driver.run(driver.store.permit([permit])) == [False]
+    driver.later(5000)
+    assert [one.id for one in driver.take().leased] == [message.id]
+
+
 def test_what_a_restored_backup_holds_is_released_by_its_reason(driver: MessageDriver) -> None:
     restored, breaker = (
         driver.message(state=State.HELD, reason=reason) for reason in (Reason.RESTORED, Reason.BREAKER_OPEN)
