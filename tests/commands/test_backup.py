@@ -273,6 +273,28 @@ def test_a_restore_that_was_cut_off_keeps_gateways_away(
     run("restore", tmp_path / "b.tar", "--config", remote)
 
 
+def test_secrets_are_there_before_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that found data without secrets would make new ones."""
+    source, target = (configured(tmp_path, name) for name in ("source", "target"))
+    fill(source)
+    backed_up(tmp_path / "b.tar", source)
+    replace = os.replace
+
+    def fail(draft: Path | str, path: Path | str) -> None:
+        if str(path).endswith("target/appendonlydir"):
+            assert (tmp_path / "target" / "secrets.json").exists()
+            raise OSError(28, "No space left on device")
+        replace(draft, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fail)
+        said = run("restore", tmp_path / "b.tar", "--config", target, code=Exit.REFUSED)
+    assert "cannot restore: No space left on device" in said
+    left = {path.name for path in (tmp_path / "target").iterdir()}
+    assert left == {"gateway.lock", "server.lock", "secrets.json"}
+    run("restore", tmp_path / "b.tar", "--config", target)
+
+
 def test_what_a_killed_restore_left_in_a_data_folder_is_removed(tmp_path: Path) -> None:
     source, target = (configured(tmp_path, name) for name in ("source", "target"))
     fill(source)

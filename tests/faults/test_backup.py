@@ -112,7 +112,7 @@ async def test_a_backup_under_load_is_restored_and_sends_nothing_twice(tmp_path:
         await first.start()
         working = asyncio.create_task(work())
         try:
-            await until(lambda: len(accepted) >= 1_500, 60)
+            await until(lambda: len(accepted) >= 900, 60)
             before = list(accepted)
             code, said = await command("backup", archive, "--config", first.file)
             assert (code, "with the secrets" in said) == (0, True), said
