@@ -249,3 +249,33 @@ async def test_what_is_held_for_it_says_so(tmp_path: Path) -> None:
             assert shown["timeline"][-1]["reason"] == Reason.RESTORED.name.lower()
         finally:
             await second.stop()
+
+
+async def test_several_workers_are_backed_up_restored_and_released_as_one(tmp_path: Path) -> None:
+    async with carriers() as built:
+        (tmp_path / "first").mkdir()
+        (tmp_path / "second").mkdir()
+        first, second = (RunningGateway(tmp_path / name, built, SLOW, workers=2) for name in ("first", "second"))
+        await first.start()
+        try:
+            for name in built:
+                await asyncio.to_thread(first.admin.post, f"/carriers/{name}/pause", {})
+            accepted = await first.post([{"to": f"+4670{i:07}", "text": "Hello"} for i in range(100)])
+            code, said = await command("backup", tmp_path / "b.tar", "--config", first.file)
+            assert code == 0, said
+        finally:
+            await first.stop()
+        code, said = await command("restore", tmp_path / "b.tar", "--config", second.file)
+        assert code == 0, said
+        await second.start()
+        try:
+            for name in built:
+                await asyncio.to_thread(second.admin.post, f"/carriers/{name}/resume", {})
+            await until_held(second, len(accepted))
+            assert (await second.status())["restored"]
+            assert not sent_by(second)
+            await asyncio.to_thread(second.admin.post, "/held/release", {"restored": True})
+            await until(lambda: len(sent_by(second)) == len(accepted), 60)
+            assert set(sent_by(second).values()) == {1}
+        finally:
+            await second.stop()
