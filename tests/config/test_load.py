@@ -347,6 +347,7 @@ def test_no_problem_shows_a_secret():
     )
     assert len(found) == 6
     assert not any("hunter2" in line for line in found.values())
+    assert "invalid value (not shown). Write text in quotes" in found["account[0].password"]
 
 
 def test_repr_hides_secrets():
