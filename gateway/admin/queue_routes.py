@@ -12,10 +12,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admin.request_body import decode_body
 from gateway.admin.scopes import ScopeChoice, ScopeNames
 from gateway.api import schemas
-from gateway.api.problems import FieldProblem, refuse
-from gateway.api.requests import decode, malformed
+from gateway.api.problems import FieldProblem
+from gateway.api.requests import malformed
 from gateway.api.responses import JsonResponse
 from gateway.model import WAITING
 from gateway.store import ids
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 CANCEL_WITHIN = 3.0
 """Seconds that cancelling may take in one request; the rest is left to the next request (``more``)."""
-
-MAX_BODY = 1024 * 1024
-"""Octets."""
 
 
 class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
@@ -99,7 +97,7 @@ class QueueRoutes:
         The account may be one that the configuration no longer has. ``more`` in the response: repeat the request, not
         everything was cancelled in time.
         """
-        choice = await _body(request, _SCOPE)
+        choice = await decode_body(request, _SCOPE)
         if not choice.account or choice.brand or choice.everybody or choice.scope:
             raise malformed([FieldProblem("account", "invalid_value", "name an account, and nothing else")])
         await self._scopes.resolve(choice)
@@ -133,7 +131,7 @@ class QueueRoutes:
 
         A breaker that is still open holds them again.
         """
-        choice = await _body(request, _RELEASE)
+        choice = await decode_body(request, _RELEASE)
         try:
             chosen = [ids.parse(text) for text in choice.ids]
         except ValueError as error:
@@ -155,7 +153,7 @@ class QueueRoutes:
 
     async def open_breaker(self, request: Request) -> Response:
         """``POST /breakers/open`` ``{account, brand | everybody, reason}``: hold marketing, waiting too."""
-        choice = await _body(request, _OPENING)
+        choice = await decode_body(request, _OPENING)
         scope = await self._scopes.resolve(choice)
         names, reason = self._scopes.describe(scope), choice.reason or None
         async with self._audit.action(request, "breaker.open", scope=names, reason=reason):
@@ -164,7 +162,7 @@ class QueueRoutes:
 
     async def close_breaker(self, request: Request) -> Response:
         """``POST /breakers/close`` ``{account, brand | everybody}``: release what it held for a new decision."""
-        scope = await self._scopes.resolve(await _body(request, _SCOPE))
+        scope = await self._scopes.resolve(await decode_body(request, _SCOPE))
         async with self._audit.action(request, "breaker.close", scope=self._scopes.describe(scope)) as result:
             released = result["released"] = await self._flags.close_breaker(scope)
         return JsonResponse({"released": released, "open": self._open_breakers()})
@@ -218,13 +216,3 @@ def waiting_json(depths: QueueDepths, limits: Mapping[str, int]) -> list[dict[st
 _SCOPE = msgspec.json.Decoder(ScopeChoice)
 _OPENING = msgspec.json.Decoder(BreakerOpening)
 _RELEASE = msgspec.json.Decoder(HeldRelease)
-
-
-async def _body(request: Request, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Return the decoded body; an empty body counts as ``{}``. Raise HttpProblem (400, 413)."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise refuse("too_large", f"the body may have at most {MAX_BODY} octets")
-    return decode(decoder, bytes(body) or b"{}")
