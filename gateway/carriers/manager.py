@@ -106,8 +106,8 @@ class CarrierManager:
             for dispatcher in ready or serving:
                 dispatcher.work_available(partitions, urgent=urgent)
         else:
-            for place, dispatcher in enumerate(ready):
-                if mine := [partition for partition in partitions if partition % len(ready) == place]:
+            for index, dispatcher in enumerate(ready):
+                if mine := [partition for partition in partitions if partition % len(ready) == index]:
                     dispatcher.work_available(mine)
         if not ready:
             self._offer_to_gateways(partitions, urgent)

@@ -98,7 +98,7 @@ class CarrierService:
         return f"<CarrierService {self.pool!r} {self.dispatcher!r} {self.progress_writer!r}>"
 
     def adjust(self, carrier: Carrier) -> None:
-        """Apply settings that need no new binds (``config.changes.ADJUSTED``); certificates are read again."""
+        """Apply settings that need no new binds (``config.changes.ADJUSTABLE``); certificates are read again."""
         self.carrier = carrier
         self.dispatcher.adjust(carrier, asyncio.get_running_loop().time())
         self.receipts.adjust(carrier)

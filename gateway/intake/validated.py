@@ -45,7 +45,7 @@ class BatchContext(NamedTuple):
 
 
 class IdempotentOrigin(NamedTuple):
-    """The place of a submission in a request with an ``Idempotency-Key``: its id and reference follow from it."""
+    """The position of a submission in a request with an ``Idempotency-Key``: its id and reference follow from it."""
 
     base: bytes
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls on an origin
@@ -58,7 +58,7 @@ IncomingSubmission = tuple[Account, Submission, IdempotentOrigin | None]
 class ValidatedSubmission(NamedTuple):
     """A submission that passed the checks."""
 
-    place: int  # in its slice
+    index: int  # type: ignore[assignment]  # in its slice; hides tuple.index, which nothing calls
     submission: Submission
     rights: AccountRights
     checked: CheckedSubmission

@@ -23,8 +23,8 @@ _BARE = {
     10: (re.compile("[2-9]..[2-9].*"), "1", "in North America"),
     11: (re.compile("1[3-9].*"), "86", "in China"),
 }
-"""Length of a national number -> its form, country code, place. There numbers are written without a prefix, and many of
-them are also valid in another country (136 1234 5678 is in Texas), so that only ``+`` decides."""
+"""Length of a national number -> its form, country code, region. There numbers are written without a prefix, and many
+of them are also valid in another country (136 1234 5678 is in Texas), so that only ``+`` decides."""
 
 _SUBSCRIBERS = frozenset({"mobile", "fixed_or_mobile"})
 

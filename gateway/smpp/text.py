@@ -548,18 +548,18 @@ class Joiner:
         number starts a new message (references wrap around), and ``sweep`` returns the old one.
         """
         elements = b""
-        place = None
+        position = None
         if esm_class & ESM_UDHI:
             try:
                 elements, payload = split_header(payload)
             except TextError:
                 return Joined(source, dest, data_coding, payload)  # passed on unchanged
-            place = concatenation(elements)
-        if place is None and tlvs:
-            place = _sar_place(tlvs)
-        if place is None:
+            position = concatenation(elements)
+        if position is None and tlvs:
+            position = _sar_fields(tlvs)
+        if position is None:
             return Joined(source, dest, data_coding, payload, elements)
-        reference, total, number = place
+        reference, total, number = position
         if total == 1:
             return Joined(source, dest, data_coding, payload, _without_concatenation(elements))
         return self._add_part((source, dest, reference, total), number, _Part(payload, elements, data_coding), now)
@@ -607,7 +607,7 @@ class Joiner:
             self._given_up.append(_assemble(key, partial))
 
 
-def _sar_place(tlvs: Mapping[int, bytes]) -> tuple[int, int, int] | None:
+def _sar_fields(tlvs: Mapping[int, bytes]) -> tuple[int, int, int] | None:
     reference, total, number = (int.from_bytes(tlvs.get(tag, b"")) for tag in _SAR_TAGS)
     return (_SAR_SPACE | reference, total, number) if 1 <= number <= total else None
 

@@ -34,10 +34,10 @@ READ = 200
 READ_OCTETS = 32 * 1024
 """Octets of events after which a read ends, some 600 events."""
 
-MOST_DEAD = 100_000
+MAX_DEAD = 100_000
 """Most events in the dead letters of a queue; beyond, the oldest are dropped."""
 
-MOST_BATCH = 500
+MAX_BATCH = 500
 """Most events in one batch."""
 
 
@@ -267,7 +267,7 @@ class WebhookQueues:
             (
                 one.partition,
                 "webhooks_next_batch",
-                (one.queue, int(one.outcome), one.first, min(one.limit, MOST_BATCH), one.cutoff, MOST_DEAD),
+                (one.queue, int(one.outcome), one.first, min(one.limit, MAX_BATCH), one.cutoff, MAX_DEAD),
             )
             for one in requests
         ]

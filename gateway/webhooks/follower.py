@@ -236,8 +236,8 @@ class EventFollower:
         youngest = max((one.beat for one in seen), default=0)
         alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER * 1000} | {self._owner.name}
         names = sorted(alive)
-        place = names.index(self._owner.name)
-        self._partitions = tuple(range(place, self._store.partitions, len(names)))
+        first = names.index(self._owner.name)
+        self._partitions = tuple(range(first, self._store.partitions, len(names)))
         former = set(self._versions) - set(self._partitions)
         for partition in former:
             self._drop_partition(partition)

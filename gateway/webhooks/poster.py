@@ -29,10 +29,10 @@ CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 10.0
 """Seconds for a whole request, the connection included."""
 
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 """Open connections beyond which idle ones are closed."""
 
-MOST_DIALLED = 4
+MAX_DIALLED = 4
 """Addresses of one name that are tried, one after the other."""
 
 _RETRIABLE = frozenset({408, 425, 429})
@@ -154,7 +154,7 @@ class Poster:
         try:
             return await connection.send(request, until)
         finally:
-            if connection.idle and len(self._open) <= MOST_OPEN:
+            if connection.idle and len(self._open) <= MAX_OPEN:
                 self._idle.setdefault(server, []).append(connection)
             else:
                 connection.cut()
@@ -184,7 +184,7 @@ class Poster:
     async def _addresses(self, server: ServerAddress) -> Sequence[str]:
         """Raises AddressNotPermitted when no address is left, OSError when the name is not known."""
         found = await self._names.addresses(server.host)
-        return permitted(self._guard, found, plain=server.plain)[:MOST_DIALLED]
+        return permitted(self._guard, found, plain=server.plain)[:MAX_DIALLED]
 
     async def _connected(self, server: ServerAddress, address: str) -> HttpConnection:
         _, connection = await asyncio.get_running_loop().create_connection(
