@@ -406,7 +406,7 @@ def test_plain_keys_and_example_secrets_stay_on_loopback():
         assert load_text(f'http.listen = "{listen}"\n' + account, "x", {})
 
 
-def test_doubtful_settings_are_warnings():
+def test_risky_settings_are_warned_of():
     assert set(warnings(CARRIER)) == {"route"}
     assert set(warnings('admin.listen = "0.0.0.0:1"\nsmpp.listen = "0.0.0.0:2"')) == {
         "admin.listen",

@@ -66,7 +66,7 @@ async def all_sent_once(gateway: RunningGateway, accepted: list[Message]) -> Non
     no_tracebacks(gateway)
 
 
-async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Path, server: Server) -> None:
+async def test_a_restarted_store_server_is_used_again_and_an_empty_one_refused(tmp_path: Path, server: Server) -> None:
     async with running_gateway(tmp_path, ["north"], store=at(server), settings="on_unknown = 'never'") as gateway:
         accepted = await gateway.post(some(0))
         await until(lambda: not missing(accepted, gateway.copies()), 10)
@@ -85,7 +85,7 @@ async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Pa
         await all_sent_once(gateway, accepted)
 
 
-async def test_a_server_that_takes_no_writes_or_no_messages(tmp_path: Path, server: Server) -> None:
+async def test_a_store_server_without_room_refuses_writes_or_messages(tmp_path: Path, server: Server) -> None:
     faults = Faults(receipt_delay_ms=50)
     async with running_gateway(tmp_path, ["north"], store=at(server), faults=faults) as gateway:
         accepted = await gateway.post(some(0))

@@ -12,7 +12,7 @@ from tests.webhooks.receivers import inbox
 COUNT = 200
 
 
-async def test_kill_while_posting(tmp_path: Path) -> None:
+async def test_a_kill_while_webhooks_are_posted_loses_no_event(tmp_path: Path) -> None:
     async with inbox() as box:
         carrier = Simulator()
         await carrier.start()

@@ -122,7 +122,7 @@ class TestClientBinds:
         with pytest.raises(LocalError):
             Session(Role.ESME).bind(SUBMIT_SM, b"gw", b"secret", now=0)
 
-    def test_a_system_id_that_does_not_fit_changes_nothing(self) -> None:
+    def test_a_system_id_that_is_too_long_is_refused_without_effect(self) -> None:
         session = Session(Role.ESME)
         with pytest.raises(LocalError):
             session.bind(TRX, b"x" * 16, b"secret", now=0)
@@ -600,7 +600,7 @@ class TestTimeouts:
         assert len(ended) == made
         assert set(ended) == set(range(made))
 
-    def test_a_closed_session_hands_back_what_is_outstanding(self) -> None:
+    def test_a_closed_session_reports_its_outstanding_requests(self) -> None:
         session = esme()
         for n in range(3):
             submit(session, n)
@@ -638,7 +638,7 @@ class TestKeepAlive:
         session.tick(72)
         assert session.output() == pdu(ENQUIRE_LINK, 3)
 
-    def test_after_30_seconds_of_silence_it_is_asked_twice_before_the_end(self) -> None:
+    def test_a_peer_silent_for_30_seconds_gets_two_enquire_links_before_the_end(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
         submit(session, "a", now=25)
         assert session.tick(30) == []
@@ -672,7 +672,7 @@ class TestKeepAlive:
             session.tick(now)
         assert now - 100 <= 45
 
-    def test_a_peer_that_lets_a_submit_wait_and_says_nothing_is_asked_at_once(self) -> None:
+    def test_a_silent_peer_with_a_waiting_submit_gets_enquire_link_at_once(self) -> None:
         session = esme(enquire_interval=30, response_timeout=5)
         session.receive(pdu(ENQUIRE_LINK), 99)
         submit(session, "a", now=100)
@@ -681,7 +681,7 @@ class TestKeepAlive:
         session.tick(105)
         assert headers(session) == [(ENQUIRE_LINK, 0, 3)]
 
-    def test_a_peer_that_says_anything_is_not_asked_for_a_submit_that_waits(self) -> None:
+    def test_a_peer_that_sends_anything_gets_no_enquire_link_for_a_waiting_submit(self) -> None:
         session = esme(enquire_interval=30, response_timeout=5)
         submit(session, "a", now=100)
         session.receive(pdu(ENQUIRE_LINK), 101)
@@ -750,7 +750,7 @@ class TestSilence:
         assert session.silent_since() is None
 
     @pytest.mark.parametrize("sign", [pdu(ENQUIRE_LINK), pdu(DELIVER_SM, 9, BODY), pdu(SUBMIT_SM_RESP, 77)])
-    def test_what_is_no_answer_does_not_end_it(self, sign: bytes) -> None:
+    def test_other_pdus_do_not_end_the_silence(self, sign: bytes) -> None:
         session = esme()
         submit(session, now=10)
         session.receive(sign, 13)

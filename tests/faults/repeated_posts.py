@@ -1,7 +1,7 @@
 """Every message posted three times, two posts at once, the gateway killed twice in between.
 
 Half of the batches repeat by ``client_ref``, half by ``Idempotency-Key``. For many messages:
-``python -m tests.faults.thrice 100000``.
+``python -m tests.faults.repeated_posts 100000``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Thrice:
         return int(body["refused"]) == 0
 
 
-async def thrice(folder: Path, count: int, patience: float) -> Report:
+async def post_repeatedly(folder: Path, count: int, patience: float) -> Report:
     """Post, kill, post, kill, post; wait until every message is at a carrier and its receipt is back."""
     began = time.monotonic()
     faults = Faults(latency_ms=5, receipt_delay_ms=100)
@@ -129,5 +129,5 @@ async def thrice(folder: Path, count: int, patience: float) -> Report:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="thrice-") as name:
-        print(asyncio.run(thrice(Path(name), int(sys.argv[1]), 900.0)))
+    with tempfile.TemporaryDirectory(prefix="repeated-posts-") as name:
+        print(asyncio.run(post_repeatedly(Path(name), int(sys.argv[1]), 900.0)))
