@@ -105,12 +105,12 @@ class CarrierService:
         self.pool.adjust(carrier)
 
     async def run(self) -> None:
-        """Serve the carrier until ``stop`` is done. A part that fails is restarted alone."""
+        """Serve the carrier until ``stop`` is done. A component that fails is restarted alone."""
         binds = partial(self.pool.run, BindListeners(self.dispatcher, self.receipts))
         progress = partial(self.progress_writer.run, ProgressListeners(self.dispatcher, self.receipts))
 
-        def keep(part: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-            return self._supervision.keep_running(f"{self.carrier.name}: {part}", run, self._stopping)
+        def keep(component: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+            return self._supervision.keep_running(f"{self.carrier.name}: {component}", run, self._stopping)
 
         async with asyncio.TaskGroup() as group:
             background = [

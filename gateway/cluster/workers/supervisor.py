@@ -1,4 +1,4 @@
-"""The parts list of a supervisor: store, admin listener, workers; started in this order, stopped in reverse."""
+"""Builds the components of a supervisor: store, admin listener, workers; started in this order, stopped in reverse."""
 
 from __future__ import annotations
 
