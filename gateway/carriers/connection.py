@@ -59,7 +59,7 @@ FINISH_WAIT = 10.0
 """Seconds a graceful end waits for the open window before it unbinds."""
 
 UNBIND_WAIT = 5.5
-"""… and for the answer to its unbind; the session gives up half a second earlier."""
+"""… and for the response to its unbind; the session gives up half a second earlier."""
 
 ENQUIRE_TIMEOUT = 10.0
 
@@ -73,7 +73,7 @@ class SubmitListener(Protocol):
         """Submits of this bind were answered."""
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits on a living bind had no answer within the response timeout. One may still come."""
+        """Submits on a living bind had no response within the response timeout. One may still come."""
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
         """The bind ended. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
@@ -136,7 +136,7 @@ class Bind(asyncio.Protocol):
         self._stalled = b""  # the last flush, when not all of it went into the socket
         self._probe = 0  # sequence number of the last submit while sick
         self._probed = 0.0
-        self._idle = 0  # in this turn: PDUs of no use and messages not known to be of use, less awaited answers
+        self._idle = 0  # in this turn: PDUs of no use and messages not known to be of use, less awaited responses
         self._operations_logged = float("-inf")  # when a refused operation was logged last
         self._session = Session(
             Role.ESME,
@@ -174,7 +174,7 @@ class Bind(asyncio.Protocol):
 
     @property
     def outstanding(self) -> int:
-        """Submits without an answer."""
+        """Submits without a response."""
         return self._session.outstanding
 
     @property
@@ -382,7 +382,7 @@ class Bind(asyncio.Protocol):
         self._submit_listener.capacity_changed(self)
 
     def _handle(self, events: list[Event], now: float) -> None:
-        """Pass on a batch of events: answers and messages in one piece each, the rest one by one, in order."""
+        """Pass on a batch of events: responses and messages in one piece each, the rest one by one, in order."""
         answers: list[Answered] = []
         messages: list[ShortMessage] = []
         for event in events:
@@ -432,7 +432,7 @@ class Bind(asyncio.Protocol):
                 self.refused = status
                 self.abort("bind refused")
             case TimedOut(contexts):
-                log.warning("submits without an answer", bind=self.name, count=len(contexts))
+                log.warning("submits without a response", bind=self.name, count=len(contexts))
                 self._submit_listener.timed_out(self, contexts, now)
             case Unbinding():
                 self._finishing = True

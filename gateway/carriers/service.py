@@ -1,7 +1,7 @@
 """Everything that serves one carrier, put together: binds, pace, dispatcher, receipts, progress; started and stopped in
 order.
 
-What happens at a bind goes to the dispatcher (answers, lost submits) or to the receipt handler; both leave what the
+What happens at a bind goes to the dispatcher (responses, lost submits) or to the receipt handler; both leave what the
 store must know with the progress writer, which calls them back when the store holds it.
 """
 
@@ -39,7 +39,7 @@ STORE_WAIT = 10.0
 
 
 class CarrierService:
-    """One carrier at work. ``run`` serves it until ``stop``, which loses no answer, or until cancelled."""
+    """One carrier at work. ``run`` serves it until ``stop``, which loses no response, or until cancelled."""
 
     def __init__(
         self,

@@ -68,8 +68,8 @@ MAX_ENQUIRE_MISSES = 2  # enquire_links in a row without any PDU from the peer t
 
 _CLOSE_REASONS = {
     SessionState.OPEN: "no bind in time",
-    SessionState.BINDING: "no answer to the bind in time",
-    SessionState.UNBINDING: "no answer to unbind",
+    SessionState.BINDING: "no response to the bind in time",
+    SessionState.UNBINDING: "no response to unbind",
     SessionState.UNBOUND: "unbound by the peer",
 }
 """Why a state that lasted past its deadline ends the session."""
@@ -783,7 +783,7 @@ class Session:
             self.enquires_missed += 1
             self._enquire_misses += 1
             if self._enquire_misses >= MAX_ENQUIRE_MISSES:
-                self._close("no answer to enquire_link", events)
+                self._close("no response to enquire_link", events)
             else:
                 self._enquire(now)
 

@@ -113,7 +113,7 @@ class TestClientBinds:
         assert session.receive(pdu(TRX | RESP, 2), 1) == []
         assert (session.mismatched, session.ignored_answers) == (1, 1)
         assert session.tick(9.9) == []
-        assert session.tick(10) == [Closed("no answer to the bind in time", [])]
+        assert session.tick(10) == [Closed("no response to the bind in time", [])]
 
     def test_only_when_open_and_only_a_client(self) -> None:
         for session in (esme(), smsc(), Session(Role.SMSC)):
@@ -654,7 +654,7 @@ class TestKeepAlive:
         session = esme(enquire_interval=10, enquire_timeout=10)
         for now in (10, 20, 29.9):
             assert session.tick(now) == []
-        assert session.tick(30) == [Closed("no answer to enquire_link", [])]
+        assert session.tick(30) == [Closed("no response to enquire_link", [])]
         assert session.enquires_missed == 2
 
     @given(st.floats(0.1, 30), st.floats(0.1, 1), st.booleans(), st.floats(0.1, 60))
@@ -1052,7 +1052,7 @@ class TestUnbind:
         session = esme()
         session.unbind(10)
         assert session.tick(14.9) == []
-        assert session.tick(15) == [Closed("no answer to unbind", [])]
+        assert session.tick(15) == [Closed("no response to unbind", [])]
 
     @pytest.mark.parametrize("state", [state for state in SessionState if not state.value.startswith("bound")])
     def test_ours_when_not_bound_is_nothing(self, state: SessionState) -> None:
