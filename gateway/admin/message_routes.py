@@ -34,7 +34,7 @@ MAX_VIEWS = 16 * 1024 * 1024
 
 
 class MessageRoutes:
-    """``routes`` for the admin listener."""
+    """Explains messages on the admin listener (``routes``)."""
 
     def __init__(
         self, parts: GatewayParts, overview: StoreOverview, scopes: ScopeNames, *, clock: Callable[[], int]

@@ -1,4 +1,4 @@
-"""Waiting messages on the admin listener: lanes, cancelling, held messages, breakers.
+"""Waiting messages on the admin listener: lanes, cancel, held messages, breakers.
 
 Every action takes effect at once, loses no message, and is recorded (``audit``) before it happens.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.store.requests import QueueDepths
 
 CANCEL_WITHIN = 3.0
-"""Seconds that cancelling may take in one request; the rest is left to the next request (``more``)."""
+"""Seconds that a cancel may take in one request; the rest is left to the next request (``more``)."""
 
 
 class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class HeldRelease(ScopeChoice, frozen=True, kw_only=True):
 
 
 class QueueRoutes:
-    """``routes`` for the admin listener."""
+    """Shows and controls what waits on the admin listener (``routes``)."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class QueueRoutes:
         """``POST /queue/cancel`` ``{account}``: cancel what waits; what is at carriers already is not affected.
 
         The account may be one that the configuration no longer has. ``more`` in the response: repeat the request, not
-        everything was cancelled in time.
+        everything was canceled in time.
         """
         choice = await decode_body(request, _SCOPE)
         if not choice.account or choice.brand or choice.everybody or choice.scope:

@@ -29,7 +29,7 @@ class EndpointChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class WebhookRoutes:
-    """``routes`` for the admin listener."""
+    """Shows and controls webhook endpoints on the admin listener (``routes``)."""
 
     def __init__(self, webhook_admin: WebhookAdmin, audit: Audit) -> None:
         self._webhook_admin = webhook_admin

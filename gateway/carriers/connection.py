@@ -70,23 +70,23 @@ class SubmitListener(Protocol):
     """Handles what happens to submits (``carriers.dispatcher.Dispatcher``). Calls must not block."""
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
-        """Submits of this bind were answered."""
+        """Handle responses to submits of this bind."""
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits on a living bind had no response within the response timeout. One may still come."""
+        """Handle submits on a living bind without a response within the timeout. One may still come."""
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """The bind ended. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
+        """Handle the end of the bind: ``unknown`` were written and not answered, of ``unwritten`` no octet left."""
 
     def capacity_changed(self, bind: Bind) -> None:
-        """The bind can take work (it is bound, or the transport is no longer full), or turned sick or well."""
+        """Handle that the bind can take work (it is bound, or the transport has room), or turned sick or well."""
 
 
 class MessageListener(Protocol):
     """Handles what the carrier delivers (``carriers.receipts.ReceiptHandler``). Calls must not block."""
 
     def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
-        """deliver_sm and data_sm arrived: each needs a ``bind.respond``, after it is stored."""
+        """Handle deliver_sm and data_sm: each needs a ``bind.respond``, after it is stored."""
 
 
 class BindListeners(NamedTuple):

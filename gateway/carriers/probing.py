@@ -16,7 +16,7 @@ FAILING_AFTER = 2
 
 
 class Probing:
-    """What is known of one carrier. True while it gets one message at a time."""
+    """Decides whether one carrier is probed. True while it gets one message at a time."""
 
     __slots__ = ("_empty_takes", "_losses", "_partitions", "_probed", "_sent", "sick")
 

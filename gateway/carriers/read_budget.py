@@ -61,7 +61,7 @@ def shared_credit() -> ReadCredit:
 
 
 class ReadBudget:
-    """What reading from one carrier may cost, over all its binds."""
+    """Accounts for what reading from one carrier costs, over all its binds."""
 
     __slots__ = ("_idle", "_now", "_shared", "_time")
 

@@ -78,7 +78,7 @@ class ReadControl:
         self._transport = transport
 
     def stop(self) -> None:
-        """The connection is closed: decide nothing any more."""
+        """Decide nothing any more, as the connection is closed."""
         self._transport = None
         if self._resume_timer is not None:
             self._resume_timer.cancel()

@@ -62,7 +62,7 @@ class SharedLimit(Protocol):
 
 
 class LimitCoordinator:
-    """``start`` before anything limited is used, ``run`` while it is, ``leave`` after it.
+    """Requests and applies this gateway's shares: ``start`` before the first use, ``leave`` after the last.
 
     Call ``changed`` when the ``sources`` have a new limit.
     """

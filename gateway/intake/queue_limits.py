@@ -24,7 +24,10 @@ FRESH = 1.0
 
 
 class QueueLimits:
-    """``refresh``, then per message ``problem`` and, in a ``with entry():``, ``QueueEntry.add``."""
+    """Says whether a message may still wait.
+
+    ``refresh``, then per message ``problem`` and, in a ``with entry():``, ``QueueEntry.add``.
+    """
 
     def __init__(self, store: MessageStore, max_waiting: int) -> None:
         self._store = store

@@ -83,15 +83,15 @@ class WorkAvailable(Protocol):
 
 
 def _no_carriers(partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None:
-    """Tell nobody: no carrier runs."""
+    """Do nothing: no carrier runs."""
 
 
 async def _no_announcement(accounts: set[str]) -> None:
-    """Announce nothing."""
+    """Do nothing: no webhooks follow."""
 
 
 class Intake:
-    """``one`` accepts a message on its own, ``many`` a batch.
+    """Accepts messages: ``one`` on its own, or ``many`` as a batch.
 
     ``work_available`` gets the partitions with new messages. ``announce_callbacks`` is called with the accounts whose
     messages have a ``callback_url``, before these are stored. ``velocity`` counts messages to ranges of numbers that

@@ -43,7 +43,7 @@ def parse_e164(text: str, country: str = "") -> str:
 
 
 def number_of(text: str, country: str = "") -> tuple[str, Number]:
-    """As ``parse_e164``, with the facts about the number."""
+    """Return the facts about a number as ``parse_e164`` reads it. Raise InvalidNumber."""
     plus = text[:1] == "+"
     digits = text[1:] if plus else text
     if not (

@@ -57,7 +57,7 @@ class HeldMessages(NamedTuple):
 
 
 class StoreOverview:
-    """Every method may raise StoreError."""
+    """Reads lanes and held messages over all partitions. Every method may raise StoreError."""
 
     def __init__(self, link: StoreConnection, partitions: int) -> None:
         self._link = link

@@ -44,7 +44,7 @@ class IndexedId(NamedTuple):
 
 
 class ReceiptIndex:
-    """Every method may raise StoreError and may be repeated."""
+    """Indexes ids by carrier and finds receipts by them. Every method may raise StoreError, and be repeated."""
 
     def __init__(self, store: MessageStore, link: StoreConnection) -> None:
         self._store = store

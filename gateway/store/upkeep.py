@@ -14,7 +14,7 @@ _NO_FORMS: Mapping[tuple[str, str], int] = {}
 
 
 class UpkeepCalls(PartitionCalls):
-    """Part of ``MessageStore``. Every method may raise StoreError."""
+    """The calls of ``MessageStore`` about upkeep. Every method may raise StoreError."""
 
     async def flag(self, name: bytes, value: int) -> None:
         """Set a flag (``keys.EPOCH``, ``keys.breaker(scope)``, ``keys.pulled(scope)``) everywhere; 0 removes it."""

@@ -33,7 +33,7 @@ class VelocityGrant(NamedTuple):
 
 
 class VelocityCounts:
-    """Raises StoreError; then what was wanted may have been counted."""
+    """Counts messages against velocity limits. After a StoreError, what was wanted may have been counted."""
 
     def __init__(self, link: StoreConnection) -> None:
         self._link = link

@@ -168,7 +168,7 @@ def _summary(raw: bytes, vault: Vault) -> MessageSummary:
 
 
 class WebhookQueues:
-    """Every method may raise StoreError; every call may be repeated after it."""
+    """Event streams, queues and dead letters. Every method may raise StoreError, and be repeated after it."""
 
     def __init__(self, link: StoreConnection, hasher: Hasher, vault: Vault, *, partitions: int, keep: int) -> None:
         """``keep``: how many moved entries stay in a partition's event stream."""

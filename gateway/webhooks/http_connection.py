@@ -23,7 +23,7 @@ BODY_SECONDS = 1.0
 
 
 class HttpResponse(NamedTuple):
-    """``status`` 0: there was none, ``fault`` says why."""
+    """The status of a response. 0: there was none, ``fault`` says why."""
 
     status: int
     fault: str = ""
@@ -61,7 +61,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """It is open, and no request is under way."""
+        """Whether it is open and no request is under way."""
         return self._response is None and self._transport is not None and not self._transport.is_closing()
 
     def send(self, request: bytes, until: float) -> asyncio.Future[HttpResponse]:

@@ -48,12 +48,12 @@ class PostOutcome(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """The endpoint has taken the events."""
+        """Whether the endpoint has taken the events."""
         return 200 <= self.status < 300
 
     @property
     def reachable(self) -> bool:
-        """The endpoint works, though it may not support the request: 404 or 405 are as good as 200."""
+        """Whether the endpoint works, even if it does not support the request: 404 or 405 are as good as 200."""
         return (0 < self.status < 500 and self.status not in _RETRIABLE) or self.status == 501
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class AddressNotPermitted(OSError):
 
 
 class ServerAddress(NamedTuple):
-    """What connections lead to."""
+    """Host, port and scheme of an endpoint's server."""
 
     host: str
     port: int
@@ -135,7 +135,7 @@ class Poster:
         return PostOutcome(response.status, response.fault, retry_after)
 
     async def _exchange(self, server: ServerAddress, request: bytes) -> HttpResponse:
-        """Raises OSError when there is no connection.
+        """Return the response to a request. Raises OSError when there is no connection.
 
         The server may have closed a kept connection just now: then it has not read the request, which is sent again on
         a new one.
@@ -182,7 +182,7 @@ class Poster:
         raise AddressNotPermitted(_forbidden(server.plain))
 
     async def _addresses(self, server: ServerAddress) -> Sequence[str]:
-        """Raises AddressNotPermitted when no address is left, OSError when the name is not known."""
+        """Return the permitted addresses. Raises AddressNotPermitted for none, OSError for an unknown name."""
         found = await self._names.addresses(server.host)
         return permitted(self._guard, found, plain=server.plain)[:MAX_DIALLED]
 
@@ -206,7 +206,7 @@ class Poster:
             self._idle.pop(server, None)
 
     def _forbids(self, server: ServerAddress) -> str:
-        """Why an address in the URL itself is not permitted; a name's addresses are checked when it is resolved."""
+        """Return why an address in the URL is not permitted; those of a name are checked when it is resolved."""
         try:
             ipaddress.ip_address(server.host)
         except ValueError:

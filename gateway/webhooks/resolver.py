@@ -25,7 +25,7 @@ class _Lookup(NamedTuple):
 
 
 class Resolver:
-    """``addresses`` of one name; ``close`` at the end."""
+    """Resolves host names in threads of its own; ``close`` it at the end."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "names")

@@ -53,7 +53,7 @@ class _Parked(NamedTuple):
 
 
 class DeliveryScheduler:
-    """``work`` and ``moved`` report queues with something in them; ``stop`` lets posts end."""
+    """Works the queues that ``work`` and ``moved`` report; ``stop`` lets posts end."""
 
     def __init__(self, store: WebhookQueues, endpoints: Endpoints) -> None:
         self.counts = endpoints.counts
@@ -196,7 +196,7 @@ class DeliveryScheduler:
             self._begin(queue)
 
     def _resume_server(self, server: ServerHealth) -> None:
-        """A server works again: its other queues need not wait."""
+        """Work the other queues of a server that works again: they need not wait."""
         for key in list(server.parked):
             self._resume(key)
 

@@ -62,7 +62,7 @@ class ServerHealth:
 
     @property
     def healthy(self) -> bool:
-        """It took its last post."""
+        """Whether it took its last post."""
         return self.status is HealthStatus.HEALTHY
 
     @property

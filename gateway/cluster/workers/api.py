@@ -38,7 +38,7 @@ _standings = msgspec.json.Decoder(dict[str, list[EndpointStatus]]).decode
 
 
 class SupervisorApi:
-    """``routes`` for the admin listener of a supervisor."""
+    """Serves the admin listener of a supervisor (``routes``)."""
 
     def __init__(self, pool: Callable[[], WorkerPool], audit: Audit, metrics: SupervisorMetrics) -> None:
         self._pool = pool

@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerSupervisor:
-    """``run`` until ``stop`` is set. It accepts no messages itself: its workers do."""
+    """Runs store, admin listener and workers. It accepts no messages itself: its workers do."""
 
     def __init__(self, config: Config, *, node: str, embedded: EmbeddedServer | None, source: Source | None) -> None:
         """Raise ConfigError (policy data), StoreRefused, OSError (the admin token)."""

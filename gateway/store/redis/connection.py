@@ -41,7 +41,7 @@ class StoreConnection:
     def __init__(
         self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
-        """Raises StoreRefused when the URL cannot be read."""
+        """``tags``: of the partitions; ``connections``: per node. Raises StoreRefused for an invalid URL."""
         self.partitions = len(tags)
         self.tags = tuple(tags)
         self._library = library
