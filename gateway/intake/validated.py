@@ -159,13 +159,13 @@ def result_of(decided: DecidedSubmission, accepted: AcceptResult) -> SubmissionR
 def _terms(submission: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
     """Return what a fresh decision needs of the submission; None when all of it is at its default."""
     terms = RequestedTerms(
-        checked.send_at,
-        checked.expires_at,
-        submission.time_zone or "",
-        submission.on_quiet or "",
-        submission.priority or 0,
-        submission.reason or "",
-        submission.template or "",
-        submission.residence or "",
+        send_at=checked.send_at,
+        expires_at=checked.expires_at,
+        time_zone=submission.time_zone or "",
+        on_quiet=submission.on_quiet or "",
+        priority=submission.priority or 0,
+        reason=submission.reason or "",
+        template=submission.template or "",
+        residence=submission.residence or "",
     )
     return None if terms == _NO_TERMS else terms

@@ -598,13 +598,13 @@ class Session:
         self._enter(SessionState.BINDING)
         events.append(
             BindRequested(
-                pdu.command_id,
-                pdu.sequence,
-                fields["system_id"],
-                fields["password"],
-                fields["system_type"],
-                self.peer_version,
-                fields["address_range"],
+                command_id=pdu.command_id,
+                sequence=pdu.sequence,
+                system_id=fields["system_id"],
+                password=fields["password"],
+                system_type=fields["system_type"],
+                version=self.peer_version,
+                address_range=fields["address_range"],
             )
         )
 

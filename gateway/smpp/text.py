@@ -558,10 +558,16 @@ class Joiner:
         if position is None and tlvs:
             position = _sar_fields(tlvs)
         if position is None:
-            return Joined(source, dest, data_coding, payload, elements)
+            return Joined(source=source, dest=dest, data_coding=data_coding, payload=payload, elements=elements)
         reference, total, number = position
         if total == 1:
-            return Joined(source, dest, data_coding, payload, _without_concatenation(elements))
+            return Joined(
+                source=source,
+                dest=dest,
+                data_coding=data_coding,
+                payload=payload,
+                elements=_without_concatenation(elements),
+            )
         return self._add_part((source, dest, reference, total), number, _Part(payload, elements, data_coding), now)
 
     def sweep(self, now: float) -> list[Joined]:
@@ -617,13 +623,13 @@ def _assemble(key: _Key, partial: _Partial) -> Joined:
     ordered = [partial.parts[number] for number in sorted(partial.parts)]
     first = ordered[0]
     return Joined(
-        source,
-        dest,
-        first.data_coding,
-        b"".join(part.payload for part in ordered),
-        _without_concatenation(first.elements),
-        total,
-        total - len(ordered),
+        source=source,
+        dest=dest,
+        data_coding=first.data_coding,
+        payload=b"".join(part.payload for part in ordered),
+        elements=_without_concatenation(first.elements),
+        parts=total,
+        missing=total - len(ordered),
     )
 
 

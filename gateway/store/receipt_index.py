@@ -134,7 +134,17 @@ class ReceiptIndex:
 
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
     """Return a receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` packed."""
-    who, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
+    owner, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
     state, at, error, whole = read_outcome(blob[0], blob[1:])
     host = carrier[len(name) + 1 :]
-    return ReceiptFact(name, (carrier_id,), who, state, error, at, whole, None, host)
+    return ReceiptFact(
+        carrier=name,
+        ids=(carrier_id,),
+        recipient=owner,
+        state=state,
+        error=error,
+        at=at,
+        whole=whole,
+        detail=None,
+        host=host,
+    )

@@ -326,7 +326,15 @@ def _tail(partition: int, reply: Sequence[Any]) -> PartitionTail:
         return PartitionTail(partition, LeaseState.LOST)
     lease, version, moved_to, more, read_to, *rest = reply
     entries = [StreamEntry(*rest[at : at + 3]) for at in range(0, len(rest), 3)]
-    return PartitionTail(partition, LeaseState(lease), version, moved_to, more == 1, read_to, entries)
+    return PartitionTail(
+        partition=partition,
+        lease=LeaseState(lease),
+        version=version,
+        moved_to=moved_to,
+        more=more == 1,
+        read_to=read_to,
+        entries=entries,
+    )
 
 
 def _compressed(plain: bytes) -> bytes:
