@@ -23,6 +23,7 @@ from gateway.cli import app
 from gateway.demo import AROUND_THE_WORLD
 from tests.readme import README, Block, blocks
 from tests.running_gateway import KEY, RunningGateway, running_gateway
+from tests.short_messages import new_secret
 
 SECTION = "From a program"
 CURL, PYTHON, NODE, NODE_RECEIVER, SHELL = blocks(SECTION)
@@ -88,9 +89,9 @@ async def test_node(gateway: RunningGateway, tmp_path: Path) -> None:
 
 @needs_node
 async def test_node_webhook_verification(gateway: RunningGateway, tmp_path: Path) -> None:
-    secret, body = signature.new_secret(), '[{"text": "å"}]'
+    secret, body = new_secret(), '[{"text": "å"}]'
     headers = signature.signed_headers(
-        [signature.read_secret(secret), signature.read_secret(signature.new_secret())],
+        [signature.read_secret(secret), signature.read_secret(new_secret())],
         "msg_1",
         int(time.time()),
         body.encode(),

@@ -6,6 +6,7 @@ import pytest
 
 from gateway import signature
 from gateway.signature import BadSignature
+from tests.short_messages import new_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"test": 2432232314}'
@@ -26,7 +27,7 @@ def test_the_example_of_standard_webhooks_verifies() -> None:
 
 
 def test_two_secrets_are_valid_at_once() -> None:
-    old, new = (signature.read_secret(signature.new_secret()) for _ in range(2))
+    old, new = (signature.read_secret(new_secret()) for _ in range(2))
     headers = signature.signed_headers([old, new], "1", NOW, BODY)
     assert signature.verify([old], headers, BODY, NOW) == signature.verify([new], headers, BODY, NOW) == "1"
     only_new = signature.signed_headers([new], "1", NOW, BODY)

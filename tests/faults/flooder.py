@@ -19,7 +19,7 @@ from random import Random
 from bench.children import report
 from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
-from gateway.smpp.short_message import encode_sm
+from tests.short_messages import encode_sm
 
 LOT = 64 * 1024
 """Octets that are sent at once, about."""

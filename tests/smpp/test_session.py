@@ -49,9 +49,9 @@ from gateway.smpp.pdu import (
     UNBIND_RESP,
 )
 from gateway.smpp.session import Session
-from gateway.smpp.short_message import encode_sm
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE, encode_tlv
+from tests.short_messages import encode_sm
 from tests.smpp.peers import BIND_BODY, RX, TRX, TX, esme, headers, in_state, kinds, pdu, sent, smsc
 from tests.smpp.strategies import pdus
 
