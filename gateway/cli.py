@@ -14,6 +14,7 @@ import typer
 
 from gateway.commands import config, keys, operate, recipients
 from gateway.commands.common import ConfigFile, Exit, Json, echo, fail, finish_help, load, print_json
+from gateway.commands.doctor import doctor
 from gateway.commands.reload import reload
 from gateway.commands.send import send
 from gateway.commands.status import explain, status
@@ -255,6 +256,7 @@ app.add_typer(keys.key, name="key", rich_help_panel=SETTING_UP)
 app.command(rich_help_panel=APPS)(send)
 app.command(rich_help_panel=OPERATORS)(status)
 app.command(rich_help_panel=OPERATORS)(explain)
+app.command(rich_help_panel=SETTING_UP)(doctor)
 app.command(rich_help_panel=OPERATORS)(reload)
 app.add_typer(operate.queue, name="queue", rich_help_panel=OPERATORS)
 app.add_typer(operate.carriers, name="carriers", rich_help_panel=OPERATORS)
