@@ -231,7 +231,9 @@ async def _nodes(url: str) -> AsyncIterator[tuple[list[StoreNode], bool]]:
             await node.close()
 
 
-async def _node_findings(node: StoreNode, name: str, clustered: bool, durability: str, embedded: bool) -> list[Diagnosis]:
+async def _node_findings(
+    node: StoreNode, name: str, clustered: bool, durability: str, embedded: bool
+) -> list[Diagnosis]:
     """Check version, durability, memory and clock of one server. Raise StoreError when it does not answer."""
     info = read_info(await node.command(b"INFO"))
     found = [*_version(name, info), *_memory(name, info, embedded), *_persistence(name, info)]
@@ -274,7 +276,7 @@ def _version(name: str, info: Mapping[str, str]) -> Iterator[Diagnosis]:
     if tuple(int(part) for part in compatible.split(".")[:2]) < OLDEST:
         yield _fault(f"store {name}", f"{kind} is too old", f"upgrade it to {'.'.join(map(str, OLDEST))} or newer")
     elif info.get("role", "master") != "master":
-        yield _fault(f"store {name}", "it is a replica", f"point [store] url at {info.get('master_host')}")
+        yield _fault(f"store {name}", "is a replica", f"point [store] url at {info.get('master_host')}")
     else:
         yield _ok(f"store {name}", f"{kind}, up {int(info.get('uptime_in_seconds', 0)) // 3600} h")
 
