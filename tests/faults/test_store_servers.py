@@ -38,7 +38,7 @@ async def refused(gateway: RunningGateway, number: int) -> str:
 
 
 async def unready(gateway: RunningGateway, word: str) -> None:
-    """/readyz says that, and the log says why: who asks there may be anybody."""
+    """/readyz reports it, and only the log says why: /readyz needs no key."""
     log = gateway.folder / "gateway.log"
     async with asyncio.timeout(10):
         while True:
@@ -100,7 +100,7 @@ async def test_a_store_server_without_room_refuses_writes_or_messages(tmp_path: 
         server.run("CONFIG", "SET", "maxmemory", "0")
         accepted += await gateway.post(some(100))
 
-        server.run("REPLICAOF", "127.0.0.1", 1)  # somebody made it a replica
+        server.run("REPLICAOF", "127.0.0.1", 1)  # it is a replica now
         await unready(gateway, "failing over")
         await refused(gateway, 9_001)
         server.run("REPLICAOF", "NO", "ONE")

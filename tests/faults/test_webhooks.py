@@ -43,7 +43,7 @@ async def test_a_kill_while_webhooks_are_posted_loses_no_event(tmp_path: Path) -
     for message in ids:
         events = [event for event in by_id.values() if event["data"]["message_id"] == message]
         sequences = sorted(event["sequence"] for event in events)
-        assert sequences == list(range(1, len(sequences) + 1)), "every move was told"
+        assert sequences == list(range(1, len(sequences) + 1)), "every change of state was posted"
         first = [event["sequence"] for event in box.taken if event["data"]["message_id"] == message]
         assert list(dict.fromkeys(first)) == sequences, "in order"
 
