@@ -1,7 +1,7 @@
 """One connection to a carrier: the asyncio shell around ``smpp.Session``.
 
 It owns the socket and nothing else: what comes in goes through the session and on to the listeners in batches, what
-goes out is written once per loop tick. While the transport is full the bind has no room, so nobody takes work for it. A
+goes out is written once per loop tick. While the transport is full the bind has no room, so no work is taken for it. A
 carrier that answers no submit for a response timeout is sick: its bind takes one probe at a time until anything
 submitted is answered.
 """

@@ -34,7 +34,7 @@ class QueueLimits:
         self._max_waiting = max_waiting
         self.room = max_waiting
         self.waiting: dict[str, int] = {}  # by account
-        self._entries: set[QueueEntry] = set()  # on their way to the store; their messages are in _waiting too
+        self._entries: set[QueueEntry] = set()  # on their way to the store; their messages are in ``waiting`` too
         self._asked_at = float("-inf")
 
     def __repr__(self) -> str:

@@ -52,7 +52,7 @@ class HeldMessages(NamedTuple):
     account: str
     account_scope: bytes
     brand_scope: bytes
-    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
+    count: int  # type: ignore[assignment]  # the usual name; tuple.count is not used
     oldest: int
 
 

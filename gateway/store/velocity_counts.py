@@ -22,7 +22,7 @@ class VelocityWant(NamedTuple):
 
     account: str
     velocity: VelocityLimit
-    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
+    count: int  # type: ignore[assignment]  # the usual name; tuple.count is not used
 
 
 class VelocityGrant(NamedTuple):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to servers that nobody trusts: one request at a time on a connection, every response bounded in all ways.
+"""HTTP/1.1 to untrusted servers: one request at a time on a connection, every response bounded in all ways.
 
 Of a response the status counts. At most ``INFORMATIONAL`` responses of 1xx may precede it, which with the headers have
 at most ``HEAD`` octets. The rest is read so that the connection can be reused, ``RESPONSE`` octets in all (chunks and
