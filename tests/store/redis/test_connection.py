@@ -240,7 +240,7 @@ async def test_replicated_waits_for_a_replica_to_have_it_on_disk() -> None:
 
 
 async def test_an_old_server_is_refused(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.store.redis.checks._OLDEST", (99, 0))
+    monkeypatch.setattr("gateway.store.redis.checks.OLDEST", (99, 0))
     with pytest.raises(StoreRefused, match="newer is needed"):
         await link_to(store_url)
 
