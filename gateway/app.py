@@ -243,7 +243,7 @@ class App:
             config=lambda: self.config,
             accounts=lambda: self.api.accounts,
             ready=self.ready,
-            describe_store=lambda: repr(self._embedded or self._link),
+            describe_store=(self._embedded or self._link).describe,
             shared_limits=self.shared_limits,
             carrier_manager=self.carrier_manager,
             policy_context=self.policy_context,

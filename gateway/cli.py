@@ -196,15 +196,19 @@ def _until_stop(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[Non
 
 
 def _list_faults(defaults: Faults, as_json: bool) -> None:
-    from gateway.simulator.faults import choices
+    import json
+
+    from gateway.simulator.faults import MEANINGS, choices
 
     values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
     if as_json:
         print_json(values)
         return
+    typer.echo("Times are in milliseconds unless stated otherwise; n = 0 in …_every: never.\n")
     for name, value in values.items():
+        written = "" if value is None else value if isinstance(value, str) else json.dumps(value)
         words = choices(name)
-        typer.echo(f"{name} = {value!r}" + (f"  # {' | '.join(words)}" if words else ""))
+        typer.echo(f"{name + '=' + written:<32} {MEANINGS[name]}" + (f" ({' | '.join(words)})" if words else ""))
 
 
 def _user(word: str) -> tuple[str, str]:

@@ -168,7 +168,7 @@ def fsync(folder: Path, times: int = 20) -> Diagnosis:
         return _warning(
             "fsync",
             said,
-            'put [store] data_dir on a faster disk, or set durability = "everysec" and read what it loses',
+            'put [store] data_dir on a faster disk, or set durability = "everysec" (a power failure may lose a second)',
         )
     return _ok("fsync", said)
 
@@ -188,7 +188,10 @@ async def store_findings(config: Config) -> list[Diagnosis]:
         found.append(_allocator(allocator(binary), "LD_PRELOAD" in environment(binary)))
         socket = socket_of(Path(config.store.data_dir))
         if socket is None:
-            return [*found, _ok("store", f"embedded ({binary.name}), not running: its settings are ours")]
+            return [
+                *found,
+                _ok("store", f"embedded ({binary.name}), not running: serve starts it with the right settings"),
+            ]
         url = f"unix://{socket}"
     try:
         async with _nodes(url) as (nodes, clustered):
@@ -207,7 +210,7 @@ def _allocator(name: str, preloaded: bool, check: str = "store") -> Diagnosis:
     return _warning(
         check,
         f"allocator {name or 'unknown'}: every message costs the store a quarter more than with jemalloc",
-        "install it (Debian: apt install libjemalloc2); the embedded store finds it by itself",
+        "install jemalloc (Debian: apt install libjemalloc2); the embedded store finds it by itself",
     )
 
 
@@ -248,13 +251,19 @@ async def _node_findings(
         )
     if (info.get("cluster_enabled") == "1") != clustered:
         wanted = "redis://" if clustered else "redis+cluster://"
-        found.append(_fault(f"store {name}", "the scheme of [store] url does not fit it", f"use {wanted}"))
+        found.append(
+            _fault(
+                f"store {name}",
+                f"it is {'not ' if clustered else ''}in cluster mode, unlike the scheme of [store] url",
+                f"use {wanted}",
+            )
+        )
     names = (b"appendonly", b"appendfsync", b"maxmemory-policy", b"hash-max-listpack-entries")
     try:
         reply = await node.command(b"CONFIG", b"GET", *names)
     except StoreError as error:
-        remedy = "let this user CONFIG GET, or be sure of appendonly yes and noeviction"
-        return [*found, _warning(f"store {name}", f"its settings cannot be seen ({error})", remedy)]
+        remedy = "permit CONFIG GET to this user, or make sure of appendonly yes and maxmemory-policy noeviction"
+        return [*found, _warning(f"store {name}", f"its settings cannot be read ({error})", remedy)]
     setting = {key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)}
     for problem in unsound(setting, durability, False):
         detail, _, remedy = problem.partition(": ")
@@ -294,11 +303,9 @@ def _memory(name: str, info: Mapping[str, str], embedded: bool) -> Iterator[Diag
 
 def _persistence(name: str, info: Mapping[str, str]) -> Iterator[Diagnosis]:
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield _fault(f"store {name}", "its last write to the append-only file failed", "look at its log and its disk")
+        yield _fault(f"store {name}", "its last write to the append-only file failed", "check its log and its disk")
     if info.get("aof_last_bgrewrite_status", "ok") != "ok":
-        yield _warning(
-            f"store {name}", "the last rewrite of its append-only file failed", "look at its log and its disk"
-        )
+        yield _warning(f"store {name}", "the last rewrite of its append-only file failed", "check its log and its disk")
 
 
 # -- carriers ----------------------------------------------------------------------------------------------------------
@@ -322,10 +329,16 @@ async def _host(carrier: Carrier, address: str) -> list[Diagnosis]:
         return [_fault(check, f"{address}: its certificate is refused: {error.verify_message}", _trust(carrier))]
     except TimeoutError:
         return [
-            _fault(check, f"{address} does not answer within {DIAL:g} s", "ask the carrier, or look at the firewall")
+            _fault(
+                check,
+                f"{address} does not answer within {DIAL:g} s",
+                "check the address and the firewall, then ask the carrier",
+            )
         ]
     except OSError as error:
-        return [_fault(check, f"{address}: {error.strerror or error}", "ask the carrier whether it is up")]
+        return [
+            _fault(check, f"{address}: {error.strerror or error}", "check the address in hosts, then ask the carrier")
+        ]
     try:
         found = [_ok(check, f"{address} connects in {took * 1000:.0f} ms")]
         certificate = writer.get_extra_info("peercert")
@@ -341,4 +354,4 @@ def _trust(carrier: Carrier) -> str:
 def _certificate(check: str, address: str, certificate: Mapping[str, Any], now: float) -> Iterable[Diagnosis]:
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - now) / 86400
     said = f"{address}: its certificate is valid for {days:.0f} more days"
-    yield _warning(check, said, "ask the carrier for its renewal") if days < EXPIRES_SOON else _ok(check, said)
+    yield _warning(check, said, "ask the carrier to renew it") if days < EXPIRES_SOON else _ok(check, said)

@@ -260,7 +260,7 @@ def _json_detail(error: Exception, data: bytes, name: str) -> str:
         return f"{name} has a lone surrogate ({half[1].decode()} at byte {half.start(1)}), as in a truncated emoji"
     if str(error) == "Input data was truncated":
         return f"{name} is not JSON: it is truncated (byte {len(data)})"
-    return f"{name} is not JSON: {error}"
+    return f"{name} is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
 
 
 def destination(text: str, country: str, field: str = "to") -> str:

@@ -181,7 +181,7 @@ class WorkerSupervisor:
                 }
                 for worker in self.pool
             ],
-            **({"store": repr(self._embedded)} if self._embedded else {}),
+            **({"store": self._embedded.describe()} if self._embedded else {}),
         }
 
 

@@ -122,6 +122,11 @@ class StoreConnection:
         kind = "cluster" if self.clustered else "single"
         return f"<StoreConnection {kind} {' '.join(n.name for n in self.primaries)} partitions={self.partitions}>"
 
+    def describe(self) -> str:
+        """Return what operators want to know of it, in words."""
+        kind = "cluster" if self.clustered else "store"
+        return f"{kind} at {', '.join(node.name for node in self.primaries)}: {self.partitions} partitions"
+
     # -- routing -------------------------------------------------------------------------------------------------------
 
     async def _send(self, packed: Sequence[tuple[int, bytes]], partial: bool) -> list[Any]:
