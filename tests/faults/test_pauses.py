@@ -30,7 +30,7 @@ async def post(gateway: RunningGateway, number: int) -> tuple[float, int, Any]:
 async def test_a_hanging_store_is_reported_at_once_and_loses_nothing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, ["north"]) as gateway:
         accepted: list[Message] = await gateway.post([one(number) for number in range(200)])
-        found = re.search(r"pid=(\d+)", (await gateway.status())["store"])
+        found = re.search(r"pid (\d+)", (await gateway.status())["store"])
         assert found is not None
         store = int(found[1])
         os.kill(store, signal.SIGSTOP)
