@@ -130,8 +130,7 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._end("the server switched to another protocol")
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._end(str(cause) if isinstance(cause, UnboundedResponse) else f"no HTTP response: {error}")
+            self._end(_fault(error))
         else:
             self._check_progress()
 
@@ -173,3 +172,13 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._status:
             self._complete, self._keep_alive = True, self._parser.should_keep_alive()
+
+
+def _fault(error: httptools.HttpParserError) -> str:
+    """Say what is wrong with a response.
+
+    Not in ``data_received``: an exception in one of its variables refers to its frame and would keep what was received
+    in memory until the next full garbage collection.
+    """
+    cause = error.__context__
+    return str(cause) if isinstance(cause, UnboundedResponse) else f"no HTTP response: {error}"
