@@ -314,7 +314,7 @@ class Content(msgspec.Struct, array_like=True, gc=False):
 
 
 class NewMessage(msgspec.Struct, gc=False):
-    """One message as intake passes it to ``Store.accept``."""
+    """One message as intake passes it to ``MessageStore.accept``."""
 
     id: bytes  # 16 octets, uuid7 that carries its partition (see gateway.store.ids)
     recipient: Recipient

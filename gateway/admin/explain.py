@@ -70,7 +70,7 @@ def explain(record: MessageRecord, context: ExplainContext) -> list[str]:
     """Return the sentences, the most important first."""
     sentences = _EXPLANATIONS[record.state](record, context)
     if record.cancel_requested and not record.final:
-        sentences.append("Cancelling was requested: it is not sent again, whatever its carrier responds.")
+        sentences.append("A cancel was requested: it is not sent again, whatever its carrier responds.")
     if record.resent:
         sentences.append(_copies(record))
     if record.expires and not record.final and not _has_left(record):

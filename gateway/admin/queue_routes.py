@@ -1,4 +1,4 @@
-"""Waiting messages on the admin listener: lanes, cancelling, held messages, breakers.
+"""Waiting messages on the admin listener: lanes, cancel, held messages, breakers.
 
 Every action takes effect at once, loses no message, and is recorded (``audit``) before it happens.
 """
@@ -12,10 +12,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admin.request_body import decode_body
 from gateway.admin.scopes import ScopeChoice, ScopeNames
 from gateway.api import schemas
-from gateway.api.problems import FieldProblem, refuse
-from gateway.api.requests import decode, malformed
+from gateway.api.problems import FieldProblem
+from gateway.api.requests import malformed
 from gateway.api.responses import JsonResponse
 from gateway.model import WAITING
 from gateway.store import ids
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     from gateway.store.requests import QueueDepths
 
 CANCEL_WITHIN = 3.0
-"""Seconds that cancelling may take in one request; the rest is left to the next request (``more``)."""
-
-MAX_BODY = 1024 * 1024
-"""Octets."""
+"""Seconds that a cancel may take in one request; the rest is left to the next request (``more``)."""
 
 
 class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
@@ -50,7 +48,7 @@ class HeldRelease(ScopeChoice, frozen=True, kw_only=True):
 
 
 class QueueRoutes:
-    """``routes`` for the admin listener."""
+    """Shows and controls what waits on the admin listener (``routes``)."""
 
     def __init__(
         self,
@@ -98,9 +96,9 @@ class QueueRoutes:
         """``POST /queue/cancel`` ``{account}``: cancel what waits; what is at carriers already is not affected.
 
         The account may be one that the configuration no longer has. ``more`` in the response: repeat the request, not
-        everything was cancelled in time.
+        everything was canceled in time.
         """
-        choice = await _body(request, _SCOPE)
+        choice = await decode_body(request, _SCOPE)
         if not choice.account or choice.brand or choice.everybody or choice.scope:
             raise malformed([FieldProblem("account", "invalid_value", "name an account, and nothing else")])
         await self._scopes.resolve(choice)
@@ -139,7 +137,7 @@ class QueueRoutes:
         A breaker that is still open holds them again. ``{restored: true}``: what was accepted before the backup that
         the store was restored from may be sent from now on, and what was held for it is decided again.
         """
-        choice = await _body(request, _RELEASE)
+        choice = await decode_body(request, _RELEASE)
         if choice.restored:
             return await self._release_restored(request, choice)
         try:
@@ -171,7 +169,7 @@ class QueueRoutes:
 
     async def open_breaker(self, request: Request) -> Response:
         """``POST /breakers/open`` ``{account, brand | everybody, reason}``: hold marketing, waiting too."""
-        choice = await _body(request, _OPENING)
+        choice = await decode_body(request, _OPENING)
         scope = await self._scopes.resolve(choice)
         names, reason = self._scopes.describe(scope), choice.reason or None
         async with self._audit.action(request, "breaker.open", scope=names, reason=reason):
@@ -180,7 +178,7 @@ class QueueRoutes:
 
     async def close_breaker(self, request: Request) -> Response:
         """``POST /breakers/close`` ``{account, brand | everybody}``: release what it held for a new decision."""
-        scope = await self._scopes.resolve(await _body(request, _SCOPE))
+        scope = await self._scopes.resolve(await decode_body(request, _SCOPE))
         async with self._audit.action(request, "breaker.close", scope=self._scopes.describe(scope)) as result:
             released = result["released"] = await self._flags.close_breaker(scope)
         return JsonResponse({"released": released, "open": self._open_breakers()})
@@ -234,13 +232,3 @@ def waiting_json(depths: QueueDepths, limits: Mapping[str, int]) -> list[dict[st
 _SCOPE = msgspec.json.Decoder(ScopeChoice)
 _OPENING = msgspec.json.Decoder(BreakerOpening)
 _RELEASE = msgspec.json.Decoder(HeldRelease)
-
-
-async def _body(request: Request, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Return the decoded body; an empty body counts as ``{}``. Raise HttpProblem (400, 413)."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise refuse("too_large", f"the body may have at most {MAX_BODY} octets")
-    return decode(decoder, bytes(body) or b"{}")

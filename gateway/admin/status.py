@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GatewayStatus:
-    """``body`` returns the status. Uptime counts from the creation of this object."""
+    """Collects the status of a gateway. Uptime counts from the creation of this object."""
 
     def __init__(self, parts: GatewayParts, overview: StoreOverview) -> None:
         self._parts = parts

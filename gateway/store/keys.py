@@ -46,8 +46,8 @@ function is the bare tag; the functions append the rest:
     ga                hash    account -> when a message last named a URL               while webhooks follow
     s                 set     queues of webhooks that have something in them           for ever
     s:<queue>         hash    sealed address, counts, the frozen batch                 while anything is in it
-    sh:<queue>        list    heads of pieces: name, number of events, instant         until posted
-    sq:<queue>        list    sealed events of the same pieces                         until posted
+    sh:<queue>        list    heads of chunks: name, number of events, instant         until posted
+    sq:<queue>        list    sealed events of the same chunks                         until posted
     dh:<queue>        list    heads of dead letters; dq:<queue> has their events       until replayed or dropped
 
 Every partition also has ``made`` (string, for ever: the store's id, see ``redis.store_id``), one partition of each node

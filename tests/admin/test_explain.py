@@ -97,7 +97,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Messag
         (record(State.REJECTED, Reason.CONSENT_MISSING), "consent for this account and brand is not on record"),
         (record(State.REJECTED, Reason.CARRIER_REFUSED), "The last response, from north, was ESME_RTHROTTLED"),
         (record(State.CANCELED, Reason.CANCELED), "It was canceled"),
-        (record(State.SENDING, cancel_requested=True), "Cancelling was requested"),
+        (record(State.SENDING, cancel_requested=True), "A cancel was requested"),
         (record(State.DELIVERED, Reason.RECEIPT, resent=1), "submitted once more because no response came"),
         (
             record(State.SENT, resent=2, copies=(CopyRecord(0, PartState.UNKNOWN, "south", b""),)),

@@ -1,4 +1,4 @@
-"""What apps, recipients and operators do to the store, at random: messages, their cancels, words, flags, releases."""
+"""What apps, recipients and operators do to the store, at random: messages, cancels, consents, flags, releases."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The store's promises as plain dictionaries: what design and state table say, with no thought of how it is done.
+"""The store's promises as plain dictionaries, written from the state table and docs/architecture.md, not from the code.
 
-``message`` is one of them, ``gate`` its way out to a carrier, ``outcome`` and ``receipts`` what comes back; here is
+``message`` is one message, ``gate`` its way out to a carrier, ``outcome`` and ``receipts`` what comes back; here is
 what people and time do to it. Time is an argument, in milliseconds.
 """
 

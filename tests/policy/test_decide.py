@@ -150,7 +150,7 @@ def test_a_pulled_template():
 # ── zones ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_naming_a_zone_abroad_never_lets_a_message_ring_at_night():
+def test_naming_a_foreign_zone_never_permits_sending_at_night():
     two_at_night = at("2026-11-23T02:00")  # 13:00 in New York
     verdict = decide(request(time_zone="America/New_York"), CONSENTED, two_at_night, RULES)
     assert (verdict.outcome, verdict.code) == (Outcome.DEFER, Reason.QUIET_HOURS)
@@ -422,7 +422,7 @@ def test_a_stricter_request_never_loosens(asked: Request, now: int, stricter: di
 
 @settings(deadline=None)
 @given(asked=requests, now=moments, used=st.tuples(st.integers(0, 3)), more=st.integers(1, 3))
-def test_a_message_more_never_loosens(asked: Request, now: int, used: tuple[int], more: int):
+def test_one_more_counted_message_never_loosens(asked: Request, now: int, used: tuple[int], more: int):
     fewer, facts = CONSENTED._replace(used=used), CONSENTED._replace(used=(used[0] + more,))
     assert decide(asked, facts, now, BOOK).outcome >= decide(asked, fewer, now, BOOK).outcome
 

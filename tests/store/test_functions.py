@@ -361,7 +361,7 @@ def test_a_retry_waits_and_the_next_carrier_has_its_own_lane(driver: MessageDriv
     assert driver.record(message).reason is Reason.ROUTES_EXHAUSTED
 
 
-def test_what_a_carrier_has_begun_only_it_may_end(driver: MessageDriver) -> None:
+def test_a_message_with_accepted_parts_stays_with_its_carrier(driver: MessageDriver) -> None:
     message = driver.message(segments=2)
     driver.accept(message)
     (leased,) = driver.take().leased

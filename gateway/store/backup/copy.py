@@ -9,7 +9,7 @@ from gateway.clock import now_ms
 from gateway.store.backup.archive import FORMAT, SECRETS, ArchivePart, ArchiveWriter, Manifest, Report
 from gateway.store.backup.errors import BackupRefused
 from gateway.store.keys import NUMBERS
-from gateway.store.redis.checks import info_fields
+from gateway.store.redis.checks import read_info
 
 if TYPE_CHECKING:
     from gateway.store.crypto import Secrets
@@ -61,7 +61,7 @@ async def take_backup(link: StoreConnection, archive: ArchiveWriter, plan: Backu
 
 async def _check_primaries(link: StoreConnection) -> None:
     for node in link.primaries:
-        info = info_fields(await node.command(b"INFO", b"replication"))
+        info = read_info(await node.command(b"INFO", b"replication"))
         if info.get("role", "master") != "master":
             raise BackupRefused(
                 f"{node.name} is a replica, which may be behind: name its primary in [store] url "

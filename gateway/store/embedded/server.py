@@ -103,6 +103,11 @@ class EmbeddedServer:
     def __repr__(self) -> str:
         return f"<EmbeddedServer {self.data_dir} {self.status} pid={self.pid} restarts={self.restarts}>"
 
+    def describe(self) -> str:
+        """Return what operators want to know of it, in words."""
+        restarts = f", {self.restarts} restart{'s' * (self.restarts != 1)}" if self.restarts else ""
+        return f"embedded store in {self.data_dir}: {self.status}, pid {self.pid}{restarts}"
+
     async def start(self) -> None:
         """Lock the folder, adopt or launch a server, wait until it answers, and keep it running from then on.
 

@@ -41,7 +41,7 @@ class StoreConnection:
     def __init__(
         self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
-        """Raises StoreRefused when the URL cannot be read."""
+        """``tags``: of the partitions; ``connections``: per node. Raises StoreRefused for an invalid URL."""
         self.partitions = len(tags)
         self.tags = tuple(tags)
         self._library = library
@@ -121,6 +121,11 @@ class StoreConnection:
     def __repr__(self) -> str:
         kind = "cluster" if self.clustered else "single"
         return f"<StoreConnection {kind} {' '.join(n.name for n in self.primaries)} partitions={self.partitions}>"
+
+    def describe(self) -> str:
+        """Return what operators want to know of it, in words."""
+        kind = "cluster" if self.clustered else "store"
+        return f"{kind} at {', '.join(node.name for node in self.primaries)}: {self.partitions} partitions"
 
     # -- routing -------------------------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class StoreNode:
                         responsiveness.answered()
                         return replies
                     except BaseException:
-                        await connection.disconnect(nowait=True)  # its later replies are nobody's
+                        await connection.disconnect(nowait=True)  # its later replies belong to no call
                         raise
                     finally:
                         self._idle.append(connection)
