@@ -17,8 +17,8 @@ RUN pip wheel --quiet --no-deps --wheel-dir /wheels . \
  && /opt/smpp-gateway/bin/python -m compileall -q /opt/smpp-gateway/lib
 
 FROM python:${PYTHON}-slim
-# The embedded store is preloaded with jemalloc where it is there: a tenth less CPU per message. Any version will do, and
-# a pinned one goes from the mirrors with the next update.
+# The embedded store is preloaded with jemalloc if it is installed: a tenth less CPU per message. Any version will do;
+# a pinned one disappears from the mirrors with the next update.
 # hadolint ignore=DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libjemalloc2 && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/smpp-gateway --shell /usr/sbin/nologin smpp-gateway \
@@ -33,7 +33,7 @@ WORKDIR /var/lib/smpp-gateway
 VOLUME /var/lib/smpp-gateway/data
 # applications over HTTP, operators, applications over SMPP
 EXPOSE 8080 8081 2776
-# The operators' listener stays on the container's own loopback unless the configuration says otherwise.
+# The admin listener stays on the container's own loopback unless the configuration says otherwise.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8081/healthz', timeout=2)"]
 # No shell and no init between: the gateway is process 1, takes SIGTERM itself and reaps its store and its workers. Give

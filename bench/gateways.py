@@ -12,7 +12,7 @@ READY = 30.0
 
 
 async def ready(gateway: Child, admin: Client) -> None:
-    """Wait until its operators' listener reports it ready. Raises ChildDied, TimeoutError."""
+    """Wait until its admin listener reports it ready. Raises ChildDied, TimeoutError."""
     async with asyncio.timeout(READY):
         while not await _is_ready(admin):
             gateway.check()

@@ -126,8 +126,8 @@ async def _run(
         | {f"bank-{kind}": EndpointSettings(urls[kind], (SECRET,), options.batch) for kind in dead}
     )
     await follower.start()
-    for place, kind in enumerate(dead, 1):  # their backlog
-        plan = Feed(at.url, f"bank-{kind}", place * 1_000_000, options.backlog // len(dead), 500, 0.0)
+    for number, kind in enumerate(dead, 1):  # their backlog
+        plan = Feed(at.url, f"bank-{kind}", number * 1_000_000, options.backlog // len(dead), 500, 0.0)
         feeder = await _feed(plan, folder)
         await feeder.until("done", 120)
         await feeder.stop()

@@ -1,4 +1,4 @@
-"""The parts list of a gateway: builds every part once, runs them in one TaskGroup, stops them in order.
+"""Builds every component of a gateway once, runs them in one TaskGroup, stops them in order.
 
 Start: secrets, store, policy, heartbeat, carriers, listeners. Stop, in reverse: the listeners refuse new messages,
 carriers empty their windows and unbind, the last responses are stored, the store stops.
@@ -93,7 +93,7 @@ class App:
         source: Source | None = None,
         worker_identity: WorkerIdentity | None = None,
     ) -> None:
-        """Build every part and start none. ``worker_identity``: this is one of several workers of a supervisor.
+        """Build every component and start none. ``worker_identity``: this is one of several workers of a supervisor.
 
         Raise ConfigError (policy data), OSError (the admin token).
         """
@@ -118,7 +118,7 @@ class App:
     def __repr__(self) -> str:
         return f"<App {self.owner.name} {self.http!r} {len(self.services)} carriers>"
 
-    # ---- parts, in the order in which they are built
+    # ---- components, in the order in which they are built
 
     def _build_store(self) -> None:
         kind = MessageStore if self._link.numbers else LegacyNumberStore
@@ -243,7 +243,7 @@ class App:
             config=lambda: self.config,
             accounts=lambda: self.api.accounts,
             ready=self.ready,
-            describe_store=lambda: repr(self._embedded or self._link),
+            describe_store=(self._embedded or self._link).describe,
             shared_limits=self.shared_limits,
             carrier_manager=self.carrier_manager,
             policy_context=self.policy_context,
@@ -261,7 +261,7 @@ class App:
             loop_lag=self.loop_lag,
         )
 
-    # ---- what parts ask of each other
+    # ---- what components ask of each other
 
     @property
     def services(self) -> list[CarrierService]:
@@ -322,7 +322,7 @@ class App:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then stop in order. A part that fails is restarted alone (``Supervision``)."""
+        """Work until ``stop`` is set, then stop in order. A component that fails is restarted alone."""
         self.supervision.watch(asyncio.get_running_loop())
         keep_running = self.supervision.keep_running
         async with asyncio.TaskGroup() as group:
@@ -345,7 +345,7 @@ class App:
         log.info("stopped")
 
     def _background(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Return the parts that run beside the carriers, by the name under which restarts are counted."""
+        """Return the components that run beside the carriers, by the name under which restarts are counted."""
         return {
             "heartbeat": self.heartbeat.run,
             "limits": self.limits.run,
@@ -394,12 +394,12 @@ class App:
         return {name: sum(waiting.get(name, {}).values()) for name in accounts}
 
     async def apply(self, config: Config, rules: Rulebook) -> None:
-        """Put a checked configuration into force in every part. Raise StoreError, OSError (the admin token)."""
+        """Put a checked configuration into force in every component. Raise StoreError, OSError (the admin token)."""
         former = self.policy_context.rules
         self.policy_context.set_accounts(config.accounts, config.webhooks.allow_networks)
         self.policy_context.routes = route_table(config)
         self.policy_context.demands = demands_of(config.routes, config.carriers)
-        self.policy_context.rules = rules.with_flags(former.epoch, former.held, former.pulled)
+        self.policy_context.rules = rules.with_flags(former.epoch, former.held, former.pulled, former.restored)
         self.api.accounts = Accounts(config.accounts, asyncio.get_running_loop().time(), self.api.accounts)
         self.limits.changed()
         self.store.set_retention(_retention(config))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands import config, keys, operate, recipients
+from gateway.commands.backup import backup, restore
 from gateway.commands.common import ConfigFile, Exit, Json, echo, fail, finish_help, load, print_json
+from gateway.commands.doctor import doctor
 from gateway.commands.reload import reload
 from gateway.commands.send import send
 from gateway.commands.status import explain, status
@@ -195,15 +197,19 @@ def _until_stop(serving: Callable[[], Coroutine[Any, Any, None]]) -> Program[Non
 
 
 def _list_faults(defaults: Faults, as_json: bool) -> None:
-    from gateway.simulator.faults import choices
+    import json
+
+    from gateway.simulator.faults import MEANINGS, choices
 
     values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
     if as_json:
         print_json(values)
         return
+    typer.echo("Times are in milliseconds unless stated otherwise; n = 0 in …_every: never.\n")
     for name, value in values.items():
+        written = "" if value is None else value if isinstance(value, str) else json.dumps(value)
         words = choices(name)
-        typer.echo(f"{name} = {value!r}" + (f"  # {' | '.join(words)}" if words else ""))
+        typer.echo(f"{name + '=' + written:<32} {MEANINGS[name]}" + (f" ({' | '.join(words)})" if words else ""))
 
 
 def _user(word: str) -> tuple[str, str]:
@@ -255,7 +261,10 @@ app.add_typer(keys.key, name="key", rich_help_panel=SETTING_UP)
 app.command(rich_help_panel=APPS)(send)
 app.command(rich_help_panel=OPERATORS)(status)
 app.command(rich_help_panel=OPERATORS)(explain)
+app.command(rich_help_panel=SETTING_UP)(doctor)
 app.command(rich_help_panel=OPERATORS)(reload)
+app.command(rich_help_panel=OPERATORS)(backup)
+app.command(rich_help_panel=OPERATORS)(restore)
 app.add_typer(operate.queue, name="queue", rich_help_panel=OPERATORS)
 app.add_typer(operate.carriers, name="carriers", rich_help_panel=OPERATORS)
 app.add_typer(operate.held, name="held", rich_help_panel=OPERATORS)

@@ -34,10 +34,10 @@ FINAL_TIMEOUT = 15.0  # seconds for a message to become final; the simulated car
 
 
 class DemoRecipient(NamedTuple):
-    """A number that is not in use, and its place and time zone."""
+    """A number that is not in use, and its city and time zone."""
 
     number: str
-    place: str
+    city: str
     zone: str
 
 
@@ -138,7 +138,7 @@ def describe(done: DemoOutcome, now: datetime) -> str:
     """Return two lines of rich markup: the message, and its outcome."""
     step, body = done.step, done.answer.body
     clock = now.astimezone(ZoneInfo(step.to.zone)).strftime("%H:%M")
-    head = f"[bold]{step.title}[/] to {step.to.number} ({step.to.place}, {clock} local time)"
+    head = f"[bold]{step.title}[/] to {step.to.number} ({step.to.city}, {clock} local time)"
     if step.consent:
         head += ", after recording consent"
     return f"{head}\n  → {_outcome(done, body)}" + ("" if done.as_expected else f" [red]expected {step.expected}[/]")

@@ -19,7 +19,7 @@ class State(IntEnum):
 
     SCHEDULED = 1  # send_at is in the future
     DEFERRED = 2  # policy decided: later
-    HELD = 3  # breaker or review
+    HELD = 3  # breaker, restored backup or review
     QUEUED = 4  # ready in a lane, or waiting there for a retry
     SENDING = 5  # leased by one incarnation
     SENT = 6  # every part accepted by a carrier
@@ -159,6 +159,8 @@ class Reason(IntEnum):
     RECEIPT_UNREADABLE = 73  # the receipt has no recognisable state
     AMBIGUOUS_RECEIPT = 74  # a receipt that may belong to another message
     GATEWAY_FAULT = 80  # an internal error prevents sending it
+    # waiting for an operator
+    RESTORED = 81  # accepted before the backup that its store was restored from: it may have been sent since
 
 
 class Resolution(IntEnum):
@@ -312,7 +314,7 @@ class Content(msgspec.Struct, array_like=True, gc=False):
 
 
 class NewMessage(msgspec.Struct, gc=False):
-    """One message as intake passes it to ``Store.accept``."""
+    """One message as intake passes it to ``MessageStore.accept``."""
 
     id: bytes  # 16 octets, uuid7 that carries its partition (see gateway.store.ids)
     recipient: Recipient
@@ -365,7 +367,7 @@ class Redecide(msgspec.Struct, gc=False):
     token: int
     recipient: Recipient
     state: State
-    reason: Reason  # FREQUENCY_CAP, QUIET_HOURS, BREAKER_OPEN, SCHEDULED, or NONE for an old epoch
+    reason: Reason  # FREQUENCY_CAP, QUIET_HOURS, BREAKER_OPEN, RESTORED, SCHEDULED, or NONE for an old epoch
     accepted_at: int
     expires: int
     route: str

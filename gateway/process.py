@@ -32,6 +32,12 @@ def open_files() -> int:
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
+def max_open_files() -> int:
+    """Return how many files this process may have open once ``set_limits`` has raised the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if hard == resource.RLIM_INFINITY else hard
+
+
 def max_clients() -> int:
     """Return how many clients may connect to one listener, which leaves enough files for carriers and store."""
     files = open_files()

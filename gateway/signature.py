@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import secrets
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Protocol
@@ -29,11 +28,6 @@ class Headers(Protocol):
 
 class BadSignature(Exception):
     """The signature is invalid or too old; the message says which. Never act on such a body."""
-
-
-def new_secret() -> str:
-    """Return a secret of 32 random octets, as written in a configuration."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def read_secret(text: str) -> bytes:

@@ -1,7 +1,7 @@
-"""Supervision of the gateway's parts: a part that fails is restarted alone, and failures are counted and logged.
+"""Supervision of the gateway's components: one that fails is restarted alone; failures are counted and logged.
 
 Interrupts, exits and configuration errors still end the process. Any other exception is a bug of ours or unexpected
-input from a peer: it is logged with its traceback, counted, and delays only the part that raised it.
+input from a peer: it is logged with its traceback, counted, and delays only the component that raised it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gateway.config import ConfigError
 from gateway.store.errors import StoreError, of_an_item
 
 FIRST, MOST = 0.1, 30.0
-"""Seconds before a failed part is restarted: doubled with every failure, up to the second value."""
+"""Seconds before a failed component is restarted: doubled with every failure, up to the second value."""
 
 STEADY = 60.0
 """Seconds of work after which the restart delay begins at ``FIRST`` again."""
 
 LOG_EVERY = 60.0
-"""Seconds between two log lines about the same kind of error in the same part."""
+"""Seconds between two log lines about the same kind of error in the same component."""
 
 TRIES = 3
 """Times that an item which makes others fail is tried before it is set aside."""
@@ -78,18 +78,18 @@ class FailureCounts:
 
 
 class Supervision:
-    """Restarts parts (``keep_running``); counts and logs failures (``failed``) and items given up (``set_aside``)."""
+    """Restarts components (``keep_running``); counts failures (``failed``) and items given up (``set_aside``)."""
 
     def __init__(self) -> None:
         self.restarts: Counter[str] = Counter()
-        """Part -> restarts after a failure."""
+        """Component -> restarts after a failure."""
         self.failures: Counter[str] = Counter()
         """Where -> failures that were caught there."""
         self.set_aside_counts: Counter[str] = Counter()
         """Kind -> items set aside."""
         self.latest: deque[SetAside] = deque(maxlen=KEPT)
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
-        """(part, kind of error) -> time of the last log line, and errors that were not logged since."""
+        """(component, kind of error) -> time of the last log line, and errors that were not logged since."""
         self._lines: deque[float] = deque(maxlen=LINES)  # times of the latest log lines about items set aside
 
     def __repr__(self) -> str:
@@ -99,7 +99,9 @@ class Supervision:
     async def keep_running(
         self, name: str, run: Callable[[], Awaitable[None]], stopping: asyncio.Event | None = None
     ) -> None:
-        """Run a part until it returns; restart it whenever it raises. Once ``stopping`` is set, delays are cut short.
+        """Run a component until it returns; restart it whenever it raises.
+
+        Once ``stopping`` is set, delays are cut short.
 
         Raise ConfigError and every BaseException that is not an Exception.
         """
@@ -114,13 +116,13 @@ class Supervision:
             except asyncio.CancelledError as cancelled:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
-                error: BaseException = cancelled  # something the part awaited was cancelled, not the part itself
-            except Exception as raised:  # noqa: BLE001 - whatever it is, this part is restarted and others are unaffected
+                error: BaseException = cancelled  # what the component awaited was cancelled, not the component itself
+            except Exception as raised:  # noqa: BLE001 - whatever it is, this component is restarted and others are unaffected
                 error = raised
             if loop.time() - started >= STEADY:
                 wait = FIRST
             self.restarts[name] += 1
-            self._log(name, error, "part failed, restarting", retry_in=wait)
+            self._log(name, error, "component failed, restarting", retry_in=wait)
             await _sleep(wait, stopping)
             wait = min(MOST, 2 * wait)
 
@@ -160,9 +162,9 @@ class Supervision:
             self.failures["callback"] += 1
             log.warning("event loop error", detail=str(context.get("message", "")))
 
-    def _log(self, part: str, error: BaseException, event: str, **more: object) -> None:
-        """Log at most one line a minute per part and kind of error; the next line says how many were suppressed."""
-        now, kind = time.monotonic(), (part, type(error).__name__)
+    def _log(self, component: str, error: BaseException, event: str, **more: object) -> None:
+        """Log one line a minute per component and kind of error; the next one says how many were suppressed."""
+        now, kind = time.monotonic(), (component, type(error).__name__)
         last, suppressed = self._logged.get(kind, (float("-inf"), 0))
         if now - last < LOG_EVERY:
             self._logged[kind] = last, suppressed + 1
@@ -170,7 +172,7 @@ class Supervision:
         if len(self._logged) >= KEPT:
             self._logged.clear()
         self._logged[kind] = now, 0
-        log.error(event, part=part, suppressed=suppressed, exc_info=error, **more)
+        log.error(event, component=component, suppressed=suppressed, exc_info=error, **more)
 
 
 async def isolate_failures(

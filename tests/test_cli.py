@@ -16,6 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from gateway.cli import Exit, app
+from gateway.simulator import Faults, read_faults
 from tests.client.canned_gateway import CannedGateway, opened
 
 runner = CliRunner()
@@ -68,6 +69,15 @@ def test_every_command_lists_its_exit_codes() -> None:
         for word in words:
             command = command.commands[word]
         assert "Exit codes: 0 " in command.help + (command.epilog or ""), words
+
+
+def test_the_faults_are_listed_as_they_are_given() -> None:
+    code, output = invoke("simulate", "--list")
+    given = [found[0].rstrip() for found in re.finditer(r"^[a-z_]+=(\{.*?\}|\S*)", output, re.MULTILINE)]
+    assert code == Exit.OK and len(given) == len(Faults.__struct_fields__)
+    assert read_faults(option for option in given if not option.endswith("=")) == Faults()
+    assert re.search(r"^latency_ms=0 +delay of every response$", output, re.MULTILINE)
+    assert "(close | reset)" in output
 
 
 def test_help_loads_nothing_heavy() -> None:

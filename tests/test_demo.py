@@ -34,7 +34,7 @@ def test_one_offer_is_always_by_day_and_one_in_quiet_hours(now: datetime) -> Non
 def test_a_step_is_shown_in_the_recipients_local_time() -> None:
     now = datetime(2026, 1, 1, 20, 0, tzinfo=UTC)
     step = next(step for step in demo.demo_steps(now) if step.expected == "deferred")
-    assert step.to.place == "Tokyo"
+    assert step.to.city == "Tokyo"
     body = {"id": "1", "status": "deferred", "decision": {"code": "quiet_hours", "next_at": "2026-01-01T23:00:00.000Z"}}
     done = demo.DemoOutcome(step, "deferred", 0.01, Answer(202, body))
     assert "Tokyo, 05:00 local time" in demo.describe(done, now)

@@ -21,7 +21,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / f"smpp-gateway-{os.getuid()}"
 
 
-def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_token_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     token, path = discovery.load_or_create_token(tmp_path / "new" / "data")
     assert len(token) >= 43
     assert path.stat().st_mode & 0o777 == 0o600
@@ -53,7 +53,7 @@ def test_a_gateway_is_found_by_its_address_or_because_it_is_the_only_one(tmp_pat
     assert discovery.find(URL) is None
 
 
-def test_what_is_left_of_a_dead_gateway_is_not_taken_for_a_running_one(runtime: Path, tmp_path: Path) -> None:
+def test_the_note_of_a_dead_gateway_is_ignored(runtime: Path, tmp_path: Path) -> None:
     note = discovery.announce(URL, tmp_path / "gone")
     assert note is not None
     note.write_text(json.dumps({"url": URL, "token_file": str(tmp_path / "gone"), "pid": 2**22 + 1}))

@@ -42,6 +42,7 @@ FLOORS = {
     "api": 6,
     "admin": 7,
     "app": 8,
+    "diagnosis": 8,
     "cluster.workers": 9,
     "commands": 9,
     "demo": 9,

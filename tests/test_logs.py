@@ -66,7 +66,7 @@ def test_masks_in_every_shape_of_value() -> None:
     assert line["depth"] == 1234567
 
 
-def test_versions_and_names_of_workers_are_no_numbers() -> None:
+def test_versions_and_worker_names_are_not_masked() -> None:
     line = logged(policy="2-21619635-tz2026f", dead="vm/60483602", node="vm-60483602")
     assert (line["policy"], line["dead"], line["node"]) == ("2-21619635-tz2026f", "vm/60483602", "vm-60483602")
 
@@ -87,7 +87,7 @@ def test_tracebacks_are_masked() -> None:
     assert "no such number: +4670****123" in out.getvalue()
 
 
-def test_level_holds_back_what_is_below() -> None:
+def test_events_below_the_level_are_dropped() -> None:
     out = io.StringIO()
     logs.configure("error", "json", out)
     structlog.get_logger().warning("not said")
@@ -95,7 +95,7 @@ def test_level_holds_back_what_is_below() -> None:
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["said"]
 
 
-def test_the_standard_library_speaks_the_same_way() -> None:
+def test_records_of_the_logging_module_have_the_same_format() -> None:
     out = io.StringIO()
     logs.configure("info", "json", out)
     logging.getLogger("some.library").warning("peer %s", "+46701234123")
@@ -103,7 +103,7 @@ def test_the_standard_library_speaks_the_same_way() -> None:
     assert (line["event"], line["logger"], line["level"]) == ("peer +4670****123", "some.library", "warning")
 
 
-def test_console_form_is_for_people() -> None:
+def test_the_console_format_is_readable() -> None:
     out = io.StringIO()
     logs.configure("info", "console", out)
     structlog.get_logger().info("carrier bound", carrier="north")
@@ -112,7 +112,7 @@ def test_console_form_is_for_people() -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_nothing_that_strangers_wrote_moves_the_cursor_of_a_terminal(form: Any) -> None:
+def test_text_from_outside_cannot_move_the_cursor_of_a_terminal(form: Any) -> None:
     out = io.StringIO()
     logs.configure("info", form, out)
     hostile = "a\x1b[2Jb\x07c\x9bd\u202ee\u2066f\rg\nh\ud83d"

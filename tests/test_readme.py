@@ -20,9 +20,11 @@ from typer.main import get_command
 
 from gateway import signature
 from gateway.cli import app
+from gateway.config import load_text
 from gateway.demo import AROUND_THE_WORLD
 from tests.readme import README, Block, blocks
 from tests.running_gateway import KEY, RunningGateway, running_gateway
+from tests.short_messages import new_secret
 
 SECTION = "From a program"
 CURL, PYTHON, NODE, NODE_RECEIVER, SHELL = blocks(SECTION)
@@ -88,9 +90,9 @@ async def test_node(gateway: RunningGateway, tmp_path: Path) -> None:
 
 @needs_node
 async def test_node_webhook_verification(gateway: RunningGateway, tmp_path: Path) -> None:
-    secret, body = signature.new_secret(), '[{"text": "å"}]'
+    secret, body = new_secret(), '[{"text": "å"}]'
     headers = signature.signed_headers(
-        [signature.read_secret(secret), signature.read_secret(signature.new_secret())],
+        [signature.read_secret(secret), signature.read_secret(new_secret())],
         "msg_1",
         int(time.time()),
         body.encode(),
@@ -123,6 +125,14 @@ async def test_every_route_of_the_operators_listener_is_documented() -> None:
     }  # of workers, for their supervisor alone
     assert len(found) > 12
     assert [path for path in sorted(found) if f" {path}`" not in said and f" {path}?" not in said] == []
+
+
+async def test_the_configuration_examples_are_valid_once_they_have_a_key() -> None:
+    examples = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        loaded = load_text(example.replace("sha256:…", f"sha256:{'0' * 64}"), env={"NORTH_PASSWORD": "secret"})
+        assert len(loaded.config.routes) == 1
 
 
 async def test_command_line(gateway: RunningGateway, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ HOSTILE = "a\x1b[2Jb\x07\x9bc\u202ed\u2066\re\ud83d"
 RAW = set("\x1b\x07\x9b\u202e\u2066\r\ud83d")
 
 
-def test_controls_and_direction_marks_are_spelt_out_and_text_stays() -> None:
+def test_control_characters_and_direction_marks_are_escaped() -> None:
     assert visible(HOSTILE) == "a\\x1b[2Jb\\x07\\x9bc\\u202ed\\u2066\\re\\ud83d"
     assert visible("Åsa 您好 👋🏽\tשלום\n") == "Åsa 您好 👋🏽\tשלום\n"
     assert visible("a\nb", one_line=True) == "a\\nb"
 
 
-def test_json_says_the_same_to_programs() -> None:
+def test_escaped_json_parses_to_the_same_values() -> None:
     text = json.dumps({"a": "x\x9by\u202ez"}, ensure_ascii=False)
     shown = visible_json(text)
     assert RAW.isdisjoint(shown)

@@ -85,7 +85,7 @@ def refused(file: Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order_and_what_was_accepted_is_there_again(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_serve_in_order_and_accepted_messages_survive(tmp_path: Path, number: signal.Signals) -> None:
     file, http, admin = write_config(tmp_path)
     client = Client(f"http://127.0.0.1:{http}", "key")
     with serving(file, admin) as gateway:
@@ -120,7 +120,7 @@ def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in errors
 
 
-def test_an_address_in_use_is_said_plainly(tmp_path: Path) -> None:
+def test_an_address_in_use_is_reported_with_a_remedy(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -132,7 +132,7 @@ def test_an_address_in_use_is_said_plainly(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_store_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_reported_with_a_remedy(tmp_path: Path) -> None:
     file, _, _ = write_config(tmp_path)
     file.write_text(file.read_text().replace("[store]", f'[store]\nurl = "redis://127.0.0.1:{free_ports(1)[0]}"'))
     code, errors = refused(file)

@@ -6,6 +6,7 @@ import pytest
 
 from gateway import signature
 from gateway.signature import BadSignature
+from tests.short_messages import new_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"test": 2432232314}'
@@ -18,15 +19,15 @@ HEADERS = {
 NOW = 1614265330
 
 
-def test_the_example_of_the_specification() -> None:
+def test_the_example_of_standard_webhooks_verifies() -> None:
     keys = [signature.read_secret(SECRET)]
     assert signature.signed_headers(keys, HEADERS["webhook-id"], NOW, BODY) == HEADERS
     assert signature.verify(keys, HEADERS, BODY, NOW) == HEADERS["webhook-id"]
     assert signature.verify(keys, {name.title(): value for name, value in HEADERS.items()}, BODY, NOW + 300)
 
 
-def test_two_secrets_live_at_once() -> None:
-    old, new = (signature.read_secret(signature.new_secret()) for _ in range(2))
+def test_two_secrets_are_valid_at_once() -> None:
+    old, new = (signature.read_secret(new_secret()) for _ in range(2))
     headers = signature.signed_headers([old, new], "1", NOW, BODY)
     assert signature.verify([old], headers, BODY, NOW) == signature.verify([new], headers, BODY, NOW) == "1"
     only_new = signature.signed_headers([new], "1", NOW, BODY)
@@ -49,7 +50,7 @@ def test_two_secrets_live_at_once() -> None:
         ({"webhook-signature": "v1,å"}, "no signature matches"),
     ],
 )
-def test_what_was_changed_is_refused(change: dict[str, str], message: str) -> None:
+def test_changed_headers_are_refused(change: dict[str, str], message: str) -> None:
     with pytest.raises(BadSignature, match=message):
         signature.verify([signature.read_secret(SECRET)], HEADERS | change, BODY, NOW)
 
@@ -60,6 +61,6 @@ def test_a_changed_body_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!!", "whsec_" + base64.b64encode(b"short").decode(), "å"])
-def test_what_is_no_secret(text: str) -> None:
+def test_an_invalid_secret_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="webhook secret"):
         signature.read_secret(text)

@@ -28,8 +28,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
     return capture
 
 
-async def test_a_part_that_fails_is_restarted_and_counted() -> None:
-    parts, runs = Supervision(), 0
+async def test_a_component_that_fails_is_restarted_and_counted() -> None:
+    supervision, runs = Supervision(), 0
 
     async def run() -> None:
         nonlocal runs
@@ -37,12 +37,12 @@ async def test_a_part_that_fails_is_restarted_and_counted() -> None:
         if runs < 4:
             raise OverflowError("byte must be in range(0, 256)")
 
-    await parts.keep_running("sweeper", run)
-    assert (runs, parts.restarts["sweeper"]) == (4, 3)
+    await supervision.keep_running("sweeper", run)
+    assert (runs, supervision.restarts["sweeper"]) == (4, 3)
 
 
-async def test_other_parts_keep_running_while_one_fails() -> None:
-    parts, turns = Supervision(), 0
+async def test_other_components_keep_running_while_one_fails() -> None:
+    supervision, turns = Supervision(), 0
 
     async def failing() -> None:
         raise KeyError("x")
@@ -54,25 +54,25 @@ async def test_other_parts_keep_running_while_one_fails() -> None:
             turns += 1
 
     async with asyncio.TaskGroup() as group:
-        bad = group.create_task(parts.keep_running("bad", failing))
-        await group.create_task(parts.keep_running("good", well))
+        bad = group.create_task(supervision.keep_running("bad", failing))
+        await group.create_task(supervision.keep_running("good", well))
         bad.cancel()
     assert turns == 20
-    assert (parts.restarts["bad"] > 1, parts.restarts["good"]) == (True, 0)
+    assert (supervision.restarts["bad"] > 1, supervision.restarts["good"]) == (True, 0)
 
 
-async def test_cancelling_a_part_ends_it_without_a_restart() -> None:
-    parts = Supervision()
-    task = asyncio.create_task(parts.keep_running("heartbeat", asyncio.Event().wait))  # type: ignore[arg-type]
+async def test_cancelling_a_component_ends_it_without_a_restart() -> None:
+    supervision = Supervision()
+    task = asyncio.create_task(supervision.keep_running("heartbeat", asyncio.Event().wait))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert parts.restarts["heartbeat"] == 0
+    assert supervision.restarts["heartbeat"] == 0
 
 
-async def test_a_part_whose_awaited_future_is_cancelled_is_restarted() -> None:
-    parts, runs = Supervision(), 0
+async def test_a_component_whose_awaited_future_is_cancelled_is_restarted() -> None:
+    supervision, runs = Supervision(), 0
 
     async def run() -> None:
         nonlocal runs
@@ -82,7 +82,7 @@ async def test_a_part_whose_awaited_future_is_cancelled_is_restarted() -> None:
             future.cancel()
             await future
 
-    await parts.keep_running("webhooks", run)
+    await supervision.keep_running("webhooks", run)
     assert runs == 2
 
 
@@ -100,7 +100,7 @@ async def test_configuration_errors_exits_and_interrupts_are_raised(end: BaseExc
 
 async def test_stopping_cuts_the_restart_delay_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST", 0.001)
-    parts, stopping, runs = Supervision(), asyncio.Event(), 0
+    supervision, stopping, runs = Supervision(), asyncio.Event(), 0
 
     async def run() -> None:
         nonlocal runs
@@ -110,7 +110,7 @@ async def test_stopping_cuts_the_restart_delay_short(monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(module, "FIRST", 0.001)
             raise ValueError("x")
 
-    task = asyncio.create_task(parts.keep_running("dispatcher", run, stopping))
+    task = asyncio.create_task(supervision.keep_running("dispatcher", run, stopping))
     await asyncio.sleep(0.05)
     stopping.set()
     await asyncio.wait_for(task, 5)
@@ -118,32 +118,32 @@ async def test_stopping_cuts_the_restart_delay_short(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_repeated_failure_is_logged_once_a_minute(logged: LogCapture) -> None:
-    parts = Supervision()
+    supervision = Supervision()
     for _ in range(1000):
-        parts.failed("receipt", ValueError("the same"))
-    parts.failed("receipt", KeyError("another"))
+        supervision.failed("receipt", ValueError("the same"))
+    supervision.failed("receipt", KeyError("another"))
     events = [entry["event"] for entry in logged.entries]
     assert events == ["unexpected error, other work continues"] * 2
-    assert parts.failures["receipt"] == 1001
+    assert supervision.failures["receipt"] == 1001
 
 
 async def test_items_set_aside_are_kept_and_logged_within_bounds(logged: LogCapture) -> None:
-    parts = Supervision()
+    supervision = Supervision()
     for number in range(3 * module.KEPT):
-        parts.set_aside("receipt", f"north: {number}", OverflowError("too long"))
-    assert len(parts.latest) == module.KEPT
-    assert parts.latest[-1][1:] == ("receipt", f"north: {3 * module.KEPT - 1}", "OverflowError: too long")
-    assert parts.set_aside_counts["receipt"] == 3 * module.KEPT
+        supervision.set_aside("receipt", f"north: {number}", OverflowError("too long"))
+    assert len(supervision.latest) == module.KEPT
+    assert supervision.latest[-1][1:] == ("receipt", f"north: {3 * module.KEPT - 1}", "OverflowError: too long")
+    assert supervision.set_aside_counts["receipt"] == 3 * module.KEPT
     assert [entry["event"] for entry in logged.entries] == ["item set aside"] * module.LINES
 
 
 async def test_errors_in_callbacks_of_the_loop_are_counted() -> None:
-    parts, loop = Supervision(), asyncio.get_running_loop()
-    parts.watch(loop)
+    supervision, loop = Supervision(), asyncio.get_running_loop()
+    supervision.watch(loop)
     loop.call_soon(int, "no number")
     await asyncio.sleep(0.01)
     loop.set_exception_handler(None)
-    assert parts.failures["callback"] == 1
+    assert supervision.failures["callback"] == 1
 
 
 def test_failures_are_counted_by_item_and_the_oldest_are_dropped() -> None:

@@ -1,4 +1,4 @@
-"""What a service manager hears: a datagram socket stands in for systemd's."""
+"""Notifications to the service manager: a datagram socket stands in for systemd's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 30.0
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
-    """A socket that hears, and what NOTIFY_SOCKET says of it."""
+    """A listening socket, and the value of NOTIFY_SOCKET for it."""
     name = str(tmp_path / "notify")
     if request.param == "abstract":
         if sys.platform != "linux":

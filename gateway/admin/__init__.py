@@ -1,0 +1,1 @@
+"""The admin listener: status, controls and metrics for operators; reload and audit."""

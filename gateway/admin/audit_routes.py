@@ -20,7 +20,7 @@ MAX_ENTRIES = 10_000
 
 
 class AuditRoutes:
-    """``routes`` for the admin listener."""
+    """Serves the audit on the admin listener (``routes``)."""
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit

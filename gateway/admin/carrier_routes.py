@@ -31,7 +31,7 @@ def carrier_views(carrier_manager: CarrierManager) -> list[CarrierView]:
 
 
 class CarrierRoutes:
-    """``routes`` for the admin listener."""
+    """Shows and controls carriers on the admin listener (``routes``)."""
 
     def __init__(self, carrier_manager: CarrierManager, flags: SharedFlags, audit: Audit) -> None:
         self._carrier_manager = carrier_manager

@@ -63,13 +63,14 @@ class ExplainContext(NamedTuple):
     carriers: Sequence[CarrierView]  # of its route, in order of preference
     breakers: Sequence[str]  # scopes of the open breakers that apply to it, in words
     receipt_timeout: float = 0.0  # seconds
+    restored: int = 0  # ms UTC; what was accepted earlier is held, as the store was restored from a backup
 
 
 def explain(record: MessageRecord, context: ExplainContext) -> list[str]:
     """Return the sentences, the most important first."""
     sentences = _EXPLANATIONS[record.state](record, context)
     if record.cancel_requested and not record.final:
-        sentences.append("Cancelling was requested: it is not sent again, whatever its carrier responds.")
+        sentences.append("A cancel was requested: it is not sent again, whatever its carrier responds.")
     if record.resent:
         sentences.append(_copies(record))
     if record.expires and not record.final and not _has_left(record):
@@ -97,16 +98,26 @@ def _deferred(record: MessageRecord, context: ExplainContext) -> list[str]:
 
 
 def _held(record: MessageRecord, context: ExplainContext) -> list[str]:
+    if record.reason is Reason.RESTORED and not record.due:
+        made = f" made {_when(context.restored, context.now)}" if context.restored else ""
+        return [
+            f"It is held because the store was restored from a backup{made}: it was accepted before that, and may have "
+            "been sent since.",
+            "smpp-gateway held release --restored has all such messages decided again.",
+        ]
     if context.breakers:
         return [
             f"It is held by an open breaker ({'; '.join(context.breakers)}).",
             "Closing the breaker releases it for a new decision (smpp-gateway breakers close).",
         ]
     if record.due:
-        return [
-            "It was held by a breaker and has been released: it is decided again when it is next taken from its lane."
-        ]
+        return ["It was held and has been released: it is decided again when it is next taken from its lane."]
     return ["It is held, but no breaker that applies to it is open: release it with smpp-gateway held release."]
+
+
+def _is_restored(record: MessageRecord, context: ExplainContext) -> bool:
+    """Return whether it is held, or will be, as it was accepted before the backup that its store was restored from."""
+    return record.accepted_at < context.restored
 
 
 def _queued(record: MessageRecord, context: ExplainContext) -> list[str]:
@@ -127,6 +138,11 @@ def _queued(record: MessageRecord, context: ExplainContext) -> list[str]:
         sentences.append(f"No carrier of its route takes messages: {states}.")
     else:
         sentences.append(f"Carriers of its route: {states}.")
+    if _is_restored(record, context):
+        sentences.append(
+            f"The store was restored from a backup made {_when(context.restored, context.now)}, after it was accepted: "
+            "it will be held when it is to be sent."
+        )
     if context.breakers:
         sentences.append(f"A breaker is open ({'; '.join(context.breakers)}): it will be held when it is to be sent.")
     return sentences

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from gateway import logs
 from gateway.admin.carrier_routes import carrier_views
 from gateway.admin.explain import ExplainContext, explain
+from gateway.admin.request_body import read_body
 from gateway.api import schemas
 from gateway.api.problems import refuse
 from gateway.api.requests import decode
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from gateway.store.overview import StoreOverview
     from gateway.store.records import MessageRecord
 
+MAX_VIEWS = 16 * 1024 * 1024
+"""Octets of the carriers' states that a supervisor sends along."""
+
 
 class MessageRoutes:
-    """``routes`` for the admin listener."""
+    """Explains messages on the admin listener (``routes``)."""
 
     def __init__(
         self, parts: GatewayParts, overview: StoreOverview, scopes: ScopeNames, *, clock: Callable[[], int]
@@ -66,7 +70,7 @@ class MessageRoutes:
             )
         shown = schemas.message(record)
         shown.to, shown.metadata = logs.mask(shown.to), None
-        body = await request.body()
+        body = await read_body(request, MAX_VIEWS)
         views = decode(_VIEWS, body) if body else carrier_views(self._parts.carrier_manager)
         why = explain(record, await self._context(record, views))
         return JsonResponse(
@@ -89,6 +93,7 @@ class MessageRoutes:
                 if scope in parts.flags.open
             ],
             receipt_timeout=config.retention.receipt_timeout,
+            restored=parts.flags.restored,
         )
 
 

@@ -1,4 +1,4 @@
-"""The parts of a running gateway that operators see and control."""
+"""The components of a running gateway that operators see and control."""
 
 from __future__ import annotations
 

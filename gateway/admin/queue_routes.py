@@ -1,4 +1,4 @@
-"""Waiting messages on the admin listener: lanes, cancelling, held messages, breakers.
+"""Waiting messages on the admin listener: lanes, cancel, held messages, breakers.
 
 Every action takes effect at once, loses no message, and is recorded (``audit``) before it happens.
 """
@@ -12,10 +12,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admin.request_body import decode_body
 from gateway.admin.scopes import ScopeChoice, ScopeNames
 from gateway.api import schemas
-from gateway.api.problems import FieldProblem, refuse
-from gateway.api.requests import decode, malformed
+from gateway.api.problems import FieldProblem
+from gateway.api.requests import malformed
 from gateway.api.responses import JsonResponse
 from gateway.model import WAITING
 from gateway.store import ids
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     from gateway.store.requests import QueueDepths
 
 CANCEL_WITHIN = 3.0
-"""Seconds that cancelling may take in one request; the rest is left to the next request (``more``)."""
-
-MAX_BODY = 1024 * 1024
-"""Octets."""
+"""Seconds that a cancel may take in one request; the rest is left to the next request (``more``)."""
 
 
 class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
@@ -43,13 +41,14 @@ class BreakerOpening(ScopeChoice, frozen=True, kw_only=True):
 
 
 class HeldRelease(ScopeChoice, frozen=True, kw_only=True):
-    """Held messages to decide again: those with these ids, or all of a scope."""
+    """Held messages to decide again: those with these ids, all of a scope, or those of a restored backup."""
 
     ids: list[str] = msgspec.field(default_factory=list)
+    restored: bool = False
 
 
 class QueueRoutes:
-    """``routes`` for the admin listener."""
+    """Shows and controls what waits on the admin listener (``routes``)."""
 
     def __init__(
         self,
@@ -97,9 +96,9 @@ class QueueRoutes:
         """``POST /queue/cancel`` ``{account}``: cancel what waits; what is at carriers already is not affected.
 
         The account may be one that the configuration no longer has. ``more`` in the response: repeat the request, not
-        everything was cancelled in time.
+        everything was canceled in time.
         """
-        choice = await _body(request, _SCOPE)
+        choice = await decode_body(request, _SCOPE)
         if not choice.account or choice.brand or choice.everybody or choice.scope:
             raise malformed([FieldProblem("account", "invalid_value", "name an account, and nothing else")])
         await self._scopes.resolve(choice)
@@ -111,7 +110,10 @@ class QueueRoutes:
     # ---- held messages
 
     async def held(self, _request: Request) -> Response:
-        """``GET /held``: held messages by account and brand, the oldest age, and the breakers that hold them."""
+        """``GET /held``: held messages by account and brand, the oldest age, and the breakers that hold them.
+
+        ``restored``: messages accepted before this instant are held as well, as the store was restored from a backup.
+        """
         now, groups = self._clock(), []
         for one in await self._overview.held():
             holding = [
@@ -126,14 +128,18 @@ class QueueRoutes:
                     "breakers": [self._scopes.describe(scope) for scope in holding],
                 }
             )
-        return JsonResponse({"held": sum(group["count"] for group in groups), "groups": groups})
+        held = sum(group["count"] for group in groups)
+        return JsonResponse({"held": held, "groups": groups, "restored": schemas.rfc3339(self._flags.restored)})
 
     async def release(self, request: Request) -> Response:
         """``POST /held/release`` ``{ids | account, brand | everybody}``: decide held messages again at once.
 
-        A breaker that is still open holds them again.
+        A breaker that is still open holds them again. ``{restored: true}``: what was accepted before the backup that
+        the store was restored from may be sent from now on, and what was held for it is decided again.
         """
-        choice = await _body(request, _RELEASE)
+        choice = await decode_body(request, _RELEASE)
+        if choice.restored:
+            return await self._release_restored(request, choice)
         try:
             chosen = [ids.parse(text) for text in choice.ids]
         except ValueError as error:
@@ -147,6 +153,14 @@ class QueueRoutes:
             released = result["released"] = await self._store.release(chosen, scope)
         return JsonResponse({"released": released})
 
+    async def _release_restored(self, request: Request, choice: HeldRelease) -> Response:
+        if choice != HeldRelease(restored=True):
+            raise malformed([FieldProblem("restored", "malformed", "cannot be combined with ids or a scope")])
+        before = schemas.rfc3339(self._flags.restored) or None
+        async with self._audit.action(request, "held.release", "restored", before=before) as result:
+            released = result["released"] = await self._flags.release_restored()
+        return JsonResponse({"released": released})
+
     # ---- breakers
 
     async def breakers(self, _request: Request) -> Response:
@@ -155,7 +169,7 @@ class QueueRoutes:
 
     async def open_breaker(self, request: Request) -> Response:
         """``POST /breakers/open`` ``{account, brand | everybody, reason}``: hold marketing, waiting too."""
-        choice = await _body(request, _OPENING)
+        choice = await decode_body(request, _OPENING)
         scope = await self._scopes.resolve(choice)
         names, reason = self._scopes.describe(scope), choice.reason or None
         async with self._audit.action(request, "breaker.open", scope=names, reason=reason):
@@ -164,7 +178,7 @@ class QueueRoutes:
 
     async def close_breaker(self, request: Request) -> Response:
         """``POST /breakers/close`` ``{account, brand | everybody}``: release what it held for a new decision."""
-        scope = await self._scopes.resolve(await _body(request, _SCOPE))
+        scope = await self._scopes.resolve(await decode_body(request, _SCOPE))
         async with self._audit.action(request, "breaker.close", scope=self._scopes.describe(scope)) as result:
             released = result["released"] = await self._flags.close_breaker(scope)
         return JsonResponse({"released": released, "open": self._open_breakers()})
@@ -218,13 +232,3 @@ def waiting_json(depths: QueueDepths, limits: Mapping[str, int]) -> list[dict[st
 _SCOPE = msgspec.json.Decoder(ScopeChoice)
 _OPENING = msgspec.json.Decoder(BreakerOpening)
 _RELEASE = msgspec.json.Decoder(HeldRelease)
-
-
-async def _body(request: Request, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Return the decoded body; an empty body counts as ``{}``. Raise HttpProblem (400, 413)."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise refuse("too_large", f"the body may have at most {MAX_BODY} octets")
-    return decode(decoder, bytes(body) or b"{}")

@@ -31,7 +31,7 @@ MAX_WAIT = 300.0
 
 
 class WorkerConfigRoutes:
-    """``routes`` for the socket of a worker: its supervisor has read and checked the file."""
+    """Applies a configuration that the supervisor of this worker has read and checked (``routes``)."""
 
     def __init__(self, reloader: Reloader) -> None:
         self._reloader = reloader
@@ -53,7 +53,7 @@ class WorkerConfigRoutes:
 
 
 class ReloadRoutes:
-    """``routes`` for the admin listener; reloads are recorded in the audit."""
+    """Reloads the configuration file on request, recorded in the audit (``routes``)."""
 
     def __init__(self, reloader: Reloader, audit: Audit) -> None:
         self._reloader = reloader

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.admin.carrier_routes import carrier_views
 from gateway.admin.queue_routes import lanes_json
+from gateway.api.schemas import rfc3339
 
 if TYPE_CHECKING:
     from gateway.admin.parts import GatewayParts
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GatewayStatus:
-    """``body`` returns the status. Uptime counts from the creation of this object."""
+    """Collects the status of a gateway. Uptime counts from the creation of this object."""
 
     def __init__(self, parts: GatewayParts, overview: StoreOverview) -> None:
         self._parts = parts
@@ -56,6 +57,7 @@ class GatewayStatus:
             "lanes": lanes_json(view),
             "held": depths.held,
             "breakers_open": len(self._parts.flags.open),
+            "restored": rfc3339(self._parts.flags.restored),
             "leases": depths.leases,
             "parked_receipts": depths.parked,
         }

@@ -1,4 +1,4 @@
-"""Webhooks on the operators' listener: endpoints with what waits for them, dead letters, a test."""
+"""Webhooks on the admin listener: endpoints with what waits for them, dead letters, a test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admin.request_body import decode_body
 from gateway.api.problems import FieldProblem, refuse
 from gateway.api.requests import malformed
 from gateway.api.responses import JsonResponse
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from gateway.admin.audit import Audit
     from gateway.webhooks.admin import WebhookAdmin
 
-MOST_BODY = 64 * 1024
-MOST_SHOWN = 1000
+MAX_SHOWN = 1000
 
 
 class EndpointChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -29,7 +29,7 @@ class EndpointChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class WebhookRoutes:
-    """``routes`` for the operators' listener."""
+    """Shows and controls webhook endpoints on the admin listener (``routes``)."""
 
     def __init__(self, webhook_admin: WebhookAdmin, audit: Audit) -> None:
         self._webhook_admin = webhook_admin
@@ -55,21 +55,21 @@ class WebhookRoutes:
         """``GET /webhooks/dead?account=…&url=…&limit=100``: dead letters as they would be posted."""
         query = request.query_params
         text = query.get("limit", "100")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_SHOWN):
-            raise malformed([FieldProblem("limit", "invalid_value", f"must be from 1 to {MOST_SHOWN}")])
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_SHOWN):
+            raise malformed([FieldProblem("limit", "invalid_value", f"must be from 1 to {MAX_SHOWN}")])
         events = await self._webhook_admin.dead(query.get("account", ""), query.get("url", ""), int(text))
         return JsonResponse({"events": events})
 
     async def replay(self, request: Request) -> Response:
         """``POST /webhooks/replay`` ``{account?, url?}``: queue dead letters again."""
-        choice = await _choice(request)
+        choice = await decode_body(request, _CHOICE)
         async with self._audit.action(request, "webhooks.replay", choice.account, url=choice.url) as result:
             events = result["events"] = await self._webhook_admin.replay(choice.account, choice.url)
         return JsonResponse({"events": events})
 
     async def drop(self, request: Request) -> Response:
         """``POST /webhooks/drop`` ``{account, url?}``: delete dead letters."""
-        choice = await _choice(request)
+        choice = await decode_body(request, _CHOICE)
         if not choice.account:
             raise malformed([FieldProblem("account", "invalid_value", "required: whose dead letters to delete")])
         async with self._audit.action(request, "webhooks.drop", choice.account, url=choice.url) as result:
@@ -78,13 +78,13 @@ class WebhookRoutes:
 
     async def retry(self, request: Request) -> Response:
         """``POST /webhooks/retry`` ``{account?, url?}``: try failing endpoints now."""
-        choice = await _choice(request)
+        choice = await decode_body(request, _CHOICE)
         async with self._audit.action(request, "webhooks.retry", choice.account, url=choice.url):
             return JsonResponse({"receivers": self._webhook_admin.retry(choice.account, choice.url)})
 
     async def test(self, request: Request) -> Response:
         """``POST /webhooks/test`` ``{account, url?}``: post one test event now; responds with the outcome."""
-        choice = await _choice(request)
+        choice = await decode_body(request, _CHOICE)
         async with self._audit.action(request, "webhooks.test", choice.account, url=choice.url) as result:
             tested = await self._webhook_admin.test(choice.account, choice.url)
             if tested is None:
@@ -93,16 +93,4 @@ class WebhookRoutes:
         return JsonResponse(tested.as_json())
 
 
-_decode = msgspec.json.Decoder(EndpointChoice).decode
-
-
-async def _choice(request: Request) -> EndpointChoice:
-    body = b""
-    async for some in request.stream():
-        body += some
-        if len(body) > MOST_BODY:
-            raise refuse("too_large", f"the body may have {MOST_BODY} octets at most")
-    try:
-        return _decode(body or b"{}")
-    except msgspec.DecodeError as error:
-        raise refuse("malformed", str(error)) from None
+_CHOICE = msgspec.json.Decoder(EndpointChoice)

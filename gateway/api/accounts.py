@@ -46,7 +46,7 @@ class SharedAccountRate:
 
 
 def _always(now: float) -> bool:
-    """The shares are ours: no other gateway admits messages of these accounts."""
+    """Return True: without other gateways, the shares are certainly ours."""
     return True
 
 

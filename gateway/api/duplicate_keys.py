@@ -58,11 +58,11 @@ class _Pairs(list[tuple[str, Any]]):
     """An object as its pairs, in order."""
 
 
-def _find_duplicate(tree: Any, place: str = "") -> str:
+def _find_duplicate(tree: Any, path: str = "") -> str:
     if isinstance(tree, _Pairs):
         seen: set[str] = set()
         for name, value in tree:
-            here = f"{place}.{name}" if place else name
+            here = f"{path}.{name}" if path else name
             if name in seen:
                 return here
             seen.add(name)
@@ -70,6 +70,6 @@ def _find_duplicate(tree: Any, place: str = "") -> str:
                 return found
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
-            if found := _find_duplicate(value, f"{place}[{index}]"):
+            if found := _find_duplicate(value, f"{path}[{index}]"):
                 return found
     return ""

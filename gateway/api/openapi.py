@@ -17,8 +17,13 @@ from gateway.api.problems import CONTENT_TYPE, KINDS, ProblemDetails
 from gateway.api.requests import MAX_MESSAGES
 
 _REF = "#/components/schemas/{name}"
-_NAMES = {"ProblemDetails": "Problem", "BatchRequest": "Batch"}
-"""Types whose name in the document is not simply their own without ``View``."""
+_NAMES = {
+    "ProblemDetails": "Problem",
+    "FieldProblem": "FieldError",
+    "BatchRequest": "Batch",
+    "DecisionRecordView": "Ruling",
+}
+"""Types whose name in the document is not their own without ``View``. Generated clients use these: they stay."""
 
 _JSON = content_negotiation.JSON.decode()
 _PROBLEM = CONTENT_TYPE.decode()

@@ -188,7 +188,15 @@ class Recipients:
             source_url=body.source_url,
         )
         status = RuleStatus.ALLOWS if granted else RuleStatus.STOPS
-        change = OptChange(caller.recipient, RuleGroup.CONSENT, status, scope, at, until, _encode(detail))
+        change = OptChange(
+            caller.recipient,
+            group=RuleGroup.CONSENT,
+            status=status,
+            scope=scope,
+            at=at,
+            until=until,
+            detail=_encode(detail),
+        )
         (applied,) = await self._store.opt([change])
         view = _consent_view(caller, OptRecord(*change[1:]))
         view.applied = applied
@@ -208,7 +216,15 @@ class Recipients:
         scope = caller.account_scope if body.brand is None else self._brand_scope(caller, body.brand)
         now = self._clock()
         detail = _encode(RuleDetail(now, account=caller.account.name, reason=body.reason))
-        change = OptChange(caller.recipient, SCOPES[body.scope], RuleStatus.STOPS, scope, now, 0, detail)
+        change = OptChange(
+            caller.recipient,
+            group=SCOPES[body.scope],
+            status=RuleStatus.STOPS,
+            scope=scope,
+            at=now,
+            until=0,
+            detail=detail,
+        )
         (applied,) = await self._store.opt([change])
         view = _suppression_view(caller, OptRecord(*change[1:]))
         view.applied = applied
@@ -232,7 +248,15 @@ class Recipients:
         detail = _encode(RuleDetail(now, account=caller.account.name, reason="lifted"))
         changes = [
             # at least a millisecond after the opt-out, which wins a tie
-            OptChange(caller.recipient, rule.group, RuleStatus.ALLOWS, rule.scope, max(now, rule.at + 1), 0, detail)
+            OptChange(
+                caller.recipient,
+                group=rule.group,
+                status=RuleStatus.ALLOWS,
+                scope=rule.scope,
+                at=max(now, rule.at + 1),
+                until=0,
+                detail=detail,
+            )
             for rule in await self._store.opts(caller.recipient)
             if _in_force(rule, now) and rule.group in groups and rule.scope in scopes
         ]

@@ -168,11 +168,11 @@ def decode(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
 def _refuse_duplicates(find: Callable[..., str], *body: Any) -> None:
     """Raise HttpProblem (400) when ``find`` finds a duplicate key."""
     try:
-        place = find(*body)
+        path = find(*body)
     except RecursionError:
         raise malformed([FieldProblem("", "malformed", _TOO_DEEP)]) from None
-    if place:
-        raise malformed([FieldProblem(place, "malformed", "duplicate key: send it once")])
+    if path:
+        raise malformed([FieldProblem(path, "malformed", "duplicate key: send it once")])
 
 
 def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes, name: str = "the body") -> Decoded:
@@ -185,9 +185,9 @@ def _typed(decoder: msgspec.json.Decoder[Decoded], body: bytes, name: str = "the
 def malformed(faults: list[FieldProblem]) -> HttpProblem:
     """Return 400 for these faults, with their code when all have the same one, else ``malformed``."""
     first = faults[0]
-    place = f"{first.field}: " if first.field else ""
+    prefix = f"{first.field}: " if first.field else ""
     code = first.code if len({fault.code for fault in faults}) == 1 else "malformed"
-    return refuse(code, f"{place}{first.detail}", errors=faults)
+    return refuse(code, f"{prefix}{first.detail}", errors=faults)
 
 
 def field_problem(error: msgspec.ValidationError, kind: Any, inside: str = "") -> FieldProblem:
@@ -260,7 +260,7 @@ def _json_detail(error: Exception, data: bytes, name: str) -> str:
         return f"{name} has a lone surrogate ({half[1].decode()} at byte {half.start(1)}), as in a truncated emoji"
     if str(error) == "Input data was truncated":
         return f"{name} is not JSON: it is truncated (byte {len(data)})"
-    return f"{name} is not JSON: {error}"
+    return f"{name} is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
 
 
 def destination(text: str, country: str, field: str = "to") -> str:

@@ -88,18 +88,18 @@ def ndjson_lines(rows: Sequence[object]) -> bytes:
     return b"".join(encode(row) + b"\n" for row in rows)
 
 
-def row_of(result: SubmissionResult | SubmissionProblem, index: int, place: str = "messages[{}].") -> Row:
-    """Return one row of a batch's response. ``place``: the prefix of field names; {} stands for the index."""
-    view = view_of(result, index, place)
+def row_of(result: SubmissionResult | SubmissionProblem, index: int, prefix: str = "messages[{}].") -> Row:
+    """Return one row of a batch's response. ``prefix``: of field names; {} stands for the index."""
+    view = view_of(result, index, prefix)
     return schemas.RefusedView(index, view) if isinstance(view, ProblemDetails) else view
 
 
 def view_of(
-    result: SubmissionResult | SubmissionProblem, index: int | None = None, place: str = "messages[{}]."
+    result: SubmissionResult | SubmissionProblem, index: int | None = None, prefix: str = "messages[{}]."
 ) -> schemas.SubmittedView | ProblemDetails:
-    """Return a result in the form of the contract. ``index``: its place in a batch."""
+    """Return a result in the form of the contract. ``index``: its position in a batch."""
     if isinstance(result, SubmissionProblem):
-        return _problem_details(result, "" if index is None else place.format(index))
+        return _problem_details(result, "" if index is None else prefix.format(index))
     if result.state is State.REJECTED and not result.duplicate:
         verdict = result.verdict
         return problem(
@@ -123,10 +123,10 @@ def view_of(
     )
 
 
-def _problem_details(found: SubmissionProblem, place: str) -> ProblemDetails:
+def _problem_details(found: SubmissionProblem, prefix: str) -> ProblemDetails:
     if not found.field:
         return problem(found.code, found.detail, id=ids.text(found.id) if found.id else "")
-    field = place + found.field
+    field = prefix + found.field
     errors = [FieldProblem(field, found.code, found.detail)]
     return problem(found.code, f"{field}: {found.detail}", errors=errors, retry_at=schemas.rfc3339(found.retry_at))
 

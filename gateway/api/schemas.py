@@ -155,7 +155,7 @@ class FoundView(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class HealthView(msgspec.Struct, gc=False):
-    """``ok`` or ``ready``."""
+    """The state of a gateway that works: ``ok`` or ``ready``."""
 
     status: str
 

@@ -1,0 +1,1 @@
+"""Towards SMSCs: binds, take and submit, responses, receipts; one ``CarrierService`` per carrier."""

@@ -13,7 +13,7 @@ from gateway.smpp.status import CommandStatus
 class BindFailure(Enum):
     """Why a bind is not up."""
 
-    UNREACHABLE = "unreachable"  # refused, reset, timed out, no answer to the bind
+    UNREACHABLE = "unreachable"  # refused, reset, timed out, no response to the bind
     REFUSED = "refused"  # the bind was answered with some status
     FORBIDDEN = "forbidden"  # password, system_id or system_type: the configuration must be corrected
     DROPPED = "dropped"  # it was up and worked; the carrier or the network ended it

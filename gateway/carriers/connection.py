@@ -1,7 +1,7 @@
 """One connection to a carrier: the asyncio shell around ``smpp.Session``.
 
 It owns the socket and nothing else: what comes in goes through the session and on to the listeners in batches, what
-goes out is written once per loop tick. While the transport is full the bind has no room, so nobody takes work for it. A
+goes out is written once per loop tick. While the transport is full the bind has no room, so no work is taken for it. A
 carrier that answers no submit for a response timeout is sick: its bind takes one probe at a time until anything
 submitted is answered.
 """
@@ -59,7 +59,7 @@ FINISH_WAIT = 10.0
 """Seconds a graceful end waits for the open window before it unbinds."""
 
 UNBIND_WAIT = 5.5
-"""… and for the answer to its unbind; the session gives up half a second earlier."""
+"""… and for the response to its unbind; the session gives up half a second earlier."""
 
 ENQUIRE_TIMEOUT = 10.0
 
@@ -70,23 +70,23 @@ class SubmitListener(Protocol):
     """Handles what happens to submits (``carriers.dispatcher.Dispatcher``). Calls must not block."""
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> None:
-        """Submits of this bind were answered."""
+        """Handle responses to submits of this bind."""
 
     def timed_out(self, bind: Bind, contexts: Sequence[Any], now: float) -> None:
-        """Submits on a living bind had no answer within the response timeout. One may still come."""
+        """Handle submits on a living bind without a response within the timeout. One may still come."""
 
     def lost(self, bind: Bind, unknown: Sequence[Any], unwritten: Sequence[Any], now: float) -> None:
-        """The bind ended. ``unknown`` were written and not answered, of ``unwritten`` no octet left this process."""
+        """Handle the end of the bind: ``unknown`` were written and not answered, of ``unwritten`` no octet left."""
 
     def capacity_changed(self, bind: Bind) -> None:
-        """The bind can take work (it is bound, or the transport is no longer full), or turned sick or well."""
+        """Handle that the bind can take work (it is bound, or the transport has room), or turned sick or well."""
 
 
 class MessageListener(Protocol):
     """Handles what the carrier delivers (``carriers.receipts.ReceiptHandler``). Calls must not block."""
 
     def received(self, bind: Bind, messages: list[ShortMessage], now: float) -> None:
-        """deliver_sm and data_sm arrived: each needs a ``bind.respond``, after it is stored."""
+        """Handle deliver_sm and data_sm: each needs a ``bind.respond``, after it is stored."""
 
 
 class BindListeners(NamedTuple):
@@ -136,7 +136,7 @@ class Bind(asyncio.Protocol):
         self._stalled = b""  # the last flush, when not all of it went into the socket
         self._probe = 0  # sequence number of the last submit while sick
         self._probed = 0.0
-        self._idle = 0  # in this turn: PDUs of no use and messages not known to be of use, less awaited answers
+        self._idle = 0  # in this turn: PDUs of no use and messages not known to be of use, less awaited responses
         self._operations_logged = float("-inf")  # when a refused operation was logged last
         self._session = Session(
             Role.ESME,
@@ -174,7 +174,7 @@ class Bind(asyncio.Protocol):
 
     @property
     def outstanding(self) -> int:
-        """Submits without an answer."""
+        """Submits without a response."""
         return self._session.outstanding
 
     @property
@@ -382,7 +382,7 @@ class Bind(asyncio.Protocol):
         self._submit_listener.capacity_changed(self)
 
     def _handle(self, events: list[Event], now: float) -> None:
-        """Pass on a batch of events: answers and messages in one piece each, the rest one by one, in order."""
+        """Pass on a batch of events: responses and messages in one piece each, the rest one by one, in order."""
         answers: list[Answered] = []
         messages: list[ShortMessage] = []
         for event in events:
@@ -432,7 +432,7 @@ class Bind(asyncio.Protocol):
                 self.refused = status
                 self.abort("bind refused")
             case TimedOut(contexts):
-                log.warning("submits without an answer", bind=self.name, count=len(contexts))
+                log.warning("submits without a response", bind=self.name, count=len(contexts))
                 self._submit_listener.timed_out(self, contexts, now)
             case Unbinding():
                 self._finishing = True

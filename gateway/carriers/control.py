@@ -84,7 +84,7 @@ class CarrierControls:
         self._start(self._reconnect(list(self._pool.slots if slots is None else slots)))
 
     def state(self, slot: BindSlot) -> str:
-        """Return running, paused, draining (waits for answers), drained, reconnecting, or elsewhere (not held here)."""
+        """Return running, paused, draining (awaits responses), drained, reconnecting, or elsewhere (not held here)."""
         mode = self._mode(slot)
         if mode is CarrierMode.DRAINED and slot.bind is not None:
             return "draining"

@@ -24,13 +24,13 @@ class CarrierCounters:
         self.unwritten = 0  # parts that never left
         self.resolutions: Counter[tuple[int, int]] = Counter()  # results of messages except SENT: (resolution, reason)
         self.submit = {category: Histogram(SLOW) for category in Category}  # from acceptance to submit_sm
-        self.answer = Histogram()  # from submit_sm to its answer
+        self.answer = Histogram()  # from submit_sm to its response
 
     def __repr__(self) -> str:
         return f"<CarrierCounters {self.accepted} accepted, {sum(self.refused.values())} refused, {self.lost} lost>"
 
     def answered(self, answers: Sequence[Any], now: float, clock: int) -> None:
-        """Observe how long the submits of a batch of answers (``smpp.events.Answered``) had taken.
+        """Observe how long the submits of a batch of responses (``smpp.events.Answered``) had taken.
 
         ``now`` is the loop's time (seconds), ``clock`` the same instant in ms UTC.
         """

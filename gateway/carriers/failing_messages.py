@@ -31,7 +31,10 @@ log = structlog.get_logger(__name__)
 
 
 class FailingMessages:
-    """Those of one carrier. Methods return the results that are ready for the store; other messages are given back."""
+    """Decides about the failing messages of one carrier.
+
+    Methods return the results that are ready for the store; other messages are given back.
+    """
 
     def __init__(
         self,

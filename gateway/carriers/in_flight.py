@@ -56,13 +56,13 @@ class InFlightMessage:
         self.refused.append(status)
 
     def set_unknown(self, index: int) -> None:
-        """Record that a part was written and no answer will come."""
+        """Record that a part was written and no response will come."""
         self.undecided -= 1
         self.parts.append(PartAnswer(index, PartState.UNKNOWN))
         self.unknown += 1
 
     def reopen(self, index: int) -> None:
-        """Make an unknown part undecided again: its answer came while other parts are still open."""
+        """Make an unknown part undecided again: its response came while other parts are still open."""
         for at, part in enumerate(self.parts):
             if part.index == index and part.state is PartState.UNKNOWN:
                 del self.parts[at]

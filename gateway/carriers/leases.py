@@ -28,7 +28,7 @@ class LeaseTracker:
     """The leases of a carrier. True while something is to be given back."""
 
     def __init__(self, carrier: str, store: MessageStore, heartbeat: Heartbeat, scheduler: PartitionScheduler) -> None:
-        self.strayed = False  # the answer of a take was lost: the store may hold leases that are not in ``_held``
+        self.strayed = False  # the reply of a take was lost: the store may hold leases that are not in ``_held``
         self._carrier = carrier
         self._store = store
         self._heartbeat = heartbeat
@@ -99,4 +99,4 @@ class LeaseTracker:
         found = await self._store.untake_lost(self._heartbeat.owner, self._carrier, known)
         self.strayed = False
         if found:
-            log.info("returned leases of a take whose answer was lost", carrier=self._carrier, count=found)
+            log.info("returned leases of a take whose reply was lost", carrier=self._carrier, count=found)

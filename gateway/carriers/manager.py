@@ -34,15 +34,15 @@ log = structlog.get_logger(__name__)
 
 
 def _no_other_gateways(partitions: Collection[int], urgent: bool) -> None:
-    """Offer work to nobody: no other gateway serves this store."""
+    """Do nothing: no other gateway serves this store."""
 
 
 def _no_shared_limits() -> None:
-    """Tell nobody: no limits are shared."""
+    """Do nothing: no limits are shared."""
 
 
 class CarrierManager:
-    """``run`` serves all carriers until ``stop``; ``apply`` a new configuration in between.
+    """Runs the carriers of a gateway until ``stop``; ``apply`` puts a new configuration into force.
 
     ``limits_changed`` is called when ``shared`` has something new, before any of it is used.
     """
@@ -106,8 +106,8 @@ class CarrierManager:
             for dispatcher in ready or serving:
                 dispatcher.work_available(partitions, urgent=urgent)
         else:
-            for place, dispatcher in enumerate(ready):
-                if mine := [partition for partition in partitions if partition % len(ready) == place]:
+            for index, dispatcher in enumerate(ready):
+                if mine := [partition for partition in partitions if partition % len(ready) == index]:
                     dispatcher.work_available(mine)
         if not ready:
             self._offer_to_gateways(partitions, urgent)

@@ -9,7 +9,7 @@ class CarrierMode(IntEnum):
     """The larger of the carrier's and the bind's mode applies. Values are kept in the store: never renumber."""
 
     RUNNING = 0
-    PAUSED = 1  # takes no messages; stays bound, collects answers and receipts
+    PAUSED = 1  # takes no messages; stays bound, collects responses and receipts
     DRAINED = 2  # takes none, empties its window, unbinds and stays away
 
     @classmethod

@@ -90,9 +90,9 @@ class PartitionScheduler:
             return []
         count = self._count_for(waiting, budget)
         requests = []
-        for place, partition in enumerate(waiting[:count]):
-            limit = budget // count + (place < budget % count)
-            share = ordinary // count + (place < ordinary % count)
+        for index, partition in enumerate(waiting[:count]):
+            limit = budget // count + (index < budget % count)
+            share = ordinary // count + (index < ordinary % count)
             requests.append(PartitionRequest(partition, limit, limit - min(limit, share)))
             self._urgent.pop(partition, None)
             if share:

@@ -87,9 +87,9 @@ class BindTotals(NamedTuple):
     """What binds count, over all that a carrier has had."""
 
     late_answers: int  # to submits, after the response timeout
-    given_up: int  # submits without an answer in time; a late one may have come
+    given_up: int  # submits without a response in time; a late one may have come
     reading_pauses: int  # times that reading stopped because the carrier sent too much
-    idle: int  # PDUs that brought neither a message nor an awaited answer
+    idle: int  # PDUs that brought neither a message nor an awaited response
 
 
 class BindPool:

@@ -1,6 +1,6 @@
 """Limits what a carrier that may lose messages gets: one at a time until something submitted is answered. Pure.
 
-A carrier is probed for two reasons. Submits were lost (a link broke over them, or they had no answer in time): what
+A carrier is probed for two reasons. Submits were lost (a link broke over them, or they had no response in time): what
 follows might be lost as well. Or every bind is sick: submits have waited for the response timeout and nothing is
 answered; then it gets only what may be resent. A carrier that loses again and again, and answers nothing in between, is
 as sick as a silent one, although its binds come up every time.
@@ -16,7 +16,7 @@ FAILING_AFTER = 2
 
 
 class Probing:
-    """What is known of one carrier. True while it gets one message at a time."""
+    """Decides whether one carrier is probed. True while it gets one message at a time."""
 
     __slots__ = ("_empty_takes", "_losses", "_partitions", "_probed", "_sent", "sick")
 
@@ -46,7 +46,7 @@ class Probing:
         return self._losses >= FAILING_AFTER
 
     def lost(self) -> None:
-        """Count a loss: submits without an answer, or a session at fault. Links that break together are one loss."""
+        """Count a loss: submits without a response, or a session at fault. Links that break together are one loss."""
         if self._sent or not self._losses:
             self._losses += 1
         self._sent = False

@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 
 class ProgressStore(Protocol):
-    """``store.messages.MessageStore``, or ``receipts_by_id.ProgressById`` before it."""
+    """Stores results and receipts: ``store.messages.MessageStore``, or ``receipts_by_id.ProgressById``."""
 
     async def progress(
         self, owner: LeaseOwner, answers: Sequence[SubmitResult], receipts: Sequence[ReceiptFact] = ()
@@ -67,20 +67,20 @@ class ResultListener(Protocol):
     """Learns what became of results (``carriers.dispatcher.Dispatcher``)."""
 
     def stored(self, results: Sequence[SubmitResult]) -> None:
-        """The store holds these results."""
+        """Learn that the store holds these results."""
 
     def set_aside(self, results: Sequence[SubmitResult]) -> None:
-        """The store will never hold these results."""
+        """Learn that the store will never hold these results."""
 
 
 class ReceiptListener(Protocol):
     """Learns what became of receipts, by the tickets left with them (``carriers.receipts.ReceiptHandler``)."""
 
     def stored(self, matches: Sequence[ReceiptMatch], tickets: Sequence[Any]) -> None:
-        """The store holds these receipts."""
+        """Learn that the store holds these receipts."""
 
     def set_aside(self, tickets: Sequence[Any]) -> None:
-        """The store will never hold these receipts."""
+        """Learn that the store will never hold these receipts."""
 
 
 class ProgressListeners(NamedTuple):

@@ -1,11 +1,11 @@
 """Limits what reading from carriers may cost: the loop's time, and PDUs that match no message.
 
-A PDU that costs work and tells nothing (a receipt of an unknown id, an answer to nothing, an enquire_link, an operation
-that is not served) is limited in number: each carrier has ``IDLE_RATE`` a second for itself, and all of them together
-``SHARED_RATE`` beyond that. Whether a receipt is of use is known when the store has it: it is charged when it is read
-and paid back then, with twice as much for what else a carrier says of a message (intermediate states, repeats). An
-awaited answer pays for one more, since its receipt may have come before it. So a carrier whose receipts match messages
-is not slowed down at any rate.
+A PDU that costs work and tells nothing (a receipt of an unknown id, an unsolicited response, an enquire_link, an
+operation that is not served) is limited in number: each carrier has ``IDLE_RATE`` a second for itself, and all of them
+together ``SHARED_RATE`` beyond that. Whether a receipt is of use is known when the store has it: it is charged when it
+is read and paid back then, with twice as much for what else a carrier says of a message (intermediate states, repeats).
+An awaited response pays for one more, since its receipt may have come before it. So a carrier whose receipts match
+messages is not slowed down at any rate.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def shared_credit() -> ReadCredit:
 
 
 class ReadBudget:
-    """What reading from one carrier may cost, over all its binds."""
+    """Accounts for what reading from one carrier costs, over all its binds."""
 
     __slots__ = ("_idle", "_now", "_shared", "_time")
 
@@ -88,7 +88,7 @@ class ReadBudget:
         return max(0.0, -self._time / SHARE)
 
     def charge(self, count: int, now: float) -> None:
-        """Charge for PDUs of no use, or not known to be of use; below 0 when more were awaited answers."""
+        """Charge for PDUs of no use, or not known to be of use; below 0 when more were awaited responses."""
         self._idle.grow(now)
         self._idle.give(-count)
 

@@ -1,7 +1,7 @@
 """Decides when a bind reads from its carrier, so that a carrier that floods harms itself alone.
 
 Reading stops, and TCP makes the carrier wait, while what was read is not dealt with: octets not parsed yet, deliver_sm
-without an answer, output that the carrier does not fetch, or more than its budget (``read_budget``).
+without a response, output that the carrier does not fetch, or more than its budget (``read_budget``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BACKLOG = 128 * 1024
 """Octets read and not parsed, beyond which no more are read."""
 
 INBOUND_WINDOW = 1000
-"""deliver_sm and data_sm without an answer, beyond which nothing is read; at half of them reading goes on."""
+"""deliver_sm and data_sm without a response, beyond which nothing is read; at half of them reading goes on."""
 
 UNANSWERED_MOST = 2.0
 """Seconds that reading stops for them at most: while the store is away enquire_link, unbind and the loss of the
@@ -56,7 +56,7 @@ class ReadControl:
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._resting = False
-        self._too_many_unanswered = False  # too many deliver_sm without an answer
+        self._too_many_unanswered = False  # too many deliver_sm without a response
         self._resume_timer: asyncio.TimerHandle | None = None  # while there are: reading goes on when it fires
         self._output_full = False  # too much output that the carrier does not fetch
         self._planned = False
@@ -78,7 +78,7 @@ class ReadControl:
         self._transport = transport
 
     def stop(self) -> None:
-        """The connection is closed: decide nothing any more."""
+        """Decide nothing any more, as the connection is closed."""
         self._transport = None
         if self._resume_timer is not None:
             self._resume_timer.cancel()

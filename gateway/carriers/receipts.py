@@ -63,7 +63,8 @@ REPEATED_FAULT = FAULT._replace(status=CommandStatus.ESME_RX_P_APPN)
 
 class ReceiptHandler:
     """The receipts of one carrier. ``counts``: applied, repeated, parked, ambiguous, refused (the store was away too
-    long), and what is refused for itself: unreadable, numberless, replies, receipt_texts.
+    long), set_aside (it never will), and what is refused for itself: unreadable, numberless, replies, receipt_texts,
+    failed.
 
     A receipt whose ids are not known is sent to the store once more with all that may help to find its message: the
     other forms of its ids, its host, an excerpt of the text. What the store makes of it is described in
@@ -187,7 +188,7 @@ class ReceiptHandler:
 
     def set_aside(self, tickets: Sequence[PendingReceipt]) -> None:
         """Refuse for good the receipts that the store will never hold: they must not be acknowledged."""
-        self.counts["aside"] += len(tickets)
+        self.counts["set_aside"] += len(tickets)
         for ticket in tickets:
             ticket.bind.respond(ticket.command_id, ticket.sequence, CommandStatus.ESME_RX_P_APPN)
 

@@ -1,6 +1,6 @@
 """Progress for a carrier with ``receipt_key = "id"``: it rewrites numbers, so its receipts are matched by ids alone.
 
-Stands between a ``ProgressWriter`` and the store: ids are indexed before the answers that brought them are stored,
+Stands between a ``ProgressWriter`` and the store: ids are indexed before the responses that brought them are stored,
 receipts are located before they are stored with their messages.
 """
 

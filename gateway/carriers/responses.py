@@ -1,4 +1,4 @@
-"""From a carrier's answers to results for the store: parts are collected per message, each message is judged once."""
+"""From a carrier's responses to results for the store: parts are collected per message, each message is judged once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.smpp.events import Answered
 
 QUEUE_FULL_SAMPLE, QUEUE_FULL_LIMIT = 100, 20
-"""More than 20 RMSGQFUL in 100 answers mean the whole message centre: that slows the pace like a throttle."""
+"""More than 20 RMSGQFUL in 100 responses mean the whole message centre: that slows the pace like a throttle."""
 
 ON_UNKNOWN = {"resend": OnUnknown.RESEND, "hold": OnUnknown.HOLD, "never": OnUnknown.NEVER}
 
@@ -68,7 +68,7 @@ class ResponseHandler:
         self.adjust(carrier)
         self._excerpt = excerpt
         self.response_time = 0.0
-        """Seconds from a submit to its answer, as a moving average."""
+        """Seconds from a submit to its response, as a moving average."""
         self._lanes = lanes
         self._pace = pace
         self._clock = clock
@@ -93,11 +93,11 @@ class ResponseHandler:
 
     @property
     def on_unknown(self) -> OnUnknown:
-        """What the carrier's configuration says about submits without an answer."""
+        """What the carrier's configuration says about submits without a response."""
         return self._on_unknown
 
     def answered(self, bind: Bind, answers: list[Answered], now: float) -> tuple[list[SubmitResult], int]:
-        """Apply the answers of one bind; also return how many results concern messages reported before."""
+        """Apply the responses of one bind; also return how many results concern messages reported before."""
         results: list[SubmitResult] = []
         accepted = throttled = late = 0
         name, form, on_unknown = self._name, self._id_form, self._on_unknown
@@ -148,7 +148,7 @@ class ResponseHandler:
                                 recipient=leased.recipient.key,
                             )
                         )
-            except Exception as error:  # noqa: BLE001 - a fault over one answer must not cost the others
+            except Exception as error:  # noqa: BLE001 - a fault over one response must not cost the others
                 results += self._answer_failed(message, index, error)
         if answers:
             self._count(answers, accepted, throttled, now)
@@ -165,11 +165,11 @@ class ResponseHandler:
             self.tally.answered(answers, now, self._clock())
             self.response_time += (response_time - self.response_time) / 8
             self._pace.answered(accepted, throttled, now, response_time)
-        except Exception as error:  # noqa: BLE001 - counting must not cost an answer
+        except Exception as error:  # noqa: BLE001 - counting must not cost a response
             self._supervision.failed("answer", error)
 
     def _answer_failed(self, message: InFlightMessage, index: int, error: Exception) -> list[SubmitResult]:
-        """Handle a fault of the gateway over an answer: unless the part was decided before, it is unknown."""
+        """Handle a fault of the gateway over a response: unless the part was decided before, it is unknown."""
         self._supervision.failed("answer", error)
         if message.reported:  # what is known of the message is stored, or on its way
             return []
@@ -178,7 +178,7 @@ class ResponseHandler:
         return [] if message.undecided else [message.result(self._name, UNANSWERED, on_unknown=self._on_unknown)]
 
     def lost(self, unknown: Iterable[Part], unwritten: Iterable[Part] = ()) -> list[SubmitResult]:
-        """Apply the loss of parts: ``unknown`` were written and get no answer, ``unwritten`` never left."""
+        """Apply the loss of parts: ``unknown`` were written and get no response, ``unwritten`` never left."""
         results: list[SubmitResult] = []
         for message, index in unknown:
             self.tally.lost += 1
@@ -285,7 +285,7 @@ class ResponseHandler:
     def _late(
         self, message: InFlightMessage, part: PartAnswer, decision: RetryDecision, host: str = ""
     ) -> SubmitResult:
-        """Return the result of an answer that came after its message was reported as unknown.
+        """Return the result of a response that came after its message was reported as unknown.
 
         The store must learn the id in it, or the receipt matches no message.
         """

@@ -1,4 +1,4 @@
-"""Decides what becomes of a message whose parts were answered: pure, one decision from the worst answer.
+"""Decides what becomes of a message whose parts were answered: pure, one decision from the worst response.
 
 The classes come from ``smpp.status`` (and a carrier's ``status_table``). Nothing here looks at a clock: delays are
 seconds, and the caller's random number spreads them so that a thousand refused together do not return together.

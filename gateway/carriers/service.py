@@ -1,7 +1,7 @@
 """Everything that serves one carrier, put together: binds, pace, dispatcher, receipts, progress; started and stopped in
 order.
 
-What happens at a bind goes to the dispatcher (answers, lost submits) or to the receipt handler; both leave what the
+What happens at a bind goes to the dispatcher (responses, lost submits) or to the receipt handler; both leave what the
 store must know with the progress writer, which calls them back when the store holds it.
 """
 
@@ -39,7 +39,7 @@ STORE_WAIT = 10.0
 
 
 class CarrierService:
-    """One carrier at work. ``run`` serves it until ``stop``, which loses no answer, or until cancelled."""
+    """One carrier at work. ``run`` serves it until ``stop``, which loses no response, or until cancelled."""
 
     def __init__(
         self,
@@ -98,19 +98,19 @@ class CarrierService:
         return f"<CarrierService {self.pool!r} {self.dispatcher!r} {self.progress_writer!r}>"
 
     def adjust(self, carrier: Carrier) -> None:
-        """Apply settings that need no new binds (``config.changes.ADJUSTED``); certificates are read again."""
+        """Apply settings that need no new binds (``config.changes.ADJUSTABLE``); certificates are read again."""
         self.carrier = carrier
         self.dispatcher.adjust(carrier, asyncio.get_running_loop().time())
         self.receipts.adjust(carrier)
         self.pool.adjust(carrier)
 
     async def run(self) -> None:
-        """Serve the carrier until ``stop`` is done. A part that fails is restarted alone."""
+        """Serve the carrier until ``stop`` is done. A component that fails is restarted alone."""
         binds = partial(self.pool.run, BindListeners(self.dispatcher, self.receipts))
         progress = partial(self.progress_writer.run, ProgressListeners(self.dispatcher, self.receipts))
 
-        def keep(part: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-            return self._supervision.keep_running(f"{self.carrier.name}: {part}", run, self._stopping)
+        def keep(component: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+            return self._supervision.keep_running(f"{self.carrier.name}: {component}", run, self._stopping)
 
         async with asyncio.TaskGroup() as group:
             background = [

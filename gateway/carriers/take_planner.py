@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.policy.pace import Pace
 
 SWEEP_EVERY = 0.25
-"""Seconds between two rounds over all partitions: they find work that nobody announced."""
+"""Seconds between two rounds over all partitions: they find work that was not announced."""
 
 RESERVE = 10
 """One part in so many of the windows is kept for one-time passwords."""

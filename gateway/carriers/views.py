@@ -62,7 +62,7 @@ class CarrierView(msgspec.Struct, gc=False):
     sick: bool = False  # none of its binds answers submits, or none is up
     response_timeout: float = 0.0  # seconds, as in force now
     late_answers: int = 0  # to submits, after the configured timeout
-    given_up: int = 0  # submits that had no answer in time; a late one may have come
+    given_up: int = 0  # submits that had no response in time; a late one may have come
 
 
 def carrier_view(service: CarrierService, now: float) -> CarrierView:

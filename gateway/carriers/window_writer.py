@@ -27,7 +27,7 @@ TOGETHER = 16
 """Parts written to one bind before another is used: every bind that is written to costs a write and reads."""
 
 Part = tuple[InFlightMessage, int]
-"""A message and the index of one of its parts: the context that a bind returns with the answer."""
+"""A message and the index of one of its parts: the context that a bind returns with the response."""
 
 
 class WindowWriter:

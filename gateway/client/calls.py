@@ -141,9 +141,9 @@ class SuppressionList(msgspec.Struct):
     suppressions: list[Suppression]
 
 
-def consent(to: str, status: str, *, details: ConsentDetails, **basics: str | None) -> Call[Consent]:
-    """PUT /v1/consents/{to}. ``basics``: method, evidence, brand."""
-    body: dict[str, Any] = {"status": status, **basics, **details}
+def consent(to: str, status: str, *, details: ConsentDetails, **fields: str | None) -> Call[Consent]:
+    """PUT /v1/consents/{to}. ``fields``: method, evidence, brand."""
+    body: dict[str, Any] = {"status": status, **fields, **details}
     return Call("PUT", _recipient_path("consents", to), Consent, _body(body))
 
 

@@ -1,8 +1,8 @@
-"""Flags that all gateways share: the policy epoch, open breakers, pulled templates, modes of carriers.
+"""Flags that all gateways share: epoch of policy, open breakers, pulled templates, restored backup, carriers' modes.
 
 The store keeps them. The gate obeys them at once, but decisions are made here, so every gateway reads them again every
 two seconds. A gateway that learns that a breaker has closed releases what the breaker held, since a gateway that still
-believed it open may have held more.
+believed it open may have held more; and likewise what was held because the store was restored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.cluster.periodic import PeriodicTask
-from gateway.store.keys import EPOCH, breaker, pulled
+from gateway.model import Reason
+from gateway.store.keys import EPOCH, RESTORED, breaker, pulled
 
 if TYPE_CHECKING:
     from gateway.intake.policy_context import PolicyContext
@@ -51,6 +52,8 @@ class SharedFlags:
         self._periodic = PeriodicTask(self.refresh, REFRESH_EVERY, "cannot read the flags")
         self.open: dict[bytes, int] = {}
         """Scope -> when its breaker was opened (ms UTC)."""
+        self.restored = 0
+        """What was accepted before this instant (ms UTC) is held: the store was restored from a backup. 0 = not."""
 
     def __repr__(self) -> str:
         return f"<SharedFlags epoch {self._policy_context.rules.epoch}, {len(self.open)} breakers open>"
@@ -75,11 +78,14 @@ class SharedFlags:
 
     async def refresh(self) -> None:
         """Read the flags and apply them. Raises StoreError."""
-        before = set(self.open)
+        before, restored = set(self.open), self.restored
         self._apply(await self._store.flags())
         for scope in before - set(self.open):
             released = await self._store.release(scope=scope)
             log.info("breaker has closed: messages it held are decided again", scope=scope.hex(), released=released)
+        if restored and not self.restored:
+            released = await self._store.release(reason=Reason.RESTORED)
+            log.info("restored messages were released: they are decided again", released=released)
 
     async def run(self) -> None:
         """Refresh every two seconds, until cancelled."""
@@ -97,17 +103,27 @@ class SharedFlags:
         await self.refresh()
         return await self._store.release(scope=scope)
 
+    async def release_restored(self) -> int:
+        """Let messages from before the restored backup be sent; return how many held ones were released.
+
+        Raises StoreError. Repeat it then: what was not released stays held.
+        """
+        await self._store.flag(RESTORED, 0)
+        self.restored = 0
+        await self.refresh()
+        return await self._store.release(reason=Reason.RESTORED)
+
     async def set_carrier(self, name: str, mode: int) -> None:
         """Set the mode of a carrier at all gateways, also after a restart; 0 = running. Raises StoreError."""
         await self._store.flag(CARRIER + name.encode(), int(mode))
         await self.refresh()
 
     def _apply(self, flags: Mapping[bytes, int]) -> None:
-        self.open = _scopes(flags, _BREAKER)
+        self.open, self.restored = _scopes(flags, _BREAKER), flags.get(RESTORED, 0)
         held, gone = frozenset(self.open), frozenset(_scopes(flags, _PULLED))
         rules, epoch = self._policy_context.rules, flags.get(EPOCH, 0)
-        if (rules.epoch, rules.held, rules.pulled) != (epoch, held, gone):
-            self._policy_context.rules = rules.with_flags(epoch, held, gone)
+        if (rules.epoch, rules.held, rules.pulled, rules.restored) != (epoch, held, gone, self.restored):
+            self._policy_context.rules = rules.with_flags(epoch, held, gone, self.restored)
         modes = {name[len(CARRIER) :].decode(): mode for name, mode in flags.items() if name.startswith(CARRIER)}
         self._on_carriers(modes)
         self._on_flags(flags)

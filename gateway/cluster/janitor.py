@@ -24,14 +24,14 @@ log = structlog.get_logger(__name__)
 
 
 class ServedLanes(Protocol):
-    """``gateway.carriers.manager.CarrierManager``, which this package must not import."""
+    """Knows the lanes that are served: ``carriers.manager.CarrierManager``, which stands above this package."""
 
     def served(self) -> Collection[str]: ...
     def routes_by_carrier(self) -> Mapping[str, str]: ...
 
 
 class Janitor:
-    """``run`` until cancelled; ``wake`` when the configuration has changed."""
+    """Empties unserved lanes until cancelled; ``wake`` it when the configuration has changed."""
 
     def __init__(self, rescue: LaneRescue, lanes: ServedLanes, redecide: Callable[[list[Redecide]], None]) -> None:
         self._rescue = rescue

@@ -2,7 +2,7 @@
 
 Nothing is requested per message: every limit is counted here within its share. A share that shrinks is lowered here
 first, and then reported to the store; one that grows is granted first. So together the gateways never exceed a limit.
-The share of a gateway that is silent (dead, or cut off) is used by nobody at first: its missing heartbeat ends its own
+The share of a gateway that is silent (dead, or cut off) is unused at first: its missing heartbeat ends its own
 use after 8 seconds, and after 9 the share is free for the others.
 """
 
@@ -62,7 +62,7 @@ class SharedLimit(Protocol):
 
 
 class LimitCoordinator:
-    """``start`` before anything limited is used, ``run`` while it is, ``leave`` after it.
+    """Requests and applies this gateway's shares: ``start`` before the first use, ``leave`` after the last.
 
     Call ``changed`` when the ``sources`` have a new limit.
     """

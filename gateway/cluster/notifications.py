@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkNotifier:
-    """``announce`` work for others; ``run`` sends that, and passes on what others announce, until cancelled."""
+    """Announces work to other gateways, and passes on what they announce, until ``run`` is cancelled."""
 
     def __init__(self, channel: WorkChannel, heartbeat: Heartbeat) -> None:
         self._channel = channel

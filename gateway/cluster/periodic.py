@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class PeriodicTask:
-    """``run`` repeats the work until cancelled; ``wake`` makes it run at once. ``failing``: the last try failed."""
+    """Repeats its work until cancelled; ``wake`` makes it run at once. ``failing``: the last try failed."""
 
     def __init__(
         self,

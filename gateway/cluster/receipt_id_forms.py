@@ -59,7 +59,7 @@ class _Evidence:
 
 
 class ReceiptIdForms:
-    """What is known of every host. Carriers whose ``id_form`` is set are not here."""
+    """Knows the form of ids of every host. Carriers whose ``id_form`` is set are not here."""
 
     def __init__(self, store: MessageStore) -> None:
         self._store = store

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """``run`` until it is cancelled. ``counts``: what the sweeps did."""
+    """Sweeps all partitions in turn until cancelled. ``counts``: what the sweeps did."""
 
     def __init__(self, store: MessageStore, forms: ReceiptIdForms, supervision: Supervision | None = None) -> None:
         self._supervision = supervision or Supervision()

@@ -1,0 +1,1 @@
+"""The commands of ``smpp-gateway``, registered in ``gateway.cli``."""

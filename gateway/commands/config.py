@@ -75,7 +75,7 @@ def check(
 
 def _empty(file: Path, config: Config) -> list[str]:
     """Return a warning for each table without which a gateway does nothing."""
-    tables = (("account", config.accounts, "nobody can submit"), ("carrier", config.carriers, "nothing can be sent"))
+    tables = (("account", config.accounts, "no app can submit"), ("carrier", config.carriers, "nothing can be sent"))
     return [f"{file}: no [[{name}]]: {effect}" for name, have, effect in tables if not have]
 
 

@@ -114,7 +114,7 @@ class MessageRows:
             return MessageRow(line, given, None, f"metadata and vars must be JSON: {error}")
 
     def _message(self, given: Mapping[str, Any]) -> Message:
-        """Raises BadPlaceholder, NoNumber, msgspec.DecodeError."""
+        """Return the message of a row. Raises BadPlaceholder, NoNumber, msgspec.DecodeError."""
         fields = self._fields(given)
         values = {**self._defaults.fields, **fields}
         text = self._defaults.text

@@ -57,7 +57,7 @@ def summary(done: MigrationResult) -> str:
             "run: smpp-gateway migrate --config FILE --numbers NUMBERS"
         )
     if done.former:
-        return f"Nothing to do: recipients are named by version {done.former}, which is this gateway's."
+        return f"Nothing to do: the store is up to date (version {done.former} of recipient names)."
     return (
         f"Done: recipients have one name for all spellings of a number ({done.copied} consents and opt-outs copied). "
         "Start the gateways again."

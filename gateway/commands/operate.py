@@ -246,7 +246,7 @@ def _show_carriers(rows: list[dict[str, Any]], as_json: bool, body: dict[str, An
 
 @held.callback(invoke_without_command=True)
 def held_list(context: typer.Context, url: AdminUrl = "", token: Token = "", as_json: Json = False) -> None:
-    """Show messages that breakers hold; release them.
+    """Show messages that breakers or a restored backup hold; release them.
 
     Examples: [cyan]smpp-gateway held[/] · [cyan]smpp-gateway held release --account shop[/]
     """
@@ -268,16 +268,29 @@ def held_release(
     brand: Brand = "",
     everybody: Everybody = False,
     message: Annotated[list[str] | None, typer.Option("--id", help="Only this message; repeatable.")] = None,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="Messages from before the backup that was restored, of all accounts.")
+    ] = False,
     url: AdminUrl = "",
     token: Token = "",
     as_json: Json = False,
 ) -> None:
     """Release held messages: each is decided again.
 
-    A breaker that is still open holds them again; close it instead.
+    A breaker that is still open holds them again; close it instead. What is held since a restore is released with
+    --restored only: messages that were sent after the backup was made are then sent a second time.
 
-    Example: [cyan]smpp-gateway held release --account shop[/]
+    Examples: [cyan]smpp-gateway held release --account shop[/] · [cyan]smpp-gateway held release --restored[/]
     """
+    if restored:
+        if account or brand or everybody or message:
+            fail(Exit.USAGE, "--restored releases all messages of the backup; leave the other options out")
+        body = AdminClient.find(url, token, as_json).post("/held/release", {"restored": True})
+        if as_json:
+            print_json(body)
+        else:
+            echo(f"{body['released']} released; what still waits in its lane is sent as usual from now on")
+        return
     wanted = _scope(account, brand, everybody) if account or everybody or not message else {}
     body = AdminClient.find(url, token, as_json).post("/held/release", wanted | ({"ids": message} if message else {}))
     if as_json:

@@ -35,6 +35,7 @@ def status(body: Body, before: EarlierSample | None = None) -> RenderableType:
     notes = [
         (body["held"], f"{body['held']} held", _WAIT),
         (body["breakers_open"], f"{body['breakers_open']} breakers open", _BAD),
+        (body.get("restored"), restored_note(body.get("restored")), _BAD),
         (body["parked_receipts"], f"{body['parked_receipts']} receipts without a message yet", _WAIT),
     ]
     shown = [f"[{color}]{note}[/]" for count, note, color in notes if count]
@@ -172,13 +173,28 @@ def waiting(rows: Sequence[Body]) -> RenderableType:
     return table
 
 
+def restored_note(instant: str | None) -> str:
+    """Return what the operator of a restored store needs to know."""
+    return f"restored: what was accepted before {instant} is held until smpp-gateway held release --restored"
+
+
 def held(body: Body) -> RenderableType:
     """Return whose messages are held, and by which breakers."""
+    restored = body.get("restored")
+    if restored:
+        note = Text.from_markup(f"[{_BAD}]{escape(restored_note(restored))}[/]")
+        return Group(_held(body), note) if body["groups"] else note
+    return _held(body)
+
+
+def _held(body: Body) -> RenderableType:
     if not body["groups"]:
         return Text("no messages are held", style="dim")
     table = _table("account", "brand", ">held", ">oldest", "held by")
     for row in body["groups"]:
-        by = ", ".join(scope(one) for one in row["breakers"]) or "no open breaker; release them"
+        by = ", ".join(scope(one) for one in row["breakers"]) or (
+            "the restored backup" if body.get("restored") else "no open breaker; release them"
+        )
         table.add_row(
             escape(row["account"]), escape(row["brand"]), str(row["count"]), span(row["oldest_s"]), escape(by)
         )

@@ -21,9 +21,10 @@ optout = typer.Typer(
 SCOPES = completion.one_of("marketing", "all")
 
 To = Annotated[str, typer.Argument(help="Recipient in E.164, like +46701234567.", show_default=False)]
-Brand = Annotated[
-    str, typer.Option(help="Only this brand. [dim]Default for consents: the account's first; for opt-outs: all.[/]")
+ConsentBrand = Annotated[
+    str, typer.Option(help="Brand that the consent is for. [dim]Default: the account's first brand.[/]")
 ]
+OptOutBrand = Annotated[str, typer.Option(help="Only this brand. [dim]Default: all brands of the account.[/]")]
 Method = Annotated[str, typer.Option(help="How it was given: web_form, keyword, paper, …")]
 Evidence = Annotated[str, typer.Option(help="The wording, or where it is kept.")]
 Instant = Annotated[str, typer.Option(help="When it was given, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")]
@@ -34,7 +35,7 @@ def grant(
     to: To,
     method: Method,
     evidence: Evidence,
-    brand: Brand = "",
+    brand: ConsentBrand = "",
     occurred_at: Instant = "",
     expires_at: Annotated[str, typer.Option(help="When it expires. [dim]Default: never.[/]")] = "",
     url: Url = URL,
@@ -54,10 +55,12 @@ def grant(
 @consent.command("revoke")
 def revoke(
     to: To,
-    method: Method = "",
+    method: Annotated[str, typer.Option(help="How it was revoked: web_form, keyword, phone, …")] = "",
     evidence: Evidence = "",
-    brand: Brand = "",
-    occurred_at: Instant = "",
+    brand: ConsentBrand = "",
+    occurred_at: Annotated[
+        str, typer.Option(help="When it was revoked, like 2026-11-01T09:00:00Z. [dim]Default: now.[/]")
+    ] = "",
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,
@@ -91,7 +94,7 @@ def add(
     to: To,
     reason: Annotated[str, typer.Option(help="Reason, kept on record.")],
     scope: Annotated[str, typer.Option(help='"marketing" or "all".', autocompletion=SCOPES)] = "marketing",
-    brand: Brand = "",
+    brand: OptOutBrand = "",
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,
@@ -123,7 +126,7 @@ def remove(
     scope: Annotated[
         str, typer.Option(help='Only "marketing" or only "all". [dim]Default: both.[/]', autocompletion=SCOPES)
     ] = "",
-    brand: Brand = "",
+    brand: OptOutBrand = "",
     url: Url = URL,
     key: Key = "",
     as_json: Json = False,

@@ -171,9 +171,9 @@ def _row_errors(problem: Problem) -> dict[int, str]:
     """Return index in the request -> error, from fields like ``messages[3].to``."""
     found: dict[int, str] = {}
     for error in problem.errors:
-        place, bracket, field = error.field.removeprefix("messages[").partition("]")
-        if bracket and place.isdigit():
-            found.setdefault(int(place), f"{field.lstrip('.')}: {error.detail}".lstrip(": "))
+        index, bracket, field = error.field.removeprefix("messages[").partition("]")
+        if bracket and index.isdigit():
+            found.setdefault(int(index), f"{field.lstrip('.')}: {error.detail}".lstrip(": "))
     return found
 
 

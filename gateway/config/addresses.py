@@ -49,7 +49,7 @@ class AddressGuard:
     """Decides which addresses may be connected to. ``named``: networks of private receivers."""
 
     def __init__(self, named: Iterable[str] = ()) -> None:
-        """Raises ValueError for an invalid network."""
+        """Allow these networks. Raises ValueError for an invalid one."""
         self.named: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in named)
 
     def __repr__(self) -> str:

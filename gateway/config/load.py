@@ -83,10 +83,10 @@ def _permission_warnings(path: Path, text: str) -> list[ConfigProblem]:
     return [ConfigProblem(str(path), found, "a secret that any user of this machine can read", remedy)]
 
 
-def _secrets(tables: Mapping[str, Any], place: str = "") -> Iterator[str]:
+def _secrets(tables: Mapping[str, Any], parent: str = "") -> Iterator[str]:
     """Yield the paths of secrets in the file itself, neither hashed nor taken from the environment."""
     for key, value in tables.items():
-        path = f"{place}.{key}" if place else key
+        path = f"{parent}.{key}" if parent else key
         if key in _SECRETS:
             values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
             if any(isinstance(one, str) and _is_clear_secret(one) for one in values):

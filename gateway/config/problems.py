@@ -15,10 +15,10 @@ class ConfigProblem(NamedTuple):
     name: str = ""  # of the table, if it has one
 
     def __str__(self) -> str:
-        place = f"{self.file}: {self.path}" if self.path else self.file
-        place += f' (of "{self.name}")' if self.name else ""
+        where = f"{self.file}: {self.path}" if self.path else self.file
+        where += f' (of "{self.name}")' if self.name else ""
         text = f"{self.fault}. {self.remedy}" if self.remedy else self.fault
-        return f"{place}: {text}" if place else text
+        return f"{where}: {text}" if where else text
 
 
 class ConfigError(Exception):

@@ -234,7 +234,7 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 def _display(given: object, kind: inspect.Type) -> str:
     """Return a value for a message: never a secret, and variables by their names only."""
     if _extra(kind, "secret"):
-        return " (not table_name)"
+        return " (not shown)"
     if isinstance(given, dict | list):
         return ": a table" if isinstance(given, dict) else ": a list"
     text = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)

@@ -28,19 +28,19 @@ async def without_passed_instants(
     Makes one call to the store when an item is late, else none. Raises StoreError.
     """
     late = {
-        place: reference
-        for place, item in enumerate(items)
+        index: reference
+        for index, item in enumerate(items)
         if _has_instants(item[1]) and instants_passed(item[1], now) and (reference := _reference(item, hasher))
     }
     if not late:
         return items
     changed = list(items)
     first_ids = await read_in_time(store.by_references(list(late.values())))
-    for place, first_id in zip(late, first_ids, strict=True):
+    for index, first_id in zip(late, first_ids, strict=True):
         if first_id is not None:
-            account, submission, origin = items[place]
+            account, submission, origin = items[index]
             timeless = msgspec.structs.replace(submission, send_at=None, expires_at=None)
-            changed[place] = account, timeless, origin
+            changed[index] = account, timeless, origin
     return changed
 
 

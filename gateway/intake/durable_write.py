@@ -90,7 +90,7 @@ def unstored_problem(error: StoreError, detail: str, message_id: bytes = b"") ->
 
 
 class DurableWriter:
-    """``put`` writes messages together with those of other requests, at most ``limit`` in one call."""
+    """Writes messages together with those of other requests, at most ``limit`` in one call."""
 
     def __init__(self, accept: Accept, *, limit: int, timeout: float = STORE_TIMEOUT) -> None:
         self._accept = accept

@@ -41,7 +41,7 @@ def body_hash(*parts: bytes) -> bytes:
 
 
 class IdempotentRequests:
-    """``begin`` before a request runs; ``end`` after every one that ran."""
+    """Claims keyed requests (``begin``) before they run, and keeps their answers (``end``)."""
 
     def __init__(self, claims: ClaimStore, hasher: Hasher, *, clock: Callable[[], int] = now_ms) -> None:
         self._hasher = hasher

@@ -24,14 +24,17 @@ FRESH = 1.0
 
 
 class QueueLimits:
-    """``refresh``, then per message ``problem`` and, in a ``with entry():``, ``QueueEntry.add``."""
+    """Says whether a message may still wait.
+
+    ``refresh``, then per message ``problem`` and, in a ``with entry():``, ``QueueEntry.add``.
+    """
 
     def __init__(self, store: MessageStore, max_waiting: int) -> None:
         self._store = store
         self._max_waiting = max_waiting
         self.room = max_waiting
         self.waiting: dict[str, int] = {}  # by account
-        self._entries: set[QueueEntry] = set()  # on their way to the store; their messages are in _waiting too
+        self._entries: set[QueueEntry] = set()  # on their way to the store; their messages are in ``waiting`` too
         self._asked_at = float("-inf")
 
     def __repr__(self) -> str:

@@ -43,7 +43,15 @@ def verdict_of(record: MessageRecord) -> Verdict:
         state, code = step.state, step.reason
     next_at = record.due if record.state in {State.SCHEDULED, State.DEFERRED} else 0
     rules, zones, version = grounds_of(step, record)
-    return Verdict(_OUTCOMES.get(state, Outcome.ALLOW), code, _NO_PERMISSION, next_at, rules, zones, version)
+    return Verdict(
+        outcome=_OUTCOMES.get(state, Outcome.ALLOW),
+        code=code,
+        permission=_NO_PERMISSION,
+        next_at=next_at,
+        rules=rules,
+        zones=zones,
+        policy_version=version,
+    )
 
 
 def grounds_of(step: TimelineStep | None, record: MessageRecord) -> DecisionGrounds:

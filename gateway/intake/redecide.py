@@ -82,7 +82,15 @@ class Redecider:
             return
         self._failures.forget(item.id)
         self._supervision.set_aside("decision", item.id.hex(), error)
-        rejection = Permit(item.id, item.token, State.REJECTED, Reason.GATEWAY_FAULT, 0, item.route, _NO_PERMISSION)
+        rejection = Permit(
+            item.id,
+            item.token,
+            state=State.REJECTED,
+            reason=Reason.GATEWAY_FAULT,
+            due=0,
+            route=item.route,
+            permission=_NO_PERMISSION,
+        )
         try:
             await self._store.permit([rejection])
         except Exception as again:  # noqa: BLE001 - the store hands it out again until it expires
@@ -109,12 +117,12 @@ class Redecider:
         return Permit(
             item.id,
             item.token,
-            state,
-            verdict.code,
-            verdict.next_at,
-            route,
-            verdict.permission,
-            DecisionDetail(
+            state=state,
+            reason=verdict.code,
+            due=verdict.next_at,
+            route=route,
+            permission=verdict.permission,
+            decision=DecisionDetail(
                 next_at,
                 _if_changed(verdict.rules, envelope.rules),
                 _if_changed(verdict.zones, envelope.zones),

@@ -81,7 +81,7 @@ MAX_CALL = 1024
 
 Outcome = SubmissionResult | SubmissionProblem
 Problems = dict[int, SubmissionProblem]
-"""Place in the slice -> why the submission goes no further."""
+"""Index in the slice -> why the submission goes no further."""
 
 
 class WorkAvailable(Protocol):
@@ -94,18 +94,19 @@ class WorkAvailable(Protocol):
 
 
 def _no_carriers(partitions: Collection[int], *, urgent: bool = False, route: str | None = None) -> None:
-    """Tell nobody: no carrier runs."""
+    """Do nothing: no carrier runs."""
 
 
 async def _no_announcement(accounts: set[str]) -> None:
-    """Announce nothing."""
+    """Do nothing: no webhooks follow."""
 
 
 class Intake:
-    """``one`` accepts a message on its own, ``many`` a batch; ``work_available`` gets the partitions with new messages.
+    """Accepts messages: ``one`` on its own, or ``many`` as a batch.
 
-    ``hint`` wakes the dispatchers. ``announce_callbacks`` is called with the accounts whose messages have a
-    ``callback_url``, before these are stored. ``velocity`` counts messages to ranges of numbers that have limits.
+    ``work_available`` gets the partitions with new messages. ``announce_callbacks`` is called with the accounts whose
+    messages have a ``callback_url``, before these are stored. ``velocity`` counts messages to ranges of numbers that
+    have limits.
     """
 
     def __init__(
@@ -217,7 +218,7 @@ class Intake:
     async def _accept_slice(
         self, number: int, items: Sequence[IncomingSubmission], batch: BatchContext, order: SliceOrder
     ) -> list[Outcome]:
-        """Take a slice through the steps. Each returns what goes on, and the problem of what does not, by place."""
+        """Take a slice through the steps. Each returns what goes on, and the problem of what does not, by index."""
         with self._queue_limits.entry() as queue:
             async with order.preparing(number):
                 items = await without_passed_instants(items, self._store, self._policy_context.hasher, batch.now)
@@ -229,7 +230,7 @@ class Intake:
             results = await self._results(decided, written, queue, batch)
         outcomes: dict[int, Outcome] = {**invalid, **over_limit, **undecided, **results}
         assert len(outcomes) == len(items), f"{len(items)} submissions have {len(outcomes)} outcomes"
-        return [outcomes[place] for place in range(len(items))]
+        return [outcomes[index] for index in range(len(items))]
 
     # ---- check
 
@@ -241,26 +242,26 @@ class Intake:
         rules, recipient_of = policy_context.rules, policy_context.hasher.recipient
         validated: list[ValidatedSubmission] = []
         problems: Problems = {}
-        for place, (account, submission, origin) in enumerate(items):
-            if place and place % STRIDE == 0:
+        for index, (account, submission, origin) in enumerate(items):
+            if index and index % STRIDE == 0:
                 await asyncio.sleep(0)
                 rules = policy_context.rules
             rights = self._admit(account)
             if isinstance(rights, SubmissionProblem):
-                problems[place] = rights
+                problems[index] = rights
                 continue
             try:
                 checked = check(submission, rights, now, policy_context, rules.allow_prefixes)
                 if isinstance(checked, SubmissionProblem):
-                    problems[place] = checked
+                    problems[index] = checked
                     continue
                 brand_scope = rights.brand_scopes[checked.brand]
                 caps = caps_for(checked.category, rights.account_scope, brand_scope, rules)
                 recipient = recipient_of(checked.digits)
             except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
-                problems[place] = self._internal_problem(error)
+                problems[index] = self._internal_problem(error)
                 continue
-            validated.append(ValidatedSubmission(place, submission, rights, checked, recipient, origin, caps))
+            validated.append(ValidatedSubmission(index, submission, rights, checked, recipient, origin, caps))
             queue.add(account.name)
         return validated, problems
 
@@ -288,9 +289,9 @@ class Intake:
         if not over:
             return validated, over
         for each in validated:
-            if each.place in over:
+            if each.index in over:
                 queue.remove(each.rights.name)
-        return [each for each in validated if each.place not in over], over
+        return [each for each in validated if each.index not in over], over
 
     # ---- facts and decisions
 
@@ -312,7 +313,7 @@ class Intake:
                 try:
                     decided.append(self._decide_one(each, known, message_id, batch))
                 except Exception as error:  # noqa: BLE001 - whatever one message provokes must not fail the others
-                    problems[each.place] = self._internal_problem(error)
+                    problems[each.index] = self._internal_problem(error)
                     queue.remove(each.rights.name)
         return decided, problems
 
@@ -376,26 +377,26 @@ class Intake:
         queue: QueueEntry,
         batch: BatchContext,
     ) -> dict[int, Outcome]:
-        """Return what each app is told, by place; what is not going to wait leaves the queue."""
+        """Return what each app is told, by index; what is not going to wait leaves the queue."""
         results: dict[int, Outcome] = {}
         repeats: dict[int, SubmissionResult] = {}
         for each, outcome in zip(decided, written, strict=True):
             validated, _, state, counted, message = each
             if isinstance(outcome, StoreError):
                 problem = unstored_problem(outcome, "the store failed; send the message again", message.id)
-                results[validated.place] = problem
+                results[validated.index] = problem
                 if isinstance(outcome, UnstorableMessage):
                     queue.remove(validated.rights.name)
                     self._supervision.failed("intake", outcome.fault)
                 continue
-            result = results[validated.place] = result_of(each, outcome)
+            result = results[validated.index] = result_of(each, outcome)
             if state is State.REJECTED:
                 queue.remove(validated.rights.name)
             if not outcome.new:
                 if counted:
                     batch.frequency.uncount(validated.recipient, validated.caps)
                 result.duplicate = outcome.id != message.id
-                repeats[validated.place] = result
+                repeats[validated.index] = result
         return results | await self._describe(repeats) if repeats else results
 
     async def _describe(self, repeats: dict[int, SubmissionResult]) -> dict[int, Outcome]:
@@ -405,8 +406,8 @@ class Intake:
         except StoreError as error:
             log.info("repeats could not be looked up", messages=len(repeats), error=str(error))
             return {
-                place: SubmissionProblem("write_unconfirmed", _STATUS_UNREAD, id=result.id)
-                for place, result in repeats.items()
+                index: SubmissionProblem("write_unconfirmed", _STATUS_UNREAD, id=result.id)
+                for index, result in repeats.items()
             }
         for result, record in zip(repeats.values(), records, strict=True):
             if result.duplicate:

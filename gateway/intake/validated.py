@@ -45,7 +45,7 @@ class BatchContext(NamedTuple):
 
 
 class IdempotentOrigin(NamedTuple):
-    """The place of a submission in a request with an ``Idempotency-Key``: its id and reference follow from it."""
+    """The position of a submission in a request with an ``Idempotency-Key``: its id and reference follow from it."""
 
     base: bytes
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls on an origin
@@ -58,7 +58,7 @@ IncomingSubmission = tuple[Account, Submission, IdempotentOrigin | None]
 class ValidatedSubmission(NamedTuple):
     """A submission that passed the checks."""
 
-    place: int  # in its slice
+    index: int  # type: ignore[assignment]  # in its slice; hides tuple.index, which nothing calls
     submission: Submission
     rights: AccountRights
     checked: CheckedSubmission
@@ -159,13 +159,13 @@ def result_of(decided: DecidedSubmission, accepted: AcceptResult) -> SubmissionR
 def _terms(submission: Submission, checked: CheckedSubmission) -> RequestedTerms | None:
     """Return what a fresh decision needs of the submission; None when all of it is at its default."""
     terms = RequestedTerms(
-        checked.send_at,
-        checked.expires_at,
-        submission.time_zone or "",
-        submission.on_quiet or "",
-        submission.priority or 0,
-        submission.reason or "",
-        submission.template or "",
-        submission.residence or "",
+        send_at=checked.send_at,
+        expires_at=checked.expires_at,
+        time_zone=submission.time_zone or "",
+        on_quiet=submission.on_quiet or "",
+        priority=submission.priority or 0,
+        reason=submission.reason or "",
+        template=submission.template or "",
+        residence=submission.residence or "",
     )
     return None if terms == _NO_TERMS else terms

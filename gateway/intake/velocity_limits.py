@@ -31,7 +31,7 @@ class VelocityLimits:
         reference: Callable[[ValidatedSubmission], bytes],
         now: int,
     ) -> dict[int, SubmissionProblem]:
-        """Return the place of each submission that exceeds a limit -> its problem. Raises StoreError.
+        """Return the index of each submission that exceeds a limit -> its problem. Raises StoreError.
 
         ``shared``: the limits of all accounts, beside the account's own. ``now``: ms UTC. Repeats of accepted messages
         pass, since they are answered with the first one; they are looked up only when a limit is exceeded.
@@ -48,14 +48,14 @@ class VelocityLimits:
         references: dict[int, tuple[Recipient, bytes]] = {}
         for want, grant, group in zip(wants, grants, groups.values(), strict=True):
             for each in group[grant.count :]:
-                over[each.place] = _problem(want.velocity, grant.room_at, now)
+                over[each.index] = _problem(want.velocity, grant.room_at, now)
                 if name := reference(each):
-                    references[each.place] = (each.recipient, name)
+                    references[each.index] = (each.recipient, name)
         if references:
             first_ids = await read_in_time(self._store.by_references(list(references.values())))
-            for place, first_id in zip(references, first_ids, strict=True):
+            for index, first_id in zip(references, first_ids, strict=True):
                 if first_id is not None:
-                    del over[place]
+                    del over[index]
         return over
 
 

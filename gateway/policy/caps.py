@@ -15,9 +15,9 @@ def count_scope(scope: bytes, category: Category) -> bytes:
 def room_at(caps: Sequence[Cap], facts: Facts, now: int) -> int:
     """Return when all caps counted in ``facts`` have room for one more (ms UTC), 0 when they have room now."""
     latest = 0
-    for place, (cap, count) in enumerate(zip(caps, facts.used, strict=False)):
+    for index, (cap, count) in enumerate(zip(caps, facts.used, strict=False)):
         if count >= cap.limit:
-            known = facts.room_at[place] if facts.room_at else 0
+            known = facts.room_at[index] if facts.room_at else 0
             latest = max(latest, max(known, now + 1) if known else by_pace(cap, now))
     return latest
 

@@ -5,7 +5,8 @@ not only the first that objects; outcomes rank reject > hold > defer > allow, an
 first rule. The same function decides again what ``take`` hands back.
 
 One-time passwords, transactional and emergency messages skip consent, marketing opt-outs, breakers and quiet hours;
-an opt-out from everything, suppression and their caps apply to them.
+an opt-out from everything, suppression and their caps apply to them. In a store restored from a backup every category
+is held that was accepted before it.
 """
 
 from __future__ import annotations
@@ -190,6 +191,13 @@ def _breaker(case: _DecisionInput) -> Finding | None:
     return None
 
 
+def _restored(case: _DecisionInput) -> Finding | None:
+    accepted_at = case.request.accepted_at
+    if accepted_at and accepted_at < case.rules.restored:
+        return Finding("restored", Outcome.HOLD, Reason.RESTORED)
+    return None
+
+
 def _template_pulled(case: _DecisionInput) -> Finding | None:
     template = case.request.template_scope
     if template != _NO_SCOPE and template in case.rules.pulled:
@@ -247,15 +255,26 @@ def _template(request: Request) -> bytes:
 
 
 Rule = Callable[[_DecisionInput], Finding | None]
-_FOR_ALL: tuple[Rule, ...] = (_suppression, _opt_out, _content, _frequency, _expiry, _schedule, _route)
+_FOR_ALL: tuple[Rule, ...] = (_suppression, _opt_out, _restored, _content, _frequency, _expiry, _schedule, _route)
 
 RULES: ByCategory[tuple[Rule, ...]] = by_category(
     otp=_FOR_ALL,
-    transactional=(_suppression, _opt_out, _template_pulled, _content, _frequency, _expiry, _schedule, _route),
+    transactional=(
+        _suppression,
+        _opt_out,
+        _restored,
+        _template_pulled,
+        _content,
+        _frequency,
+        _expiry,
+        _schedule,
+        _route,
+    ),
     marketing=(
         _suppression,
         _opt_out,
         _consent,
+        _restored,
         _breaker,
         _template_pulled,
         _content,

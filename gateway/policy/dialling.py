@@ -23,8 +23,8 @@ _BARE = {
     10: (re.compile("[2-9]..[2-9].*"), "1", "in North America"),
     11: (re.compile("1[3-9].*"), "86", "in China"),
 }
-"""Length of a national number -> its form, country code, place. There numbers are written without a prefix, and many of
-them are also valid in another country (136 1234 5678 is in Texas), so that only ``+`` decides."""
+"""Length of a national number -> its form, country code, region. There numbers are written without a prefix, and many
+of them are also valid in another country (136 1234 5678 is in Texas), so that only ``+`` decides."""
 
 _SUBSCRIBERS = frozenset({"mobile", "fixed_or_mobile"})
 
@@ -43,7 +43,7 @@ def parse_e164(text: str, country: str = "") -> str:
 
 
 def number_of(text: str, country: str = "") -> tuple[str, Number]:
-    """As ``parse_e164``, with the facts about the number."""
+    """Return the facts about a number as ``parse_e164`` reads it. Raise InvalidNumber."""
     plus = text[:1] == "+"
     digits = text[1:] if plus else text
     if not (

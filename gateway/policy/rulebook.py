@@ -65,6 +65,7 @@ class Rulebook:
     allow_prefixes: tuple[str, ...] = ()  # digits: expensive ranges that may be sent to
     held: frozenset[bytes] = frozenset()  # scopes (8 octets) whose breaker is open
     pulled: frozenset[bytes] = frozenset()  # scopes of pulled templates
+    restored: int = 0  # ms UTC; what was accepted earlier is held, as the store was restored from a backup
 
     @cached_property
     def _prefix_lengths(self) -> tuple[int, ...]:
@@ -93,6 +94,8 @@ class Rulebook:
             self._profiles[prefix, region] = found
         return found
 
-    def with_flags(self, epoch: int, held: Iterable[bytes] = (), pulled: Iterable[bytes] = ()) -> Rulebook:
+    def with_flags(
+        self, epoch: int, held: Iterable[bytes] = (), pulled: Iterable[bytes] = (), restored: int = 0
+    ) -> Rulebook:
         """Return the same rules with other flags."""
-        return replace(self, epoch=epoch, held=frozenset(held), pulled=frozenset(pulled))
+        return replace(self, epoch=epoch, held=frozenset(held), pulled=frozenset(pulled), restored=restored)

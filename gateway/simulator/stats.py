@@ -35,7 +35,7 @@ class SimulatorStats(msgspec.Struct):
         return (
             f"binds {self.bound}  submits {self.submits} ({rate:.0f}/s)  accepted {self.accepted}"
             f"  throttled {self.throttled}  refused {self.refused}  receipts {self.receipts_sent} sent"
-            f" {self.receipts_acknowledged} acknowledged {self.receipts_redelivered} again"
+            f", {self.receipts_acknowledged} acknowledged, {self.receipts_redelivered} sent again"
         )
 
 

@@ -162,19 +162,19 @@ class SubmitResponder:
         self._seen.add(key)
         ledger.append(
             LedgerEntry(
-                message.dest,
-                message.source,
-                message.data_coding,
-                message.esm_class,
-                payload,
-                message_id,
-                now,
-                link.system_id,
-                message.sequence,
-                message.registered_delivery,
-                message.tlvs,
-                message.validity,
-                message.service_type,
+                dest=message.dest,
+                source=message.source,
+                data_coding=message.data_coding,
+                esm_class=message.esm_class,
+                payload=payload,
+                id=message_id,
+                at=now,
+                system_id=link.system_id,
+                sequence=message.sequence,
+                registered_delivery=message.registered_delivery,
+                tlvs=message.tlvs,
+                validity=message.validity,
+                service_type=message.service_type,
             )
         )
 

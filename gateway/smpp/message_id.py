@@ -148,7 +148,7 @@ _SEPARATORS = re.compile(rb"[-_.:/@#|]")
 
 
 def _whole_shape(text: bytes) -> str:
-    """As ``shape_of``; "" for anything but digits, hexadecimal, a UUID or alphanumerics."""
+    """Describe digits, hexadecimal, a UUID or alphanumerics as ``shape_of`` does; "" for anything else."""
     if not text:
         return "empty"
     if text.isdigit():

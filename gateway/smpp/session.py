@@ -68,8 +68,8 @@ MAX_ENQUIRE_MISSES = 2  # enquire_links in a row without any PDU from the peer t
 
 _CLOSE_REASONS = {
     SessionState.OPEN: "no bind in time",
-    SessionState.BINDING: "no answer to the bind in time",
-    SessionState.UNBINDING: "no answer to unbind",
+    SessionState.BINDING: "no response to the bind in time",
+    SessionState.UNBINDING: "no response to unbind",
     SessionState.UNBOUND: "unbound by the peer",
 }
 """Why a state that lasted past its deadline ends the session."""
@@ -598,13 +598,13 @@ class Session:
         self._enter(SessionState.BINDING)
         events.append(
             BindRequested(
-                pdu.command_id,
-                pdu.sequence,
-                fields["system_id"],
-                fields["password"],
-                fields["system_type"],
-                self.peer_version,
-                fields["address_range"],
+                command_id=pdu.command_id,
+                sequence=pdu.sequence,
+                system_id=fields["system_id"],
+                password=fields["password"],
+                system_type=fields["system_type"],
+                version=self.peer_version,
+                address_range=fields["address_range"],
             )
         )
 
@@ -783,7 +783,7 @@ class Session:
             self.enquires_missed += 1
             self._enquire_misses += 1
             if self._enquire_misses >= MAX_ENQUIRE_MISSES:
-                self._close("no answer to enquire_link", events)
+                self._close("no response to enquire_link", events)
             else:
                 self._enquire(now)
 

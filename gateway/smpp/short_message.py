@@ -197,48 +197,6 @@ def _identifies_receipt(esm_class: int, pairs: list[tuple[int, bytes]]) -> bool:
     return RECEIPTED_MESSAGE_ID in tags or bool(esm_class & ESM_RECEIPT and tags & {MESSAGE_STATE, MESSAGE_PAYLOAD})
 
 
-def encode_sm(
-    source: bytes,
-    dest: bytes,
-    short_message: bytes,
-    *,
-    service_type: bytes = b"",
-    source_ton: int = 0,
-    source_npi: int = 0,
-    dest_ton: int = 0,
-    dest_npi: int = 0,
-    esm_class: int = 0,
-    protocol_id: int = 0,
-    priority: int = 0,
-    schedule: bytes = b"",
-    validity: bytes = b"",
-    registered_delivery: int = 0,
-    replace: int = 0,
-    data_coding: int = 0,
-    default_id: int = 0,
-    tlvs: bytes = b"",
-) -> bytes:
-    """Return one submit_sm or deliver_sm body without a reusable template. LocalError as in PduTemplate."""
-    template = submit_template(
-        source_ton=source_ton,
-        source_npi=source_npi,
-        source=source,
-        dest_ton=dest_ton,
-        dest_npi=dest_npi,
-        service_type=service_type,
-        esm_class=esm_class,
-        protocol_id=protocol_id,
-        priority=priority,
-        schedule=schedule,
-        validity=validity,
-        registered_delivery=registered_delivery,
-        replace=replace,
-        data_coding=data_coding,
-        default_id=default_id,
-    )
-    return template.encode(dest, short_message, tlvs=tlvs)
-
-
 class PduTemplate:
     """The parts of a submit_sm or deliver_sm body that are constant on a route, already encoded.
 

@@ -14,7 +14,7 @@ class RetryClass(Enum):
     """What the response to a submit means for the message, the bind and the carrier."""
 
     OK = "ok"  # accepted, even with an empty message_id: never resend
-    THROTTLE = "throttle"  # slow the bind down; the message stays first, no attempt counted
+    THROTTLE = "throttle"  # slow the carrier down, all its binds; the message stays first, no attempt counted
     QUEUE_FULL = "queue_full"  # delay the message (30 s to 5 min); a throttle when it becomes frequent
     RETRY = "retry"  # the same carrier later, then another one
     SESSION = "session"  # the bind is at fault: rebind; the message goes back unchanged

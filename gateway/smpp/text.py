@@ -548,20 +548,26 @@ class Joiner:
         number starts a new message (references wrap around), and ``sweep`` returns the old one.
         """
         elements = b""
-        place = None
+        position = None
         if esm_class & ESM_UDHI:
             try:
                 elements, payload = split_header(payload)
             except TextError:
                 return Joined(source, dest, data_coding, payload)  # passed on unchanged
-            place = concatenation(elements)
-        if place is None and tlvs:
-            place = _sar_place(tlvs)
-        if place is None:
-            return Joined(source, dest, data_coding, payload, elements)
-        reference, total, number = place
+            position = concatenation(elements)
+        if position is None and tlvs:
+            position = _sar_fields(tlvs)
+        if position is None:
+            return Joined(source=source, dest=dest, data_coding=data_coding, payload=payload, elements=elements)
+        reference, total, number = position
         if total == 1:
-            return Joined(source, dest, data_coding, payload, _without_concatenation(elements))
+            return Joined(
+                source=source,
+                dest=dest,
+                data_coding=data_coding,
+                payload=payload,
+                elements=_without_concatenation(elements),
+            )
         return self._add_part((source, dest, reference, total), number, _Part(payload, elements, data_coding), now)
 
     def sweep(self, now: float) -> list[Joined]:
@@ -607,7 +613,7 @@ class Joiner:
             self._given_up.append(_assemble(key, partial))
 
 
-def _sar_place(tlvs: Mapping[int, bytes]) -> tuple[int, int, int] | None:
+def _sar_fields(tlvs: Mapping[int, bytes]) -> tuple[int, int, int] | None:
     reference, total, number = (int.from_bytes(tlvs.get(tag, b"")) for tag in _SAR_TAGS)
     return (_SAR_SPACE | reference, total, number) if 1 <= number <= total else None
 
@@ -617,13 +623,13 @@ def _assemble(key: _Key, partial: _Partial) -> Joined:
     ordered = [partial.parts[number] for number in sorted(partial.parts)]
     first = ordered[0]
     return Joined(
-        source,
-        dest,
-        first.data_coding,
-        b"".join(part.payload for part in ordered),
-        _without_concatenation(first.elements),
-        total,
-        total - len(ordered),
+        source=source,
+        dest=dest,
+        data_coding=first.data_coding,
+        payload=b"".join(part.payload for part in ordered),
+        elements=_without_concatenation(first.elements),
+        parts=total,
+        missing=total - len(ordered),
     )
 
 

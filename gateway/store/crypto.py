@@ -42,7 +42,7 @@ class Vault:
     when the counter is full, and in a forked child.
     """
 
-    __slots__ = ("__weakref__", "_ciphers", "_current", "_half", "_number", "_seal")
+    __slots__ = ("__weakref__", "_ciphers", "_current", "_half", "_number", "_seal", "fingerprints")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
         """``keys``: key id (0 to 255) -> 32 octets; ``current`` seals. Raises StoreRefused when they do not fit."""
@@ -55,6 +55,10 @@ class Vault:
         if current not in keys:
             raise StoreRefused(f"the current encryption key {current} is not among the keys given ({sorted(keys)})")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.fingerprints = {
+            key_id: blake2b(key, digest_size=8, person=b"gw-key").hexdigest() for key_id, key in keys.items()
+        }
+        """Key id -> an identifier of the key that does not reveal it."""
         self._current = current.to_bytes(1, "big")
         self._seal = self._ciphers[current].encrypt
         self._renew()
@@ -140,13 +144,28 @@ def load_or_create(data_dir: Path) -> Secrets:
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
             raise StoreRefused(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
-        kept = json.loads(path.read_text())
-        keys = {int(key_id): _octets(f"{path}: key {key_id}", text) for key_id, text in kept["keys"].items()}
-        return Secrets(_octets(f"{path}: hashing_secret", kept["hashing_secret"]), Vault(keys, int(kept["current"])))
+        return from_file_text(path.read_text(), str(path))
     except OSError as error:
         raise StoreRefused(f"{path}: {error.strerror}; the gateway must be able to read and write there") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except UnicodeDecodeError as error:
         raise StoreRefused(f"{path} is damaged ({error!r}); restore it from a backup") from error
+
+
+def from_file_text(text: str, where: str) -> Secrets:
+    """Return the secrets in the text of a secrets file. ``where``: its name. Raises StoreRefused when it is damaged."""
+    try:
+        kept = json.loads(text)
+        keys = {int(key_id): _octets(f"{where}: key {key_id}", key) for key_id, key in kept["keys"].items()}
+        return Secrets(_octets(f"{where}: hashing_secret", kept["hashing_secret"]), Vault(keys, int(kept["current"])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreRefused(f"{where} is damaged ({error!r}); restore it from a backup") from error
+
+
+def file_text(hashing_secret: str, encryption_keys: Mapping[str, str], current: str = "") -> str:
+    """Return the text of a secrets file with the secrets of a configuration (``from_text``)."""
+    number = int(current) if current else max(map(int, encryption_keys))
+    kept = {"hashing_secret": hashing_secret, "current": number, "keys": dict(encryption_keys)}
+    return json.dumps(kept, indent=1)
 
 
 def _create(path: Path) -> None:

@@ -36,7 +36,7 @@ class EndpointSettings(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FormerAccounts:
-    """Call ``recall`` at every start and reload. Raises StoreError."""
+    """Keeps webhook settings of accounts; ``recall`` them at every start and reload. Raises StoreError."""
 
     def __init__(self, link: StoreConnection, vault: Vault) -> None:
         self._link = link
@@ -68,7 +68,7 @@ class FormerAccounts:
         return former
 
     def _open(self, name: str, sealed: bytes) -> EndpointSettings | None:
-        """None when the key that sealed it is gone: the gateway must start all the same."""
+        """Return the settings, None when their key is gone: the gateway must start all the same."""
         try:
             return msgspec.msgpack.decode(self._vault.open(sealed), type=EndpointSettings)
         except StoreRefused as error:

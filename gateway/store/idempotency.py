@@ -71,7 +71,7 @@ def _derived(base: bytes, index: int) -> bytes:
 
 
 class ClaimStore:
-    """Raises StoreError; every call may be repeated."""
+    """Claims of requests and their answers in the store. Raises StoreError; every call may be repeated."""
 
     def __init__(self, link: StoreConnection, vault: Vault, owner: LeaseOwner) -> None:
         self._link = link

@@ -22,7 +22,7 @@ function is the bare tag; the functions append the rest:
     r                 hash    recipient -> rules (consent, opt-outs)                   for ever
     o                 hash    recipient + group + scope -> sealed detail of a rule     for ever
     c:<recipient…>    string  reservations under one cap                               the cap's window
-    f                 hash    flags: epoch, breakers, pulled templates, forms of ids   for ever
+    f                 hash    flags: epoch, breakers, templates, restored, id forms    for ever
     i:<carrier>:<h>   hash    recipient + carrier's id -> id + part of each; by hour   entries go with the record
     h:<carrier>       set     hours that have an id map                                for ever
     named             set     carriers that have given an id in an answer              for ever
@@ -46,8 +46,8 @@ function is the bare tag; the functions append the rest:
     ga                hash    account -> when a message last named a URL               while webhooks follow
     s                 set     queues of webhooks that have something in them           for ever
     s:<queue>         hash    sealed address, counts, the frozen batch                 while anything is in it
-    sh:<queue>        list    heads of pieces: name, number of events, instant         until posted
-    sq:<queue>        list    sealed events of the same pieces                         until posted
+    sh:<queue>        list    heads of chunks: name, number of events, instant         until posted
+    sq:<queue>        list    sealed events of the same chunks                         until posted
     dh:<queue>        list    heads of dead letters; dq:<queue> has their events       until replayed or dropped
 
 Every partition also has ``made`` (string, for ever: the store's id, see ``redis.store_id``), one partition of each node
@@ -73,17 +73,21 @@ SLOTS = 16384
 
 META = b"gateway:meta"
 """Hash, for ever: what the data was made with: ``partitions``, ``secret`` (its fingerprint), ``id``
-(``redis.store_id``) and ``numbers`` (version of ``policy.identity`` that names recipients; absent: each spelling had
-its own name)."""
+(``redis.store_id``), ``numbers`` (version of ``policy.identity`` that names recipients; absent: each spelling had its
+own name), ``generation`` (how often it was restored from a backup; absent: never) and ``restoring`` (only while it is
+being restored)."""
 
-NUMBERS = b"numbers"
-"""The last of these fields."""
+NUMBERS, GENERATION, RESTORING = b"numbers", b"generation", b"restoring"
+"""Some of these fields."""
 
 GLOBAL_SCOPE = bytes(8)
 """The scope of a rule or breaker for all accounts."""
 
 EPOCH = b"epoch"
 """Flag: messages permitted under an older policy epoch are decided again before they are sent."""
+
+RESTORED = b"restored"
+"""Flag: messages accepted before this instant (ms UTC) are held, since the store is that of a backup (``backup``)."""
 
 
 def breaker(scope: bytes) -> bytes:

@@ -20,7 +20,7 @@ _LEASE_OVER = 255  # a reply of regate
 
 
 class LeaseCalls(PartitionCalls):
-    """Part of ``MessageStore``. Every method may raise StoreError."""
+    """The calls of ``MessageStore`` about leases and results. Every method may raise StoreError."""
 
     async def take(self, owner: LeaseOwner, requests: Sequence[TakeRequest]) -> list[TakeResult]:
         """Lease messages to the owner; one result per request.

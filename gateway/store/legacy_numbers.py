@@ -32,7 +32,7 @@ class LegacyNumberStore(MessageStore):
         return await super().facts(recipients, caps)
 
     async def opt(self, items: Sequence[OptChange]) -> list[bool]:
-        """As ``MessageStore.opt``, and under the former names too, so that what waits under one of them obeys too."""
+        """Write as ``MessageStore.opt``, under the former names too: what waits under one of them must obey."""
         await self.carry([item.recipient for item in items])
         others = [item._replace(recipient=name) for item in items for name in self._names(item.recipient)]
         return (await super().opt([*items, *others]))[: len(items)]

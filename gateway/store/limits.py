@@ -41,7 +41,10 @@ class ShareGrant(NamedTuple):
 
 
 class LimitStore:
-    """Raises StoreError. The owner must have heartbeats (``MessageStore.beat``): its shares end 9 s after the last."""
+    """Shares of this gateway in the store. Raises StoreError.
+
+    The owner must have heartbeats (``MessageStore.beat``): its shares end 9 s after the last.
+    """
 
     def __init__(self, link: StoreConnection, owner: LeaseOwner, partitions: int) -> None:
         self._link = link

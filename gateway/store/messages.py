@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from gateway.model import PRIORITY, AcceptResult, NewMessage, Recipient, State
+from gateway.model import PRIORITY, AcceptResult, NewMessage, Reason, Recipient, State
 from gateway.store.codec import pack_new, refused_until
 from gateway.store.errors import StoreError, StorePartly
 from gateway.store.ids import partition_of
@@ -120,11 +120,13 @@ class MessageStore(RecipientCalls, LeaseCalls, UpkeepCalls):
                     todo.append((p, place, start))
         return canceled, not todo
 
-    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int:
+    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"", reason: Reason = Reason.NONE) -> int:
         """Have held messages decided again: these ids, or all of a scope (8 octets: account, brand or template).
 
-        They stay HELD until ``take`` hands them back as Redecide. Returns how many.
+        With a ``reason`` in place of a scope: all that are held for it. They stay HELD until ``take`` hands them back
+        as Redecide. Returns how many.
         """
+        scope = scope or (bytes((reason,)) if reason else b"")
         calls: list[tuple[int, str, list[Any]]] = [
             (partition, "release", [self._settings, b"", *[ids[index] for index in indices]])
             for partition, indices in slices([partition_of(message_id) for message_id in ids])

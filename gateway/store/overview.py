@@ -52,12 +52,12 @@ class HeldMessages(NamedTuple):
     account: str
     account_scope: bytes
     brand_scope: bytes
-    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
+    count: int  # type: ignore[assignment]  # the usual name; tuple.count is not used
     oldest: int
 
 
 class StoreOverview:
-    """Every method may raise StoreError."""
+    """Reads lanes and held messages over all partitions. Every method may raise StoreError."""
 
     def __init__(self, link: StoreConnection, partitions: int) -> None:
         self._link = link

@@ -44,7 +44,7 @@ class IndexedId(NamedTuple):
 
 
 class ReceiptIndex:
-    """Every method may raise StoreError and may be repeated."""
+    """Indexes ids by carrier and finds receipts by them. Every method may raise StoreError, and be repeated."""
 
     def __init__(self, store: MessageStore, link: StoreConnection) -> None:
         self._store = store
@@ -134,7 +134,17 @@ class ReceiptIndex:
 
 def _fact(carrier: str, carrier_id: bytes, blob: bytes, message_id: bytes, recipient: bytes) -> ReceiptFact:
     """Return a receipt whose recipient is known by its key alone; ``blob``: what ``pack_outcome`` packed."""
-    who, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
+    owner, name = Recipient("", recipient[:8], partition_of(message_id)), carrier_of(carrier)
     state, at, error, whole = read_outcome(blob[0], blob[1:])
     host = carrier[len(name) + 1 :]
-    return ReceiptFact(name, (carrier_id,), who, state, error, at, whole, None, host)
+    return ReceiptFact(
+        carrier=name,
+        ids=(carrier_id,),
+        recipient=owner,
+        state=state,
+        error=error,
+        at=at,
+        whole=whole,
+        detail=None,
+        host=host,
+    )

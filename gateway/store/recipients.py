@@ -14,7 +14,7 @@ from gateway.store.requests import OptChange, OptRecord
 
 
 class RecipientCalls(PartitionCalls):
-    """Part of ``MessageStore``. Every method may raise StoreError."""
+    """The calls of ``MessageStore`` about recipients. Every method may raise StoreError."""
 
     async def facts(self, recipients: Sequence[Recipient], caps: Sequence[Sequence[Cap]] = ()) -> list[Facts]:
         """Return the rules of each recipient; with ``caps`` (one sequence each) also the reservations under them."""

@@ -14,7 +14,7 @@ _NO_FORMS: Mapping[tuple[str, str], int] = {}
 
 
 class UpkeepCalls(PartitionCalls):
-    """Part of ``MessageStore``. Every method may raise StoreError."""
+    """The calls of ``MessageStore`` about upkeep. Every method may raise StoreError."""
 
     async def flag(self, name: bytes, value: int) -> None:
         """Set a flag (``keys.EPOCH``, ``keys.breaker(scope)``, ``keys.pulled(scope)``) everywhere; 0 removes it."""
@@ -36,16 +36,16 @@ class UpkeepCalls(PartitionCalls):
         reply = await self._link.call(partition, "sweep", self._settings, *allowed)
         looked_at, expired, ended, deleted, matched, orphans, more, guesses, unmatched, overflowed = reply
         return SweepResult(
-            looked_at,
-            expired,
-            ended,
-            deleted,
-            matched,
-            orphans,
-            more == 1,
-            [_guess(*one) for one in _groups_of_three(guesses)],
-            [(carrier.decode(), one) for carrier, one in zip(unmatched[::2], unmatched[1::2], strict=True)],
-            overflowed,
+            looked_at=looked_at,
+            expired=expired,
+            ended=ended,
+            deleted=deleted,
+            matched=matched,
+            orphans=orphans,
+            more=more == 1,
+            guesses=[_guess(*one) for one in _groups_of_three(guesses)],
+            unmatched=[(carrier.decode(), one) for carrier, one in zip(unmatched[::2], unmatched[1::2], strict=True)],
+            overflowed=overflowed,
         )
 
     async def depths(self) -> QueueDepths:

@@ -22,7 +22,7 @@ class VelocityWant(NamedTuple):
 
     account: str
     velocity: VelocityLimit
-    count: int  # type: ignore[assignment]  # the usual word; nobody calls tuple.count on it
+    count: int  # type: ignore[assignment]  # the usual name; tuple.count is not used
 
 
 class VelocityGrant(NamedTuple):
@@ -33,7 +33,7 @@ class VelocityGrant(NamedTuple):
 
 
 class VelocityCounts:
-    """Raises StoreError; then what was wanted may have been counted."""
+    """Counts messages against velocity limits. After a StoreError, what was wanted may have been counted."""
 
     def __init__(self, link: StoreConnection) -> None:
         self._link = link

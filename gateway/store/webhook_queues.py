@@ -34,10 +34,10 @@ READ = 200
 READ_OCTETS = 32 * 1024
 """Octets of events after which a read ends, some 600 events."""
 
-MOST_DEAD = 100_000
+MAX_DEAD = 100_000
 """Most events in the dead letters of a queue; beyond, the oldest are dropped."""
 
-MOST_BATCH = 500
+MAX_BATCH = 500
 """Most events in one batch."""
 
 
@@ -168,7 +168,7 @@ def _summary(raw: bytes, vault: Vault) -> MessageSummary:
 
 
 class WebhookQueues:
-    """Every method may raise StoreError; every call may be repeated after it."""
+    """Event streams, queues and dead letters. Every method may raise StoreError, and be repeated after it."""
 
     def __init__(self, link: StoreConnection, hasher: Hasher, vault: Vault, *, partitions: int, keep: int) -> None:
         """``keep``: how many moved entries stay in a partition's event stream."""
@@ -267,7 +267,7 @@ class WebhookQueues:
             (
                 one.partition,
                 "webhooks_next_batch",
-                (one.queue, int(one.outcome), one.first, min(one.limit, MOST_BATCH), one.cutoff, MOST_DEAD),
+                (one.queue, int(one.outcome), one.first, min(one.limit, MAX_BATCH), one.cutoff, MAX_DEAD),
             )
             for one in requests
         ]
@@ -326,7 +326,15 @@ def _tail(partition: int, reply: Sequence[Any]) -> PartitionTail:
         return PartitionTail(partition, LeaseState.LOST)
     lease, version, moved_to, more, read_to, *rest = reply
     entries = [StreamEntry(*rest[at : at + 3]) for at in range(0, len(rest), 3)]
-    return PartitionTail(partition, LeaseState(lease), version, moved_to, more == 1, read_to, entries)
+    return PartitionTail(
+        partition=partition,
+        lease=LeaseState(lease),
+        version=version,
+        moved_to=moved_to,
+        more=more == 1,
+        read_to=read_to,
+        entries=entries,
+    )
 
 
 def _compressed(plain: bytes) -> bytes:

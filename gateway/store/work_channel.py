@@ -21,7 +21,7 @@ OnHint = Callable[[list[int], bool], None]
 
 
 class WorkChannel:
-    """``publish`` to the others; ``listen`` to them."""
+    """Publishes hints to the other gateways and listens to theirs."""
 
     def __init__(self, link: StoreConnection, owner: LeaseOwner) -> None:
         self._link = link

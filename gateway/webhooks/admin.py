@@ -58,7 +58,7 @@ class PostedTest(NamedTuple):
 
 
 class WebhookAdmin:
-    """Every method may raise StoreError."""
+    """Shows and controls endpoints for operators. Every method may raise StoreError."""
 
     def __init__(self, store: WebhookQueues, endpoints: Endpoints, scheduler: DeliveryScheduler) -> None:
         self._store = store

@@ -119,7 +119,7 @@ class EndpointQueue:
         return request._replace(cutoff=cutoff)
 
     def _oldest(self, now: int) -> int:
-        """What was queued before is given up when its endpoint fails (ms UTC)."""
+        """Return the instant (ms UTC) from before which batches are given up when their endpoint fails."""
         return now - self._endpoints.give_up_after * 1000
 
     def _take_offered(self) -> FrozenBatch | None:
@@ -127,7 +127,7 @@ class EndpointQueue:
         return batch
 
     async def _next(self, request: NextBatchRequest) -> FrozenBatch | None:
-        """The store's batch goes before one offered meanwhile (it is the same or older)."""
+        """Return the next batch: the store's, which is the same as or older than one offered meanwhile."""
         while True:
             try:
                 batch = await self._next_batch(request)
@@ -141,7 +141,7 @@ class EndpointQueue:
     # -- posting
 
     async def _deliver(self, batch: FrozenBatch) -> BatchOutcome:
-        """Try it once. UNKNOWN: the next try is planned."""
+        """Try to post a batch once. UNKNOWN: the next try is planned."""
         if self._servers.is_gone(self.address):
             return BatchOutcome.GIVEN_UP
         async with self._servers.slot(self.server):

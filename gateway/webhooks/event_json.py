@@ -82,7 +82,7 @@ _EVENT_FIELDS = (
 """Of ``layout.EVENT``, in its order."""
 
 _CODES = re.findall(r"\d*[A-Za-z]", EVENT.format)
-_AT = {name: calcsize(">" + "".join(_CODES[:place])) for place, name in enumerate(_EVENT_FIELDS)}
+_AT = {name: calcsize(">" + "".join(_CODES[:index])) for index, name in enumerate(_EVENT_FIELDS)}
 if len(_CODES) != len(_EVENT_FIELDS):
     raise AssertionError("layout.EVENT has other fields")
 

@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class EventFollower:
-    """``start`` before messages are accepted, ``run`` until it is cancelled, then ``stop``."""
+    """Moves events to the queues of endpoints: ``start`` before messages are accepted, ``run``, then ``stop``."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class EventFollower:
             return [(tail, [])]
 
     async def _look_up(self, tail: PartitionTail) -> QueueEvents:
-        """The longer way, for entries without summaries: the messages are looked up."""
+        """Write events of entries without summaries: their messages are looked up, which takes longer."""
         refs = wanted_events(tail.entries, self._subscriptions)
         ids = {ref.id for ref in refs}
         return write_looked_up(refs, await self._store.summaries(list(ids)) if ids else {}, self._unwritable)
@@ -218,7 +218,7 @@ class EventFollower:
                 self.scheduler.moved(tail.partition, chunk, result)
 
     async def _not_moved(self, move: _Move, error: Exception) -> None:
-        """The events of one partition cannot be moved now; those of the others are."""
+        """Count and log that the events of one partition cannot be moved now; those of the others are."""
         self._supervision.failed("webhooks", error)
 
     def _unwritable(self, event: bytes, error: Exception) -> None:
@@ -236,8 +236,8 @@ class EventFollower:
         youngest = max((one.beat for one in seen), default=0)
         alive = {one.owner.name for one in seen if one.beat > youngest - DEAD_AFTER * 1000} | {self._owner.name}
         names = sorted(alive)
-        place = names.index(self._owner.name)
-        self._partitions = tuple(range(place, self._store.partitions, len(names)))
+        first = names.index(self._owner.name)
+        self._partitions = tuple(range(first, self._store.partitions, len(names)))
         former = set(self._versions) - set(self._partitions)
         for partition in former:
             self._drop_partition(partition)

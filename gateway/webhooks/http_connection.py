@@ -1,4 +1,4 @@
-"""HTTP/1.1 to servers that nobody trusts: one request at a time on a connection, every response bounded in all ways.
+"""HTTP/1.1 to untrusted servers: one request at a time on a connection, every response bounded in all ways.
 
 Of a response the status counts. At most ``INFORMATIONAL`` responses of 1xx may precede it, which with the headers have
 at most ``HEAD`` octets. The rest is read so that the connection can be reused, ``RESPONSE`` octets in all (chunks and
@@ -23,7 +23,7 @@ BODY_SECONDS = 1.0
 
 
 class HttpResponse(NamedTuple):
-    """``status`` 0: there was none, ``fault`` says why."""
+    """The status of a response. 0: there was none, ``fault`` says why."""
 
     status: int
     fault: str = ""
@@ -61,7 +61,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """It is open, and no request is under way."""
+        """Whether it is open and no request is under way."""
         return self._response is None and self._transport is not None and not self._transport.is_closing()
 
     def send(self, request: bytes, until: float) -> asyncio.Future[HttpResponse]:
@@ -130,8 +130,7 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._end("the server switched to another protocol")
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._end(str(cause) if isinstance(cause, UnboundedResponse) else f"no HTTP response: {error}")
+            self._end(_fault(error))
         else:
             self._check_progress()
 
@@ -173,3 +172,13 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._status:
             self._complete, self._keep_alive = True, self._parser.should_keep_alive()
+
+
+def _fault(error: httptools.HttpParserError) -> str:
+    """Say what is wrong with a response.
+
+    Not in ``data_received``: an exception in one of its variables refers to its frame and would keep what was received
+    in memory until the next full garbage collection.
+    """
+    cause = error.__context__
+    return str(cause) if isinstance(cause, UnboundedResponse) else f"no HTTP response: {error}"

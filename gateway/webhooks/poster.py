@@ -29,10 +29,10 @@ CONNECT_TIMEOUT = 5.0
 TOTAL_TIMEOUT = 10.0
 """Seconds for a whole request, the connection included."""
 
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 """Open connections beyond which idle ones are closed."""
 
-MOST_DIALLED = 4
+MAX_DIALLED = 4
 """Addresses of one name that are tried, one after the other."""
 
 _RETRIABLE = frozenset({408, 425, 429})
@@ -48,12 +48,12 @@ class PostOutcome(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """The endpoint has taken the events."""
+        """Whether the endpoint has taken the events."""
         return 200 <= self.status < 300
 
     @property
     def reachable(self) -> bool:
-        """The endpoint works, though it may not support the request: 404 or 405 are as good as 200."""
+        """Whether the endpoint works, even if it does not support the request: 404 or 405 are as good as 200."""
         return (0 < self.status < 500 and self.status not in _RETRIABLE) or self.status == 501
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class AddressNotPermitted(OSError):
 
 
 class ServerAddress(NamedTuple):
-    """What connections lead to."""
+    """Host, port and scheme of an endpoint's server."""
 
     host: str
     port: int
@@ -135,7 +135,7 @@ class Poster:
         return PostOutcome(response.status, response.fault, retry_after)
 
     async def _exchange(self, server: ServerAddress, request: bytes) -> HttpResponse:
-        """Raises OSError when there is no connection.
+        """Return the response to a request. Raises OSError when there is no connection.
 
         The server may have closed a kept connection just now: then it has not read the request, which is sent again on
         a new one.
@@ -154,7 +154,7 @@ class Poster:
         try:
             return await connection.send(request, until)
         finally:
-            if connection.idle and len(self._open) <= MOST_OPEN:
+            if connection.idle and len(self._open) <= MAX_OPEN:
                 self._idle.setdefault(server, []).append(connection)
             else:
                 connection.cut()
@@ -182,9 +182,9 @@ class Poster:
         raise AddressNotPermitted(_forbidden(server.plain))
 
     async def _addresses(self, server: ServerAddress) -> Sequence[str]:
-        """Raises AddressNotPermitted when no address is left, OSError when the name is not known."""
+        """Return the permitted addresses. Raises AddressNotPermitted for none, OSError for an unknown name."""
         found = await self._names.addresses(server.host)
-        return permitted(self._guard, found, plain=server.plain)[:MOST_DIALLED]
+        return permitted(self._guard, found, plain=server.plain)[:MAX_DIALLED]
 
     async def _connected(self, server: ServerAddress, address: str) -> HttpConnection:
         _, connection = await asyncio.get_running_loop().create_connection(
@@ -206,7 +206,7 @@ class Poster:
             self._idle.pop(server, None)
 
     def _forbids(self, server: ServerAddress) -> str:
-        """Why an address in the URL itself is not permitted; a name's addresses are checked when it is resolved."""
+        """Return why an address in the URL is not permitted; those of a name are checked when it is resolved."""
         try:
             ipaddress.ip_address(server.host)
         except ValueError:

@@ -16,7 +16,7 @@ FRESH = 10.0
 """Seconds that a result is cached."""
 
 THREADS = 16
-MOST_CACHED = 4096
+MAX_CACHED = 4096
 
 
 class _Lookup(NamedTuple):
@@ -25,7 +25,7 @@ class _Lookup(NamedTuple):
 
 
 class Resolver:
-    """``addresses`` of one name; ``close`` at the end."""
+    """Resolves host names in threads of its own; ``close`` it at the end."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "names")
@@ -46,7 +46,7 @@ class Resolver:
             lookup.add_done_callback(_failed)  # retrieves its exception: by then its callers may be cancelled
             cached = self._cache[name] = _Lookup(loop.time() + FRESH, lookup)
             self._cache.move_to_end(name)
-            if len(self._cache) > MOST_CACHED:
+            if len(self._cache) > MAX_CACHED:
                 self._cache.popitem(last=False)
         return await asyncio.shield(cached.addresses)
 

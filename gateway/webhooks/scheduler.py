@@ -29,10 +29,10 @@ from gateway.webhooks.server_health import PoolKey, QueueKey, ServerHealth, Serv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_ACTIVE = 2000
+MAX_ACTIVE = 2000
 """Queues of one account worked at once in this worker, on servers of one status; more wait for their turn."""
 
-MOST_WAITING = 100_000
+MAX_WAITING = 100_000
 """Events in one queue of a failing endpoint; beyond, the older half goes to the dead letters."""
 
 AFTER_ERROR = 10.0
@@ -53,7 +53,7 @@ class _Parked(NamedTuple):
 
 
 class DeliveryScheduler:
-    """``work`` and ``moved`` report queues with something in them; ``stop`` lets posts end."""
+    """Works the queues that ``work`` and ``moved`` report; ``stop`` lets posts end."""
 
     def __init__(self, store: WebhookQueues, endpoints: Endpoints) -> None:
         self.counts = endpoints.counts
@@ -81,7 +81,7 @@ class DeliveryScheduler:
         queue.waiting = moved.waiting
         if moved.is_batch and queue.key in self._active:
             queue.offer(FrozenBatch(moved.waiting, chunk.name, chunk.events, now_ms(), chunk.plain))
-        elif queue.tries and moved.waiting > MOST_WAITING:
+        elif queue.tries and moved.waiting > MAX_WAITING:
             queue.shed()
             self._resume(queue.key)
 
@@ -144,7 +144,7 @@ class DeliveryScheduler:
         account, key = queue.address.account, queue.key
         queue.server = self._server(queue.address)  # a reload may have changed it
         pool = queue.server.pool
-        if self._active_of[pool] >= MOST_ACTIVE:
+        if self._active_of[pool] >= MAX_ACTIVE:
             self._pending.setdefault(pool, {})[key] = queue
             return
         former = self._active.get(key)
@@ -196,7 +196,7 @@ class DeliveryScheduler:
             self._begin(queue)
 
     def _resume_server(self, server: ServerHealth) -> None:
-        """A server works again: its other queues need not wait."""
+        """Work the other queues of a server that works again: they need not wait."""
         for key in list(server.parked):
             self._resume(key)
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 QueueKey = tuple[int, bytes]
 """Partition and name of a queue."""
 
-MOST_KNOWN = 10_000
+MAX_KNOWN = 10_000
 """Servers, and endpoints that are gone, remembered at most."""
 
-MOST_PROBING = 4
+MAX_PROBING = 4
 """Posts under way to one server that is not known to be healthy."""
 
-MOST_POSTS = 64
+MAX_POSTS = 64
 """Posts of one account under way at once, to servers of one status."""
 
 GONE_FOR = 3600.0
@@ -55,14 +55,14 @@ class ServerHealth:
         self.status = HealthStatus.UNTRIED
         self.answers_probes = True  # OPTIONS requests (see ``endpoint_queue``)
         self.parked: set[QueueKey] = set()  # queues that wait for their next try
-        self.probing = asyncio.Semaphore(MOST_PROBING)
+        self.probing = asyncio.Semaphore(MAX_PROBING)
 
     def __repr__(self) -> str:
         return f"<ServerHealth {self.origin} {self.status.value}, {len(self.parked)} queues wait>"
 
     @property
     def healthy(self) -> bool:
-        """It took its last post."""
+        """Whether it took its last post."""
         return self.status is HealthStatus.HEALTHY
 
     @property
@@ -89,7 +89,7 @@ class ServerTable:
         server = self._servers.get(key)
         if server is None:
             server = self._servers[key] = ServerHealth(*key)
-            if len(self._servers) > MOST_KNOWN:
+            if len(self._servers) > MAX_KNOWN:
                 self._servers.popitem(last=False)
         return server
 
@@ -106,7 +106,7 @@ class ServerTable:
     def _pool(self, key: PoolKey) -> asyncio.Semaphore:
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = asyncio.Semaphore(MOST_POSTS)
+            pool = self._pools[key] = asyncio.Semaphore(MAX_POSTS)
         return pool
 
     # -- endpoints that are gone
@@ -114,7 +114,7 @@ class ServerTable:
     def set_gone(self, address: QueueAddress) -> None:
         """Post nothing to this endpoint for ``GONE_FOR`` seconds."""
         self._gone[address] = asyncio.get_running_loop().time() + GONE_FOR
-        if len(self._gone) > MOST_KNOWN:
+        if len(self._gone) > MAX_KNOWN:
             self._gone.popitem(last=False)
 
     def is_gone(self, address: QueueAddress) -> bool:

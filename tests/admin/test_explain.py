@@ -71,6 +71,9 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Messag
         ),
         (record(State.HELD, Reason.BREAKER_OPEN), "no breaker that applies to it is open: release it"),
         (record(State.HELD, Reason.BREAKER_OPEN, due=NOW - 5), "has been released"),
+        (record(State.HELD, Reason.RESTORED), "the store was restored from a backup: it was accepted before that"),
+        (record(State.HELD, Reason.RESTORED), "smpp-gateway held release --restored has all such messages decided"),
+        (record(State.HELD, Reason.RESTORED, due=NOW - 5), "has been released"),
         (record(State.QUEUED), "12 ready messages, 7 of them of account shop"),
         (record(State.QUEUED), "north is up at 500/s, 3 of 100 in its window"),
         (record(State.QUEUED, Reason.CARRIER_RETRY, due=NOW + 9000), "refused it temporarily (north: ESME_RTHROTTLED)"),
@@ -94,7 +97,7 @@ def record(state: State, reason: Reason = Reason.NONE, **changes: Any) -> Messag
         (record(State.REJECTED, Reason.CONSENT_MISSING), "consent for this account and brand is not on record"),
         (record(State.REJECTED, Reason.CARRIER_REFUSED), "The last response, from north, was ESME_RTHROTTLED"),
         (record(State.CANCELED, Reason.CANCELED), "It was canceled"),
-        (record(State.SENDING, cancel_requested=True), "Cancelling was requested"),
+        (record(State.SENDING, cancel_requested=True), "A cancel was requested"),
         (record(State.DELIVERED, Reason.RECEIPT, resent=1), "submitted once more because no response came"),
         (
             record(State.SENT, resent=2, copies=(CopyRecord(0, PartState.UNKNOWN, "south", b""),)),
@@ -140,6 +143,16 @@ def test_the_state_of_its_carriers_is_explained(carriers: list[CarrierView], exp
 def test_an_impossible_done_date_is_pointed_out(hours: int, expected: str) -> None:
     part = PartRecord(0, PartState.DELIVERED, b"a1", NOW + hours * HOUR)
     assert expected in " ".join(explain(record(State.DELIVERED, Reason.RECEIPT, parts=(part,)), CONTEXT))
+
+
+def test_a_restored_backup_is_named_with_its_instant() -> None:
+    one = record(State.QUEUED)
+    context = CONTEXT._replace(restored=one.accepted_at + 1)
+    text = " ".join(explain(one, context))
+    assert "restored from a backup made at 20" in text
+    assert "it will be held when it is to be sent" in text
+    assert "backup" not in " ".join(explain(one, CONTEXT._replace(restored=one.accepted_at)))
+    assert "backup made at 20" in explain(record(State.HELD, Reason.RESTORED), context)[0]
 
 
 def test_an_open_breaker_is_named() -> None:

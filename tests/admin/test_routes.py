@@ -1,4 +1,4 @@
-"""The operators' listener without a gateway behind it: health, tokens, the shape of refusals."""
+"""The admin listener without a gateway behind it: health, tokens, the shape of refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = AdminConfig(
 
 
 class Operator:
-    """A client of the operators' listener."""
+    """A client of the admin listener."""
 
     def __init__(self, health: FakeHealth, listener: HttpListener) -> None:
         self.health, self.listener = health, listener

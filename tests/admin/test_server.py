@@ -20,13 +20,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from gateway import logs
+from gateway.api.schemas import rfc3339
 from gateway.cli import app as command_line
 from gateway.client import Answer, Client
+from gateway.clock import now_ms
 from gateway.commands.common import Exit
 from gateway.model import State
 from gateway.simulator import Faults, Simulator
 from gateway.store.errors import StoreUnavailable
 from gateway.store.ids import text
+from gateway.store.keys import RESTORED
 from tests.admin.test_reloader import ACCOUNT, Site, carrier, route, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -268,6 +271,46 @@ async def test_a_breaker_holds_waiting_and_new_messages_and_releases_them(tmp_pa
         assert set(gateway.copies().values()) == {1}
         actions = [(entry["action"], entry.get("released")) for entry in (await gateway.get("/audit"))["entries"]]
         assert actions[0] == ("breaker.close", 6)
+
+
+async def test_a_restored_store_holds_what_it_had_until_the_operator_releases_it(tmp_path: Path) -> None:
+    async with operated_gateway(tmp_path) as gateway:
+        app = gateway.site.app
+
+        async def offer(number: str) -> Any:
+            message = {"to": number, "text": "Code 1234", "category": "otp"}
+            return (await asyncio.to_thread(gateway.apps.post, "/v1/messages", message)).body
+
+        await gateway.post("/carriers/north/pause")
+        old = await offer("+46701740601")
+        await asyncio.sleep(0.002)
+        instant = now_ms()
+        await app.store.flag(RESTORED, instant)
+        await app.flags.refresh()
+        await gateway.post("/carriers/north/resume")
+        new = await offer("+46701740602")
+        held = await gateway.until(lambda body: body["held"] == 1, "/held")
+        await gateway.site.until_states([bytes.fromhex(new["id"].replace("-", ""))], State.DELIVERED)
+        assert held["restored"] == rfc3339(instant) == (await gateway.get("/status"))["restored"]
+        why = (await gateway.get(f"/messages/{old['id']}"))["why"]
+        assert "restored from a backup" in why[0]
+        for command in ("held",), ("status", "--once"):
+            assert "--restored" in (await gateway.command(*command))[1].replace("\n", " ")
+        assert (await gateway.page())["smpp_gateway_restored_timestamp_seconds"] == {(): instant / 1000}
+        assert (await gateway.post("/held/release", {"everybody": True})).body["released"] == 1
+        await gateway.until(lambda body: body["held"] == 1, "/held")  # the flag still stands
+        assert len(gateway.copies()) == 1
+        assert (await gateway.post("/held/release", {"restored": True, "account": "shop"})).status == 400
+        code, said = await gateway.command("held", "release", "--restored", "--everybody")
+        assert (code, "leave the other options out" in said) == (Exit.USAGE, True)
+        code, said = await gateway.command("held", "release", "--restored")
+        assert (code, said.startswith("1 released")) == (Exit.OK, True)
+        await gateway.site.until_states([bytes.fromhex(old["id"].replace("-", ""))], State.DELIVERED)
+        assert set(gateway.copies().values()) == {1}
+        assert len(gateway.copies()) == 2
+        entries = (await gateway.get("/audit"))["entries"]
+        assert (entries[0]["action"], entries[0]["target"], entries[0]["released"]) == ("held.release", "restored", 1)
+        assert (await gateway.get("/status"))["restored"] == ""
 
 
 async def test_a_breaker_of_another_worker_holds_and_releases_messages_here(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Webhooks on the operators' listener: what each route does, and what the audit records."""
+"""Webhooks on the admin listener: what each route does, and what the audit records."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from gateway.admin.audit import Audit
+from gateway.admin.request_body import MAX_BODY
 from gateway.admin.webhook_routes import WebhookRoutes
 from gateway.api.listener import HttpListener
 from gateway.api.responses import HANDLERS
@@ -138,4 +139,4 @@ async def test_a_malformed_body_is_refused(client: Client, body: bytes) -> None:
 
 
 async def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
-    assert (await client("POST", "/webhooks/replay", data=b" " * 70_000))[0] == 413
+    assert (await client("POST", "/webhooks/replay", data=b" " * (MAX_BODY + 1)))[0] == 413

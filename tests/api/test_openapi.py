@@ -67,6 +67,14 @@ def test_every_reference_in_the_document_resolves() -> None:
     assert names <= set(DOCUMENT["components"]["schemas"])
 
 
+def test_schemas_keep_the_names_that_generated_clients_use() -> None:
+    assert set(DOCUMENT["components"]["schemas"]) == {
+        *("Submission", "Batch", "Submitted", "BatchAnswer", "Refused", "Problem", "FieldError"),
+        *("Message", "Part", "Copy", "Move", "Found", "Canceled", "Decision", "Decisions", "Ruling", "Permitted"),
+        *("Consent", "ConsentBody", "Consents", "Suppression", "SuppressionBody", "Suppressions", "Health"),
+    }
+
+
 EXAMPLES = [
     pytest.param(operation, body, id=f"{operation.name}: {name}")
     for operation in OPERATIONS

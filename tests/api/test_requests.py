@@ -54,6 +54,7 @@ def test_a_message_cut_off_inside_a_batch() -> None:
         (b"", "", "is empty"),
         (b'{"messages": ', "", "truncated (byte 13)"),
         (b'{"messages": +46}', "", "(byte 13)"),
+        (b"{bad", "", "the body is not JSON: object keys must be strings (byte 1)"),
         (b"\xff", "", "UTF-8 (byte 0)"),
         (b'{"messages":[{"to":"1","text":"x"},{"to":"\xff"}]}', "", "the body is not UTF-8 (byte 42)"),
         (b'{"messages":[{"to":1,"text":"x"},{"to":"\xff"}]}', "messages[1]", "the message is not UTF-8 (byte 7)"),

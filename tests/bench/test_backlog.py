@@ -5,7 +5,7 @@ import pytest
 from bench.backlog import measure, parse
 
 
-async def test_passwords_pass_what_waits() -> None:
+async def test_one_time_passwords_overtake_the_backlog() -> None:
     words = [
         "--backlog",
         "2000",
@@ -28,7 +28,7 @@ async def test_passwords_pass_what_waits() -> None:
 
 
 @pytest.mark.parametrize("words", [["--backlog", "0"], ["--passwords", "0"], ["--seconds", "1000"]])
-def test_what_cannot_be_run_ends_with_code_2(words: list[str]) -> None:
+def test_invalid_options_end_with_exit_code_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2

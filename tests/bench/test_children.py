@@ -10,7 +10,7 @@ from bench.children import Child, ChildDied, cpu_seconds, free_ports, resident
 TALKS = "import json, time; print(json.dumps({'ports': [1]}), flush=True); time.sleep(60)"
 
 
-async def test_a_child_is_heard_and_stopped(tmp_path: Path) -> None:
+async def test_reports_of_a_child_are_read_and_it_is_stopped(tmp_path: Path) -> None:
     child = await Child.start("talker", ["-c", TALKS], tmp_path / "log")
     assert await child.until("ports") == [1]
     assert await child.stop() != 0
@@ -18,7 +18,7 @@ async def test_a_child_is_heard_and_stopped(tmp_path: Path) -> None:
         child.check()
 
 
-async def test_one_that_dies_says_why(tmp_path: Path) -> None:
+async def test_a_child_that_dies_reports_the_reason(tmp_path: Path) -> None:
     child = await Child.start("dier", ["-c", "raise SystemExit('no such luck')"], tmp_path / "log")
     with pytest.raises(ChildDied, match="no such luck"):
         await child.until("ports")

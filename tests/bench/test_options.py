@@ -17,7 +17,7 @@ def test_single_means_one_message_a_request_over_more_connections() -> None:
 @pytest.mark.parametrize(
     "words", [["--messages", "0"], ["--batch", "5001"], ["--seconds", "1e9"], ["--rate", "-1"], ["--nonsense"]]
 )
-def test_what_cannot_be_run_ends_with_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_end_with_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2

@@ -28,9 +28,9 @@ from gateway.smpp.pdu import (
     SUBMIT_SM,
     SUBMIT_SM_RESP,
 )
-from gateway.smpp.short_message import encode_sm
 from tests.carriers.test_pool import BODY, RecordingListener
 from tests.carriers.test_service import until
+from tests.short_messages import encode_sm
 from tests.smpp.peers import pdu
 
 RECEIPT = encode_sm(b"46700000001", b"shop", b"id:1 stat:DELIVRD", esm_class=4)

@@ -226,7 +226,7 @@ async def test_a_record_that_is_damaged_is_tried_three_times_and_fails() -> None
     assert simulator.stats.accepted == COUNT
 
 
-async def test_messages_whose_encryption_key_is_gone_wait_for_it_and_hold_up_nobody(
+async def test_messages_whose_encryption_key_is_missing_wait_for_it_and_hold_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(failing_messages, "KEY_RETRY_AFTER", 50)

@@ -118,7 +118,7 @@ async def test_validity_and_service_type(store_url: str, form: str, ending: byte
     assert {(entry.validity[-1:], entry.service_type) for entry in simulator.ledger} == {(ending, b"CMT")}
 
 
-async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_named(store_url: str) -> None:
+async def test_a_carrier_that_refuses_validity_gets_messages_without_and_is_logged(store_url: str) -> None:
     simulator = Simulator(Faults(status_rules=[StatusRule(0x62, validity="any")]), ledger=True)
     async with opened(store_url) as store, simulator:
         ids = await submit(store, 40)
@@ -132,7 +132,7 @@ async def test_a_carrier_that_refuses_validity_gets_everything_without_and_is_na
 
 
 @pytest.mark.parametrize(("zone", "refused"), [("Asia/Kolkata", False), ("", True)])
-async def test_a_carrier_that_ignores_the_offset_is_written_to_in_its_own_time(
+async def test_a_carrier_that_ignores_the_offset_gets_validities_in_its_own_time(
     store_url: str, zone: str, refused: bool
 ) -> None:
     simulator = Simulator(Faults(validity_clock=330), ledger=True)
@@ -209,7 +209,7 @@ async def test_pairs_of_transmitter_and_receiver(store_url: str) -> None:
             await until(lambda: simulator.stats.bound == 4)
 
 
-async def test_sequence_numbers_begin_where_they_are_told_and_wrap(store_url: str) -> None:
+async def test_sequence_numbers_begin_at_first_sequence_and_wrap(store_url: str) -> None:
     simulator = Simulator(ledger=True)
     await delivered(store_url, simulator, 40, first_sequence=0x7FFFFFF0, binds=1)
     numbers = [entry.sequence for entry in simulator.ledger]
@@ -218,7 +218,9 @@ async def test_sequence_numbers_begin_where_they_are_told_and_wrap(store_url: st
     assert len(set(numbers)) == 40
 
 
-async def test_silent_carriers_are_asked_and_given_up(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_carriers_get_enquire_link_and_are_disconnected(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.carriers.connection.ENQUIRE_TIMEOUT", 0.2)
     async with opened(store_url) as store, Simulator(Faults(ignore_enquire_link=True)) as simulator:
         async with serving(store, simulator, enquire_interval=0.2, binds=1):
@@ -301,7 +303,7 @@ AS_WRITTEN = {
 
 @pytest.mark.parametrize("tlvs", [True, False])
 @pytest.mark.parametrize("name", AS_WRITTEN)
-async def test_receipts_that_a_person_can_read(store_url: str, name: str, tlvs: bool) -> None:
+async def test_receipts_in_deviating_formats_are_matched(store_url: str, name: str, tlvs: bool) -> None:
     await delivered(store_url, Simulator(msgspec.structs.replace(AS_WRITTEN[name], receipt_tlvs=tlvs)), 5)
 
 

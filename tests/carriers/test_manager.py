@@ -85,7 +85,7 @@ async def test_all_carriers_share_the_credit_for_useless_pdus() -> None:
         assert ["resting" in repr(service.pool.binds[0].reading) for service in one.services] == [False, True]
 
 
-async def test_only_the_first_in_order_is_told() -> None:
+async def test_only_the_first_carrier_in_order_is_notified() -> None:
     store = MemoryStore()
     async with Simulator() as north, Simulator() as south, carrier_manager(store, north, south) as one:
         fill(store, 12)
@@ -94,7 +94,7 @@ async def test_only_the_first_in_order_is_told() -> None:
         assert (north.stats.accepted, south.stats.accepted) == (12, 0)
 
 
-async def test_what_one_has_no_room_for_the_other_hears_of_at_once() -> None:
+async def test_work_without_room_at_one_carrier_is_offered_to_the_other_at_once() -> None:
     store = MemoryStore()
     slow = Faults(latency_ms=900)
     async with (

@@ -93,7 +93,7 @@ async def test_submits_leave_in_one_write_and_are_answered() -> None:
             assert bind.proven
 
 
-async def test_what_was_never_written_is_told_apart() -> None:
+async def test_submits_never_written_are_reported_as_unwritten() -> None:
     listener = RecordingListener()
     async with Simulator(Faults(noresp_every=1)) as simulator:
         async with pool_to([simulator.port], listener) as pool:
@@ -155,7 +155,7 @@ async def test_a_carrier_that_ends_every_bind_at_once_is_tried_with_growing_dela
                 await until(lambda: [slot.failures for slot in pool.slots] == [times, times])  # noqa: B023
 
 
-async def test_one_of_those_binds_does_not_call_the_others() -> None:
+async def test_a_bind_that_is_ended_at_once_does_not_wake_the_others() -> None:
     async with Simulator() as simulator:
         async with pool_to([simulator.port], binds=2) as pool:
             await bound(pool, 2)

@@ -269,7 +269,7 @@ async def test_an_answer_that_can_never_be_stored_is_set_aside_and_its_room_is_f
     assert [one[1:3] for one in parts.latest] == [("answer", bad.hex())]
 
 
-async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given(
+async def test_a_store_that_refuses_everything_makes_no_item_suspect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.carriers.progress.ITEM_RETRY_AFTER", 0.001)
@@ -286,7 +286,7 @@ async def test_a_store_that_takes_nothing_at_all_is_no_fault_of_what_it_is_given
     assert len(done) == 5
 
 
-async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
+async def test_unmatched_receipts_are_stored_few_at_a_time() -> None:
     ledger = Ledger()
     ledger.match = ReceiptMatch.PARKED
     async with reporting(ledger) as (progress_writer, _):
@@ -295,7 +295,7 @@ async def test_receipts_of_nobodys_messages_go_few_at_a_time() -> None:
     assert ledger.batches == [(0, FEW)] * 3
 
 
-async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_again() -> None:
+async def test_calls_grow_while_their_receipts_match_and_shrink_again() -> None:
     ledger = Ledger()
     async with reporting(ledger) as (progress_writer, _):
         progress_writer.add_receipts([FACT] * (2 * MOST), [""] * (2 * MOST))
@@ -309,7 +309,7 @@ async def test_calls_grow_while_they_bring_receipts_that_are_ours_and_shrink_aga
     assert ledger.batches[-2][1] == FEW
 
 
-async def test_answers_are_not_held_up_by_receipts_that_go_few_at_a_time() -> None:
+async def test_results_are_not_held_up_by_unmatched_receipts() -> None:
     ledger = Ledger()
     ledger.match = ReceiptMatch.PARKED
     async with reporting(ledger) as (progress_writer, _):

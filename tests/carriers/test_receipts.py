@@ -148,7 +148,7 @@ def test_states(stat: bytes, state: PartState) -> None:
     assert progress_writer.facts[0].state is state
 
 
-def test_a_receipt_of_an_unknown_id_is_told_in_detail_before_it_is_acknowledged() -> None:
+def test_a_receipt_of_an_unknown_id_is_looked_up_in_detail_before_it_is_acknowledged() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED.replace(b"text:hello", b"text:Your code is 123"), 1)], 0.0)
@@ -184,7 +184,7 @@ def test_with_the_form_set_nothing_is_guessed_and_nothing_learned() -> None:
     assert receipts.forms.allowed() == {}
 
 
-def test_receipts_found_by_their_ids_as_they_came_tell_that_others_are_strangers() -> None:
+def test_receipts_matched_by_plain_ids_show_that_unknown_ids_match_no_message() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
@@ -196,7 +196,7 @@ def test_receipts_found_by_their_ids_as_they_came_tell_that_others_are_strangers
     assert fact.detail.sure
 
 
-def test_until_a_form_is_learned_the_others_are_told_with_the_receipt() -> None:
+def test_until_a_form_is_learned_the_other_forms_are_sent_with_the_receipt() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     for number in range(ENOUGH + 1):
@@ -211,7 +211,7 @@ def test_until_a_form_is_learned_the_others_are_told_with_the_receipt() -> None:
         receipts.stored([ReceiptMatch.APPLIED], tickets)
 
 
-def test_parked_in_every_form_is_stored_all_the_same() -> None:
+def test_a_receipt_parked_under_every_form_counts_as_stored() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(DELIVERED, 1)], 0.0)
@@ -222,13 +222,13 @@ def test_parked_in_every_form_is_stored_all_the_same() -> None:
     assert progress_writer.facts == []
 
 
-def test_ids_are_tidied_as_the_setting_says() -> None:
+def test_ids_are_normalised_as_id_form_says() -> None:
     receipts, progress_writer = receipts_of(id_form="hex-to-dec")
     receipts.received(FakeBind(), [deliver(DELIVERED.replace(b"0A1B", b"0000002587"))], 0.0)
     assert progress_writer.facts[0].ids == (b"2587",)
 
 
-def test_a_reply_is_refused_for_now() -> None:
+def test_a_reply_is_refused_temporarily() -> None:
     receipts, progress_writer = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(b"STOP", 9, esm_class=0), deliver(DELIVERED, 10)], 0.0)
@@ -236,7 +236,7 @@ def test_a_reply_is_refused_for_now() -> None:
     assert len(progress_writer.facts) == 1
 
 
-def test_an_unreadable_receipt_is_refused_for_good() -> None:
+def test_an_unreadable_receipt_is_refused_permanently() -> None:
     receipts, _ = receipts_of()
     bind = FakeBind()
     receipts.received(bind, [deliver(b"thank you", 9), deliver(DELIVERED, 10, source=b"shop")], 0.0)
@@ -340,7 +340,7 @@ def test_the_destination_is_looked_up_when_the_source_has_nothing_and_first_from
     assert (bind.answers, progress_writer.facts) == ([(7, 0), (8, 0)], [])
 
 
-def test_a_carrier_known_to_turn_addresses_round_is_looked_up_once() -> None:
+def test_receipts_of_a_carrier_known_to_swap_addresses_are_looked_up_once() -> None:
     receipts, progress_writer = receipts_of(id_form="as-is")
     bind = FakeBind()
     receipts.received(bind, [usual(1)], 0.0)
@@ -460,7 +460,7 @@ def test_whatever_comes_off_the_wire_is_stored_or_refused_and_fits_a_record(
         assert all(len(pack_receipt(fact, {"north": 0})) < 8192 for fact in (*facts, *progress_writer.facts))
 
 
-def test_a_bind_hears_how_many_of_its_receipts_were_about_messages_of_ours() -> None:
+def test_a_bind_is_credited_for_its_receipts_that_matched_messages() -> None:
     """What is only parked, repeated or refused was of no use to anybody."""
     receipts, progress_writer = receipts_of(receipt_key="id")
     one, two = FakeBind(), FakeBind()

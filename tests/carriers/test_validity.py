@@ -80,7 +80,7 @@ def test_a_message_is_valid_until_it_expires() -> None:
 
 
 @pytest.mark.parametrize("expires", [0, NOW - 1, NOW + MAX_VALIDITY + 1])
-def test_what_no_carrier_takes_is_left_to_it(expires: int) -> None:
+def test_no_validity_is_written_for_an_expiry_that_is_missing_past_or_too_far_ahead(expires: int) -> None:
     assert text(leased(expires=expires)) == b""
 
 

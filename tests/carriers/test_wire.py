@@ -34,13 +34,14 @@ from gateway.smpp.codec import Pdu, encode
 from gateway.smpp.events import Answered
 from gateway.smpp.pdu import BIND_TRANSCEIVER, DATA_SM, DELIVER_SM, ENQUIRE_LINK, GENERIC_NACK, RESP, SUBMIT_SM_RESP
 from gateway.smpp.receipt import DELIVERED, build
-from gateway.smpp.short_message import ShortMessage, encode_sm
+from gateway.smpp.short_message import ShortMessage
 from gateway.smpp.tlv import MESSAGE_PAYLOAD, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPTED_MESSAGE_ID, encode_tlv
 from gateway.store.arguments import pack_answer, pack_outcome, pack_receipt, read_outcome
 from gateway.store.layout import DETAILED
 from tests.carriers.memory_store import HASHER, MemoryStore
 from tests.carriers.test_service import until
 from tests.carriers.test_with_store import opened, serving, submit, until_states
+from tests.short_messages import encode_sm
 from tests.smpp.peers import pdu
 from tests.smpp.strategies import pdus
 

@@ -6,8 +6,9 @@ import pytest
 
 from gateway import signature
 from gateway.client import BadSignature, Webhooks
+from tests.short_messages import new_secret
 
-SECRET = signature.new_secret()
+SECRET = new_secret()
 NOW = 1_795_000_000
 BODY = json.dumps(
     [
@@ -31,9 +32,9 @@ def test_a_signed_request_is_decoded() -> None:
 
 
 def test_a_request_with_another_signature_is_refused() -> None:
-    headers = signature.signed_headers([signature.read_secret(signature.new_secret())], "w1", NOW, BODY)
+    headers = signature.signed_headers([signature.read_secret(new_secret())], "w1", NOW, BODY)
     with pytest.raises(BadSignature):
-        Webhooks(SECRET, signature.new_secret()).read(headers, BODY, now=NOW)
+        Webhooks(SECRET, new_secret()).read(headers, BODY, now=NOW)
     with pytest.raises(BadSignature):
         Webhooks(SECRET).read({}, BODY)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.cluster.flags import SharedFlags
-from gateway.store.keys import EPOCH, breaker, pulled
+from gateway.model import Reason
+from gateway.store.keys import EPOCH, RESTORED, breaker, pulled
 from tests.intake.fakes import policy_context
 
 
@@ -14,7 +15,7 @@ class FlagStore:
 
     def __init__(self) -> None:
         self.values: dict[bytes, int] = {}
-        self.released: list[bytes] = []
+        self.released: list[bytes | Reason] = []
 
     async def flag(self, name: bytes, value: int) -> None:
         self.values[name] = value
@@ -24,8 +25,8 @@ class FlagStore:
     async def flags(self) -> dict[bytes, int]:
         return dict(self.values)
 
-    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"") -> int:
-        self.released.append(scope)
+    async def release(self, ids: Sequence[bytes] = (), scope: bytes = b"", reason: Reason = Reason.NONE) -> int:
+        self.released.append(scope or reason)
         return 7
 
 
@@ -57,6 +58,22 @@ async def test_a_breaker_is_learnt_by_others_and_released_by_all_when_it_closes(
     await there.flags.refresh()  # it may have held more in the meantime
     assert store.released == [SCOPE, SCOPE]
     assert here.policy_context.rules.held == there.policy_context.rules.held == frozenset()
+    await there.flags.refresh()
+    assert len(store.released) == 2
+
+
+async def test_a_restored_store_is_learnt_by_all_and_its_messages_are_released_by_all() -> None:
+    store = FlagStore()
+    store.values[RESTORED] = 1234
+    here, there = Worker(store), Worker(store)
+    await here.flags.start()
+    await there.flags.start()
+    assert (here.flags.restored, here.policy_context.rules.restored) == (1234, 1234)
+    assert await here.flags.release_restored() == 7
+    assert (here.flags.restored, here.policy_context.rules.restored) == (0, 0)
+    assert (store.values.get(RESTORED), store.released) == (None, [Reason.RESTORED])
+    await there.flags.refresh()  # it may have held more in the meantime
+    assert (there.policy_context.rules.restored, store.released) == (0, [Reason.RESTORED] * 2)
     await there.flags.refresh()
     assert len(store.released) == 2
 

@@ -1,3 +1,5 @@
+"""Heartbeats, takeover of dead gateways, and the order of the time limits."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,9 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.cluster import heartbeat as module
-from gateway.cluster.heartbeat import STOP_WRITING, Heartbeat
+from gateway.cluster.heartbeat import SHARES_FREE_AFTER, STOP_WRITING, Heartbeat
 from gateway.store.errors import NameTaken, StoreUnavailable
-from gateway.store.owner import LeaseOwner
+from gateway.store.library import script_sources
+from gateway.store.owner import DEAD_AFTER, LeaseOwner
 from gateway.store.requests import OwnerSeen, ReclaimResult
 from tests.running_gateway import until
 
@@ -302,3 +305,8 @@ async def test_a_takeover_is_logged_with_its_counts(unknown: int, level: str) ->
         await Heartbeat(registry, ME, sole=True).start()
     ((said, dead),) = [(line["log_level"], line["dead"]) for line in lines]
     assert (said, dead) == (level, "here/1")
+
+
+def test_a_silent_gateway_stops_before_its_shares_are_free_and_these_before_its_leases() -> None:
+    assert STOP_WRITING < SHARES_FREE_AFTER < DEAD_AFTER
+    assert f"local SILENT = {SHARES_FREE_AFTER * 1000:.0f}\n" in script_sources()[1]["share"]

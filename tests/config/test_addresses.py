@@ -26,18 +26,18 @@ PUBLIC = (
 
 
 @pytest.mark.parametrize("address", (*FORBIDDEN_V4, *FORBIDDEN_V6, *NO_ADDRESSES))
-def test_never_dialled(address: str) -> None:
+def test_special_purpose_addresses_are_denied(address: str) -> None:
     assert not AddressGuard().permits(address)
     assert not AddressGuard().permits(address, clear=True)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_the_public_is_dialled_by_https_alone(address: str) -> None:
+def test_public_addresses_require_https(address: str) -> None:
     assert AddressGuard().permits(address)
     assert not AddressGuard().permits(address, clear=True)
 
 
-def test_what_the_operator_named_is_dialled_either_way() -> None:
+def test_named_networks_permit_http_and_https() -> None:
     guard = AddressGuard(["127.0.0.0/8", "fd00::/8", "10.1.2.3"])
     for address in ("127.0.0.1", "fd00::7", "10.1.2.3"):
         assert guard.permits(address)
@@ -46,7 +46,7 @@ def test_what_the_operator_named_is_dialled_either_way() -> None:
         assert not guard.permits(address)
 
 
-def test_a_network_that_is_none() -> None:
+def test_an_invalid_network_is_refused() -> None:
     with pytest.raises(ValueError, match="nowhere"):
         AddressGuard(["nowhere"])
 
@@ -58,5 +58,5 @@ def test_ports(port: int, good: bool) -> None:
     assert permits_port(port) is good
 
 
-def test_how_it_shows() -> None:
+def test_repr_lists_the_named_networks() -> None:
     assert repr(AddressGuard(["10.0.0.0/8"])) == "<AddressGuard public, 10.0.0.0/8>"

@@ -38,14 +38,14 @@ def test_a_callback_is_public_https_and_written_plainly(url: str, said: str) -> 
     assert bool(said) is bool(url_problem(url, PUBLIC))
 
 
-def test_private_receivers_are_those_that_the_operator_has_named() -> None:
+def test_private_endpoints_must_be_in_allow_networks() -> None:
     for url in ("http://127.0.0.1:9000/", "https://10.1.2.3/", "http://localhost:9000/", "http://app.internal/"):
         assert url_problem(url, HERE) == ""
     assert "private" in url_problem("https://192.168.1.1/", HERE)
     assert "plain http" in url_problem("http://8.8.8.8/", HERE)
 
 
-def test_an_account_without_a_secret_names_no_callback() -> None:
+def test_a_callback_url_requires_a_webhook_secret() -> None:
     asked = Submission(to="+46701740605", text="x", callback_url="https://app.example/")
     assert isinstance(check(asked, AccountRights(SHOP, hasher()), NOON), CheckedSubmission)
     found = check(asked, AccountRights(msgspec.structs.replace(SHOP, webhook_secret=""), hasher()), NOON)

@@ -36,14 +36,14 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("path", KNOWN)
-def test_a_secret_that_stands_in_an_example_is_refused_where_others_reach_us(path: str) -> None:
+def test_example_secrets_are_refused_on_listeners_open_to_others(path: str) -> None:
     for listens in (OPEN, 'admin.listen = "[::]:8081"\n', 'smpp.tls_listen = "10.0.0.1:2777"\n'):
         assert "example" in faults(listens + KNOWN[path])[path]
     assert path not in faults(KNOWN[path])  # on this machine alone they do no harm
     assert path not in faults(OPEN + "allow_examples = true\n" + KNOWN[path])
 
 
-def test_the_secrets_of_our_own_examples_are_known() -> None:
+def test_every_secret_in_our_examples_is_known() -> None:
     """What stands in README, compose file and demo is what is refused elsewhere."""
     root = CONFIG.parent
     text = "".join(path.read_text() for path in (root / "README.md", CONFIG / "compose" / "compose.yaml"))

@@ -347,6 +347,7 @@ def test_no_problem_shows_a_secret():
     )
     assert len(found) == 6
     assert not any("hunter2" in line for line in found.values())
+    assert "invalid value (not shown). Write text in quotes" in found["account[0].password"]
 
 
 def test_repr_hides_secrets():
@@ -405,7 +406,7 @@ def test_plain_keys_and_example_secrets_stay_on_loopback():
         assert load_text(f'http.listen = "{listen}"\n' + account, "x", {})
 
 
-def test_doubtful_settings_are_warnings():
+def test_risky_settings_are_warned_of():
     assert set(warnings(CARRIER)) == {"route"}
     assert set(warnings('admin.listen = "0.0.0.0:1"\nsmpp.listen = "0.0.0.0:2"')) == {
         "admin.listen",

@@ -1,4 +1,4 @@
-"""A carrier that binds whoever comes and then sends without end what its standard input tells it to.
+"""A carrier that accepts every bind and then sends without end what its standard input names.
 
 ``python -m tests.faults.flooder`` prints its port, then reads one kind of ``KINDS`` a line (or ``quiet``). It reads
 whatever it is sent and throws it away, so that only the gateway's own bounds slow it down.
@@ -19,7 +19,7 @@ from random import Random
 from bench.children import report
 from gateway.smpp.codec import HEADER
 from gateway.smpp.pdu import BIND_TRANSCEIVER, DELIVER_SM, ENQUIRE_LINK, RESP, SUBMIT_SM_RESP
-from gateway.smpp.short_message import encode_sm
+from tests.short_messages import encode_sm
 
 LOT = 64 * 1024
 """Octets that are sent at once, about."""
@@ -35,7 +35,7 @@ def pdu(command_id: int, sequence: int, body: bytes = b"") -> bytes:
 
 
 def receipt(number: int) -> bytes:
-    """A receipt of an id that nobody has given."""
+    """Return a receipt of an unknown id."""
     one = next(_ids)
     text = b"id:f%012d sub:001 dlvrd:001 submit date:2611281000 done date:2611281001 stat:DELIVRD err:000 text:" % one
     return pdu(DELIVER_SM, one & 0x7FFFFFFF, encode_sm(b"%d" % number, b"shop", text, esm_class=4))

@@ -204,7 +204,7 @@ class Floods:
         return msgspec.msgpack.decode(out.read_bytes(), type=LoadResult)
 
     async def _feed_hooks(self) -> None:
-        """Ten messages a second for each of the hostile receivers to hear of."""
+        """Send ten messages a second with events for each of the hostile receivers."""
         clients = [
             Client(f"http://127.0.0.1:{self._http}", f"hook{number}", timeout=30.0)
             for number in range(len(self._hooks))

@@ -95,7 +95,7 @@ def migrated(source: Server) -> bool:
 
 
 @pytest.mark.parametrize("durability", ["replicated", "everysec"])
-async def test_a_primary_is_killed(tmp_path: Path, cluster: Cluster, durability: str) -> None:
+async def test_a_killed_primary_fails_over_without_loss(tmp_path: Path, cluster: Cluster, durability: str) -> None:
     """With "replicated" nothing is lost. Otherwise at most what came in the moment before, which the replica lacks."""
     async with under_load(tmp_path, cluster, durability) as (gateway, accepted, posting):
         before = len(accepted)
@@ -116,7 +116,7 @@ async def test_a_primary_is_killed(tmp_path: Path, cluster: Cluster, durability:
         assert set(lost) <= set(recent), "something older than a second was lost"
 
 
-async def test_a_partition_moves_to_another_node(tmp_path: Path, cluster: Cluster) -> None:
+async def test_a_partition_may_move_to_another_node_under_load(tmp_path: Path, cluster: Cluster) -> None:
     """By Valkey's atomic slot migration, there and back: nothing is lost, nothing doubled."""
     async with under_load(tmp_path, cluster, "everysec") as (gateway, accepted, posting):
         slot = key_slot(tags(PARTITIONS)[0])

@@ -14,7 +14,7 @@ BATCH, PAUSE = 100, 0.1  # 1,000 a second
 WINDOWS = 2 * 2 * 50  # carriers × binds × window
 
 
-async def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path) -> None:
+async def test_a_killed_gateway_continues_without_loss(tmp_path: Path) -> None:
     """At 1,000 a second: after the restart everything is drained within 30 s; doubled are at most the open windows."""
     faults = Faults(latency_ms=20, receipt_delay_ms=200)
     async with running_gateway(tmp_path, faults=faults, settings="binds = 2\nwindow = 50") as gateway:

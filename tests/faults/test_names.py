@@ -50,7 +50,7 @@ def batch(first: int, count: int = 200) -> list[dict[str, str]]:
     return [{"to": f"+46700{first + i:06}", "text": f"Hello {first + i}"} for i in range(count)]
 
 
-async def test_the_second_of_a_name_is_refused_while_the_first_works(
+async def test_a_second_gateway_of_a_name_in_use_is_refused(
     pair: tuple[RunningGateway, RunningGateway],
 ) -> None:
     first, second = pair
@@ -80,7 +80,7 @@ async def test_the_second_of_a_name_is_refused_while_the_first_works(
     assert (await second.status())["node"].startswith("same/")
 
 
-async def test_who_was_paused_and_finds_a_successor_sends_nothing_more(
+async def test_a_paused_gateway_that_finds_a_successor_sends_nothing_more(
     pair: tuple[RunningGateway, RunningGateway],
 ) -> None:
     first, second = pair

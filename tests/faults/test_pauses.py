@@ -27,10 +27,10 @@ async def post(gateway: RunningGateway, number: int) -> tuple[float, int, Any]:
     return time.monotonic() - begun, answer.status, answer.body
 
 
-async def test_a_store_that_hangs_is_answered_for_in_an_instant_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_hanging_store_is_reported_at_once_and_loses_nothing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, ["north"]) as gateway:
         accepted: list[Message] = await gateway.post([one(number) for number in range(200)])
-        found = re.search(r"pid=(\d+)", (await gateway.status())["store"])
+        found = re.search(r"pid (\d+)", (await gateway.status())["store"])
         assert found is not None
         store = int(found[1])
         os.kill(store, signal.SIGSTOP)
@@ -58,7 +58,7 @@ async def test_a_store_that_hangs_is_answered_for_in_an_instant_and_loses_nothin
 
 
 @pytest.mark.parametrize("seconds", [3.0, 12.0])
-async def test_after_a_pause_of_the_gateway_rates_are_whole_again_at_once(tmp_path: Path, seconds: float) -> None:
+async def test_after_a_pause_a_gateway_has_its_whole_rates_at_once(tmp_path: Path, seconds: float) -> None:
     async with running_gateway(tmp_path, ["north"]) as gateway:
         await gateway.post([one(number) for number in range(200)])
         assert gateway.process is not None

@@ -38,7 +38,7 @@ async def refused(gateway: RunningGateway, number: int) -> str:
 
 
 async def unready(gateway: RunningGateway, word: str) -> None:
-    """/readyz says that, and the log says why: who asks there may be anybody."""
+    """/readyz reports it, and only the log says why: /readyz needs no key."""
     log = gateway.folder / "gateway.log"
     async with asyncio.timeout(10):
         while True:
@@ -66,7 +66,7 @@ async def all_sent_once(gateway: RunningGateway, accepted: list[Message]) -> Non
     no_tracebacks(gateway)
 
 
-async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Path, server: Server) -> None:
+async def test_a_restarted_store_server_is_used_again_and_an_empty_one_refused(tmp_path: Path, server: Server) -> None:
     async with running_gateway(tmp_path, ["north"], store=at(server), settings="on_unknown = 'never'") as gateway:
         accepted = await gateway.post(some(0))
         await until(lambda: not missing(accepted, gateway.copies()), 10)
@@ -85,7 +85,7 @@ async def test_a_server_that_restarts_and_one_that_comes_back_empty(tmp_path: Pa
         await all_sent_once(gateway, accepted)
 
 
-async def test_a_server_that_takes_no_writes_or_no_messages(tmp_path: Path, server: Server) -> None:
+async def test_a_store_server_without_room_refuses_writes_or_messages(tmp_path: Path, server: Server) -> None:
     faults = Faults(receipt_delay_ms=50)
     async with running_gateway(tmp_path, ["north"], store=at(server), faults=faults) as gateway:
         accepted = await gateway.post(some(0))
@@ -100,7 +100,7 @@ async def test_a_server_that_takes_no_writes_or_no_messages(tmp_path: Path, serv
         server.run("CONFIG", "SET", "maxmemory", "0")
         accepted += await gateway.post(some(100))
 
-        server.run("REPLICAOF", "127.0.0.1", 1)  # somebody made it a replica
+        server.run("REPLICAOF", "127.0.0.1", 1)  # it is a replica now
         await unready(gateway, "failing over")
         await refused(gateway, 9_001)
         server.run("REPLICAOF", "NO", "ONE")

@@ -12,7 +12,7 @@ from tests.webhooks.receivers import inbox
 COUNT = 200
 
 
-async def test_kill_while_posting(tmp_path: Path) -> None:
+async def test_a_kill_while_webhooks_are_posted_loses_no_event(tmp_path: Path) -> None:
     async with inbox() as box:
         carrier = Simulator()
         await carrier.start()
@@ -43,7 +43,7 @@ async def test_kill_while_posting(tmp_path: Path) -> None:
     for message in ids:
         events = [event for event in by_id.values() if event["data"]["message_id"] == message]
         sequences = sorted(event["sequence"] for event in events)
-        assert sequences == list(range(1, len(sequences) + 1)), "every move was told"
+        assert sequences == list(range(1, len(sequences) + 1)), "every change of state was posted"
         first = [event["sequence"] for event in box.taken if event["data"]["message_id"] == message]
         assert list(dict.fromkeys(first)) == sequences, "in order"
 

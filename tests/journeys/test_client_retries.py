@@ -27,7 +27,7 @@ def by_key(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("request_of", [by_reference, by_key])
-async def test_every_message_posted_three_times_goes_once(
+async def test_every_message_posted_three_times_is_sent_once(
     tmp_path: Path, request_of: Callable[[int], dict[str, Any]]
 ) -> None:
     async with running_gateway(tmp_path, faults=Faults(latency_ms=5)) as gateway:

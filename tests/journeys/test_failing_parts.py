@@ -32,7 +32,7 @@ async def south() -> Any:
         yield simulator
 
 
-async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_carriers(
+async def test_components_that_always_fail_end_neither_the_gateway_nor_other_carriers(
     tmp_path: Path, north: Simulator, south: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "FIRST", 0.01)
@@ -76,7 +76,7 @@ async def test_parts_that_fail_for_ever_end_neither_the_gateway_nor_the_other_ca
     assert south.stats.accepted == 120
 
 
-async def test_a_decision_over_which_we_fail_is_tried_three_times_and_is_the_end_of_that_message_alone(
+async def test_a_decision_that_raises_is_tried_three_times_and_ends_its_message_alone(
     tmp_path: Path, north: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.intake.redecide.TRIES", 1)  # the store hands out again every five seconds

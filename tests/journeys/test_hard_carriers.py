@@ -28,7 +28,7 @@ async def at_their_end(gateway: RunningGateway, messages: list[Message], seconds
     return Counter(finals)
 
 
-async def test_a_carrier_that_cuts_its_link_again_and_again_gets_everything_at_last(tmp_path: Path) -> None:
+async def test_a_carrier_that_keeps_closing_its_link_gets_every_message(tmp_path: Path) -> None:
     faults = Faults(drop_every=100, drop_mode="reset", receipt_delay_ms=20)
     async with running_gateway(tmp_path, ["north"], faults=faults, settings=FAST) as gateway:
         accepted: list[Message] = []
@@ -42,7 +42,7 @@ async def test_a_carrier_that_cuts_its_link_again_and_again_gets_everything_at_l
         assert await at_their_end(gateway, accepted) == {"delivered": 1500}
 
 
-async def test_what_a_carrier_never_answers_is_proved_by_its_receipt_and_not_sent_again(tmp_path: Path) -> None:
+async def test_a_receipt_proves_a_submit_without_a_response_and_prevents_a_resend(tmp_path: Path) -> None:
     faults = Faults(noresp_every=4, receipt_delay_ms=100)
     async with running_gateway(tmp_path, ["north"], faults=faults, settings=FAST) as gateway:
         accepted = await gateway.post(batch(80))
@@ -50,7 +50,7 @@ async def test_what_a_carrier_never_answers_is_proved_by_its_receipt_and_not_sen
         assert extra(gateway.copies()) == 0
 
 
-async def test_late_answers_count_and_nothing_is_doubled(tmp_path: Path) -> None:
+async def test_late_responses_count_and_prevent_duplicates(tmp_path: Path) -> None:
     """Answers after nine seconds, a time-out of one: the first window is given up and answered all the same."""
     faults = Faults(latency_ms=9000, receipt_delay_ms=50)
     async with running_gateway(tmp_path, ["north"], faults=faults, settings=FAST + '\non_unknown = "hold"') as gateway:
@@ -59,7 +59,7 @@ async def test_late_answers_count_and_nothing_is_doubled(tmp_path: Path) -> None
         assert extra(gateway.copies()) == 0
 
 
-async def test_a_carrier_that_falls_silent_leaves_its_messages_to_the_next(tmp_path: Path) -> None:
+async def test_messages_of_a_carrier_that_falls_silent_go_to_the_next(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, settings=FAST) as gateway:
         north, south = gateway.carriers["north"], gateway.carriers["south"]
         north.faults = Faults(noresp_every=1, receipts="off")
@@ -71,7 +71,7 @@ async def test_a_carrier_that_falls_silent_leaves_its_messages_to_the_next(tmp_p
         assert {entry.dest for entry in south.ledger} == {message.to.encode() for message in accepted}
 
 
-async def test_one_id_for_many_messages_of_a_recipient_never_makes_a_wrong_end(tmp_path: Path) -> None:
+async def test_one_id_for_many_messages_of_a_recipient_ends_none_of_them_wrongly(tmp_path: Path) -> None:
     faults = Faults(empty_id_every=1, receipt_delay_ms=300)
     async with running_gateway(tmp_path, ["north"], faults=faults, settings=FAST) as gateway:
         north = gateway.carriers["north"]
@@ -85,7 +85,7 @@ async def test_one_id_for_many_messages_of_a_recipient_never_makes_a_wrong_end(t
         assert finals["delivered"] == 0  # six were, in any order: which of them each receipt tells, nobody knows
 
 
-async def test_what_expires_while_its_carrier_is_away_is_never_sent_and_ends_once(tmp_path: Path) -> None:
+async def test_a_message_that_expires_while_its_carrier_is_down_is_never_sent_and_ends_once(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, ["north"], settings=FAST) as gateway:
         north = gateway.carriers["north"]
         outage = asyncio.create_task(north.outage(6.0))

@@ -23,7 +23,7 @@ async def both_share(group: GatewayGroup, kind: str, total: float, count: int) -
     assert sum(held) <= total + 1
 
 
-async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_path: Path) -> None:
+async def test_limits_hold_for_two_gateways_together_and_go_to_the_remaining_one(tmp_path: Path) -> None:
     async with gateway_group(tmp_path, 2, SETTINGS) as group:
         one, two = group.gateways
         await both_share(group, "up", 2, 2)
@@ -42,7 +42,7 @@ async def test_limits_hold_for_both_together_and_go_to_the_one_that_is_left(tmp_
 
 
 @pytest.mark.skipif(not THOROUGH, reason="waits ten seconds for a killed gateway's share: HYPOTHESIS_PROFILE=thorough")
-async def test_a_killed_gateways_share_is_the_others_within_ten_seconds(tmp_path: Path) -> None:
+async def test_the_share_of_a_killed_gateway_goes_to_the_others_within_ten_seconds(tmp_path: Path) -> None:
     async with gateway_group(tmp_path, 3, SETTINGS) as group:
         one, two, three = group.gateways
         await group.rates(group.gateways, 4.0, 10)

@@ -38,7 +38,7 @@ async def post_all(gateway: RunningGateway, count: int, at_once: int = 3) -> lis
     return accepted
 
 
-async def test_twenty_thousand_of_every_kind_over_an_outage(tmp_path: Path) -> None:
+async def test_twenty_thousand_messages_of_every_category_survive_an_outage(tmp_path: Path) -> None:
     """One carrier goes away in the middle for two seconds; what it had not answered may come twice, nothing else."""
     faults = Faults(receipt_delay_ms=100)
     async with running_gateway(tmp_path, faults=faults, settings="binds = 2\nwindow = 100") as gateway:
@@ -61,7 +61,7 @@ async def test_twenty_thousand_of_every_kind_over_an_outage(tmp_path: Path) -> N
         assert await gateway.stop() == 0
 
 
-async def test_five_thousand_without_trouble_arrive_exactly_once(tmp_path: Path) -> None:
+async def test_five_thousand_messages_arrive_exactly_once(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, faults=Faults(latency_ms=5, jitter_ms=20, receipt_delay_ms=20)) as gateway:
         accepted = await post_all(gateway, 5_000)
         parts = sum(message.segments for message in accepted)

@@ -23,7 +23,7 @@ async def send(gateway: RunningGateway, file: Path) -> tuple[int | None, dict[st
     return process.returncode, json.loads(out)
 
 
-async def test_a_file_goes_on_over_a_killed_gateway(tmp_path: Path) -> None:
+async def test_sending_a_file_continues_after_the_gateway_was_killed(tmp_path: Path) -> None:
     file = tmp_path / "parcels.csv"
     rows = [f"+{FIRST + number},Parcel {number} is here" for number in range(ROWS)]
     file.write_text("to,text\n" + "\n".join([*rows[:10], "nobody,x", *rows[10:]]) + "\n")
@@ -46,7 +46,7 @@ async def test_a_file_goes_on_over_a_killed_gateway(tmp_path: Path) -> None:
         assert (tmp_path / "parcels.failed.csv").read_text().count("\n") == 2
 
 
-async def test_a_file_is_mended_and_handed_in_again_without_sending_anything_twice(tmp_path: Path) -> None:
+async def test_a_corrected_file_is_sent_again_without_duplicates(tmp_path: Path) -> None:
     """A refused row deleted, one mended, a new one on top, the columns turned round; the file of failures as well."""
     file = tmp_path / "parcels.csv"
     rows = [f"+{FIRST + number},Parcel {number} is here" for number in range(40)]
@@ -67,7 +67,7 @@ async def test_a_file_is_mended_and_handed_in_again_without_sending_anything_twi
         assert extra(gateway.copies()) == 0
 
 
-async def test_a_row_that_policy_refused_is_accepted_once_the_reason_is_gone(tmp_path: Path) -> None:
+async def test_a_row_refused_by_policy_is_accepted_once_its_reason_is_gone(tmp_path: Path) -> None:
     """A refusal is no acceptance: the same row under the same reference goes when its consent is there."""
     file = tmp_path / "offer.ndjson"
     row = {"to": f"+{FIRST}", "text": "Autumn sale", "category": "marketing", "on_quiet": "defer"}

@@ -228,7 +228,7 @@ class CarrierRules(WorkerRules):
         return ReceiptDetail(forms + others, pick(HOSTS), pick([mark, mark, *MARKS]), pick([True, True, False]))
 
     def early(self, pick: Pick, one: Given) -> ReceiptDetail:
-        """Told before it is looked up: in another form its id may be that of another message."""
+        """Details sent before the look-up: in another form its id may be that of another message."""
         others = [other for other in self.given if other.carrier == one.carrier]
         return self.detail(pick, ((pick(FORMS), pick(others).id),))._replace(early=True)
 

@@ -19,7 +19,7 @@ owners = st.integers(0, 2)
 
 @dataclass
 class Request:
-    """A key that was used: what the first who ran it made of it counts for a day."""
+    """A key that was used: the answer of its first run is kept for a day."""
 
     body: bytes
     base: bytes
@@ -39,7 +39,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         self.model: dict[str, Request] = {}
         self.owners = [LeaseOwner(f"w{number}", "0") for number in range(3)]
         self.beats: dict[str, int] = {}
-        self.runs: list[tuple[str, bytes]] = []  # key and base of everything anybody ever ran
+        self.runs: list[tuple[str, bytes]] = []  # key and base of every run so far
         self.count = 0
 
     @rule(owner=owners, key=st.sampled_from("ab"), body=st.sampled_from([b"1" * 16, b"1" * 16, b"2" * 16]))
@@ -72,7 +72,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(owner=owners, run=st.integers(0, 3), good=st.booleans())
     def settle(self, owner: int, run: int, good: bool) -> None:
-        """Whoever ran it once, however late, and twice: the first answer stands."""
+        """Settle any run, late or twice: the first answer stands."""
         key, base = self.runs[-1 - run % len(self.runs)]
         name, partition = self.driver.hasher.claim("shop", key)
         answer = StoredResponse(202, b"%d" % self.count * 300) if good else None

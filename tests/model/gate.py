@@ -1,7 +1,7 @@
-"""The way of a message into the store and out to a carrier, as the model has it: accepted, gated, leased, decided anew.
+"""A message on its way through the store, as the model has it: accepted, gated, leased, decided again.
 
 Written from the table of states, not from the functions. Where the store is free to choose (which of several ready
-messages, how many at once) the model does not choose: it is told. Time is an argument, in milliseconds.
+messages, how many at once) the model follows the store's choice. Time is an argument, in milliseconds.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Gate:
         self.events.append(Moved(m.new.id, m.sequence, state, previous, reason, final, m.accepted, error))
 
     def _give_back(self, m: Message) -> None:
-        """What cannot have reached its recipient counts no longer under the caps that it has now."""
+        """Give caps back: what cannot have reached its recipient does not count under them any more."""
         if m.out or m.new.id not in self.reserved:
             return
         at, caps = self.reserved.pop(m.new.id)
@@ -82,12 +82,12 @@ class Gate:
             self.reserved[m.new.id] = at, others
 
     def _left_unknown(self, m: Message, reason: Reason, now: int) -> None:
-        """Nothing more is sent and a copy may have arrived: not final before receipts have had their time."""
+        """Leave it unknown: a copy may have arrived, so it is not final before the time for receipts is over."""
         m.bare = True
         self._move(m, State.UNKNOWN, reason, now, due=now + 1000 * self.retention.receipt_timeout)
 
     def _end(self, m: Message, state: State, reason: Reason, now: int) -> None:
-        """Refused by a carrier or the gate, failed or expired: no final state while a copy is doubtful."""
+        """End it as refused, failed or expired; not in a final state while a copy is doubtful."""
         if m.doubtful:
             self._left_unknown(m, reason, now)
         elif state is State.REJECTED and m.had:
@@ -114,14 +114,14 @@ class Gate:
         return AcceptResult(item.id, True)
 
     def found(self, reference: bytes, now: int) -> bytes | None:
-        """The id that a reference stands for."""
+        """Return the id that a reference stands for."""
         first, at = self.references.get(reference, (b"", 0))
         return first if first and now - at < REFERENCES_KEPT else None
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
     def asks(self, m: Message, now: int) -> Reason | None:
-        """Why a waking message would be handed back for a decision, None when it would not."""
+        """Return why a waking message would be handed back for a decision, None when it would not."""
         if m.final or m.due > now:
             return None
         if m.state is State.HELD and m.released:
@@ -129,9 +129,9 @@ class Gate:
         return m.reason if m.state in (State.SCHEDULED, State.DEFERRED) else None
 
     def gate(self, m: Message, now: int, *, begun: bool = False) -> tuple[State, Reason]:
-        """SENDING: may go out. REJECTED, EXPIRED: dropped. QUEUED with a reason: to be decided afresh.
+        """Return SENDING (may be sent), REJECTED or EXPIRED (dropped), or QUEUED with a reason to decide again.
 
-        ``begun``: its first parts are on their way. Nobody decides afresh, and it is under its caps already.
+        ``begun``: its first parts are submitted. There is no fresh decision, and it counts under its caps already.
         """
         p = m.permission
         if p.expires < now:
@@ -141,6 +141,8 @@ class Gate:
         stopped = self._stopped(m, now)
         if stopped:
             return State.REJECTED, stopped
+        if time_of(m.new.id) < self.flags.get(keys.RESTORED, 0):
+            return State.QUEUED, Reason.RESTORED
         scopes = (p.account_scope, p.brand_scope, p.template_scope, keys.GLOBAL_SCOPE)
         if self.flags.get(keys.pulled(p.template_scope)):
             return State.REJECTED, Reason.CONTENT_REFUSED
@@ -170,7 +172,7 @@ class Gate:
         return rule.status if rule and rule.holds(now) else None
 
     def used(self, m: Message, scope: bytes, window: int, now: int) -> int:
-        """Messages out to the recipient of ``m`` under a cap."""
+        """Return the reservations of the recipient of ``m`` under a cap."""
         who = m.new.recipient.key
         return sum(
             at > now - 1000 * window and (scope, window) in ((cap.scope, cap.window) for cap in caps)
@@ -191,7 +193,7 @@ class Gate:
         m.handed.setdefault(carrier, []).append((now, False))
 
     def regate(self, items: Sequence[tuple[bytes, int]], now: int) -> list[Reason | None]:
-        """Whether the other parts of what is being written, (id, lease) each, may follow: None, or why not."""
+        """Return None for each (id, lease) whose further parts may be sent, else why not."""
         return [self._regate(self.messages.get(id_), lease, now) for id_, lease in items]
 
     def _regate(self, m: Message | None, lease: int, now: int) -> Reason | None:
@@ -208,5 +210,5 @@ class Gate:
         return m.due
 
     def drop(self, m: Message, state: State, reason: Reason, now: int) -> None:
-        """The gate said so."""
+        """Carry out that the gate dropped a message."""
         self._end(m, state, reason, now)

@@ -17,7 +17,7 @@ _OPEN = (PartState.UNKNOWN, PartState.PENDING)
 
 
 class IndependentChecks:
-    """Everything that was said to the store, in the carriers' place."""
+    """Records everything that the machine reported to the store in the carriers' place."""
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention

@@ -95,7 +95,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(carrier=carriers, one=names)
     def stored(self, carrier: str, one: bytes) -> None:
-        """Whoever took it has stored it with its message."""
+        """Unpark a receipt that is stored with its message."""
         self.driver.run(self.index.unpark([(carrier, one)] * 2))
         self.parked.pop((carrier, one), None)
 

@@ -1,4 +1,4 @@
-"""What apps, recipients and operators do to the store, at random: messages, their cancels, words, flags, releases."""
+"""What apps, recipients and operators do to the store, at random: messages, cancels, consents, flags, releases."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class IntakeRules(ChoiceChecks):
         self.do(call, again)
 
     @rule(
-        kind=st.sampled_from(["epoch", "breaker", "pulled"]),
+        kind=st.sampled_from(["epoch", "breaker", "pulled", "restored"]),
         account=st.sampled_from(ACCOUNTS),
         on=st.booleans(),
         again=st.booleans(),
@@ -189,6 +189,8 @@ class IntakeRules(ChoiceChecks):
             name, value = keys.EPOCH, self.model.flags.get(keys.EPOCH, 0) + 1
         elif kind == "breaker":
             name, value = keys.breaker(scope(account)), int(on)
+        elif kind == "restored":
+            name, value = keys.RESTORED, (self.now + 1) * on
         else:
             name, value = keys.pulled(scope(account, "template", "t")), int(on)
 
@@ -199,8 +201,16 @@ class IntakeRules(ChoiceChecks):
 
         self.do(call, again)
 
-    @rule(index=indices, account=st.sampled_from([None, *ACCOUNTS]), kind=st.sampled_from(["account", "brand"]))
+    @rule(
+        index=indices,
+        account=st.sampled_from([None, *ACCOUNTS]),
+        kind=st.sampled_from(["account", "brand", "restored"]),
+    )
     def release(self, index: int, account: str | None, kind: str = "account") -> None:
+        if kind == "restored":
+            released = self.driver.run(self.driver.store.release(reason=Reason.RESTORED))
+            assert released == self.model.release_for(Reason.RESTORED, self.now)
+            return
         held = [m.new.id for m in self.model.messages.values() if m.state is State.HELD]
         ids = [held[index % len(held)]] if held and account is None else []
         scope = b""

@@ -1,6 +1,6 @@
 """Random calls against the reference model and the real store at once, all invariants checked after each.
 
-The machine speaks as two workers with their restarts, two carriers and a crowd of four recipients would, in any order:
+The machine speaks as two workers with their restarts, two carriers and four recipients would, in any order:
 answers come late, receipts early, calls twice. What the store may choose (which messages a take gets) it is asked for,
 and the choice is checked; everything else must be as the model says.
 """

@@ -1,4 +1,4 @@
-"""A message as the model knows it: what design and state table say about one of them, in plain fields.
+"""A message as the model knows it, in plain fields; see the state table in docs/architecture.md.
 
 Every part of it that was ever written is a copy of its own, under the lease that wrote it. What is known of a part, and
 so of the message, is never kept: it follows from the copies.

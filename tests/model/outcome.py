@@ -1,4 +1,4 @@
-"""What becomes of a message that has left its lane, as the model has it: decided anew, answers, silence."""
+"""Messages that have left their lane, as the model has it: fresh decisions, responses, missing responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.model.receipts import Receipts
 
 
 class Outcome(Receipts):
-    """Messages that are with a decider or a carrier, or were."""
+    """Decides about messages that a decider or a carrier has, or had."""
 
     def permit(self, item: Permit, now: int) -> bool:
         m = self.messages.get(item.id)
@@ -30,6 +30,8 @@ class Outcome(Receipts):
             return False
         if item.state is State.QUEUED and item.permission.epoch < self.flags.get(keys.EPOCH, 0):
             return False  # the gate would only hand it back again
+        if item.state is State.HELD and item.reason is Reason.RESTORED and not self.flags.get(keys.RESTORED):
+            return False  # it was released meanwhile
         if item.permission.caps != m.permission.caps:
             self._give_back(m)
         m.permission = item.permission
@@ -66,7 +68,7 @@ class Outcome(Receipts):
         return len(lost)
 
     def _return(self, m: Message, reason: Reason, now: int, due: int = 0) -> None:
-        """Nothing of it is in flight: back to its lane, unless what was heard meanwhile ends it or stops it."""
+        """Nothing of it is in flight: back to its lane, unless news of another copy ends it or stops it."""
         if not self._landed(m, now) and not self._stopped_now(m, now):
             self._move(m, State.QUEUED, reason, now, due=due)
 
@@ -155,7 +157,7 @@ class Outcome(Receipts):
             if part.state is PartState.ACCEPTED and not any(c.id == part.carrier_id for c in mine):
                 self._named(m, a.carrier, part.carrier_id, now)
             heard += [(c, part) for c in mine if c.state is PartState.UNKNOWN and part.state is not PartState.UNKNOWN]
-            for copy in mine:  # a receipt had told another id, which was perhaps not its own
+            for copy in mine:  # a receipt had brought another id, which was perhaps not its own
                 if copy.state is PartState.ACCEPTED and part.carrier_id and not m.final:
                     copy.id = part.carrier_id
         if m.final or not heard:

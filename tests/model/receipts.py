@@ -1,6 +1,6 @@
 """What delivery receipts make of messages, as the model has it: by their id, or as proof of what was lost.
 
-Design, sections 3 ("Receipts") and 4 ("Copies", "Unknown").
+See docs/architecture.md: states, and "Receipts and ids".
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Receipts(Gate):
         self._settle(m, now, error)
 
     def _news(self, m: Message, now: int, error: str = "") -> None:
-        """Something was heard of a copy, whatever the message is doing: what follows from it at once?
+        """Apply news of a copy, whatever the state of the message.
 
         While it is SENDING nothing does, before its answer.
         """
@@ -138,7 +138,7 @@ class Receipts(Gate):
         """First the receipts of known ids, in order; then the others, which are parked."""
         out: dict[int, ReceiptMatch] = {}
         strangers = []
-        known = [self._known(fact) for fact in facts]  # before any of them is heard
+        known = [self._known(fact) for fact in facts]  # before any of them is applied
         for number, (fact, name) in enumerate(zip(facts, known, strict=True)):
             early = fact.detail if fact.detail and fact.detail.early else None
             if name:

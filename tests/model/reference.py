@@ -1,6 +1,6 @@
-"""The store's promises as plain dictionaries: what design and state table say, with no thought of how it is done.
+"""The store's promises as plain dictionaries, written from the state table and docs/architecture.md, not from the code.
 
-``message`` is one of them, ``gate`` its way out to a carrier, ``outcome`` and ``receipts`` what comes back; here is
+``message`` is one message, ``gate`` its way out to a carrier, ``outcome`` and ``receipts`` what comes back; here is
 what people and time do to it. Time is an argument, in milliseconds.
 """
 
@@ -61,6 +61,10 @@ class Model(Outcome):
                 m.released, m.due = True, now
                 count += 1
         return count
+
+    def release_for(self, reason: Reason, now: int) -> int:
+        """Release all that is held for this reason."""
+        return self.release([m.new.id for m in self.messages.values() if m.reason is reason], b"none", now)
 
     def rescue(self, m: Message, routes: Mapping[str, str], now: int) -> bool:
         """Out of a lane that no carrier serves; ``routes``: one of every carrier. True: it is to be decided again."""

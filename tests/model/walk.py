@@ -69,7 +69,8 @@ def _rescue(m: Machine, r: Random) -> None:
 
 
 def _flag(m: Machine, r: Random) -> None:
-    m.flag(r.choice(["epoch", "breaker", "breaker", "pulled"]), r.choice(ACCOUNTS), r.random() < 0.3, _again(r))
+    kind = r.choice(["epoch", "breaker", "breaker", "pulled", "restored"])
+    m.flag(kind, r.choice(ACCOUNTS), r.random() < (0.8 if kind == "restored" else 0.3), _again(r))
 
 
 STEPS: dict[Step, tuple[int, int]] = {
@@ -90,8 +91,8 @@ STEPS: dict[Step, tuple[int, int]] = {
     lambda m, r: m.cancel(_big(r), _again(r)): (4, 2),
     lambda m, r: m.cancel_account(r.choice(ACCOUNTS), _again(r)): (1, 1),
     _opt: (6, 1),
-    _flag: (2, 0),
-    lambda m, r: m.release(_big(r), r.choice([None, *ACCOUNTS]), r.choice(["account", "brand"])): (3, 1),
+    _flag: (3, 0),
+    lambda m, r: m.release(_big(r), r.choice([None, *ACCOUNTS]), r.choice(["account", "brand", "restored"])): (3, 1),
     lambda m, r: m.find_again(r.choice(ACCOUNTS), r.randrange(len(NUMBERS))): (2, 1),
     lambda m, r: m.look(): (3, 1),
     _rescue: (2, 1),

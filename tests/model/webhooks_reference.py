@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-MOST_PIECES = 500
+MAX_PIECES = 500
 
 
 class Item(NamedTuple):
@@ -66,7 +66,7 @@ class Outbox:
         if self.frozen:
             return
         events = 0
-        for item, _ in self.waiting[:MOST_PIECES]:
+        for item, _ in self.waiting[:MAX_PIECES]:
             events += len(item.labels)
             if self.frozen and events > limit:
                 break

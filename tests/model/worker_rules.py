@@ -71,7 +71,11 @@ class WorkerRules(IntakeRules):
         account = m.new.envelope.account if m else ACCOUNTS[0]
         pick = Random(seed).choice
         state = pick([State.QUEUED, State.QUEUED, State.DEFERRED, State.HELD, State.REJECTED])
-        reasons = {State.QUEUED: Reason.NONE, State.DEFERRED: Reason.QUIET_HOURS, State.HELD: Reason.BREAKER_OPEN}
+        reasons = {
+            State.QUEUED: Reason.NONE,
+            State.DEFERRED: Reason.QUIET_HOURS,
+            State.HELD: pick([Reason.BREAKER_OPEN, Reason.RESTORED]),
+        }
         item = Permit(
             id=id_,
             token=self.tokens[id_] - stale,

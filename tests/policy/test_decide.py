@@ -120,6 +120,17 @@ def test_every_rule_is_reported_and_the_worst_counts():
     assert decide(request(), CONSENTED, NIGHT, rules).code is Reason.BREAKER_OPEN  # hold ranks over defer
 
 
+@pytest.mark.parametrize("category", list(Category))
+def test_what_was_accepted_before_the_restored_backup_is_held_whatever_its_category(category: Category):
+    rules = RULES.with_flags(8, restored=DAY)
+    asked = request(category=category, reason="flood", accepted_at=DAY - 1)
+    verdict = decide(asked, CONSENTED, DAY, rules)
+    assert (verdict.outcome, verdict.code, verdict.rules) == (Outcome.HOLD, Reason.RESTORED, ("restored:hold",))
+    for at in (DAY, 0):
+        later = decide(request(category=category, reason="flood", accepted_at=at), CONSENTED, DAY, rules)
+        assert later.outcome is Outcome.ALLOW
+
+
 @pytest.mark.parametrize("scope", [BRAND, ACCOUNT, TEMPLATE, NO_SCOPE])
 def test_an_open_breaker_holds_marketing_and_nothing_else(scope: bytes):
     rules = RULES.with_flags(8, held=[scope])
@@ -139,7 +150,7 @@ def test_a_pulled_template():
 # ── zones ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_naming_a_zone_abroad_never_lets_a_message_ring_at_night():
+def test_naming_a_foreign_zone_never_permits_sending_at_night():
     two_at_night = at("2026-11-23T02:00")  # 13:00 in New York
     verdict = decide(request(time_zone="America/New_York"), CONSENTED, two_at_night, RULES)
     assert (verdict.outcome, verdict.code) == (Outcome.DEFER, Reason.QUIET_HOURS)
@@ -411,7 +422,7 @@ def test_a_stricter_request_never_loosens(asked: Request, now: int, stricter: di
 
 @settings(deadline=None)
 @given(asked=requests, now=moments, used=st.tuples(st.integers(0, 3)), more=st.integers(1, 3))
-def test_a_message_more_never_loosens(asked: Request, now: int, used: tuple[int], more: int):
+def test_one_more_counted_message_never_loosens(asked: Request, now: int, used: tuple[int], more: int):
     fewer, facts = CONSENTED._replace(used=used), CONSENTED._replace(used=(used[0] + more,))
     assert decide(asked, facts, now, BOOK).outcome >= decide(asked, fewer, now, BOOK).outcome
 

@@ -59,7 +59,7 @@ def test_spellings_of_one_number_have_one_identity(written: str, meant: str):
         "8613800138000",
     ],
 )
-def test_what_is_part_of_a_number_stays(digits: str):
+def test_digits_that_belong_to_a_number_stay(digits: str):
     assert identity(digits) == digits
 
 

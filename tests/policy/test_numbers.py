@@ -46,7 +46,7 @@ def test_region_zones_and_kind(digits: str, region: str, zones: tuple[str, ...],
     assert number.kind == kind or kind == "unknown"
 
 
-def test_traps_of_the_zone_table():
+def test_numbers_that_the_zone_table_gets_wrong():
     assert len(describe("18005551234").zones) > 30  # toll-free: answered anywhere
     assert len(describe("61412345678").zones) > 3  # Australian mobiles
     russia = describe("79123456789").zones

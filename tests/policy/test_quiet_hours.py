@@ -97,7 +97,7 @@ def test_the_day_the_clock_springs_forward_and_back():
     assert window(ms("2026-11-01T00:30", *new_york), new_york, early).opens == ms("2026-11-01T01:30", *new_york, fold=1)
 
 
-def test_a_number_in_several_zones_may_ring_only_when_all_permit():
+def test_a_number_in_several_zones_is_sent_to_only_when_all_permit():
     coasts = ("America/Los_Angeles", "America/New_York")
     found = window(ms("2026-11-21T08:00", "America/New_York"), coasts, DEFAULT)
     assert found == (ms("2026-11-21T08:00", "America/Los_Angeles"), ms("2026-11-21T23:00", "America/New_York"))
@@ -109,7 +109,7 @@ def test_no_window_when_the_zones_never_agree():
     assert window(START, (), DEFAULT) is None
 
 
-def test_always_has_no_seam_at_midnight():
+def test_hours_around_the_clock_have_no_gap_at_midnight():
     opens, closes = window(START + DAY // 3, ("Asia/Tokyo",), ALWAYS)
     assert opens < START
     assert closes > START + 14 * DAY

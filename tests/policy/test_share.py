@@ -66,7 +66,7 @@ def test_a_learned_rate_outlasts_a_small_share() -> None:
     assert (pace.slowed, pace.bucket.rate) == (True, taught)
 
 
-def test_a_pace_wants_all_when_permits_held_it_back_and_else_what_it_used() -> None:
+def test_a_pace_demands_everything_when_permits_were_the_bottleneck_and_else_what_it_used() -> None:
     pace = Pace(100, 0.0)
     pace.grant(50.0, 2, 100.0, 0.0)
     for second in range(1, 8):

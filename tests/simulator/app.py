@@ -10,7 +10,8 @@ from gateway.smpp.events import Answered, BindRefused, Bound, Closed, MessageRec
 from gateway.smpp.operations import Role
 from gateway.smpp.pdu import BIND_TRANSCEIVER, SUBMIT_SM
 from gateway.smpp.session import Session
-from gateway.smpp.short_message import ShortMessage, encode_sm
+from gateway.smpp.short_message import ShortMessage
+from tests.short_messages import encode_sm
 
 
 class App(asyncio.Protocol):

@@ -19,7 +19,7 @@ Carriers = Callable[..., Any]
 QUICK = {"receipt_delay_ms": 1.0}
 
 
-async def test_submit_answer_receipt_acknowledgement(carriers: Carriers) -> None:
+async def test_a_submit_gets_a_response_and_a_receipt_that_is_acknowledged(carriers: Carriers) -> None:
     carrier = await carriers(Faults(receipt_delay_ms=5))
     app = await App().bind(carrier.port)
     app.submit("a", text=b"hello there")
@@ -34,7 +34,7 @@ async def test_submit_answer_receipt_acknowledgement(carriers: Carriers) -> None
     assert carrier.undelivered == 0
 
 
-async def test_many_at_once(carriers: Carriers) -> None:
+async def test_many_submits_at_once(carriers: Carriers) -> None:
     carrier = await carriers(Faults(**QUICK))
     app = await App().bind(carrier.port)
     app.submit_many(3000)
@@ -157,7 +157,7 @@ async def test_the_connection_is_cut(carriers: Carriers, mode: Any, phase: Any, 
         assert app.unanswered == list(range(answered, 5))
 
 
-async def test_accepted_and_never_answered_or_answered_oddly(carriers: Carriers) -> None:
+async def test_accepted_submits_may_get_no_or_an_odd_response(carriers: Carriers) -> None:
     carrier = await carriers(Faults(noresp_every=2))
     app = await App().bind(carrier.port)
     app.submit_many(4)
@@ -297,7 +297,7 @@ async def test_receipts_of_a_transmitter_come_over_the_receiver(carriers: Carrie
 # Replies and session ----------------------------------------------------------------------------------------------
 
 
-async def test_replies_by_rule_and_by_hand(carriers: Carriers) -> None:
+async def test_replies_are_sent_by_rule_and_on_demand(carriers: Carriers) -> None:
     carrier = await carriers(Faults(reply_every=2, reply_text="STOP", reply_delay_ms=1, receipts="off"))
     app = await App().bind(carrier.port)
     app.submit_many(3)
@@ -356,7 +356,7 @@ async def test_duplicates_are_counted(carriers: Carriers) -> None:
     assert carrier.stats.duplicates == 1
 
 
-async def test_run_says_what_happens() -> None:
+async def test_run_prints_statistics() -> None:
     lines: list[str] = []
     task = asyncio.create_task(run(0, every=0.01, say=lines.append))
     await until(lambda: lines)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from gateway.simulator import Faults, StatusRule, read_faults
+from gateway.simulator.faults import MEANINGS
 
 
 def test_options_of_a_command_line_become_faults() -> None:
@@ -49,3 +50,7 @@ def test_two_carriers_share_no_defaults() -> None:
     Faults().status_rules.append(StatusRule(8))
     Faults().receipt_states["EXPIRED"] = 1
     assert Faults().status_rules == [] and Faults().receipt_states == {"DELIVRD": 1}
+
+
+def test_every_fault_says_what_it_does() -> None:
+    assert list(MEANINGS) == list(Faults.__struct_fields__)

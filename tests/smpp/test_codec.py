@@ -27,9 +27,10 @@ from gateway.smpp.pdu import (
     Unsuccess,
     command_name,
 )
-from gateway.smpp.short_message import ShortMessage, decode_message, encode_sm, submit_template
+from gateway.smpp.short_message import ShortMessage, decode_message, submit_template
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.tlv import encode_tlv
+from tests.short_messages import encode_sm
 from tests.smpp.strategies import OCTET, TLVS, pdus, text
 
 

@@ -202,7 +202,7 @@ def test_a_header_is_taken_off_where_it_stands_before_another_field() -> None:
     assert (found.ids, found.state) == ((b"77",), receipt.DELIVERED)
 
 
-def test_an_excerpt_in_ucs2_is_told_in_utf8() -> None:
+def test_an_excerpt_in_ucs2_is_returned_as_utf8() -> None:
     wide = USUAL.replace(b"hi", "привет".encode()).decode().encode("utf-16-be")
     assert parsed(wide).text.decode() == "привет"
 

@@ -49,9 +49,9 @@ from gateway.smpp.pdu import (
     UNBIND_RESP,
 )
 from gateway.smpp.session import Session
-from gateway.smpp.short_message import encode_sm
 from gateway.smpp.status import CommandStatus
 from gateway.smpp.tlv import CONGESTION_STATE, MESSAGE_PAYLOAD, MESSAGE_STATE, encode_tlv
+from tests.short_messages import encode_sm
 from tests.smpp.peers import BIND_BODY, RX, TRX, TX, esme, headers, in_state, kinds, pdu, sent, smsc
 from tests.smpp.strategies import pdus
 
@@ -113,7 +113,7 @@ class TestClientBinds:
         assert session.receive(pdu(TRX | RESP, 2), 1) == []
         assert (session.mismatched, session.ignored_answers) == (1, 1)
         assert session.tick(9.9) == []
-        assert session.tick(10) == [Closed("no answer to the bind in time", [])]
+        assert session.tick(10) == [Closed("no response to the bind in time", [])]
 
     def test_only_when_open_and_only_a_client(self) -> None:
         for session in (esme(), smsc(), Session(Role.SMSC)):
@@ -122,7 +122,7 @@ class TestClientBinds:
         with pytest.raises(LocalError):
             Session(Role.ESME).bind(SUBMIT_SM, b"gw", b"secret", now=0)
 
-    def test_a_system_id_that_does_not_fit_changes_nothing(self) -> None:
+    def test_a_system_id_that_is_too_long_is_refused_without_effect(self) -> None:
         session = Session(Role.ESME)
         with pytest.raises(LocalError):
             session.bind(TRX, b"x" * 16, b"secret", now=0)
@@ -600,7 +600,7 @@ class TestTimeouts:
         assert len(ended) == made
         assert set(ended) == set(range(made))
 
-    def test_a_closed_session_hands_back_what_is_outstanding(self) -> None:
+    def test_a_closed_session_reports_its_outstanding_requests(self) -> None:
         session = esme()
         for n in range(3):
             submit(session, n)
@@ -638,7 +638,7 @@ class TestKeepAlive:
         session.tick(72)
         assert session.output() == pdu(ENQUIRE_LINK, 3)
 
-    def test_after_30_seconds_of_silence_it_is_asked_twice_before_the_end(self) -> None:
+    def test_a_peer_silent_for_30_seconds_gets_two_enquire_links_before_the_end(self) -> None:
         session = esme(enquire_interval=30, enquire_timeout=10)
         submit(session, "a", now=25)
         assert session.tick(30) == []
@@ -654,7 +654,7 @@ class TestKeepAlive:
         session = esme(enquire_interval=10, enquire_timeout=10)
         for now in (10, 20, 29.9):
             assert session.tick(now) == []
-        assert session.tick(30) == [Closed("no answer to enquire_link", [])]
+        assert session.tick(30) == [Closed("no response to enquire_link", [])]
         assert session.enquires_missed == 2
 
     @given(st.floats(0.1, 30), st.floats(0.1, 1), st.booleans(), st.floats(0.1, 60))
@@ -672,7 +672,7 @@ class TestKeepAlive:
             session.tick(now)
         assert now - 100 <= 45
 
-    def test_a_peer_that_lets_a_submit_wait_and_says_nothing_is_asked_at_once(self) -> None:
+    def test_a_silent_peer_with_a_waiting_submit_gets_enquire_link_at_once(self) -> None:
         session = esme(enquire_interval=30, response_timeout=5)
         session.receive(pdu(ENQUIRE_LINK), 99)
         submit(session, "a", now=100)
@@ -681,7 +681,7 @@ class TestKeepAlive:
         session.tick(105)
         assert headers(session) == [(ENQUIRE_LINK, 0, 3)]
 
-    def test_a_peer_that_says_anything_is_not_asked_for_a_submit_that_waits(self) -> None:
+    def test_a_peer_that_sends_anything_gets_no_enquire_link_for_a_waiting_submit(self) -> None:
         session = esme(enquire_interval=30, response_timeout=5)
         submit(session, "a", now=100)
         session.receive(pdu(ENQUIRE_LINK), 101)
@@ -750,7 +750,7 @@ class TestSilence:
         assert session.silent_since() is None
 
     @pytest.mark.parametrize("sign", [pdu(ENQUIRE_LINK), pdu(DELIVER_SM, 9, BODY), pdu(SUBMIT_SM_RESP, 77)])
-    def test_what_is_no_answer_does_not_end_it(self, sign: bytes) -> None:
+    def test_other_pdus_do_not_end_the_silence(self, sign: bytes) -> None:
         session = esme()
         submit(session, now=10)
         session.receive(sign, 13)
@@ -1052,7 +1052,7 @@ class TestUnbind:
         session = esme()
         session.unbind(10)
         assert session.tick(14.9) == []
-        assert session.tick(15) == [Closed("no answer to unbind", [])]
+        assert session.tick(15) == [Closed("no response to unbind", [])]
 
     @pytest.mark.parametrize("state", [state for state in SessionState if not state.value.startswith("bound")])
     def test_ours_when_not_bound_is_nothing(self, state: SessionState) -> None:

@@ -12,7 +12,7 @@ DAY = 24 * HOUR
 
 
 @pytest.mark.parametrize("steps", [(-HOUR, HOUR), (HOUR, -HOUR), (-HOUR, -HOUR)])
-def test_a_message_goes_its_way_once_whatever_the_clock_does(driver: MessageDriver, steps: tuple[int, int]) -> None:
+def test_clock_changes_lose_and_duplicate_no_message(driver: MessageDriver, steps: tuple[int, int]) -> None:
     wide = driver.permission(opens=0, closes=driver.now + DAY, expires=driver.now + DAY)
     first, second = driver.message(permission=wide), driver.message(permission=wide)
     driver.accept(first)

@@ -282,6 +282,59 @@ def test_held_messages_wait_for_their_release(driver: MessageDriver) -> None:
     assert [one.id for one in driver.take().redecide] == [other.id]
 
 
+@pytest.mark.parametrize("category", list(Category))
+def test_what_was_accepted_before_the_restored_backup_comes_back_for_a_decision(
+    driver: MessageDriver, category: Category
+) -> None:
+    before = driver.message(category=category)
+    driver.accept(before)
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    after = driver.message(category=category)
+    driver.accept(after)
+    taken = driver.take()
+    assert [one.id for one in taken.leased] == [after.id]
+    assert [(one.id, one.reason) for one in taken.redecide] == [(before.id, Reason.RESTORED)]
+
+
+def test_expiry_and_opt_outs_count_before_the_restored_backup(driver: MessageDriver) -> None:
+    stopped, expired = driver.message(permission=driver.permission(checks=4)), driver.message("46700000001")
+    driver.accept(stopped, expired)
+    driver.run(driver.store.opt([OptChange(stopped.recipient, RuleGroup.ALL, RuleStatus.STOPS, bytes(8), driver.now)]))
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    assert [one.id for one in driver.take().redecide] == [expired.id]
+    assert driver.record(stopped).reason is Reason.OPTED_OUT
+    driver.later(3 * HOUR)
+    driver.take()
+    driver.sweep()
+    assert driver.record(expired).state is State.EXPIRED
+
+
+def test_a_decision_that_comes_behind_the_release_of_a_restored_backup_holds_nothing(driver: MessageDriver) -> None:
+    message = driver.message()
+    driver.accept(message)
+    driver.later(1)
+    driver.run(driver.store.flag(keys.RESTORED, driver.now))
+    (handed_back,) = driver.take().redecide
+    permit = Permit(message.id, handed_back.token, State.HELD, Reason.RESTORED, 0, "north", driver.permission())
+    driver.run(driver.store.flag(keys.RESTORED, 0))
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 0  # it is not held yet
+    assert driver.run(driver.store.permit([permit])) == [False]
+    driver.later(5000)
+    assert [one.id for one in driver.take().leased] == [message.id]
+
+
+def test_what_a_restored_backup_holds_is_released_by_its_reason(driver: MessageDriver) -> None:
+    restored, breaker = (
+        driver.message(state=State.HELD, reason=reason) for reason in (Reason.RESTORED, Reason.BREAKER_OPEN)
+    )
+    driver.accept(restored, breaker)
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 1
+    assert [one.id for one in driver.take().redecide] == [restored.id]
+    assert driver.run(driver.store.release(reason=Reason.RESTORED)) == 0
+
+
 def test_untaken_messages_keep_their_order(driver: MessageDriver) -> None:
     messages = [driver.message() for _ in range(6)]
     driver.accept(*messages)
@@ -308,7 +361,7 @@ def test_a_retry_waits_and_the_next_carrier_has_its_own_lane(driver: MessageDriv
     assert driver.record(message).reason is Reason.ROUTES_EXHAUSTED
 
 
-def test_what_a_carrier_has_begun_only_it_may_end(driver: MessageDriver) -> None:
+def test_a_message_with_accepted_parts_stays_with_its_carrier(driver: MessageDriver) -> None:
     message = driver.message(segments=2)
     driver.accept(message)
     (leased,) = driver.take().leased

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 from gateway.store.errors import StoreRefused, StoreUnavailable
 from gateway.store.keys import tags
 from gateway.store.library import build_library
-from gateway.store.redis.connection import connect
+from gateway.store.redis.connection import StoreConnection, connect
 from gateway.store.redis.url import parse
 from tests.certificates import Authority
 from tests.servers import Server
@@ -65,6 +66,21 @@ async def test_certificates_are_checked_on_both_sides(store_url: str, single_ser
             with pytest.raises(StoreUnavailable, match="must be one that it trusts"):
                 await reach(wrong)
     single_server.run("ACL", "DELUSER", "app")
+
+
+async def test_a_snapshot_comes_over_tls(tmp_path: Path) -> None:
+    server, ours = Server("--repl-diskless-sync-delay", "0"), Authority(tmp_path, "ours")
+    try:
+        server.run("SET", "large", os.urandom(3_000_000))
+        async with behind_tls(server, ours.server("127.0.0.1")) as where:
+            url = f"rediss://{where}?ssl_ca_certs={ours.file}"
+            link = StoreConnection(url, tags=tags(4), library=build_library(), connections=1, timeout=5)
+            found = b"".join([chunk async for chunk in link.primaries[0].snapshot()])
+            await link.close()
+        assert found.startswith((b"REDIS", b"VALKEY"))
+        assert len(found) > 3_000_000
+    finally:
+        server.stop()
 
 
 async def test_a_database_of_its_own(store_url: str, single_server: Server) -> None:

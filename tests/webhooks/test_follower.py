@@ -272,7 +272,7 @@ async def test_dead_urls_of_an_account_do_not_crowd_out_a_healthy_one(
     setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More dead receivers than may be worked at once, each on a server of its own that is mute."""
-    monkeypatch.setattr("gateway.webhooks.scheduler.MOST_ACTIVE", 20)
+    monkeypatch.setattr("gateway.webhooks.scheduler.MAX_ACTIVE", 20)
     monkeypatch.setattr("gateway.webhooks.endpoint_queue.retry_delay", lambda *_: 30.0)
     mute = [socket.create_server(("127.0.0.1", 0)) for _ in range(40)]
     follower = setup.build(
@@ -413,7 +413,7 @@ async def test_dead_letters_can_be_dropped(setup: WebhookSetup, box: Inbox) -> N
 
 
 async def test_dead_letters_are_bounded(setup: WebhookSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.store.webhook_queues.MOST_DEAD", 3)
+    monkeypatch.setattr("gateway.store.webhook_queues.MAX_DEAD", 3)
     async with setup.worker(endpoint("shop", "http://127.0.0.1:9/", batch=1)):
         setup.endpoints.give_up_after = 0
         await setup.refuse(30)
@@ -431,7 +431,7 @@ async def test_dead_letters_are_bounded(setup: WebhookSetup, monkeypatch: pytest
 async def test_a_failing_endpoint_keeps_a_bounded_backlog(
     setup: WebhookSetup, box: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.scheduler.MOST_WAITING", 40)
+    monkeypatch.setattr("gateway.webhooks.scheduler.MAX_WAITING", 40)
     monkeypatch.setattr("gateway.webhooks.endpoint_queue.retry_delay", lambda *_: 60.0)
     box.status = 500
     async with setup.worker(endpoint("shop", box.url)):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -213,3 +216,32 @@ async def test_a_response_is_the_same_in_any_chunking(poster: Poster) -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with server:
             assert await _post(poster, server.sockets[0].getsockname()[1]) == PostOutcome(429, "", 7.0)
+
+
+class _Octets(bytearray):
+    """Bytes that a weak reference may point to."""
+
+
+class _NoTransport(asyncio.Transport):
+    def write(self, data: Any) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+async def test_what_a_refused_response_sent_is_freed_at_once() -> None:
+    """Full garbage collections are rare: what waits for one grows with each response of a hostile server."""
+    connection = http_connection.HttpConnection(lambda _: None)
+    connection.connection_made(_NoTransport())
+    response = connection.send(b"", asyncio.get_running_loop().time() + 1)
+    received = _Octets(ENDLESS["informational"].again)
+    kept = weakref.ref(received)
+    gc.disable()
+    try:
+        connection.data_received(received)  # type: ignore[arg-type]
+        del received
+        assert "informational" in (await response).fault
+        assert kept() is None
+    finally:
+        gc.enable()

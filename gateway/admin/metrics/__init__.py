@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: collected at the scrape from what the components have counted."""

@@ -149,7 +149,7 @@ def _responses(services: Services) -> Iterator[Metric]:
     )
     yield counter(
         "outcomes",
-        "Messages that a carrier did not accept, by resolution (resolution) and reason.",
+        "Messages that a carrier did not accept, by what became of them (fate) and reason.",
         ("carrier", "fate", "reason"),
         {
             (name, Resolution(resolution).name.lower(), Reason(reason).name.lower()): count

@@ -1,4 +1,4 @@
-"""Build Prometheus metrics from numbers that the parts of the gateway have counted."""
+"""Build Prometheus metrics from numbers that the components of the gateway have counted."""
 
 from __future__ import annotations
 

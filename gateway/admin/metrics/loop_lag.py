@@ -14,7 +14,7 @@ KEPT = 600
 
 
 class LoopLag:
-    """``run`` until cancelled. ``seconds``: all samples since the start; ``worst``: the maximum of the last minute."""
+    """Samples the lag until cancelled. ``seconds``: all samples since the start; ``worst``: maximum of a minute."""
 
     def __init__(self) -> None:
         self.seconds = Histogram()

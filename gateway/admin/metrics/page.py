@@ -1,6 +1,6 @@
 """``GET /metrics``: the page that Prometheus scrapes.
 
-Nothing is computed for a metric while messages are processed: the page collects what the parts have counted. Every
+Nothing is computed for a metric while messages are processed: the page collects what the components have counted. Every
 metric is documented in ``docs/metrics.md``, and a test keeps page and document equal. Labels are names from the
 configuration (accounts, carriers, lanes), function names and codes; never a number, an id or a path.
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ProcessMetrics(Collector):
-    """Collects what the parts of this process have counted; asks the store for nothing."""
+    """Collects what the components of this process have counted; asks the store for nothing."""
 
     def __init__(self, parts: GatewayParts, audit: Audit) -> None:
         self._parts = parts
@@ -91,9 +91,7 @@ def _webhooks(parts: GatewayParts) -> Iterator[Metric]:
 
 def _supervision(parts: GatewayParts) -> Iterator[Metric]:
     supervision = parts.supervision
-    yield counter(
-        "part_restarts", "Restarts of parts of the gateway after an internal error.", ("part",), supervision.restarts
-    )
+    yield counter("part_restarts", "Restarts of components after an internal error.", ("part",), supervision.restarts)
     yield counter(
         "failures",
         "Internal errors that affected a single message, receipt or connection.",

@@ -83,6 +83,12 @@ class StoreMetrics(Collector):
             yield from _webhook_queues(report.lanes, report.queues)
         yield from _servers(report.servers)
         yield gauge("breakers_open", "Breakers that are open.", (), {(): len(self._flags.open)})
+        yield gauge(
+            "restored_timestamp_seconds",
+            "Messages accepted before this Unix time are held, as the store was restored from a backup; 0: not so.",
+            (),
+            {(): self._flags.restored / 1000},
+        )
 
 
 _SERVER_METRICS = (
@@ -131,7 +137,12 @@ def _waiting(view: LanesView, depths: QueueDepths) -> Iterator[Metric]:
         ("account", "status"),
         {(name, state.name.lower()): n for name, states in depths.waiting.items() for state, n in states.items()},
     )
-    yield gauge("held_messages", "Messages held by breakers.", (), {(): depths.held})
+    yield gauge(
+        "held_messages",
+        "Messages held by breakers, or because the store was restored from a backup.",
+        (),
+        {(): depths.held},
+    )
     yield gauge("held_oldest_seconds", "Age of the oldest held message; 0: none.", (), {(): view.age(view.oldest_held)})
     yield gauge(
         "leases", "Leases of all workers: batches taken whose outcome is not fully stored yet.", (), {(): depths.leases}

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admin.auth import Operator
+from gateway.admin.request_body import read_body
 from gateway.api.problems import FieldProblem, HttpProblem, refuse
 from gateway.api.responses import JsonResponse
 from gateway.carriers.views import CarrierView
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from gateway.cluster.workers.pool import WorkerPool
 
 METHODS = ["GET", "POST", "PUT", "DELETE"]
-MAX_BODY = 1024 * 1024
-"""Octets."""
 
 _views = msgspec.json.Decoder(dict[str, list[CarrierView]]).decode
 _view = msgspec.json.Decoder(CarrierView).decode
@@ -39,7 +38,7 @@ _standings = msgspec.json.Decoder(dict[str, list[EndpointStatus]]).decode
 
 
 class SupervisorApi:
-    """``routes`` for the admin listener of a supervisor."""
+    """Serves the admin listener of a supervisor (``routes``)."""
 
     def __init__(self, pool: Callable[[], WorkerPool], audit: Audit, metrics: SupervisorMetrics) -> None:
         self._pool = pool
@@ -120,7 +119,7 @@ class SupervisorApi:
 
     async def retry(self, request: Request) -> Response:
         """``POST /webhooks/retry``: at every worker."""
-        body = await _body(request)
+        body = await read_body(request)
         chosen = fields(WorkerReply("", 200, body))
         account, url = str(chosen.get("account", "")), str(chosen.get("url", ""))
         async with self._audit.action(request, "webhooks.retry", account, url=url):
@@ -130,7 +129,7 @@ class SupervisorApi:
     async def pass_on(self, request: Request) -> Response:
         """Any other request: pass it on unchanged to one worker."""
         return await self._pass_on(
-            WorkerRequest(_path(request), request.method, await _body(request), _operator(request)),
+            WorkerRequest(_path(request), request.method, await read_body(request), _operator(request)),
         )
 
     # ---- requests to workers
@@ -206,12 +205,3 @@ def _operator(request: Request) -> Operator:
 def _path(request: Request) -> str:
     query = request.url.query
     return quote(request.url.path) + (f"?{query}" if query else "")
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise refuse("too_large", f"the body may have at most {MAX_BODY} octets")
-    return bytes(body)

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerPool:
-    """``start``, ``apply`` and ``stop``; iteration gives the workers by their numbers."""
+    """Starts, reconfigures and stops the workers; iteration gives them by their numbers."""
 
     def __init__(self, config: Config, locks: WorkerLocks, *, node: str, store: str, http: str, folder: Path) -> None:
         """``store``: its URL; ``http``: host:port of all workers; ``folder``: where their admin sockets are created."""

@@ -1,4 +1,4 @@
-"""The parts list of a supervisor: store, admin listener, workers; started in this order, stopped in reverse."""
+"""Builds the components of a supervisor: store, admin listener, workers; started in this order, stopped in reverse."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerSupervisor:
-    """``run`` until ``stop`` is set. It accepts no messages itself: its workers do."""
+    """Runs store, admin listener and workers. It accepts no messages itself: its workers do."""
 
     def __init__(self, config: Config, *, node: str, embedded: EmbeddedServer | None, source: Source | None) -> None:
         """Raise ConfigError (policy data), StoreRefused, OSError (the admin token)."""
@@ -181,7 +181,7 @@ class WorkerSupervisor:
                 }
                 for worker in self.pool
             ],
-            **({"store": repr(self._embedded)} if self._embedded else {}),
+            **({"store": self._embedded.describe()} if self._embedded else {}),
         }
 
 

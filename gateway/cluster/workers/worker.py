@@ -47,7 +47,7 @@ class CannotStart(OSError):
 
 
 class Worker:
-    """``run`` until ``stop`` was called. ``config`` returns the configuration in force at every start.
+    """Keeps one worker process running until ``stop``. ``config`` returns the configuration in force.
 
     ``patience``: seconds to wait for a former process of the same name to end.
     """

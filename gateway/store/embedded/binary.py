@@ -57,6 +57,12 @@ def _version_line(binary: Path) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def allocator(binary: Path) -> str:
+    """Return the memory allocator of the binary: ``libc``, ``jemalloc-5.3.0``; "" when it does not say."""
+    found = re.search(r"malloc=(\S+)", _version_line(binary))
+    return found[1] if found else ""
+
+
 def _version(binary: Path) -> tuple[int, ...]:
     found = re.search(r"v=(\d+)\.(\d+)", _version_line(binary))
     return tuple(map(int, found.groups())) if found else (0, 0)

@@ -23,6 +23,12 @@ def runtime_path(of: Path) -> Path:
     return _base() / f"{_prefix()}{name}"
 
 
+def socket_of(data_dir: Path) -> Path | None:
+    """Return the socket of the embedded server that runs on this data folder, None when none runs."""
+    socket_ = runtime_path(data_dir.resolve()) / "s"
+    return socket_ if socket_.exists() else None
+
+
 def runtime_dir(of: Path) -> Path:
     """Make the folder for this path, which only this user may enter; it counts as young from now on.
 

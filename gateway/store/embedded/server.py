@@ -95,8 +95,18 @@ class EmbeddedServer:
     def url(self) -> str:
         return f"unix://{quote(str(self.socket))}"
 
+    @property
+    def launcher_url(self) -> str:
+        """Return the URL for ``StoreConnection`` as the user who may run every command. The server has been started."""
+        return launcher_url(self.data_dir, self._key)
+
     def __repr__(self) -> str:
         return f"<EmbeddedServer {self.data_dir} {self.status} pid={self.pid} restarts={self.restarts}>"
+
+    def describe(self) -> str:
+        """Return what operators want to know of it, in words."""
+        restarts = f", {self.restarts} restart{'s' * (self.restarts != 1)}" if self.restarts else ""
+        return f"embedded store in {self.data_dir}: {self.status}, pid {self.pid}{restarts}"
 
     async def start(self) -> None:
         """Lock the folder, adopt or launch a server, wait until it answers, and keep it running from then on.
@@ -378,6 +388,11 @@ class EmbeddedServer:
         if self._exit_code < 0:
             return f"killed by {signal.Signals(-self._exit_code).name}"
         return last_warning(self.data_dir)
+
+
+def launcher_url(data_dir: Path, key: str) -> str:
+    """Return the URL of the server of a data folder for the user who may run every command."""
+    return f"unix://{LAUNCHER}:{quote(key, safe='')}@{quote(str(runtime_path(data_dir.resolve()) / 's'))}"
 
 
 def _field(info: bytes, name: str) -> str:

@@ -12,7 +12,7 @@ from gateway.store.errors import StoreError
 
 
 class CallTimes:
-    """``seconds`` by function, one observation per round trip; ``errors`` by (function, class of the StoreError)."""
+    """Times round trips: ``seconds`` by function; ``errors`` by (function, class of the StoreError)."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, Histogram] = {}

@@ -11,7 +11,7 @@ from gateway.store.redis.node import StoreNode
 
 _log = structlog.get_logger(__name__)
 
-_OLDEST = (7, 2)
+OLDEST = (7, 2)
 
 
 async def check(node: StoreNode, clustered: bool, durability: str, volatile: bool) -> None:
@@ -19,9 +19,9 @@ async def check(node: StoreNode, clustered: bool, durability: str, volatile: boo
 
     ``volatile``: a server without persistence is accepted.
     """
-    info = _info(await node.command(b"INFO"))
+    info = read_info(await node.command(b"INFO"))
     version = info.get("redis_version", "0")  # Valkey: the Redis version it is compatible with
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise StoreRefused(f"the store at {node.name} is version {version}; Valkey or Redis 7.2 or newer is needed")
     if info.get("role", "master") != "master":
         raise StoreRefused(f"{node.name} is a replica: point [store] url at its primary ({info.get('master_host')})")
@@ -38,11 +38,11 @@ async def check(node: StoreNode, clustered: bool, durability: str, volatile: boo
         _log.warning("store settings cannot be checked: make sure of appendonly yes and noeviction", node=node.name)
         return
     setting = {k.decode(): v.decode() for k, v in zip(reply[::2], reply[1::2], strict=True)}
-    for problem in _unsound(setting, durability, volatile):
+    for problem in unsound(setting, durability, volatile):
         raise StoreRefused(f"the store at {node.name} {problem}")
 
 
-def _unsound(setting: Mapping[str, str], durability: str, volatile: bool) -> Iterable[str]:
+def unsound(setting: Mapping[str, str], durability: str, volatile: bool) -> Iterable[str]:
     if setting["maxmemory-policy"] != "noeviction":
         yield (
             f"may evict messages (maxmemory-policy {setting['maxmemory-policy']}): "
@@ -59,6 +59,7 @@ def _unsound(setting: Mapping[str, str], durability: str, volatile: bool) -> Ite
         )
 
 
-def _info(reply: bytes) -> dict[str, str]:
+def read_info(reply: bytes) -> dict[str, str]:
+    """Return the fields of an INFO reply."""
     lines = (line.partition(":") for line in reply.decode().splitlines())
     return {name: value for name, colon, value in lines if colon}

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 
 from gateway.policy.identity import VERSION
 from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnconfirmed
-from gateway.store.keys import META, NUMBERS
+from gateway.store.keys import META, NUMBERS, RESTORING
 from gateway.store.redis.call_times import CallTimes
 from gateway.store.redis.checks import check
 from gateway.store.redis.node import ErrorReply, StoreNode, pack, translate
@@ -41,7 +41,7 @@ class StoreConnection:
     def __init__(
         self, url: str, *, tags: Sequence[bytes], library: FunctionLibrary, connections: int, timeout: float
     ) -> None:
-        """Raises StoreRefused when the URL cannot be read."""
+        """``tags``: of the partitions; ``connections``: per node. Raises StoreRefused for an invalid URL."""
         self.partitions = len(tags)
         self.tags = tuple(tags)
         self._library = library
@@ -121,6 +121,11 @@ class StoreConnection:
     def __repr__(self) -> str:
         kind = "cluster" if self.clustered else "single"
         return f"<StoreConnection {kind} {' '.join(n.name for n in self.primaries)} partitions={self.partitions}>"
+
+    def describe(self) -> str:
+        """Return what operators want to know of it, in words."""
+        kind = "cluster" if self.clustered else "store"
+        return f"{kind} at {', '.join(node.name for node in self.primaries)}: {self.partitions} partitions"
 
     # -- routing -------------------------------------------------------------------------------------------------------
 
@@ -252,6 +257,20 @@ class StoreConnection:
             if "already exists" not in str(error):
                 raise
 
+    async def reach(self) -> None:
+        """Find the nodes, and nothing else: no check, no write. Raises StoreError."""
+        await self._read_topology()
+
+    async def check(self, durability: str) -> None:
+        """Check that every primary may be trusted with messages. Raises StoreRefused, StoreError."""
+        for node in self.primaries:
+            await check(node, self.clustered, durability, False)
+
+    @property
+    def database(self) -> int:
+        """Return the number of the database in which the store is."""
+        return int(self._options.get("db") or 0)
+
     async def open(self, durability: str, fingerprint: str, volatile: bool, *, migrating: bool = False) -> None:
         """Find the nodes, check them and load the functions. Raises StoreError."""
         await self._read_topology()
@@ -260,15 +279,20 @@ class StoreConnection:
             await self._load(node)
         made_with = {b"partitions": str(self.partitions).encode(), b"secret": fingerprint.encode()}
         node = await self._meta_node()
+        if await node.command(b"HEXISTS", META, RESTORING):
+            raise StoreRefused(
+                f"the store at {node.name} was not restored to the end: empty it (FLUSHALL on every primary) and run "
+                "smpp-gateway restore again"
+            )
         self.numbers = await _numbers(node, migrating)
         await self._check_meta(node, made_with)
         await self._identity.learn(node, META)
         if durability == "replicated":
             self._confirm = pack(b"WAITAOF", 1, 1, int(self._timeout * 500))
 
-    async def set_meta(self, field: bytes, value: bytes) -> None:
-        """Store a field of ``gateway:meta``, what the data was made with. Raises StoreError."""
-        await (await self._meta_node()).command(b"HSET", META, field, value)
+    async def set_meta(self, field: bytes, value: bytes, *more: bytes) -> None:
+        """Store fields of ``gateway:meta``, what the data was made with. ``more``: field, value … Raises StoreError."""
+        await (await self._meta_node()).command(b"HSET", META, field, value, *more)
 
     async def meta(self) -> dict[bytes, bytes]:
         """Return all fields of ``gateway:meta``. Raises StoreError."""

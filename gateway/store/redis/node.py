@@ -15,6 +15,7 @@ from redis import exceptions as foreign
 
 from gateway.store.errors import StoreBusy, StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnconfirmed
 from gateway.store.redis.responsiveness import Responsiveness
+from gateway.store.redis.snapshot import HANDSHAKE, read_snapshot, refused
 
 _SILENCE = 15.0  # seconds without a message on a channel, after which a PING is sent
 
@@ -94,7 +95,7 @@ class StoreNode:
                         responsiveness.answered()
                         return replies
                     except BaseException:
-                        await connection.disconnect(nowait=True)  # its later replies are nobody's
+                        await connection.disconnect(nowait=True)  # its later replies belong to no call
                         raise
                     finally:
                         self._idle.append(connection)
@@ -166,6 +167,30 @@ class StoreNode:
         finally:
             await connection.disconnect(nowait=True)
 
+    async def snapshot(self) -> AsyncIterator[bytes]:
+        """Yield the octets of a snapshot (RDB) of all its data at this instant.
+
+        Raises StoreRefused when the user has no right to it, and StoreUnavailable when it ends early.
+        """
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            *prepare, sync = HANDSHAKE
+            for command in prepare:
+                await connection.send_packed_command(pack(*command), check_health=False)
+                reply = await _reply(connection)
+                if isinstance(reply, ErrorReply):
+                    raise refused(self.name, _text(reply.error))
+            reader = connection._reader  # what follows is no reply that redis-py could read
+            assert reader is not None
+            await connection.send_packed_command(pack(*sync), check_health=False)
+            async for chunk in read_snapshot(reader, self.name):
+                yield chunk
+        except (foreign.RedisError, OSError, TimeoutError) as error:
+            raise translate(error, self.name) from error
+        finally:
+            await connection.disconnect(nowait=True)
+
     async def close(self) -> None:
         """Close every connection."""
         self._responsiveness.close()
@@ -205,11 +230,16 @@ def _lost(error: StoreError, sent: bool) -> StoreError:
 _TRUST = "?ssl_ca_certs= in [store] url names who signed it, and the host of the url must be in the certificate"
 
 
+def _text(error: Exception) -> str:
+    """Return an error as the server wrote it; redis-py takes its first word away."""
+    return f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
+
+
 def translate(error: Exception, where: str) -> StoreError:
     """Return the StoreError for an exception of redis-py or the system, with what to do about it."""
     if isinstance(error.__cause__, foreign.RedisError):  # a refused login comes wrapped in a ConnectionError
         error = error.__cause__
-    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
+    text = _text(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return StoreRefused(f"the store at {where} has a certificate that is not trusted: {_TRUST} ({text})")
     for kinds, start, ours, said in _OURS:

@@ -1,4 +1,4 @@
-"""Whether a server responds: a server that hangs must cost each caller an instant, not a time-out.
+"""Detects servers that do not respond: one that hangs must cost each caller an instant, not a time-out.
 
 While calls are under way and no reply arrives, the server gets a PING on a connection of its own. When that is not
 answered either, it is silent: calls fail at once until it sends anything. A call that the server delays itself (waiting
@@ -59,17 +59,17 @@ class Responsiveness:
         return f"<Responsiveness {self.name} {'silent' if self.silent else 'responsive'}, {self._calls} calls>"
 
     def begun(self) -> None:
-        """A call is under way."""
+        """Note that a call is under way."""
         self._calls += 1
         if self._timer is None and self._pinging is None:
             self._plan()
 
     def ended(self) -> None:
-        """A call is over, answered or not."""
+        """Note that a call is over, answered or not."""
         self._calls -= 1
 
     def answered(self) -> None:
-        """The server has sent something."""
+        """Note that the server has sent something."""
         self._answers += 1
         if self.silent:
             self.silent = False

@@ -2,7 +2,7 @@
 --
 -- ARGV   owner (who would run it), then per claim: name, hash of the body, base of its ids (16 octets each)
 -- reply  per claim: verdict (Claim), then the base that counts (CLAIMED), the sealed answer (DONE), or ''
---        CLAIMED: nobody runs it, or its runner is dead; the same base makes the same ids, so nothing happens twice.
+--        CLAIMED: it does not run, or its runner is dead; the same base makes the same ids, so nothing happens twice.
 -- Idempotent for the same owner and body.
 
 local CLAIM_KEPT = 24 * 3600 * 1000

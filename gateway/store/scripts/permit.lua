@@ -2,8 +2,9 @@
 --
 -- ARGV   settings, then per message: id, token, state, reason, due, expires, checks, route, permission (packed),
 --        details of the decision (packed; '' = none)
--- reply  per message 1 or 0; 0: it does not wait under this token, or it would be queued under an epoch that is over.
---        The gate would hand that back at once, again and again; so it comes back when the token ends.
+-- reply  per message 1 or 0; 0: it does not wait under this token, or it would be queued under an epoch that is over
+--        (the gate would hand that back at once, again and again), or held for a restored backup that was released (it
+--        would never be released again). The latter two come back when the token ends.
 -- Idempotent: carrying out a decision changes due, and so uses the token up.
 
 -- Release the reservations under caps that the new permission does not have.
@@ -35,6 +36,7 @@ local function permit(keys, args)
     if (#permission - Size.PERMISSION_SIZE) % Size.CAP_SIZE ~= 0 then error('malformed: permission') end
     local good = r and r.state <= State.QUEUED and token > 0 and r.due == token
       and (state ~= State.QUEUED or epoch >= (flags.epoch or 0))
+      and (state ~= State.HELD or reason ~= Reason.RESTORED or flags.restored)
     if good then
       leave(r)
       give_back(r, permission)

@@ -1,13 +1,14 @@
 -- release: has held messages decided again: they become due, but stay HELD until take hands them back.
 --
--- ARGV   settings, scope ('' = the ids that follow), then ids; with a scope: where to start in the list of held
---        messages
+-- ARGV   settings, scope ('' = the ids that follow; one octet = all held for that Reason), then ids; with a scope:
+--        where to start in the list of held messages
 -- reply  {released, where to continue (-1 = done)}
 -- Idempotent: what was released is not in that list any more.
 
 local BATCH = 500
 
 local function has_scope(r, scope)
+  if #scope == 1 then return r.reason == byte(scope) end
   local from = permission_at(r) + Size.SCOPES_AT
   return sub(r.raw, from + 1, from + 8) == scope or sub(r.raw, from + 9, from + 16) == scope
     or sub(r.raw, from + 17, from + 24) == scope
@@ -15,7 +16,7 @@ end
 
 local function release(keys, args)
   begin(keys, args[1])
-  if args[2] == '' then expect(args, {Size.SETTINGS_SIZE, 0}, {16}) else expect(args, {Size.SETTINGS_SIZE, 8, NUMBER}) end
+  if args[2] == '' then expect(args, {Size.SETTINGS_SIZE, 0}, {16}) else expect(args, {Size.SETTINGS_SIZE, #args[2] == 1 and 1 or 8, NUMBER}) end
   local scope, ids, from, on = args[2], {}, tonumber(args[3] or 0), -1
   if scope ~= '' then
     ids = call('ZRANGE', P .. 'held', from, from + BATCH - 1)

@@ -3,7 +3,7 @@
 -- ARGV   per claim: name, base of its ids (16 octets each), sealed answer ('' = none; the next repeat runs it)
 -- reply  1
 -- Idempotent: what another base has claimed since, what is gone, and what has an answer stay as they are. When a runner
--- that was thought dead runs too, the first answer stays: somebody may have received it.
+-- that was thought dead runs too, the first answer stays: a client may have received it.
 
 local function settle(keys, args)
   begin(keys)

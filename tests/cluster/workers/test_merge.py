@@ -1,4 +1,4 @@
-"""What several workers said, as one."""
+"""Responses of several workers merged into one."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ def test_a_carrier_adds_up_what_its_workers_have() -> None:
     assert both.taking
     assert both.refused == {"RSYSERR": 9, "RTHROTTLED": 3}
     assert [(bind.worker, bind.name) for bind in both.binds] == [("1", "north/1"), ("2", "north/1")]
+
+
+def test_a_carrier_of_one_worker_keeps_every_field() -> None:
+    values: dict[str, Any] = {"mode": "paused", "refused": {"RTHROTTLED": 2}, "receipts": {"applied": 3}}
+    values |= dict.fromkeys(("taking", "slowed", "sick"), True)
+    numbers = [name for name in CarrierView.__struct_fields__ if name not in {"name", "binds", *values}]
+    one = view(**values, **{name: 2 + at for at, name in enumerate(numbers)})
+    assert merge.carrier({"1": one}) == one
 
 
 def test_carriers_keep_their_order_and_include_those_of_one_worker_only() -> None:

@@ -35,6 +35,7 @@ async def test_it_starts_durable_private_and_without_a_port(tmp_path: Path) -> N
     try:
         assert embedded.ready.is_set()
         assert repr(embedded) == f"<EmbeddedServer {tmp_path}/data ready pid={embedded.pid} restarts=0>"
+        assert embedded.describe() == f"embedded store in {tmp_path}/data: ready, pid {embedded.pid}"
         async with client(embedded) as one:
             got = await one.config_get("*")
             assert (got["appendonly"], got["appendfsync"], got["maxmemory-policy"]) == ("yes", "always", "noeviction")

@@ -63,6 +63,7 @@ async def test_calls_come_back_in_the_order_of_the_requests(store_url: str) -> N
     assert replies == [[b"k%d" % n, b"%d" % n] for n in range(50)]
     assert await link.command(3, "GET", TAGS[3] + b"k11") == b"11"
     assert repr(link) == f"<StoreConnection single {store_url[7:]} partitions=8>"
+    assert link.describe() == f"store at {store_url[7:]}: 8 partitions"
     await link.probe()
     await link.close()
 
@@ -239,7 +240,7 @@ async def test_replicated_waits_for_a_replica_to_have_it_on_disk() -> None:
 
 
 async def test_an_old_server_is_refused(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.store.redis.checks._OLDEST", (99, 0))
+    monkeypatch.setattr("gateway.store.redis.checks.OLDEST", (99, 0))
     with pytest.raises(StoreRefused, match="newer is needed"):
         await link_to(store_url)
 

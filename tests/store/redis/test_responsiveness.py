@@ -25,14 +25,14 @@ def hearing() -> Responsiveness:
     return one
 
 
-async def test_unanswered_calls_make_it_ping_the_server() -> None:
+async def test_calls_without_a_reply_cause_a_ping() -> None:
     one = hearing()
     one.begun()
     assert [one.look() for _ in range(QUIET_LOOKS + 1)] == [False] * QUIET_LOOKS + [True]
     one.close()
 
 
-async def test_any_answer_between_two_looks_is_a_sign_of_life() -> None:
+async def test_any_reply_between_two_looks_shows_that_the_server_responds() -> None:
     one = hearing()
     one.begun()
     for _ in range(20):
@@ -43,7 +43,7 @@ async def test_any_answer_between_two_looks_is_a_sign_of_life() -> None:
     one.close()
 
 
-async def test_a_server_that_is_asked_nothing_is_not_silent() -> None:
+async def test_a_server_without_calls_is_not_silent() -> None:
     one = hearing()
     assert not any(one.look() for _ in range(20))
     one.close()
@@ -80,7 +80,7 @@ async def link_and_server() -> AsyncIterator[tuple[StoreConnection, Server]]:
     server.stop()
 
 
-async def test_a_store_that_hangs_costs_each_call_an_instant_and_is_heard_when_it_is_back(
+async def test_calls_to_a_hanging_store_fail_at_once_and_succeed_when_it_is_back(
     link_and_server: tuple[StoreConnection, Server],
 ) -> None:
     link, server = link_and_server

@@ -1,8 +1,8 @@
 -- What every function builds on: short names, the partition's tag P, the instant `now` (ms UTC), the settings.
 --
--- Every function has the same shape: begin, read, decide, commit. Nothing is written before commit, so an error on the
--- way leaves everything as it was. (Lua's libraries are not there while a library loads; begin names them at the first
--- call.)
+-- A function that touches messages has this shape: begin, expect, read, decide, commit. Nothing is rolled back, so
+-- arguments are checked before the first write, and commit writes records, events and ids together, at the end. (Lua's
+-- libraries are not there while a library loads; begin names them at the first call.)
 --
 -- The scripts are ordinary Lua 5.1; three kinds of names are replaced by library.py when the library is built:
 -- State.X, Reason.X, Size.X … are numbers of Python's enums, Format.X are formats for struct, and r.field is the slot

@@ -1,4 +1,4 @@
--- The only writer: what a call has gathered is written in as few commands as there are keys.
+-- The writer: what a call has gathered is written in as few commands as there are keys.
 
 local mapped, mapped_hours, id_givers, listed, closed, held
 local in_flight_by_recipient, arrived -- see proof.lua and parked.lua

@@ -92,6 +92,7 @@ local function gate(r, begun)
     local reason = objection(checks, packed, account, brand)
     if reason then return false, State.REJECTED, reason end
   end
+  if flags.restored and accepted_at(r) < flags.restored then return false, nil, Reason.RESTORED end
   if guarded then
     if flags['p' .. template] then return false, State.REJECTED, Reason.CONTENT_REFUSED end
     local watched = r.checks % (Check.BREAKER * 2) >= Check.BREAKER -- breakers never stop a one-time password

@@ -1,7 +1,7 @@
 """Every message posted three times, two posts at once, the gateway killed twice in between.
 
 Half of the batches repeat by ``client_ref``, half by ``Idempotency-Key``. For many messages:
-``python -m tests.faults.thrice 100000``.
+``python -m tests.faults.repeated_posts 100000``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ WINDOWS = 2 * 2 * 50  # carriers x binds x window: what one kill may leave unkno
 
 
 class Report(NamedTuple):
-    """What came of it."""
+    """Results of the run."""
 
     messages: int
-    answers: Counter[str]  # by what the posts were told
+    answers: Counter[str]  # by response to the posts
     ids_of_one: Counter[int]  # how many ids a message was answered with -> messages
     ids: int
     missing: int
@@ -39,8 +39,8 @@ class Report(NamedTuple):
     finals: dict[str, int]
 
 
-class Thrice:
-    """The client: it repeats whatever gets no whole answer."""
+class RepeatingClient:
+    """Posts batches, and repeats those without a complete response."""
 
     def __init__(self, gateway: RunningGateway, count: int) -> None:
         self.gateway = gateway
@@ -69,7 +69,7 @@ class Thrice:
             await self._post(http, self._later.pop(0))
 
     async def _post(self, http: aiohttp.ClientSession, number: int) -> None:
-        """One post, repeated until every message of it has its answer."""
+        """Post a batch until each of its messages has a result."""
         by_key = number % 2 == 1
         places = range(number * BATCH, (number + 1) * BATCH)
         messages: list[dict[str, Any]] = [{"to": f"+{FIRST + i}", "text": f"Hello {i}"} for i in places]
@@ -100,12 +100,12 @@ class Thrice:
         return int(body["refused"]) == 0
 
 
-async def thrice(folder: Path, count: int, patience: float) -> Report:
+async def post_repeatedly(folder: Path, count: int, patience: float) -> Report:
     """Post, kill, post, kill, post; wait until every message is at a carrier and its receipt is back."""
     began = time.monotonic()
     faults = Faults(latency_ms=5, receipt_delay_ms=100)
     async with running_gateway(folder, faults=faults, settings="binds = 2\nwindow = 50") as gateway:
-        client = Thrice(gateway, count)
+        client = RepeatingClient(gateway, count)
         posting = asyncio.create_task(client.run())
         for share in (1 / 3, 2 / 3):
             await until(lambda share=share: client.done >= count * share or posting.done(), patience)  # type: ignore[misc]
@@ -129,5 +129,5 @@ async def thrice(folder: Path, count: int, patience: float) -> Report:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="thrice-") as name:
-        print(asyncio.run(thrice(Path(name), int(sys.argv[1]), 900.0)))
+    with tempfile.TemporaryDirectory(prefix="repeated-posts-") as name:
+        print(asyncio.run(post_repeatedly(Path(name), int(sys.argv[1]), 900.0)))
