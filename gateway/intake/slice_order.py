@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.store.errors import StoreError
-
 
 class SliceOrder:
     """``preparing`` and ``storing`` let one slice of the batch in at a time, in the order in which they come.
 
-    After a StoreError in either no slice behind it is let in: the error is raised again. So what is stored of a batch
-    is its beginning.
+    After an error in either no slice behind it is let in: the error is raised again. So what is stored of a batch is
+    its beginning.
     """
 
     __slots__ = ("_error", "_failed", "_preparing", "_storing")
@@ -21,7 +19,7 @@ class SliceOrder:
     def __init__(self) -> None:
         self._preparing = asyncio.Lock()
         self._storing = asyncio.Lock()
-        self._error: StoreError | None = None
+        self._error: Exception | None = None
         self._failed = 0  # number of the first slice that failed with it
 
     def __repr__(self) -> str:
@@ -29,13 +27,13 @@ class SliceOrder:
 
     @asynccontextmanager
     async def preparing(self, number: int) -> AsyncIterator[None]:
-        """Wait until the slices before this one are checked and decided. Raises StoreError."""
+        """Wait until the slices before this one are checked and decided. Raises what one of them raised."""
         async with self._turn(number, self._preparing):
             yield
 
     @asynccontextmanager
     async def storing(self, number: int) -> AsyncIterator[None]:
-        """Wait until the slices before this one are stored. Raises StoreError."""
+        """Wait until the slices before this one are stored. Raises what one of them raised."""
         async with self._turn(number, self._storing):
             yield
 
@@ -46,7 +44,7 @@ class SliceOrder:
                 raise self._error
             try:
                 yield
-            except StoreError as error:
+            except Exception as error:
                 if self._error is None or number < self._failed:
                     self._error, self._failed = error, number
                 raise

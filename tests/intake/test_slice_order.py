@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.intake.slice_order import SliceOrder
-from gateway.store.errors import StoreError, StoreUnavailable
+from gateway.store.errors import StoreUnavailable
 
 
 class Slices:
@@ -15,7 +15,7 @@ class Slices:
         self.order = SliceOrder()
         self.log: list[str] = []
         self.go: dict[str, asyncio.Event] = {}
-        self.errors: dict[str, StoreError] = {}
+        self.errors: dict[str, Exception] = {}
         self.tasks = [asyncio.create_task(self.run(number)) for number in range(count)]
 
     async def run(self, number: int) -> None:
@@ -53,10 +53,13 @@ async def test_while_one_slice_is_stored_the_next_is_prepared_and_nothing_overta
     assert repr(slices.order) == "<SliceOrder open>"
 
 
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), KeyError("a fault of ours")], ids=["store", "own"])
 @pytest.mark.parametrize("step", ["prepare 1", "store 1"])
-async def test_nothing_behind_a_slice_that_failed_is_stored_and_everything_before_it_is(step: str) -> None:
+async def test_nothing_behind_a_slice_that_failed_is_stored_and_everything_before_it_is(
+    step: str, error: Exception
+) -> None:
     slices = Slices(4)
-    slices.errors[step] = StoreUnavailable("away")
+    slices.errors[step] = error
     await slices.end("prepare 0", "prepare 1", "prepare 2", "prepare 3", "store 1", "store 2", "store 3")
     await slices.end("store 0")
     ended = await asyncio.gather(*slices.tasks, return_exceptions=True)
