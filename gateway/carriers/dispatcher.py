@@ -82,7 +82,7 @@ class Dispatcher:
         self.name = carrier.name
         self.pace = pace
         self.senders = SenderLimits(carrier.sender_rates)
-        self.taken = self.dropped = self.takes = 0
+        self.taken = self.dropped = 0
         self._store = store
         self._heartbeat = heartbeat
         self._lanes = lanes
@@ -233,7 +233,6 @@ class Dispatcher:
 
     async def _take(self, requests: list[TakeRequest], permits: int) -> None:
         loop = asyncio.get_running_loop()
-        self.takes += 1
         self._leases.strayed = True  # until the whole answer is handled
         try:
             taken = await self._store.take(self._heartbeat.owner, requests)

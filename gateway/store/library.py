@@ -76,7 +76,6 @@ FUNCTIONS = {
     "share": "allow-oom",
     "reclaim": "allow-oom",
     "sweep": "allow-oom",
-    "trim": "allow-oom",
     "facts": "no-writes",
     "opts": "no-writes",
     "flags": "no-writes",

@@ -73,14 +73,6 @@ class UpkeepCalls(PartitionCalls):
         entries = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
         return [(entry.decode(), read_events(packed, int(instant))) for entry, packed, instant in entries]
 
-    async def trim(self, partition: int, entry: str) -> int:
-        """Delete the entries of a partition's stream up to and including this one; return how many.
-
-        Only when every consumer has dealt with them. Without it the stream is bounded by its count alone.
-        """
-        trimmed: int = await self._link.call(partition, "trim", self._settings, entry)
-        return trimmed
-
 
 def _groups_of_three(flat: Sequence[bytes]) -> list[tuple[bytes, bytes, bytes]]:
     return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))

@@ -559,16 +559,6 @@ def test_time_ends_and_deletes(driver: MessageDriver) -> None:
     assert left & {b"m:", b"i:", b"y:", b"x:", b"k", b"u:"} == set()
 
 
-def test_events_go_when_their_consumers_are_done(driver: MessageDriver) -> None:
-    message = driver.message()
-    driver.accept(message)
-    driver.take()
-    partition = message.recipient.partition
-    (first, _), (second, _) = driver.run(driver.store.events(partition))
-    assert driver.run(driver.store.trim(partition, first)) == 1
-    assert [entry for entry, _ in driver.run(driver.store.events(partition))] == [second]
-
-
 def test_the_timeline_is_bounded(driver: MessageDriver) -> None:
     message = driver.message(permission=driver.permission(expires=driver.now + 90 * HOUR))
     driver.accept(message)
